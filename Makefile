@@ -1,0 +1,37 @@
+# What one does with this checkout. `make` alone lists it.
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST_ARGS ?=
+LOCK_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint test bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian's packages, and .venv from the lock file
+	@scripts/setup
+
+demo: setup ## record 20 s of the built-in meeting through the REST API
+	@$(BIN)/farm demo
+
+lint: setup ## ruff and mypy, both strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: setup lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: setup ## measure fidelity, delays and load; wants a quiet machine
+	$(BIN)/python -m benchmarks
+
+lock: setup ## write requirements.lock anew (LOCK_ARGS=--upgrade for the newest of everything)
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --generate-hashes \
+		--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras \
+		$(LOCK_ARGS) -o requirements.lock pyproject.toml
+
+clean: ## remove .venv, caches and what tests left; recordings stay
+	rm -rf .venv build test-output .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,85 @@
+"""The app: all routes, and what they share."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import redis
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+
+from api.context import Context
+from api.downloads import download_routes
+from api.errors import EXCEPTION_HANDLERS
+from api.health import health_routes
+from api.meeting import meeting_routes
+from api.portal import portal_routes
+from api.recordings import recording_routes
+from farm.errors import FarmError
+from farm.keys import ApiKeys, load_api_keys, load_secret_key
+from farm.lost_recordings import fail_lost_recordings
+from farm.records import Records
+from farm.redis_clients import connect, connect_async
+from farm.settings import Settings
+from farm.stores import DirectoryStore
+
+_LOG = logging.getLogger(__name__)
+
+_SWEEP_SECONDS: Final = 60.0
+"""Between two looks for recordings that have no job."""
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The API, ready for a server that runs its lifespan.
+
+    It starts without Redis too, and answers 503 until Redis is there. An API key made on this first start is
+    printed to standard error, once. Raises SettingsError when the keys in the data directory cannot be read.
+    """
+    keys, made = load_api_keys(settings)
+    if made is not None:
+        print(f"API key made, shown only this once: {made}", file=sys.stderr, flush=True)
+    secret = load_secret_key(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with _running(settings, keys, secret) as context:
+            app.state.context = context
+            yield
+
+    routes = [*recording_routes, *download_routes, *health_routes, *portal_routes, *meeting_routes]
+    return Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+
+
+@asynccontextmanager
+async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIterator[Context]:
+    with connect(settings.redis_address) as client:
+        async with connect_async(settings.redis_address) as waiting_client:
+            context = Context(
+                settings=settings,
+                keys=keys,
+                link_secret=secret,
+                store=DirectoryStore(settings.store_dir),
+                redis=client,
+                waiting_redis=waiting_client,
+                records=Records(client),
+            )
+            sweeping = asyncio.create_task(_sweep(context), name="sweep")
+            try:
+                yield context
+            finally:
+                sweeping.cancel()
+                await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def _sweep(context: Context) -> None:
+    while True:
+        try:
+            for lost in await run_in_threadpool(fail_lost_recordings, context.records, context.redis):
+                _LOG.error("recording %s had no job and has ended", lost.id)
+        except (redis.RedisError, FarmError, ValidationError) as error:
+            _LOG.warning("recordings without a job cannot be looked for: %s", error)
+        await asyncio.sleep(_SWEEP_SECONDS)

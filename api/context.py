@@ -1,0 +1,33 @@
+"""What the API's handlers work with; made once when the app starts."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+from redis.asyncio import Redis as AsyncRedis
+from starlette.requests import Request
+
+from farm.keys import ApiKeys
+from farm.records import Records
+from farm.settings import Settings
+from farm.stores import DirectoryStore
+
+
+@dataclass(frozen=True)
+class Context:
+    """The farm, as the API sees it."""
+
+    settings: Settings
+    keys: ApiKeys
+    link_secret: bytes
+    store: DirectoryStore
+    redis: redis.Redis
+    """For everything that is answered at once; called in threads."""
+    waiting_redis: AsyncRedis
+    """For what waits: changes announced on a channel."""
+    records: Records
+
+
+def context_of(request: Request) -> Context:
+    """The context of the app that answers `request`."""
+    return cast(Context, request.app.state.context)

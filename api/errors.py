@@ -1,0 +1,81 @@
+"""What goes wrong, as answers: one envelope for every error, and never anything of the farm's inside."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import redis
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler
+
+from api.auth import CHALLENGE
+from farm.errors import FarmError, Unauthorized
+
+_LOG = logging.getLogger(__name__)
+
+
+def error_response(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The envelope of every error.
+
+    `error` is what the recording API documents, `errors` what the clients of Cloudflare read. `type` is ours,
+    stable, and made for programs.
+    """
+    content = {
+        "success": False,
+        "error": {"code": status, "message": message, "type": kind},
+        "errors": [{"code": status, "message": message}],
+    }
+    return JSONResponse(content, status, headers=dict(headers or {}))
+
+
+async def _farm_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FarmError)
+    headers = CHALLENGE if isinstance(error, Unauthorized) else None
+    return error_response(error.http_status, error.code, error.message, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = HTTPStatus(error.status_code).name.lower()
+    messages = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }
+    message = messages.get(error.status_code, error.detail)
+    return error_response(error.status_code, kind, message, error.headers)
+
+
+async def _redis_error(request: Request, error: Exception) -> Response:
+    _LOG.error("%s %s: Redis is away: %s", request.method, request.url.path, error)
+    return error_response(
+        503,
+        "redis_unavailable",
+        "the farm's database cannot be reached; please try again",
+        {"Retry-After": "2"},
+    )
+
+
+async def _disconnected(_request: Request, _error: Exception) -> Response:
+    # Nobody is there to read it, but the server wants an answer.
+    return error_response(400, "disconnected", "the request ended before its body was complete")
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    # The server logs the error itself, with its traceback; the client learns nothing about the inside.
+    return error_response(500, "internal_error", "something went wrong inside the farm; its log says more")
+
+
+EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {
+    FarmError: _farm_error,
+    HTTPException: _http_error,
+    redis.ConnectionError: _redis_error,
+    redis.TimeoutError: _redis_error,
+    ClientDisconnect: _disconnected,
+    Exception: _unexpected,
+}
+"""For the app: which answer each kind of exception becomes."""

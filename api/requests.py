@@ -1,0 +1,142 @@
+"""What clients send: the bodies of requests, checked field by field.
+
+A field of the recording API that the farm does not do yet is refused, never quietly ignored: who asks for a
+watermark must not get a file without one.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from starlette.requests import Request
+
+from browser_bot.contracts import PageContract
+from encoder.formats import Codec
+from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
+from farm.orders import Order
+
+MAX_BODY_BYTES = 1 << 20
+
+LONGEST_SECONDS = 86400
+"""The longest recording a request may ask for; the settings may allow less."""
+
+
+def _not_yet(value: Any) -> Any:
+    if value is not None:
+        raise PydanticCustomError("not_yet", "is not supported by this farm yet; leave it out")
+    return value
+
+
+def _even(value: int) -> int:
+    if value % 2:
+        # Both codecs store colour for squares of four pixels.
+        raise PydanticCustomError("even", "must be even")
+    return value
+
+
+def _meeting_id(value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise PydanticCustomError("printable", "must be printable characters")
+    if value in {".", ".."}:
+        # As a part of a path these would name another page.
+        raise PydanticCustomError("not_a_name", "must not be a dot or two")
+    return value
+
+
+def _on(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("not_yet", "can only be true; this farm cannot leave it out yet")
+    return value
+
+
+NotYet = Annotated[Any, AfterValidator(_not_yet)]
+On = Annotated[bool, AfterValidator(_on)]
+Pixels = Annotated[int, Field(ge=16, le=1920), AfterValidator(_even)]
+
+
+class _Body(BaseModel):
+    # Strict: "60" is no number and 1 no boolean, so that a client's mistake shows at once.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class VideoConfig(_Body):
+    """The picture."""
+
+    codec: Codec = Codec.H264
+    width: Pixels = 1280
+    height: Pixels = 720
+    export_file: On = True
+    watermark: NotYet = None
+
+
+class AudioConfig(_Body):
+    """The sound; there is one kind, and with VP8 it is Opus whatever is asked."""
+
+    codec: Literal["AAC"] = "AAC"
+    channel: Literal["stereo"] = "stereo"
+    export_file: On = True
+
+
+class BucketConfig(_Body):
+    """Whether the farm keeps the file in its own store."""
+
+    enabled: On
+
+
+class StartRecording(_Body):
+    """The body of POST /v2/recordings."""
+
+    meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_meeting_id)]
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+    max_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS)] | None = None
+    file_name_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")] | None = None
+    allow_multiple_recordings: bool = False
+    page_contract: PageContract = PageContract.AUTO
+    video_config: VideoConfig = VideoConfig()
+    audio_config: AudioConfig = AudioConfig()
+    dyte_bucket_config: BucketConfig | None = None
+    realtimekit_bucket_config: BucketConfig | None = None
+    storage_config: NotYet = None
+    rtmp_out_config: NotYet = None
+    interactive_config: NotYet = None
+
+
+class OrderRecording(_Body):
+    """The body of PUT /v2/recordings/{id}."""
+
+    action: Order
+
+
+_Model = TypeVar("_Model", bound=_Body)
+
+
+async def read_request(request: Request, model: type[_Model]) -> _Model:
+    """The body of a request, as `model`.
+
+    Raises RequestTooLarge, MalformedRequest when it is not JSON, InvalidRequest when a field is wrong.
+    """
+    body = await _read_body(request)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    if problems[0]["type"] == "json_invalid":
+        raise MalformedRequest(f"the body is not JSON: {problems[0]['msg']}")
+    raise InvalidRequest("; ".join(_sentence(problem) for problem in problems))
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+_MESSAGES = {"missing": "is required", "extra_forbidden": "is not a field this farm knows"}
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "body"
+    return f'"{field}": {_MESSAGES.get(problem["type"], problem["msg"])}'

@@ -1,0 +1,1 @@
+"""The stage (display, sound, browser) and the bot that drives the page on it."""

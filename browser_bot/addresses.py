@@ -1,0 +1,244 @@
+"""Which addresses the farm may open: the rule that keeps strangers' pages out of private networks.
+
+The API applies it to the URL a client names, the stage to every address the browser is sent to afterwards
+(redirects, and names that resolve differently later). Hosts are read the way a browser reads them, for which
+`http://2130706433/`, `http://0177.1/`, `http://0x7f.1/` and `http://127.0.0.1./` are the loopback address.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from urllib.parse import SplitResult, unquote, urlsplit
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+RESOLVE_SECONDS = 5.0
+"""How long the system's resolver may take for one name."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Listed here although `is_global` knows most of them, because what it knows differs between Pythons.
+_REFUSED_V4 = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carriers' NAT; some clouds serve machine metadata here
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, with the clouds' metadata service
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+    )
+)
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_REFUSED_V6 = tuple(
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments, with Teredo, which hides an IPv4 address
+        "2001:db8::/32",
+        "2002::/16",  # 6to4, which hides an IPv4 address
+        "3fff::/20",
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class PageAddressError(Exception):
+    """The page lies at an address that must not be opened; the message says why, in words for the client."""
+
+
+@dataclass(frozen=True)
+class AddressRule:
+    """What may be opened besides public addresses.
+
+    `allowed` are networks the operator has opened up; with `allow_all` everything may be opened.
+    """
+
+    allowed: tuple[IpNetwork, ...] = ()
+    allow_all: bool = False
+
+    def is_allowed(self, ip: IpAddress) -> bool:
+        """Whether the browser may open a connection to `ip`."""
+        ip = _without_wrapping(ip)
+        if self.allow_all or any(ip in network for network in self.allowed):
+            return True
+        return _is_public(ip)
+
+
+def parse_address_rule(text: str) -> AddressRule:
+    """The rule written as `all` or as networks between commas (`10.0.0.0/8, fd00::/8`); empty allows none.
+
+    Raises ValueError, naming the part that is no network.
+    """
+    if text.strip().lower() == "all":
+        return AddressRule(allow_all=True)
+    return AddressRule(allowed=tuple(ip_network(part.strip()) for part in text.split(",") if part.strip()))
+
+
+def _without_wrapping(ip: IpAddress) -> IpAddress:
+    """The IPv4 address that an IPv6 address only stands for (mapped, or through NAT64), else the address."""
+    if isinstance(ip, IPv4Address):
+        return ip
+    if ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    # A link-local address may come from the resolver with its interface, which no network contains.
+    return IPv6Address(int(ip))
+
+
+def _is_public(ip: IpAddress) -> bool:
+    if isinstance(ip, IPv4Address):
+        return ip.is_global and not any(ip in network for network in _REFUSED_V4)
+    return ip.is_global and ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6)
+
+
+async def resolve(host: str, port: int, seconds: float = RESOLVE_SECONDS) -> list[IpAddress]:
+    """All addresses of `host`; none when it has none, or none was found within `seconds`."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return []
+    return list(dict.fromkeys(ip_address(address[0]) for *_, address in found))
+
+
+async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] = ()) -> None:
+    """Return quietly when the browser may be sent to `url`, raise PageAddressError when not.
+
+    `always_allowed` are the beginnings of URLs that need no check, origin and path (`http://127.0.0.1:8000/meet/`).
+    A name that does not resolve is not refused here: whoever opens the page reports it.
+    """
+    parts = _parse(url)
+    if any(_lies_under(parts, _parse(allowed)) for allowed in always_allowed):
+        return
+    host = _browser_host(parts.hostname or "")
+    for ip in await _addresses_of(host, _port(parts)):
+        if not rule.is_allowed(ip):
+            address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
+            raise PageAddressError(
+                f"{address} is not public; the farm's operator can allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
+            )
+
+
+def _parse(url: str) -> SplitResult:
+    """Split a URL that every browser reads the same way; whatever can be read in two ways is refused."""
+    if not re.match(r"https?://", url, re.IGNORECASE):
+        raise PageAddressError("a page must begin with http:// or https://")
+    # Browsers drop control characters and take a backslash for a slash: http://a.example\@127.0.0.1/
+    if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
+        raise PageAddressError("a page's URL must not hold spaces, control characters or backslashes")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise PageAddressError(f"the URL cannot be read: {error}") from None
+    if "@" in parts.netloc:
+        raise PageAddressError("a page's URL must not hold a user name or a password")
+    if not parts.hostname:
+        raise PageAddressError("the URL names no host")
+    if port == 0:
+        raise PageAddressError("the URL names port 0")
+    return parts
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
+
+
+def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
+    origin, other = (
+        (part.scheme.lower(), (part.hostname or "").rstrip("."), _port(part)) for part in (parts, allowed)
+    )
+    if origin != other:
+        return False
+    # A browser resolves /meet/../v2 and /meet/%2e%2e/v2 before it asks for the page.
+    segments = [unquote(segment) for segment in re.split(r"/", parts.path)]
+    return ".." not in segments and "." not in segments and parts.path.startswith(allowed.path)
+
+
+def _browser_host(host: str) -> str:
+    """The host as a browser would look it up: lower case, ASCII, without the trailing dot."""
+    if "%" in host:
+        raise PageAddressError("the host must not hold percent signs")
+    if ":" in host:
+        return host
+    try:
+        host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise PageAddressError("the host is not a valid name") from None
+    host = host.removesuffix(".")
+    if not host or not re.fullmatch(r"[a-z0-9._-]+", host):
+        raise PageAddressError("the host is not a valid name")
+    return host
+
+
+async def _addresses_of(host: str, port: int) -> list[IpAddress]:
+    literal = _literal(host)
+    if literal is not None:
+        return [literal]
+    if host == "localhost" or host.endswith(".localhost"):
+        # Browsers do not ask the resolver for these.
+        return [IPv4Address("127.0.0.1"), IPv6Address("::1")]
+    return await resolve(host, port)
+
+
+def _literal(host: str) -> IpAddress | None:
+    """The address a host spells out, or None for a name."""
+    if ":" in host:
+        try:
+            return IPv6Address(host)
+        except AddressValueError:
+            raise PageAddressError(f"the host [{host}] is not an address") from None
+    labels = host.split(".")
+    if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        return None
+    return _browser_ipv4(labels)
+
+
+def _browser_ipv4(labels: list[str]) -> IPv4Address:
+    """The address in any of the ways browsers accept: up to four numbers, decimal, octal or hexadecimal.
+
+    The last number fills all the bytes that are left.
+    """
+    not_an_address = PageAddressError(f"the host {'.'.join(labels)} is not an address")
+    try:
+        *leading, last = [_browser_number(label) for label in labels]
+    except ValueError:
+        raise not_an_address from None
+    if len(leading) > 3 or any(number > 255 for number in leading) or last >= 256 ** (4 - len(leading)):
+        raise not_an_address
+    value = last
+    for position, number in enumerate(leading):
+        value += number << (8 * (3 - position))
+    return IPv4Address(value)
+
+
+def _browser_number(label: str) -> int:
+    if re.fullmatch(r"0x[0-9a-f]*", label):
+        return int(label[2:] or "0", 16)
+    if re.fullmatch(r"0[0-7]*", label):
+        return int(label, 8)
+    if re.fullmatch(r"[1-9][0-9]*", label):
+        return int(label)
+    raise ValueError(label)

@@ -1,0 +1,189 @@
+"""The bot: opens the meeting's page, tells when recording may start and when the page is over or lost."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+
+from playwright.async_api import ConsoleMessage, Page, Request
+from playwright.async_api import Error as PlaywrightError
+
+from browser_bot.browser import Browser
+from browser_bot.contracts import (
+    END_SIGNAL,
+    PLAIN_READY,
+    SETTLE_TIMEOUT,
+    SIGNAL_TIMEOUT,
+    START_SIGNAL,
+    PageContract,
+)
+from browser_bot.errors import PageError, PageLostError
+from browser_bot.gateway import PROBLEM_HEADER, Gateway
+
+logger = logging.getLogger(__name__)
+
+SCREENSHOT_TIMEOUT_MS = 5_000
+# One line of what a page prints; a page is a stranger and may print megabytes.
+MAX_LINE = 500
+
+# Chromium's network errors (net_error_list.h) in words for people.
+NETWORK_ERRORS = {
+    "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
+    "ERR_CONNECTION_REFUSED": "the server refused the connection",
+    "ERR_CONNECTION_TIMED_OUT": "the server does not answer",
+    "ERR_CONNECTION_RESET": "the server closed the connection",
+    "ERR_CONNECTION_CLOSED": "the server closed the connection",
+    "ERR_EMPTY_RESPONSE": "the server closed the connection without an answer",
+    "ERR_ADDRESS_UNREACHABLE": "the server's address cannot be reached",
+    "ERR_INTERNET_DISCONNECTED": "this machine has no network",
+    "ERR_TOO_MANY_REDIRECTS": "it redirects in a circle",
+    "ERR_FILE_NOT_FOUND": "there is no such file",
+    "ERR_CERT": "the server's certificate is not valid",
+    "ERR_SSL": "the server does not speak TLS properly",
+}
+
+
+class Bot:
+    """Drives the one page of a stage's browser: `join` once, then wait for `over`."""
+
+    def __init__(self, browser: Browser, contract: PageContract, gateway: Gateway | None = None) -> None:
+        """Listen to the page of `browser`, which goes out through `gateway` if there is one."""
+        self._page = browser.page
+        self._gateway = gateway
+        self._contract = contract
+        self._started = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._page.on("console", self._heard)
+        self._page.on("requestfailed", self._request_failed)
+        self._page.on("crash", lambda _: self._lose("the page has crashed"))
+        self._page.on("close", lambda _: self._lose("the page was closed"))
+        browser.context.on("close", lambda _: self._lose("the browser has died"))
+        # A window that the page opens would stand over it in the recording.
+        browser.context.on("page", self._close_popup)
+
+    async def join(self, url: str, *, seconds: float, tries: int) -> None:
+        """Open the page and wait until it says that recording may start.
+
+        Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
+        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
+        """
+        share = seconds / tries
+        loop = asyncio.get_running_loop()
+        for attempt in range(1, tries + 1):
+            turn_ends = loop.time() + share
+            try:
+                await self._open(url, share)
+                break
+            except PageError as error:
+                logger.warning("try %d of %d: %s", attempt, tries, error)
+                if attempt == tries:
+                    raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
+            await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
+        await self._unless_lost(self._ready())
+
+    async def over(self) -> None:
+        """Wait until the page says that it is over. Raises PageLostError when it dies."""
+        await self._unless_lost(self._ended.wait())
+
+    async def screenshot(self, file: Path) -> bool:
+        """Keep what the page shows in a PNG; False if it cannot show anything any more."""
+        try:
+            await self._page.screenshot(path=file, timeout=SCREENSHOT_TIMEOUT_MS)
+        except PlaywrightError as error:
+            logger.warning("no screenshot: %s", error.message)
+            return False
+        return True
+
+    async def _open(self, url: str, seconds: float) -> None:
+        self._started.clear()
+        try:
+            answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
+        except PlaywrightError as error:
+            raise PageError(f"the page {url} did not load: {self._in_words(error, seconds)}") from error
+        if answer is not None and PROBLEM_HEADER in answer.headers:
+            raise PageError(f"the page {url} did not load: {self._gateway_problem()}")
+        if answer is not None and answer.status >= 400:
+            raise PageError(f"the page {url} did not load: it answered {answer.status} {answer.status_text}")
+
+    async def _ready(self) -> None:
+        if self._contract is PageContract.PLAIN:
+            await self._plain_ready()
+        elif self._contract is PageContract.CONSOLE:
+            await self._signalled()
+        else:
+            plain = asyncio.ensure_future(self._plain_ready())
+            signal = asyncio.ensure_future(self._started.wait())
+            try:
+                await asyncio.wait((plain, signal), return_when=asyncio.FIRST_COMPLETED)
+                if plain.done():
+                    plain.result()
+            finally:
+                for waiting in (plain, signal):
+                    waiting.cancel()
+                await asyncio.wait((plain, signal))
+
+    async def _plain_ready(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT + 3):
+                await self._page.evaluate(PLAIN_READY, SETTLE_TIMEOUT * 1000)
+        except TimeoutError:
+            logger.warning("the page's script hangs; recording it as it is")
+        except PlaywrightError as error:
+            # It navigated away under our question: whatever it shows now is the page.
+            logger.info("the page changed while it was looked at: %s", error.message)
+
+    async def _signalled(self) -> None:
+        try:
+            async with asyncio.timeout(SIGNAL_TIMEOUT):
+                await self._started.wait()
+        except TimeoutError:
+            raise PageError(
+                f"the page loaded, but did not print {START_SIGNAL} within {SIGNAL_TIMEOUT:.0f} s"
+            ) from None
+
+    async def _unless_lost(self, waiting: Awaitable[object]) -> None:
+        """Wait for something of the page's, but not longer than the page lives."""
+        event = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait((event, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            if self._lost.done():
+                raise PageLostError(self._lost.result())
+            event.result()
+        finally:
+            event.cancel()
+            await asyncio.wait((event,))
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        text = message.text.strip()
+        if text == START_SIGNAL:
+            self._started.set()
+        elif text == END_SIGNAL:
+            self._ended.set()
+        logger.info("page %s: %r", message.type, text[:MAX_LINE])
+
+    def _request_failed(self, request: Request) -> None:
+        logger.info("page could not load %r: %s", request.url[:MAX_LINE], request.failure)
+
+    def _lose(self, reason: str) -> None:
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    async def _close_popup(self, page: Page) -> None:
+        logger.info("a window that the page opened is closed")
+        with suppress(PlaywrightError):
+            await page.close()
+
+    def _gateway_problem(self) -> str:
+        return (self._gateway and self._gateway.problem) or "the gateway does not let it through"
+
+    def _in_words(self, error: PlaywrightError, seconds: float) -> str:
+        if "Timeout" in error.message:
+            return f"it was not there after {seconds:.0f} s"
+        if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
+            return self._gateway_problem()
+        for name, words in NETWORK_ERRORS.items():
+            if name in error.message:
+                return words
+        return error.message.splitlines()[0].removeprefix("Page.goto: ")

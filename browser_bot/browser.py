@@ -1,0 +1,126 @@
+"""The stage's browser: a real Chromium in kiosk mode whose window is the recorded region."""
+
+import logging
+import os
+import shlex
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings
+from playwright.async_api import Error as PlaywrightError
+
+from browser_bot.errors import StageError
+from browser_bot.programs import DIES_WITH_PARENT, chromium_path
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_MS = 15_000
+# Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
+MIN_SHARED_MEMORY = 1 << 30
+
+# Playwright's own defaults that a recording must not have: muted sound, and the marks of automation in the
+# window. `navigator.webdriver` stays true without --enable-automation, which the recording SDKs need.
+UNWANTED_DEFAULTS = ["--mute-audio", "--enable-automation", "--hide-scrollbars"]
+
+
+def chromium_switches(width: int, height: int) -> list[str]:
+    """The switches for a window that is the page, at exactly `width` x `height`, that plays by itself."""
+    return [
+        "--kiosk",
+        f"--window-size={width},{height}",
+        "--window-position=0,0",
+        "--autoplay-policy=no-user-gesture-required",
+        "--deny-permission-prompts",
+        "--disable-component-update",
+        "--disable-background-networking",
+        "--disable-sync",
+        "--no-first-run",
+        "--disable-background-timer-throttling",
+        "--disable-backgrounding-occluded-windows",
+        "--disable-renderer-backgrounding",
+        "--disable-gpu",
+        "--disable-session-crashed-bubble",
+        "--noerrdialogs",
+        "--force-device-scale-factor=1",
+    ]
+
+
+def ignored_defaults() -> list[str]:
+    """Which of Playwright's default switches are left out on this machine."""
+    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0  # noqa: S108
+    if shared >= MIN_SHARED_MEMORY:
+        return [*UNWANTED_DEFAULTS, "--disable-dev-shm-usage"]
+    return UNWANTED_DEFAULTS
+
+
+def write_launcher(directory: Path, chromium: Path) -> Path:
+    """A script that starts Chromium so that it dies with Playwright's driver, which dies with us."""
+    launcher = directory / "chromium"
+    command = shlex.join([*DIES_WITH_PARENT, str(chromium)])
+    launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    launcher.chmod(0o700)
+    return launcher
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A running browser: its one page, which fills the recorded region."""
+
+    context: BrowserContext
+    page: Page
+
+
+@asynccontextmanager
+async def open_browser(
+    playwright: Playwright,
+    directory: Path,
+    *,
+    width: int,
+    height: int,
+    environment: Mapping[str, str],
+    chromium: Path | None = None,
+    proxy: str | None = None,
+) -> AsyncIterator[Browser]:
+    """Run a Chromium with a fresh profile in `directory` on the display and sound of `environment`.
+
+    `proxy` is the address of a proxy that everything goes through, loopback included. Raises StageError
+    when it does not come up, ProgramNotFoundError when it is not installed.
+    """
+    root = os.geteuid() == 0
+    if root:
+        logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
+    try:
+        context = await playwright.chromium.launch_persistent_context(
+            directory / "profile",
+            executable_path=write_launcher(directory, chromium_path(chromium)),
+            headless=False,
+            args=chromium_switches(width, height),
+            ignore_default_args=ignored_defaults(),
+            chromium_sandbox=not root,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(directory),
+                "LANG": "C.UTF-8",
+                "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+                **environment,
+            },
+            no_viewport=True,
+            accept_downloads=False,
+            handle_sigint=False,
+            handle_sigterm=False,
+            handle_sighup=False,
+            timeout=START_TIMEOUT_MS,
+            proxy=ProxySettings(server=proxy) if proxy else None,
+        )
+    except PlaywrightError as error:
+        raise StageError(f"Chromium did not start: {error.message}") from error
+    try:
+        yield Browser(context, context.pages[0])
+    finally:
+        try:
+            await context.close()
+        except PlaywrightError as error:
+            logger.debug("the browser was gone before it was closed: %s", error.message)

@@ -1,0 +1,26 @@
+"""What can go wrong on a stage, for those who watch from outside."""
+
+
+class StageError(Exception):
+    """A part of the stage did not start or has died; the message says which and shows its last words."""
+
+
+class ProgramNotFoundError(StageError):
+    """A program that the stage needs is not installed.
+
+    `package` is the Debian package that brings it.
+    """
+
+    def __init__(self, program: str, package: str) -> None:
+        """Name the program and the package."""
+        super().__init__(f"{program} is not installed; on Debian: apt-get install {package}")
+        self.program = program
+        self.package = package
+
+
+class PageError(Exception):
+    """The page could not be opened or did not become ready; the message is for people."""
+
+
+class PageLostError(PageError):
+    """The page, its browser or its connection is gone in mid-recording."""

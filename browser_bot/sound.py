@@ -1,0 +1,94 @@
+"""The stage's sound: a PulseAudio daemon of its own with one null sink.
+
+One recording can then neither hear nor break another, and no shared daemon runs out of clients.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from browser_bot.errors import StageError
+from browser_bot.programs import Program, program_path, start_program
+
+START_TIMEOUT = 10.0
+SINK = "stage"
+SAMPLE_RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A running sound device: the server to play to and the source from which to record what it plays."""
+
+    server: str
+    source: str
+    daemon: Program
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client of this device needs in its environment."""
+        return {"PULSE_SERVER": self.server, "PULSE_SINK": SINK}
+
+
+def daemon_configuration() -> str:
+    """A daemon.conf. Chromium plays at the daemon's default rate, whatever the sink's is."""
+    return (
+        f"default-sample-rate = {SAMPLE_RATE}\nalternate-sample-rate = {SAMPLE_RATE}\n"
+        "default-sample-format = s16le\ndefault-sample-channels = 2\n"
+    )
+
+
+@asynccontextmanager
+async def open_sound(directory: Path) -> AsyncIterator[Sound]:
+    """Run a PulseAudio daemon whose files lie in `directory`, which only this user may enter.
+
+    Raises StageError when it does not come up, ProgramNotFoundError when it is not installed.
+    """
+    clients = directory / "pulse.sock"
+    configuration = directory / "pulse-daemon.conf"
+    configuration.write_text(daemon_configuration())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notifications:
+        notifications.bind(str(directory / "notify"))
+        daemon = await start_program(
+            "PulseAudio",
+            [
+                program_path("pulseaudio", "pulseaudio"),
+                "-n", "--daemonize=no", "--use-pid-file=no", "--disallow-exit", "--exit-idle-time=-1",
+                "--realtime=no", "--high-priority=no", "--no-cpu-limit",
+                "-L", f"module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=2 format=s16le",
+                "-L", f"module-native-protocol-unix socket={clients} auth-anonymous=1 auth-cookie-enabled=0",
+            ],
+            log=directory / "pulseaudio.log",
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(directory),
+                "XDG_RUNTIME_DIR": str(directory),
+                "PULSE_CONFIG": str(configuration),
+                "NOTIFY_SOCKET": str(directory / "notify"),
+            },
+        )  # fmt: skip
+        try:
+            await _ready(notifications, daemon)
+            yield Sound(f"unix:{clients}", f"{SINK}.monitor", daemon)
+        finally:
+            await daemon.stop()
+
+
+async def _ready(notifications: socket.socket, daemon: Program) -> None:
+    """Wait for the daemon's `READY=1` (the protocol of sd_notify)."""
+
+    async def told() -> None:
+        while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notifications, 256):
+            pass
+
+    ready, died = asyncio.ensure_future(told()), asyncio.ensure_future(daemon.died())
+    done, waiting = await asyncio.wait((ready, died), timeout=START_TIMEOUT, return_when="FIRST_COMPLETED")
+    for task in waiting:
+        task.cancel()
+    if died in done:
+        raise died.result()
+    if not done:
+        raise StageError(f"PulseAudio was not ready after {START_TIMEOUT:.0f} s: {daemon.last_words()}")

@@ -1,0 +1,73 @@
+"""The stage: one display, one sound device and one browser, owned by one recording, torn down after it."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.async_api import async_playwright
+
+from browser_bot.browser import Browser, open_browser
+from browser_bot.display import Display, open_display
+from browser_bot.errors import StageError
+from browser_bot.sound import Sound, open_sound
+from browser_bot.sweep import PREFIX, write_owner
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stage and the directory of its files."""
+
+    directory: Path
+    display: Display
+    sound: Sound
+    browser: Browser
+
+    async def died(self) -> StageError:
+        """Wait until the display or the sound dies by itself and return the error that tells of it."""
+        deaths = [asyncio.ensure_future(part.died()) for part in (self.display.server, self.sound.daemon)]
+        try:
+            done, _ = await asyncio.wait(deaths, return_when="FIRST_COMPLETED")
+            return done.pop().result()
+        finally:
+            for death in deaths:
+                death.cancel()
+
+
+@asynccontextmanager
+async def open_stage(
+    width: int, height: int, fps: int, *, chromium: Path | None = None, proxy: str | None = None
+) -> AsyncIterator[Stage]:
+    """Run a stage for a picture of `width` x `height` at `fps`.
+
+    Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
+    """
+    # Directly below the temporary directory: the sockets in it may have no more than 107 bytes of path.
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+    write_owner(directory)
+    async with AsyncExitStack() as parts:
+        parts.callback(shutil.rmtree, directory, ignore_errors=True)
+        try:
+            async with asyncio.TaskGroup() as group:
+                driver = group.create_task(parts.enter_async_context(async_playwright()))
+                display = group.create_task(
+                    parts.enter_async_context(open_display(directory, width, height, fps))
+                )
+                sound = group.create_task(parts.enter_async_context(open_sound(directory)))
+        except* StageError as errors:
+            raise errors.exceptions[0] from None
+        browser = await parts.enter_async_context(
+            open_browser(
+                driver.result(),
+                directory,
+                width=width,
+                height=height,
+                environment=display.result().environment | sound.result().environment,
+                chromium=chromium,
+                proxy=proxy,
+            )
+        )
+        yield Stage(directory, display.result(), sound.result(), browser)

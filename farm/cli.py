@@ -1,0 +1,170 @@
+"""The command `farm`."""
+
+import asyncio
+import json
+import logging
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from browser_bot.contracts import PageContract
+from encoder.formats import Codec, Format
+from farm.doctor import format_report, is_usable, require_programs, run_checks
+from farm.errors import FarmError
+from farm.settings import load_settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
+def cli(verbose: bool) -> None:
+    """Recording Farm: records web meetings the way people see and hear them."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+class SizeType(click.ParamType[tuple[int, int]]):
+    """A picture size, `1280x720`: even numbers from 16 to 1920."""
+
+    name = "WIDTHxHEIGHT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read the two numbers."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size like 1280x720", param, ctx)
+        width, height = int(match[1]), int(match[2])
+        if any(side % 2 or not 16 <= side <= 1920 for side in (width, height)):
+            self.fail(f"{value!r}: width and height must be even, from 16 to 1920", param, ctx)
+        return width, height
+
+
+@cli.command()
+@click.argument("url")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to make."
+)
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds.")
+@click.option(
+    "--codec", type=click.Choice([codec.value for codec in Codec]), help="Else by the file's suffix."
+)
+@click.option("--size", type=SizeType(), default=(1280, 720), show_default="1280x720")
+@click.option("--fps", type=click.IntRange(15, 60), default=30, show_default=True)
+@click.option(
+    "--contract",
+    type=click.Choice([contract.value for contract in PageContract]),
+    default=PageContract.AUTO.value,
+    show_default=True,
+    help="How the page says when to start and that it is over.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
+def record(
+    url: str,
+    out: Path,
+    seconds: float | None,
+    codec: str | None,
+    size: tuple[int, int],
+    fps: int,
+    contract: str,
+    as_json: bool,
+) -> None:
+    """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
+    from farm.record_once import record_once
+    from farm.recorder import Plan
+
+    chosen = Codec(codec) if codec else codec_of(out)
+    if out.suffix != chosen.suffix:
+        raise click.BadParameter(f"{chosen.value} is written to a {chosen.suffix} file", param_hint="--out")
+    plan = Plan(
+        url=url,
+        format=Format(chosen, *size, fps),
+        contract=PageContract(contract),
+        max_seconds=seconds,
+        chromium=load_settings().chromium,
+    )
+    report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        click.echo(report.in_words(), err=True)
+
+
+@cli.command()
+def up() -> None:
+    """Run the whole farm on this machine: Redis (unless FARM_REDIS_URL is set), API and worker."""
+    from farm.up import run_farm
+
+    settings = load_settings()
+    require_programs(redis=settings.redis_url is None)
+    asyncio.run(run_farm(settings))
+
+
+@cli.command()
+def api() -> None:
+    """Run the API alone; workers run elsewhere, with the same FARM_REDIS_URL."""
+    from api.server import serve
+
+    serve(load_settings())
+
+
+@cli.command()
+@click.option("--slots", type=click.IntRange(1, 256), help="Recordings at the same time; else FARM_SLOTS.")
+def worker(slots: int | None) -> None:
+    """Run a worker alone: a node of a farm of several machines, with the same FARM_REDIS_URL."""
+    from farm.worker import run_worker
+
+    settings = load_settings()
+    run_worker(settings.model_copy(update={"slots": slots}) if slots else settings)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def doctor(as_json: bool) -> None:
+    """Check every outside program: whether it is there, its version, whether it works."""
+    checks = run_checks()
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        click.echo(format_report(checks))
+    sys.exit(0 if is_usable(checks) else 1)
+
+
+@cli.command()
+@click.option("--seconds", type=click.IntRange(1, 600), default=20, show_default=True)
+def demo(seconds: int) -> None:
+    """Start a farm, record its built-in meeting through the REST API, and end it."""
+    from farm.demo import run_demo
+
+    run_demo(load_settings(), seconds)
+
+
+def codec_of(file: Path) -> Codec:
+    """The codec that a file's suffix asks for."""
+    return Codec.VP8 if file.suffix == Codec.VP8.suffix else Codec.H264
+
+
+def main() -> None:
+    """Run the command; an error of the farm's own is one line on stderr and exit code 1."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except FarmError as error:
+        click.echo(f"farm: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

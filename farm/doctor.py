@@ -1,0 +1,444 @@
+"""Which outside programs are there, whether they work, and which Debian packages bring the rest.
+
+`run_checks` runs every program and reads what it says. `require_programs` only looks whether they are there;
+it is meant for the start of a worker, which must not be slowed down.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from browser_bot.errors import ProgramNotFoundError
+from browser_bot.programs import chromium_path, program_path, xorg_path
+from farm.errors import ProgramMissing
+
+Status = Literal["ok", "warning", "missing", "broken"]
+
+TIMEOUT = 10.0
+"""Seconds a program has to answer before it counts as broken."""
+
+MIN_FFMPEG = (5, 1)
+MIN_REDIS = (6,)
+MIN_FREE_DISK = 2 << 30
+MIN_FREE_MEMORY = 1 << 30
+
+DRIVER_DIRECTORIES = (Path("/usr/lib/xorg/modules/drivers"), Path("/usr/lib64/xorg/modules/drivers"))
+"""Where Xorg's drivers lie, besides `modules/drivers` next to its binary."""
+
+SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
+"""Chromium's set-uid helper, for systems where ordinary users may not make user namespaces."""
+
+VERSION_PATTERNS = {
+    "chromium": r"Chrom\D*(\d+(?:\.\d+)+)",
+    "ffmpeg": r"^ffmpeg version (\S+)",
+    "xorg": r"X\.Org X Server (\d+(?:\.\d+)+)",
+    "pulseaudio": r"^pulseaudio (\d+(?:\.\d+)*)",
+    "redis-server": r"\bv=(\d+(?:\.\d+)+)",
+    "setpriv": r"util-linux (\d+(?:\.\d+)+)",
+}
+
+# What the encoder asks of ffmpeg: the list that must hold it, the flag it must have there, the names.
+FFMPEG_FORMATS = (
+    ("-devices", "D", ("x11grab", "pulse")),
+    ("-demuxers", "D", ("hls", "matroska", "concat")),
+    ("-muxers", "E", ("hls", "mp4", "webm")),
+)
+FFMPEG_ENCODERS = ("libx264", "aac", "libvpx", "libopus")
+
+FONTS = (
+    ("fonts: Latin", "en", "fonts-dejavu-core", "Latin letters"),
+    ("fonts: CJK", "zh", "fonts-noto-cjk", "Chinese, Japanese and Korean"),
+    ("fonts: emoji", "und-zsye", "fonts-noto-color-emoji", "emoji"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found out about one thing the farm needs.
+
+    `package` is the Debian package that puts it right, where there is one.
+    """
+
+    name: str
+    status: Status
+    version: str | None = None
+    detail: str = ""
+    package: str | None = None
+
+
+class _FailedError(Exception):
+    """A program gave no usable answer; the message says why."""
+
+
+# --- What programs say ------------------------------------------------------------------------------------
+
+
+def parse_version(program: str, text: str) -> str | None:
+    """The version in what `program` prints about itself; `program` is a key of VERSION_PATTERNS."""
+    found = re.search(VERSION_PATTERNS[program], text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def at_least(version: str, minimum: Sequence[int]) -> bool:
+    """Whether `version` is `minimum` or newer.
+
+    Builds of ffmpeg's newest source, `N-…`, have no number; they are newer.
+    """
+    numbers = re.match(r"n?(\d+(?:\.\d+)*)", version)
+    if numbers is None:
+        return True
+    return [int(part) for part in numbers[1].split(".")] >= list(minimum)
+
+
+def parse_formats(text: str, flag: str) -> set[str]:
+    """The names in ffmpeg's list of devices, demuxers or muxers that have `flag`: D (reads) or E (writes)."""
+    names: set[str] = set()
+    for line in _below_the_rule(text):
+        words = line.split()
+        flags = ""
+        while words and re.fullmatch("[DEd]+", words[0]):
+            flags += words.pop(0)
+        if words and flag in flags:
+            names.update(words[0].split(","))
+    return names
+
+
+def parse_encoders(text: str) -> set[str]:
+    """The names in ffmpeg's list of encoders."""
+    return {words[1] for line in _below_the_rule(text) if len(words := line.split()) > 1}
+
+
+def _below_the_rule(text: str) -> list[str]:
+    """ffmpeg puts a line of dashes between the meaning of its flags and the list itself."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() and not line.strip().strip("-"):
+            return lines[number + 1 :]
+    return []
+
+
+def parse_available_memory(meminfo: str) -> int | None:
+    """The bytes of memory that can still be had, from /proc/meminfo."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+# --- Running programs -------------------------------------------------------------------------------------
+
+
+def _ask(argv: Sequence[str | Path], timeout: float) -> str:
+    """Run a program to its end and return what it said, standard output first.
+
+    Raises _FailedError when it cannot be started, fails, or is not done in time; it and its children are
+    then gone.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _FailedError(f"cannot be started: {error.strerror}") from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise _FailedError(f"did not answer within {timeout:g} s") from None
+        finally:
+            _kill(process)
+    if process.returncode:
+        last_words = (errors.strip() or output.strip() or "without a word").splitlines()[-1]
+        raise _FailedError(f"ended with {process.returncode}: {last_words}")
+    return f"{output}\n{errors}"
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a program that still runs, with its whole group."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _version(program: str, path: Path, timeout: float, argument: str = "--version") -> str:
+    """Ask a program for its version; raises _FailedError when it does not tell."""
+    version = parse_version(program, _ask([path, argument], timeout))
+    if version is None:
+        raise _FailedError(f"{path} does not tell its version")
+    return version
+
+
+def _ping_redis(path: Path, timeout: float) -> None:
+    """Start a Redis that keeps nothing, on a socket of its own, and wait until it answers."""
+    with tempfile.TemporaryDirectory(prefix="farm-doctor-") as directory:
+        address = f"{directory}/redis.sock"
+        process = subprocess.Popen(
+            [path, "--port", "0", "--unixsocket", address, "--save", "", "--dir", directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                _await_pong(process, address, time.monotonic() + timeout)
+            finally:
+                _kill(process)
+
+
+def _await_pong(process: subprocess.Popen[str], address: str, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _FailedError(f"ended with {process.returncode} instead of serving")
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.settimeout(max(0.01, deadline - time.monotonic()))
+            client.connect(address)
+            client.sendall(b"PING\r\n")
+            if client.recv(16).startswith(b"+PONG"):
+                return
+        time.sleep(0.01)
+    raise _FailedError("was started but did not answer")
+
+
+# --- The checks -------------------------------------------------------------------------------------------
+
+
+def _configured_chromium() -> Path | None:
+    configured = os.environ.get("FARM_CHROMIUM")
+    return Path(configured) if configured else None
+
+
+def dummy_driver_path() -> Path:
+    """Where Xorg's dummy driver is. Raises ProgramNotFoundError when it is not."""
+    directories = list(DRIVER_DIRECTORIES)
+    with suppress(ProgramNotFoundError):
+        directories.insert(0, xorg_path().parent / "modules/drivers")
+    for directory in directories:
+        if (driver := directory / "dummy_drv.so").is_file():
+            return driver
+    raise ProgramNotFoundError("Xorg's dummy driver", "xserver-xorg-video-dummy")
+
+
+def _check_chromium(timeout: float) -> Check:
+    path = chromium_path(_configured_chromium())
+    version = _version("chromium", path, timeout)
+    return Check("chromium", "ok", version, str(path), "chromium")
+
+
+def _check_ffmpeg(timeout: float) -> Check:
+    path = program_path("ffmpeg", "ffmpeg")
+    version = _version("ffmpeg", path, timeout, "-version")
+    if not at_least(version, MIN_FFMPEG):
+        wanted = ".".join(map(str, MIN_FFMPEG))
+        return Check("ffmpeg", "broken", version, f"{path} is too old: {wanted} is needed", "ffmpeg")
+    lacking = [
+        f"{name} ({option[1:-1]})"
+        for option, flag, names in FFMPEG_FORMATS
+        for name in sorted(set(names) - parse_formats(_ask([path, "-hide_banner", option], timeout), flag))
+    ]
+    encoders = parse_encoders(_ask([path, "-hide_banner", "-encoders"], timeout))
+    lacking += [f"{name} (encoder)" for name in FFMPEG_ENCODERS if name not in encoders]
+    if lacking:
+        detail = f"{path} was built without {', '.join(lacking)}"
+        return Check("ffmpeg", "broken", version, detail, "ffmpeg")
+    return Check("ffmpeg", "ok", version, str(path), "ffmpeg")
+
+
+def _check_xorg(timeout: float) -> Check:
+    path = xorg_path()
+    return Check("xorg", "ok", _version("xorg", path, timeout, "-version"), str(path), "xserver-xorg-core")
+
+
+def _check_dummy_driver(_timeout: float) -> Check:
+    return Check("xorg dummy driver", "ok", None, str(dummy_driver_path()), "xserver-xorg-video-dummy")
+
+
+def _check_pulseaudio(timeout: float) -> Check:
+    path = program_path("pulseaudio", "pulseaudio")
+    version = _version("pulseaudio", path, timeout)
+    modules = _ask([path, "--dump-modules"], timeout)
+    lacking = [name for name in ("module-null-sink", "module-native-protocol-unix") if name not in modules]
+    if lacking:
+        detail = f"{path} has no {' and no '.join(lacking)}"
+        return Check("pulseaudio", "broken", version, detail, "pulseaudio")
+    return Check("pulseaudio", "ok", version, str(path), "pulseaudio")
+
+
+def _check_redis(timeout: float) -> Check:
+    path = program_path("redis-server", "redis-server")
+    version = _version("redis-server", path, timeout)
+    if not at_least(version, MIN_REDIS):
+        detail = f"{path} is too old: {MIN_REDIS[0]} is needed"
+        return Check("redis-server", "broken", version, detail, "redis-server")
+    _ping_redis(path, timeout)
+    return Check("redis-server", "ok", version, str(path), "redis-server")
+
+
+def _check_setpriv(timeout: float) -> Check:
+    path = program_path("setpriv", "util-linux")
+    version = _version("setpriv", path, timeout)
+    if "--pdeathsig" not in _ask([path, "--help"], timeout):
+        return Check("setpriv", "broken", version, f"{path} knows no --pdeathsig", "util-linux")
+    return Check("setpriv", "ok", version, str(path), "util-linux")
+
+
+def _font_check(name: str, language: str, package: str, meaning: str) -> Callable[[float], Check]:
+    def check(timeout: float) -> Check:
+        if (fc_list := shutil.which("fc-list")) is None:
+            return Check(name, "warning", None, "fc-list is not installed, so nobody knows", "fontconfig")
+        try:
+            families = _ask([fc_list, f":lang={language}", "family"], timeout)
+        except _FailedError as failure:
+            return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
+        first = min((line.split(",")[0] for line in families.splitlines() if line.strip()), default=None)
+        if first is None:
+            return Check(name, "warning", None, f"no font has {meaning}: boxes will be recorded", package)
+        return Check(name, "ok", None, first, package)
+
+    return check
+
+
+def _check_sandbox(timeout: float) -> Check:
+    if os.geteuid() == 0:
+        detail = "Chromium runs with --no-sandbox, because the farm runs as root; an ordinary user is safer"
+        return Check("sandbox", "warning", None, detail)
+    try:
+        _ask(["unshare", "--user", "--map-root-user", "true"], timeout)
+    except _FailedError as failure:
+        if SANDBOX_HELPER.is_file() and SANDBOX_HELPER.stat().st_mode & 0o4000:
+            return Check("sandbox", "ok", None, str(SANDBOX_HELPER), "chromium-sandbox")
+        detail = f"no user namespaces ({failure}), so Chromium may not start"
+        return Check("sandbox", "warning", None, detail, "chromium-sandbox")
+    return Check("sandbox", "ok", None, "user namespaces")
+
+
+def _check_disk(_timeout: float) -> Check:
+    directory = Path(os.environ.get("FARM_DATA_DIR") or "data").expanduser().absolute()
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    status: Status = "ok" if free >= MIN_FREE_DISK else "warning"
+    return Check("disk", status, None, f"{_gigabytes(free)} free in {directory}")
+
+
+def _check_memory(_timeout: float) -> Check:
+    try:
+        free = parse_available_memory(Path("/proc/meminfo").read_text())
+    except OSError:
+        free = None
+    if free is None:
+        return Check("memory", "warning", None, "the system does not tell how much is free")
+    status: Status = "ok" if free >= MIN_FREE_MEMORY else "warning"
+    return Check("memory", status, None, f"{_gigabytes(free)} free")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
+    ("chromium", "chromium", _check_chromium),
+    ("ffmpeg", "ffmpeg", _check_ffmpeg),
+    ("xorg", "xserver-xorg-core", _check_xorg),
+    ("xorg dummy driver", "xserver-xorg-video-dummy", _check_dummy_driver),
+    ("pulseaudio", "pulseaudio", _check_pulseaudio),
+    ("redis-server", "redis-server", _check_redis),
+    ("setpriv", "util-linux", _check_setpriv),
+    *((name, package, _font_check(name, lang, package, meaning)) for name, lang, package, meaning in FONTS),
+    ("sandbox", None, _check_sandbox),
+    ("disk", None, _check_disk),
+    ("memory", None, _check_memory),
+)
+"""Name, Debian package and check of everything that is looked at, in the order of the report."""
+
+
+def run_checks(timeout: float = TIMEOUT) -> list[Check]:
+    """Check everything at once; each program has `timeout` seconds for each question."""
+
+    def run(name: str, package: str | None, check: Callable[[float], Check]) -> Check:
+        try:
+            return check(timeout)
+        except ProgramNotFoundError as error:
+            return Check(name, "missing", None, f"{error.program} is not installed", package)
+        except _FailedError as failure:
+            return Check(name, "broken", None, str(failure), package)
+
+    with ThreadPoolExecutor(len(CHECKS)) as pool:
+        return list(pool.map(lambda entry: run(*entry), CHECKS))
+
+
+# --- What to do about it ----------------------------------------------------------------------------------
+
+
+def is_usable(checks: Iterable[Check]) -> bool:
+    """Whether the farm can record: nothing is missing or broken."""
+    return all(check.status in ("ok", "warning") for check in checks)
+
+
+def missing_packages(checks: Iterable[Check]) -> list[str]:
+    """The Debian packages that would put right what is not, each once."""
+    return list(dict.fromkeys(check.package for check in checks if check.status != "ok" and check.package))
+
+
+def format_report(checks: Sequence[Check]) -> str:
+    """A table for people; its last line is the one command that puts everything right."""
+    name_width = max((len(check.name) for check in checks), default=0)
+    version_width = max((len(check.version or "-") for check in checks), default=0)
+    lines = []
+    for check in checks:
+        name, version = check.name.ljust(name_width), (check.version or "-").ljust(version_width)
+        lines.append(f"{check.status:<7}  {name}  {version}  {check.detail}".rstrip())
+    return "\n".join([*lines, "", _advice(checks)])
+
+
+def _advice(checks: Sequence[Check]) -> str:
+    packages = missing_packages(checks)
+    if not packages:
+        return "Everything is in place." if is_usable(checks) else "Not everything is in place; see above."
+    # What is installed but broken is not touched by a plain install.
+    broken = any(check.status == "broken" and check.package for check in checks)
+    reinstall = "--reinstall " if broken else ""
+    return f"As root: apt-get install --no-install-recommends {reinstall}{' '.join(packages)}"
+
+
+def require_programs(*, redis: bool = False) -> None:
+    """See that everything a worker starts is installed, without running any of it.
+
+    `redis` asks for redis-server too, which only a farm with its embedded Redis needs.
+    Raises ProgramMissing that names everything that is missing and its packages.
+    """
+    searches: list[tuple[Callable[[], Path], str]] = [
+        (lambda: chromium_path(_configured_chromium()), "chromium"),
+        (lambda: program_path("ffmpeg", "ffmpeg"), "ffmpeg"),
+        (xorg_path, "xserver-xorg-core"),
+        (dummy_driver_path, "xserver-xorg-video-dummy"),
+        (lambda: program_path("pulseaudio", "pulseaudio"), "pulseaudio"),
+        (lambda: program_path("setpriv", "util-linux"), "util-linux"),
+    ]
+    if redis:
+        searches.append((lambda: program_path("redis-server", "redis-server"), "redis-server"))
+    missing: dict[str, str] = {}
+    for search, package in searches:
+        try:
+            search()
+        except ProgramNotFoundError as error:
+            missing[package] = error.program
+    if missing:
+        raise ProgramMissing(", ".join(missing.values()), " ".join(missing))

@@ -1,0 +1,148 @@
+"""The farm's own Redis, for those who have none: a child on a Unix socket in the data directory."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import redis
+
+from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
+from farm.redis_clients import connect
+from farm.settings import Settings
+
+_START_SECONDS: Final = 60.0
+"""How long reading the append-only file back may take."""
+
+_STOP_SECONDS: Final = 5.0
+_LOCK_SECONDS: Final = 6.0
+"""How long a farm waits for the Redis of the one before it to end; a little longer than that may take."""
+
+_POLL_SECONDS: Final = 0.02
+_LONGEST_SOCKET_PATH: Final = 100
+"""Bytes; the kernel takes 107."""
+
+
+class EmbeddedRedis(NamedTuple):
+    """A running Redis: its address, and the child, for whoever watches over it."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
+    """Run a Redis in `settings.data_dir` until the block ends; what it held is there again the next time.
+
+    Enter it in the main thread: the child ends when the thread that started it ends, whatever ended that.
+    Raises ProgramMissing, SettingsError when the data directory is in use or its path is too long, and
+    RedisUnavailable when Redis does not start.
+    """
+    _check_socket_path(settings.redis_socket)
+    if shutil.which("redis-server") is None:
+        raise ProgramMissing("redis-server", "redis-server")
+    directory = settings.redis_socket.parent
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock(directory / "lock") as lock:
+        log = directory / "redis.log"
+        process = _start(settings.redis_socket, log, lock)
+        try:
+            _wait_until_ready(settings.embedded_redis_address, process, log)
+            yield EmbeddedRedis(settings.embedded_redis_address, process)
+        finally:
+            _stop(process)
+
+
+def _check_socket_path(path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > _LONGEST_SOCKET_PATH:
+        raise SettingsError(
+            f"FARM_DATA_DIR: the path of Redis' socket in it would be {length} bytes long, more than "
+            f"{_LONGEST_SOCKET_PATH}; choose a shorter directory or set FARM_REDIS_URL"
+        )
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[int]:
+    """Hold the data directory; yields the lock's file descriptor, to be handed to the child.
+
+    The child holds the lock too, so that after a crash of its parent no second Redis can start beside it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SettingsError(
+                        f"FARM_DATA_DIR: another farm is running in {path.parent.parent}; stop it, or give "
+                        "this one another directory, or give both one FARM_REDIS_URL"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _start(socket: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(socket.parent),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "no",
+    }
+    command = ["setpriv", "--pdeathsig", "TERM", "--", "redis-server"]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+            # Its own process group: a Ctrl-C is for the farm, which still has states to write while it ends.
+            process_group=0,
+        )
+
+
+def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    with connect(address, retries=0) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.RedisError:
+                pass
+            if process.poll() is not None:
+                raise RedisUnavailable(f"redis-server did not start: {_last_lines(log)}")
+            if time.monotonic() > deadline:
+                raise RedisUnavailable(f"redis-server does not answer; see {log}")
+            time.sleep(_POLL_SECONDS)
+
+
+def _last_lines(log: Path) -> str:
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "it said nothing"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

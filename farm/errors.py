@@ -1,0 +1,125 @@
+"""The one error tree of the farm.
+
+Every error says what happened, to which recording, and what to do about it. `code` is stable and made for
+programs, `http_status` is what the API answers, the message is made for people and never holds a secret.
+"""
+
+# Most of these are answers to a client, not defects of the program, so they are named for what is the matter.
+# ruff: noqa: N818
+
+from typing import ClassVar
+
+
+class FarmError(Exception):
+    """The root: catch this to catch everything the farm raises on purpose."""
+
+    code: ClassVar[str] = "farm_error"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str) -> None:
+        """`message` is a whole sentence, shown to whoever asked."""
+        super().__init__(message)
+        self.message = message
+
+
+class SettingsError(FarmError):
+    """A setting cannot be used; the message names the variable (`FARM_…`)."""
+
+    code = "bad_setting"
+
+
+class MalformedRequest(FarmError):
+    """The body of a request is not JSON."""
+
+    code = "malformed_request"
+    http_status = 400
+
+
+class InvalidRequest(FarmError):
+    """A field of a request has a value that is not allowed; the message names the field."""
+
+    code = "invalid_request"
+    http_status = 422
+
+
+class AddressRefused(InvalidRequest):
+    """The page to record lies at an address the farm does not open."""
+
+    code = "address_refused"
+
+
+class RequestTooLarge(FarmError):
+    """The body of a request is larger than the API reads."""
+
+    code = "request_too_large"
+    http_status = 413
+
+
+class Unauthorized(FarmError):
+    """No credentials, or wrong ones."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class LinkRefused(FarmError):
+    """A download link that has expired or was not signed by this farm."""
+
+    code = "link_refused"
+    http_status = 403
+
+
+class NotFound(FarmError):
+    """No such recording or file, or it belongs to someone else; the two look the same on purpose."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class WrongState(FarmError):
+    """The recording is not in a state that allows what was asked."""
+
+    code = "wrong_state"
+    http_status = 409
+
+
+class AlreadyRecording(FarmError):
+    """The meeting has an active recording and the client did not ask for several."""
+
+    code = "already_recording"
+    http_status = 409
+
+
+class RedisUnavailable(FarmError):
+    """Redis cannot be reached, or cannot be started."""
+
+    code = "redis_unavailable"
+    http_status = 503
+
+
+class ProgramMissing(FarmError):
+    """An outside program is not installed.
+
+    `program` is its name, `package` the Debian package that brings it.
+    """
+
+    code = "program_missing"
+    http_status = 503
+
+    def __init__(self, program: str, package: str) -> None:
+        """The message tells how to install `package`."""
+        super().__init__(f"{program} is not installed; install it with: apt-get install {package}")
+        self.program = program
+        self.package = package
+
+
+class PageFailed(FarmError):
+    """The page of a recording could not be opened, or broke down while it was recorded."""
+
+    code = "page_failed"
+
+
+class RecordingFailed(FarmError):
+    """The recording could not be made, for a reason other than its page."""
+
+    code = "recording_failed"

@@ -1,0 +1,241 @@
+"""The RQ jobs: make a recording, and finish it. Both may be run again after they were killed half-way."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from encoder.errors import CutError
+from encoder.take import TakeStart
+from farm.errors import WrongState
+from farm.orders import read_orders
+from farm.queues import enqueue_finish
+from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, now
+from farm.records import Records
+from farm.recovery import recover
+from farm.redis_clients import connect, connect_async
+from farm.settings import Settings, load_settings
+from farm.spool import Spool, evidence_dir, format_of, spool_of
+from farm.stores import DirectoryStore
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+# How long a recorder that is done goes on telling a Redis that is away. What was not told by then is found
+# in the spool when the worker next starts.
+TELL_TIMEOUT = 60.0
+INTERNAL = Caller(type="INTERNAL")
+STOP_REASONS = {
+    EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
+    EndReason.PAGE_ENDED: Reason(reason=ReasonKind.PAGE_ENDED, caller=INTERNAL),
+    EndReason.SHUTDOWN: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
+    EndReason.FAULT: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
+}
+
+
+def record(recording_id: str) -> None:
+    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
+    settings = load_settings()
+    with connect(settings.redis_address) as client, _logging_to(evidence_dir(settings, recording_id)):
+        records = Records(client)
+        recording = records.get(None, recording_id)
+        if recording.status is not Status.INVOKED:
+            logger.info("recording %s is %s already", recording_id, recording.status)
+            return
+        records.update(recording_id, node=settings.node)
+        try:
+            asyncio.run(_record(recording, settings, records, client))
+        except Exception:
+            # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+            recover(recording_id, settings, client)
+            raise
+
+
+async def _record(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+    async with connect_async(settings.redis_address) as orders_client:
+        reporter = Reporter(recording, settings, records, client)
+        recorder = Recorder(
+            plan_of(recording, settings),
+            spool_of(recording, settings),
+            evidence_dir(settings, str(recording.id)),
+            read_orders(orders_client, recording.id),
+            reporter,
+        )
+        reporter.when_refused = recorder.stop
+        # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
+        telling = asyncio.create_task(reporter.tell())
+        await recorder.run()
+        await reporter.told(TELL_TIMEOUT)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+class Reporter:
+    """Tells Redis what happens to a recording, in order, and for as long as it takes when Redis is away.
+
+    The recorder never waits for it: a recording goes on whatever becomes of Redis.
+    """
+
+    def __init__(
+        self, recording: Recording, settings: Settings, records: Records, client: redis.Redis
+    ) -> None:
+        """Report on `recording`; nothing is sent until `tell` runs."""
+        self.when_refused = _nothing
+        self._recording = recording
+        self._settings = settings
+        self._records = records
+        self._client = client
+        self._started = False
+        self._news: asyncio.Queue[tuple[Status, dict[str, Any]]] = asyncio.Queue()
+
+    async def recording(self, start: TakeStart) -> None:
+        """A take has begun."""
+        logger.info("take %d has begun at phase %d µs", start.number, start.phase_us)
+        fields = {} if self._started else {"started_time": now()}
+        self._started = True
+        self._news.put_nowait((Status.RECORDING, fields))
+
+    async def paused(self) -> None:
+        """The last take has ended and the next one waits for a resume."""
+        self._news.put_nowait((Status.PAUSED, {}))
+
+    async def ended(self, outcome: Outcome) -> None:
+        """The last take is closed."""
+        fields: dict[str, Any] = {"stopped_time": now(), "stop_reason": self._stop_reason(outcome)}
+        if outcome.fault is not None:
+            fields["error"] = Failure(code="recording_failed", message=outcome.fault)
+        if outcome.started:
+            self._news.put_nowait((Status.UPLOADING, fields))
+            return
+        if outcome.fault is None:
+            fields["stop_reason"] = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
+            fields["error"] = Failure(
+                code="stopped_before_start", message="the recording was stopped before its first frame"
+            )
+        self._news.put_nowait((Status.ERRORED, fields))
+
+    def _stop_reason(self, outcome: Outcome) -> Reason:
+        if outcome.reason is EndReason.STOPPED:
+            organization = self._recording.organization_id
+            caller = Caller(type="ORGANIZATION", user_id=organization, name=organization)
+            return Reason(reason=ReasonKind.API_CALL, caller=caller)
+        return STOP_REASONS[outcome.reason]
+
+    async def tell(self) -> None:
+        """Send what happens, as it happens, until cancelled."""
+        while True:
+            status, fields = await self._news.get()
+            while True:
+                try:
+                    await asyncio.to_thread(self._send, status, fields)
+                    break
+                except redis.RedisError as error:
+                    logger.warning("recording %s: cannot say %s: %s", self._recording.id, status, error)
+                    await asyncio.sleep(RETRY_SECONDS)
+            self._news.task_done()
+
+    async def told(self, timeout: float) -> None:
+        """Wait until everything has been sent."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._news.join()
+        except TimeoutError:
+            logger.error("recording %s: Redis is away; its takes stay in the spool", self._recording.id)
+
+    def _send(self, status: Status, fields: dict[str, Any]) -> None:
+        try:
+            self._records.change_state(self._recording.id, status, **fields)
+        except WrongState as error:
+            # Said before, but the answer was lost; or it was ended behind our back, by a stop before its
+            # start for instance.
+            if self._records.get(None, self._recording.id).status is not status:
+                logger.warning("%s", error)
+                self.when_refused()
+                return
+        if status is Status.UPLOADING:
+            enqueue_finish(self._client, self._recording, self._settings.node)
+        elif status is Status.ERRORED:
+            spool_of(self._recording, self._settings).remove()
+
+
+def finish(recording_id: str) -> None:
+    """Cut the takes of an ended recording, put the file into the store and clear the spool.
+
+    Raises OSError when the disk or the store fails; RQ then tries again.
+    """
+    settings = load_settings()
+    with connect(settings.redis_address) as client, _logging_to(evidence_dir(settings, recording_id)):
+        records = Records(client)
+        recording = records.get(None, recording_id)
+        spool = spool_of(recording, settings)
+        if recording.status is Status.UPLOADING:
+            _cut_and_store(recording, spool, DirectoryStore(settings.store_dir), records)
+        spool.remove()
+
+
+def _cut_and_store(recording: Recording, spool: Spool, store: DirectoryStore, records: Records) -> None:
+    try:
+        file = spool.cut(recording.output_file_name)
+    except CutError as error:
+        records.change_state(
+            recording.id, Status.ERRORED, error=Failure(code="nothing_recorded", message=str(error))
+        )
+        logger.error("recording %s: %s", recording.id, error)
+        return
+    stored = store.put(recording.id, file.path, recording.output_file_name)
+    records.change_state(
+        recording.id,
+        Status.UPLOADED,
+        file_size=stored.size,
+        recording_duration=round(file.duration_us / 1_000_000),
+        quality={
+            "frames_captured": file.frames,
+            "frames_lost": file.lost,
+            "frames_late": file.crowded,
+            "takes": file.takes,
+        },
+    )
+
+
+def plan_of(recording: Recording, settings: Settings) -> Plan:
+    """What the recorder is to do for a recording on this node."""
+    return Plan(
+        url=recording.url,
+        format=format_of(recording),
+        contract=recording.page_contract,
+        max_seconds=recording.max_seconds,
+        join_seconds=settings.join_seconds,
+        join_tries=settings.join_tries,
+        chromium=settings.chromium,
+        address_rule=settings.address_rule,
+        always_allowed=settings.built_in_meetings,
+    )
+
+
+@contextmanager
+def _logging_to(directory: Path) -> Iterator[None]:
+    """Keep what is logged in `recorder.log` as well."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handler = logging.FileHandler(directory / "recorder.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        logger.exception("the job failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,83 @@
+"""The RQ queues, and the job that makes a recording."""
+
+from typing import Final
+from uuid import UUID
+
+import redis
+from rq import Queue, Retry
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from farm.recordings import Recording
+
+RECORD_JOB: Final = "farm.jobs.record"
+FINISH_JOB: Final = "farm.jobs.finish"
+"""The functions a worker calls, with the recording's id as their only argument."""
+
+_RECORD_SECONDS: Final = 86_400 + 3600
+"""What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
+
+_FINISH_SECONDS: Final = 3600
+_FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
+"""Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
+
+_RESULT_SECONDS: Final = 3600
+_FAILURE_SECONDS: Final = 7 * 86400
+"""How long RQ keeps what came of a job; the recording's own record is kept apart from it."""
+
+
+_OVER: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
+
+
+def recordings_queue(client: redis.Redis) -> Queue:
+    """The queue every slot of every node takes recordings from."""
+    return Queue("recordings", connection=client)
+
+
+def transfers_queue(client: redis.Redis, node: str) -> Queue:
+    """The queue of the work on finished takes, which lie in the spool of `node` and nowhere else."""
+    return Queue(f"transfers.{node}", connection=client)
+
+
+def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
+    """Whether the job that makes a recording is waiting or at work.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    try:
+        job = Job.fetch(str(recording_id), connection=client)
+    except NoSuchJobError:
+        return False
+    return job.get_status(refresh=False) not in _OVER
+
+
+def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
+    """Queue the job that makes `recording`; the job's id is the recording's.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    recordings_queue(client).enqueue(
+        RECORD_JOB,
+        str(recording.id),
+        job_id=str(recording.id),
+        job_timeout=_RECORD_SECONDS,
+        result_ttl=_RESULT_SECONDS,
+        failure_ttl=_FAILURE_SECONDS,
+        description=f"record {recording.meeting_id}",
+    )
+
+
+def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None:
+    """Queue the job that cuts and stores what `node` has recorded of a recording.
+
+    Harmless to call twice. Raises redis.RedisError when Redis cannot be reached.
+    """
+    transfers_queue(client, node).enqueue(
+        FINISH_JOB,
+        str(recording.id),
+        job_timeout=_FINISH_SECONDS,
+        retry=Retry(max=len(_FINISH_INTERVALS), interval=_FINISH_INTERVALS),
+        result_ttl=_RESULT_SECONDS,
+        failure_ttl=_FAILURE_SECONDS,
+        description=f"finish {recording.meeting_id}",
+    )

@@ -1,0 +1,152 @@
+"""One recording by the operator's own hand: no service, no Redis, the file beside where it was asked for."""
+
+import asyncio
+import logging
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from encoder.cut import CutFile
+from encoder.errors import CutError
+from encoder.probe import Media, probe
+from encoder.take import TakeStart
+from farm.errors import RecordingFailed
+from farm.orders import Order
+from farm.recorder import Outcome, Plan, Recorder
+from farm.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a recording; `start_latency_ns` is from the call to the first grabbed frame."""
+
+    file: CutFile
+    media: Media
+    outcome: Outcome
+    start_latency_ns: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints; durations in seconds."""
+        return {
+            "path": str(self.file.path),
+            "duration": self.media.duration_us / 1e6,
+            "streams": [
+                {key: value for key, value in asdict(stream).items() if value is not None}
+                for stream in self.media.streams
+            ],
+            "frames_captured": self.file.frames,
+            "frames_lost": self.file.lost,
+            "bytes": self.media.bytes,
+            "takes": self.file.takes,
+            "start_latency": self.start_latency_ns / 1e9,
+            "reason": self.outcome.reason.value,
+            "fault": self.outcome.fault,
+        }
+
+    def in_words(self) -> str:
+        """The same for people."""
+        streams = ", ".join(stream.in_words() for stream in self.media.streams)
+        fault = f"\nended by a fault: {self.outcome.fault}" if self.outcome.fault else ""
+        return (
+            f"{self.file.path}: {self.media.duration_us / 1e6:.1f} s, {streams}, "
+            f"{self.media.bytes / 1e6:.1f} MB, {self.file.frames} frames, {self.file.lost} lost{fault}"
+        )
+
+
+class _StartClock:
+    """Listens for the moment of the first frame."""
+
+    def __init__(self) -> None:
+        self._called_ns = time.monotonic_ns()
+        self.latency_ns = 0
+
+    async def recording(self, start: TakeStart) -> None:
+        if not self.latency_ns:
+            self.latency_ns = start.monotonic_us * 1000 - self._called_ns
+
+    async def paused(self) -> None:
+        pass
+
+    async def ended(self, outcome: Outcome) -> None:
+        pass
+
+
+async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -> Report:
+    """Record one page into `target`. SIGINT and SIGTERM end it properly and keep the file.
+
+    Raises RecordingFailed when no playable file came of it. The takes then stay beside `target` if there
+    are any, and what there is to look at in `target`.evidence.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the finished file only needs to be renamed.
+    spool = Spool(Path(tempfile.mkdtemp(prefix=f".{target.name}.takes-", dir=target.parent)), plan.format)
+    evidence = target.with_name(f"{target.name}.evidence")
+    clock = _StartClock()
+    recorder = Recorder(plan, spool, evidence, _no_orders(), clock)
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, recorder.stop)
+    showing = asyncio.create_task(_show_progress(recorder)) if show_progress else None
+    try:
+        outcome = await recorder.run()
+    finally:
+        if showing is not None:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+    if not spool.takes():
+        spool.remove()
+        seen = f"; what the page showed is in {evidence}" if evidence.exists() else ""
+        raise RecordingFailed(f"{outcome.fault or 'stopped before the recording had begun'}{seen}")
+    try:
+        file = await asyncio.to_thread(spool.cut, target.name)
+        file = await asyncio.to_thread(_put, file, target)
+        media = await asyncio.to_thread(probe, target)
+    except CutError as error:
+        raise RecordingFailed(f"{outcome.fault or error}; the takes are kept in {spool.directory}") from error
+    spool.remove()
+    return Report(file, media, outcome, clock.latency_ns)
+
+
+def _put(file: CutFile, target: Path) -> CutFile:
+    file.path.replace(target)
+    return CutFile(**{**asdict(file), "path": target})
+
+
+async def _no_orders() -> AsyncIterator[Order]:
+    return
+    yield
+
+
+async def _show_progress(recorder: Recorder) -> None:
+    """A line on the terminal that is kept up to date; without a terminal, nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        while True:
+            live.update(Text(progress_line(recorder)), refresh=True)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+def progress_line(recorder: Recorder) -> str:
+    """Time, frames, speed and size so far."""
+    takes = recorder.takes
+    if takes is None or not recorder.recorded_ns:
+        return "opening the page …"
+    minutes, seconds = divmod(recorder.recorded_ns // 1_000_000_000, 60)
+    return (
+        f"recording {minutes:02d}:{seconds:02d}  {takes.frames} frames  "
+        f"speed {takes.speed:.2f}  {takes.bytes / 1e6:.1f} MB  (Ctrl-C ends it and keeps the file)"
+    )

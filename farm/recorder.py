@@ -1,0 +1,320 @@
+"""The recorder: the program of one recording, from opening its stage to its last take.
+
+It knows nothing of Redis: orders come in through an iterator, and what happens goes out through a listener.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from browser_bot.addresses import AddressRule
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.errors import PageError, StageError
+from browser_bot.gateway import open_gateway
+from browser_bot.stage import Stage, open_stage
+from encoder.command import Source
+from encoder.errors import EncoderError
+from encoder.formats import Format
+from encoder.take import TakeStart
+from encoder.takes import Takes
+from farm.orders import Order
+from farm.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+SECOND_NS = 1_000_000_000
+# A recording, pauses included, never lasts longer than a day.
+LONGEST_NS = 86_400 * SECOND_NS
+# An encoder that dies is replaced by a new take, but one that dies again and again has a reason.
+ENCODER_DEATHS = 3
+ENCODER_DEATHS_WITHIN_NS = 300 * SECOND_NS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record: the page, how it is opened, how it is encoded, and for how long at most.
+
+    `address_rule` None lets the browser open every address.
+    """
+
+    url: str
+    format: Format
+    contract: PageContract = PageContract.AUTO
+    max_seconds: float | None = None
+    join_seconds: float = 30
+    join_tries: int = 3
+    chromium: Path | None = None
+    address_rule: AddressRule | None = None
+    always_allowed: Collection[str] = ()
+
+
+class EndReason(StrEnum):
+    """Why a recording ended."""
+
+    STOPPED = "STOPPED"
+    MAX_DURATION = "MAX_DURATION"
+    PAGE_ENDED = "PAGE_ENDED"
+    SHUTDOWN = "SHUTDOWN"
+    """The node was shut down."""
+    FAULT = "FAULT"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a recording ended: why, the fault in words if it was one, and whether anything was recorded."""
+
+    reason: EndReason
+    fault: str | None
+    started: bool
+
+
+class Listener(Protocol):
+    """Who wants to know what happens to a recording, as it happens."""
+
+    async def recording(self, start: TakeStart) -> None:
+        """A take has begun."""
+
+    async def paused(self) -> None:
+        """The last take has ended and the next one waits for a resume."""
+
+    async def ended(self, outcome: Outcome) -> None:
+        """The last take is closed; the stage still stands."""
+
+
+class Recorder:
+    """Makes one recording. `run` is called once."""
+
+    def __init__(
+        self, plan: Plan, spool: Spool, evidence: Path, orders: AsyncIterator[Order], listener: Listener
+    ) -> None:
+        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`."""
+        self._plan = plan
+        self._spool = spool
+        self._evidence = evidence
+        self._orders = orders
+        self._listener = listener
+        self._stop = asyncio.Event()
+        self._stop_reason = EndReason.STOPPED
+        # Orders set what is wanted, not what to do: one that comes twice, or late together with its
+        # opposite, is harmless.
+        self._pause_wanted = False
+        self._pause_changed = asyncio.Event()
+        self._takes: Takes | None = None
+        self._began_ns: int | None = None
+        self._take_began_ns: int | None = None
+        self._recorded_ns = 0
+        self._encoder_deaths: deque[int] = deque(maxlen=ENCODER_DEATHS)
+
+    @property
+    def takes(self) -> Takes | None:
+        """The takes with their progress, once there is a stage."""
+        return self._takes
+
+    @property
+    def recorded_ns(self) -> int:
+        """How much has been recorded so far, pauses left out."""
+        running = time.monotonic_ns() - self._take_began_ns if self._take_began_ns is not None else 0
+        return self._recorded_ns + running
+
+    def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
+        """End the recording properly, as a stop order does."""
+        self._stop_reason = reason
+        self._stop.set()
+
+    async def run(self) -> Outcome:
+        """Make the recording and return how it ended; a fault is an outcome, not an exception."""
+        self._spool.make()
+        with self._spool.held():
+            reading = asyncio.create_task(self._read_orders())
+            try:
+                return await self._record()
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_orders(self) -> None:
+        async for order in self._orders:
+            logger.info("order: %s", order)
+            if order is Order.STOP:
+                self.stop()
+            else:
+                self._pause_wanted = order is Order.PAUSE
+                self._pause_changed.set()
+
+    async def _record(self) -> Outcome:
+        async with AsyncExitStack() as parts:
+            try:
+                stage = await self._open_stage(parts)
+                if stage is None:
+                    return await self._end(self._stop_reason)
+                reason = await self._record_on(stage)
+            except (StageError, PageError, EncoderError) as error:
+                logger.error("%s", error)
+                return await self._end(EndReason.FAULT, str(error))
+            return await self._end(reason)
+
+    async def _end(self, reason: EndReason, fault: str | None = None) -> Outcome:
+        """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        if self._takes is not None:
+            await self._end_take()
+            await self._takes.close()
+        outcome = Outcome(reason, fault, started=self._began_ns is not None)
+        await self._listener.ended(outcome)
+        return outcome
+
+    async def _open_stage(self, parts: AsyncExitStack) -> Stage | None:
+        """Open the stage; None if a stop order comes first."""
+        plan = self._plan
+        proxy = None
+        self._gateway = None
+        if plan.address_rule is not None:
+            origins = [_host_and_port(url) for url in plan.always_allowed]
+            self._gateway, proxy = await parts.enter_async_context(open_gateway(plan.address_rule, origins))
+        opening = asyncio.ensure_future(
+            parts.enter_async_context(
+                open_stage(
+                    plan.format.width,
+                    plan.format.height,
+                    plan.format.fps,
+                    chromium=plan.chromium,
+                    proxy=proxy,
+                )
+            )
+        )
+        await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
+        if not opening.done():
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            return None
+        return opening.result()
+
+    async def _record_on(self, stage: Stage) -> EndReason:
+        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        self._takes = Takes(source, self._spool.directory, self._plan.format)
+        self._takes.prepare()
+        bot = Bot(stage.browser, self._plan.contract, self._gateway)
+        try:
+            joined = await first_of(
+                stop=self._stop.wait(),
+                joined=bot.join(self._plan.url, seconds=self._plan.join_seconds, tries=self._plan.join_tries),
+                stage=_raise(stage.died()),
+            )
+            if joined == "stop":
+                return self._stop_reason
+            await self._begin_take()
+            return await self._until_it_ends(stage, bot)
+        except (StageError, PageError, EncoderError):
+            await self._keep_evidence(stage, bot)
+            raise
+
+    async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
+        assert self._takes is not None
+        while True:
+            happened = await first_of(
+                stop=self._stop.wait(),
+                page=bot.over(),
+                time=asyncio.sleep(self._seconds_left()),
+                pause=self._pause_changed.wait(),
+                stage=_raise(stage.died()),
+                encoder=self._takes.died(),
+            )
+            match happened:
+                case "stop":
+                    return self._stop_reason
+                case "page":
+                    return EndReason.PAGE_ENDED
+                case "time":
+                    return EndReason.MAX_DURATION
+                case "pause":
+                    await self._pause_or_resume()
+                case "encoder":
+                    await self._replace_take(await self._takes.died())
+
+    async def _pause_or_resume(self) -> None:
+        assert self._takes is not None
+        self._pause_changed.clear()
+        paused = self._take_began_ns is None
+        if self._pause_wanted and not paused:
+            await self._end_take()
+            self._takes.prepare()
+            await self._listener.paused()
+        elif paused and not self._pause_wanted:
+            await self._begin_take()
+
+    async def _begin_take(self) -> None:
+        assert self._takes is not None
+        start = await self._takes.begin()
+        self._take_began_ns = start.monotonic_us * 1000
+        if self._began_ns is None:
+            self._began_ns = self._take_began_ns
+        await self._listener.recording(start)
+
+    async def _end_take(self) -> None:
+        assert self._takes is not None
+        if self._take_began_ns is not None:
+            self._recorded_ns = self.recorded_ns
+            self._take_began_ns = None
+        await self._takes.end()
+
+    async def _replace_take(self, death: EncoderError) -> None:
+        """Go on with a new take after ffmpeg has died. Raises its death if it dies again and again."""
+        now = time.monotonic_ns()
+        self._encoder_deaths.append(now)
+        often = len(self._encoder_deaths) == ENCODER_DEATHS
+        if often and now - self._encoder_deaths[0] < ENCODER_DEATHS_WITHIN_NS:
+            raise death
+        logger.warning("going on with a new take: %s", death)
+        await self._end_take()
+        await self._begin_take()
+
+    def _seconds_left(self) -> float:
+        """How long the recording may still go on; a pause does not count, except for the longest time."""
+        assert self._began_ns is not None
+        left = LONGEST_NS - (time.monotonic_ns() - self._began_ns)
+        if self._plan.max_seconds is not None and self._take_began_ns is not None:
+            left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
+        return max(0, left) / SECOND_NS
+
+    async def _keep_evidence(self, stage: Stage, bot: Bot) -> None:
+        """Keep what the page shows and what the stage's programs said."""
+        self._evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await bot.screenshot(self._evidence / "page.png")
+        for log in (stage.display.server.log, stage.sound.daemon.log):
+            if log.exists():
+                shutil.copy(log, self._evidence)
+
+
+async def first_of(**waiting: Awaitable[object]) -> str:
+    """Wait for the first of several things and return its name; of those that come together, the first named.
+
+    What has not come is cancelled. What it raises is raised here.
+    """
+    tasks = {name: asyncio.ensure_future(event) for name, event in waiting.items()}
+    try:
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        name, task = next((name, task) for name, task in tasks.items() if task.done())
+        task.result()
+        return name
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+async def _raise(death: Awaitable[StageError]) -> None:
+    raise await death
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,175 @@
+"""A recording: what the client asked for, the states it goes through, and what came of it."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from browser_bot.contracts import PageContract
+from encoder.formats import Codec
+
+
+class Status(StrEnum):
+    """The state of a recording."""
+
+    INVOKED = "INVOKED"
+    """Accepted; waits for a slot, or its page is being opened."""
+    RECORDING = "RECORDING"
+    PAUSED = "PAUSED"
+    UPLOADING = "UPLOADING"
+    """Over; the takes are being cut and stored."""
+    UPLOADED = "UPLOADED"
+    """The file is in the store."""
+    ERRORED = "ERRORED"
+    """Ended without a file; `Recording.error` says why."""
+
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        Status.INVOKED: frozenset({Status.RECORDING, Status.ERRORED}),
+        Status.RECORDING: frozenset({Status.PAUSED, Status.UPLOADING, Status.ERRORED}),
+        Status.PAUSED: frozenset({Status.RECORDING, Status.UPLOADING, Status.ERRORED}),
+        Status.UPLOADING: frozenset({Status.UPLOADED, Status.ERRORED}),
+        Status.UPLOADED: frozenset(),
+        Status.ERRORED: frozenset(),
+    }
+)
+"""From each state, the states a recording can go to."""
+
+ACTIVE = frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED})
+"""The states in which a recording occupies its meeting."""
+
+FINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
+"""The states that never change again."""
+
+
+def sources(to: Status) -> frozenset[Status]:
+    """The states from which a recording can go to `to`."""
+    return frozenset(status for status, following in TRANSITIONS.items() if to in following)
+
+
+_CONTENT_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
+
+
+def content_type(file_name: str) -> str:
+    """The media type of a finished file, from the ending of its name."""
+    return _CONTENT_TYPES.get(PurePosixPath(file_name).suffix, "application/octet-stream")
+
+
+class ReasonKind(StrEnum):
+    """Why a recording started or stopped."""
+
+    API_CALL = "API_CALL"
+    STOPPED_BEFORE_START = "STOPPED_BEFORE_START"
+    """A stop order came before the first frame."""
+    MAX_DURATION = "MAX_DURATION"
+    """`max_seconds` were over."""
+    PAGE_ENDED = "PAGE_ENDED"
+    """The page said that it is over."""
+    ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    """A fault that restarts did not cure."""
+
+
+class Caller(BaseModel):
+    """Who started or stopped a recording."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["ORGANIZATION", "USER", "INTERNAL"]
+    user_id: str | None = None
+    name: str | None = None
+
+
+class Reason(BaseModel):
+    """Why a recording started or stopped, and who did it (None: nobody, it came so)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: ReasonKind
+    caller: Caller | None = None
+
+
+class Failure(BaseModel):
+    """Why a recording is ERRORED: a stable code for programs, a sentence for people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+
+
+class StatusChange(BaseModel):
+    """One entry of a recording's timeline."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Status
+    time: AwareDatetime
+
+
+class Recording(BaseModel):
+    """One recording, as it is kept in Redis; a value, changed only through `Records`."""
+
+    # Fields of a newer version of the farm that shares the Redis are left alone, not refused.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: UUID
+    organization_id: str
+    meeting_id: str
+    url: str
+    """The page to open."""
+    page_contract: PageContract = PageContract.AUTO
+    codec: Codec = Codec.H264
+    width: Annotated[int, Field(description="pixels")] = 1280
+    height: Annotated[int, Field(description="pixels")] = 720
+    fps: Annotated[int, Field(description="frames per second")] = 30
+    max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
+    file_name_prefix: str | None = None
+    output_file_name: str
+    """The name of the finished file; safe as a file name, see `output_file_name`."""
+    status: Status = Status.INVOKED
+    node: str | None = None
+    """The node whose worker records it; None until one has taken it."""
+    invoked_time: AwareDatetime
+    started_time: AwareDatetime | None = None
+    """When the first take began."""
+    stopped_time: AwareDatetime | None = None
+    """When the last take ended."""
+    file_size: Annotated[int | None, Field(description="bytes")] = None
+    recording_duration: Annotated[int | None, Field(description="whole seconds of video in the file")] = None
+    start_reason: Reason | None = None
+    stop_reason: Reason | None = None
+    error: Failure | None = None
+    quality: dict[str, JsonValue] | None = None
+    """What was measured while recording: frames captured, frames lost, start latency."""
+    timeline: tuple[StatusChange, ...] = ()
+    """Every state with the time it was entered, oldest first."""
+
+
+def now() -> datetime:
+    """The present time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+_NOT_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_MEETING_ID_IN_NAME = 100
+
+
+def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime, codec: Codec) -> str:
+    """The finished file's name, `{prefix_}{meeting_id}_{unix_ms}.mp4` or `.webm`.
+
+    Whatever the meeting is called, the result is one plain file name: letters, digits, `_` and `-`, one dot,
+    and short enough for every file system.
+    """
+    milliseconds = int(invoked_time.timestamp() * 1000)
+    meeting = _NOT_FILE_NAME.sub("_", meeting_id)[:_MEETING_ID_IN_NAME]
+    parts = [part for part in (prefix, meeting, str(milliseconds)) if part]
+    # A leading dash would be read as an option by the programs that get the name as an argument.
+    return "_".join(parts).lstrip("-") + codec.suffix

@@ -1,0 +1,40 @@
+"""Redis clients with the time-outs the farm wants.
+
+Both clients return bytes: RQ stores pickled jobs in the same Redis and cannot live with decoded answers.
+"""
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+_TIMEOUT = 5.0
+"""Seconds one command may take before it counts as lost."""
+
+_CONNECT_TIMEOUT = 2.0
+_RETRIES = 3
+
+
+def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
+    """A client for `address` (`redis://`, `rediss://` or `unix://`); it connects with the first command.
+
+    A command that finds Redis away is tried again `retries` times within half a second (Redis restarting, an
+    idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised.
+    """
+    return redis.Redis.from_url(
+        address,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        retry=Retry(ExponentialBackoff(cap=0.3, base=0.05), retries),
+    )
+
+
+def connect_async(address: str) -> redis.asyncio.Redis:
+    """The same for asyncio; used where something waits: orders, and changes announced on a channel."""
+    return redis.asyncio.Redis.from_url(
+        address,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        retry=AsyncRetry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
+    )

@@ -1,0 +1,228 @@
+"""All settings of the farm: environment variables `FARM_*`, read once at the start.
+
+The README's table of settings is made from the descriptions here.
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from browser_bot.addresses import AddressRule, parse_address_rule
+from farm.errors import SettingsError
+
+MEETING_PATH = "/meet/"
+"""Where the built-in meeting lives; the meeting's id follows."""
+
+ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What an organisation may be called; no colon, which ends it in Basic credentials and in Redis keys."""
+
+_WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
+
+
+class OrganizationKey(NamedTuple):
+    """One API key and the organisation it belongs to."""
+
+    organization_id: str
+    key: SecretStr
+
+
+def _parse_api_keys(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(_parse_api_key(entry.strip()) for entry in value.split(",") if entry.strip())
+
+
+def _parse_api_key(entry: str) -> OrganizationKey:
+    # The messages must not repeat the entry: it is a secret, and ends in a log.
+    organization_id, colon, key = entry.partition(":")
+    if not colon or not key or not key.isprintable() or " " in key:
+        raise ValueError("write organisation:key, with commas between several")
+    if not ORGANIZATION_ID.fullmatch(organization_id):
+        raise ValueError("an organisation's name is up to 64 letters, digits, dots, dashes and underscores")
+    return OrganizationKey(organization_id, SecretStr(key))
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _redis_url(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    return url.rstrip("/")
+
+
+def _meeting_url(url: str) -> str:
+    if "{meeting_id}" not in url:
+        raise ValueError("must hold {meeting_id}, which is replaced by the meeting's id")
+    return _http_url(url)
+
+
+def _address_rule_text(text: str) -> str:
+    parse_address_rule(text)
+    return text
+
+
+def _cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64] or "node"
+
+
+class Settings(BaseSettings):
+    """The settings of one process of the farm.
+
+    Use `load_settings` to read them: it turns a bad value into one clear SettingsError.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FARM_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default=Path("data"),
+        description="Directory for everything the farm keeps: finished files, takes, keys, its own Redis.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port the API listens on; 0 for any free one."
+    )
+    slots: int = Field(
+        default_factory=_cores,
+        ge=1,
+        le=256,
+        description="Recordings this node makes at the same time; by default one for each core.",
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="Redis to use (redis://, rediss:// or unix://); without it `farm up` starts its own.",
+    )
+    api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
+        default=(),
+        description="API keys as organisation:key, with commas between several. Without it one key is made "
+        "on the first start, kept in the data directory and printed once.",
+    )
+    chromium: Path | None = Field(
+        default=None, description="Chromium to use, instead of the first one found on PATH."
+    )
+    meeting_url: Annotated[str, AfterValidator(_meeting_url)] | None = Field(
+        default=None,
+        description="Page of a meeting when a request names none, with {meeting_id} in it; by default the "
+        "built-in meeting.",
+    )
+    public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None,
+        description="Where clients reach the API, used in download links; by default http://host:port.",
+    )
+    allow_private_addresses: Annotated[str, AfterValidator(_address_rule_text)] = Field(
+        default="",
+        description="Networks whose pages may be recorded although they are not public, such as "
+        "10.0.0.0/8,fd00::/8, or `all`.",
+    )
+    link_seconds: int = Field(
+        default=7 * 86400, ge=1, le=365 * 86400, description="Seconds a download link is valid."
+    )
+    max_seconds: int = Field(
+        default=86400,
+        ge=1,
+        le=86400,
+        description="Longest recording in seconds; a recording that asks for nothing gets this.",
+    )
+    join_seconds: int = Field(
+        default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
+    )
+    join_tries: int = Field(default=3, ge=1, le=10, description="Tries to load a page.")
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret that signs download links; give all API processes of a farm the same. By default "
+        "a random one is made and kept in the data directory.",
+    )
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
+    )
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis to connect to: the given one, or the farm's own on its socket."""
+        return self.redis_url or self.embedded_redis_address
+
+    @property
+    def embedded_redis_address(self) -> str:
+        """The farm's own Redis, whether or not another one is used."""
+        return f"unix://{quote(str(self.redis_socket))}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The socket of the farm's own Redis."""
+        return self.data_dir / "redis" / "redis.sock"
+
+    @property
+    def store_dir(self) -> Path:
+        """The store: finished files."""
+        return self.data_dir / "store"
+
+    @property
+    def spool_dir(self) -> Path:
+        """The spool: takes of recordings that are not finished."""
+        return self.data_dir / "spool"
+
+    @property
+    def local_url(self) -> str:
+        """Where programs on this machine reach the API, without a slash at the end."""
+        host = _WILDCARD_HOSTS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the API, without a slash at the end."""
+        return self.public_url or self.local_url
+
+    @property
+    def built_in_meetings(self) -> frozenset[str]:
+        """The beginnings of the built-in meeting's URLs; these may always be opened."""
+        return frozenset({f"{self.local_url}{MEETING_PATH}", f"{self.base_url}{MEETING_PATH}"})
+
+    @property
+    def address_rule(self) -> AddressRule:
+        """Which pages may be opened."""
+        return parse_address_rule(self.allow_private_addresses)
+
+    def page_of(self, meeting_id: str) -> str:
+        """The page of a meeting, for a request that names no page."""
+        template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
+        return template.replace("{meeting_id}", quote(meeting_id, safe=""))
+
+
+def load_settings() -> Settings:
+    """The settings from the environment.
+
+    Raises SettingsError, naming every variable that has a bad value, but never the value: it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [f"{_variable(problem['loc'])}: {_sentence(problem['msg'])}" for problem in error.errors()]
+        raise SettingsError("; ".join(problems)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return f"FARM_{str(location[0]).upper()}" if location else "FARM_*"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,73 @@
+"""The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder.cut import CutFile, cut
+from encoder.formats import Format
+from farm.recordings import Recording
+from farm.settings import Settings
+
+HOLD = "recorder"
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The takes of one recording, and how they are encoded."""
+
+    directory: Path
+    format: Format
+
+    def make(self) -> None:
+        """Make the directory, which only this user may enter."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def takes(self) -> list[Path]:
+        """The takes' files in their order."""
+        return sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
+
+    def cut(self, name: str) -> CutFile:
+        """Join the takes into a file `name` in the spool. Raises CutError when there is nothing to join."""
+        return cut(self.takes(), self.directory / name, self.format)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Mark the spool as being recorded into, for as long as this process lives at most."""
+        with (self.directory / HOLD).open("w") as file:
+            # The kernel gives the lock back when the process dies, whatever killed it.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    def is_held(self) -> bool:
+        """Whether a living recorder records into it."""
+        try:
+            with (self.directory / HOLD).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def remove(self) -> None:
+        """Delete all of it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def format_of(recording: Recording) -> Format:
+    """How a recording is encoded."""
+    return Format(recording.codec, recording.width, recording.height, recording.fps)
+
+
+def spool_of(recording: Recording, settings: Settings) -> Spool:
+    """Where the takes of a recording lie on this node."""
+    return Spool(settings.spool_dir / str(recording.id), format_of(recording))
+
+
+def evidence_dir(settings: Settings, recording_id: str) -> Path:
+    """Where the log of a recording is kept, with a screenshot if its page failed."""
+    return settings.data_dir / "evidence" / recording_id

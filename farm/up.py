@@ -1,0 +1,66 @@
+"""`farm up`: Redis, API and worker in one process tree, for a farm of one machine."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+from farm.embedded_redis import embedded_redis
+from farm.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+# The worker ends its recordings and finishes them; the API stays until it has.
+STOP_TIMEOUT = 120.0
+
+
+async def run_farm(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then end in order: worker, API, Redis.
+
+    Raises RedisUnavailable when the embedded Redis does not start.
+    """
+    stopping = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    with nullcontext() if settings.redis_url else embedded_redis(settings):
+        worker = asyncio.create_task(_keep_running("worker", stopping))
+        api_stopping = asyncio.Event()
+        api = asyncio.create_task(_keep_running("api", api_stopping))
+        try:
+            await worker
+        finally:
+            api_stopping.set()
+            await api
+
+
+async def _keep_running(part: str, stopping: asyncio.Event) -> None:
+    """Run a part of the farm, again if it dies, until told to stop."""
+    while not stopping.is_set():
+        process = await asyncio.create_subprocess_exec(
+            *("setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "farm.cli", part),
+            env=_environment(),
+            # A Ctrl-C at the terminal goes to `farm up` alone, which ends its parts in order.
+            process_group=0,
+        )
+        death = asyncio.create_task(process.wait())
+        told = asyncio.create_task(stopping.wait())
+        await asyncio.wait((death, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not death.done():
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait((death,), timeout=STOP_TIMEOUT)
+            if not death.done():
+                logger.error("the %s did not end within %.0f s and is killed", part, STOP_TIMEOUT)
+                process.kill()
+                await death
+        elif not stopping.is_set():
+            logger.error("the %s ended with %s and is started again", part, process.returncode)
+            await asyncio.wait((asyncio.create_task(stopping.wait()),), timeout=RESTART_SECONDS)
+
+
+def _environment() -> Mapping[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,112 @@
+"""The worker of a node: a pool of slots that make recordings, and one process that finishes them.
+
+farm worker ── pool "recordings" ── one RQ worker a slot ── work horse: the recorder of one recording
+            └─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
+"""
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.process
+import os
+import signal
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from rq import Queue, Worker
+from rq.job import Job
+from rq.worker_pool import WorkerPool
+
+from browser_bot.sweep import sweep_stages
+from farm.doctor import require_programs
+from farm.errors import RecordingFailed
+from farm.processes import die_with_parent
+from farm.queues import recordings_queue, transfers_queue
+from farm.recovery import recover, recover_spool
+from farm.redis_clients import connect
+from farm.settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+
+class SlotWorker(Worker):
+    """One slot. Its work horse is a recorder, which must be told to end and may die."""
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Have the running recording end properly, instead of waiting until its meeting is over."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if self.horse_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.horse_pid, signal.SIGTERM)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Save what a killed recorder has recorded."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        sweep_stages()
+        recover(job.args[0], load_settings(), self.connection)
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
+
+    Raises ProgramMissing when something is not installed, RecordingFailed when a pool dies.
+    """
+    require_programs()
+    swept = sweep_stages()
+    with connect(settings.redis_address) as client:
+        recovered = recover_spool(settings, client)
+        if swept or recovered:
+            logger.warning("found %d dead stages and %d unfinished recordings", swept, recovered)
+        # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
+        os.register_at_fork(after_in_child=die_with_parent)
+        slots = _start_pool("recordings", settings, recordings_queue(client), settings.slots, SlotWorker)
+        transfers = _start_pool("transfers", settings, transfers_queue(client, settings.node), 1, Worker)
+        _wait_for_shutdown(slots, transfers)
+        # What the last recordings left is finished here and now.
+        Worker([transfers_queue(client, settings.node)], connection=client).work(burst=True)
+
+
+def _start_pool(
+    name: str, settings: Settings, queue: Queue, workers: int, worker_class: type[Worker]
+) -> multiprocessing.process.BaseProcess:
+    process = multiprocessing.get_context("fork").Process(
+        target=_run_pool, args=(settings, queue.name, workers, worker_class), name=name
+    )
+    process.start()
+    return process
+
+
+def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[Worker]) -> None:
+    # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
+    os.setpgrp()
+    pool = WorkerPool(
+        [queue], connection=connect(settings.redis_address), num_workers=workers, worker_class=worker_class
+    )
+    pool.start(logging_level="WARNING")
+
+
+def _wait_for_shutdown(
+    slots: multiprocessing.process.BaseProcess, transfers: multiprocessing.process.BaseProcess
+) -> None:
+    """Wait for a signal, pass it on to the slots, wait for them, then end the transfers.
+
+    Raises RecordingFailed when a pool ends without having been told to.
+    """
+    stopping = False
+
+    def stop(_: int, __: FrameType | None) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            logger.warning("ending the running recordings")
+            slots.terminate()
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, stop)
+    multiprocessing.connection.wait([slots.sentinel, transfers.sentinel])
+    if not stopping:
+        raise RecordingFailed("a pool of workers has died; see the log above it")
+    slots.join()
+    transfers.terminate()
+    transfers.join()

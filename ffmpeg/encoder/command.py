@@ -1,0 +1,192 @@
+"""The ffmpeg command of one take, as a value: pure functions over ffmpeg-python.
+
+Four inputs are opened in this order: a gate, the sound, a gate, the display. A gate is a FIFO that ffmpeg
+reads as a metadata file with nothing in it: ffmpeg waits there until somebody opens and closes the other
+end. So a take is loaded and ready long before it begins, and begins at the moment that the clock chooses.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg
+
+from encoder.formats import KEY_FRAME_SECONDS, SAMPLE_RATE, Codec, Format
+
+# 20 ms of 16-bit stereo: what PulseAudio hands over at once. Its default, 2 s, makes the sound's time
+# stamps wander.
+PULSE_FRAGMENT_BYTES = 3840
+# Grabbed frames wait here when the encoder is busy: 16 of 720p are 59 MB, and more would only hide that
+# the machine is too slow.
+VIDEO_QUEUE_FRAMES = 16
+AUDIO_QUEUE_PACKETS = 512
+# A key frame comes each 60 frames of 33333 µs, which is just under 2 s: asked for 2 s, the hls muxer would
+# wait for the next one and cut every 4 s.
+SEGMENT_SECONDS = KEY_FRAME_SECONDS - 0.1
+# What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
+SPEECH = (
+    *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
+    *("-progress", "pipe:1", "-stats_period", "0.5"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a take comes from: an X display with its cookie file, and a PulseAudio server and source."""
+
+    display: str
+    authority: Path
+    pulse_server: str
+    pulse_source: str
+
+
+@dataclass(frozen=True)
+class TakeFiles:
+    """The files of one take, all in the spool: `take-000.mp4` and its companions."""
+
+    directory: Path
+    number: int
+    codec: Codec
+
+    def _with(self, ending: str) -> Path:
+        return self.directory / f"take-{self.number:03d}{ending}"
+
+    @property
+    def media(self) -> Path:
+        """The growing file, whole up to its last 2 s at any moment."""
+        return self._with(self.codec.suffix)
+
+    @property
+    def playlist(self) -> Path:
+        """The H.264 take's list of byte ranges (HLS)."""
+        return self._with(".m3u8")
+
+    @property
+    def sound_gate(self) -> Path:
+        """The FIFO before the sound."""
+        return self._with(".sound-gate")
+
+    @property
+    def display_gate(self) -> Path:
+        """The FIFO before the display."""
+        return self._with(".display-gate")
+
+    @property
+    def log(self) -> Path:
+        """What ffmpeg says."""
+        return self._with(".log")
+
+    @property
+    def journal(self) -> Path:
+        """What is known about the take, as JSON."""
+        return self._with(".json")
+
+    def remove(self) -> None:
+        """Delete all of them."""
+        for file in self.directory.glob(f"take-{self.number:03d}.*"):
+            file.unlink(missing_ok=True)
+
+
+def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int) -> list[str]:
+    """The ffmpeg arguments that record `source` into `files`.
+
+    `epoch` is a wall-clock second before the take; time stamps in the take count from it, for the picture
+    and the sound alike. Without that one origin ffmpeg moves each input's first stamp to zero by itself,
+    and they start apart by what opening the devices took (measured: -105 to +394 ms).
+    """
+    sound = ffmpeg.input(
+        source.pulse_source,
+        format="pulse",
+        server=source.pulse_server,
+        name="recording-farm",
+        sample_rate=SAMPLE_RATE,
+        channels=2,
+        fragment_size=PULSE_FRAGMENT_BYTES,
+        thread_queue_size=AUDIO_QUEUE_PACKETS,
+    ).audio
+    sound = sound.filter("asetpts", f"PTS-{epoch}/TB").filter("aresample", **{"async": 1000})
+    picture = ffmpeg.input(
+        source.display,
+        format="x11grab",
+        framerate=f"{fmt.rate.numerator}/{fmt.rate.denominator}",
+        video_size=(fmt.width, fmt.height),
+        draw_mouse=0,
+        thread_queue_size=VIDEO_QUEUE_FRAMES,
+    ).video
+    picture = picture.filter("setpts", f"PTS-{epoch}/TB")
+    picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
+    picture = picture.filter("format", "yuv420p")
+    output = ffmpeg.output(
+        _gate(files.sound_gate),
+        sound,
+        _gate(files.display_gate),
+        picture,
+        str(files.playlist if fmt.codec is Codec.H264 else files.media),
+        copyts=None,
+        # The muxer must not hold the picture back to wait for a silent or late sound, or the other way round.
+        max_interleave_delta=1_000_000,
+        # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
+        # own grid of 1/fps would round two frames into one.
+        fps_mode="passthrough",
+        **{"enc_time_base:v": "1:1000000"},
+        **_encoding(files, fmt),
+    )
+    arguments: list[str] = output.global_args(*SPEECH).get_args()
+    return arguments
+
+
+def _gate(fifo: Path) -> ffmpeg.nodes.FilterableStream:
+    # `v?` maps the gate's video "if it has any", so that the input is part of the command; it never has.
+    return ffmpeg.input(str(fifo), format="ffmetadata")["v?"]
+
+
+def _color_matrix(codec: Codec) -> str:
+    # VP8 can only say BT.601; H.264 says what players expect of HD.
+    return "bt709" if codec is Codec.H264 else "smpte170m"
+
+
+def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
+    common: dict[str, object] = {
+        "g": KEY_FRAME_SECONDS * fmt.fps,
+        "keyint_min": KEY_FRAME_SECONDS * fmt.fps,
+        "colorspace": _color_matrix(fmt.codec),
+        "color_range": "tv",
+        "maxrate": fmt.max_bitrate,
+        "bufsize": 2 * fmt.max_bitrate,
+        "ar": SAMPLE_RATE,
+        "ac": 2,
+        "audio_bitrate": 128_000,
+    }
+    if fmt.codec is Codec.H264:
+        return common | {
+            "vcodec": "libx264",
+            "preset": "veryfast",
+            "crf": 23,
+            "sc_threshold": 0,
+            # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to the
+            # last one that was written. They would save about a tenth of the size.
+            "bf": 0,
+            "threads": 2,
+            "color_primaries": "bt709",
+            "color_trc": "bt709",
+            "acodec": "aac",
+            "format": "hls",
+            "hls_time": SEGMENT_SECONDS,
+            "hls_list_size": 0,
+            "hls_playlist_type": "event",
+            "hls_segment_type": "fmp4",
+            "hls_flags": "single_file+independent_segments",
+            "hls_segment_filename": str(files.media),
+        }
+    return common | {
+        "vcodec": "libvpx",
+        "deadline": "realtime",
+        "cpu-used": 8,
+        "auto-alt-ref": 0,
+        "lag-in-frames": 0,
+        "threads": 2,
+        "crf": 12,
+        "video_bitrate": fmt.max_bitrate,
+        "acodec": "libopus",
+        "format": "webm",
+        "cluster_time_limit": KEY_FRAME_SECONDS * 1000,
+    }

@@ -1,0 +1,187 @@
+"""The cut: the takes of a recording joined into one finished file, without re-encoding."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet as AvPacket
+
+from encoder.errors import CutError
+from encoder.formats import Codec, Format
+from encoder.joints import FrameGrid, Joint, first_joint, next_joint
+
+logger = logging.getLogger(__name__)
+
+# Generic for the type checker only.
+Packet: TypeAlias = "AvPacket[Any]"
+
+MICROSECOND = Fraction(1, 1_000_000)
+# How far into a take its first frame and the sound around it are looked for.
+HEAD_PACKETS = 200
+
+MUXER_OPTIONS = {
+    # The index at the front, so that a player can begin before it has the whole file.
+    Codec.H264: {"movflags": "faststart"},
+    # The cues at the front for the same reason, in room that is kept for them.
+    Codec.VP8: {"cues_to_front": "1"},
+}
+
+
+@dataclass(frozen=True)
+class CutFile:
+    """A finished file: frames in it, places where a frame is missing, and frames that came too close."""
+
+    path: Path
+    duration_us: int
+    frames: int
+    lost: int
+    crowded: int
+    takes: int
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The beginning of a take, in µs of its own clock."""
+
+    video_first: int
+    sound_times: list[int]
+
+
+def cut(takes: Sequence[Path], target: Path, fmt: Format) -> CutFile:
+    """Join `takes`, in order, into `target`, which appears only when it is complete.
+
+    Takes without a single whole frame are left out. Raises CutError when nothing is left.
+    """
+    heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
+    if not heads:
+        raise CutError(f"there is no whole frame in any of the {len(takes)} takes")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with av.open(
+            str(partial),
+            "w",
+            format="mp4" if fmt.codec is Codec.H264 else "webm",
+            options=MUXER_OPTIONS[fmt.codec],
+        ) as output:
+            result = _join(heads, output, fmt, target)
+        _sync(partial)
+        partial.rename(target)
+    except (av.FFmpegError, OSError) as error:
+        raise CutError(f"the takes could not be joined into {target}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return result
+
+
+def _join(heads: list[tuple[Path, _Head]], output: OutputContainer, fmt: Format, target: Path) -> CutFile:
+    writer = _Writer(output, fmt)
+    for take, head in heads:
+        with av.open(str(take)) as source:
+            writer.add(source, head)
+    return CutFile(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads))
+
+
+class _Writer:
+    """Writes takes one behind the other, and knows where picture and sound end so far (µs, file's time)."""
+
+    def __init__(self, output: OutputContainer, fmt: Format) -> None:
+        self._output = output
+        self._period = fmt.period_us
+        self._sound_length = fmt.codec.audio_frame_samples * 1_000_000 // 48_000
+        self._streams: dict[str, Any] = {}
+        self.video_end = 0
+        self.sound_end = 0
+        self.frames = self.lost = self.crowded = 0
+
+    def add(self, source: InputContainer, head: _Head) -> None:
+        """Write one take behind what is there."""
+        joint = self._joint(head)
+        grid = FrameGrid(head.video_first, self._period)
+        start = head.video_first + joint.offset
+        # Sound beyond the picture is held until the picture is known to reach there; at the take's end what
+        # is left lies behind the last frame and is dropped.
+        waiting: list[Packet] = []
+        if not self._streams:
+            self._streams = {
+                stream.type: self._output.add_stream_from_template(stream) for stream in source.streams
+            }
+            self._streams["video"].time_base = MICROSECOND
+        for packet in _packets(source):
+            if packet.stream.type == "audio":
+                if _time(packet) >= joint.sound_from:
+                    waiting.append(packet)
+            else:
+                self._write(packet, start + grid.snap(_time(packet)), MICROSECOND, self._period)
+                self.video_end = start + grid.end
+            while waiting and _time(waiting[0]) + joint.offset < self.video_end:
+                self._write_sound(waiting.pop(0), joint)
+        self.frames += grid.frames
+        self.lost += grid.lost
+        self.crowded += grid.crowded
+
+    def _joint(self, head: _Head) -> Joint:
+        if not self._streams:
+            return first_joint(head.video_first)
+        return next_joint(self.video_end, self.sound_end, head.video_first, head.sound_times)
+
+    def _write_sound(self, packet: Packet, joint: Joint) -> None:
+        base = packet.time_base
+        pts = round((_time(packet) + joint.offset) * MICROSECOND / base)
+        self.sound_end = round(pts * base / MICROSECOND) + self._sound_length
+        self._write(packet, pts, base, packet.duration)
+
+    def _write(self, packet: Packet, pts: int, base: Fraction, duration: int | None) -> None:
+        packet.stream = self._streams[packet.stream.type]
+        packet.time_base = base
+        packet.pts = packet.dts = pts
+        packet.duration = duration
+        self._output.mux(packet)
+
+
+def _packets(source: InputContainer) -> Iterator[Packet]:
+    """The whole packets of a take, up to where a killed ffmpeg left off."""
+    try:
+        for packet in source.demux():
+            if packet.is_corrupt:
+                return
+            if packet.pts is not None and packet.size:
+                yield packet
+    except av.FFmpegError as error:
+        logger.info("%s ends early: %s", source.name, error)
+
+
+def _time(packet: Packet) -> int:
+    assert packet.pts is not None
+    return round(packet.pts * packet.time_base / MICROSECOND)
+
+
+def _read_head(take: Path) -> _Head | None:
+    """Where a take's picture and sound begin; None if it has no whole frame."""
+    video_first: int | None = None
+    sound_times: list[int] = []
+    try:
+        with av.open(str(take)) as source:
+            for number, packet in enumerate(_packets(source)):
+                if packet.stream.type == "audio":
+                    sound_times.append(_time(packet))
+                elif video_first is None:
+                    video_first = _time(packet)
+                if number > HEAD_PACKETS:
+                    break
+    except (av.FFmpegError, OSError) as error:
+        logger.warning("take %s cannot be read and is left out: %s", take.name, error)
+    return None if video_first is None else _Head(video_first, sound_times)
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

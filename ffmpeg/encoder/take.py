@@ -1,0 +1,191 @@
+"""A take: one uninterrupted run of ffmpeg, from a loaded process behind its gates to a finished file."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us
+from encoder.command import Source, TakeFiles, take_arguments
+from encoder.errors import EncoderError
+from encoder.formats import Format
+from encoder.gate import Gate
+from encoder.progress import Progress, read_progress
+
+logger = logging.getLogger(__name__)
+
+LOAD_TIMEOUT = 10.0
+BEGIN_TIMEOUT = 5.0
+STOP_TIMEOUT = 10.0
+# From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
+# moves the phase, and the phase is read back and checked.
+OPENING_US = 1_000
+# ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start: …`.
+INPUT = re.compile(r"Input #\d+, (\w+),")
+START = re.compile(r"start: (\d+)\.(\d{6})")
+LAST_WORDS = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TakeStart:
+    """How a take began: wall-clock and monotonic µs of its first grab, and the phase of its grabs in µs."""
+
+    number: int
+    epoch: int
+    wall_us: int
+    monotonic_us: int
+    phase_us: int
+    in_phase: bool
+
+
+class Take:
+    """One run of ffmpeg. The order is `load`, `begin`, `stop`; it can die at any time."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, files: TakeFiles, fmt: Format, epoch: int
+    ) -> None:
+        """Wrap a process that `load` has started."""
+        self.files = files
+        self.progress = Progress()
+        self._process = process
+        self._format = fmt
+        self._epoch = epoch
+        self._gates = (Gate(files.sound_gate), Gate(files.display_gate))
+        self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._words: list[str] = []
+        self._readers = (
+            asyncio.create_task(self._read_words()),
+            asyncio.create_task(self._read_progress()),
+        )
+
+    @classmethod
+    async def load(cls, source: Source, files: TakeFiles, fmt: Format) -> "Take":
+        """Start ffmpeg and wait until it stands before its first gate: loaded, and using nothing but memory.
+
+        Raises EncoderError when it does not get there.
+        """
+        epoch = int(time.time()) - 1
+        process = await asyncio.create_subprocess_exec(
+            # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
+            *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
+            *take_arguments(source, files, fmt, epoch),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(source),
+            process_group=0,
+        )
+        take = cls(process, files, fmt, epoch)
+        try:
+            await take._at_gate(take._gates[0], LOAD_TIMEOUT)
+        except BaseException:
+            await take.kill()
+            raise
+        return take
+
+    async def begin(self) -> TakeStart:
+        """Open the sound, then the display at the moment that puts its grabs into the safe window.
+
+        Raises EncoderError when ffmpeg dies on the way or does not grab. The caller looks at `in_phase`.
+        """
+        sound_gate, display_gate = self._gates
+        sound_gate.open()
+        await self._at_gate(display_gate, BEGIN_TIMEOUT)
+        period = self._format.period_us
+        window = safe_window(period)
+        await asyncio.sleep(wait_us(time.monotonic_ns() // 1000, OPENING_US, window.aim, period) / 1e6)
+        display_gate.open()
+        wall = await self._unless_it_dies(self._grabbing, BEGIN_TIMEOUT)
+        monotonic = monotonic_of_wall(wall)
+        distance = phase(monotonic, period)
+        start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window)
+        self.files.journal.write_text(json.dumps(asdict(start)))
+        return start
+
+    async def stop(self) -> None:
+        """End the take properly: what was grabbed is encoded and the file is closed.
+
+        A take that does not end in time is killed; its file is then whole up to its last 2 s.
+        """
+        if self._process.returncode is None:
+            self._signal(signal.SIGINT)
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await self._process.wait()
+            except TimeoutError:
+                logger.warning("take %d did not end in %.0f s and is killed", self.files.number, STOP_TIMEOUT)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End ffmpeg at once, and clean up behind it."""
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+        for gate in self._gates:
+            await gate.remove()
+        await asyncio.gather(*self._readers)
+        self._grabbing.cancel()
+
+    async def died(self) -> EncoderError:
+        """Wait until ffmpeg ends by itself and return the error that tells of it."""
+        code = await self._process.wait()
+        await asyncio.wait(self._readers, timeout=1)
+        words = "\n".join(self._words) or "without a word"
+        return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
+
+    async def _at_gate(self, gate: Gate, timeout: float) -> None:
+        await self._unless_it_dies(asyncio.ensure_future(gate.reached()), timeout)
+
+    async def _unless_it_dies(self, event: asyncio.Future[T], timeout: float) -> T:
+        """Wait for an event of ffmpeg's, but not longer than ffmpeg lives."""
+        death = asyncio.ensure_future(self.died())
+        try:
+            await asyncio.wait((event, death), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if event.done():
+                return event.result()
+            if death.done():
+                raise death.result()
+            raise EncoderError(f"ffmpeg was not ready after {timeout:.0f} s: {' / '.join(self._words)}")
+        finally:
+            death.cancel()
+            event.cancel()
+
+    def _signal(self, sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, sign)
+
+    async def _read_words(self) -> None:
+        """Keep what ffmpeg says in the log, and find when the display's clock started."""
+        assert self._process.stderr is not None
+        told = ""
+        with self.files.log.open("wb") as log:
+            async for raw in self._process.stderr:
+                log.write(raw)
+                log.flush()
+                line = raw.decode(errors="replace").strip()
+                self._words = [*self._words[1 - LAST_WORDS :], line]
+                if match := INPUT.search(line):
+                    told = match[1]
+                elif told == "x11grab" and not self._grabbing.done() and (match := START.search(line)):
+                    self._grabbing.set_result(int(match[1] + match[2]))
+
+    async def _read_progress(self) -> None:
+        assert self._process.stdout is not None
+        async for progress in read_progress(self._process.stdout):
+            self.progress = progress
+
+
+def _environment(source: Source) -> Mapping[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(source.authority.parent),
+        "XAUTHORITY": str(source.authority),
+    }

@@ -1,0 +1,106 @@
+"""The takes of one recording: start, resume after a pause and restart after a crash each begin a new one."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from encoder.command import Source, TakeFiles
+from encoder.errors import EncoderError
+from encoder.formats import Format
+from encoder.take import Take, TakeStart
+
+logger = logging.getLogger(__name__)
+
+PHASE_TRIES = 4
+
+
+class Takes:
+    """Begins and ends takes one after the other, and keeps the next one loaded so that it begins at once."""
+
+    def __init__(self, source: Source, directory: Path, fmt: Format, first: int = 0) -> None:
+        """Record `source` into `directory`, counting takes from `first`."""
+        self._source = source
+        self._directory = directory
+        self._format = fmt
+        self._number = first
+        self._loading: asyncio.Task[Take] | None = None
+        self._current: Take | None = None
+        self._frames_before = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames encoded so far in all takes, as ffmpeg says."""
+        return self._frames_before + (self._current.progress.frames if self._current else 0)
+
+    @property
+    def speed(self) -> float:
+        """How fast the running take encodes; 1 is real time, 0 is not known."""
+        return self._current.progress.speed if self._current else 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all takes so far."""
+        media = self._directory.glob(f"take-*{self._format.codec.suffix}")
+        return sum(file.stat().st_size for file in media)
+
+    def prepare(self) -> None:
+        """Load the next take in the background. Does nothing if one is loaded already."""
+        if self._loading is None:
+            files = TakeFiles(self._directory, self._number, self._format.codec)
+            self._number += 1
+            self._loading = asyncio.create_task(Take.load(self._source, files, self._format))
+
+    async def begin(self) -> TakeStart:
+        """Begin the next take in phase and return how it began.
+
+        A machine that is too busy to hit the window in a few tries records out of phase, which may double
+        and lose frames, rather than not at all. Raises EncoderError when ffmpeg fails.
+        """
+        for attempt in range(1, PHASE_TRIES + 1):
+            self.prepare()
+            assert self._loading is not None
+            loading, self._loading = self._loading, None
+            take = await loading
+            try:
+                start = await take.begin()
+            except BaseException:
+                await take.kill()
+                raise
+            if start.in_phase or attempt == PHASE_TRIES:
+                break
+            logger.info("take %d began at phase %d µs; trying again", start.number, start.phase_us)
+            await take.kill()
+            take.files.remove()
+        if not start.in_phase:
+            logger.warning(
+                "take %d is out of phase (%d µs): frames may be lost", start.number, start.phase_us
+            )
+        self._current = take
+        return start
+
+    async def died(self) -> EncoderError:
+        """Wait until the running take dies by itself; for ever if none runs."""
+        if self._current is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        return await self._current.died()
+
+    async def end(self) -> None:
+        """End the running take properly. Does nothing if none runs."""
+        if self._current is not None:
+            take, self._current = self._current, None
+            await take.stop()
+            self._frames_before += take.progress.frames
+
+    async def close(self) -> None:
+        """End the running take and drop the loaded one."""
+        await self.end()
+        if self._loading is not None:
+            loading, self._loading = self._loading, None
+            try:
+                take = await loading
+            except EncoderError as error:
+                logger.debug("the take in reserve had died: %s", error)
+            else:
+                await take.kill()
+                take.files.remove()

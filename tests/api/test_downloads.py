@@ -1,0 +1,144 @@
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from encoder.formats import Codec
+from farm.keys import load_secret_key
+from farm.links import download_link
+from farm.recordings import Status, now
+from farm.records import Records
+from farm.settings import Settings
+from farm.stores import DirectoryStore
+from tests.api.conftest import ACME
+from tests.conftest import MakeRecording
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture
+async def url(
+    client: httpx.AsyncClient,
+    records: Records,
+    settings: Settings,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> str:
+    """The link to a finished file, as the API gives it; the client has no key any more."""
+    recording = records.add(make_recording())
+    for status in (Status.RECORDING, Status.UPLOADING, Status.UPLOADED):
+        records.change_state(recording.id, status)
+    source = tmp_path / "cut.mp4"
+    source.write_bytes(CONTENT)
+    DirectoryStore(settings.store_dir).put(recording.id, source, recording.output_file_name)
+    shown = (await client.get(f"/v2/recordings/{recording.id}")).json()["data"]
+    client.auth = None  # type: ignore[assignment]
+    return str(shown["download_url"])
+
+
+async def test_link_should_give_the_file_to_anyone(client: httpx.AsyncClient, url: str) -> None:
+    response = await client.get(url)
+    assert (response.status_code, response.content) == (200, CONTENT)
+    headers = response.headers
+    assert headers["content-type"] == "video/mp4"
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["content-disposition"].startswith('inline; filename="demo_')
+    assert headers["x-content-type-options"] == "nosniff"
+    head = await client.head(url)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(CONTENT)), b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "end"),
+    [
+        ("bytes=0-99", 0, 100),
+        ("bytes=10000-", 10000, 10240),
+        ("bytes=-5", 10235, 10240),
+        ("bytes=5-99999", 5, 10240),
+    ],
+)
+async def test_range_should_give_that_part(
+    client: httpx.AsyncClient, url: str, header: str, start: int, end: int
+) -> None:
+    response = await client.get(url, headers={"Range": header})
+    assert (response.status_code, response.content) == (206, CONTENT[start:end])
+    assert response.headers["content-range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("bytes=10240-", 416),
+        ("bytes=99999-100000", 416),
+        ("bytes=x-y", 400),
+        ("lines=1-2", 400),
+        ("bytes=9-2", 400),
+    ],
+)
+async def test_range_that_makes_no_sense_should_be_refused(
+    client: httpx.AsyncClient, url: str, header: str, status: int
+) -> None:
+    response = await client.get(url, headers={"Range": header})
+    assert response.status_code == status
+    if status == 416:
+        assert response.headers["content-range"] == f"bytes */{len(CONTENT)}"
+
+
+async def test_link_that_was_altered_should_open_nothing(
+    client: httpx.AsyncClient, url: str, settings: Settings
+) -> None:
+    path, query = url.split("?")
+    expires, signature = query.split("&")
+    number = int(expires.removeprefix("expires="))
+    changed = "0" if signature[-1] != "0" else "1"
+    for altered in [
+        path,
+        f"{path}?{expires}",
+        f"{path}?{signature}",
+        f"{path}?expires={number + 1}&{signature}",
+        f"{path}?{expires}&{signature[:-1]}{changed}",
+        f"{path}x?{query}",
+        url.replace(path.split("/")[5], str(uuid4())),
+        f"{path}?expires=%00&signature=%FF",
+    ]:
+        response = await client.get(altered)
+        assert response.status_code == 403, altered
+        assert response.json()["error"]["type"] == "link_refused"
+    # A key to the API does not replace the signature, and the secret is not an API key.
+    assert (await client.get(path, auth=ACME)).status_code == 403
+    assert load_secret_key(settings).decode() not in url
+
+
+async def test_expired_link_should_say_so(client: httpx.AsyncClient, url: str, settings: Settings) -> None:
+    *_, recording_id, _, name = url.split("?")[0].split("/")
+    secret = load_secret_key(settings)
+    recording = UUID(recording_id)
+    expired = await client.get(download_link(secret, recording, name, int(now().timestamp()) - 1))
+    assert (expired.status_code, "expired" in expired.json()["error"]["message"]) == (403, True)
+    good = await client.get(download_link(secret, recording, name, int(now().timestamp()) + 60))
+    assert good.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["gone.mp4", "../../api-keys.json", "..", ".", "a/b.mp4", "/etc/passwd", "\x00"]
+)
+async def test_link_should_never_lead_out_of_the_store(
+    client: httpx.AsyncClient, url: str, settings: Settings, name: str
+) -> None:
+    assert url
+    link = download_link(load_secret_key(settings), uuid4(), name, int(now().timestamp()) + 60)
+    # 401: the client itself shortened the path with the dots, and asks for something else.
+    assert (await client.get(link)).status_code in {401, 403, 404}
+
+
+async def test_webm_should_have_its_own_content_type(
+    client: httpx.AsyncClient, settings: Settings, make_recording: MakeRecording, tmp_path: Path
+) -> None:
+    recording = make_recording(codec=Codec.VP8)
+    source = tmp_path / "cut.webm"
+    source.write_bytes(b"webm")
+    DirectoryStore(settings.store_dir).put(recording.id, source, "a.webm")
+    secret = load_secret_key(settings)
+    response = await client.get(download_link(secret, recording.id, "a.webm", int(now().timestamp()) + 60))
+    assert (response.status_code, response.headers["content-type"]) == (200, "video/webm")

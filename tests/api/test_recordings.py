@@ -1,0 +1,562 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import redis
+
+from api import recordings as module
+from api.app import create_app
+from api.context import Context
+from farm.orders import Order, orders_key, read_orders
+from farm.queues import recordings_queue
+from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
+from farm.records import Records
+from farm.redis_clients import connect_async
+from farm.settings import Settings
+from tests.api.conftest import ACME, OTHER
+from tests.conftest import settings_with
+
+PAGE = "http://8.8.8.8/meeting"
+"""A public address that needs no resolver; nothing is sent there, because no worker runs."""
+
+
+async def start(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"} | fields)
+    assert response.status_code == 200, response.text
+    data: dict[str, Any] = response.json()["data"]
+    return data
+
+
+def assert_error(response: httpx.Response, status: int, text: str) -> None:
+    """That the response is the envelope of an error which tells `text`."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert body["success"] is False
+    assert body["error"]["code"] == status
+    assert text in body["error"]["message"]
+    assert body["errors"] == [{"code": status, "message": body["error"]["message"]}]
+
+
+# Start
+
+
+async def test_start_should_need_nothing_but_a_meeting(
+    client: httpx.AsyncClient, records: Records, redis_client: redis.Redis, settings: Settings
+) -> None:
+    before = now()
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"})
+    body = response.json()
+    assert (response.status_code, body["success"]) == (200, True)
+    data = body["data"]
+    assert UUID(data["id"]).version == 4
+    assert data["status"] == "INVOKED"
+    assert datetime.fromisoformat(data["invoked_time"]).timestamp() == pytest.approx(
+        before.timestamp(), abs=5
+    )
+    nulls = ["session_id", "download_url", "download_url_expiry", "audio_download_url", "file_size"]
+    nulls += ["started_time", "stopped_time", "storage_config", "stop_reason", "recording_duration", "error"]
+    assert {name: data[name] for name in nulls} == dict.fromkeys(nulls)
+    assert data["start_reason"] == {
+        "reason": "API_CALL",
+        "caller": {"type": "ORGANIZATION", "user_Id": "acme", "name": "acme"},
+    }
+    assert data["output_file_name"].startswith("demo_")
+    assert data["output_file_name"].endswith(".mp4")
+    recording = records.get("acme", data["id"])
+    assert recording.url == f"http://127.0.0.1:{settings.port}/meet/demo"
+    assert (recording.codec, recording.width, recording.height, recording.fps) == ("H264", 1280, 720, 30)
+    assert recording.max_seconds == 86400
+    assert [job.args for job in recordings_queue(redis_client).jobs] == [(data["id"],)]
+
+
+async def test_start_should_take_every_field_that_is_built(
+    client: httpx.AsyncClient, records: Records
+) -> None:
+    data = await start(
+        client,
+        meeting_id="97440c6a-140b-40a9-9499-b23fd7a3868a",
+        url=PAGE,
+        max_seconds=61,
+        file_name_prefix="Physics_9am",
+        page_contract="console",
+        allow_multiple_recordings=True,
+        video_config={"codec": "VP8", "width": 720, "height": 1280, "export_file": True},
+        audio_config={"codec": "AAC", "channel": "stereo", "export_file": True},
+        dyte_bucket_config={"enabled": True},
+        realtimekit_bucket_config={"enabled": True},
+        storage_config=None,
+    )
+    assert data["output_file_name"].startswith("Physics_9am_97440c6a-140b-40a9-9499-b23fd7a3868a_")
+    assert data["output_file_name"].endswith(".webm")
+    assert data["video_config"] == {"codec": "VP8", "width": 720, "height": 1280, "fps": 30}
+    recording = records.get(None, data["id"])
+    assert (recording.url, recording.max_seconds, recording.page_contract) == (PAGE, 61, "console")
+
+
+@pytest.mark.parametrize("meeting_id", ["a b", "a/b?c#d", "Ünïcode 会議", "%2e%2e", "x" * 128])
+async def test_meeting_id_should_be_any_printable_text(
+    client: httpx.AsyncClient, records: Records, meeting_id: str
+) -> None:
+    data = await start(client, meeting_id=meeting_id)
+    recording = records.get(None, data["id"])
+    assert recording.meeting_id == meeting_id
+    assert httpx.URL(recording.url).path == f"/meet/{meeting_id}"
+    assert recording.url.count("/") == 4
+    path = httpx.URL(f"http://farm.test/v2/recordings/active-recording/{meeting_id.replace('%', '%25')}")
+    if "?" not in meeting_id:
+        assert (await client.get(path)).json()["data"]["id"] == data["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "body"),
+        (None, "body"),
+        ("demo", "body"),
+        ({}, "meeting_id"),
+        ({"meeting_id": None}, "meeting_id"),
+        ({"meeting_id": 5}, "meeting_id"),
+        ({"meeting_id": ""}, "meeting_id"),
+        ({"meeting_id": "  "}, "meeting_id"),
+        ({"meeting_id": ".."}, "meeting_id"),
+        ({"meeting_id": "a\nb"}, "meeting_id"),
+        ({"meeting_id": "a\x00"}, "meeting_id"),
+        ({"meeting_id": "x" * 129}, "meeting_id"),
+        ({"max_seconds": 0}, "max_seconds"),
+        ({"max_seconds": -1}, "max_seconds"),
+        ({"max_seconds": 86401}, "max_seconds"),
+        ({"max_seconds": "60"}, "max_seconds"),
+        ({"max_seconds": 1.5}, "max_seconds"),
+        ({"max_seconds": True}, "max_seconds"),
+        ({"max_seconds": 10**400}, "max_seconds"),
+        ({"file_name_prefix": "../x"}, "file_name_prefix"),
+        ({"file_name_prefix": "a b"}, "file_name_prefix"),
+        ({"file_name_prefix": "a\n"}, "file_name_prefix"),
+        ({"file_name_prefix": "é"}, "file_name_prefix"),
+        ({"file_name_prefix": "x" * 65}, "file_name_prefix"),
+        ({"url": ""}, "url"),
+        ({"url": 5}, "url"),
+        ({"url": "http://8.8.8.8/" + "x" * 2048}, "url"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"url": "http://127.0.0.1/"}, "url"),
+        ({"url": "http://0x7f.1/"}, "url"),
+        ({"url": "http://localhost/"}, "url"),
+        ({"url": "http://[::ffff:169.254.169.254]/"}, "url"),
+        ({"url": "http://127.0.0.1:8000/v2/recordings"}, "url"),
+        ({"url": "http://user:pass@8.8.8.8/"}, "url"),
+        ({"url": "http://\u0000/"}, "url"),
+        ({"page_contract": "sdk"}, "page_contract"),
+        ({"allow_multiple_recordings": "yes"}, "allow_multiple_recordings"),
+        ({"video_config": None}, "video_config"),
+        ({"video_config": []}, "video_config"),
+        ({"video_config": {"codec": "VP9"}}, "video_config.codec"),
+        ({"video_config": {"codec": "h264"}}, "video_config.codec"),
+        ({"video_config": {"width": 15}}, "video_config.width"),
+        ({"video_config": {"width": 1281}}, "video_config.width"),
+        ({"video_config": {"width": 1922}}, "video_config.width"),
+        ({"video_config": {"width": "1280"}}, "video_config.width"),
+        ({"video_config": {"height": 0}}, "video_config.height"),
+        ({"video_config": {"height": -720}}, "video_config.height"),
+        ({"video_config": {"height": 721}}, "video_config.height"),
+        ({"video_config": {"export_file": False}}, "video_config.export_file"),
+        ({"video_config": {"watermark": {"url": "https://a.example/w.png"}}}, "video_config.watermark"),
+        ({"video_config": {"colour": "red"}}, "video_config.colour"),
+        ({"audio_config": {"codec": "MP3"}}, "audio_config.codec"),
+        ({"audio_config": {"channel": "mono"}}, "audio_config.channel"),
+        ({"audio_config": {"export_file": False}}, "audio_config.export_file"),
+        ({"dyte_bucket_config": {"enabled": False}}, "dyte_bucket_config.enabled"),
+        ({"dyte_bucket_config": {}}, "dyte_bucket_config.enabled"),
+        ({"realtimekit_bucket_config": {"enabled": False}}, "realtimekit_bucket_config.enabled"),
+        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config"),
+        ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/live"}}, "rtmp_out_config"),
+        ({"interactive_config": {"type": "ID3"}}, "interactive_config"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_bad_field_should_be_named_and_leave_no_trace(
+    client: httpx.AsyncClient, redis_client: redis.Redis, body: Any, field: str
+) -> None:
+    if isinstance(body, dict) and body and "meeting_id" not in body:
+        body = {"meeting_id": "demo"} | body
+    response = await client.post("/v2/recordings", content=json.dumps(body))
+    assert_error(response, 422, f'"{field}"')
+    assert "s3cret" not in response.text
+    assert redis_client.keys() == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"meeting_id=demo",
+        b"\xff\xfe",
+        b'{"meeting_id": "\\ud800"}',
+        b'{"meeting_id": NaN',
+        b"[" * 100_000,
+    ],
+)
+async def test_body_that_is_no_json_should_be_malformed(client: httpx.AsyncClient, content: bytes) -> None:
+    assert_error(await client.post("/v2/recordings", content=content), 400, "not JSON")
+
+
+async def test_body_that_is_too_large_should_not_be_read_to_its_end(client: httpx.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100:
+            sent += 1
+            yield b" " * (1 << 16)
+
+    assert_error(await client.post("/v2/recordings", content=b" " * ((1 << 20) + 1)), 413, "larger than")
+    assert_error(await client.post("/v2/recordings", content=endless()), 413, "larger than")
+    assert sent < 100
+
+
+async def test_start_should_respect_the_farm_s_own_limit(redis_address: str, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, redis_address, max_seconds=600)
+    async with client_of(settings) as client:
+        response = await client.post("/v2/recordings", json={"meeting_id": "demo", "max_seconds": 601})
+        assert_error(response, 422, '"max_seconds"')
+        assert (await start(client))["max_seconds"] == 600
+
+
+async def test_private_page_should_be_opened_where_the_operator_allows_it(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path
+) -> None:
+    settings = settings_with(
+        tmp_path,
+        redis_address,
+        allow_private_addresses="10.0.0.0/8",
+        meeting_url="http://10.0.0.7/{meeting_id}",
+    )
+    async with client_of(settings) as client:
+        assert (await start(client))["url"] == "http://10.0.0.7/demo"
+        response = await client.post("/v2/recordings", json={"meeting_id": "a", "url": "http://192.168.0.1/"})
+        assert_error(response, 422, '"url"')
+    assert redis_client.keys("rq:job:*") != []
+
+
+async def test_page_that_does_not_resolve_should_be_left_to_the_recorder(client: httpx.AsyncClient) -> None:
+    await start(client, url="http://does-not-resolve.invalid/")
+
+
+async def test_second_recording_of_a_meeting_should_conflict(client: httpx.AsyncClient) -> None:
+    first = await start(client)
+    assert_error(await client.post("/v2/recordings", json={"meeting_id": "demo"}), 409, first["id"])
+    second = await start(client, allow_multiple_recordings=True)
+    active = await client.get("/v2/recordings/active-recording/demo")
+    assert active.json()["data"]["id"] == second["id"]
+
+
+async def test_exactly_one_of_many_starts_should_succeed(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    responses = await asyncio.gather(
+        *(client.post("/v2/recordings", json={"meeting_id": "demo"}) for _ in range(50))
+    )
+    assert sorted(response.status_code for response in responses) == [200] + [409] * 49
+    assert len(recordings_queue(redis_client).jobs) == 1
+
+
+async def test_recording_that_cannot_be_queued_should_end_at_once(
+    client: httpx.AsyncClient, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoked: list[Recording] = []
+
+    def fail(_client: redis.Redis, recording: Recording) -> None:
+        invoked.append(recording)
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(module, "enqueue_recording", fail)
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"})
+    assert_error(response, 503, str(invoked[0].id))
+    assert records.get(None, invoked[0].id).status is Status.ERRORED
+    assert_error(await client.get("/v2/recordings/active-recording/demo"), 404, "demo")
+
+
+# Look
+
+
+async def test_recording_should_be_seen_by_its_organisation_only(client: httpx.AsyncClient) -> None:
+    data = await start(client)
+    path = f"/v2/recordings/{data['id']}"
+    assert (await client.get(path)).json() == {"success": True, "data": data}
+    foreign = await client.get(path, auth=OTHER)
+    assert_error(foreign, 404, data["id"])
+    assert_error(await client.put(path, json={"action": "stop"}, auth=OTHER), 404, data["id"])
+    assert_error(await client.get("/v2/recordings/active-recording/demo", auth=OTHER), 404, "demo")
+    unknown = str(uuid4())
+    assert (await client.get(f"/v2/recordings/{unknown}")).text == foreign.text.replace(data["id"], unknown)
+
+
+@pytest.mark.parametrize("recording_id", ["x", "%00", "*", "..%2f..", "farm:active", "x" * 5000])
+async def test_strange_id_should_be_unknown(client: httpx.AsyncClient, recording_id: str) -> None:
+    assert (await client.get(f"/v2/recordings/{recording_id}")).status_code == 404
+    assert (await client.put(f"/v2/recordings/{recording_id}", json={"action": "stop"})).status_code == 404
+
+
+async def test_finished_recording_should_show_everything(
+    client: httpx.AsyncClient, records: Records, settings: Settings
+) -> None:
+    data = await start(client)
+    started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    records.change_state(data["id"], Status.RECORDING, started_time=started, node="node-1")
+    records.change_state(
+        data["id"], Status.UPLOADING, stopped_time=now(), stop_reason=Reason(reason=ReasonKind.PAGE_ENDED)
+    )
+    records.change_state(
+        data["id"], Status.UPLOADED, file_size=1234, recording_duration=60, quality={"frames": 1800}
+    )
+    shown = (await client.get(f"/v2/recordings/{data['id']}")).json()["data"]
+    assert shown["status"] == "UPLOADED"
+    assert shown["started_time"] == "2026-01-02T03:04:05.000Z"
+    assert (shown["file_size"], shown["recording_duration"]) == (1234, 60)
+    assert shown["stop_reason"] == {"reason": "PAGE_ENDED"}
+    assert shown["quality"] == {"frames": 1800}
+    assert [change["status"] for change in shown["timeline"]] == [
+        "INVOKED",
+        "RECORDING",
+        "UPLOADING",
+        "UPLOADED",
+    ]
+    name = shown["output_file_name"]
+    assert shown["download_url"].startswith(
+        f"http://127.0.0.1:{settings.port}/v2/recordings/{data['id']}/download/{name}?"
+    )
+    expiry = datetime.fromisoformat(shown["download_url_expiry"])
+    assert f"expires={int(expiry.timestamp())}&" in shown["download_url"]
+    assert (expiry - now()).total_seconds() == pytest.approx(7 * 86400, abs=5)
+    assert_error(await client.get("/v2/recordings/active-recording/demo"), 404, "demo")
+
+
+async def test_failed_recording_should_say_why(client: httpx.AsyncClient, records: Records) -> None:
+    data = await start(client)
+    records.change_state(
+        data["id"], Status.ERRORED, error=Failure(code="page_failed", message="the page answered 500")
+    )
+    shown = (await client.get(f"/v2/recordings/{data['id']}")).json()["data"]
+    assert shown["error"] == {"code": "page_failed", "message": "the page answered 500"}
+    assert shown["download_url"] is None
+
+
+# Stop, pause, resume
+
+
+@asynccontextmanager
+async def worker(
+    redis_address: str, recording_id: str, obey: Callable[[Order], Awaitable[None]]
+) -> AsyncIterator[list[Order]]:
+    """The part of a worker that reads orders; yields the orders it got so far."""
+    got: list[Order] = []
+
+    async def work() -> None:
+        async with connect_async(redis_address) as client:
+            async for order in read_orders(client, recording_id):
+                got.append(order)
+                await obey(order)
+
+    task = asyncio.create_task(work())
+    try:
+        yield got
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_orders_should_be_answered_with_the_state_they_lead_to(
+    client: httpx.AsyncClient, records: Records, redis_address: str
+) -> None:
+    data = await start(client)
+    path = f"/v2/recordings/{data['id']}"
+    records.change_state(data["id"], Status.RECORDING, started_time=now())
+    following = {
+        Order.PAUSE: Status.PAUSED,
+        Order.RESUME: Status.RECORDING,
+        Order.STOP: Status.UPLOADING,
+    }
+
+    async def obey(order: Order) -> None:
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(records.change_state, data["id"], following[order])
+
+    async with worker(redis_address, data["id"], obey) as got:
+        for action, status in [("pause", "PAUSED"), ("resume", "RECORDING"), ("stop", "UPLOADING")]:
+            response = await client.put(path, json={"action": action})
+            assert (response.status_code, response.json()["data"]["status"]) == (200, status)
+            assert response.elapsed.total_seconds() < 1
+    assert got == [Order.PAUSE, Order.RESUME, Order.STOP]
+
+
+async def test_order_without_an_answer_should_show_the_state_as_it_is(
+    client: httpx.AsyncClient, records: Records, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
+    data = await start(client)
+    records.change_state(data["id"], Status.RECORDING)
+    response = await client.put(f"/v2/recordings/{data['id']}", json={"action": "stop"})
+    assert (response.status_code, response.json()["data"]["status"]) == (200, "RECORDING")
+    assert redis_client.xlen(orders_key(data["id"])) == 1
+
+
+async def test_stop_before_the_first_frame_should_end_the_recording(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    data = await start(client)
+    response = await client.put(f"/v2/recordings/{data['id']}", json={"action": "stop"})
+    shown = response.json()["data"]
+    assert (response.status_code, shown["status"]) == (200, "ERRORED")
+    assert shown["stop_reason"]["reason"] == "STOPPED_BEFORE_START"
+    assert shown["stop_reason"]["caller"]["user_Id"] == "acme"
+    assert shown["error"]["code"] == "stopped_before_start"
+    # A worker that is opening the page at this moment gets the order as well.
+    assert redis_client.xlen(orders_key(data["id"])) == 1
+    await start(client)
+
+
+async def test_stop_should_be_a_normal_one_when_the_worker_was_faster(
+    client: httpx.AsyncClient, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = await start(client)
+    end = module._end
+
+    def end_too_late(context: Context, recording: Recording) -> bool:
+        records.change_state(data["id"], Status.RECORDING)
+        ended = end(context, recording)
+        records.change_state(data["id"], Status.UPLOADING)
+        return ended
+
+    monkeypatch.setattr(module, "_end", end_too_late)
+    response = await client.put(f"/v2/recordings/{data['id']}", json={"action": "stop"})
+    assert (response.status_code, response.json()["data"]["status"]) == (200, "UPLOADING")
+    assert response.elapsed.total_seconds() < 1
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "allowed"),
+    [
+        ([], "pause", False),
+        ([], "resume", False),
+        (["RECORDING"], "resume", False),
+        (["RECORDING"], "pause", True),
+        (["RECORDING", "PAUSED"], "pause", False),
+        (["RECORDING", "PAUSED"], "resume", True),
+        (["RECORDING", "PAUSED"], "stop", True),
+        (["RECORDING", "UPLOADING"], "stop", False),
+        (["RECORDING", "UPLOADING", "UPLOADED"], "stop", False),
+        (["RECORDING", "UPLOADING", "UPLOADED"], "pause", False),
+        (["ERRORED"], "stop", False),
+        (["ERRORED"], "resume", False),
+    ],
+)
+async def test_order_should_fit_the_state(
+    client: httpx.AsyncClient,
+    records: Records,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    path: list[str],
+    action: str,
+    allowed: bool,
+) -> None:
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.05)
+    data = await start(client)
+    for status in path:
+        records.change_state(data["id"], Status(status))
+    response = await client.put(f"/v2/recordings/{data['id']}", json={"action": action})
+    if allowed:
+        assert response.status_code == 200
+    else:
+        assert_error(response, 409, f"is {(['INVOKED', *path])[-1]}")
+    assert redis_client.xlen(orders_key(data["id"])) == int(allowed)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"action": "explode"}, {"action": "STOP"}, {"action": None}, {"action": ["stop"]}]
+)
+async def test_unknown_action_should_be_refused(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    data = await start(client)
+    assert_error(await client.put(f"/v2/recordings/{data['id']}", json=body), 422, '"action"')
+
+
+# Who, and everything else
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic !!!",
+        "Basic YWNtZQ==",
+        "Basic YWNtZTp3cm9uZw==",
+        "Basic OmFjbWUta2V5",
+        "Basic b3RoZXI6YWNtZS1rZXk=",
+        "Basic //79",
+        "Bearer acme-key",
+        "acme:acme-key",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+async def test_wrong_credentials_should_be_refused(
+    client: httpx.AsyncClient, method: str, header: str | None
+) -> None:
+    path = "/v2/recordings" if method == "POST" else f"/v2/recordings/{uuid4()}"
+    headers = {} if header is None else {"Authorization": header}
+    client.auth = None  # type: ignore[assignment]
+    response = await client.request(method, path, headers=headers, content=b"{")
+    assert_error(response, 401, "")
+    assert response.headers["www-authenticate"].startswith("Basic ")
+
+
+async def test_unknown_paths_and_methods_should_have_the_envelope(client: httpx.AsyncClient) -> None:
+    assert_error(await client.get("/v2/nothing"), 404, "/v2/nothing")
+    response = await client.delete(f"/v2/recordings/{uuid4()}")
+    assert_error(response, 405, "DELETE")
+    assert response.headers["allow"] == "GET, HEAD, PUT"
+    assert_error(await client.get("/v2/recordings"), 405, "GET")
+
+
+async def test_unexpected_error_should_tell_nothing_of_the_inside(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(Records, "get", fail)
+    response = await client.get(f"/v2/recordings/{uuid4()}")
+    assert_error(response, 500, "inside the farm")
+    assert "hunter2" not in response.text
+
+
+@asynccontextmanager
+async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://farm.test", auth=ACME) as client,
+    ):
+        yield client
+
+
+async def test_api_should_say_so_while_redis_is_away(tmp_path: Path) -> None:
+    async with client_of(settings_with(tmp_path, f"unix://{tmp_path}/nobody.sock")) as client:
+        for response in [
+            await client.post("/v2/recordings", json={"meeting_id": "demo"}),
+            await client.get(f"/v2/recordings/{uuid4()}"),
+            await client.put(f"/v2/recordings/{uuid4()}", json={"action": "stop"}),
+            await client.get("/v2/recordings/active-recording/demo"),
+        ]:
+            assert_error(response, 503, "try again")
+            assert str(tmp_path) not in response.text
+        assert_error(await client.get("/healthz"), 503, "Redis")
+        assert (await client.get("/")).status_code == 200

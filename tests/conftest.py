@@ -1,0 +1,83 @@
+"""What tests of all rooms share: a real Redis, empty for each test, and settings that point at it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from encoder.formats import Codec
+from farm.embedded_redis import embedded_redis
+from farm.recordings import Recording, now, output_file_name
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.settings import Settings
+
+API_KEYS = "acme:acme-key,other:other-key"
+
+MakeRecording = Callable[..., Recording]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("FARM_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Redis of the tests' own."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("redis"), redis_url=None)
+    with embedded_redis(settings) as server:
+        yield server.address
+
+
+@pytest.fixture
+def redis_client(redis_address: str) -> Iterator[redis.Redis]:
+    """A client of that Redis, which is empty."""
+    with connect(redis_address) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def records(redis_client: redis.Redis) -> Records:
+    """Records in an empty Redis."""
+    return Records(redis_client)
+
+
+@pytest.fixture
+def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> Settings:  # noqa: ARG001
+    """Settings with an empty data directory, an empty Redis and two organisations, `acme` and `other`."""
+    return settings_with(tmp_path / "data", redis_address)
+
+
+def settings_with(data_dir: Path, redis_url: str | None, **values: Any) -> Settings:
+    """Settings as tests want them; `values` are given as in the environment."""
+    return Settings.model_validate(
+        {"data_dir": data_dir, "redis_url": redis_url, "api_keys": API_KEYS, "node": "node-1"} | values
+    )
+
+
+@pytest.fixture
+def make_recording() -> MakeRecording:
+    """Make a recording as the API would; keyword arguments replace fields."""
+
+    def make(**fields: Any) -> Recording:
+        invoked_time = now()
+        meeting_id = str(fields.get("meeting_id", "demo"))
+        defaults: dict[str, Any] = {
+            "id": uuid4(),
+            "organization_id": "acme",
+            "meeting_id": meeting_id,
+            "url": f"http://127.0.0.1:8000/meet/{meeting_id}",
+            "output_file_name": output_file_name(None, meeting_id, invoked_time, Codec.H264),
+            "invoked_time": invoked_time,
+        }
+        return Recording.model_validate(defaults | fields)
+
+    return make

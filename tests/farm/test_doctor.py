@@ -1,0 +1,295 @@
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+
+from browser_bot import programs
+from farm import doctor
+from farm.doctor import Check
+from farm.errors import ProgramMissing
+
+OLD_DEVICES = """\
+Devices:
+ D. = Demuxing supported
+ .E = Muxing supported
+ --
+ DE alsa            ALSA audio output
+  E caca            caca (color ASCII art) output device
+ D  x11grab         X11 screen capture, using XCB
+ DE video4linux2,v4l2 Video4Linux2 output device
+"""
+
+# Since ffmpeg 7 a third flag tells devices from files.
+NEW_DEVICES = """\
+Devices:
+ D.. = Demuxing supported
+ .E. = Muxing supported
+ ..d = Is a device
+ ---
+ DEd alsa            ALSA audio output
+  Ed caca            caca (color ASCII art) output device
+ D d x11grab         X11 screen capture, using XCB
+ DEd video4linux2,v4l2 Video4Linux2 output device
+"""
+
+ENCODERS = """\
+Encoders:
+ V..... = Video
+ .....D = Supports direct rendering method 1
+ ------
+ V....D libx264              libx264 H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10 (codec h264)
+ A..... aac                  AAC (Advanced Audio Coding)
+ A..X.. opus                 Opus
+"""
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with nothing on it; returns its only directory of programs."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    monkeypatch.setenv("PATH", str(binaries))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "playwright"))
+    monkeypatch.delenv("FARM_CHROMIUM", raising=False)
+    monkeypatch.setattr(programs, "XORG_PATHS", ())
+    monkeypatch.setattr(doctor, "DRIVER_DIRECTORIES", ())
+    return binaries
+
+
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("program", "text", "version"),
+    [
+        ("chromium", "Chromium 156.0.8078.79 built on Debian GNU/Linux 12 (bookworm)", "156.0.8078.79"),
+        ("chromium", "Google Chrome 150.0.1.2 ", "150.0.1.2"),
+        ("chromium", "Google Chrome for Testing 149.0.7.1", "149.0.7.1"),
+        ("chromium", "\nline 9: [: unexpected operator\n", None),
+        ("ffmpeg", "ffmpeg version 5.1.9-0+deb12u1 Copyright (c) 2000-2026", "5.1.9-0+deb12u1"),
+        ("ffmpeg", "ffmpeg version n7.1 Copyright", "n7.1"),
+        ("ffmpeg", "ffmpeg version N-118-g0123abc Copyright", "N-118-g0123abc"),
+        ("xorg", "\nX.Org X Server 1.21.1.7\nX Protocol Version 11, Revision 0\n", "1.21.1.7"),
+        ("pulseaudio", "pulseaudio 16.1\n", "16.1"),
+        ("pulseaudio", "W: [pulseaudio] main.c: not meant to be root\npulseaudio 17.0\n", "17.0"),
+        ("redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", "7.0.15"),
+        ("setpriv", "setpriv from util-linux 2.38.1", "2.38.1"),
+        ("setpriv", "", None),
+    ],
+)
+def test_parse_version_should_find_what_the_program_tells(
+    program: str, text: str, version: str | None
+) -> None:
+    assert doctor.parse_version(program, text) == version
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "enough"),
+    [
+        ("5.1.9-0+deb12u1", (5, 1), True),
+        ("5.1", (5, 1), True),
+        ("5.0.9", (5, 1), False),
+        ("4.4.2-0ubuntu0.22.04.1", (5, 1), False),
+        ("10.0", (5, 1), True),
+        ("n7.1", (5, 1), True),
+        ("n4.4", (5, 1), False),
+        ("N-118-g0123abc", (5, 1), True),
+        ("6", (6,), True),
+        ("5.0.14", (6,), False),
+    ],
+)
+def test_at_least_should_compare_numbers_and_not_text(
+    version: str, minimum: tuple[int, ...], enough: bool
+) -> None:
+    assert doctor.at_least(version, minimum) is enough
+
+
+@pytest.mark.parametrize("text", [OLD_DEVICES, NEW_DEVICES], ids=["before ffmpeg 7", "since ffmpeg 7"])
+def test_parse_formats_should_tell_readers_from_writers(text: str) -> None:
+    assert doctor.parse_formats(text, "D") == {"alsa", "x11grab", "video4linux2", "v4l2"}
+    assert doctor.parse_formats(text, "E") == {"alsa", "caca", "video4linux2", "v4l2"}
+
+
+def test_parse_formats_should_find_nothing_in_something_else() -> None:
+    assert doctor.parse_formats("Unrecognized option 'devices'.", "D") == set()
+
+
+def test_parse_encoders_should_list_names_below_the_rule() -> None:
+    assert doctor.parse_encoders(ENCODERS) == {"libx264", "aac", "opus"}
+
+
+def test_parse_available_memory_should_give_bytes() -> None:
+    text = "MemTotal:       24631012 kB\nMemAvailable:   23117512 kB\n"
+    assert doctor.parse_available_memory(text) == 23117512 * 1024
+    assert doctor.parse_available_memory("MemTotal: 1 kB\n") is None
+
+
+@pytest.mark.usefixtures("bare")
+def test_run_checks_should_report_every_program_missing_on_a_bare_machine() -> None:
+    checks = doctor.run_checks()
+    missing = {check.name: check.package for check in checks if check.status == "missing"}
+    assert missing == {
+        "chromium": "chromium",
+        "ffmpeg": "ffmpeg",
+        "xorg": "xserver-xorg-core",
+        "xorg dummy driver": "xserver-xorg-video-dummy",
+        "pulseaudio": "pulseaudio",
+        "redis-server": "redis-server",
+        "setpriv": "util-linux",
+    }
+    assert by_name(checks)["fonts: emoji"].status == "warning"
+    assert not doctor.is_usable(checks)
+
+
+@pytest.mark.usefixtures("bare")
+def test_require_programs_should_name_everything_that_is_missing() -> None:
+    with pytest.raises(ProgramMissing) as caught:
+        doctor.require_programs()
+    packages = "chromium ffmpeg xserver-xorg-core xserver-xorg-video-dummy pulseaudio util-linux"
+    assert caught.value.package == packages
+    assert packages in caught.value.message
+    with pytest.raises(ProgramMissing, match="redis-server"):
+        doctor.require_programs(redis=True)
+
+
+def test_require_programs_should_be_content_with_this_machine_and_run_nothing() -> None:
+    before = psutil.Process().children(recursive=True)
+    began = time.process_time()
+    doctor.require_programs(redis=True)
+    assert time.process_time() - began < 0.05
+    assert psutil.Process().children(recursive=True) == before
+
+
+def test_run_checks_should_call_a_hanging_program_broken_and_leave_nothing_of_it(bare: Path) -> None:
+    pids = bare / "pids"
+    sleep = shutil.which("sleep", path=os.defpath)
+    body = f"trap '' TERM; {sleep} 60 & echo $$ $! > {pids}; wait"
+    script(bare / "chromium", body)
+    began = time.monotonic()
+    check = by_name(doctor.run_checks(timeout=0.5))["chromium"]
+    assert time.monotonic() - began < 3
+    assert check == Check("chromium", "broken", None, "did not answer within 0.5 s", "chromium")
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert len(left) == 2
+    deadline = time.monotonic() + 2
+    while any(_runs(pid) for pid in left) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(_runs(pid) for pid in left)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_run_checks_should_repeat_the_last_words_of_a_program_that_fails(bare: Path) -> None:
+    script(bare / "pulseaudio", "echo one >&2; echo 'libpulse.so: cannot open' >&2; exit 127")
+    check = by_name(doctor.run_checks())["pulseaudio"]
+    assert check.status == "broken"
+    assert check.detail == "ended with 127: libpulse.so: cannot open"
+
+
+def test_run_checks_should_find_a_file_that_is_no_program_broken(bare: Path) -> None:
+    (bare / "ffmpeg").write_bytes(b"\x7fELF")
+    (bare / "ffmpeg").chmod(0o755)
+    check = by_name(doctor.run_checks())["ffmpeg"]
+    assert (check.status, check.package) == ("broken", "ffmpeg")
+    assert "cannot be started" in check.detail
+
+
+def test_run_checks_should_not_take_an_old_ffmpeg(bare: Path) -> None:
+    script(bare / "ffmpeg", "echo 'ffmpeg version 4.3.9-0+deb11u1 Copyright'")
+    check = by_name(doctor.run_checks())["ffmpeg"]
+    assert (check.status, check.version) == ("broken", "4.3.9-0+deb11u1")
+    assert "5.1 is needed" in check.detail
+
+
+def test_run_checks_should_name_what_ffmpeg_was_built_without(bare: Path) -> None:
+    script(
+        bare / "ffmpeg", "echo 'ffmpeg version 6.0 Copyright'; echo ' --'; echo ' DE hls,mp4,webm,pulse x'"
+    )
+    detail = by_name(doctor.run_checks())["ffmpeg"].detail
+    assert "x11grab (device)" in detail
+    assert "libx264 (encoder)" in detail
+    assert "hls" not in detail
+
+
+def test_run_checks_should_find_a_redis_that_does_not_serve_broken(bare: Path) -> None:
+    script(bare / "redis-server", '[ "$1" = --version ] && echo "Redis server v=7.0.15" && exit; exit 1')
+    check = by_name(doctor.run_checks())["redis-server"]
+    assert (check.status, check.detail) == ("broken", "ended with 1 instead of serving")
+
+
+def test_run_checks_should_use_the_configured_chromium(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    chromium = script(tmp_path / "mine", "echo Chromium 999.1.2.3")
+    monkeypatch.setenv("FARM_CHROMIUM", str(chromium))
+    check = by_name(doctor.run_checks())["chromium"]
+    assert (check.status, check.version, check.detail) == ("ok", "999.1.2.3", str(chromium))
+
+
+def test_run_checks_should_find_this_machine_in_order() -> None:
+    began = time.monotonic()
+    checks = doctor.run_checks()
+    assert time.monotonic() - began < 10
+    assert doctor.is_usable(checks), doctor.format_report(checks)
+    assert all(by_name(checks)[name].version for name in ("chromium", "ffmpeg", "xorg", "redis-server"))
+    fonts = [check for check in checks if check.name.startswith("fonts")]
+    assert {check.status for check in fonts} == {"ok"}, fonts
+    assert json.loads(json.dumps([asdict(check) for check in checks]))
+
+
+def test_missing_packages_should_name_each_package_once_and_none_that_is_there() -> None:
+    checks = [
+        Check("chromium", "ok", "1", "", "chromium"),
+        Check("ffmpeg", "broken", "4", "", "ffmpeg"),
+        Check("fonts: CJK", "warning", None, "", "fontconfig"),
+        Check("fonts: emoji", "warning", None, "", "fontconfig"),
+        Check("sandbox", "warning"),
+    ]
+    assert doctor.missing_packages(checks) == ["ffmpeg", "fontconfig"]
+
+
+@pytest.mark.parametrize(
+    ("check", "last_line"),
+    [
+        (Check("ffmpeg", "ok", "6.0", "", "ffmpeg"), "Everything is in place."),
+        (Check("sandbox", "warning"), "Everything is in place."),
+        (
+            Check("ffmpeg", "missing", None, "", "ffmpeg"),
+            "As root: apt-get install --no-install-recommends ffmpeg",
+        ),
+        (
+            Check("ffmpeg", "broken", None, "", "ffmpeg"),
+            "As root: apt-get install --no-install-recommends --reinstall ffmpeg",
+        ),
+    ],
+)
+def test_format_report_should_end_with_what_to_do(check: Check, last_line: str) -> None:
+    assert doctor.format_report([check]).splitlines()[-1] == last_line
+
+
+def test_format_report_should_align_its_columns() -> None:
+    checks = [
+        Check("ffmpeg", "ok", "6.0", "/a/ffmpeg"),
+        Check("redis-server", "missing", None, "not there"),
+    ]
+    assert doctor.format_report(checks).splitlines()[:2] == [
+        "ok       ffmpeg        6.0  /a/ffmpeg",
+        "missing  redis-server  -    not there",
+    ]

@@ -1,0 +1,65 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+
+from farm.embedded_redis import embedded_redis
+from farm.orders import Order, orders_key, read_orders, send_order
+from farm.redis_clients import connect, connect_async
+from tests.conftest import settings_with
+
+
+async def take(orders: AsyncIterator[Order], count: int) -> list[Order]:
+    async with asyncio.timeout(20):
+        return [await anext(orders) for _ in range(count)]
+
+
+async def test_orders_should_arrive_in_order_from_the_first_one_on(
+    redis_client: redis.Redis, redis_address: str
+) -> None:
+    recording_id = uuid4()
+    send_order(redis_client, recording_id, Order.PAUSE)
+    send_order(redis_client, recording_id, Order.RESUME)
+    send_order(redis_client, uuid4(), Order.STOP)
+    async with connect_async(redis_address) as client:
+        orders = read_orders(client, recording_id)
+        assert await take(orders, 2) == [Order.PAUSE, Order.RESUME]
+        coming = asyncio.create_task(take(orders, 1))
+        await asyncio.sleep(0.05)
+        assert not coming.done()
+        send_order(redis_client, recording_id, Order.STOP)
+        assert await coming == [Order.STOP]
+
+
+def test_orders_should_not_be_kept_for_ever(redis_client: redis.Redis) -> None:
+    send_order(redis_client, "a", Order.STOP)
+    assert 24 * 3600 < int(str(redis_client.ttl(orders_key("a")))) <= 25 * 3600
+
+
+async def test_order_that_is_none_should_be_passed_over(
+    redis_client: redis.Redis, redis_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.xadd(orders_key("a"), {"order": "explode"})
+    redis_client.xadd(orders_key("a"), {"colour": "red"})
+    send_order(redis_client, "a", Order.STOP)
+    async with connect_async(redis_address) as client:
+        assert await take(read_orders(client, "a"), 1) == [Order.STOP]
+    assert "explode" in caplog.text
+
+
+async def test_orders_should_survive_a_restart_of_redis(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, None)
+    async with connect_async(settings.redis_address) as client:
+        orders = read_orders(client, "a")
+        with embedded_redis(settings), connect(settings.redis_address) as sender:
+            send_order(sender, "a", Order.PAUSE)
+            assert await take(orders, 1) == [Order.PAUSE]
+        coming = asyncio.create_task(take(orders, 1))
+        await asyncio.sleep(1)
+        assert not coming.done()
+        with embedded_redis(settings), connect(settings.redis_address) as sender:
+            send_order(sender, "a", Order.STOP)
+            assert await coming == [Order.STOP]

@@ -1,0 +1,18 @@
+import redis
+
+from farm.queues import enqueue_recording, recordings_queue, transfers_queue
+from tests.conftest import MakeRecording
+
+
+def test_recording_should_be_queued_as_a_job_with_its_own_id(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = make_recording(max_seconds=100)
+    enqueue_recording(redis_client, recording)
+    (job,) = recordings_queue(redis_client).jobs
+    assert (job.id, job.func_name, job.args) == (str(recording.id), "farm.jobs.record", (str(recording.id),))
+    assert job.timeout >= 100 + 3600
+
+
+def test_each_node_should_have_a_queue_of_transfers(redis_client: redis.Redis) -> None:
+    assert transfers_queue(redis_client, "node-1").name == "transfers.node-1"

@@ -1,0 +1,245 @@
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from pydantic import ValidationError
+
+from farm.errors import AlreadyRecording, NotFound, WrongState
+from farm.lost_recordings import fail_lost_recordings
+from farm.queues import enqueue_recording, has_live_job
+from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, now
+from farm.records import Records, record_key
+from tests.conftest import MakeRecording
+
+RACERS = 50
+
+
+def race(act: Callable[[int], Any]) -> list[Any]:
+    """What each of 50 threads that act at the same moment returns, or the error it gets."""
+    barrier = threading.Barrier(RACERS)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        try:
+            return act(number)
+        except (WrongState, AlreadyRecording) as error:
+            return error
+
+    with ThreadPoolExecutor(RACERS) as threads:
+        return list(threads.map(run, range(RACERS)))
+
+
+def test_recording_should_come_back_as_it_was_kept(records: Records, make_recording: MakeRecording) -> None:
+    recording = make_recording(
+        meeting_id='a:b "c" \n会議',
+        file_name_prefix="p",
+        start_reason=Reason(reason=ReasonKind.API_CALL, caller=Caller(type="ORGANIZATION", user_id="acme")),
+    )
+    kept = records.add(recording)
+    assert records.get("acme", recording.id) == kept
+    assert records.get(None, str(recording.id).upper()) == kept
+    assert kept.model_copy(update={"timeline": ()}) == recording
+    assert [(change.status, change.time) for change in kept.timeline] == [
+        (Status.INVOKED, recording.invoked_time)
+    ]
+
+
+def test_unknown_and_foreign_recordings_should_look_the_same(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    foreign = records.add(make_recording())
+    for organization, recording_id in [
+        ("other", str(foreign.id)),
+        ("acme", str(uuid4())),
+        ("acme", "x"),
+        ("acme", ""),
+    ]:
+        with pytest.raises(NotFound) as caught:
+            records.get(organization, recording_id)
+        assert str(caught.value) == f"no recording has the id {recording_id}"
+
+
+def test_second_recording_of_a_meeting_should_need_permission(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    first = records.add(make_recording())
+    with pytest.raises(AlreadyRecording, match=str(first.id)):
+        records.add(make_recording())
+    records.add(make_recording(organization_id="other"))
+    records.add(make_recording(meeting_id="elsewhere"))
+    later = records.add(make_recording(invoked_time=now() + timedelta(seconds=1)), allow_multiple=True)
+    assert records.active("acme", "demo") == later
+    records.change_state(later.id, Status.ERRORED)
+    assert records.active("acme", "demo") == first
+    records.change_state(first.id, Status.ERRORED)
+    with pytest.raises(NotFound):
+        records.active("acme", "demo")
+    assert records.add(make_recording()).status is Status.INVOKED
+
+
+def test_adding_again_after_a_lost_answer_should_succeed(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    recording = make_recording()
+    assert records.add(recording) == records.add(recording)
+
+
+def test_state_should_change_together_with_fields_timeline_and_index(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    moment = now()
+    started = records.change_state(recording.id, Status.RECORDING, started_time=moment, node="node-1")
+    assert (started.status, started.started_time, started.node) == (Status.RECORDING, moment, "node-1")
+    records.change_state(recording.id, Status.PAUSED)
+    records.change_state(recording.id, Status.RECORDING)
+    assert records.active("acme", "demo").status is Status.RECORDING
+    records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    with pytest.raises(NotFound):
+        records.active("acme", "demo")
+    assert [one.id for one in records.unfinished()] == [recording.id]
+    done = records.change_state(
+        recording.id, Status.UPLOADED, file_size=5, quality={"frames": 1, "lost": [0.5]}
+    )
+    assert done == records.get("acme", recording.id)
+    assert done.quality == {"frames": 1, "lost": [0.5]}
+    assert [change.status.value for change in done.timeline] == [
+        "INVOKED",
+        "RECORDING",
+        "PAUSED",
+        "RECORDING",
+        "UPLOADING",
+        "UPLOADED",
+    ]
+    assert [change.time for change in done.timeline] == sorted(change.time for change in done.timeline)
+    assert records.unfinished() == []
+    assert redis_client.keys("farm:active:*") == []
+
+
+@pytest.mark.parametrize("final", [Status.UPLOADED, Status.ERRORED])
+def test_final_state_should_never_change(
+    records: Records, make_recording: MakeRecording, final: Status
+) -> None:
+    recording = records.add(make_recording())
+    path = [Status.RECORDING, Status.UPLOADING, Status.UPLOADED] if final is Status.UPLOADED else [final]
+    for status in path:
+        records.change_state(recording.id, status)
+    before = records.get(None, recording.id)
+    for status in Status:
+        with pytest.raises(WrongState, match=f"{recording.id} is {final}"):
+            records.change_state(recording.id, status, file_size=1)
+    assert records.get(None, recording.id) == before
+
+
+def test_only_from_should_narrow_the_states_a_change_starts_from(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING)
+    with pytest.raises(WrongState):
+        records.change_state(recording.id, Status.ERRORED, only_from={Status.INVOKED})
+    # A narrowing never allows what the table of transitions does not.
+    with pytest.raises(WrongState):
+        records.change_state(recording.id, Status.UPLOADED, only_from={Status.RECORDING})
+
+
+def test_exactly_one_of_many_state_changes_should_win(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    results = race(lambda number: records.change_state(recording.id, Status.RECORDING, node=f"n{number}"))
+    winners = [result for result in results if isinstance(result, Recording)]
+    assert len(winners) == 1
+    assert sum(isinstance(result, WrongState) for result in results) == RACERS - 1
+    after = records.get(None, recording.id)
+    assert after == winners[0]
+    assert len(after.timeline) == 2
+
+
+def test_exactly_one_of_many_recordings_of_a_meeting_should_be_added(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    results = race(lambda _number: records.add(make_recording()))
+    assert sum(isinstance(result, Recording) for result in results) == 1
+    assert len(records.unfinished()) == 1
+
+
+def test_change_should_be_announced(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    with redis_client.pubsub() as changes:  # type: ignore[no-untyped-call]
+        changes.subscribe(record_key(recording.id))
+        assert changes.get_message(timeout=2) is not None
+        records.change_state(recording.id, Status.RECORDING)
+        message = changes.get_message(timeout=2)
+    assert message is not None
+    assert message["data"] == b"RECORDING"
+
+
+def test_update_should_set_fields_and_nothing_else(records: Records, make_recording: MakeRecording) -> None:
+    recording = records.add(make_recording())
+    failure = Failure(code="page_failed", message='it said "no"')
+    updated = records.update(recording.id, node="node-2", error=failure)
+    assert updated == recording.model_copy(update={"node": "node-2", "error": failure})
+    assert records.update(recording.id) == updated
+    assert records.update(recording.id, error=None).error is None
+
+
+@pytest.mark.parametrize("field", ["id", "organization_id", "meeting_id", "status", "timeline", "colour"])
+def test_fields_that_keep_the_index_right_should_not_be_settable(
+    records: Records, make_recording: MakeRecording, field: str
+) -> None:
+    recording = records.add(make_recording())
+    with pytest.raises(ValueError, match=field):
+        records.update(recording.id, **{field: "x"})
+    with pytest.raises(ValueError, match=field):
+        records.change_state(recording.id, Status.RECORDING, only_from=None, **{field: "x"})
+    assert records.get(None, recording.id) == recording
+
+
+def test_value_of_the_wrong_type_should_change_nothing(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    with pytest.raises(ValidationError):
+        records.change_state(recording.id, Status.RECORDING, started_time="yesterday")
+    assert records.get(None, recording.id) == recording
+
+
+def test_writes_to_an_unknown_recording_should_leave_no_trace(
+    records: Records, redis_client: redis.Redis
+) -> None:
+    with pytest.raises(NotFound):
+        records.update(uuid4(), node="n")
+    with pytest.raises(NotFound):
+        records.change_state(uuid4(), Status.RECORDING)
+    assert redis_client.keys() == []
+
+
+def test_recording_without_a_job_should_not_stay_invoked(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    long_ago = now() - timedelta(minutes=5)
+    lost = records.add(make_recording(meeting_id="lost", invoked_time=long_ago))
+    queued = records.add(make_recording(meeting_id="queued", invoked_time=long_ago))
+    enqueue_recording(redis_client, queued)
+    young = records.add(make_recording(meeting_id="young"))
+    running = records.add(make_recording(meeting_id="running", invoked_time=long_ago))
+    records.change_state(running.id, Status.RECORDING)
+    assert (has_live_job(redis_client, queued.id), has_live_job(redis_client, lost.id)) == (True, False)
+
+    assert [one.id for one in fail_lost_recordings(records, redis_client)] == [lost.id]
+    after = records.get(None, lost.id)
+    assert (after.status, after.error is not None and after.error.code) == (Status.ERRORED, "not_queued")
+    assert [records.get(None, one.id).status for one in (queued, young, running)] == [
+        Status.INVOKED,
+        Status.INVOKED,
+        Status.RECORDING,
+    ]
+    assert fail_lost_recordings(records, redis_client) == []

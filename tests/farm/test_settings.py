@@ -1,0 +1,126 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from browser_bot.addresses import AddressRule
+from farm.errors import SettingsError
+from farm.keys import load_api_keys, load_secret_key
+from farm.settings import Settings, load_settings
+from tests.conftest import settings_with
+
+
+def test_settings_should_work_without_any_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.data_dir == tmp_path / "data"
+    assert (settings.host, settings.port, settings.slots >= 1) == ("127.0.0.1", 8000, True)
+    assert settings.redis_address == f"unix://{tmp_path}/data/redis/redis.sock"
+    assert settings.page_of("a b/c?d") == "http://127.0.0.1:8000/meet/a%20b%2Fc%3Fd"
+    assert settings.base_url == "http://127.0.0.1:8000"
+    assert settings.address_rule == AddressRule()
+
+
+def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "FARM_PORT": "9000",
+        "FARM_HOST": "0.0.0.0",
+        "FARM_API_KEYS": "acme:one, acme:t:wo ,other:three",
+        "FARM_REDIS_URL": "redis://db:6379/2",
+        "FARM_MEETING_URL": "https://meet.example/{meeting_id}/?from=farm",
+        "FARM_PUBLIC_URL": "https://farm.example/",
+        "FARM_ALLOW_PRIVATE_ADDRESSES": "10.0.0.0/8, fd00::/8",
+        "FARM_SLOTS": "",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    keys = [(organization, key.get_secret_value()) for organization, key in settings.api_keys]
+    assert keys == [("acme", "one"), ("acme", "t:wo"), ("other", "three")]
+    assert settings.redis_address == "redis://db:6379/2"
+    assert settings.page_of("a/b") == "https://meet.example/a%2Fb/?from=farm"
+    assert settings.local_url == "http://127.0.0.1:9000"
+    assert settings.base_url == "https://farm.example"
+    assert len(settings.address_rule.allowed) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FARM_PORT", "eighty"),
+        ("FARM_PORT", "70000"),
+        ("FARM_SLOTS", "0"),
+        ("FARM_REDIS_URL", "http://secret-user@db"),
+        ("FARM_API_KEYS", "secret-without-organisation"),
+        ("FARM_API_KEYS", "or g:secret"),
+        ("FARM_API_KEYS", "org:"),
+        ("FARM_MEETING_URL", "https://meet.example/secret"),
+        ("FARM_MEETING_URL", "file:///{meeting_id}"),
+        ("FARM_PUBLIC_URL", "farm.secret"),
+        ("FARM_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/33"),
+        ("FARM_SECRET_KEY", "secret"),
+        ("FARM_NODE", "a node"),
+        ("FARM_MAX_SECONDS", "86401"),
+    ],
+)
+def test_bad_setting_should_give_one_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
+
+
+def test_every_setting_should_have_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_secrets_should_not_show_in_the_settings_text(tmp_path: Path) -> None:
+    settings = settings_with(
+        tmp_path, "redis://:hunter2@db", api_keys="acme:hunter2", secret_key="hunter2hunter2hunter2"
+    )
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+def test_api_key_should_be_made_once_and_kept_as_a_hash(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, None, api_keys="")
+    first, made = load_api_keys(settings)
+    assert made is not None
+    organization, key = made.split(":", 1)
+    assert first.authenticate(organization, key)
+    again, made_again = load_api_keys(settings)
+    assert made_again is None
+    assert again.authenticate(organization, key)
+    assert not again.authenticate(organization, key + "x")
+    file = tmp_path / "api-keys.json"
+    assert key not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["api-keys.json"]
+
+
+def test_api_keys_of_the_settings_should_open_their_own_organisation_only(tmp_path: Path) -> None:
+    keys, made = load_api_keys(settings_with(tmp_path, None, api_keys="a:1,a:2,b:3"))
+    assert made is None
+    tries = [("a", "1"), ("a", "2"), ("b", "3"), ("a", "3"), ("b", "1"), ("c", "1"), ("a", ""), ("", "")]
+    assert [keys.authenticate(*one) for one in tries] == [True, True, True, *[False] * 5]
+
+
+def test_damaged_key_file_should_be_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "api-keys.json").write_text("[]")
+    with pytest.raises(SettingsError, match="damaged"):
+        load_api_keys(settings_with(tmp_path, None, api_keys=""))
+
+
+def test_secret_key_should_stay_the_same_between_starts(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, None)
+    secret = load_secret_key(settings)
+    assert len(secret) >= 32
+    assert load_secret_key(settings) == secret
+    assert stat.S_IMODE((tmp_path / "secret-key").stat().st_mode) == 0o600
+
+
+def test_data_directory_that_cannot_be_made_should_be_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="FARM_DATA_DIR"):
+        load_secret_key(settings_with(tmp_path / "file" / "data", None))
