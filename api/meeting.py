@@ -1,12 +1,14 @@
 """The built-in demo meeting: a page to record when there is no other meeting at hand.
 
-`/meet/{meeting_id}` is a meeting of four synthetic participants who move and talk. What it shows and plays has gone
-through real WebRTC peer connections inside the page, so a recording of it proves that decoded pictures and sound
-reach the file. It follows the page contract "console": it prints `START_RECORDING` when all four pictures are
-there, and with `?seconds=N` prints `END_RECORDING` that much later. `?layout=grid|spotlight|auto` picks the layout.
+`/meet/{meeting_id}` is a meeting of four synthetic participants who move and talk. What it shows and plays
+has gone through real WebRTC peer connections inside the page, so a recording of it proves that decoded
+pictures and sound reach the file. It follows the page contract "console": it prints `START_RECORDING` when
+all four pictures are there, and with `?seconds=N` prints `END_RECORDING` that much later.
+`?layout=grid|spotlight|auto` picks the layout.
 
-The pages run no code but their own files: the server puts nothing from the request into the answer (the meeting id is
-read from the address by the page and shown as text), and the Content-Security-Policy allows nothing from elsewhere.
+The pages run no code but their own files: the server puts nothing from the request into the answer (the
+meeting id is read from the address by the page and shown as text), and the Content-Security-Policy allows
+nothing from elsewhere.
 """
 
 import os
@@ -54,7 +56,11 @@ class _Assets(StaticFiles):
         return response
 
     def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
     ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
         # The system's own table of media types may not know scripts, and "nosniff" would then refuse them.

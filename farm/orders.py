@@ -22,7 +22,10 @@ _KEPT_SECONDS: Final = 25 * 3600
 """An hour longer than the longest recording."""
 
 _BLOCK_MILLISECONDS: Final = 2000
-"""How long one read waits in Redis; shorter than the clients' time-out for a command."""
+"""How long one read waits in Redis."""
+
+_READ_SECONDS: Final = 5.0
+"""How long one read may take altogether before the connection counts as dead."""
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
@@ -57,6 +60,7 @@ def send_order(client: redis.Redis, recording_id: UUID | str, order: Order) -> N
 async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Order]:
     """All orders of a recording from the first one on, then each new one as it comes; never ends by itself.
 
+    `client` comes from `farm.redis_clients.connect_async`, so that cancelling the reader always works.
     While Redis is away it waits and tries again, and nothing given in between is lost. An order may come
     twice (the API tried again after a lost answer), so one that changes nothing must be harmless.
     """
@@ -65,9 +69,10 @@ async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> 
     pause = _FIRST_PAUSE
     while True:
         try:
-            answer = await client.xread({key: last}, block=_BLOCK_MILLISECONDS)
-        except (redis.RedisError, OSError) as error:
-            _LOG.warning("recording %s: orders cannot be read, trying again: %s", recording_id, error)
+            async with asyncio.timeout(_READ_SECONDS):
+                answer = await client.xread({key: last}, block=_BLOCK_MILLISECONDS)
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            _LOG.warning("recording %s: orders cannot be read, trying again: %r", recording_id, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             continue

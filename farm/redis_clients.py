@@ -31,10 +31,15 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
 
 
 def connect_async(address: str) -> redis.asyncio.Redis:
-    """The same for asyncio; used where something waits: orders, and changes announced on a channel."""
+    """The same for asyncio; used where something waits: orders, and changes announced on a channel.
+
+    Its commands have no time-out of their own: put `asyncio.timeout` around them.
+    """
     return redis.asyncio.Redis.from_url(
         address,
-        socket_timeout=_TIMEOUT,
+        # With a time-out redis-py sends commands through `asyncio.wait_for`, which before Python 3.12 loses a
+        # cancellation that comes at the wrong moment (tried: one in a few dozen). The task then never ends.
+        socket_timeout=None,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         retry=AsyncRetry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
     )

@@ -1,13 +1,14 @@
 """The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoder.cut import CutFile, cut
+from encoder.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from farm.recordings import Recording
 from farm.settings import Settings
@@ -26,9 +27,10 @@ class Spool:
         """Make the directory, which only this user may enter."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def takes(self) -> list[Path]:
-        """The takes' files in their order."""
-        return sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
+    def takes(self) -> list[TakeMedia]:
+        """The takes in their order."""
+        media = sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
+        return [TakeMedia(file, _phase(file.with_suffix(".json"))) for file in media]
 
     def cut(self, name: str) -> CutFile:
         """Join the takes into a file `name` in the spool. Raises CutError when there is nothing to join."""
@@ -56,6 +58,14 @@ class Spool:
     def remove(self) -> None:
         """Delete all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _phase(journal: Path) -> int:
+    """The phase that a take's journal tells; 0 if it was never written, or not to its end."""
+    try:
+        return int(json.loads(journal.read_text())["phase_us"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def format_of(recording: Recording) -> Format:

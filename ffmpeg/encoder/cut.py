@@ -34,6 +34,18 @@ MUXER_OPTIONS = {
 
 
 @dataclass(frozen=True)
+class TakeMedia:
+    """A take's file, and how long after composing its frames were grabbed (µs).
+
+    That distance is taken off the frames' times: what is seen in the file then changes when it changed on
+    the display, and not when it was looked at.
+    """
+
+    path: Path
+    phase_us: int = 0
+
+
+@dataclass(frozen=True)
 class CutFile:
     """A finished file: frames in it, places where a frame is missing, and frames that came too close."""
 
@@ -53,7 +65,7 @@ class _Head:
     sound_times: list[int]
 
 
-def cut(takes: Sequence[Path], target: Path, fmt: Format) -> CutFile:
+def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
     Takes without a single whole frame are left out. Raises CutError when nothing is left.
@@ -79,11 +91,13 @@ def cut(takes: Sequence[Path], target: Path, fmt: Format) -> CutFile:
     return result
 
 
-def _join(heads: list[tuple[Path, _Head]], output: OutputContainer, fmt: Format, target: Path) -> CutFile:
+def _join(
+    heads: list[tuple[TakeMedia, _Head]], output: OutputContainer, fmt: Format, target: Path
+) -> CutFile:
     writer = _Writer(output, fmt)
     for take, head in heads:
-        with av.open(str(take)) as source:
-            writer.add(source, head)
+        with av.open(str(take.path)) as source:
+            writer.add(source, head, take.phase_us)
     return CutFile(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads))
 
 
@@ -99,7 +113,7 @@ class _Writer:
         self.sound_end = 0
         self.frames = self.lost = self.crowded = 0
 
-    def add(self, source: InputContainer, head: _Head) -> None:
+    def add(self, source: InputContainer, head: _Head, phase: int) -> None:
         """Write one take behind what is there."""
         joint = self._joint(head)
         grid = FrameGrid(head.video_first, self._period)
@@ -117,7 +131,7 @@ class _Writer:
                 if _time(packet) >= joint.sound_from:
                     waiting.append(packet)
             else:
-                self._write(packet, start + grid.snap(_time(packet)), MICROSECOND, self._period)
+                self._write(packet, start + grid.snap(_time(packet) - phase), MICROSECOND, self._period)
                 self.video_end = start + grid.end
             while waiting and _time(waiting[0]) + joint.offset < self.video_end:
                 self._write_sound(waiting.pop(0), joint)
@@ -161,21 +175,21 @@ def _time(packet: Packet) -> int:
     return round(packet.pts * packet.time_base / MICROSECOND)
 
 
-def _read_head(take: Path) -> _Head | None:
+def _read_head(take: TakeMedia) -> _Head | None:
     """Where a take's picture and sound begin; None if it has no whole frame."""
     video_first: int | None = None
     sound_times: list[int] = []
     try:
-        with av.open(str(take)) as source:
+        with av.open(str(take.path)) as source:
             for number, packet in enumerate(_packets(source)):
                 if packet.stream.type == "audio":
                     sound_times.append(_time(packet))
                 elif video_first is None:
-                    video_first = _time(packet)
+                    video_first = _time(packet) - take.phase_us
                 if number > HEAD_PACKETS:
                     break
     except (av.FFmpegError, OSError) as error:
-        logger.warning("take %s cannot be read and is left out: %s", take.name, error)
+        logger.warning("take %s cannot be read and is left out: %s", take.path.name, error)
     return None if video_first is None else _Head(video_first, sound_times)
 
 

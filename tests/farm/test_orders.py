@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -37,6 +37,28 @@ async def test_orders_should_arrive_in_order_from_the_first_one_on(
 def test_orders_should_not_be_kept_for_ever(redis_client: redis.Redis) -> None:
     send_order(redis_client, "a", Order.STOP)
     assert 24 * 3600 < int(str(redis_client.ttl(orders_key("a")))) <= 25 * 3600
+
+
+async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
+    redis_client: redis.Redis, redis_address: str
+) -> None:
+    async def read(recording_id: UUID) -> None:
+        async with connect_async(redis_address) as client:
+            async for _order in read_orders(client, recording_id):
+                pass
+
+    for number in range(100):
+        recording_id = uuid4()
+        reading = asyncio.create_task(read(recording_id))
+        await asyncio.sleep(0.005)
+        await asyncio.to_thread(send_order, redis_client, recording_id, Order.STOP)
+        await asyncio.sleep(
+            number / 50_000
+        )  # up to 2 ms: the reader takes the order and asks for the next one
+        reading.cancel()
+        _, still_reading = await asyncio.wait([reading], timeout=3)
+        assert not still_reading
+        assert reading.cancelled()
 
 
 async def test_order_that_is_none_should_be_passed_over(

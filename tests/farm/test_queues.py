@@ -11,6 +11,7 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     enqueue_recording(redis_client, recording)
     (job,) = recordings_queue(redis_client).jobs
     assert (job.id, job.func_name, job.args) == (str(recording.id), "farm.jobs.record", (str(recording.id),))
+    assert job.timeout is not None
     assert job.timeout >= 100 + 3600
 
 

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from encoder.command import Source, TakeFiles, take_arguments
+from encoder.formats import Codec, Format
+
+SOURCE = Source(":7", Path("/stage/xauthority"), "unix:/stage/pulse.sock", "stage.monitor")
+EPOCH = 1_700_000_000
+
+INPUTS = [
+    *("-f", "ffmetadata", "-i", "/spool/take-002.sound-gate"),
+    *("-f", "pulse", "-channels", "2", "-fragment_size", "3840", "-name", "recording-farm"),
+    *("-sample_rate", "48000", "-server", "unix:/stage/pulse.sock", "-thread_queue_size", "512"),
+    *("-i", "stage.monitor"),
+    *("-f", "ffmetadata", "-i", "/spool/take-002.display-gate"),
+    *("-f", "x11grab", "-video_size", "1280x720", "-draw_mouse", "0", "-framerate", "1000000/33333"),
+    *("-thread_queue_size", "16", "-i", ":7"),
+]
+
+
+def arguments(fmt: Format) -> list[str]:
+    return take_arguments(SOURCE, TakeFiles(Path("/spool"), 2, fmt.codec), fmt, EPOCH)
+
+
+def option(args: list[str], name: str) -> str:
+    return args[args.index(name) + 1]
+
+
+def test_inputs_should_be_opened_sound_first_each_behind_its_gate() -> None:
+    args = arguments(Format())
+    assert args[: len(INPUTS)] == INPUTS
+
+
+def test_one_epoch_should_be_subtracted_from_picture_and_sound() -> None:
+    graph = option(arguments(Format()), "-filter_complex")
+    assert graph == (
+        f"[1:a]asetpts=PTS-{EPOCH}/TB[s0];[s0]aresample=async=1000[s1];"
+        f"[3:v]setpts=PTS-{EPOCH}/TB[s2];[s2]scale=out_color_matrix=bt709:out_range=tv[s3];"
+        "[s3]format=yuv420p[s4]"
+    )
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_time_stamps_should_be_passed_through(codec: Codec) -> None:
+    args = arguments(Format(codec))
+    assert "-copyts" in args
+    assert option(args, "-fps_mode") == "passthrough"
+    assert option(args, "-enc_time_base:v") == "1:1000000"
+    assert not any("fps=" in arg for arg in args)
+
+
+def test_h264_should_be_a_single_growing_file_with_a_playlist() -> None:
+    args = arguments(Format())
+    assert option(args, "-hls_flags") == "single_file+independent_segments"
+    assert option(args, "-hls_segment_filename") == "/spool/take-002.mp4"
+    assert "/spool/take-002.m3u8" in args
+    assert option(args, "-vcodec") == "libx264"
+    assert option(args, "-bf") == "0"
+
+
+def test_vp8_should_be_webm_with_clusters_of_two_seconds() -> None:
+    args = arguments(Format(Codec.VP8))
+    assert "/spool/take-002.webm" in args
+    assert option(args, "-vcodec") == "libvpx"
+    assert option(args, "-acodec") == "libopus"
+    assert option(args, "-cluster_time_limit") == "2000"
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate", "key_frames"), [(15, "500000/33333", "30"), (60, "500000/8333", "120")]
+)
+def test_frame_rate_should_be_of_whole_microseconds(fps: int, rate: str, key_frames: str) -> None:
+    args = arguments(Format(fps=fps))
+    assert option(args, "-framerate") == rate
+    assert option(args, "-g") == key_frames
+
+
+def test_bit_rate_should_follow_the_size() -> None:
+    assert Format().max_bitrate == 3_000_000
+    assert Format(width=1920, height=1080).max_bitrate == 6_750_000
+    assert Format(width=16, height=16).max_bitrate == 200_000

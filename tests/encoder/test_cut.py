@@ -1,0 +1,175 @@
+"""Takes are made by the real ffmpeg from test sources, with the time stamps that a take has."""
+
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+
+from encoder.cut import TakeMedia, cut
+from encoder.errors import CutError
+from encoder.formats import Codec, Format
+from encoder.probe import probe
+
+ENCODING = {
+    Codec.H264: ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "60", "-c:a", "aac"],
+    Codec.VP8: ["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "16", "-g", "60", "-c:a", "libopus"],
+}
+
+
+def container(file: Path, codec: Codec) -> list[str]:
+    """As `encoder.command` has it: one growing file in both formats."""
+    if codec is Codec.VP8:
+        return ["-f", "webm", "-cluster_time_limit", "2000", str(file)]
+    return [
+        *("-f", "hls", "-hls_time", "1.9", "-hls_list_size", "0", "-hls_segment_type", "fmp4"),
+        *("-hls_flags", "single_file+independent_segments", "-hls_segment_filename", str(file)),
+        str(file.with_suffix(".m3u8")),
+    ]
+
+
+def make_take(file: Path, codec: Codec, seconds: float, *, video_from: float = 3.5) -> Path:
+    """A take whose sound begins at 3.4 s of its clock and whose picture begins at `video_from`."""
+    subprocess.run(
+        [
+            *("ffmpeg", "-y", "-loglevel", "error"),
+            *("-f", "lavfi", "-i", f"testsrc=size=320x180:rate=1000000/33333:duration={seconds - 0.01}"),
+            *(
+                "-f",
+                "lavfi",
+                "-i",
+                f"sine=frequency=1000:sample_rate=48000:duration={seconds + video_from - 3.4}",
+            ),
+            *("-filter_complex", f"[0:v]setpts=PTS+{video_from}/TB[v];[1:a]asetpts=PTS+3.4/TB[a]"),
+            *(
+                "-map",
+                "[v]",
+                "-map",
+                "[a]",
+                "-copyts",
+                "-fps_mode",
+                "passthrough",
+                "-enc_time_base:v",
+                "1:1000000",
+            ),
+            *ENCODING[codec],
+            *container(file, codec),
+        ],
+        check=True,
+        timeout=60,
+    )
+    return file
+
+
+def frame_times(file: Path) -> list[float]:
+    with av.open(str(file)) as source:
+        return [float(frame.time or 0) for frame in source.decode(source.streams.video[0])]
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_cut_should_begin_at_zero_with_even_frames(tmp_path: Path, codec: Codec) -> None:
+    take = make_take(tmp_path / f"take-000{codec.suffix}", codec, 4)
+    target = tmp_path / f"out{codec.suffix}"
+    result = cut([TakeMedia(take)], target, Format(codec, 320, 180))
+    assert (result.frames, result.lost, result.crowded) == (120, 0, 0)
+    times = frame_times(target)
+    assert times[0] == 0
+    tolerance = 0.000001 if codec is Codec.H264 else 0.0006
+    assert all(abs(time - i * 0.033333) < tolerance for i, time in enumerate(times))
+    assert probe(target).duration_us == pytest.approx(4_000_000, abs=40_000)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec: Codec) -> None:
+    takes = [
+        TakeMedia(make_take(tmp_path / f"take-{i:03d}{codec.suffix}", codec, 3, video_from=3.5 + i / 90))
+        for i in range(3)
+    ]
+    target = tmp_path / f"out{codec.suffix}"
+    result = cut(takes, target, Format(codec, 320, 180))
+    assert result.takes == 3
+    assert result.frames == 270
+    with av.open(str(target)) as source:
+        starts = [
+            float(packet.pts * packet.time_base)
+            for packet in source.demux(source.streams.audio[0])
+            if packet.size
+        ]
+    length = codec.audio_frame_samples / 48_000
+    assert all(abs(b - a - length) < 0.0011 for a, b in pairwise(starts))
+    times = frame_times(target)
+    assert len(times) == 270
+    assert all(0.03 < b - a < 0.0334 + 0.0224 for a, b in pairwise(times))
+    assert 8.99 <= result.duration_us / 1e6 < 9.06
+
+
+def test_phase_should_be_taken_off_the_picture(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.mp4", Codec.H264, 3)
+    starts = []
+    for phase in (0, 20_000):
+        target = tmp_path / f"out-{phase}.mp4"
+        cut([TakeMedia(take, phase)], target, Format(Codec.H264, 320, 180))
+        with av.open(str(target)) as source:
+            packet = next(source.demux(source.streams.audio[0]))
+            starts.append((float(packet.pts * packet.time_base), bytes(packet)))
+    # The same sound lies 20 ms later against the picture, or there is one more packet before it.
+    (plain, first), (moved, other) = starts
+    assert (moved - plain == pytest.approx(0.020, abs=0.001)) if first == other else moved < plain
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.95])
+def test_take_that_broke_off_should_give_what_is_whole(tmp_path: Path, codec: Codec, share: float) -> None:
+    whole = make_take(tmp_path / f"whole{codec.suffix}", codec, 10)
+    broken = tmp_path / f"take-000{codec.suffix}"
+    broken.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    target = tmp_path / f"out{codec.suffix}"
+    result = cut([TakeMedia(broken)], target, Format(codec, 320, 180))
+    assert result.duration_us / 1e6 > 10 * share - 2.6
+    assert len(frame_times(target)) == result.frames
+
+
+def test_take_without_a_frame_should_be_left_out(tmp_path: Path) -> None:
+    good = make_take(tmp_path / "take-001.mp4", Codec.H264, 3)
+    empty, garbage = tmp_path / "take-000.mp4", tmp_path / "take-002.mp4"
+    empty.touch()
+    garbage.write_bytes(b"\0" * 5000)
+    result = cut(
+        [TakeMedia(empty), TakeMedia(good), TakeMedia(garbage)],
+        tmp_path / "out.mp4",
+        Format(Codec.H264, 320, 180),
+    )
+    assert (result.takes, result.frames) == (1, 90)
+
+
+def test_nothing_to_join_should_be_an_error_and_leave_no_file(tmp_path: Path) -> None:
+    empty = tmp_path / "take-000.mp4"
+    empty.touch()
+    with pytest.raises(CutError, match="no whole frame"):
+        cut([TakeMedia(empty)], tmp_path / "out.mp4", Format())
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_index_should_be_at_the_front_of_an_mp4(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.mp4", Codec.H264, 3)
+    cut([TakeMedia(take)], tmp_path / "out.mp4", Format(Codec.H264, 320, 180))
+    head = (tmp_path / "out.mp4").read_bytes()
+    assert head.index(b"moov") < head.index(b"mdat")
+
+
+def test_webm_should_have_duration_and_cues_at_the_front(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.webm", Codec.VP8, 3)
+    cut([TakeMedia(take)], tmp_path / "out.webm", Format(Codec.VP8, 320, 180))
+    data = (tmp_path / "out.webm").read_bytes()
+    cues, cluster = bytes.fromhex("1C53BB6B"), bytes.fromhex("1F43B675")
+    assert cues in data
+    assert data.index(cues) < data.index(cluster)
+    assert probe(tmp_path / "out.webm").duration_us == pytest.approx(3_000_000, abs=40_000)
+
+
+def test_file_that_is_no_video_should_not_pass_for_one(tmp_path: Path) -> None:
+    fake = tmp_path / "out.mp4"
+    fake.write_bytes(b"\0" * 5000)
+    with pytest.raises(CutError, match="does not play"):
+        probe(fake)

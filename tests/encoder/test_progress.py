@@ -1,0 +1,20 @@
+import asyncio
+
+from encoder.progress import Progress, parse_progress, read_progress
+
+BLOCK = "frame=60\nfps=30.0\ndrop_frames=1\ndup_frames=0\nspeed=1.02x\nprogress=continue\n"
+
+
+def test_block_should_become_figures() -> None:
+    assert parse_progress(BLOCK.splitlines()) == Progress(frames=60, dropped=1, doubled=0, speed=1.02)
+
+
+def test_unknown_figures_should_count_as_none() -> None:
+    assert parse_progress(["frame=N/A", "speed=N/A", "nonsense"]) == Progress()
+
+
+async def test_stream_should_give_one_value_a_block() -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data((BLOCK + BLOCK.replace("60", "75") + "frame=80\n").encode())
+    stream.feed_eof()
+    assert [progress.frames async for progress in read_progress(stream)] == [60, 75]
