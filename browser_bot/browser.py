@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings
+from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings, ViewportSize
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.errors import StageError
@@ -18,6 +18,8 @@ from browser_bot.programs import DIES_WITH_PARENT, chromium_path
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_MS = 15_000
+# Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure.
+MIN_WINDOW = (500, 100)
 # Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
 MIN_SHARED_MEMORY = 1 << 30
 
@@ -34,6 +36,8 @@ def chromium_switches(width: int, height: int) -> list[str]:
         "--window-position=0,0",
         "--autoplay-policy=no-user-gesture-required",
         "--deny-permission-prompts",
+        # A machine without a network route can still record a meeting that runs on the machine itself.
+        "--allow-loopback-in-peer-connection",
         "--disable-component-update",
         "--disable-background-networking",
         "--disable-sync",
@@ -118,7 +122,11 @@ async def open_browser(
     except PlaywrightError as error:
         raise StageError(f"Chromium did not start: {error.message}") from error
     try:
-        yield Browser(context, context.pages[0])
+        page = context.pages[0]
+        if width < MIN_WINDOW[0] or height < MIN_WINDOW[1]:
+            # A smaller page is laid out and drawn in the window's upper left corner.
+            await page.set_viewport_size(ViewportSize(width=width, height=height))
+        yield Browser(context, page)
     finally:
         try:
             await context.close()

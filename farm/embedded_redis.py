@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,8 +26,6 @@ _LOCK_SECONDS: Final = 6.0
 """How long a farm waits for the Redis of the one before it to end; a little longer than that may take."""
 
 _POLL_SECONDS: Final = 0.02
-_LONGEST_SOCKET_PATH: Final = 100
-"""Bytes; the kernel takes 107."""
 
 
 class EmbeddedRedis(NamedTuple):
@@ -41,17 +40,17 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
     """Run a Redis in `settings.data_dir` until the block ends; what it held is there again the next time.
 
     Enter it in the main thread: the child ends when the thread that started it ends, whatever ended that.
-    Raises ProgramMissing, SettingsError when the data directory is in use or its path is too long, and
-    RedisUnavailable when Redis does not start.
+    Raises ProgramMissing, SettingsError when the data directory is in use, RedisUnavailable when Redis does
+    not start.
     """
-    _check_socket_path(settings.redis_socket)
     if shutil.which("redis-server") is None:
         raise ProgramMissing("redis-server", "redis-server")
-    directory = settings.redis_socket.parent
+    directory = settings.data_dir / "redis"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(settings.redis_socket.parent)
     with _lock(directory / "lock") as lock:
         log = directory / "redis.log"
-        process = _start(settings.redis_socket, log, lock)
+        process = _start(settings.redis_socket, directory, log, lock)
         try:
             _wait_until_ready(settings.embedded_redis_address, process, log)
             yield EmbeddedRedis(settings.embedded_redis_address, process)
@@ -59,13 +58,13 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
             _stop(process)
 
 
-def _check_socket_path(path: Path) -> None:
-    length = len(os.fsencode(path))
-    if length > _LONGEST_SOCKET_PATH:
-        raise SettingsError(
-            f"FARM_DATA_DIR: the path of Redis' socket in it would be {length} bytes long, more than "
-            f"{_LONGEST_SOCKET_PATH}; choose a shorter directory or set FARM_REDIS_URL"
-        )
+def _make_private(directory: Path) -> None:
+    """Make the socket's directory, or take it if it is this user's: in /tmp anybody can have made it."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise SettingsError(f"FARM_DATA_DIR: {directory}, where Redis' socket would be, is somebody else's")
+    directory.chmod(0o700)
 
 
 @contextmanager
@@ -93,12 +92,12 @@ def _lock(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _start(socket: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
+def _start(socket: Path, directory: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "700",
-        "dir": str(socket.parent),
+        "dir": str(directory),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",

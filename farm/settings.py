@@ -3,6 +3,7 @@
 The README's table of settings is made from the descriptions here.
 """
 
+import hashlib
 import os
 import re
 import socket
@@ -21,6 +22,9 @@ MEETING_PATH = "/meet/"
 
 ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an organisation may be called; no colon, which ends it in Basic credentials and in Redis keys."""
+
+_LONGEST_SOCKET_PATH = 100
+"""Bytes; the kernel takes 107."""
 
 _WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
@@ -168,8 +172,12 @@ class Settings(BaseSettings):
 
     @property
     def redis_socket(self) -> Path:
-        """The socket of the farm's own Redis."""
-        return self.data_dir / "redis" / "redis.sock"
+        """The socket of the farm's own Redis: in the data directory, or in /tmp if that path is too long."""
+        socket = self.data_dir / "redis" / "redis.sock"
+        if len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH:
+            return socket
+        short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis looks whose it is
 
     @property
     def store_dir(self) -> Path:

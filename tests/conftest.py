@@ -1,6 +1,7 @@
 """What tests of all rooms share: a real Redis, empty for each test, and settings that point at it."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("FARM_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stages_of_their_own() -> Iterator[None]:
+    """Stages in a directory of this run's own, so that it sees and sweeps no other farm's on this machine."""
+    # Not below pytest's directory: the sockets in it may have no more than 107 bytes of path.
+    directory = tempfile.TemporaryDirectory(prefix="farm-test-", dir="/tmp")
+    with directory as path, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", path)
+        patch.setattr(tempfile, "tempdir", path)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ STOP_TIMEOUT = 10.0
 OPENING_US = 1_000
 # ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start: …`.
 INPUT = re.compile(r"Input #\d+, (\w+),")
+OUTPUT = re.compile(r"Output #0,")
 START = re.compile(r"start: (\d+)\.(\d{6})")
 LAST_WORDS = 8
 
@@ -61,6 +62,7 @@ class Take:
         self._epoch = epoch
         self._gates = (Gate(files.sound_gate), Gate(files.display_gate))
         self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._words: list[str] = []
         self._readers = (
             asyncio.create_task(self._read_words()),
@@ -105,6 +107,8 @@ class Take:
         await asyncio.sleep(wait_us(time.monotonic_ns() // 1000, OPENING_US, window.aim, period) / 1e6)
         display_gate.open()
         wall = await self._unless_it_dies(self._grabbing, BEGIN_TIMEOUT)
+        # Only with frames in the encoder does an early stop leave a file.
+        await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
         monotonic = monotonic_of_wall(wall)
         distance = phase(monotonic, period)
         start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window)
@@ -133,6 +137,7 @@ class Take:
             await gate.remove()
         await asyncio.gather(*self._readers)
         self._grabbing.cancel()
+        self._writing.cancel()
 
     async def died(self) -> EncoderError:
         """Wait until ffmpeg ends by itself and return the error that tells of it."""
@@ -163,7 +168,7 @@ class Take:
             os.killpg(self._process.pid, sign)
 
     async def _read_words(self) -> None:
-        """Keep what ffmpeg says in the log, and find when the display's clock started."""
+        """Keep what ffmpeg says in the log; find when the display's clock starts and the file begins."""
         assert self._process.stderr is not None
         told = ""
         with self.files.log.open("wb") as log:
@@ -176,6 +181,8 @@ class Take:
                     told = match[1]
                 elif told == "x11grab" and not self._grabbing.done() and (match := START.search(line)):
                     self._grabbing.set_result(int(match[1] + match[2]))
+                elif OUTPUT.search(line) and not self._writing.done():
+                    self._writing.set_result(None)
 
     async def _read_progress(self) -> None:
         assert self._process.stdout is not None

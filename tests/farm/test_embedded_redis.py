@@ -51,10 +51,23 @@ def test_missing_program_should_be_named_with_its_package(
         pass
 
 
-def test_path_too_long_for_a_socket_should_be_a_clear_error(tmp_path: Path) -> None:
+def test_long_data_directory_should_get_a_short_socket(tmp_path: Path) -> None:
     settings = settings_with(tmp_path / ("x" * 100), None)
-    with pytest.raises(SettingsError, match="FARM_DATA_DIR"), embedded_redis(settings):
-        pass
+    with embedded_redis(settings) as server, connect(server.address) as client:
+        assert client.ping()
+        assert stat.S_IMODE(settings.redis_socket.parent.stat().st_mode) == 0o700
+    assert (settings.data_dir / "redis").is_dir()
+
+
+def test_socket_directory_of_somebody_else_should_be_refused(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path / ("y" * 100), None)
+    directory = settings.redis_socket.parent
+    directory.symlink_to(tmp_path)
+    try:
+        with pytest.raises(SettingsError, match="somebody else"), embedded_redis(settings):
+            pass
+    finally:
+        directory.unlink()
 
 
 def test_redis_that_cannot_start_should_say_why(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The fidelity check: a page with a frame counter and a flash and beep each second, and what reads its recording."""
+"""The fidelity check: a page with a frame counter, flashes and beeps, and what reads its recording."""

@@ -1,4 +1,4 @@
-"""Reads a recording of `page.html`: which frame numbers are in it, and how far each beep is from its flash."""
+"""Reads a recording of `page.html`: the frame numbers in it, and how far each beep is from its flash."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 BITS = 20
 BRIGHT = 128
 SAMPLE_RATE = 48_000
-# The beep is 0.8 of full scale and begins at its peak; encoders smear its attack over a fraction of a millisecond.
+# The beep is 0.8 of full scale and begins at its peak; encoders smear its attack over part of a millisecond.
 BEEP_LEVEL = 0.25
 BEEP_GAP = 0.5
 

@@ -1,0 +1,122 @@
+"""A whole farm as a user runs it, and pages to record."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.pages import FIDELITY_PAGE, serve_pages
+from tests.processes import wait_until_none
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    yield
+    assert wait_until_none() == []
+
+
+@pytest.fixture(scope="session")
+def pages() -> Iterator[str]:
+    """Where the tests' pages are served."""
+    with serve_pages(FIDELITY_PAGE.parent) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Farm:
+    """A running `farm up`: its process, data directory and client."""
+
+    process: "subprocess.Popen[bytes]"
+    data_dir: Path
+    client: httpx.Client
+
+    def start(self, **wanted: Any) -> dict[str, Any]:
+        """Start a recording of the meeting `demo`, or as `wanted`."""
+        return self.answer(self.client.post("/v2/recordings", json={"meeting_id": "demo"} | wanted))
+
+    def order(self, recording_id: str, action: str) -> dict[str, Any]:
+        """Stop, pause or resume."""
+        return self.answer(self.client.put(f"/v2/recordings/{recording_id}", json={"action": action}))
+
+    def wait_for(self, recording_id: str, *states: str, timeout: float = 60) -> dict[str, Any]:
+        """Wait until a recording is in one of `states`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            recording = self.answer(self.client.get(f"/v2/recordings/{recording_id}"))
+            if recording["status"] in states:
+                return recording
+            assert recording["status"] != "ERRORED", recording["error"]
+            assert time.monotonic() < deadline, recording
+            time.sleep(0.05)
+
+    def answer(self, response: httpx.Response) -> dict[str, Any]:
+        """The data of a successful answer."""
+        body = response.json()
+        assert body["success"], body
+        data: dict[str, Any] = body["data"]
+        return data
+
+    def log(self) -> str:
+        """What the farm said."""
+        return (self.data_dir / "farm.log").read_text()
+
+
+@contextmanager
+def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
+    """Run `farm up` on a free port; it is ended with SIGTERM."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data_dir.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("FARM_")},
+        "FARM_DATA_DIR": str(data_dir),
+        "FARM_PORT": str(port),
+        "FARM_API_KEYS": "acme:key",
+        "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
+        "FARM_SLOTS": "2",
+        **settings,
+    }
+    with (data_dir / "farm.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "farm.cli", "-v", "up"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30) as client:
+        farm = Farm(process, data_dir, client)
+        try:
+            _wait_until_healthy(farm)
+            yield farm
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _wait_until_healthy(farm: Farm) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert farm.process.poll() is None, farm.log()
+        try:
+            if farm.client.get("/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"the farm was not ready: {farm.log()}")
+
+
+@pytest.fixture(scope="session")
+def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """One farm for the tests that do not break it."""
+    with running_farm(tmp_path_factory.mktemp("farm"), FARM_JOIN_SECONDS="3") as farm:
+        yield farm

@@ -1,0 +1,160 @@
+"""Through REST, queue, worker, store and link, as a client of the farm sees it."""
+
+import socket
+from pathlib import Path
+
+import av
+import httpx
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import Farm, running_farm
+from tests.fidelity.measure import measure
+from tests.processes import stage_programs, wait_until_none
+
+
+def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:
+    with farm.client.stream("GET", str(recording["download_url"]), auth=None) as answer:
+        assert answer.status_code == 200
+        target.write_bytes(b"".join(answer.iter_bytes()))
+    return target
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+def test_recording_should_go_from_request_to_link(
+    shared_farm: Farm, pages: str, tmp_path: Path, codec: str
+) -> None:
+    farm = shared_farm
+    started = farm.start(
+        url=f"{pages}/page.html",
+        file_name_prefix="lesson_1",
+        video_config={"codec": codec, "width": 640, "height": 360},
+    )
+    assert started["status"] == "INVOKED"
+    farm.wait_for(started["id"], "RECORDING")
+    active = farm.answer(farm.client.get("/v2/recordings/active-recording/demo"))
+    assert active["id"] == started["id"]
+    assert farm.order(started["id"], "pause")["status"] == "PAUSED"
+    assert farm.order(started["id"], "resume")["status"] == "RECORDING"
+    assert farm.order(started["id"], "stop")["status"] in {"UPLOADING", "UPLOADED"}
+    recording = farm.wait_for(started["id"], "UPLOADED")
+    assert [change["status"] for change in recording["timeline"]] == [
+        *("INVOKED", "RECORDING", "PAUSED", "RECORDING", "UPLOADING", "UPLOADED"),
+    ]
+    assert recording["stop_reason"]["reason"] == "API_CALL"
+    assert recording["output_file_name"].startswith("lesson_1_demo_")
+
+    file = download(farm, recording, tmp_path / str(recording["output_file_name"]))
+    assert file.stat().st_size == recording["file_size"]
+    with av.open(str(file)) as source:
+        assert (source.streams.video[0].width, source.streams.video[0].height) == (640, 360)
+    assert measure(file).numbers
+    part = httpx.get(str(recording["download_url"]), headers={"range": "bytes=0-99"})
+    assert part.status_code == 206
+    assert part.content == file.read_bytes()[:100]
+    assert farm.client.get("/v2/recordings/active-recording/demo").status_code == 404
+    assert list((farm.data_dir / "spool").iterdir()) == []
+
+
+def test_built_in_meeting_should_be_recorded_without_a_url(tmp_path: Path) -> None:
+    # No private address is allowed here: the built-in meeting needs no permission.
+    with running_farm(tmp_path / "data", FARM_ALLOW_PRIVATE_ADDRESSES="") as farm:
+        recording = farm.start(max_seconds=4)
+        recording = farm.wait_for(recording["id"], "UPLOADED")
+        assert recording["stop_reason"]["reason"] == "MAX_DURATION"
+        assert recording["recording_duration"] == 4
+        file = download(farm, recording, tmp_path / "meeting.mp4")
+    with av.open(str(file)) as source:
+        frames = [frame.to_ndarray(format="gray") for frame in source.decode(video=0)]
+    # Four people, plates and a whiteboard, that move.
+    assert frames[60].std() > 30
+    assert abs(frames[90].astype(int) - frames[30].astype(int)).mean() > 0.5
+
+
+def test_page_that_is_over_should_end_its_recording(shared_farm: Farm, pages: str) -> None:
+    started = shared_farm.start(url=f"{pages}/page.html?seconds=3", meeting_id="ends")
+    recording = shared_farm.wait_for(started["id"], "UPLOADED")
+    assert recording["stop_reason"]["reason"] == "PAGE_ENDED"
+    assert recording["recording_duration"] in {2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("http://127.0.0.1:{closed_port}/", "refused"),
+        ("http://nosuchname.invalid/", "does not resolve"),
+        ("{pages}/nosuchpage.html", "404"),
+    ],
+)
+def test_page_that_fails_should_say_why_and_keep_a_screenshot(
+    shared_farm: Farm, pages: str, page: str, reason: str
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = page.format(pages=pages, closed_port=closed.getsockname()[1])
+        started = shared_farm.start(url=url, meeting_id="fails")
+    with pytest.raises(AssertionError, match="did not load"):
+        shared_farm.wait_for(started["id"], "UPLOADED")
+    recording = shared_farm.answer(shared_farm.client.get(f"/v2/recordings/{started['id']}"))
+    assert recording["status"] == "ERRORED"
+    assert reason in recording["error"]["message"]
+    evidence = shared_farm.data_dir / "evidence" / started["id"]
+    assert (evidence / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert reason in (evidence / "recorder.log").read_text()
+
+
+def test_stop_before_the_first_frame_should_end_it_at_once(shared_farm: Farm) -> None:
+    started = shared_farm.start(url="http://127.0.0.1:9/", meeting_id="early")
+    recording = shared_farm.order(started["id"], "stop")
+    assert recording["status"] == "ERRORED"
+    assert recording["stop_reason"]["reason"] == "STOPPED_BEFORE_START"
+    assert wait_until_none() == []
+
+
+def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
+    with running_farm(tmp_path / "data") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        farm.wait_for(started["id"], "RECORDING")
+    assert farm.process.returncode == 0
+    assert wait_until_none() == []
+    with running_farm(tmp_path / "data") as farm:
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
+        assert recording["file_size"] > 0
+
+
+def test_killed_worker_should_leave_no_program_and_lose_no_recording(pages: str, tmp_path: Path) -> None:
+    with running_farm(tmp_path / "data") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        farm.wait_for(started["id"], "RECORDING")
+        recorded = farm.data_dir / "spool" / started["id"]
+        while not any(take.stat().st_size > 10_000 for take in recorded.glob("take-*.mp4")):
+            assert farm.process.poll() is None
+        tree = psutil.Process(farm.process.pid).children(recursive=True)
+        assert stage_programs()
+        for process in tree:
+            if "worker" in process.cmdline():
+                process.kill()
+        assert wait_until_none() == []
+        # `farm up` starts the worker again, which finds the takes.
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert recording["error"]["code"] == "recorder_died"
+        assert recording["recording_duration"] >= 1
+
+
+def test_killed_recorder_should_lose_no_recording(shared_farm: Farm, pages: str) -> None:
+    started = shared_farm.start(url=f"{pages}/page.html", meeting_id="killed")
+    shared_farm.wait_for(started["id"], "RECORDING")
+    recorded = shared_farm.data_dir / "spool" / started["id"]
+    while not any(take.stat().st_size > 10_000 for take in recorded.glob("take-*.mp4")):
+        assert shared_farm.process.poll() is None
+    xorg = next(
+        process
+        for process in psutil.Process(shared_farm.process.pid).children(recursive=True)
+        if "Xorg" in process.name()
+    )
+    recorder = xorg.parent()
+    assert recorder is not None
+    recorder.kill()
+    recording = shared_farm.wait_for(started["id"], "UPLOADED")
+    assert recording["error"]["code"] == "recorder_died"
