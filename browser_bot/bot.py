@@ -24,8 +24,9 @@ from browser_bot.gateway import PROBLEM_HEADER, Gateway
 logger = logging.getLogger(__name__)
 
 SCREENSHOT_TIMEOUT_MS = 5_000
-# One line of what a page prints; a page is a stranger and may print megabytes.
+# A page is a stranger and may print megabytes: so much of a line is logged, and so many lines.
 MAX_LINE = 500
+MAX_LINES = 5_000
 
 # Chromium's network errors (net_error_list.h) in words for people.
 NETWORK_ERRORS = {
@@ -60,7 +61,8 @@ class Bot:
         self._page.on("crash", lambda _: self._lose("the page has crashed"))
         self._page.on("close", lambda _: self._lose("the page was closed"))
         browser.context.on("close", lambda _: self._lose("the browser has died"))
-        # A window that the page opens would stand over it in the recording.
+        self._lines_left = MAX_LINES
+        # What Chromium's own blocker lets through would stand over the page in the recording.
         browser.context.on("page", self._close_popup)
 
     async def join(self, url: str, *, seconds: float, tries: int) -> None:
@@ -98,6 +100,7 @@ class Bot:
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
+        self._ended.clear()
         try:
             answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
         except PlaywrightError as error:
@@ -161,10 +164,18 @@ class Bot:
             self._started.set()
         elif text == END_SIGNAL:
             self._ended.set()
-        logger.info("page %s: %r", message.type, text[:MAX_LINE])
+        self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
 
     def _request_failed(self, request: Request) -> None:
-        logger.info("page could not load %r: %s", request.url[:MAX_LINE], request.failure)
+        self._log(f"page could not load {request.url[:MAX_LINE]!r}: {request.failure}")
+
+    def _log(self, line: str) -> None:
+        """Log what the page does, as long as it does not do too much."""
+        self._lines_left -= 1
+        if self._lines_left >= 0:
+            logger.info("%s", line)
+        elif self._lines_left == -1:
+            logger.warning("the page has printed %d lines; no more of them are kept", MAX_LINES)
 
     def _lose(self, reason: str) -> None:
         if not self._lost.done():

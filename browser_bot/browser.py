@@ -1,5 +1,6 @@
 """The stage's browser: a real Chromium in kiosk mode whose window is the recorded region."""
 
+import asyncio
 import logging
 import os
 import shlex
@@ -9,7 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings, ViewportSize
+from playwright.async_api import (
+    BrowserContext,
+    Page,
+    Playwright,
+    ProxySettings,
+    ViewportSize,
+    async_playwright,
+)
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.errors import StageError
@@ -25,7 +33,13 @@ MIN_SHARED_MEMORY = 1 << 30
 
 # Playwright's own defaults that a recording must not have: muted sound, and the marks of automation in the
 # window. `navigator.webdriver` stays true without --enable-automation, which the recording SDKs need.
-UNWANTED_DEFAULTS = ["--mute-audio", "--enable-automation", "--hide-scrollbars"]
+UNWANTED_DEFAULTS = [
+    "--mute-audio",
+    "--enable-automation",
+    "--hide-scrollbars",
+    # A window that the page opens would stand over it in the recording.
+    "--disable-popup-blocking",
+]
 
 
 def chromium_switches(width: int, height: int) -> list[str]:
@@ -36,6 +50,8 @@ def chromium_switches(width: int, height: int) -> list[str]:
         "--window-position=0,0",
         "--autoplay-policy=no-user-gesture-required",
         "--deny-permission-prompts",
+        # Denying prompts does not keep the picker of screens to share from standing over the page.
+        "--disable-blink-features=GetDisplayMedia",
         # A machine without a network route can still record a meeting that runs on the machine itself.
         "--allow-loopback-in-peer-connection",
         "--disable-component-update",
@@ -78,6 +94,23 @@ class Browser:
 
 
 @asynccontextmanager
+async def open_driver() -> AsyncIterator[Playwright]:
+    """Run Playwright's driver. Raises StageError when it does not come up."""
+    manager = async_playwright()
+    # Playwright forgets a driver whose start is cancelled, but leaves it running: let it come up, and end it.
+    starting = asyncio.ensure_future(manager.__aenter__())
+    try:
+        yield await asyncio.shield(starting)
+    except PlaywrightError as error:
+        if not starting.done() or starting.exception() is not error:
+            raise
+        raise StageError(f"Playwright did not start: {error.message}") from error
+    finally:
+        await asyncio.wait((starting,))
+        await manager.__aexit__()
+
+
+@asynccontextmanager
 async def open_browser(
     playwright: Playwright,
     directory: Path,
@@ -113,6 +146,7 @@ async def open_browser(
             },
             no_viewport=True,
             accept_downloads=False,
+            artifacts_dir=directory / "artifacts",
             handle_sigint=False,
             handle_sigterm=False,
             handle_sighup=False,

@@ -7,7 +7,7 @@ differently the second time. Here the address that was checked is the address th
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -17,9 +17,13 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
 HEADER_TIMEOUT = 60.0
+# How long the other side may take for the last bytes that wait for it when a connection ends.
+LINGER_TIMEOUT = 10.0
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK = 64 * 1024
-REQUEST_LINE = re.compile(r"([A-Z]+) (\S+) HTTP/1\.[01]")
+REQUEST_LINE = re.compile(r"([A-Z]+) ([!-~]+) HTTP/1\.[01]")
+# What one reader of a header takes for its end or the end of a line, and another one does not.
+AMBIGUOUS = re.compile(r"[\r\n\0]")
 # Marks an answer of the gateway itself, which the bot must not take for the page's.
 PROBLEM_HEADER = "x-farm-gateway"
 
@@ -56,30 +60,27 @@ class Gateway:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             logger.debug("gateway: a connection ended: %r", error)
         finally:
-            writer.close()
+            await _close(writer)
 
     async def _forward(self, header: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request_line, _, fields = header.partition("\r\n")
+        request_line, *fields = header.removesuffix("\r\n\r\n").split("\r\n")
         match = REQUEST_LINE.fullmatch(request_line)
-        if match is None:
+        if match is None or any(AMBIGUOUS.search(field) for field in fields):
             raise _ProblemError(400, "the browser sent no HTTP request")
         method, target = match[1], match[2]
-        tunnel = method == "CONNECT"
-        url = urlsplit(f"//{target}" if tunnel else target)
-        if url.hostname is None or not (tunnel or url.scheme == "http"):
-            raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}")
-        server_reader, server_writer = await self._connect(url.hostname, url.port or (443 if tunnel else 80))
+        host, port, path = _destination(method, target)
+        body = _body_length(fields)
+        server_reader, server_writer = await self._connect(host, port)
         try:
-            if tunnel:
+            if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await _both_ways(reader, writer, server_reader, server_writer)
+                upload = _copy(reader, server_writer)
             else:
-                path = target.partition("://")[2].partition("/")[2]
-                server_writer.write(_origin_form(method, f"/{path}", fields))
-                await _copy_body(fields, reader, server_writer)
-                await _copy(server_reader, writer)
+                server_writer.write(_origin_form(method, path, fields))
+                upload = _copy_body(body, reader, server_writer)
+            await _until_either_ends(upload, _copy(server_reader, writer))
         finally:
-            server_writer.close()
+            await _close(server_writer)
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await resolve(host, port)
@@ -114,45 +115,78 @@ def _answer(problem: _ProblemError) -> bytes:
     return header.encode() + reason
 
 
-def _origin_form(method: str, path: str, fields: str) -> bytes:
+def _destination(method: str, target: str) -> tuple[str, int, str]:
+    """The host, port and path that a request is for; the path of a tunnel is `/`."""
+    tunnel = method == "CONNECT"
+    try:
+        url = urlsplit(f"//{target}" if tunnel else target)
+        host, port = url.hostname, url.port or (443 if tunnel else 80)
+    except ValueError:
+        raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}") from None
+    if host is None or not (tunnel or url.scheme == "http"):
+        raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}")
+    path = "" if tunnel else re.sub(r"^[^:]*://[^/?#]*", "", target)
+    return host, port, path if path.startswith("/") else f"/{path}"
+
+
+def _name(field: str) -> str:
+    return field.partition(":")[0].strip().lower()
+
+
+def _body_length(fields: Sequence[str]) -> int:
+    """How many bytes of body the request says that it has."""
+    if any(_name(field) == "transfer-encoding" for field in fields):
+        raise _ProblemError(411, "the gateway takes no request of unknown length")
+    lengths = {field.partition(":")[2].strip() for field in fields if _name(field) == "content-length"}
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,15}", length := lengths.pop()):
+        raise _ProblemError(400, "the request does not say clearly how long it is")
+    return int(length)
+
+
+def _origin_form(method: str, path: str, fields: Sequence[str]) -> bytes:
     # One request a connection: on a kept one the browser would send requests for other hosts.
-    kept = [
-        line
-        for line in fields.split("\r\n")
-        if line and line.partition(":")[0].strip().lower() not in {"connection", "proxy-connection"}
-    ]
+    kept = [field for field in fields if _name(field) not in {"connection", "proxy-connection"}]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *kept, "connection: close", "", ""]).encode("latin-1")
 
 
-async def _copy_body(fields: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on as much as the request says that it holds, and nothing of a next request."""
-    if re.search(r"(?im)^transfer-encoding:", fields):
-        raise _ProblemError(411, "the gateway takes no request of unknown length")
-    length = re.search(r"(?im)^content-length:\s*(\d+)", fields)
-    left = int(length[1]) if length else 0
-    while left and (chunk := await reader.read(min(left, CHUNK))):
-        left -= len(chunk)
+async def _copy_body(length: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on the request's body; return when the browser has gone, or comes with a next request.
+
+    A next one comes if the server answers that it keeps the connection, although told not to; when this
+    connection ends, the browser sends it again on a new one.
+    """
+    while length and (chunk := await reader.read(min(length, CHUNK))):
+        length -= len(chunk)
         writer.write(chunk)
         await writer.drain()
+    await reader.read(1)
 
 
-async def _both_ways(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    server_reader: asyncio.StreamReader,
-    server_writer: asyncio.StreamWriter,
-) -> None:
-    """Pass on everything until either side has no more to say."""
-    ways = {
-        asyncio.ensure_future(_copy(reader, server_writer)),
-        asyncio.ensure_future(_copy(server_reader, writer)),
-    }
+async def _until_either_ends(*ways: Coroutine[None, None, None]) -> None:
+    """Pass on in both ways until either side has no more to say. Raises what ended the first."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection when its last bytes are out; at once when that takes too long or is cancelled."""
+    writer.close()
+    try:
+        async with asyncio.timeout(LINGER_TIMEOUT):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,6 +207,8 @@ async def open_gateway(
         connection = asyncio.ensure_future(gateway.serve(reader, writer))
         connections.add(connection)
         connection.add_done_callback(connections.discard)
+        # It may be cancelled before it has run at all.
+        connection.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=MAX_HEADER_BYTES)
     try:

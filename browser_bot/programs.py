@@ -68,10 +68,11 @@ class Program:
         """The process id, which is its process group's id too."""
         return self.process.pid
 
-    def last_words(self, lines: int = 5) -> str:
-        """The end of its log, for error messages."""
+    def last_words(self, lines: int = 10) -> str:
+        """The end of its log, for error messages; Xorg puts six lines of advice after the reason."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.strip().splitlines()[-lines:])
+        said = [line.strip() for line in text.splitlines() if line.strip() not in {"", "(EE)"}]
+        return "\n".join(said[-lines:])
 
     async def died(self) -> StageError:
         """Wait until the program ends by itself and return the error that tells of it."""
@@ -80,14 +81,16 @@ class Program:
 
     async def stop(self, grace: float = 2.0) -> None:
         """End the program's whole group: SIGTERM, then SIGKILL after `grace` seconds."""
-        if self.process.returncode is None:
-            _signal_group(self.pid, signal.SIGTERM)
-            try:
+        try:
+            if self.process.returncode is None:
+                _signal_group(self.pid, signal.SIGTERM)
                 async with asyncio.timeout(grace):
                     await self.process.wait()
-            except TimeoutError:
-                pass
-        _signal_group(self.pid, signal.SIGKILL)
+        except TimeoutError:
+            pass
+        finally:
+            # Also when whoever waits here is cancelled.
+            _signal_group(self.pid, signal.SIGKILL)
         await self.process.wait()
 
 

@@ -51,7 +51,10 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
     configuration = directory / "pulse-daemon.conf"
     configuration.write_text(daemon_configuration())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notifications:
-        notifications.bind(str(directory / "notify"))
+        try:
+            notifications.bind(str(directory / "notify"))
+        except OSError as error:
+            raise StageError(f"PulseAudio cannot have its sockets in {directory}: {error}") from error
         daemon = await start_program(
             "PulseAudio",
             [
@@ -85,9 +88,13 @@ async def _ready(notifications: socket.socket, daemon: Program) -> None:
             pass
 
     ready, died = asyncio.ensure_future(told()), asyncio.ensure_future(daemon.died())
-    done, waiting = await asyncio.wait((ready, died), timeout=START_TIMEOUT, return_when="FIRST_COMPLETED")
-    for task in waiting:
-        task.cancel()
+    try:
+        done, _ = await asyncio.wait((ready, died), timeout=START_TIMEOUT, return_when="FIRST_COMPLETED")
+    finally:
+        # Nothing may still be reading from the socket when it is closed.
+        for task in (ready, died):
+            task.cancel()
+        await asyncio.wait((ready, died))
     if died in done:
         raise died.result()
     if not done:

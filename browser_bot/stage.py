@@ -8,9 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.async_api import async_playwright
-
-from browser_bot.browser import Browser, open_browser
+from browser_bot.browser import Browser, open_browser, open_driver
 from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
 from browser_bot.sound import Sound, open_sound
@@ -52,13 +50,14 @@ async def open_stage(
         parts.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             async with asyncio.TaskGroup() as group:
-                driver = group.create_task(parts.enter_async_context(async_playwright()))
+                driver = group.create_task(parts.enter_async_context(open_driver()))
                 display = group.create_task(
                     parts.enter_async_context(open_display(directory, width, height, fps))
                 )
                 sound = group.create_task(parts.enter_async_context(open_sound(directory)))
-        except* StageError as errors:
-            raise errors.exceptions[0] from None
+        except* (StageError, OSError) as errors:
+            error = errors.exceptions[0]
+            raise error if isinstance(error, StageError) else StageError(str(error)) from None
         browser = await parts.enter_async_context(
             open_browser(
                 driver.result(),

@@ -7,7 +7,9 @@ as a program that was just being started, and the directory.
 import logging
 import os
 import shutil
+import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +20,13 @@ logger = logging.getLogger(__name__)
 PREFIX = "farm-stage-"
 OWNER = "owner"
 KILL_TIMEOUT = 5.0
+# A stage's directory has no owner for the moment between its making and the note.
+UNOWNED_SECONDS = 60.0
 
 
 def write_owner(directory: Path) -> None:
     """Note in a stage's directory that it belongs to this process."""
-    owner = psutil.Process()
-    (directory / OWNER).write_text(f"{owner.pid} {owner.create_time()}")
+    (directory / OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
 
 
 def sweep_stages(root: Path | None = None) -> int:
@@ -33,9 +36,7 @@ def sweep_stages(root: Path | None = None) -> int:
     """
     swept = 0
     for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
-        if directory.is_symlink() or not directory.is_dir() or directory.stat().st_uid != os.geteuid():
-            continue
-        if _owner_lives(directory):
+        if not _is_left_behind(directory):
             continue
         killed = _kill_programs_of(directory)
         shutil.rmtree(directory, ignore_errors=True)
@@ -44,13 +45,32 @@ def sweep_stages(root: Path | None = None) -> int:
     return swept
 
 
-def _owner_lives(directory: Path) -> bool:
+def _is_left_behind(directory: Path) -> bool:
+    try:
+        about = directory.lstat()
+    except FileNotFoundError:  # its owner has just deleted it
+        return False
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+        return False
     try:
         pid, started = (directory / OWNER).read_text().split()
-        # The number may have gone to another process since; with the start time it is one process for sure.
-        return psutil.Process(int(pid)).create_time() == float(started)
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return False
+        # The number may have gone to another process since; with the start it is one process for sure.
+        return _started(int(pid)) != started
+    except (OSError, ValueError):
+        return time.time() - about.st_mtime > UNOWNED_SECONDS
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot, or None if it is dead.
+
+    Not the time of day: setting the clock would move it, and every stage that stands would be swept.
+    """
+    try:
+        # proc(5); the name, in brackets, may hold spaces and brackets itself.
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in {"Z", "X"} else fields[18]
 
 
 def _kill_programs_of(directory: Path) -> int:

@@ -101,9 +101,7 @@ class Settings(BaseSettings):
         description="Directory for everything the farm keeps: finished files, takes, keys, its own Redis.",
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
-    port: int = Field(
-        default=8000, ge=0, le=65535, description="Port the API listens on; 0 for any free one."
-    )
+    port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
     slots: int = Field(
         default_factory=_cores,
         ge=1,

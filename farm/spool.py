@@ -30,7 +30,7 @@ class Spool:
     def takes(self) -> list[TakeMedia]:
         """The takes in their order."""
         media = sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
-        return [TakeMedia(file, _phase(file.with_suffix(".json"))) for file in media]
+        return [_take(file) for file in media]
 
     def cut(self, name: str) -> CutFile:
         """Join the takes into a file `name` in the spool. Raises CutError when there is nothing to join."""
@@ -60,12 +60,13 @@ class Spool:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _phase(journal: Path) -> int:
-    """The phase that a take's journal tells; 0 if it was never written, or not to its end."""
+def _take(media: Path) -> TakeMedia:
+    """A take with what its journal tells, which a crash may have left unwritten or half written."""
     try:
-        return int(json.loads(journal.read_text())["phase_us"])
+        journal = json.loads(media.with_suffix(".json").read_text())
+        return TakeMedia(media, int(journal["phase_us"]), journal.get("end_us"))
     except (OSError, ValueError, KeyError):
-        return 0
+        return TakeMedia(media)
 
 
 def format_of(recording: Recording) -> Format:

@@ -25,7 +25,7 @@ SEGMENT_SECONDS = KEY_FRAME_SECONDS - 0.1
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
-    *("-progress", "pipe:1", "-stats_period", "0.5"),
+    *("-progress", "pipe:1", "-stats_period", "0.1"),
 )
 
 
@@ -150,6 +150,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
         "keyint_min": KEY_FRAME_SECONDS * fmt.fps,
         "colorspace": _color_matrix(fmt.codec),
         "color_range": "tv",
+        "threads:v": fmt.threads,
         "maxrate": fmt.max_bitrate,
         "bufsize": 2 * fmt.max_bitrate,
         "ar": SAMPLE_RATE,
@@ -165,7 +166,6 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
             # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to the
             # last one that was written. They would save about a tenth of the size.
             "bf": 0,
-            "threads": 2,
             "color_primaries": "bt709",
             "color_trc": "bt709",
             "acodec": "aac",
@@ -180,10 +180,9 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
     return common | {
         "vcodec": "libvpx",
         "deadline": "realtime",
-        "cpu-used": 8,
+        "cpu-used": 16,
         "auto-alt-ref": 0,
         "lag-in-frames": 0,
-        "threads": 2,
         "crf": 12,
         "video_bitrate": fmt.max_bitrate,
         "acodec": "libopus",

@@ -35,14 +35,15 @@ MUXER_OPTIONS = {
 
 @dataclass(frozen=True)
 class TakeMedia:
-    """A take's file, and how long after composing its frames were grabbed (µs).
+    """A take's file, how long after composing its frames were grabbed, and where it ends on its clock (µs).
 
-    That distance is taken off the frames' times: what is seen in the file then changes when it changed on
-    the display, and not when it was looked at.
+    The first is taken off the frames' times: what is seen in the file then changes when it changed on the
+    display, and not when it was looked at. Frames from `end_us` on are left out; None keeps all.
     """
 
     path: Path
     phase_us: int = 0
+    end_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _join(
     writer = _Writer(output, fmt)
     for take, head in heads:
         with av.open(str(take.path)) as source:
-            writer.add(source, head, take.phase_us)
+            writer.add(source, head, take)
     return CutFile(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads))
 
 
@@ -113,7 +114,7 @@ class _Writer:
         self.sound_end = 0
         self.frames = self.lost = self.crowded = 0
 
-    def add(self, source: InputContainer, head: _Head, phase: int) -> None:
+    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> None:
         """Write one take behind what is there."""
         joint = self._joint(head)
         grid = FrameGrid(head.video_first, self._period)
@@ -130,8 +131,9 @@ class _Writer:
             if packet.stream.type == "audio":
                 if _time(packet) >= joint.sound_from:
                     waiting.append(packet)
-            else:
-                self._write(packet, start + grid.snap(_time(packet) - phase), MICROSECOND, self._period)
+            elif take.end_us is None or _time(packet) < take.end_us:
+                place = grid.snap(_time(packet) - take.phase_us)
+                self._write(packet, start + place, MICROSECOND, self._period)
                 self.video_end = start + grid.end
             while waiting and _time(waiting[0]) + joint.offset < self.video_end:
                 self._write_sound(waiting.pop(0), joint)

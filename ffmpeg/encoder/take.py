@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 LOAD_TIMEOUT = 10.0
 BEGIN_TIMEOUT = 5.0
 STOP_TIMEOUT = 10.0
+# How far behind the encoder may be at the end; lost frames make it look as if it was.
+CATCH_UP_TIMEOUT = 1.0
 # From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
 # moves the phase, and the phase is read back and checked.
 OPENING_US = 1_000
@@ -63,6 +65,8 @@ class Take:
         self._gates = (Gate(files.sound_gate), Gate(files.display_gate))
         self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start: TakeStart | None = None
+        self._progressed = asyncio.Event()
         self._words: list[str] = []
         self._readers = (
             asyncio.create_task(self._read_words()),
@@ -113,13 +117,16 @@ class Take:
         distance = phase(monotonic, period)
         start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window)
         self.files.journal.write_text(json.dumps(asdict(start)))
+        self._start = start
         return start
 
     async def stop(self) -> None:
-        """End the take properly: what was grabbed is encoded and the file is closed.
+        """End the take properly, with all frames up to this moment.
 
         A take that does not end in time is killed; its file is then whole up to its last 2 s.
         """
+        if self._start is not None:
+            await self._catch_up(self._start, time.monotonic_ns() // 1000)
         if self._process.returncode is None:
             self._signal(signal.SIGINT)
             try:
@@ -145,6 +152,22 @@ class Take:
         await asyncio.wait(self._readers, timeout=1)
         words = "\n".join(self._words) or "without a word"
         return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
+
+    async def _catch_up(self, start: TakeStart, now_us: int) -> None:
+        """Wait until what has been grabbed by now is encoded, and note the end for the cut.
+
+        At a signal ffmpeg throws away the frames that wait for its encoder, so it is told a little later; the
+        cut leaves out what it has grabbed meanwhile.
+        """
+        length = now_us - start.monotonic_us
+        end = start.wall_us + length - start.epoch * 1_000_000
+        self.files.journal.write_text(json.dumps(asdict(start) | {"end_us": end}))
+        wanted = length // self._format.period_us
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT):
+                while self.progress.frames < wanted and self._process.returncode is None:
+                    self._progressed.clear()
+                    await self._progressed.wait()
 
     async def _at_gate(self, gate: Gate, timeout: float) -> None:
         await self._unless_it_dies(asyncio.ensure_future(gate.reached()), timeout)
@@ -188,6 +211,8 @@ class Take:
         assert self._process.stdout is not None
         async for progress in read_progress(self._process.stdout):
             self.progress = progress
+            self._progressed.set()
+        self._progressed.set()
 
 
 def _environment(source: Source) -> Mapping[str, str]:

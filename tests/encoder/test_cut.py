@@ -3,6 +3,7 @@
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -62,6 +63,10 @@ def make_take(file: Path, codec: Codec, seconds: float, *, video_from: float = 3
     return file
 
 
+def start_of(packet: Any) -> float:
+    return float(packet.pts * packet.time_base)
+
+
 def frame_times(file: Path) -> list[float]:
     with av.open(str(file)) as source:
         return [float(frame.time or 0) for frame in source.decode(source.streams.video[0])]
@@ -91,11 +96,7 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     assert result.takes == 3
     assert result.frames == 270
     with av.open(str(target)) as source:
-        starts = [
-            float(packet.pts * packet.time_base)
-            for packet in source.demux(source.streams.audio[0])
-            if packet.size
-        ]
+        starts = [start_of(packet) for packet in source.demux(source.streams.audio[0]) if packet.size]
     length = codec.audio_frame_samples / 48_000
     assert all(abs(b - a - length) < 0.0011 for a, b in pairwise(starts))
     times = frame_times(target)
@@ -112,10 +113,19 @@ def test_phase_should_be_taken_off_the_picture(tmp_path: Path) -> None:
         cut([TakeMedia(take, phase)], target, Format(Codec.H264, 320, 180))
         with av.open(str(target)) as source:
             packet = next(source.demux(source.streams.audio[0]))
-            starts.append((float(packet.pts * packet.time_base), bytes(packet)))
+            starts.append((start_of(packet), bytes(packet)))
     # The same sound lies 20 ms later against the picture, or there is one more packet before it.
     (plain, first), (moved, other) = starts
     assert (moved - plain == pytest.approx(0.020, abs=0.001)) if first == other else moved < plain
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_take_should_end_where_its_journal_says(tmp_path: Path, codec: Codec) -> None:
+    take = make_take(tmp_path / f"take-000{codec.suffix}", codec, 4)
+    target = tmp_path / f"out{codec.suffix}"
+    result = cut([TakeMedia(take, end_us=3_500_000 + 2_000_000)], target, Format(codec, 320, 180))
+    assert result.frames in {60, 61}  # 2 s are 60 frames of 33333 µs and a bit
+    assert len(frame_times(target)) == result.frames
 
 
 @pytest.mark.parametrize("codec", list(Codec))

@@ -10,12 +10,17 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+Luma = NDArray[np.uint8]
+
 BITS = 20
 BRIGHT = 128
 SAMPLE_RATE = 48_000
 # The beep is 0.8 of full scale and begins at its peak; encoders smear its attack over part of a millisecond.
 BEEP_LEVEL = 0.25
 BEEP_GAP = 0.5
+# Seconds: what the mean of all events and what every one of them may be off.
+MAX_MEAN_OFFSET = 0.010
+MAX_OFFSET = 0.020
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,17 @@ class Fidelity:
     def missing(self) -> int:
         """Numbers that no frame shows although a later one does."""
         return sum(max(0, b - a - 1) for a, b in pairwise(self.numbers))
+
+    def faults(self) -> list[str]:
+        """What is wrong with it, by the project's own limits; nothing, if it is faithful."""
+        found = []
+        if self.missing or self.doubled:
+            found.append(f"{self.missing} frames missing, {self.doubled} doubled")
+        if len(self.offsets) < int(self.duration) - 1:
+            found.append(f"{len(self.offsets)} events in {self.duration:.1f} s")
+        elif abs(self.mean_offset) > MAX_MEAN_OFFSET or self.worst_offset > MAX_OFFSET:
+            found.append(f"A/V mean {self.mean_offset:+.3f} s, worst {self.worst_offset:.3f} s")
+        return found
 
     @property
     def mean_offset(self) -> float:
@@ -77,8 +93,8 @@ def _read_picture(file: Path) -> tuple[list[int], list[float], list[float], floa
     with av.open(str(file)) as source:
         stream = source.streams.video[0]
         for frame in source.decode(stream):
-            luma = frame.to_ndarray(format="gray")
-            time = float(frame.pts * Fraction(frame.time_base))
+            luma: Luma = frame.to_ndarray(format="gray").astype(np.uint8, copy=False)
+            time = float(_start(frame))
             numbers.append(_number(luma))
             times.append(time)
             flash = luma[luma.shape[0] // 4, luma.shape[1] // 2] > BRIGHT
@@ -90,7 +106,13 @@ def _read_picture(file: Path) -> tuple[list[int], list[float], list[float], floa
     return numbers, times, flashes, end
 
 
-def _number(luma: NDArray[np.uint8]) -> int:
+def _start(frame: av.VideoFrame | av.AudioFrame) -> Fraction:
+    assert frame.pts is not None
+    assert frame.time_base is not None
+    return frame.pts * frame.time_base
+
+
+def _number(luma: Luma) -> int:
     height, width = luma.shape
     row = luma[height * 5 // 8]
     bar = width / BITS
@@ -103,7 +125,7 @@ def _read_beeps(file: Path) -> list[float]:
         stream = source.streams.audio[0]
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
         for frame in source.decode(stream):
-            start = frame.pts * Fraction(frame.time_base)
+            start = _start(frame)
             samples = np.concatenate([part.to_ndarray()[0] for part in resampler.resample(frame)])
             for index in np.flatnonzero(np.abs(samples) > BEEP_LEVEL):
                 time = float(start + Fraction(int(index), SAMPLE_RATE))

@@ -1,0 +1,40 @@
+"""Fidelity: is every frame of the page in the file once, and sound with its picture?"""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.recordings import record
+from encoder.formats import Codec
+from farm.orders import Order
+from tests.fidelity.measure import measure
+
+SECONDS = 60
+TIMES = 3
+# Frame numbers that are further apart than this are those before and behind the pause.
+JUMP = 30
+
+
+def run(directory: Path) -> Iterator[str]:
+    """Record a minute three times in a row in each format."""
+    for codec in Codec:
+        for number in range(1, TIMES + 1):
+            file, phases = asyncio.run(record(directory, codec, SECONDS))
+            yield f"{codec.value} {number}: {measure(file).after(1).summary()}; phase {phases.us} µs"
+
+
+def run_pause(directory: Path) -> Iterator[str]:
+    """Record 20 s, pause for 5 s, and record 20 s more."""
+    schedule = [(22.0, Order.PAUSE), (5.0, Order.RESUME)]
+    for codec in Codec:
+        file, phases = asyncio.run(record(directory, codec, 40, schedule))
+        fidelity = measure(file).after(1)
+        jumps = [b - a for a, b in pairwise(fidelity.numbers) if b - a > JUMP]
+        missing = fidelity.missing - sum(jump - 1 for jump in jumps)
+        yield (
+            f"{codec.value}: {len(fidelity.numbers)} frames, {missing} missing, {fidelity.doubled} doubled, "
+            f"pause of {[jump / 30 for jump in jumps]} s left out; A/V mean "
+            f"{1e3 * fidelity.mean_offset:+.1f} ms, worst {1e3 * fidelity.worst_offset:.1f} ms; "
+            f"{fidelity.duration:.3f} s; phases {phases.us} µs"
+        )

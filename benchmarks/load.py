@@ -1,0 +1,88 @@
+"""Load: what one recording costs, and whether two at once keep every frame."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.recordings import record
+from encoder.formats import Codec
+from tests.fidelity.measure import measure
+
+SECONDS = 40
+WARM_UP = 10.0
+WATCHED = 25.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process tree used: shares of a core by program, and its memory in MB (shared pages once)."""
+
+    cores: dict[str, float]
+    megabytes: float
+
+    def summary(self) -> str:
+        """One line of figures."""
+        parts = ", ".join(f"{name} {share:.2f}" for name, share in sorted(self.cores.items()))
+        return f"{sum(self.cores.values()):.2f} of a core ({parts}), {self.megabytes:.0f} MB"
+
+
+def run(directory: Path) -> Iterator[str]:
+    """One recording in each format, with all its programs."""
+    for codec in Codec:
+        usage = asyncio.run(_record_and_watch(directory, codec))
+        yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}"
+
+
+def run_two(directory: Path) -> Iterator[str]:
+    """Two recordings at once."""
+    for codec in Codec:
+        for number, file in enumerate(asyncio.run(_record_two(directory, codec)), 1):
+            yield f"{codec.value}, {number} of 2 at once: {measure(file).after(1).summary()}"
+
+
+async def _record_and_watch(directory: Path, codec: Codec) -> Usage:
+    recording = asyncio.create_task(record(directory, codec, SECONDS))
+    await asyncio.sleep(WARM_UP)
+    before, began = _cpu_seconds(), time.monotonic()
+    await asyncio.sleep(WATCHED)
+    after, elapsed = _cpu_seconds(), time.monotonic() - began
+    megabytes = sum(process.memory_full_info().pss for process in _tree()) / 1e6
+    await recording
+    names = {name for _, name in after}
+    return Usage(
+        {
+            name: sum(
+                seconds - before.get((pid, name), 0.0) for (pid, n), seconds in after.items() if n == name
+            )
+            / elapsed
+            for name in names
+        },
+        megabytes,
+    )
+
+
+def _tree() -> list[psutil.Process]:
+    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+
+def _cpu_seconds() -> dict[tuple[int, str], float]:
+    seconds = {}
+    for process in _tree():
+        times = process.cpu_times()
+        name = "recorder" if process.pid == os.getpid() else process.name()
+        seconds[process.pid, name] = times.user + times.system
+    return seconds
+
+
+async def _record_two(directory: Path, codec: Codec) -> list[Path]:
+    places = [directory / str(number) for number in range(2)]
+    for place in places:
+        place.mkdir(exist_ok=True)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(record(place, codec, SECONDS)) for place in places]
+    return [task.result()[0] for task in tasks]

@@ -1,0 +1,74 @@
+"""The way most peers record the same page, for comparison on the same machine.
+
+A 60 Hz display, one ffmpeg with both inputs at their defaults, frames counted to a constant rate: what
+display recorders of meetings do. The stage is ours, so that only the method differs.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.recordings import PAGE
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.stage import Stage, open_stage
+from tests.fidelity.measure import measure
+
+SECONDS = 60
+TIMES = 3
+REFRESH = 60
+
+
+def run(directory: Path) -> Iterator[str]:
+    """Record a minute three times in a row."""
+    for number in range(1, TIMES + 1):
+        file = directory / f"peer-{number}.mp4"
+        asyncio.run(_record(file))
+        yield f"peers' way, H264 {number}: {measure(file).after(1).summary()}"
+
+
+async def _record(file: Path) -> None:
+    async with open_stage(1280, 720, REFRESH) as stage:
+        bot = Bot(stage.browser, PageContract.CONSOLE)
+        # The page draws at 60 Hz here, so its numbers run twice as fast as the frames; `step` evens that out.
+        await bot.join(f"{PAGE}?step=2", seconds=30, tries=1)
+        process = await asyncio.create_subprocess_exec(
+            *_command(stage, file),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=os.environ | stage.display.environment,
+        )
+        await process.wait()
+
+
+def _command(stage: Stage, file: Path) -> list[str]:
+    return [
+        *("ffmpeg", "-y", "-loglevel", "error"),
+        *("-thread_queue_size", "4096", "-f", "x11grab", "-draw_mouse", "0", "-framerate", "30"),
+        *("-video_size", "1280x720", "-i", stage.display.name),
+        *(
+            "-thread_queue_size",
+            "4096",
+            "-f",
+            "pulse",
+            "-server",
+            stage.sound.server,
+            "-i",
+            stage.sound.source,
+        ),
+        *(
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-crf",
+            "25",
+            "-g",
+            "60",
+            "-pix_fmt",
+            "yuv420p",
+            "-r",
+            "30",
+        ),
+        *("-c:a", "aac", "-b:a", "128k", "-af", "aresample=async=1", "-t", str(SECONDS), str(file)),
+    ]

@@ -1,0 +1,54 @@
+"""Recordings of the fidelity page as the benchmarks make them: by the recorder, with no service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from encoder.formats import Codec, Format
+from encoder.take import TakeStart
+from farm.orders import Order
+from farm.recorder import Outcome, Plan, Recorder
+from farm.spool import Spool
+from tests.pages import FIDELITY_PAGE
+
+PAGE = f"file://{FIDELITY_PAGE}"
+
+
+class Phases:
+    """A listener that keeps the phases of the takes."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.us: list[int] = []
+
+    async def recording(self, start: TakeStart) -> None:
+        """A take has begun."""
+        self.us.append(start.phase_us)
+
+    async def paused(self) -> None:
+        """A take has ended."""
+
+    async def ended(self, outcome: Outcome) -> None:
+        """The recording is over."""
+
+
+async def timed_orders(schedule: Sequence[tuple[float, Order]]) -> AsyncIterator[Order]:
+    """Orders, each so many seconds after the one before."""
+    for seconds, order in schedule:
+        await asyncio.sleep(seconds)
+        yield order
+
+
+async def record(
+    directory: Path, codec: Codec, seconds: float, schedule: Sequence[tuple[float, Order]] = ()
+) -> tuple[Path, Phases]:
+    """Record the page for `seconds` and cut it; returns the file and the phases of its takes."""
+    spool = Spool(directory / "spool", Format(codec))
+    phases = Phases()
+    plan = Plan(url=PAGE, format=spool.format, max_seconds=seconds)
+    recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), phases)
+    await recorder.run()
+    file = directory / f"recording{codec.suffix}"
+    spool.cut(file.name).path.replace(file)
+    spool.remove()
+    return file, phases

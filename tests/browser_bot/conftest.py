@@ -1,0 +1,23 @@
+"""Directories short enough for sockets, and nothing left behind in any of them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory whose name is short enough for sockets in it, which pytest's own is not."""
+    directory = Path(tempfile.mkdtemp(prefix="fb-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def stages(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory where this test's stages are made, and no others."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    return short_path

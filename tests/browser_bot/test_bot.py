@@ -1,0 +1,303 @@
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from browser_bot import bot as bot_module
+from browser_bot.bot import MAX_LINES, Bot
+from browser_bot.contracts import SETTLE_TIMEOUT, PageContract
+from browser_bot.errors import PageError, PageLostError
+from browser_bot.stage import Stage, open_stage
+from tests.browser_bot.helpers import Answer, Site, answer, free_port, grab, hang, open_site, redirect
+
+WIDTH, HEIGHT = 320, 180
+# What a page that is there takes to be joined on a busy machine.
+SOON = 10.0
+VIDEO = """<body style="margin:0;background:rgb(0,0,255)"><canvas id="canvas" hidden></canvas><video muted></video>
+<script>
+const [canvas, video] = [document.getElementById("canvas"), document.querySelector("video")];
+const context = canvas.getContext("2d");
+setInterval(() => { context.fillStyle = `hsl(${performance.now()} 80% 50%)`; context.fillRect(0, 0, 300, 150); }, 30);
+const start = () => { video.srcObject = canvas.captureStream(30); video.play(); window.startedAt = performance.now(); };
+</script>"""
+STATE = "() => document.querySelector('video').readyState"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    async with open_stage(WIDTH, HEIGHT, 30) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    async with open_site() as site:
+        yield site
+
+
+def seconds_since(began: float) -> float:
+    return asyncio.get_running_loop().time() - began
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_plain_page_with_video_should_be_joined_at_its_first_frame(stage: Stage, site: Site) -> None:
+    url = site.add("/", VIDEO + "<script>setTimeout(start, 600)</script>")
+    await Bot(stage.browser, PageContract.PLAIN).join(url, seconds=SOON, tries=1)
+    assert await stage.browser.page.evaluate(STATE) >= 2
+    # Not after the settle time, which is for pages without video.
+    waited = await stage.browser.page.evaluate("performance.now() - startedAt")
+    assert waited < SETTLE_TIMEOUT * 1000 - 600
+
+
+async def test_plain_page_should_be_joined_when_pictures_and_fonts_are_in(stage: Stage, site: Site) -> None:
+    font = Path(subprocess.check_output(["fc-match", "-f", "%{file}", "sans"], text=True))
+    picture = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    site.add("/picture", answer(picture, kind="image/svg+xml", after=0.7))
+    site.add("/font", answer(font.read_bytes(), kind="font/ttf", after=0.5))
+    url = site.add(
+        "/",
+        f"""<style>@font-face {{ font-family: slow; src: url(/font) }} p {{ font-family: slow }}</style>
+        {VIDEO}<p>text</p><script>start();
+        onload = () => {{ const image = new Image(); image.src = "/picture"; document.body.append(image); }};
+        </script>""",
+    )
+    await Bot(stage.browser, PageContract.PLAIN).join(url, seconds=SOON, tries=1)
+    assert (
+        await stage.browser.page.evaluate("document.images[0].complete && document.images[0].naturalWidth")
+        == 9
+    )
+    assert await stage.browser.page.evaluate("[...document.fonts].map(font => font.status)") == ["loaded"]
+
+
+async def test_plain_page_without_video_should_be_joined_when_settled(stage: Stage, site: Site) -> None:
+    url = site.add("/", "<script>onload = () => { window.loaded = performance.now() }</script>quiet")
+    await Bot(stage.browser, PageContract.PLAIN).join(url, seconds=SOON, tries=1)
+    waited = await stage.browser.page.evaluate("performance.now() - loaded")
+    assert SETTLE_TIMEOUT * 1000 <= waited < SETTLE_TIMEOUT * 1000 + 2000
+
+
+async def test_page_that_hangs_should_be_recorded_as_it_is(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "SETTLE_TIMEOUT", -2.0)
+    url = site.add("/", "<script>onload = () => setTimeout(() => { const until = Date.now() + 2500;"
+                   "while (Date.now() < until); })</script>")  # fmt: skip
+    began = now()
+    await Bot(stage.browser, PageContract.PLAIN).join(url, seconds=SOON, tries=1)
+    assert seconds_since(began) < 3
+
+
+async def test_console_page_should_be_joined_and_left_at_its_signals(stage: Stage, site: Site) -> None:
+    url = site.add("/", "<script>setTimeout(() => console.log('START_RECORDING'), 500)</script>")
+    bot = Bot(stage.browser, PageContract.CONSOLE)
+    joining = asyncio.ensure_future(bot.join(url, seconds=SOON, tries=1))
+    await asyncio.sleep(0.3)
+    assert not joining.done()
+    await asyncio.wait_for(joining, SOON)
+
+    over = asyncio.ensure_future(bot.over())
+    await stage.browser.page.evaluate("console.log('not END_RECORDING yet')")
+    await asyncio.sleep(0.2)
+    assert not over.done()
+    await stage.browser.page.evaluate("console.log('END_RECORDING')")
+    await asyncio.wait_for(over, 5)
+
+
+async def test_console_page_without_signal_should_be_told(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "SIGNAL_TIMEOUT", 0.3)
+    with pytest.raises(PageError, match="did not print START_RECORDING"):
+        await Bot(stage.browser, PageContract.CONSOLE).join(site.add("/", "quiet"), seconds=SOON, tries=1)
+
+
+async def test_auto_should_join_at_whichever_comes_first(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "SETTLE_TIMEOUT", 30.0)
+    url = site.add("/", "<script>setTimeout(() => console.log('START_RECORDING'), 300)</script>")
+    async with asyncio.timeout(SOON):
+        await Bot(stage.browser, PageContract.AUTO).join(url, seconds=SOON, tries=1)
+
+    monkeypatch.setattr(bot_module, "SETTLE_TIMEOUT", 0.3)
+    async with asyncio.timeout(SOON):
+        await Bot(stage.browser, PageContract.AUTO).join(site.add("/quiet", "quiet"), seconds=SOON, tries=1)
+
+
+@pytest.mark.parametrize(
+    ("pages", "words"),
+    [
+        ({"/": answer("no", status="404 Not Found")}, "it answered 404 Not Found"),
+        ({"/": answer("oh", status="500 Internal Server Error")}, "it answered 500"),
+        ({"/": answer("", status="401 Unauthorized", more="www-authenticate: Basic realm=x")}, "401"),
+        ({"/": redirect("/")}, "redirects in a circle"),
+        ({"/": redirect("file:///etc/passwd")}, "did not load: [a-z]"),
+        ({"/": answer("x", kind="application/zip")}, "did not load: it is a file to download"),
+    ],
+)
+async def test_page_that_cannot_be_shown_should_be_told_in_words(
+    stage: Stage, site: Site, pages: dict[str, Answer], words: str
+) -> None:
+    site.pages.update(pages)
+    with pytest.raises(PageError, match=words) as told:
+        await Bot(stage.browser, PageContract.AUTO).join(site.url(), seconds=SOON, tries=1)
+    assert "ERR_" not in str(told.value)
+    assert "Call log" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"http://127.0.0.1:{free_port()}/", "the server refused the connection"),
+        ("http://nosuch.invalid/", "its host name does not resolve"),
+        ("http://127.0.0.1:6000/", "browsers open no page at this port"),
+        ("http://", "it is no address of a page"),
+    ],
+)
+async def test_page_that_is_not_there_should_be_told_in_words(stage: Stage, url: str, words: str) -> None:
+    with pytest.raises(PageError, match=words):
+        await Bot(stage.browser, PageContract.AUTO).join(url, seconds=SOON, tries=1)
+
+
+@pytest.mark.parametrize("page", [hang, answer("no", status="503 Service Unavailable")])
+async def test_page_should_be_tried_three_times_within_its_seconds(
+    stage: Stage, site: Site, page: Answer, tmp_path: Path
+) -> None:
+    site.pages["/"] = page
+    bot = Bot(stage.browser, PageContract.AUTO)
+    began = now()
+    with pytest.raises(PageError, match=r"was not there after 1 s|answered 503") as told:
+        await bot.join(site.url(), seconds=3, tries=3)
+    assert 2 <= seconds_since(began) < 4.5
+    assert "(tried 3 times in 3 s)" in str(told.value)
+    assert [path for path in site.asked if path == "/"] == ["/"] * 3
+    assert await bot.screenshot(tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+async def test_page_that_works_at_the_second_try_should_be_joined(stage: Stage, site: Site) -> None:
+    signals = "<script>console.log('START_RECORDING'); console.log('END_RECORDING')</script>"
+    site.add(
+        "/", answer(signals, status="502 Bad Gateway"), "<script>console.log('START_RECORDING')</script>"
+    )
+    bot = Bot(stage.browser, PageContract.CONSOLE)
+    await bot.join(site.url(), seconds=3, tries=3)
+    assert [path for path in site.asked if path == "/"] == ["/"] * 2
+    # What the failed page has said is not the page's word.
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bot.over(), 0.3)
+
+
+async def test_joining_should_be_cancelled_without_a_trace(stage: Stage, site: Site) -> None:
+    site.pages["/"] = hang
+    before = asyncio.all_tasks()
+    joining = asyncio.ensure_future(
+        Bot(stage.browser, PageContract.AUTO).join(site.url(), seconds=30, tries=3)
+    )
+    await asyncio.sleep(0.3)
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    await stage.browser.page.goto("about:blank")
+    assert joining not in asyncio.all_tasks()
+    assert len(asyncio.all_tasks() - before) <= 2  # the site's own
+
+
+async def test_dialogs_should_not_hang_the_bot(stage: Stage, site: Site) -> None:
+    url = site.add(
+        "/",
+        """<script>onbeforeunload = event => { event.preventDefault(); return 'stay'; };
+        alert('a'); confirm('b'); prompt('c'); console.log('START_RECORDING'); setTimeout(() => alert('d'));
+        </script>""",
+    )
+    for _ in range(2):
+        async with asyncio.timeout(SOON):
+            await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
+    await stage.browser.page.goto("about:blank")
+
+
+async def test_window_that_gets_through_should_be_closed(stage: Stage, site: Site) -> None:
+    url = site.add(
+        "/", "<body style='margin:0;background:rgb(0,0,255)'><script>console.log('START_RECORDING')</script>"
+    )
+    await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
+    # A script that the browser itself runs counts as the user's own doing, which no blocker stops.
+    await stage.browser.page.evaluate("void window.open('/other', '', 'width=200,height=100')")
+    async with asyncio.timeout(5):
+        while len(stage.browser.context.pages) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
+    assert (await grab(stage.display, WIDTH, HEIGHT)).colours() == {(0, 0, 255)}
+    assert await stage.browser.page.evaluate("[innerWidth, innerHeight]") == [WIDTH, HEIGHT]
+
+
+async def test_hostile_console_should_not_break_the_log(
+    stage: Stage, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "MAX_LINES", 20)
+    caplog.set_level(logging.INFO, "browser_bot.bot")
+    url = site.add(
+        "/",
+        """<script>console.log("one\\ntwo\\r\\n2026-01-01 ERROR forged \\u001b[31m \\u2028 %s %d");
+        console.log("x".repeat(1e7)); console.log({ a: [1, 2] }, null, undefined, Symbol("s"));
+        for (let i = 0; i < 100; i++) console.log(i); console.log('START_RECORDING')</script>""",
+    )
+    await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 21
+    assert "no more of them are kept" in told[-1]
+    assert all(len(line) < 700 and line.isprintable() for line in told)
+    assert "one\\ntwo\\r\\n2026" in told[0]
+    assert MAX_LINES > 20
+
+
+async def test_crash_of_the_page_should_be_told(stages: Path, tmp_path: Path) -> None:
+    async with open_site() as site, open_stage(WIDTH, HEIGHT, 30) as stage:
+        assert stage.directory.parent == stages
+        bot = Bot(stage.browser, PageContract.CONSOLE)
+        await bot.join(
+            site.add("/", "<script>console.log('START_RECORDING')</script>"), seconds=SOON, tries=1
+        )
+        over = asyncio.ensure_future(bot.over())
+        session = await stage.browser.context.new_cdp_session(stage.browser.page)
+        crashing = asyncio.ensure_future(session.send("Page.crash"))
+        with pytest.raises(PageLostError, match="the page has crashed"):
+            await asyncio.wait_for(over, 5)
+        crashing.cancel()
+        await asyncio.gather(crashing, return_exceptions=True)
+        async with asyncio.timeout(bot_module.SCREENSHOT_TIMEOUT_MS / 1000 + 2):
+            assert not await bot.screenshot(tmp_path / "page.png")
+        with pytest.raises(PageError):
+            await bot.join(site.url(), seconds=1, tries=1)
+
+
+@pytest.mark.parametrize("victim", ["chromium", "node"])
+async def test_death_of_the_browser_should_be_told(stages: Path, victim: str) -> None:
+    async with open_site() as site, open_stage(WIDTH, HEIGHT, 30) as stage:
+        assert stage.directory.parent == stages
+        bot = Bot(stage.browser, PageContract.CONSOLE)
+        await bot.join(
+            site.add("/", "<script>console.log('START_RECORDING')</script>"), seconds=SOON, tries=1
+        )
+        over = asyncio.ensure_future(bot.over())
+        driver = next(child for child in psutil.Process().children() if "node" in child.name()
+                      and any(f"--user-data-dir={stage.directory}/profile" in grandchild.cmdline()
+                              for grandchild in child.children()))  # fmt: skip
+        browser = driver.children()[0]
+        os.kill({"chromium": browser, "node": driver}[victim].pid, signal.SIGKILL)
+        with pytest.raises(PageLostError, match="the browser has died"):
+            await asyncio.wait_for(over, 5)
+        with pytest.raises(PageError):
+            await bot.join(site.url(), seconds=1, tries=1)

@@ -1,0 +1,87 @@
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from browser_bot import sound
+from browser_bot.errors import StageError
+from browser_bot.sound import Sound, open_sound
+from tests.browser_bot.helpers import listen, loudest_frequency, our_children, programs_of, run
+
+
+async def play_tone(opened: Sound, frequency: int, seconds: float) -> None:
+    samples = np.sin(np.arange(int(48_000 * seconds)) * 2 * np.pi * frequency / 48_000) * 16_000
+    tone = opened.daemon.log.with_name("tone")
+    tone.write_bytes(samples.astype(np.int16).tobytes())
+    code, _, complaints = await run(
+        *("paplay", "--raw", "--rate=48000", "--channels=1", "--format=s16le", str(tone)),
+        env=opened.environment,
+    )
+    assert code == 0, complaints
+
+
+async def test_device_should_be_one_sink_at_48_khz(short_path: Path) -> None:
+    async with open_sound(short_path) as opened:
+        _, output, _ = await run("pactl", "info", env=opened.environment)
+        assert "Default Sink: stage\n" in output.decode()
+        assert "Default Sample Specification: s16le 2ch 48000Hz\n" in output.decode()
+        _, output, _ = await run("pactl", "list", "short", "sinks", env=opened.environment)
+        (sink,) = output.decode().splitlines()
+        assert sink.split("\t")[1:4] == ["stage", "module-null-sink.c", "s16le 2ch 48000Hz"]
+    assert our_children() == []
+    assert programs_of(short_path) == []
+
+
+async def test_what_is_played_should_be_heard_at_the_source(short_path: Path) -> None:
+    async with open_sound(short_path) as opened:
+        playing = asyncio.ensure_future(play_tone(opened, 1000, 2))
+        await asyncio.sleep(0.5)
+        heard = await listen(opened, 0.6)
+        await playing
+        assert loudest_frequency(heard) == pytest.approx(1000, abs=3)
+        silence = await listen(opened, 0.2)
+        assert float(np.abs(silence).max(initial=0)) == 0
+
+
+async def test_too_long_path_should_be_told(tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * 100)
+    directory.mkdir()
+    with pytest.raises(StageError, match="sockets in .*too long"):
+        async with open_sound(directory):
+            pass
+
+
+async def test_death_of_the_daemon_should_be_noticed(short_path: Path) -> None:
+    async with open_sound(short_path) as opened:
+        death = asyncio.ensure_future(opened.daemon.died())
+        os.kill(opened.daemon.pid, signal.SIGKILL)
+        assert "PulseAudio ended with -9" in str(await asyncio.wait_for(death, 2))
+
+
+async def test_daemon_that_does_not_start_should_be_told_in_its_words(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "daemon_configuration", lambda: "default-sample-rate = loud\n")
+    with pytest.raises(StageError, match=r"PulseAudio ended with 1: (?s:.*)pulse-daemon\.conf"):
+        async with open_sound(short_path):
+            pass
+    assert our_children() == []
+
+
+async def test_start_that_is_cancelled_should_leave_nothing(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = short_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o700)
+    monkeypatch.setattr(sound, "program_path", lambda *_: silent)
+    starting = asyncio.ensure_future(open_sound(short_path).__aenter__())
+    await asyncio.sleep(0.2)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert our_children() == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,147 @@
+import asyncio
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import browser_bot
+from browser_bot import display
+from browser_bot.errors import ProgramNotFoundError, StageError
+from browser_bot.stage import open_stage
+from browser_bot.sweep import sweep_stages
+from tests.browser_bot.helpers import alive, listen, our_children, programs_of, until
+
+OWNER = """
+import asyncio
+from browser_bot.stage import open_stage
+
+async def main():
+    async with open_stage(320, 180, 30) as stage:
+        print(stage.directory, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+TONE = """async () => { const audio = new AudioContext(); const tone = audio.createOscillator();
+    tone.connect(audio.destination); tone.start(); while (audio.currentTime < 0.3) await new Promise(
+    resolve => setTimeout(resolve, 20)); }"""
+
+
+def left_in(stages: Path) -> list[object]:
+    """Everything that stages have left: their directories, programs and our children, zombies too."""
+    return [*stages.iterdir(), *programs_of(stages), *our_children()]
+
+
+async def test_closed_stage_should_leave_nothing(stages: Path) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        names = {program.name() for program in programs_of(stage.directory)}
+        assert {"Xorg", "pulseaudio", "chromium"} <= names
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_stage_should_close_when_its_user_fails(stages: Path) -> None:
+    with pytest.raises(ValueError, match="of the user's own"):
+        async with open_stage(320, 180, 30):
+            raise ValueError("of the user's own")
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+
+
+async def test_opening_should_leave_nothing_when_cancelled_at_any_moment(stages: Path) -> None:
+    async def hold() -> None:
+        async with open_stage(320, 180, 30):
+            await asyncio.sleep(60)
+
+    for moment in range(10):
+        opening = asyncio.ensure_future(hold())
+        # The stage stands after 0.6 to 1.5 s, as busy as the machine is.
+        await asyncio.sleep(moment * 0.11)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        await until(lambda: not left_in(stages), 5, f"nothing is left of a start that took {moment * 0.11} s")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_killed_owner_should_leave_a_directory_for_the_sweep_and_no_programs(stages: Path) -> None:
+    owner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", OWNER),
+        cwd=Path(browser_bot.__file__).parents[1],
+        env=os.environ | {"TMPDIR": str(stages)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert owner.stdout is not None
+        directory = Path((await asyncio.wait_for(owner.stdout.readline(), 30)).decode().strip())
+        programs = psutil.Process(owner.pid).children(recursive=True) + programs_of(directory)
+        names = {program.name() for program in programs}
+        assert {"Xorg", "pulseaudio", "chromium"} < names
+        assert any("node" in name for name in names)
+        assert sweep_stages(stages) == 0
+    finally:
+        owner.kill()
+        await owner.wait()
+    await until(lambda: not alive(programs), 5, "all programs have died")
+    await until(lambda: not programs_of(directory), 5, "none started meanwhile")
+    assert sweep_stages(stages) == 1
+    assert list(stages.iterdir()) == []
+
+
+async def test_two_stages_should_not_hear_each_other(stages: Path) -> None:
+    first, second = open_stage(320, 180, 30), open_stage(320, 180, 30)
+    one, other = await asyncio.gather(first.__aenter__(), second.__aenter__())
+    try:
+        assert one.display.name != other.display.name
+        await one.browser.page.evaluate(TONE)
+        here, there = await asyncio.gather(listen(one.sound, 0.4), listen(other.sound, 0.4))
+        assert float(np.abs(here).max()) > 0.3
+        assert len(there) > 0
+        assert float(np.abs(there).max()) == 0
+    finally:
+        await asyncio.gather(first.__aexit__(None, None, None), second.__aexit__(None, None, None))
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+
+
+async def test_death_of_a_part_should_be_noticed_and_the_rest_closed(stages: Path) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        death = asyncio.ensure_future(stage.died())
+        await asyncio.sleep(0)
+        os.kill(stage.sound.daemon.pid, 9)
+        assert "PulseAudio ended with -9" in str(await asyncio.wait_for(death, 2))
+        os.kill(stage.display.server.pid, 9)
+        assert "Xorg ended with -9" in str(await asyncio.wait_for(stage.display.server.died(), 2))
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+
+
+async def test_missing_chromium_should_be_named_and_leave_nothing(stages: Path) -> None:
+    with pytest.raises(ProgramNotFoundError, match="apt-get install chromium"):
+        async with open_stage(320, 180, 30, chromium=stages / "missing"):
+            pass
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+
+
+async def test_chromium_that_does_not_start_should_be_told_in_its_words(stages: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho cannot see the screen >&2\nexit 7\n")
+    broken.chmod(0o700)
+    with pytest.raises(StageError, match=r"(?s)Chromium did not start: .*cannot see the screen"):
+        async with open_stage(320, 180, 30, chromium=broken):
+            pass
+    await until(lambda: not left_in(stages), 2, "nothing is left")
+
+
+async def test_full_disk_should_be_told_as_a_failing_part(
+    stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(display, "xorg_configuration", full)
+    with pytest.raises(StageError, match="No space left on device"):
+        async with open_stage(320, 180, 30):
+            pass
+    await until(lambda: not left_in(stages), 2, "nothing is left")

@@ -1,0 +1,55 @@
+"""What was recorded is decoded and held against the page's own frame counter, flashes and beeps.
+
+The limits are the project's. Something else on the machine can cost a frame in any single take, so a
+recording gets three tries; one that is wrong by its making is wrong each time, as the last two tests show.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fidelity.measure import Fidelity, measure
+from tests.pages import FIDELITY_PAGE
+
+TRIES = 3
+
+
+def record(file: Path, query: str = "", *more: str) -> Fidelity:
+    """Record the page by `farm record`; the first second is left out of the frames."""
+    command = [
+        sys.executable,
+        "-m",
+        "farm.cli",
+        "record",
+        f"file://{FIDELITY_PAGE}{query}",
+        "--out",
+        str(file),
+    ]
+    subprocess.run([*command, "--seconds", "8", *more], check=True, timeout=60)
+    return measure(file).after(1)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_recording_should_have_every_frame_once_and_be_in_sync(tmp_path: Path, suffix: str) -> None:
+    seen = []
+    for number in range(TRIES):
+        fidelity = record(tmp_path / f"{number}{suffix}")
+        assert fidelity.duration == pytest.approx(8, abs=0.1)
+        if not fidelity.faults():
+            return
+        seen.append(fidelity.summary())
+    pytest.fail("; ".join(seen))
+
+
+def test_sound_shifted_by_100_ms_should_be_found(tmp_path: Path) -> None:
+    fidelity = record(tmp_path / "shifted.mp4", "?shift=100")
+    assert fidelity.mean_offset > 0.05
+    assert any("A/V" in fault for fault in fidelity.faults())
+
+
+def test_repeated_frames_should_be_found(tmp_path: Path) -> None:
+    fidelity = record(tmp_path / "repeated.mp4", "?repeat=50")
+    assert fidelity.doubled >= 3
+    assert any("doubled" in fault for fault in fidelity.faults())

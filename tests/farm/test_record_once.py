@@ -1,0 +1,153 @@
+"""`farm record`, run as an operator runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from encoder.probe import probe
+from tests.pages import FIDELITY_PAGE
+from tests.processes import stage_programs, wait_until_none
+
+PAGE = f"file://{FIDELITY_PAGE}"
+
+
+def farm_record(*arguments: str | Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "farm.cli", "record", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_recording(process: "subprocess.Popen[str]", directory: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not any(take.stat().st_size > 5_000 for take in directory.glob(".*takes*/take-*")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "codecs", "size"),
+    [
+        ("a.mp4", (), {"h264", "aac"}, (1280, 720)),
+        ("b.webm", ("--codec", "VP8", "--size", "360x640"), {"vp8", "opus"}, (360, 640)),
+    ],
+)
+def test_json_should_tell_what_was_recorded(
+    tmp_path: Path, name: str, more: tuple[str, ...], codecs: set[str], size: tuple[int, int]
+) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / name, "--seconds", "3", "--json", *more)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    report = json.loads(stdout)
+    assert report["path"] == str(tmp_path / name)
+    assert report["duration"] == pytest.approx(3, abs=0.1)
+    assert report["bytes"] == (tmp_path / name).stat().st_size
+    assert report["reason"] == "MAX_DURATION"
+    assert 80 <= report["frames_captured"] <= 95
+    assert 0 < report["start_latency"] < 20
+    assert {stream["codec"] for stream in report["streams"]} == codecs
+    video = next(stream for stream in report["streams"] if stream["type"] == "video")
+    assert (video["width"], video["height"]) == size
+    # The takes are gone, and nothing runs any more.
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert wait_until_none() == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_should_end_it_properly_and_keep_the_file(tmp_path: Path, sign: signal.Signals) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--json")
+    wait_until_recording(process, tmp_path)
+    # As a terminal's Ctrl-C does, to the whole process group.
+    os.killpg(process.pid, sign)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout)["reason"] == "STOPPED"
+    assert probe(tmp_path / "a.mp4").duration_us > 1_000_000
+    assert wait_until_none() == []
+
+
+def test_page_that_ends_should_end_the_recording(tmp_path: Path) -> None:
+    process = farm_record(f"{PAGE}?seconds=2", "--out", tmp_path / "a.mp4", "--json")
+    stdout, _ = process.communicate(timeout=60)
+    assert json.loads(stdout)["reason"] == "PAGE_ENDED"
+
+
+def test_kill_should_leave_no_program_and_keep_the_takes(tmp_path: Path) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--json")
+    wait_until_recording(process, tmp_path)
+    assert stage_programs()
+    process.kill()
+    process.communicate()
+    assert wait_until_none(5) == []
+    (take,) = tmp_path.glob(".*takes*/take-*.mp4")
+    assert probe(take).streams
+
+
+def test_killed_encoder_should_be_replaced_by_a_new_take(tmp_path: Path) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--seconds", "6", "--json")
+    wait_until_recording(process, tmp_path)
+    (encoder,) = [child for child in psutil.Process(process.pid).children() if child.name() == "ffmpeg"]
+    encoder.kill()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    report = json.loads(stdout)
+    assert report["takes"] == 2
+    assert report["duration"] > 3.5
+    assert probe(tmp_path / "a.mp4").duration_us == pytest.approx(report["duration"] * 1e6, rel=0.01)
+
+
+def test_killed_display_should_end_it_with_a_fault_and_keep_the_file(tmp_path: Path) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--json")
+    wait_until_recording(process, tmp_path)
+    (xorg,) = [child for child in psutil.Process(process.pid).children() if child.name() == "Xorg"]
+    xorg.kill()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    report = json.loads(stdout)
+    assert report["reason"] == "FAULT"
+    assert report["fault"]
+    assert report["duration"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--codec", "VP9"), "VP9"),
+        (("--size", "1281x720"), "even"),
+        (("--size", "14x14"), "even"),
+        (("--size", "1280x2000"), "even"),
+        (("--size", "big"), "size like"),
+        (("--fps", "200"), "fps"),
+        (("--seconds", "0"), "seconds"),
+        (("--codec", "VP8"), ".webm"),
+    ],
+)
+def test_bad_option_should_be_refused_in_words(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", *arguments)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert words in stderr
+    assert stdout == ""
+
+
+def test_page_that_does_not_load_should_fail_and_leave_a_screenshot(tmp_path: Path) -> None:
+    process = farm_record("file:///nosuchfile.html", "--out", tmp_path / "a.mp4", "--json")
+    stdout, stderr = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "no such file" in stderr
+    assert stdout == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mp4.evidence"]
+    assert (tmp_path / "a.mp4.evidence" / "page.png").exists()
