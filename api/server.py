@@ -1,5 +1,8 @@
 """The server process of the API."""
 
+import socket
+import sys
+
 import uvicorn
 
 from api.app import create_app
@@ -11,7 +14,7 @@ SHUTDOWN_SECONDS = 5
 
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError when a setting cannot be used."""
-    uvicorn.run(
+    configuration = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -20,3 +23,17 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    _Server(configuration, settings.base_url).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it is once it is there."""
+
+    def __init__(self, configuration: uvicorn.Config, url: str) -> None:
+        super().__init__(configuration)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(f"the API is at {self._url}", file=sys.stderr, flush=True)

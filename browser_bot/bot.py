@@ -24,11 +24,12 @@ from browser_bot.gateway import PROBLEM_HEADER, Gateway
 logger = logging.getLogger(__name__)
 
 SCREENSHOT_TIMEOUT_MS = 5_000
+STOP_TIMEOUT = 1.0
 # A page is a stranger and may print megabytes: so much of a line is logged, and so many lines.
 MAX_LINE = 500
 MAX_LINES = 5_000
 
-# Chromium's network errors (net_error_list.h) in words for people.
+# Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
     "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
     "ERR_CONNECTION_REFUSED": "the server refused the connection",
@@ -40,6 +41,12 @@ NETWORK_ERRORS = {
     "ERR_INTERNET_DISCONNECTED": "this machine has no network",
     "ERR_TOO_MANY_REDIRECTS": "it redirects in a circle",
     "ERR_FILE_NOT_FOUND": "there is no such file",
+    "ERR_UNSAFE_REDIRECT": "it redirects to what is no page of the web",
+    "ERR_UNSAFE_PORT": "browsers open no page at this port",
+    "ERR_INVALID_AUTH_CREDENTIALS": "it asks for a user name and a password",
+    "ERR_ABORTED": "the server sent no page",
+    "Download is starting": "it is a file to download",
+    "Cannot navigate to invalid URL": "it is no address of a page",
     "ERR_CERT": "the server's certificate is not valid",
     "ERR_SSL": "the server does not speak TLS properly",
 }
@@ -51,8 +58,10 @@ class Bot:
     def __init__(self, browser: Browser, contract: PageContract, gateway: Gateway | None = None) -> None:
         """Listen to the page of `browser`, which goes out through `gateway` if there is one."""
         self._page = browser.page
+        self._browser_gone = browser.gone
         self._gateway = gateway
         self._contract = contract
+        self._asked_for = ""
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -101,14 +110,24 @@ class Bot:
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
         self._ended.clear()
+        self._asked_for = url
         try:
             answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
         except PlaywrightError as error:
+            await self._stop_loading()
             raise PageError(f"the page {url} did not load: {self._in_words(error, seconds)}") from error
         if answer is not None and PROBLEM_HEADER in answer.headers:
-            raise PageError(f"the page {url} did not load: {self._gateway_problem()}")
+            raise PageError(f"the page {url} did not load: {self._gateway_problem(answer.url)}")
         if answer is not None and answer.status >= 400:
             raise PageError(f"the page {url} did not load: it answered {answer.status} {answer.status_text}")
+
+    async def _stop_loading(self) -> None:
+        """End a try that may still be on its way: it would disturb the next one and the screenshot."""
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT):
+                session = await self._page.context.new_cdp_session(self._page)
+                await session.send("Page.stopLoading")
+                await session.detach()
 
     async def _ready(self) -> None:
         if self._contract is PageContract.PLAIN:
@@ -148,15 +167,18 @@ class Bot:
 
     async def _unless_lost(self, waiting: Awaitable[object]) -> None:
         """Wait for something of the page's, but not longer than the page lives."""
-        event = asyncio.ensure_future(waiting)
+        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser_gone.wait())
         try:
-            await asyncio.wait((event, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((event, gone, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                self._lose("the browser has died")
             if self._lost.done():
                 raise PageLostError(self._lost.result())
             event.result()
         finally:
             event.cancel()
-            await asyncio.wait((event,))
+            gone.cancel()
+            await asyncio.wait((event, gone))
 
     def _heard(self, message: ConsoleMessage) -> None:
         text = message.text.strip()
@@ -167,6 +189,9 @@ class Bot:
         self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
 
     def _request_failed(self, request: Request) -> None:
+        if request.is_navigation_request() and request.frame == self._page.main_frame:
+            # Where the page's redirects have led.
+            self._asked_for = request.url
         self._log(f"page could not load {request.url[:MAX_LINE]!r}: {request.failure}")
 
     def _log(self, line: str) -> None:
@@ -186,14 +211,15 @@ class Bot:
         with suppress(PlaywrightError):
             await page.close()
 
-    def _gateway_problem(self) -> str:
-        return (self._gateway and self._gateway.problem) or "the gateway does not let it through"
+    def _gateway_problem(self, url: str) -> str:
+        problem = self._gateway.problem_with(url) if self._gateway else None
+        return problem or "the gateway does not let it through"
 
     def _in_words(self, error: PlaywrightError, seconds: float) -> str:
         if "Timeout" in error.message:
             return f"it was not there after {seconds:.0f} s"
         if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
-            return self._gateway_problem()
+            return self._gateway_problem(self._asked_for)
         for name, words in NETWORK_ERRORS.items():
             if name in error.message:
                 return words

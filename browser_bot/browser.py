@@ -5,8 +5,8 @@ import logging
 import os
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 START_TIMEOUT_MS = 15_000
 # Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure.
 MIN_WINDOW = (500, 100)
+PID_FILE = "chromium.pid"
 # Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
 MIN_SHARED_MEMORY = 1 << 30
 
@@ -80,17 +81,46 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
     """A script that starts Chromium so that it dies with Playwright's driver, which dies with us."""
     launcher = directory / "chromium"
     command = shlex.join([*DIES_WITH_PARENT, str(chromium)])
-    launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    pid_file = shlex.quote(str(directory / PID_FILE))
+    launcher.write_text(f'#!/bin/sh\necho $$ > {pid_file}\nexec {command} "$@"\n')
     launcher.chmod(0o700)
     return launcher
 
 
 @dataclass(frozen=True)
 class Browser:
-    """A running browser: its one page, which fills the recorded region."""
+    """A running browser: its one page, which fills the recorded region.
+
+    `gone` is set when Chromium has ended; of a death of its driver Playwright says nothing.
+    """
 
     context: BrowserContext
     page: Page
+    gone: asyncio.Event
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[asyncio.Event]:
+    """An event that is set when the process has ended, whoever's child it is."""
+    gone = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        gone.set()
+        yield gone
+        return
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        gone.set()
+
+    loop.add_reader(descriptor, ended)
+    try:
+        yield gone
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 @asynccontextmanager
@@ -160,7 +190,8 @@ async def open_browser(
         if width < MIN_WINDOW[0] or height < MIN_WINDOW[1]:
             # A smaller page is laid out and drawn in the window's upper left corner.
             await page.set_viewport_size(ViewportSize(width=width, height=height))
-        yield Browser(context, page)
+        with _watched(int((directory / PID_FILE).read_text())) as gone:
+            yield Browser(context, page, gone)
     finally:
         try:
             await context.close()

@@ -19,6 +19,9 @@ CONNECT_TIMEOUT = 10.0
 HEADER_TIMEOUT = 60.0
 # How long the other side may take for the last bytes that wait for it when a connection ends.
 LINGER_TIMEOUT = 10.0
+# How many servers' problems are kept; a page may ask for any number.
+MAX_PROBLEMS = 1_000
+DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK = 64 * 1024
 REQUEST_LINE = re.compile(r"([A-Z]+) ([!-~]+) HTTP/1\.[01]")
@@ -44,6 +47,12 @@ class Gateway:
         self._rule = rule
         self._always_allowed = frozenset(always_allowed)
         self.problem: str | None = None
+        self._problems: dict[tuple[str, int], str] = {}
+
+    def problem_with(self, url: str) -> str | None:
+        """The last reason for which requests to the server of `url` went nowhere."""
+        parts = urlsplit(url)
+        return self._problems.get((parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the browser; one request, then it is closed."""
@@ -70,7 +79,13 @@ class Gateway:
         method, target = match[1], match[2]
         host, port, path = _destination(method, target)
         body = _body_length(fields)
-        server_reader, server_writer = await self._connect(host, port)
+        try:
+            server_reader, server_writer = await self._connect(host, port)
+        except _ProblemError as problem:
+            if len(self._problems) >= MAX_PROBLEMS:
+                self._problems.clear()
+            self._problems[host, port] = str(problem)
+            raise
         try:
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")

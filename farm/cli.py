@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import redis
 
 from browser_bot.contracts import PageContract
 from encoder.formats import Codec, Format
@@ -26,6 +27,8 @@ def cli(verbose: bool) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:
+        logging.getLogger("rq").setLevel(logging.WARNING)
 
 
 class SizeType(click.ParamType[tuple[int, int]]):
@@ -161,8 +164,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
-    except FarmError as error:
+    except (FarmError, OSError) as error:
         click.echo(f"farm: {error}", err=True)
+        sys.exit(1)
+    except redis.RedisError as error:
+        click.echo(f"farm: Redis cannot be used, see FARM_REDIS_URL: {error}", err=True)
         sys.exit(1)
 
 

@@ -148,5 +148,5 @@ def progress_line(recorder: Recorder) -> str:
     minutes, seconds = divmod(recorder.recorded_ns // 1_000_000_000, 60)
     return (
         f"recording {minutes:02d}:{seconds:02d}  {takes.frames} frames  "
-        f"speed {takes.speed:.2f}  {takes.bytes / 1e6:.1f} MB  (Ctrl-C ends it and keeps the file)"
+        f"speed {takes.speed:.2f}  {takes.bytes / 1e6:.1f} MB  Ctrl-C ends it"
     )

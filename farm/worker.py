@@ -50,11 +50,13 @@ class SlotWorker(Worker):
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
-    Raises ProgramMissing when something is not installed, RecordingFailed when a pool dies.
+    Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
+    the start, RecordingFailed when a pool dies.
     """
     require_programs()
     swept = sweep_stages()
     with connect(settings.redis_address) as client:
+        client.ping()  # a wrong address is better told now than by every slot
         recovered = recover_spool(settings, client)
         if swept or recovered:
             logger.warning("found %d dead stages and %d unfinished recordings", swept, recovered)
@@ -64,7 +66,9 @@ def run_worker(settings: Settings) -> None:
         transfers = _start_pool("transfers", settings, transfers_queue(client, settings.node), 1, Worker)
         _wait_for_shutdown(slots, transfers)
         # What the last recordings left is finished here and now.
-        Worker([transfers_queue(client, settings.node)], connection=client).work(burst=True)
+        Worker([transfers_queue(client, settings.node)], connection=client).work(
+            burst=True, logging_level="WARNING"
+        )
 
 
 def _start_pool(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,8 @@ Packet: TypeAlias = "AvPacket[Any]"
 MICROSECOND = Fraction(1, 1_000_000)
 # How far into a take its first frame and the sound around it are looked for.
 HEAD_PACKETS = 200
+# libopus looks 312 samples of 48 kHz ahead.
+OPUS_DELAY_US = 6_500
 
 MUXER_OPTIONS = {
     # The index at the front, so that a player can begin before it has the whole file.
@@ -60,10 +63,11 @@ class CutFile:
 
 @dataclass(frozen=True)
 class _Head:
-    """The beginning of a take, in µs of its own clock."""
+    """The beginning of a take, in µs of its own clock, and what its sound's stamps are too early by."""
 
     video_first: int
     sound_times: list[int]
+    sound_delay: int
 
 
 def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
@@ -129,14 +133,14 @@ class _Writer:
             self._streams["video"].time_base = MICROSECOND
         for packet in _packets(source):
             if packet.stream.type == "audio":
-                if _time(packet) >= joint.sound_from:
+                if _time(packet) + head.sound_delay >= joint.sound_from:
                     waiting.append(packet)
             elif take.end_us is None or _time(packet) < take.end_us:
                 place = grid.snap(_time(packet) - take.phase_us)
                 self._write(packet, start + place, MICROSECOND, self._period)
                 self.video_end = start + grid.end
-            while waiting and _time(waiting[0]) + joint.offset < self.video_end:
-                self._write_sound(waiting.pop(0), joint)
+            while waiting and _time(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
+                self._write_sound(waiting.pop(0), head.sound_delay + joint.offset)
         self.frames += grid.frames
         self.lost += grid.lost
         self.crowded += grid.crowded
@@ -146,9 +150,9 @@ class _Writer:
             return first_joint(head.video_first)
         return next_joint(self.video_end, self.sound_end, head.video_first, head.sound_times)
 
-    def _write_sound(self, packet: Packet, joint: Joint) -> None:
+    def _write_sound(self, packet: Packet, offset: int) -> None:
         base = packet.time_base
-        pts = round((_time(packet) + joint.offset) * MICROSECOND / base)
+        pts = round((_time(packet) + offset) * MICROSECOND / base)
         self.sound_end = round(pts * base / MICROSECOND) + self._sound_length
         self._write(packet, pts, base, packet.duration)
 
@@ -181,18 +185,32 @@ def _read_head(take: TakeMedia) -> _Head | None:
     """Where a take's picture and sound begin; None if it has no whole frame."""
     video_first: int | None = None
     sound_times: list[int] = []
+    delay = 0
     try:
         with av.open(str(take.path)) as source:
+            delay = _sound_delay(source)
             for number, packet in enumerate(_packets(source)):
                 if packet.stream.type == "audio":
-                    sound_times.append(_time(packet))
+                    sound_times.append(_time(packet) + delay)
                 elif video_first is None:
                     video_first = _time(packet) - take.phase_us
                 if number > HEAD_PACKETS:
                     break
     except (av.FFmpegError, OSError) as error:
         logger.warning("take %s cannot be read and is left out: %s", take.path.name, error)
-    return None if video_first is None else _Head(video_first, sound_times)
+    return None if video_first is None else _Head(video_first, sound_times, delay)
+
+
+def _sound_delay(source: InputContainer) -> int:
+    """What Opus stamps in a WebM are too early by, in µs.
+
+    A demuxer takes the encoder's delay off the stamps, as WebM has it, but the muxers of old libavformats
+    never put it on (measured with 59 in ffmpeg 5.1; 61 in ffmpeg 7 does).
+    """
+    muxer = re.match(r"Lavf(\d+)\.", source.metadata.get("ENCODER", source.metadata.get("encoder", "")))
+    opus = any(stream.codec_context.name == "opus" for stream in source.streams.audio)
+    webm = "webm" in source.format.name
+    return OPUS_DELAY_US if opus and webm and muxer and int(muxer[1]) < 61 else 0
 
 
 def _sync(file: Path) -> None:

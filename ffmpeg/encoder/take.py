@@ -54,15 +54,20 @@ class Take:
     """One run of ffmpeg. The order is `load`, `begin`, `stop`; it can die at any time."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, files: TakeFiles, fmt: Format, epoch: int
+        self,
+        process: asyncio.subprocess.Process,
+        gates: tuple[Gate, Gate],
+        files: TakeFiles,
+        fmt: Format,
+        epoch: int,
     ) -> None:
-        """Wrap a process that `load` has started."""
+        """Wrap a process that `load` has started behind `gates`, the sound's and the display's."""
         self.files = files
         self.progress = Progress()
         self._process = process
         self._format = fmt
         self._epoch = epoch
-        self._gates = (Gate(files.sound_gate), Gate(files.display_gate))
+        self._gates = gates
         self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._start: TakeStart | None = None
@@ -80,6 +85,8 @@ class Take:
         Raises EncoderError when it does not get there.
         """
         epoch = int(time.time()) - 1
+        # Before ffmpeg looks for them.
+        gates = Gate(files.sound_gate), Gate(files.display_gate)
         process = await asyncio.create_subprocess_exec(
             # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
             *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
@@ -90,7 +97,7 @@ class Take:
             env=_environment(source),
             process_group=0,
         )
-        take = cls(process, files, fmt, epoch)
+        take = cls(process, gates, files, fmt, epoch)
         try:
             await take._at_gate(take._gates[0], LOAD_TIMEOUT)
         except BaseException:

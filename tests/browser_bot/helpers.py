@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.display import Display
 from browser_bot.sound import Sound
+from browser_bot.stage import Stage
 
 Colour = tuple[int, int, int]
 
@@ -90,14 +92,16 @@ class Picture:
         return red, green, blue
 
     def colours(self) -> set[Colour]:
-        pixels = np.frombuffer(self.pixels, np.uint8).reshape(-1, 3)
-        return {(int(red), int(green), int(blue)) for red, green, blue in np.unique(pixels, axis=0)}
+        red, green, blue = np.frombuffer(self.pixels, np.uint8).astype(np.uint32).reshape(-1, 3).T
+        packed = np.unique(red << 16 | green << 8 | blue)
+        return {(int(each) >> 16, int(each) >> 8 & 255, int(each) & 255) for each in packed}
 
 
 async def grab(display: Display, width: int, height: int) -> Picture:
     """What the display shows in its upper left corner, as ffmpeg grabs it for a recording."""
     code, pixels, complaints = await run(
         *("ffmpeg", "-loglevel", "error", "-f", "x11grab", "-draw_mouse", "0"),
+        *("-probesize", "32", "-analyzeduration", "0"),
         *("-video_size", f"{width}x{height}", "-i", display.name),
         *("-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
         env=display.environment,
@@ -110,6 +114,7 @@ async def listen(sound: Sound, seconds: float) -> np.ndarray[tuple[int], np.dtyp
     """What a sound device plays, one channel at 48 kHz, full scale 1."""
     code, samples, complaints = await run(
         *("ffmpeg", "-loglevel", "error", "-f", "pulse", "-fragment_size", "3840"),
+        *("-probesize", "32", "-analyzeduration", "0"),
         *("-server", sound.server, "-i", sound.source),
         *("-t", str(seconds), "-ac", "1", "-ar", "48000", "-f", "s16le", "-"),
         env={},
@@ -155,6 +160,17 @@ def answer(
 
 def redirect(url: str) -> Answer:
     return answer(status="302 Found", more=f"location: {url}")
+
+
+async def blank(stage: Stage) -> Stage:
+    """A stage whose page shows nothing, also not the browser's own words about the last one."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await stage.browser.page.goto("about:blank")
+                return stage
+            except PlaywrightError:  # Chromium's page about what went wrong comes in between
+                await asyncio.sleep(0.1)
 
 
 async def hang(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:

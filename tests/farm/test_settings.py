@@ -15,10 +15,17 @@ def test_settings_should_work_without_any_variable(monkeypatch: pytest.MonkeyPat
     settings = load_settings()
     assert settings.data_dir == tmp_path / "data"
     assert (settings.host, settings.port, settings.slots >= 1) == ("127.0.0.1", 8000, True)
-    assert settings.redis_address == f"unix://{tmp_path}/data/redis/redis.sock"
+    assert settings.redis_address == f"unix://{settings.redis_socket}"
     assert settings.page_of("a b/c?d") == "http://127.0.0.1:8000/meet/a%20b%2Fc%3Fd"
     assert settings.base_url == "http://127.0.0.1:8000"
     assert settings.address_rule == AddressRule()
+
+
+def test_redis_socket_should_be_in_the_data_directory_unless_its_path_is_too_long() -> None:
+    assert settings_with(Path("/srv/farm"), None).redis_socket == Path("/srv/farm/redis/redis.sock")
+    far = settings_with(Path("/srv") / ("x" * 100), None).redis_socket
+    assert len(bytes(far)) < 100
+    assert far != settings_with(Path("/srv") / ("y" * 100), None).redis_socket
 
 
 def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
