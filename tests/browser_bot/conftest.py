@@ -17,7 +17,10 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def stages(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory where this test's stages are made, and no others."""
+def stages(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory where this test's stages are made, and nothing else is."""
+    tmp_path_factory.getbasetemp()  # pytest makes it when it is first asked for it
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     return short_path
