@@ -9,6 +9,7 @@ from benchmarks.recordings import record
 from encoder.formats import Codec
 from farm.orders import Order
 from tests.fidelity.measure import measure
+from tests.machine import Stolen
 
 SECONDS = 60
 TIMES = 3
@@ -20,8 +21,13 @@ def run(directory: Path) -> Iterator[str]:
     """Record a minute three times in a row in each format."""
     for codec in Codec:
         for number in range(1, TIMES + 1):
+            stolen = Stolen.from_now()
             file, phases = asyncio.run(record(directory, codec, SECONDS))
-            yield f"{codec.value} {number}: {measure(file).after(1).summary()}; phase {phases.us} µs"
+            share = stolen.share()
+            yield (
+                f"{codec.value} {number}: {measure(file).after(1).summary()}; "
+                f"phase {phases.us} µs; steal {share:.1%}"
+            )
 
 
 def run_pause(directory: Path) -> Iterator[str]:

@@ -61,7 +61,10 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
                 program_path("pulseaudio", "pulseaudio"),
                 "-n", "--daemonize=no", "--use-pid-file=no", "--disallow-exit", "--exit-idle-time=-1",
                 "--realtime=no", "--high-priority=no", "--no-cpu-limit",
-                "-L", f"module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=2 format=s16le",
+                # norewinds: the sink works in small pieces; else it buffers 2 s, and a page's first sound
+                # is late by as much.
+                "-L", f"module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=2 format=s16le "
+                "norewinds=1",
                 "-L", f"module-native-protocol-unix socket={clients} auth-anonymous=1 auth-cookie-enabled=0",
             ],
             log=directory / "pulseaudio.log",

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
+from browser_bot.compositor import periods_to_show
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, StageError
 from browser_bot.gateway import open_gateway
@@ -211,7 +212,7 @@ class Recorder:
             )
             if joined == "stop":
                 return self._stop_reason
-            await self._begin_take()
+            await self._begin_take(stage)
             return await self._until_it_ends(stage, bot)
         except (StageError, PageError, EncoderError):
             await self._keep_evidence(stage, bot)
@@ -236,11 +237,11 @@ class Recorder:
                 case "time":
                     return EndReason.MAX_DURATION
                 case "pause":
-                    await self._pause_or_resume()
+                    await self._pause_or_resume(stage)
                 case "encoder":
-                    await self._replace_take(await self._takes.died())
+                    await self._replace_take(stage, await self._takes.died())
 
-    async def _pause_or_resume(self) -> None:
+    async def _pause_or_resume(self, stage: Stage) -> None:
         assert self._takes is not None
         self._pause_changed.clear()
         paused = self._take_began_ns is None
@@ -249,11 +250,13 @@ class Recorder:
             self._takes.prepare()
             await self._listener.paused()
         elif paused and not self._pause_wanted:
-            await self._begin_take()
+            await self._begin_take(stage)
 
-    async def _begin_take(self) -> None:
+    async def _begin_take(self, stage: Stage) -> None:
         assert self._takes is not None
-        start = await self._takes.begin()
+        self._takes.prepare()
+        shown_after = await periods_to_show(stage.browser, self._plan.format.fps)
+        start = await self._takes.begin(shown_after)
         self._take_began_ns = start.monotonic_us * 1000
         if self._began_ns is None:
             self._began_ns = self._take_began_ns
@@ -266,7 +269,7 @@ class Recorder:
             self._take_began_ns = None
         await self._takes.end()
 
-    async def _replace_take(self, death: EncoderError) -> None:
+    async def _replace_take(self, stage: Stage, death: EncoderError) -> None:
         """Go on with a new take after ffmpeg has died. Raises its death if it dies again and again."""
         now = time.monotonic_ns()
         self._encoder_deaths.append(now)
@@ -275,7 +278,7 @@ class Recorder:
             raise death
         logger.warning("going on with a new take: %s", death)
         await self._end_take()
-        await self._begin_take()
+        await self._begin_take(stage)
 
     def _seconds_left(self) -> float:
         """How long the recording may still go on; a pause does not count, except for the longest time."""

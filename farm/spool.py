@@ -64,7 +64,7 @@ def _take(media: Path) -> TakeMedia:
     """A take with what its journal tells, which a crash may have left unwritten or half written."""
     try:
         journal = json.loads(media.with_suffix(".json").read_text())
-        return TakeMedia(media, int(journal["phase_us"]), journal.get("end_us"))
+        return TakeMedia(media, int(journal["lag_us"]), journal.get("end_us"))
     except (OSError, ValueError, KeyError):
         return TakeMedia(media)
 

@@ -38,14 +38,14 @@ MUXER_OPTIONS = {
 
 @dataclass(frozen=True)
 class TakeMedia:
-    """A take's file, how long after composing its frames were grabbed, and where it ends on its clock (µs).
+    """A take's file, how much later than their time its frames were grabbed, and where it ends (µs).
 
-    The first is taken off the frames' times: what is seen in the file then changes when it changed on the
-    display, and not when it was looked at. Frames from `end_us` on are left out; None keeps all.
+    The first is taken off the frames' times: what is seen in the file then changes when it was to change for
+    people, and not when it was looked at. Frames grabbed from `end_us` on are left out; None keeps all.
     """
 
     path: Path
-    phase_us: int = 0
+    lag_us: int = 0
     end_us: int | None = None
 
 
@@ -136,7 +136,7 @@ class _Writer:
                 if _time(packet) + head.sound_delay >= joint.sound_from:
                     waiting.append(packet)
             elif take.end_us is None or _time(packet) < take.end_us:
-                place = grid.snap(_time(packet) - take.phase_us)
+                place = grid.snap(_time(packet) - take.lag_us)
                 self._write(packet, start + place, MICROSECOND, self._period)
                 self.video_end = start + grid.end
             while waiting and _time(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
@@ -193,7 +193,7 @@ def _read_head(take: TakeMedia) -> _Head | None:
                 if packet.stream.type == "audio":
                     sound_times.append(_time(packet) + delay)
                 elif video_first is None:
-                    video_first = _time(packet) - take.phase_us
+                    video_first = _time(packet) - take.lag_us
                 if number > HEAD_PACKETS:
                     break
     except (av.FFmpegError, OSError) as error:

@@ -40,7 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TakeStart:
-    """How a take began: wall-clock and monotonic µs of its first grab, and the phase of its grabs in µs."""
+    """How a take began: wall-clock and monotonic µs of its first grab, and the phase of its grabs in µs.
+
+    `lag_us` is what the grabs come later than the time that their pictures are for.
+    """
 
     number: int
     epoch: int
@@ -48,6 +51,7 @@ class TakeStart:
     monotonic_us: int
     phase_us: int
     in_phase: bool
+    lag_us: int
 
 
 class Take:
@@ -105,9 +109,11 @@ class Take:
             raise
         return take
 
-    async def begin(self) -> TakeStart:
+    async def begin(self, shown_after: int) -> TakeStart:
         """Open the sound, then the display at the moment that puts its grabs into the safe window.
 
+        `shown_after` is how many periods it takes until the browser shows what a page has drawn; one is what
+        a page can reckon with, more or less is taken off at the cut.
         Raises EncoderError when ffmpeg dies on the way or does not grab. The caller looks at `in_phase`.
         """
         sound_gate, display_gate = self._gates
@@ -122,7 +128,8 @@ class Take:
         await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
         monotonic = monotonic_of_wall(wall)
         distance = phase(monotonic, period)
-        start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window)
+        lag = distance + (shown_after - 1) * period
+        start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window, lag)
         self.files.journal.write_text(json.dumps(asdict(start)))
         self._start = start
         return start

@@ -50,8 +50,10 @@ class Takes:
             self._number += 1
             self._loading = asyncio.create_task(Take.load(self._source, files, self._format))
 
-    async def begin(self) -> TakeStart:
+    async def begin(self, shown_after: int = 1) -> TakeStart:
         """Begin the next take in phase and return how it began.
+
+        `shown_after` is how many periods the picture takes to be shown; see `Take.begin`.
 
         A machine that is too busy to hit the window in a few tries records out of phase, which may double
         and lose frames, rather than not at all. Raises EncoderError when ffmpeg fails.
@@ -62,7 +64,7 @@ class Takes:
             loading, self._loading = self._loading, None
             take = await loading
             try:
-                start = await take.begin()
+                start = await take.begin(shown_after)
             except BaseException:
                 await take.kill()
                 raise

@@ -105,7 +105,7 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     assert 8.99 <= result.duration_us / 1e6 < 9.06
 
 
-def test_phase_should_be_taken_off_the_picture(tmp_path: Path) -> None:
+def test_lag_should_be_taken_off_the_picture(tmp_path: Path) -> None:
     take = make_take(tmp_path / "take-000.mp4", Codec.H264, 3)
     starts = []
     for phase in (0, 20_000):

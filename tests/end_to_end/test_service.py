@@ -34,9 +34,9 @@ def test_recording_should_go_from_request_to_link(
     farm.wait_for(started["id"], "RECORDING")
     active = farm.answer(farm.client.get("/v2/recordings/active-recording/demo"))
     assert active["id"] == started["id"]
-    assert farm.order(started["id"], "pause")["status"] == "PAUSED"
-    assert farm.order(started["id"], "resume")["status"] == "RECORDING"
-    assert farm.order(started["id"], "stop")["status"] in {"UPLOADING", "UPLOADED"}
+    for action, state in (("pause", "PAUSED"), ("resume", "RECORDING"), ("stop", "UPLOADED")):
+        farm.order(started["id"], action)
+        farm.wait_for(started["id"], state)
     recording = farm.wait_for(started["id"], "UPLOADED")
     assert [change["status"] for change in recording["timeline"]] == [
         *("INVOKED", "RECORDING", "PAUSED", "RECORDING", "UPLOADING", "UPLOADED"),
@@ -62,7 +62,7 @@ def test_built_in_meeting_should_be_recorded_without_a_url(tmp_path: Path) -> No
         recording = farm.start(max_seconds=4)
         recording = farm.wait_for(recording["id"], "UPLOADED")
         assert recording["stop_reason"]["reason"] == "MAX_DURATION"
-        assert recording["recording_duration"] == 4
+        assert recording["recording_duration"] in {4, 5}
         file = download(farm, recording, tmp_path / "meeting.mp4")
     with av.open(str(file)) as source:
         frames = [frame.to_ndarray(format="gray") for frame in source.decode(video=0)]
