@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.recordings import record
 from encoder.formats import Codec
 from farm.orders import Order
-from tests.fidelity.measure import measure
+from tests.fidelity.measure import PROMISED, measure
 from tests.machine import Stolen
 
 SECONDS = 60
@@ -24,9 +24,11 @@ def run(directory: Path) -> Iterator[str]:
             stolen = Stolen.from_now()
             file, phases = asyncio.run(record(directory, codec, SECONDS))
             share = stolen.share()
+            fidelity = measure(file).after(1)
+            verdict = "; ".join(fidelity.faults(PROMISED)) or "as promised"
             yield (
-                f"{codec.value} {number}: {measure(file).after(1).summary()}; "
-                f"phase {phases.us} µs; steal {share:.1%}"
+                f"{codec.value} {number}: {fidelity.summary()}; phase {phases.us} µs; "
+                f"steal {share:.1%}; {verdict}"
             )
 
 

@@ -128,7 +128,8 @@ class _Writer:
         waiting: list[Packet] = []
         if not self._streams:
             self._streams = {
-                stream.type: self._output.add_stream_from_template(stream) for stream in source.streams
+                stream.type: self._output.add_stream_from_template(stream)
+                for stream in (*source.streams.video, *source.streams.audio)
             }
             self._streams["video"].time_base = MICROSECOND
         for packet in _packets(source):

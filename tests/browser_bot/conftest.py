@@ -5,7 +5,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+
+from tests.browser_bot.helpers import CHILDREN_BEFORE
+
+
+@pytest.fixture(autouse=True)
+def _children_before() -> None:
+    CHILDREN_BEFORE.clear()
+    CHILDREN_BEFORE.update(psutil.Process().children())
 
 
 @pytest.fixture

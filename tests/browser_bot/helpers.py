@@ -53,9 +53,14 @@ def programs_of(directory: Path) -> list[psutil.Process]:
     return alive(found)
 
 
+# Programs of other tests' fixtures, which run for the whole session.
+CHILDREN_BEFORE: set[psutil.Process] = set()
+
+
 def our_children() -> list[psutil.Process]:
-    """All children of this process, zombies too."""
-    return psutil.Process().children(recursive=True)
+    """All children of this process that the running test has started, with theirs, zombies too."""
+    children = [child for child in psutil.Process().children() if child not in CHILDREN_BEFORE]
+    return [*children, *(grandchild for child in children for grandchild in child.children(recursive=True))]
 
 
 async def run(*argv: str, env: Mapping[str, str], timeout: float = 20) -> tuple[int, bytes, str]:

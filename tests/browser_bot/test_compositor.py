@@ -48,6 +48,7 @@ async def test_page_that_moves_should_be_shown_within_a_few_periods() -> None:
         assert 0 <= await periods_to_show(stage.browser, 30) <= 6
 
 
-async def test_page_that_stands_still_should_be_taken_as_chromium_expects() -> None:
+async def test_page_that_cannot_be_watched_should_be_taken_as_chromium_expects() -> None:
     async with open_stage(640, 360, 30) as stage:
+        await stage.browser.page.close()
         assert await periods_to_show(stage.browser, 30) == 1
