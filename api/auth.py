@@ -1,7 +1,6 @@
 """Who asks: HTTP Basic credentials, organisation and API key."""
 
 import base64
-import binascii
 
 from starlette.requests import Request
 
@@ -29,7 +28,7 @@ def _credentials(header: str) -> tuple[str, str]:
         raise Unauthorized("authenticate with HTTP Basic: the organisation as user, the API key as password")
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         raise Unauthorized("the Basic credentials are not base64 of organisation:key") from None
     organization_id, _, key = decoded.partition(":")
     return organization_id, key

@@ -60,7 +60,7 @@ class SizeType(click.ParamType[tuple[int, int]]):
 @click.option(
     "--codec", type=click.Choice([codec.value for codec in Codec]), help="Else by the file's suffix."
 )
-@click.option("--size", type=SizeType(), default=(1280, 720), show_default="1280x720")
+@click.option("--size", type=SizeType(), default=(1280, 720), help="Even, 16 to 1920; by default 1280x720.")
 @click.option("--fps", type=click.IntRange(15, 60), default=30, show_default=True)
 @click.option(
     "--contract",

@@ -30,6 +30,9 @@ RETRY_SECONDS = 0.5
 # How long a recorder that is done goes on telling a Redis that is away. What was not told by then is found
 # in the spool when the worker next starts.
 TELL_TIMEOUT = 60.0
+SHUT_DOWN = Failure(
+    code="node_shut_down", message="the node was shut down; what it had recorded until then was kept"
+)
 INTERNAL = Caller(type="INTERNAL")
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
@@ -110,7 +113,10 @@ class Reporter:
         """The last take is closed."""
         fields: dict[str, Any] = {"stopped_time": now(), "stop_reason": self._stop_reason(outcome)}
         if outcome.fault is not None:
-            fields["error"] = Failure(code="recording_failed", message=outcome.fault)
+            # The rest is what programs said, for the log and not for clients.
+            fields["error"] = Failure(code="recording_failed", message=outcome.fault.splitlines()[0])
+        elif outcome.reason is EndReason.SHUTDOWN:
+            fields["error"] = SHUT_DOWN
         if outcome.started:
             self._news.put_nowait((Status.UPLOADING, fields))
             return

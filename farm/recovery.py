@@ -26,7 +26,7 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
     for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
         try:
             recovered += recover(directory.name, settings, client)
-        except FarmError as error:
+        except (FarmError, OSError) as error:
             logger.error("%s lies in the spool and is left alone: %s", directory, error)
     return recovered
 

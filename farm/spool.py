@@ -3,6 +3,7 @@
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+MAKING_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Spool:
             with (self.directory / HOLD).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return False
+            # It is just being made, unless it has been there for long.
+            return self.directory.is_dir() and time.time() - self.directory.stat().st_mtime < MAKING_SECONDS
         except BlockingIOError:
             return True
         return False

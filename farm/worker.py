@@ -7,10 +7,13 @@ farm worker ── pool "recordings" ── one RQ worker a slot ── work hor
 import logging
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.process
 import os
 import signal
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -20,7 +23,6 @@ from rq.worker_pool import WorkerPool
 
 from browser_bot.sweep import sweep_stages
 from farm.doctor import require_programs
-from farm.errors import RecordingFailed
 from farm.processes import die_with_parent
 from farm.queues import recordings_queue, transfers_queue
 from farm.recovery import recover, recover_spool
@@ -29,9 +31,17 @@ from farm.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
+RESTART_SECONDS = 1.0
+
 
 class SlotWorker(Worker):
     """One slot. Its work horse is a recorder, which must be told to end and may die."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Begin with what a slot that died before this one has left, then work."""
+        sweep_stages()
+        recover_spool(load_settings(), self.connection)
+        return super().work(*args, **kwargs)
 
     def handle_warm_shutdown_request(self) -> None:
         """Have the running recording end properly, instead of waiting until its meeting is over."""
@@ -51,31 +61,25 @@ def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
     Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
-    the start, RecordingFailed when a pool dies.
+    the start.
     """
     require_programs()
-    swept = sweep_stages()
     with connect(settings.redis_address) as client:
         client.ping()  # a wrong address is better told now than by every slot
-        recovered = recover_spool(settings, client)
-        if swept or recovered:
-            logger.warning("found %d dead stages and %d unfinished recordings", swept, recovered)
         # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
-        slots = _start_pool("recordings", settings, recordings_queue(client), settings.slots, SlotWorker)
-        transfers = _start_pool("transfers", settings, transfers_queue(client, settings.node), 1, Worker)
-        _wait_for_shutdown(slots, transfers)
-        # What the last recordings left is finished here and now.
-        Worker([transfers_queue(client, settings.node)], connection=client).work(
-            burst=True, logging_level="WARNING"
+        transfers = transfers_queue(client, settings.node)
+        _run_pools(
+            slots=partial(_start_pool, settings, recordings_queue(client), settings.slots, SlotWorker),
+            transfers=partial(_start_pool, settings, transfers, 1, Worker),
         )
+        # What the last recordings left is finished here and now.
+        Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
 
 
-def _start_pool(
-    name: str, settings: Settings, queue: Queue, workers: int, worker_class: type[Worker]
-) -> multiprocessing.process.BaseProcess:
+def _start_pool(settings: Settings, queue: Queue, workers: int, worker_class: type[Worker]) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(
-        target=_run_pool, args=(settings, queue.name, workers, worker_class), name=name
+        target=_run_pool, args=(settings, queue.name, workers, worker_class), name=queue.name
     )
     process.start()
     return process
@@ -90,27 +94,28 @@ def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[W
     pool.start(logging_level="WARNING")
 
 
-def _wait_for_shutdown(
-    slots: multiprocessing.process.BaseProcess, transfers: multiprocessing.process.BaseProcess
-) -> None:
-    """Wait for a signal, pass it on to the slots, wait for them, then end the transfers.
-
-    Raises RecordingFailed when a pool ends without having been told to.
-    """
+def _run_pools(slots: Callable[[], BaseProcess], transfers: Callable[[], BaseProcess]) -> None:
+    """Run both pools, again if one dies, until a signal; then end first the slots, then the transfers."""
     stopping = False
+    starters = (slots, transfers)
+    pools = [start() for start in starters]
 
     def stop(_: int, __: FrameType | None) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True
             logger.warning("ending the running recordings")
-            slots.terminate()
+            pools[0].terminate()
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)
-    multiprocessing.connection.wait([slots.sentinel, transfers.sentinel])
-    if not stopping:
-        raise RecordingFailed("a pool of workers has died; see the log above it")
-    slots.join()
-    transfers.terminate()
-    transfers.join()
+    while not stopping:
+        multiprocessing.connection.wait([pool.sentinel for pool in pools])
+        for number, pool in enumerate(pools):
+            if not stopping and not pool.is_alive():
+                logger.error("the pool %s has died and is started again", pool.name)
+                time.sleep(RESTART_SECONDS)
+                pools[number] = starters[number]()
+    for pool in pools:
+        pool.terminate()
+        pool.join()

@@ -1,6 +1,7 @@
 """Through REST, queue, worker, store and link, as a client of the farm sees it."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -120,6 +121,7 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm:
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
+        assert recording["error"]["code"] == "node_shut_down"
         assert recording["file_size"] > 0
 
 
@@ -133,8 +135,9 @@ def test_killed_worker_should_leave_no_program_and_lose_no_recording(pages: str,
         tree = psutil.Process(farm.process.pid).children(recursive=True)
         assert stage_programs()
         for process in tree:
-            if "worker" in process.cmdline():
-                process.kill()
+            with suppress(psutil.Error):
+                if "worker" in process.cmdline():
+                    process.kill()
         assert wait_until_none() == []
         # `farm up` starts the worker again, which finds the takes.
         recording = farm.wait_for(started["id"], "UPLOADED")
@@ -158,3 +161,26 @@ def test_killed_recorder_should_lose_no_recording(shared_farm: Farm, pages: str)
     recorder.kill()
     recording = shared_farm.wait_for(started["id"], "UPLOADED")
     assert recording["error"]["code"] == "recorder_died"
+
+
+@pytest.mark.parametrize("generations", [1, 2], ids=["slot", "pool"])
+def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
+    shared_farm: Farm, pages: str, generations: int
+) -> None:
+    started = shared_farm.start(url=f"{pages}/page.html", meeting_id=f"orphan{generations}")
+    shared_farm.wait_for(started["id"], "RECORDING")
+    recorded = shared_farm.data_dir / "spool" / started["id"]
+    while not any(take.stat().st_size > 10_000 for take in recorded.glob("take-*.mp4")):
+        assert shared_farm.process.poll() is None
+    recorder = next(
+        process.parent()
+        for process in psutil.Process(shared_farm.process.pid).children(recursive=True)
+        if process.name() == "Xorg"
+    )
+    assert recorder is not None
+    recorder.parents()[generations - 1].kill()
+    recording = shared_farm.wait_for(started["id"], "UPLOADED")
+    assert recording["error"]["code"] == "recorder_died"
+    # The farm goes on as before.
+    again = shared_farm.start(url=f"{pages}/page.html", meeting_id=f"after{generations}", max_seconds=1)
+    shared_farm.wait_for(again["id"], "UPLOADED")
