@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from encoder.formats import Codec, Format
-from encoder.take import TakeStart
+from encoder.journal import Journal
 from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
 from farm.spool import Spool
@@ -21,9 +21,9 @@ class Phases:
         """Begin with none."""
         self.us: list[int] = []
 
-    async def recording(self, start: TakeStart) -> None:
+    async def recording(self, take: Journal) -> None:
         """A take has begun."""
-        self.us.append(start.phase_us)
+        self.us.append(take.phase_us)
 
     async def paused(self) -> None:
         """A take has ended."""

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from encoder.errors import CutError
-from encoder.take import TakeStart
+from encoder.journal import Journal
 from farm.errors import WrongState
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
@@ -98,9 +98,9 @@ class Reporter:
         self._started = False
         self._news: asyncio.Queue[tuple[Status, dict[str, Any]]] = asyncio.Queue()
 
-    async def recording(self, start: TakeStart) -> None:
+    async def recording(self, take: Journal) -> None:
         """A take has begun."""
-        logger.info("take %d has begun at phase %d µs", start.number, start.phase_us)
+        logger.info("take %d has begun at phase %d µs", take.number, take.phase_us)
         fields = {} if self._started else {"started_time": now()}
         self._started = True
         self._news.put_nowait((Status.RECORDING, fields))

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from encoder.cut import CutFile
 from encoder.errors import CutError
+from encoder.journal import Journal
 from encoder.probe import Media, probe
-from encoder.take import TakeStart
 from farm.errors import RecordingFailed
 from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
@@ -72,9 +72,9 @@ class _StartClock:
         self._called_ns = time.monotonic_ns()
         self.latency_ns = 0
 
-    async def recording(self, start: TakeStart) -> None:
+    async def recording(self, take: Journal) -> None:
         if not self.latency_ns:
-            self.latency_ns = start.monotonic_us * 1000 - self._called_ns
+            self.latency_ns = take.monotonic_us * 1000 - self._called_ns
 
     async def paused(self) -> None:
         pass

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
-from browser_bot.compositor import periods_to_show
+from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, StageError
 from browser_bot.gateway import open_gateway
@@ -26,7 +26,7 @@ from browser_bot.stage import Stage, open_stage
 from encoder.command import Source
 from encoder.errors import EncoderError
 from encoder.formats import Format
-from encoder.take import TakeStart
+from encoder.journal import Journal
 from encoder.takes import Takes
 from farm.orders import Order
 from farm.spool import Spool
@@ -39,6 +39,8 @@ LONGEST_NS = 86_400 * SECOND_NS
 # An encoder that dies is replaced by a new take, but one that dies again and again has a reason.
 ENCODER_DEATHS = 3
 ENCODER_DEATHS_WITHIN_NS = 300 * SECOND_NS
+
+LAST_WORD_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Outcome:
 class Listener(Protocol):
     """Who wants to know what happens to a recording, as it happens."""
 
-    async def recording(self, start: TakeStart) -> None:
+    async def recording(self, take: Journal) -> None:
         """A take has begun."""
 
     async def paused(self) -> None:
@@ -114,6 +116,8 @@ class Recorder:
         self._began_ns: int | None = None
         self._take_began_ns: int | None = None
         self._recorded_ns = 0
+        self._take_over = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._encoder_deaths: deque[int] = deque(maxlen=ENCODER_DEATHS)
 
     @property
@@ -255,19 +259,32 @@ class Recorder:
     async def _begin_take(self, stage: Stage) -> None:
         assert self._takes is not None
         self._takes.prepare()
-        shown_after = await periods_to_show(stage.browser, self._plan.format.fps)
-        start = await self._takes.begin(shown_after)
-        self._take_began_ns = start.monotonic_us * 1000
+        take = await self._takes.begin()
+        self._take_began_ns = take.monotonic_us * 1000
         if self._began_ns is None:
             self._began_ns = self._take_began_ns
-        await self._listener.recording(start)
+        self._take_over = asyncio.Event()
+        self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
+        await self._listener.recording(take)
 
     async def _end_take(self) -> None:
         assert self._takes is not None
         if self._take_began_ns is not None:
             self._recorded_ns = self.recorded_ns
             self._take_began_ns = None
-        await self._takes.end()
+        self._take_over.set()
+        await asyncio.gather(self._takes.end(), self._end_watch())
+
+    async def _watch_compositor(self, stage: Stage, takes: Takes, over: asyncio.Event) -> None:
+        async for depth in depths(stage.browser, self._plan.format.fps, over):
+            takes.shown_after(depth.since_us, depth.periods)
+
+    async def _end_watch(self) -> None:
+        """Hear the last word of the compositor's watch, unless its browser hangs."""
+        if self._watching is not None:
+            await asyncio.wait((self._watching,), timeout=LAST_WORD_TIMEOUT)
+            self._watching.cancel()
+            self._watching = None
 
     async def _replace_take(self, stage: Stage, death: EncoderError) -> None:
         """Go on with a new take after ffmpeg has died. Raises its death if it dies again and again."""

@@ -1,7 +1,6 @@
 """The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
 
 import fcntl
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from encoder.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
+from encoder.journal import read_journal
 from farm.recordings import Recording
 from farm.settings import Settings
 
@@ -64,12 +64,8 @@ class Spool:
 
 
 def _take(media: Path) -> TakeMedia:
-    """A take with what its journal tells, which a crash may have left unwritten or half written."""
-    try:
-        journal = json.loads(media.with_suffix(".json").read_text())
-        return TakeMedia(media, int(journal["lag_us"]), journal.get("end_us"))
-    except (OSError, ValueError, KeyError):
-        return TakeMedia(media)
+    journal = read_journal(media.with_suffix(".json"))
+    return TakeMedia(media, journal.lags, journal.end_us) if journal else TakeMedia(media)
 
 
 def format_of(recording: Recording) -> Format:

@@ -16,6 +16,7 @@ from av.packet import Packet as AvPacket
 from encoder.errors import CutError
 from encoder.formats import Codec, Format
 from encoder.joints import FrameGrid, Joint, first_joint, next_joint
+from encoder.journal import Lag, lag_at
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ MUXER_OPTIONS = {
 class TakeMedia:
     """A take's file, how much later than their time its frames were grabbed, and where it ends (µs).
 
-    The first is taken off the frames' times: what is seen in the file then changes when it was to change for
+    The lags are taken off the frames' times: what is seen in the file then changes when it was to change for
     people, and not when it was looked at. Frames grabbed from `end_us` on are left out; None keeps all.
     """
 
     path: Path
-    lag_us: int = 0
+    lags: tuple[Lag, ...] = ()
     end_us: int | None = None
 
 
@@ -137,7 +138,7 @@ class _Writer:
                 if _time(packet) + head.sound_delay >= joint.sound_from:
                     waiting.append(packet)
             elif take.end_us is None or _time(packet) < take.end_us:
-                place = grid.snap(_time(packet) - take.lag_us)
+                place = grid.snap(_unlagged(packet, take))
                 self._write(packet, start + place, MICROSECOND, self._period)
                 self.video_end = start + grid.end
             while waiting and _time(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
@@ -182,6 +183,11 @@ def _time(packet: Packet) -> int:
     return round(packet.pts * packet.time_base / MICROSECOND)
 
 
+def _unlagged(packet: Packet, take: TakeMedia) -> int:
+    time = _time(packet)
+    return time - lag_at(take.lags, time)
+
+
 def _read_head(take: TakeMedia) -> _Head | None:
     """Where a take's picture and sound begin; None if it has no whole frame."""
     video_first: int | None = None
@@ -194,7 +200,7 @@ def _read_head(take: TakeMedia) -> _Head | None:
                 if packet.stream.type == "audio":
                     sound_times.append(_time(packet) + delay)
                 elif video_first is None:
-                    video_first = _time(packet) - take.lag_us
+                    video_first = _unlagged(packet, take)
                 if number > HEAD_PACKETS:
                     break
     except (av.FFmpegError, OSError) as error:

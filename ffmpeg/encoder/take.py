@@ -1,7 +1,6 @@
 """A take: one uninterrupted run of ffmpeg, from a loaded process behind its gates to a finished file."""
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -9,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import TypeVar
 
 from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us
@@ -17,6 +16,7 @@ from encoder.command import Source, TakeFiles, take_arguments
 from encoder.errors import EncoderError
 from encoder.formats import Format
 from encoder.gate import Gate
+from encoder.journal import Journal, Lag, write_journal
 from encoder.progress import Progress, read_progress
 
 logger = logging.getLogger(__name__)
@@ -36,22 +36,6 @@ START = re.compile(r"start: (\d+)\.(\d{6})")
 LAST_WORDS = 8
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TakeStart:
-    """How a take began: wall-clock and monotonic µs of its first grab, and the phase of its grabs in µs.
-
-    `lag_us` is what the grabs come later than the time that their pictures are for.
-    """
-
-    number: int
-    epoch: int
-    wall_us: int
-    monotonic_us: int
-    phase_us: int
-    in_phase: bool
-    lag_us: int
 
 
 class Take:
@@ -74,7 +58,8 @@ class Take:
         self._gates = gates
         self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._start: TakeStart | None = None
+        self._journal: Journal | None = None
+        self._depth_known = False
         self._progressed = asyncio.Event()
         self._words: list[str] = []
         self._readers = (
@@ -109,38 +94,45 @@ class Take:
             raise
         return take
 
-    async def begin(self, shown_after: int) -> TakeStart:
+    async def begin(self) -> Journal:
         """Open the sound, then the display at the moment that puts its grabs into the safe window.
 
-        `shown_after` is how many periods it takes until the browser shows what a page has drawn; one is what
-        a page can reckon with, more or less is taken off at the cut.
-        Raises EncoderError when ffmpeg dies on the way or does not grab. The caller looks at `in_phase`.
+        Raises EncoderError when ffmpeg dies on the way or does not grab. The caller looks at the phase.
         """
         sound_gate, display_gate = self._gates
         sound_gate.open()
         await self._at_gate(display_gate, BEGIN_TIMEOUT)
         period = self._format.period_us
-        window = safe_window(period)
-        await asyncio.sleep(wait_us(time.monotonic_ns() // 1000, OPENING_US, window.aim, period) / 1e6)
+        aim = safe_window(period).aim
+        await asyncio.sleep(wait_us(time.monotonic_ns() // 1000, OPENING_US, aim, period) / 1e6)
         display_gate.open()
         wall = await self._unless_it_dies(self._grabbing, BEGIN_TIMEOUT)
         # Only with frames in the encoder does an early stop leave a file.
         await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
         monotonic = monotonic_of_wall(wall)
-        distance = phase(monotonic, period)
-        lag = distance + (shown_after - 1) * period
-        start = TakeStart(self.files.number, self._epoch, wall, monotonic, distance, distance in window, lag)
-        self.files.journal.write_text(json.dumps(asdict(start)))
-        self._start = start
-        return start
+        journal = Journal(self.files.number, self._epoch, wall, monotonic, phase(monotonic, period))
+        return self._note(replace(journal, lags=(Lag(0, journal.phase_us),)))
+
+    def shown_after(self, since_us: int, periods: int) -> None:
+        """Note that from `since_us` on, in µs of CLOCK_MONOTONIC, frames are shown so late.
+
+        Without a note they are taken to be shown one period after their time, as a page can reckon. The first
+        note is taken to hold from the beginning of the take.
+        """
+        journal = self._journal
+        assert journal is not None
+        lag = Lag(journal.time_of(since_us), journal.phase_us + (periods - 1) * self._format.period_us)
+        kept = journal.lags if self._depth_known else ()
+        self._depth_known = True
+        self._note(replace(journal, lags=(*kept, lag)))
 
     async def stop(self) -> None:
         """End the take properly, with all frames up to this moment.
 
         A take that does not end in time is killed; its file is then whole up to its last 2 s.
         """
-        if self._start is not None:
-            await self._catch_up(self._start, time.monotonic_ns() // 1000)
+        if self._journal is not None:
+            await self._catch_up(self._journal, time.monotonic_ns() // 1000)
         if self._process.returncode is None:
             self._signal(signal.SIGINT)
             try:
@@ -167,21 +159,24 @@ class Take:
         words = "\n".join(self._words) or "without a word"
         return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
 
-    async def _catch_up(self, start: TakeStart, now_us: int) -> None:
+    async def _catch_up(self, journal: Journal, now_us: int) -> None:
         """Wait until what has been grabbed by now is encoded, and note the end for the cut.
 
         At a signal ffmpeg throws away the frames that wait for its encoder, so it is told a little later; the
         cut leaves out what it has grabbed meanwhile.
         """
-        length = now_us - start.monotonic_us
-        end = start.wall_us + length - start.epoch * 1_000_000
-        self.files.journal.write_text(json.dumps(asdict(start) | {"end_us": end}))
-        wanted = length // self._format.period_us
+        self._note(replace(journal, end_us=journal.time_of(now_us)))
+        wanted = (now_us - journal.monotonic_us) // self._format.period_us
         with suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_TIMEOUT):
                 while self.progress.frames < wanted and self._process.returncode is None:
                     self._progressed.clear()
                     await self._progressed.wait()
+
+    def _note(self, journal: Journal) -> Journal:
+        self._journal = journal
+        write_journal(self.files.journal, journal)
+        return journal
 
     async def _at_gate(self, gate: Gate, timeout: float) -> None:
         await self._unless_it_dies(asyncio.ensure_future(gate.reached()), timeout)

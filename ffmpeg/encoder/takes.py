@@ -4,10 +4,12 @@ import asyncio
 import logging
 from pathlib import Path
 
+from encoder.clock import safe_window
 from encoder.command import Source, TakeFiles
 from encoder.errors import EncoderError
 from encoder.formats import Format
-from encoder.take import Take, TakeStart
+from encoder.journal import Journal
+from encoder.take import Take
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class Takes:
         self._number = first
         self._loading: asyncio.Task[Take] | None = None
         self._current: Take | None = None
+        self._latest: Take | None = None
         self._frames_before = 0
 
     @property
@@ -50,35 +53,39 @@ class Takes:
             self._number += 1
             self._loading = asyncio.create_task(Take.load(self._source, files, self._format))
 
-    async def begin(self, shown_after: int = 1) -> TakeStart:
+    async def begin(self) -> Journal:
         """Begin the next take in phase and return how it began.
-
-        `shown_after` is how many periods the picture takes to be shown; see `Take.begin`.
 
         A machine that is too busy to hit the window in a few tries records out of phase, which may double
         and lose frames, rather than not at all. Raises EncoderError when ffmpeg fails.
         """
+        window = safe_window(self._format.period_us)
         for attempt in range(1, PHASE_TRIES + 1):
             self.prepare()
             assert self._loading is not None
             loading, self._loading = self._loading, None
             take = await loading
             try:
-                start = await take.begin(shown_after)
+                journal = await take.begin()
             except BaseException:
                 await take.kill()
                 raise
-            if start.in_phase or attempt == PHASE_TRIES:
+            number, distance = journal.number, journal.phase_us
+            if distance in window:
                 break
-            logger.info("take %d began at phase %d µs; trying again", start.number, start.phase_us)
+            if attempt == PHASE_TRIES:
+                logger.warning("take %d is out of phase (%d µs): frames may be lost", number, distance)
+                break
+            logger.info("take %d began at phase %d µs; trying again", number, distance)
             await take.kill()
             take.files.remove()
-        if not start.in_phase:
-            logger.warning(
-                "take %d is out of phase (%d µs): frames may be lost", start.number, start.phase_us
-            )
-        self._current = take
-        return start
+        self._current = self._latest = take
+        return journal
+
+    def shown_after(self, since_us: int, periods: int) -> None:
+        """Note how late frames are shown, in the take that began last; see `Take.shown_after`."""
+        if self._latest is not None:
+            self._latest.shown_after(since_us, periods)
 
     async def died(self) -> EncoderError:
         """Wait until the running take dies by itself; for ever if none runs."""

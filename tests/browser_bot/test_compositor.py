@@ -1,14 +1,21 @@
+import asyncio
+import os
+import signal
+from itertools import pairwise
 from typing import Any
 
-from browser_bot.compositor import latencies_us, periods_to_show
+import psutil
+
+from browser_bot.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
 from browser_bot.stage import open_stage
 
+PERIOD = 33_333
 ANIMATED = (
     "<body><script>let n=0;(function f(){document.body.textContent=n++;requestAnimationFrame(f)})()</script>"
 )
 
 
-def frame(phase: str, number: int, time: int, **reporter: Any) -> dict[str, Any]:
+def slice_end(phase: str, number: int, time: int, **reporter: Any) -> dict[str, Any]:
     """One end of a frame's slice as Chromium traces it."""
     return {
         "name": "PipelineReporter",
@@ -20,35 +27,87 @@ def frame(phase: str, number: int, time: int, **reporter: Any) -> dict[str, Any]
     }
 
 
-def test_latency_should_be_from_the_frames_time_to_its_showing() -> None:
+def frames(first: int, *periods: int) -> list[Frame]:
+    """Frames one after the other from place `first`, each shown so many periods after its time."""
+    return [Frame((first + i) * PERIOD, (first + i + p) * PERIOD + 5_000) for i, p in enumerate(periods)]
+
+
+def test_frame_should_last_from_its_time_to_its_showing() -> None:
     events = [
-        frame("b", 1, 33_333, state="STATE_PRESENTED_ALL"),
-        frame("b", 2, 66_666, state="STATE_PRESENTED_ALL"),
-        frame("e", 1, 72_000),
-        frame("e", 2, 105_000),
+        slice_end("b", 1, 33_333, state="STATE_PRESENTED_ALL"),
+        slice_end("b", 2, 66_666, state="STATE_PRESENTED_ALL"),
+        slice_end("e", 1, 72_000),
+        slice_end("e", 2, 105_000),
     ]
-    assert latencies_us(reversed(events)) == [38_667, 38_334]
+    assert frames_of(reversed(events)) == [Frame(33_333, 72_000), Frame(66_666, 105_000)]
 
 
 def test_dropped_and_forked_frames_should_not_count() -> None:
     events = [
-        frame("b", 1, 0, state="STATE_DROPPED"),
-        frame("b", 2, 0, state="STATE_PRESENTED_ALL", frame_type="FORKED"),
-        frame("e", 1, 5_000),
-        frame("e", 2, 5_000),
+        slice_end("b", 1, 0, state="STATE_DROPPED"),
+        slice_end("b", 2, 0, state="STATE_PRESENTED_ALL", frame_type="FORKED"),
+        slice_end("e", 1, 5_000),
+        slice_end("e", 2, 5_000),
         {"name": "Other", "ph": "b", "ts": 1},
-        frame("b", 3, 9_000, state="STATE_PRESENTED_ALL"),
+        slice_end("b", 3, 9_000, state="STATE_PRESENTED_ALL"),
     ]
-    assert latencies_us(events) == []
+    assert frames_of(events) == []
 
 
-async def test_page_that_moves_should_be_shown_within_a_few_periods() -> None:
+def test_first_depth_should_be_told_at_once() -> None:
+    assert DepthWatch(30).feed(frames(0, 2)) == [Depth(2 * PERIOD + 5_000, 2)]
+
+
+def test_change_should_be_dated_from_its_first_frame_once_it_has_held() -> None:
+    watch = DepthWatch(30)
+    watch.feed(frames(0, 0, 0, 0))
+    assert watch.feed(frames(3, *[1] * (HOLD - 1))) == []
+    assert watch.feed(frames(2 + HOLD, 1, 1)) == [Depth(4 * PERIOD + 5_000, 1)]
+
+
+def test_frames_that_come_late_now_and_then_should_change_nothing() -> None:
+    watch = DepthWatch(30)
+    watch.feed(frames(0, 1))
+    assert watch.feed(frames(1, *[2, 1, 2, 2, 1, 0] * 20)) == []
+
+
+def test_script_that_kept_its_page_waiting_should_not_pass_for_a_queue() -> None:
+    watch = DepthWatch(30)
+    watch.feed(frames(0, 1))
+    assert watch.feed(frames(1, *[30] * 50)) == []
+
+
+async def test_depth_of_a_page_that_moves_should_follow_a_stall() -> None:
+    over = asyncio.Event()
+    found: list[Depth] = []
+
+    async def watch() -> None:
+        found.extend([depth async for depth in depths(stage.browser, 30, over)])
+
     async with open_stage(640, 360, 30) as stage:
         await stage.browser.page.set_content(ANIMATED)
-        assert 0 <= await periods_to_show(stage.browser, 30) <= 6
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(1.5)
+        gpu = _gpu_process()
+        # Chance decides what a stall leaves; in some of many it is another depth than before.
+        for _ in range(8):
+            os.kill(gpu, signal.SIGSTOP)
+            await asyncio.sleep(0.1)
+            os.kill(gpu, signal.SIGCONT)
+            await asyncio.sleep(0.6)
+        over.set()
+        await asyncio.wait_for(watching, 5)
+    assert found
+    assert all(0 <= depth.periods <= 4 for depth in found)
+    assert all(a.since_us < b.since_us and a.periods != b.periods for a, b in pairwise(found))
 
 
-async def test_page_that_cannot_be_watched_should_be_taken_as_chromium_expects() -> None:
+async def test_page_that_cannot_be_watched_should_tell_nothing() -> None:
     async with open_stage(640, 360, 30) as stage:
         await stage.browser.page.close()
-        assert await periods_to_show(stage.browser, 30) == 1
+        assert [depth async for depth in depths(stage.browser, 30, asyncio.Event())] == []
+
+
+def _gpu_process() -> int:
+    children = psutil.Process().children(recursive=True)
+    return next(child.pid for child in children if "--type=gpu-process" in child.cmdline())

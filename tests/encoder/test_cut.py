@@ -11,6 +11,7 @@ import pytest
 from encoder.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import Codec, Format
+from encoder.journal import Lag
 from encoder.probe import probe
 
 ENCODING = {
@@ -110,13 +111,27 @@ def test_lag_should_be_taken_off_the_picture(tmp_path: Path) -> None:
     starts = []
     for phase in (0, 20_000):
         target = tmp_path / f"out-{phase}.mp4"
-        cut([TakeMedia(take, phase)], target, Format(Codec.H264, 320, 180))
+        cut([TakeMedia(take, (Lag(0, phase),))], target, Format(Codec.H264, 320, 180))
         with av.open(str(target)) as source:
             packet = next(source.demux(source.streams.audio[0]))
             starts.append((start_of(packet), bytes(packet)))
     # The same sound lies 20 ms later against the picture, or there is one more packet before it.
     (plain, first), (moved, other) = starts
     assert (moved - plain == pytest.approx(0.020, abs=0.001)) if first == other else moved < plain
+
+
+def test_lag_that_grows_should_move_only_what_follows(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.mp4", Codec.H264, 3)
+    target = tmp_path / "out.mp4"
+    # From frame 30 on all came a period later: it is a repetition, and 31 was due at its place.
+    lags = (Lag(0, 0), Lag(3_500_000 + 30 * 33_333 - 10_000, 33_333))
+    result = cut([TakeMedia(take, lags)], target, Format(Codec.H264, 320, 180))
+    assert (result.frames, result.lost, result.crowded) == (90, 0, 1)
+    times = frame_times(target)
+    assert times[29] == pytest.approx(29 * 0.033333, abs=1e-5)
+    assert times[29] < times[30] < times[29] + 0.003
+    assert times[31] == pytest.approx(30 * 0.033333, abs=1e-5)
+    assert times[89] == pytest.approx(88 * 0.033333, abs=1e-5)
 
 
 @pytest.mark.parametrize("codec", list(Codec))

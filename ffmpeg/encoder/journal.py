@@ -1,0 +1,63 @@
+"""The journal of a take: what is known of it besides its media, as JSON beside its file.
+
+It is written while the take runs, so that a crash loses none of it.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Lag:
+    """From `from_us` on, in the take's time, frames were grabbed `us` later than the time they are for."""
+
+    from_us: int
+    us: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Of a take: its number, its epoch (unix s), its start, the phase of its grabs, its lags, and its end.
+
+    The start is its first grab, in µs of the wall clock and of CLOCK_MONOTONIC. Times in the file count in µs
+    from the epoch; the end is the first that does not belong to the take any more, None if that is not known.
+    """
+
+    number: int
+    epoch: int
+    wall_us: int
+    monotonic_us: int
+    phase_us: int
+    lags: tuple[Lag, ...] = ()
+    end_us: int | None = None
+
+    def time_of(self, monotonic_us: int) -> int:
+        """A time of CLOCK_MONOTONIC as the take counts it; both in µs."""
+        return monotonic_us - self.monotonic_us + self.wall_us - self.epoch * 1_000_000
+
+
+def lag_at(lags: Sequence[Lag], time_us: int) -> int:
+    """How late a frame is that was grabbed at `time_us`; the first lag holds for what was before it too."""
+    if not lags:
+        return 0
+    return lags[max(0, bisect_right(lags, time_us, key=lambda lag: lag.from_us) - 1)].us
+
+
+def write_journal(file: Path, journal: Journal) -> None:
+    """Write it in place of the one before; a crash leaves the one or the other."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(journal)))
+    os.replace(partial, file)
+
+
+def read_journal(file: Path) -> Journal | None:
+    """None if there is none, or none that can be understood."""
+    try:
+        fields = json.loads(file.read_text())
+        return Journal(**fields | {"lags": tuple(Lag(**lag) for lag in fields["lags"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
