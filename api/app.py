@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 
 import redis
@@ -17,8 +18,9 @@ from api.downloads import download_routes
 from api.errors import EXCEPTION_HANDLERS
 from api.health import health_routes
 from api.meeting import meeting_routes
+from api.operations import routes_of
 from api.portal import portal_routes
-from api.recordings import recording_routes
+from api.recordings import recording_operations
 from farm.errors import FarmError
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
 from farm.lost_recordings import fail_lost_recordings
@@ -29,8 +31,11 @@ from farm.stores import DirectoryStore
 
 _LOG = logging.getLogger(__name__)
 
-_SWEEP_SECONDS: Final = 60.0
-"""Between two looks for recordings that have no job."""
+OPERATIONS: Final = (*recording_operations,)
+"""All that clients can ask for."""
+
+_SWEEP_SECONDS: Final = 10.0
+"""Between two looks for recordings that nobody will make."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -50,7 +55,13 @@ def create_app(settings: Settings) -> Starlette:
             app.state.context = context
             yield
 
-    routes = [*recording_routes, *download_routes, *health_routes, *portal_routes, *meeting_routes]
+    routes = [
+        *routes_of(OPERATIONS),
+        *download_routes,
+        *health_routes,
+        *portal_routes,
+        *meeting_routes,
+    ]
     return Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
 
 
@@ -78,8 +89,11 @@ async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIte
 async def _sweep(context: Context) -> None:
     while True:
         try:
-            for lost in await run_in_threadpool(fail_lost_recordings, context.records, context.redis):
-                _LOG.error("recording %s had no job and has ended", lost.id)
+            timeout = timedelta(seconds=context.settings.invoke_timeout)
+            for lost in await run_in_threadpool(
+                fail_lost_recordings, context.records, context.redis, timeout
+            ):
+                _LOG.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
         except (redis.RedisError, FarmError, ValidationError) as error:
             _LOG.warning("recordings without a job cannot be looked for: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)

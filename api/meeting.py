@@ -20,6 +20,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from farm.settings import MEETING_ASSETS_PATH, MEETING_PATH
+
 PAGE_DIR = Path(__file__).parent / "meeting_page"
 
 _CONTENT_SECURITY_POLICY = "; ".join(
@@ -79,6 +81,6 @@ async def _meeting_page(_request: Request) -> Response:
 
 meeting_routes: list[BaseRoute] = [
     # `:path`, because a meeting id is any text, slashes included.
-    Route("/meet/{meeting_id:path}", _meeting_page, name="meeting"),
-    Mount("/meet-assets", app=_Assets(directory=PAGE_DIR), name="meeting-assets"),
+    Route(f"{MEETING_PATH}{{meeting_id:path}}", _meeting_page, name="meeting"),
+    Mount(MEETING_ASSETS_PATH.rstrip("/"), app=_Assets(directory=PAGE_DIR), name="meeting-assets"),
 ]

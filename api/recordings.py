@@ -1,6 +1,7 @@
-"""The recording API: start a recording, look at it, stop, pause and resume it."""
+"""The recording API: start a recording, look at it, list, stop, pause, resume and delete."""
 
 import asyncio
+import hashlib
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
@@ -8,21 +9,29 @@ from uuid import uuid4
 import redis
 from redis.asyncio.client import PubSub
 from starlette.concurrency import run_in_threadpool
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from api.auth import organization_of
 from api.context import Context, context_of
-from api.requests import OrderRecording, StartRecording, read_request
-from api.responses import recording_object, success
+from api.operations import Operation
+from api.requests import ListRecordings, OrderRecording, StartRecording, read_query, read_request
+from api.responses import (
+    Deleted,
+    ListedRecording,
+    Paging,
+    RecordingObject,
+    listed_recording,
+    recording_object,
+    success,
+)
 from browser_bot.addresses import PageAddressError, check_url
 from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, WrongState
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
-from farm.queues import enqueue_recording
+from farm.queues import enqueue_recording, queue_position
 from farm.recordings import (
+    FINAL,
     Caller,
     Failure,
     Reason,
@@ -32,10 +41,12 @@ from farm.recordings import (
     now,
     output_file_name,
 )
-from farm.records import record_key
+from farm.records import Idempotency, Wanted, microseconds, record_key
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
+
+LONGEST_IDEMPOTENCY_KEY: Final = 255
 
 _ALLOWED: Final = {
     Order.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
@@ -53,8 +64,19 @@ async def _start(request: Request) -> Response:
     wanted = await read_request(request, StartRecording)
     recording = _new_recording(context, organization_id, wanted)
     await _check_page(context, recording, "meeting_id" if wanted.url is None else "url")
-    recording = await run_in_threadpool(_invoke, context, recording, wanted.allow_multiple_recordings)
-    return success(recording_object(context, recording))
+    recording = await run_in_threadpool(
+        _invoke, context, recording, wanted.allow_multiple_recordings, _idempotency(request, wanted)
+    )
+    return success(await _object(context, recording))
+
+
+def _idempotency(request: Request, wanted: StartRecording) -> Idempotency | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
+        raise InvalidRequest(f'"Idempotency-Key": must have 1 to {LONGEST_IDEMPOTENCY_KEY} characters')
+    return Idempotency(key, hashlib.sha256(wanted.model_dump_json().encode()).hexdigest())
 
 
 def _new_recording(context: Context, organization_id: str, wanted: StartRecording) -> Recording:
@@ -94,9 +116,14 @@ async def _check_page(context: Context, recording: Recording, field: str) -> Non
         raise AddressRefused(f'"{field}": {error}') from None
 
 
-def _invoke(context: Context, recording: Recording, allow_multiple: bool) -> Recording:
+def _invoke(
+    context: Context, recording: Recording, allow_multiple: bool, idempotency: Idempotency | None
+) -> Recording:
     """Keep the recording and queue its job; when the second fails the recording ends at once."""
-    recording = context.records.add(recording, allow_multiple=allow_multiple)
+    kept = context.records.add(recording, allow_multiple=allow_multiple, idempotency=idempotency)
+    if kept.id != recording.id:
+        return kept
+    recording = kept
     try:
         enqueue_recording(context.redis, recording)
     except redis.RedisError as error:
@@ -108,36 +135,80 @@ def _invoke(context: Context, recording: Recording, allow_multiple: bool) -> Rec
     return recording
 
 
+async def _list(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    query = read_query(request, ListRecordings)
+    if query.expired:
+        # The farm deletes no file by its age yet, so none has expired.
+        return success([], paging=Paging(total_count=0, start_offset=0, end_offset=0))
+    wanted = _wanted(query)
+    found = await run_in_threadpool(context.records.find, organization_id, wanted)
+    count = len(found.recordings)
+    paging = Paging(
+        total_count=found.total,
+        start_offset=wanted.offset + 1 if count else 0,
+        end_offset=wanted.offset + count if count else 0,
+    )
+    return success([listed_recording(context, recording) for recording in found.recordings], paging=paging)
+
+
+def _wanted(query: ListRecordings) -> Wanted:
+    return Wanted(
+        statuses=frozenset(query.status),
+        meeting_id=query.meeting_id,
+        earliest=microseconds(query.start_time) if query.start_time else "-inf",
+        latest=microseconds(query.end_time) if query.end_time else "+inf",
+        search=query.search,
+        oldest_first=query.sort_order == "ASC",
+        offset=max(0, query.page_no - 1) * query.per_page,
+        count=query.per_page,
+    )
+
+
 async def _get_active(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     recording = await run_in_threadpool(
         context.records.active, organization_id, request.path_params["meeting_id"]
     )
-    return success(recording_object(context, recording))
+    return success(await _object(context, recording))
 
 
-class _OneRecording(HTTPEndpoint):
-    """One recording, at its own address."""
+async def _get(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    return success(await _object(context, await _find(context, organization_id, request)))
 
-    async def get(self, request: Request) -> Response:
-        """The recording as it is."""
-        organization_id = organization_of(request)
-        context = context_of(request)
-        recording = await _find(context, organization_id, request)
-        return success(recording_object(context, recording))
 
-    async def put(self, request: Request) -> Response:
-        """Stop, pause or resume the recording."""
-        organization_id = organization_of(request)
-        context = context_of(request)
-        order = (await read_request(request, OrderRecording)).action
-        recording = await _find(context, organization_id, request)
-        if recording.status not in _ALLOWED[order]:
-            raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
-        await _give_order(context, recording, order)
-        recording = await _find(context, organization_id, request)
-        return success(recording_object(context, recording))
+async def _order(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    order = (await read_request(request, OrderRecording)).action
+    recording = await _find(context, organization_id, request)
+    if recording.status not in _ALLOWED[order]:
+        raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
+    await _give_order(context, recording, order)
+    return success(await _object(context, await _find(context, organization_id, request)))
+
+
+async def _delete(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    recording = await _find(context, organization_id, request)
+    if recording.status not in FINAL:
+        raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
+    # The file first: if that fails, the recording is still there to be deleted again.
+    await run_in_threadpool(context.store.delete, recording.id, recording.output_file_name)
+    await run_in_threadpool(context.records.delete, recording)
+    return success(Deleted(id=str(recording.id)))
+
+
+async def _object(context: Context, recording: Recording) -> RecordingObject:
+    if recording.status is not Status.INVOKED:
+        return recording_object(context, recording)
+    position = await run_in_threadpool(queue_position, context.redis, recording.id)
+    return recording_object(context, recording, position)
 
 
 async def _find(context: Context, organization_id: str, request: Request) -> Recording:
@@ -184,9 +255,72 @@ def _end(context: Context, recording: Recording) -> bool:
     return True
 
 
-recording_routes: list[BaseRoute] = [
-    Route("/v2/recordings", _start, methods=["POST"]),
+_TAG: Final = "recordings"
+
+recording_operations: Final = (
+    Operation(
+        "start_recording",
+        "POST",
+        "/recordings",
+        _start,
+        "Start to record a meeting",
+        _TAG,
+        answer=RecordingObject,
+        body=StartRecording,
+        errors=(400, 409, 413, 422),
+    ),
+    Operation(
+        "get_all_recordings",
+        "GET",
+        "/recordings",
+        _list,
+        "List recordings, the newest first",
+        _TAG,
+        answer=list[ListedRecording],
+        query=ListRecordings,
+        paged=True,
+        errors=(422,),
+    ),
     # `:path`, because a meeting id is any text, slashes included.
-    Route("/v2/recordings/active-recording/{meeting_id:path}", _get_active, methods=["GET"]),
-    Route("/v2/recordings/{recording_id}", _OneRecording),
-]
+    Operation(
+        "get_active_recording",
+        "GET",
+        "/recordings/active-recording/{meeting_id:path}",
+        _get_active,
+        "The newest recording of a meeting that is INVOKED, RECORDING or PAUSED",
+        _TAG,
+        answer=RecordingObject,
+        errors=(404,),
+    ),
+    Operation(
+        "get_one_recording",
+        "GET",
+        "/recordings/{recording_id}",
+        _get,
+        "One recording",
+        _TAG,
+        answer=RecordingObject,
+        errors=(404,),
+    ),
+    Operation(
+        "pause_resume_stop_recording",
+        "PUT",
+        "/recordings/{recording_id}",
+        _order,
+        "Stop, pause or resume a recording; waits up to 2 s for it",
+        _TAG,
+        answer=RecordingObject,
+        body=OrderRecording,
+        errors=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "delete_recording",
+        "DELETE",
+        "/recordings/{recording_id}",
+        _delete,
+        "Delete a recording that has ended, with its file",
+        _TAG,
+        answer=Deleted,
+        errors=(404, 409),
+    ),
+)

@@ -4,9 +4,18 @@ A field of the recording API that the farm does not do yet is refused, never qui
 watermark must not get a file without one.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 
@@ -14,6 +23,7 @@ from browser_bot.contracts import PageContract
 from encoder.formats import Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
+from farm.recordings import Status
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -101,6 +111,30 @@ class StartRecording(_Body):
     interactive_config: NotYet = None
 
 
+def _comma_separated(value: Any) -> Any:
+    """Arrays come as `status=A,B` from clients of Dyte, and as `status=A&status=B` from Cloudflare's."""
+    if isinstance(value, list):
+        return [part for each in value for part in str(each).split(",") if part]
+    return value
+
+
+class ListRecordings(BaseModel):
+    """The query of GET /recordings. Pages count from 1, and 0 is the first one too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    page_no: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    per_page: Annotated[int, Field(ge=0, le=1000)] = 20
+    expired: bool | None = None
+    search: Annotated[str, StringConstraints(max_length=128)] = ""
+    sort_by: Literal["invokedTime"] = "invokedTime"
+    sort_order: Literal["ASC", "DESC"] = "DESC"
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    status: Annotated[list[Status], Field(max_length=20), BeforeValidator(_comma_separated)] = []
+
+
 class OrderRecording(_Body):
     """The body of PUT /v2/recordings/{id}."""
 
@@ -122,6 +156,27 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
         problems = error.errors(include_url=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         raise MalformedRequest(f"the body is not JSON: {problems[0]['msg']}")
+    raise InvalidRequest("; ".join(_sentence(problem) for problem in problems))
+
+
+_Query = TypeVar("_Query", bound=BaseModel)
+
+
+def read_query(request: Request, model: type[_Query]) -> _Query:
+    """The query of a request, as `model`; a parameter that comes several times is a list.
+
+    Raises InvalidRequest when a parameter is wrong.
+    """
+    values: dict[str, Any] = {}
+    for name in request.query_params:
+        several = request.query_params.getlist(name)
+        field = model.model_fields.get(name)
+        is_list = field is not None and get_origin(field.annotation) is list
+        values[name] = several if is_list or len(several) > 1 else several[0]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
     raise InvalidRequest("; ".join(_sentence(problem) for problem in problems))
 
 

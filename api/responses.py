@@ -1,55 +1,173 @@
 """What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
 from starlette.responses import JSONResponse
 
 from api.context import Context
+from browser_bot.contracts import PageContract
+from encoder.formats import Codec
 from farm.links import download_link
-from farm.recordings import Reason, Recording, Status, now
+from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
 
 
-def success(data: Any) -> JSONResponse:
+def _text_of(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    datetime,
+    PlainSerializer(_text_of, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T09:00:00.000Z"]}),
+]
+"""A time in UTC with milliseconds."""
+
+
+class CallerObject(BaseModel):
+    """Who started or stopped a recording."""
+
+    type: Literal["ORGANIZATION", "USER", "INTERNAL"]
+    # The recording API writes the capital I.
+    user_id: str | None = Field(default=None, serialization_alias="user_Id")
+    name: str | None = None
+
+
+class ReasonObject(BaseModel):
+    """Why a recording started or stopped."""
+
+    reason: ReasonKind
+    caller: CallerObject | None = None
+
+
+class VideoObject(BaseModel):
+    """The picture."""
+
+    codec: Codec
+    width: int
+    height: int
+    fps: int
+
+
+class TimelineObject(BaseModel):
+    """A state that the recording went to, or a take that began or ended."""
+
+    time: Moment
+    event: Literal["state", "take_began", "take_ended"]
+    status: Status | None = None
+    take: int | None = None
+
+
+class RecordingObject(BaseModel):
+    """A recording."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    status: Status
+    invoked_time: Moment
+    started_time: Moment | None = Field(description="when the first take began")
+    stopped_time: Moment | None = Field(description="when the last take ended")
+    output_file_name: str
+    session_id: str | None = None
+    download_url: str | None = Field(description="a link to the file, made anew with each answer")
+    download_url_expiry: Moment | None
+    audio_download_url: str | None = None
+    file_size: int | None = Field(description="bytes")
+    recording_duration: int | None = Field(description="whole seconds of video in the file")
+    storage_config: dict[str, JsonValue] | None = None
+    start_reason: ReasonObject | None = None
+    stop_reason: ReasonObject | None = None
+    # From here on: not in the recording API, ours.
+    meeting_id: str
+    url: str = Field(description="the page that is recorded")
+    page_contract: PageContract
+    max_seconds: int
+    video_config: VideoObject
+    error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
+    quality: dict[str, JsonValue] | None = Field(
+        description="frames captured, lost and doubled, takes, speed (1 is real time), silent seconds"
+    )
+    queue_position: int | None = Field(default=None, description="while INVOKED: 1 is the next to be taken")
+    timeline: list[TimelineObject]
+
+
+class ListedRecording(RecordingObject):
+    """A recording in a list, with its meeting."""
+
+    meeting: dict[str, JsonValue]
+
+
+class Paging(BaseModel):
+    """Which of the recordings a page has, counted from 1; both offsets are 0 on an empty page."""
+
+    total_count: int
+    start_offset: int
+    end_offset: int
+
+
+class Deleted(BaseModel):
+    """What was deleted."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    deleted: Literal[True] = True
+
+
+def success(
+    data: BaseModel | Sequence[BaseModel], status: int = 200, paging: Paging | None = None
+) -> JSONResponse:
     """The envelope of every answer that is not an error."""
-    return JSONResponse({"success": True, "data": data}, headers={"Cache-Control": "no-store"})
+    content: dict[str, Any] = {"success": True, "data": _plain(data)}
+    if paging is not None:
+        content["paging"] = _plain(paging)
+    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
 
 
-def recording_object(context: Context, recording: Recording) -> dict[str, Any]:
+def _plain(data: BaseModel | Sequence[BaseModel]) -> Any:
+    if isinstance(data, BaseModel):
+        return data.model_dump(mode="json", by_alias=True)
+    return [_plain(each) for each in data]
+
+
+def recording_object(
+    context: Context, recording: Recording, queue_position: int | None = None
+) -> RecordingObject:
     """A recording as clients see it; `download_url` is a fresh link, once there is a file."""
+    return RecordingObject(**_fields(context, recording), queue_position=queue_position)
+
+
+def listed_recording(context: Context, recording: Recording) -> ListedRecording:
+    """A recording as clients see it in a list."""
+    # The farm keeps no meetings, only what recordings say of them.
+    meeting: dict[str, JsonValue] = {"id": recording.meeting_id, "title": recording.meeting_id}
+    return ListedRecording(**_fields(context, recording), meeting=meeting)
+
+
+def _fields(context: Context, recording: Recording) -> dict[str, Any]:
     download_url, expiry = _link(context, recording)
     return {
         "id": str(recording.id),
-        "status": recording.status.value,
-        "invoked_time": _time(recording.invoked_time),
-        "started_time": _time(recording.started_time),
-        "stopped_time": _time(recording.stopped_time),
+        "status": recording.status,
+        "invoked_time": recording.invoked_time,
+        "started_time": recording.started_time,
+        "stopped_time": recording.stopped_time,
         "output_file_name": recording.output_file_name,
-        "session_id": None,
         "download_url": download_url,
-        "download_url_expiry": _time(expiry),
-        "audio_download_url": None,
+        "download_url_expiry": expiry,
         "file_size": recording.file_size,
         "recording_duration": recording.recording_duration,
-        "storage_config": None,
         "start_reason": _reason(recording.start_reason),
         "stop_reason": _reason(recording.stop_reason),
-        # From here on: not in the recording API, ours.
         "meeting_id": recording.meeting_id,
         "url": recording.url,
-        "page_contract": recording.page_contract.value,
+        "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
-        "video_config": {
-            "codec": recording.codec.value,
-            "width": recording.width,
-            "height": recording.height,
-            "fps": recording.fps,
-        },
-        "error": recording.error.model_dump() if recording.error else None,
+        "video_config": VideoObject(
+            codec=recording.codec, width=recording.width, height=recording.height, fps=recording.fps
+        ),
+        "error": recording.error,
         "quality": recording.quality,
-        "timeline": [
-            {"status": change.status.value, "time": _time(change.time)} for change in recording.timeline
-        ],
+        "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
     }
 
 
@@ -63,20 +181,5 @@ def _link(context: Context, recording: Recording) -> tuple[str | None, datetime 
     return context.settings.base_url + link, expiry
 
 
-def _time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _reason(reason: Reason | None) -> dict[str, Any] | None:
-    if reason is None:
-        return None
-    if reason.caller is None:
-        return {"reason": reason.reason.value}
-    caller = reason.caller
-    # The recording API writes the capital I.
-    return {
-        "reason": reason.reason.value,
-        "caller": {"type": caller.type, "user_Id": caller.user_id, "name": caller.name},
-    }
+def _reason(reason: Reason | None) -> ReasonObject | None:
+    return ReasonObject(**reason.model_dump()) if reason else None

@@ -36,7 +36,9 @@ def run_pause(directory: Path) -> Iterator[str]:
     """Record 20 s, pause for 5 s, and record 20 s more."""
     schedule = [(22.0, Order.PAUSE), (5.0, Order.RESUME)]
     for codec in Codec:
+        stolen = Stolen.from_now()
         file, phases = asyncio.run(record(directory, codec, 40, schedule))
+        share = stolen.share()
         fidelity = measure(file).after(1)
         jumps = [b - a for a, b in pairwise(fidelity.numbers) if b - a > JUMP]
         missing = fidelity.missing - sum(jump - 1 for jump in jumps)
@@ -44,5 +46,5 @@ def run_pause(directory: Path) -> Iterator[str]:
             f"{codec.value}: {len(fidelity.numbers)} frames, {missing} missing, {fidelity.doubled} doubled, "
             f"pause of {[jump / 30 for jump in jumps]} s left out; A/V mean "
             f"{1e3 * fidelity.mean_offset:+.1f} ms, worst {1e3 * fidelity.worst_offset:.1f} ms; "
-            f"{fidelity.duration:.3f} s; phases {phases.us} µs"
+            f"{fidelity.duration:.3f} s; phases {phases.us} µs; steal {share:.1%}"
         )

@@ -12,6 +12,7 @@ import psutil
 from benchmarks.recordings import record
 from encoder.formats import Codec
 from tests.fidelity.measure import measure
+from tests.machine import Stolen
 
 SECONDS = 40
 WARM_UP = 10.0
@@ -34,15 +35,21 @@ class Usage:
 def run(directory: Path) -> Iterator[str]:
     """One recording in each format, with all its programs."""
     for codec in Codec:
+        stolen = Stolen.from_now()
         usage = asyncio.run(_record_and_watch(directory, codec))
-        yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}"
+        share = stolen.share()
+        yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}; steal {share:.1%}"
 
 
 def run_two(directory: Path) -> Iterator[str]:
     """Two recordings at once."""
     for codec in Codec:
-        for number, file in enumerate(asyncio.run(_record_two(directory, codec)), 1):
-            yield f"{codec.value}, {number} of 2 at once: {measure(file).after(1).summary()}"
+        stolen = Stolen.from_now()
+        files = asyncio.run(_record_two(directory, codec))
+        share = stolen.share()
+        for number, file in enumerate(files, 1):
+            summary = measure(file).after(1).summary()
+            yield f"{codec.value}, {number} of 2 at once: {summary}; steal {share:.1%}"
 
 
 async def _record_and_watch(directory: Path, codec: Codec) -> Usage:

@@ -14,6 +14,7 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.stage import Stage, open_stage
 from tests.fidelity.measure import measure
+from tests.machine import Stolen
 
 SECONDS = 60
 TIMES = 3
@@ -24,8 +25,10 @@ def run(directory: Path) -> Iterator[str]:
     """Record a minute three times in a row."""
     for number in range(1, TIMES + 1):
         file = directory / f"peer-{number}.mp4"
+        stolen = Stolen.from_now()
         asyncio.run(_record(file))
-        yield f"peers' way, H264 {number}: {measure(file).after(1).summary()}"
+        share = stolen.share()
+        yield f"peers' way, H264 {number}: {measure(file).after(1).summary()}; steal {share:.1%}"
 
 
 async def _record(file: Path) -> None:

@@ -25,6 +25,9 @@ class Phases:
         """A take has begun."""
         self.us.append(take.phase_us)
 
+    async def take_ended(self, take: Journal) -> None:
+        """A take has ended."""
+
     async def paused(self) -> None:
         """A take has ended."""
 

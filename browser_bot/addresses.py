@@ -166,6 +166,15 @@ def _port(parts: SplitResult) -> int:
     return parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
 
 
+def lies_under(url: str, beginnings: Iterable[str]) -> bool:
+    """Whether a URL begins with one of `beginnings` (origin and path), however it is spelt."""
+    try:
+        parts = _parse(url)
+    except PageAddressError:
+        return False
+    return any(_lies_under(parts, _parse(beginning)) for beginning in beginnings)
+
+
 def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
     origin, other = (
         (part.scheme.lower(), (part.hostname or "").rstrip("."), _port(part)) for part in (parts, allowed)

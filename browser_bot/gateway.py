@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-from browser_bot.addresses import AddressRule, resolve
+from browser_bot.addresses import AddressRule, lies_under, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,13 @@ class _ProblemError(Exception):
 class Gateway:
     """The proxy of one stage. `problem` is the last reason for which it let a request go nowhere."""
 
-    def __init__(self, rule: AddressRule, always_allowed: Collection[tuple[str, int]]) -> None:
-        """Apply `rule`, except to the hosts and ports of `always_allowed`."""
+    def __init__(self, rule: AddressRule, always_allowed: Collection[str]) -> None:
+        """Apply `rule`, except to http URLs that begin with one of `always_allowed` (origin and path).
+
+        What a tunnel asks for cannot be seen, so the rule holds for every tunnel.
+        """
         self._rule = rule
-        self._always_allowed = frozenset(always_allowed)
+        self._always_allowed = tuple(always_allowed)
         self.problem: str | None = None
         self._problems: dict[tuple[str, int], str] = {}
 
@@ -80,7 +83,8 @@ class Gateway:
         host, port, path = _destination(method, target)
         body = _body_length(fields)
         try:
-            server_reader, server_writer = await self._connect(host, port)
+            exempt = method != "CONNECT" and lies_under(target, self._always_allowed)
+            server_reader, server_writer = await self._connect(host, port, exempt)
         except _ProblemError as problem:
             if len(self._problems) >= MAX_PROBLEMS:
                 self._problems.clear()
@@ -97,11 +101,13 @@ class Gateway:
         finally:
             await _close(server_writer)
 
-    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(
+        self, host: str, port: int, exempt: bool
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await resolve(host, port)
         if not addresses:
             raise _ProblemError(502, f"the host name {host} does not resolve")
-        if (host, port) not in self._always_allowed:
+        if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
                 raise _ProblemError(
@@ -212,7 +218,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def open_gateway(
-    rule: AddressRule, always_allowed: Collection[tuple[str, int]] = ()
+    rule: AddressRule, always_allowed: Collection[str] = ()
 ) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway on the loopback; yields it and its address for the browser's proxy setting."""
     gateway = Gateway(rule, always_allowed)

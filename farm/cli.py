@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -114,9 +115,8 @@ def up() -> None:
 @cli.command()
 def api() -> None:
     """Run the API alone; workers run elsewhere, with the same FARM_REDIS_URL."""
-    from api.server import serve
-
-    serve(load_settings())
+    # Started by its name: the API builds on the farm, not the farm on the API.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "api"])  # noqa: S606 - no shell is wanted
 
 
 @cli.command()

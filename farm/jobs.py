@@ -3,20 +3,24 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import redis
+from pydantic import JsonValue
 
+from encoder.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
 from farm.errors import WrongState
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
-from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, now
+from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
 from farm.recovery import recover
 from farm.redis_clients import connect, connect_async
@@ -96,18 +100,24 @@ class Reporter:
         self._records = records
         self._client = client
         self._started = False
-        self._news: asyncio.Queue[tuple[Status, dict[str, Any]]] = asyncio.Queue()
+        self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
     async def recording(self, take: Journal) -> None:
         """A take has begun."""
         logger.info("take %d has begun at phase %d µs", take.number, take.phase_us)
         fields = {} if self._started else {"started_time": now()}
         self._started = True
-        self._news.put_nowait((Status.RECORDING, fields))
+        began = datetime.fromtimestamp(take.wall_us / 1e6, UTC)
+        self._say_event("take_began", take, began)
+        self._say(Status.RECORDING, **fields)
+
+    async def take_ended(self, take: Journal) -> None:
+        """A take has ended."""
+        self._say_event("take_ended", take, now())
 
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
-        self._news.put_nowait((Status.PAUSED, {}))
+        self._say(Status.PAUSED)
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -118,14 +128,21 @@ class Reporter:
         elif outcome.reason is EndReason.SHUTDOWN:
             fields["error"] = SHUT_DOWN
         if outcome.started:
-            self._news.put_nowait((Status.UPLOADING, fields))
+            self._say(Status.UPLOADING, **fields)
             return
         if outcome.fault is None:
             fields["stop_reason"] = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
             fields["error"] = Failure(
                 code="stopped_before_start", message="the recording was stopped before its first frame"
             )
-        self._news.put_nowait((Status.ERRORED, fields))
+        self._say(Status.ERRORED, **fields)
+
+    def _say(self, status: Status, **fields: Any) -> None:
+        self._news.put_nowait(partial(self._send, status, fields))
+
+    def _say_event(self, event: Literal["take_began", "take_ended"], take: Journal, time: datetime) -> None:
+        entry = TimelineEntry(event=event, take=take.number, time=time)
+        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
         if outcome.reason is EndReason.STOPPED:
@@ -137,13 +154,13 @@ class Reporter:
     async def tell(self) -> None:
         """Send what happens, as it happens, until cancelled."""
         while True:
-            status, fields = await self._news.get()
+            send = await self._news.get()
             while True:
                 try:
-                    await asyncio.to_thread(self._send, status, fields)
+                    await asyncio.to_thread(send)
                     break
                 except redis.RedisError as error:
-                    logger.warning("recording %s: cannot say %s: %s", self._recording.id, status, error)
+                    logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
                     await asyncio.sleep(RETRY_SECONDS)
             self._news.task_done()
 
@@ -201,13 +218,21 @@ def _cut_and_store(recording: Recording, spool: Spool, store: DirectoryStore, re
         Status.UPLOADED,
         file_size=stored.size,
         recording_duration=round(file.duration_us / 1_000_000),
-        quality={
-            "frames_captured": file.frames,
-            "frames_lost": file.lost,
-            "frames_late": file.crowded,
-            "takes": file.takes,
-        },
+        quality=quality_of(file, spool.journals()),
     )
+
+
+def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:
+    """What is told about a finished file; the speed is that of its slowest take, null if none is known."""
+    speeds = [journal.speed for journal in journals if journal.speed]
+    return {
+        "frames_captured": file.frames,
+        "frames_lost": file.lost,
+        "frames_doubled": file.crowded,
+        "takes": file.takes,
+        "speed": min(speeds) if speeds else None,
+        "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
+    }
 
 
 def plan_of(recording: Recording, settings: Settings) -> Plan:

@@ -1,7 +1,7 @@
-"""Recordings that wait for a job that does not exist any more; without this they would stay INVOKED for ever.
+"""Recordings that would stay INVOKED for ever: those without a job, and those that no worker takes.
 
-It happens when the API is killed between keeping the record and queueing the job, when Redis goes away there,
-or when a worker dies before it could say anything about a recording.
+A recording has no job when the API is killed between keeping the record and queueing the job, when Redis goes
+away there, or when a worker dies before it could say anything about a recording.
 """
 
 from contextlib import suppress
@@ -11,32 +11,57 @@ from typing import Final
 import redis
 
 from farm.errors import WrongState
-from farm.queues import has_live_job
+from farm.queues import drop_job, has_live_job
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
+
+NOT_QUEUED: Final = Failure(
+    code="not_queued", message="the recording was not handed to any worker; please start it again"
+)
 
 GRACE: Final = timedelta(seconds=60)
 """How long a recording may be without a job; the API queues it within milliseconds."""
 
 
-def fail_lost_recordings(records: Records, client: redis.Redis, grace: timedelta = GRACE) -> list[Recording]:
-    """Make recordings ERRORED that have been INVOKED for longer than `grace` and have no job; returns these.
+def fail_lost_recordings(
+    records: Records, client: redis.Redis, timeout: timedelta, grace: timedelta = GRACE
+) -> list[Recording]:
+    """Make recordings ERRORED that nobody will make; returns these.
 
-    Harmless to call often and from several processes. Raises redis.RedisError when Redis cannot be reached.
+    They are those that have been INVOKED for longer than `grace` and have no job, and those that have waited
+    for a worker for longer than `timeout`. Harmless to call often and from several processes. Raises
+    redis.RedisError when Redis cannot be reached.
     """
-    latest = now() - grace
     lost = []
     for recording in records.unfinished():
-        if recording.status is not Status.INVOKED or recording.invoked_time > latest:
-            continue
-        if has_live_job(client, recording.id):
+        failure = _failure(recording, client, timeout, grace)
+        if failure is None:
             continue
         with suppress(WrongState):  # a worker had it after all
-            lost.append(fail_before_start(records, recording))
+            lost.append(fail_before_start(records, recording, failure))
+            drop_job(client, recording.id)
     return lost
 
 
-def fail_before_start(records: Records, recording: Recording) -> Recording:
+def _failure(
+    recording: Recording, client: redis.Redis, timeout: timedelta, grace: timedelta
+) -> Failure | None:
+    if recording.status is not Status.INVOKED:
+        return None
+    age = now() - recording.invoked_time
+    if age > grace and not has_live_job(client, recording.id):
+        return NOT_QUEUED
+    # Once a node has it, the page's own time-outs count.
+    if age > timeout and recording.node is None:
+        seconds = int(timeout.total_seconds())
+        return Failure(
+            code="no_free_slot",
+            message=f"no worker had a free slot within {seconds} s; start it again, or run more workers",
+        )
+    return None
+
+
+def fail_before_start(records: Records, recording: Recording, failure: Failure = NOT_QUEUED) -> Recording:
     """Make a recording ERRORED that no worker will ever take.
 
     Raises WrongState when it is not INVOKED any more.
@@ -47,7 +72,5 @@ def fail_before_start(records: Records, recording: Recording) -> Recording:
         only_from={Status.INVOKED},
         stopped_time=now(),
         stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
-        error=Failure(
-            code="not_queued", message="the recording was not handed to any worker; please start it again"
-        ),
+        error=failure,
     )

@@ -51,6 +51,23 @@ def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
     return job.get_status(refresh=False) not in _OVER
 
 
+def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
+    """Which place a recording has in the queue, 1 being the next; None once a worker has taken it.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    position = recordings_queue(client).get_job_position(str(recording_id))
+    return None if position is None else position + 1
+
+
+def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
+    """Take the job of a recording out of the queue, if it waits there.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    recordings_queue(client).remove(str(recording_id))
+
+
 def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
     """Queue the job that makes `recording`; the job's id is the recording's.
 

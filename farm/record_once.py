@@ -76,6 +76,9 @@ class _StartClock:
         if not self.latency_ns:
             self.latency_ns = take.monotonic_us * 1000 - self._called_ns
 
+    async def take_ended(self, take: Journal) -> None:
+        pass
+
     async def paused(self) -> None:
         pass
 

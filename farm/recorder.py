@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
@@ -87,6 +86,9 @@ class Listener(Protocol):
     async def recording(self, take: Journal) -> None:
         """A take has begun."""
 
+    async def take_ended(self, take: Journal) -> None:
+        """A take has ended, by an order, by its death or with the recording."""
+
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
 
@@ -114,7 +116,7 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
         self._began_ns: int | None = None
-        self._take_began_ns: int | None = None
+        self._take: Journal | None = None
         self._recorded_ns = 0
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -128,7 +130,7 @@ class Recorder:
     @property
     def recorded_ns(self) -> int:
         """How much has been recorded so far, pauses left out."""
-        running = time.monotonic_ns() - self._take_began_ns if self._take_began_ns is not None else 0
+        running = time.monotonic_ns() - self._take.monotonic_us * 1000 if self._take is not None else 0
         return self._recorded_ns + running
 
     def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
@@ -183,8 +185,9 @@ class Recorder:
         proxy = None
         self._gateway = None
         if plan.address_rule is not None:
-            origins = [_host_and_port(url) for url in plan.always_allowed]
-            self._gateway, proxy = await parts.enter_async_context(open_gateway(plan.address_rule, origins))
+            self._gateway, proxy = await parts.enter_async_context(
+                open_gateway(plan.address_rule, plan.always_allowed)
+            )
         opening = asyncio.ensure_future(
             parts.enter_async_context(
                 open_stage(
@@ -248,7 +251,7 @@ class Recorder:
     async def _pause_or_resume(self, stage: Stage) -> None:
         assert self._takes is not None
         self._pause_changed.clear()
-        paused = self._take_began_ns is None
+        paused = self._take is None
         if self._pause_wanted and not paused:
             await self._end_take()
             self._takes.prepare()
@@ -260,20 +263,23 @@ class Recorder:
         assert self._takes is not None
         self._takes.prepare()
         take = await self._takes.begin()
-        self._take_began_ns = take.monotonic_us * 1000
+        self._take = take
         if self._began_ns is None:
-            self._began_ns = self._take_began_ns
+            self._began_ns = take.monotonic_us * 1000
         self._take_over = asyncio.Event()
         self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
         await self._listener.recording(take)
 
     async def _end_take(self) -> None:
         assert self._takes is not None
-        if self._take_began_ns is not None:
+        ended = self._take
+        if ended is not None:
             self._recorded_ns = self.recorded_ns
-            self._take_began_ns = None
+            self._take = None
         self._take_over.set()
         await asyncio.gather(self._takes.end(), self._end_watch())
+        if ended is not None:
+            await self._listener.take_ended(ended)
 
     async def _watch_compositor(self, stage: Stage, takes: Takes, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):
@@ -301,7 +307,7 @@ class Recorder:
         """How long the recording may still go on; a pause does not count, except for the longest time."""
         assert self._began_ns is not None
         left = LONGEST_NS - (time.monotonic_ns() - self._began_ns)
-        if self._plan.max_seconds is not None and self._take_began_ns is not None:
+        if self._plan.max_seconds is not None and self._take is not None:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS
 
@@ -333,8 +339,3 @@ async def first_of(**waiting: Awaitable[object]) -> str:
 
 async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
-
-
-def _host_and_port(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -105,13 +105,17 @@ class Failure(BaseModel):
     message: str
 
 
-class StatusChange(BaseModel):
-    """One entry of a recording's timeline."""
+class TimelineEntry(BaseModel):
+    """One entry of a recording's timeline: a state it went to, or a take that began or ended."""
 
     model_config = ConfigDict(frozen=True)
 
-    status: Status
     time: AwareDatetime
+    event: Literal["state", "take_began", "take_ended"] = "state"
+    status: Status | None = None
+    """The state, of a `state`."""
+    take: int | None = None
+    """The take's number, counted from 0."""
 
 
 class Recording(BaseModel):
@@ -149,8 +153,8 @@ class Recording(BaseModel):
     error: Failure | None = None
     quality: dict[str, JsonValue] | None = None
     """What was measured while recording: frames captured, frames lost, start latency."""
-    timeline: tuple[StatusChange, ...] = ()
-    """Every state with the time it was entered, oldest first."""
+    timeline: tuple[TimelineEntry, ...] = ()
+    """Every state and take with its time, oldest first."""
 
 
 def now() -> datetime:

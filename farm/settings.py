@@ -20,6 +20,9 @@ from farm.errors import SettingsError
 MEETING_PATH = "/meet/"
 """Where the built-in meeting lives; the meeting's id follows."""
 
+MEETING_ASSETS_PATH = "/meet-assets/"
+"""Where the files of its page live."""
+
 ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an organisation may be called; no colon, which ends it in Basic credentials and in Redis keys."""
 
@@ -148,6 +151,12 @@ class Settings(BaseSettings):
         default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
     )
     join_tries: int = Field(default=3, ge=1, le=10, description="Tries to load a page.")
+    invoke_timeout: int = Field(
+        default=600,
+        ge=1,
+        le=86400,
+        description="Seconds a recording waits for a free slot; then it is ERRORED.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         min_length=16,
@@ -201,7 +210,8 @@ class Settings(BaseSettings):
     @property
     def built_in_meetings(self) -> frozenset[str]:
         """The beginnings of the built-in meeting's URLs; these may always be opened."""
-        return frozenset({f"{self.local_url}{MEETING_PATH}", f"{self.base_url}{MEETING_PATH}"})
+        paths = MEETING_PATH, MEETING_ASSETS_PATH
+        return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
 
     @property
     def address_rule(self) -> AddressRule:

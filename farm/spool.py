@@ -10,7 +10,7 @@ from pathlib import Path
 
 from encoder.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
-from encoder.journal import read_journal
+from encoder.journal import Journal, read_journal
 from farm.recordings import Recording
 from farm.settings import Settings
 
@@ -33,6 +33,11 @@ class Spool:
         """The takes in their order."""
         media = sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
         return [_take(file) for file in media]
+
+    def journals(self) -> list[Journal]:
+        """What is known of the takes, in their order; a crash may have left one without."""
+        files = sorted(self.directory.glob("take-[0-9]*.json"))
+        return [journal for file in files if (journal := read_journal(file)) is not None]
 
     def cut(self, name: str) -> CutFile:
         """Join the takes into a file `name` in the spool. Raises CutError when there is nothing to join."""

@@ -28,6 +28,10 @@ SPEECH = (
     *("-progress", "pipe:1", "-stats_period", "0.1"),
 )
 
+# Quieter than this (of full scale, -60 dB), for so long (s), is told as silence.
+SILENCE = 0.001
+SILENCE_SECONDS = 1
+
 
 @dataclass(frozen=True)
 class Source:
@@ -104,6 +108,7 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int) ->
         thread_queue_size=AUDIO_QUEUE_PACKETS,
     ).audio
     sound = sound.filter("asetpts", f"PTS-{epoch}/TB").filter("aresample", **{"async": 1000})
+    sound = sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
     picture = ffmpeg.input(
         source.display,
         format="x11grab",
@@ -166,8 +171,9 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
             # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to the
             # last one that was written. They would save about a tenth of the size.
             "bf": 0,
-            # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take.
-            "x264-params": "mbtree=0:rc-lookahead=0",
+            # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take;
+            # weighing them for fades, which meetings do not have, costs some more.
+            "x264-params": "mbtree=0:rc-lookahead=0:weightp=0",
             "color_primaries": "bt709",
             "color_trc": "bt709",
             "acodec": "aac",

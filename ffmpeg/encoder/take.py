@@ -33,6 +33,8 @@ OPENING_US = 1_000
 INPUT = re.compile(r"Input #\d+, (\w+),")
 OUTPUT = re.compile(r"Output #0,")
 START = re.compile(r"start: (\d+)\.(\d{6})")
+# silencedetect tells each silence when it is over, or when ffmpeg ends.
+SILENCE = re.compile(r"silence_duration: (\d+)(?:\.(\d{1,6}))?")
 LAST_WORDS = 8
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class Take:
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._journal: Journal | None = None
         self._depth_known = False
+        self._silent_us = 0
         self._progressed = asyncio.Event()
         self._words: list[str] = []
         self._readers = (
@@ -141,6 +144,8 @@ class Take:
             except TimeoutError:
                 logger.warning("take %d did not end in %.0f s and is killed", self.files.number, STOP_TIMEOUT)
         await self.kill()
+        if self._journal is not None:
+            self._note(replace(self._journal, silent_us=self._silent_us, speed=self.progress.speed))
 
     async def kill(self) -> None:
         """End ffmpeg at once, and clean up behind it."""
@@ -208,6 +213,8 @@ class Take:
                 log.write(raw)
                 log.flush()
                 line = raw.decode(errors="replace").strip()
+                if match := SILENCE.search(line):
+                    self._silent_us += int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0"))
                 self._words = [*self._words[1 - LAST_WORDS :], line]
                 if match := INPUT.search(line):
                     told = match[1]

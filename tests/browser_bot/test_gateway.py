@@ -139,18 +139,27 @@ async def test_private_address_should_be_refused_however_it_is_written(host: str
         assert site.connections == 0
 
 
-async def test_exception_should_open_one_port_only() -> None:
+async def test_exception_should_open_one_port_and_path_only() -> None:
     async with (
         open_site() as site,
         open_site() as other,
-        open_gateway(PUBLIC_ONLY, [("127.0.0.1", site.port)]) as (_, proxy),
+        open_gateway(PUBLIC_ONLY, [f"http://127.0.0.1:{site.port}/meet/"]) as (_, proxy),
     ):
         for each in (site, other):
-            each.add("/", "hello")
-        assert (await ask(proxy, get(site.url()))).endswith(b"hello")
-        assert (await ask(proxy, get(other.url()))).startswith(b"HTTP/1.1 403 ")
-        # A name that means the same address is not the one that was allowed.
-        assert (await ask(proxy, get(site.url(host="localhost")))).startswith(b"HTTP/1.1 403 ")
+            each.add("/meet/m", "hello")
+        assert (await ask(proxy, get(site.url("/meet/m")))).endswith(b"hello")
+        refused = [
+            get(other.url("/meet/m")),
+            get(site.url("/v2/recordings")),
+            get(site.url("/meet/../v2/recordings")),
+            get(site.url("/meet/%2e%2E/v2/recordings")),
+            # A name that means the same address is not the one that was allowed.
+            get(site.url("/meet/m", host="localhost")),
+            # In a tunnel the path cannot be seen.
+            f"CONNECT 127.0.0.1:{site.port} HTTP/1.1\r\n\r\n".encode(),
+        ]
+        for request in refused:
+            assert (await ask(proxy, request)).startswith(b"HTTP/1.1 403 ")
         assert (site.connections, other.connections) == (1, 0)
 
 
@@ -366,7 +375,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def way_out(site: Site) -> AsyncIterator[tuple[Gateway, str]]:
-    async with open_gateway(PUBLIC_ONLY, [("127.0.0.1", site.port)]) as way_out:
+    async with open_gateway(PUBLIC_ONLY, [f"http://127.0.0.1:{site.port}/meet/"]) as way_out:
         yield way_out
 
 

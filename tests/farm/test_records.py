@@ -9,14 +9,25 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from farm.errors import AlreadyRecording, NotFound, WrongState
+from farm.changes import CHANGES_KEY, events_key, recording_of
+from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
 from farm.lost_recordings import fail_lost_recordings
-from farm.queues import enqueue_recording, has_live_job
-from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, now
-from farm.records import Records, record_key
+from farm.queues import enqueue_recording, has_live_job, queue_position
+from farm.recordings import (
+    Caller,
+    Failure,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEntry,
+    now,
+)
+from farm.records import Idempotency, Records, Wanted, microseconds, record_key
 from tests.conftest import MakeRecording
 
 RACERS = 50
+HOUR = timedelta(hours=1)
 
 
 def race(act: Callable[[int], Any]) -> list[Any]:
@@ -108,7 +119,7 @@ def test_state_should_change_together_with_fields_timeline_and_index(
     )
     assert done == records.get("acme", recording.id)
     assert done.quality == {"frames": 1, "lost": [0.5]}
-    assert [change.status.value for change in done.timeline] == [
+    assert [entry.status for entry in done.timeline] == [
         "INVOKED",
         "RECORDING",
         "PAUSED",
@@ -116,7 +127,7 @@ def test_state_should_change_together_with_fields_timeline_and_index(
         "UPLOADING",
         "UPLOADED",
     ]
-    assert [change.time for change in done.timeline] == sorted(change.time for change in done.timeline)
+    assert [entry.time for entry in done.timeline] == sorted(entry.time for entry in done.timeline)
     assert records.unfinished() == []
     assert redis_client.keys("farm:active:*") == []
 
@@ -234,7 +245,7 @@ def test_recording_without_a_job_should_not_stay_invoked(
     records.change_state(running.id, Status.RECORDING)
     assert (has_live_job(redis_client, queued.id), has_live_job(redis_client, lost.id)) == (True, False)
 
-    assert [one.id for one in fail_lost_recordings(records, redis_client)] == [lost.id]
+    assert [one.id for one in fail_lost_recordings(records, redis_client, HOUR)] == [lost.id]
     after = records.get(None, lost.id)
     assert (after.status, after.error is not None and after.error.code) == (Status.ERRORED, "not_queued")
     assert [records.get(None, one.id).status for one in (queued, young, running)] == [
@@ -242,4 +253,130 @@ def test_recording_without_a_job_should_not_stay_invoked(
         Status.INVOKED,
         Status.RECORDING,
     ]
-    assert fail_lost_recordings(records, redis_client) == []
+    assert fail_lost_recordings(records, redis_client, HOUR) == []
+
+
+def test_recording_that_no_worker_takes_should_end_after_the_timeout(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    long_ago = now() - timedelta(minutes=20)
+    waiting = records.add(make_recording(meeting_id="waiting", invoked_time=long_ago))
+    taken = records.add(make_recording(meeting_id="taken", invoked_time=long_ago))
+    records.update(taken.id, node="node-1")
+    for recording in (waiting, taken):
+        enqueue_recording(redis_client, recording)
+    assert fail_lost_recordings(records, redis_client, HOUR) == []
+    assert queue_position(redis_client, taken.id) == 2
+    (lost,) = fail_lost_recordings(records, redis_client, timedelta(minutes=10))
+    assert (lost.id, lost.status) == (waiting.id, Status.ERRORED)
+    assert lost.error is not None
+    assert (lost.error.code, "600 s" in lost.error.message) == ("no_free_slot", True)
+    assert queue_position(redis_client, waiting.id) is None
+    assert queue_position(redis_client, taken.id) == 1
+
+
+@pytest.fixture
+def listed(records: Records, make_recording: MakeRecording) -> list[Recording]:
+    """Nine, the newest first, in three meetings and three states; another organisation has one more."""
+    start = now() - timedelta(hours=1)
+    added = []
+    for number in range(9):
+        recording = records.add(
+            make_recording(meeting_id=f"Room {number % 3}", invoked_time=start + timedelta(seconds=number)),
+            allow_multiple=True,
+        )
+        if number >= 3:
+            recording = records.change_state(recording.id, Status.RECORDING)
+        if number >= 6:
+            recording = records.change_state(recording.id, Status.UPLOADING)
+        added.append(recording)
+    records.add(make_recording(organization_id="other", meeting_id="Room 0"))
+    return added[::-1]
+
+
+def test_list_should_have_the_newest_first_in_pages(records: Records, listed: list[Recording]) -> None:
+    first = records.find("acme", Wanted(count=4))
+    assert (first.recordings, first.total) == (listed[:4], 9)
+    last = records.find("acme", Wanted(count=4, offset=8))
+    assert (last.recordings, last.total) == (listed[8:], 9)
+    assert records.find("acme", Wanted(oldest_first=True)).recordings == listed[::-1]
+    assert records.find("acme", Wanted(count=0)).total == 9
+    assert records.find("nobody", Wanted()).total == 0
+
+
+def test_list_should_be_narrowed_by_state_meeting_time_and_text(
+    records: Records, listed: list[Recording]
+) -> None:
+    def found(**wanted: Any) -> list[Recording]:
+        page = records.find("acme", Wanted(**wanted))
+        assert page.total == len(page.recordings)
+        return page.recordings
+
+    states = frozenset({Status.INVOKED, Status.UPLOADING})
+    assert found(statuses=states) == listed[:3] + listed[6:]
+    assert found(meeting_id="Room 1") == [listed[1], listed[4], listed[7]]
+    assert found(meeting_id="Room 1", statuses=frozenset({Status.RECORDING})) == [listed[4]]
+    assert found(meeting_id="Room") == []
+    assert found(search="oOM 2") == [listed[0], listed[3], listed[6]]
+    assert found(search="no such") == []
+    earliest, latest = (microseconds(listed[i].invoked_time) for i in (6, 2))
+    assert found(earliest=earliest, latest=latest) == listed[2:7]
+    assert found(earliest=earliest, latest=latest, search="0", oldest_first=True) == [listed[5], listed[2]]
+
+
+def test_deleted_recording_should_leave_nothing_behind(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    with pytest.raises(WrongState, match="stop it"):
+        records.delete(recording)
+    ended = records.change_state(recording.id, Status.ERRORED)
+    records.delete(ended)
+    records.delete(ended)
+    with pytest.raises(NotFound):
+        records.get("acme", recording.id)
+    assert records.find("acme", Wanted()).total == 0
+    assert set(redis_client.keys()) == {CHANGES_KEY.encode(), events_key("acme").encode()}
+
+
+def test_same_idempotency_key_should_give_the_same_recording(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    first = records.add(make_recording(), idempotency=Idempotency("k", "hash"))
+    assert records.add(make_recording(), idempotency=Idempotency("k", "hash")) == first
+    other = make_recording(organization_id="other")
+    assert records.add(other, idempotency=Idempotency("k", "hash")).id == other.id
+    with pytest.raises(InvalidRequest, match="different request"):
+        records.add(make_recording(meeting_id="b"), idempotency=Idempotency("k", "other"))
+    assert records.find("acme", Wanted()).total == 1
+
+
+def test_same_idempotency_key_should_start_once_in_a_race(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    recordings = [make_recording() for _ in range(RACERS)]
+    kept = race(lambda number: records.add(recordings[number], idempotency=Idempotency("k", "hash")))
+    assert len({recording.id for recording in kept}) == 1
+
+
+def test_every_change_should_be_told_with_a_copy(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    added = records.add(make_recording(meeting_id='"会議"'))
+    changed = records.change_state(added.id, Status.RECORDING, started_time=now())
+    records.update(added.id, node="node-1")
+    for key in (CHANGES_KEY, events_key("acme")):
+        entries: Any = redis_client.xrange(key)
+        assert [recording_of(fields) for _, fields in entries] == [added, changed]
+
+
+def test_note_should_be_added_to_the_timeline_once(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    entry = TimelineEntry(event="take_began", take=0, time=now())
+    for _ in range(2):
+        records.note(recording.id, entry)
+    assert records.get(None, recording.id).timeline[1:] == (entry,)
+    records.note(uuid4(), entry)
+    assert len(redis_client.keys("farm:recording:*")) == 1

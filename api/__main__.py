@@ -1,0 +1,13 @@
+"""`python -m api`: the API as a process of its own; `farm api` and `farm up` start it so."""
+
+import sys
+
+from api.server import serve
+from farm.errors import FarmError
+from farm.settings import load_settings
+
+if __name__ == "__main__":
+    try:
+        serve(load_settings())
+    except (FarmError, OSError) as error:
+        sys.exit(f"farm: {error}")

@@ -1,0 +1,26 @@
+"""What has changed: two Redis streams of copies of recordings, written with every change of state.
+
+Keys
+    farm:changes        stream: all organisations' changes, each to be dispatched to webhooks once
+    farm:events:{org}   stream: one organisation's last changes, for whoever follows them
+
+Both have one field, `recording`: the record at that moment, as one JSON object. The scripts in `farm.records`
+write them together with the change itself, so a change that happened is a change that will be told.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from farm.recordings import Recording
+
+CHANGES_KEY: Final = "farm:changes"
+
+
+def events_key(organization_id: str) -> str:
+    """The key of an organisation's stream."""
+    return f"farm:events:{organization_id}"
+
+
+def recording_of(fields: Mapping[bytes, bytes]) -> Recording:
+    """The recording in an entry of a stream, as it was after the change."""
+    return Recording.model_validate_json(fields[b"recording"])
