@@ -9,12 +9,15 @@ from benchmarks.recordings import record
 from encoder.formats import Codec
 from farm.orders import Order
 from tests.fidelity.measure import PROMISED, measure
-from tests.machine import Stolen
+from tests.machine import StealWatch, Stolen
 
 SECONDS = 60
 TIMES = 3
 # Frame numbers that are further apart than this are those before and behind the pause.
 JUMP = 30
+# A fault may come of so much time that the hypervisor took away this close to it; less costs no frame.
+NEAR_NS = 150_000_000
+STOLEN_SECONDS = 0.02
 
 
 def run(directory: Path) -> Iterator[str]:
@@ -22,13 +25,19 @@ def run(directory: Path) -> Iterator[str]:
     for codec in Codec:
         for number in range(1, TIMES + 1):
             stolen = Stolen.from_now()
-            file, phases = asyncio.run(record(directory, codec, SECONDS))
+            with StealWatch() as watch:
+                file, starts = asyncio.run(record(directory, codec, SECONDS))
             share = stolen.share()
             fidelity = measure(file).after(1)
+            began = starts.takes[0].monotonic_us * 1000
+            times = fidelity.fault_times
+            excused = sum(
+                watch.seconds_near(began + round(time * 1e9), NEAR_NS) >= STOLEN_SECONDS for time in times
+            )
             verdict = "; ".join(fidelity.faults(PROMISED)) or "as promised"
             yield (
-                f"{codec.value} {number}: {fidelity.summary()}; phase {phases.us} µs; "
-                f"steal {share:.1%}; {verdict}"
+                f"{codec.value} {number}: {fidelity.summary()}; phase {starts.phases_us} µs; "
+                f"steal {share:.1%}; {excused} of {len(times)} faults beside stolen time; {verdict}"
             )
 
 
@@ -37,7 +46,7 @@ def run_pause(directory: Path) -> Iterator[str]:
     schedule = [(22.0, Order.PAUSE), (5.0, Order.RESUME)]
     for codec in Codec:
         stolen = Stolen.from_now()
-        file, phases = asyncio.run(record(directory, codec, 40, schedule))
+        file, starts = asyncio.run(record(directory, codec, 40, schedule))
         share = stolen.share()
         fidelity = measure(file).after(1)
         jumps = [b - a for a, b in pairwise(fidelity.numbers) if b - a > JUMP]
@@ -46,5 +55,5 @@ def run_pause(directory: Path) -> Iterator[str]:
             f"{codec.value}: {len(fidelity.numbers)} frames, {missing} missing, {fidelity.doubled} doubled, "
             f"pause of {[jump / 30 for jump in jumps]} s left out; A/V mean "
             f"{1e3 * fidelity.mean_offset:+.1f} ms, worst {1e3 * fidelity.worst_offset:.1f} ms; "
-            f"{fidelity.duration:.3f} s; phases {phases.us} µs; steal {share:.1%}"
+            f"{fidelity.duration:.3f} s; phases {starts.phases_us} µs; steal {share:.1%}"
         )

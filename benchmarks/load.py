@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import resource
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,12 +35,24 @@ class Usage:
 
 
 def run(directory: Path) -> Iterator[str]:
-    """One recording in each format, with all its programs."""
+    """One recording in each format, with all its programs, and what the machine is worth at the moment."""
+    yield f"reference, 8 s of 720p30 by x264 veryfast on one thread: {_reference():.2f} s of a core"
     for codec in Codec:
         stolen = Stolen.from_now()
         usage = asyncio.run(_record_and_watch(directory, codec))
         share = stolen.share()
         yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}; steal {share:.1%}"
+
+
+def _reference() -> float:
+    """Processor time of a fixed piece of work: where cores are shared, it differs from hour to hour."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    source = "testsrc2=size=1280x720:rate=30:duration=8,format=yuv420p"
+    encoder = ["-c:v", "libx264", "-preset", "veryfast", "-threads", "1"]
+    command = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, *encoder, "-f", "null", "-"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def run_two(directory: Path) -> Iterator[str]:

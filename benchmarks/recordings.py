@@ -14,16 +14,21 @@ from tests.pages import FIDELITY_PAGE
 PAGE = f"file://{FIDELITY_PAGE}"
 
 
-class Phases:
-    """A listener that keeps the phases of the takes."""
+class Starts:
+    """A listener that keeps how the takes began."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.us: list[int] = []
+        self.takes: list[Journal] = []
+
+    @property
+    def phases_us(self) -> list[int]:
+        """The phases of the takes."""
+        return [take.phase_us for take in self.takes]
 
     async def recording(self, take: Journal) -> None:
         """A take has begun."""
-        self.us.append(take.phase_us)
+        self.takes.append(take)
 
     async def take_ended(self, take: Journal) -> None:
         """A take has ended."""
@@ -44,14 +49,14 @@ async def timed_orders(schedule: Sequence[tuple[float, Order]]) -> AsyncIterator
 
 async def record(
     directory: Path, codec: Codec, seconds: float, schedule: Sequence[tuple[float, Order]] = ()
-) -> tuple[Path, Phases]:
-    """Record the page for `seconds` and cut it; returns the file and the phases of its takes."""
+) -> tuple[Path, Starts]:
+    """Record the page for `seconds` and cut it; returns the file and how its takes began."""
     spool = Spool(directory / "spool", Format(codec))
-    phases = Phases()
+    starts = Starts()
     plan = Plan(url=PAGE, format=spool.format, max_seconds=seconds)
-    recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), phases)
+    recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), starts)
     await recorder.run()
     file = directory / f"recording{codec.suffix}"
     spool.cut(file.name).path.replace(file)
     spool.remove()
-    return file, phases
+    return file, starts

@@ -57,6 +57,12 @@ class Fidelity:
         """Numbers that no frame shows although a later one does."""
         return sum(max(0, b - a - 1) for a, b in pairwise(self.numbers))
 
+    @property
+    def fault_times(self) -> list[float]:
+        """When frames are missing or doubled, in seconds of the file."""
+        changes = zip(pairwise(self.numbers), self.times[1:], strict=True)
+        return [time for (a, b), time in changes if b != a + 1]
+
     def faults(self, limits: "Limits") -> list[str]:
         """What is wrong with it; nothing, if it keeps to the limits."""
         found = []
