@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """One block: frames encoded, frames that ffmpeg dropped or doubled itself, and speed (1 is real time)."""
+    """One block: frames encoded so far."""
 
     frames: int = 0
-    dropped: int = 0
-    doubled: int = 0
-    speed: float = 0.0
 
 
 def parse_progress(lines: Iterable[str]) -> Progress:
@@ -20,21 +17,11 @@ def parse_progress(lines: Iterable[str]) -> Progress:
     values = dict(line.strip().split("=", 1) for line in lines if "=" in line)
     return Progress(
         frames=_whole(values.get("frame")),
-        dropped=_whole(values.get("drop_frames")),
-        doubled=_whole(values.get("dup_frames")),
-        speed=_number(values.get("speed")),
     )
 
 
 def _whole(text: str | None) -> int:
     return int(text) if text is not None and text.strip().isdigit() else 0
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float((text or "").strip().removesuffix("x"))
-    except ValueError:
-        return 0.0
 
 
 async def read_progress(stream: asyncio.StreamReader) -> AsyncIterator[Progress]:

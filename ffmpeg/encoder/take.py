@@ -62,6 +62,7 @@ class Take:
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._journal: Journal | None = None
         self._depth_known = False
+        self._progress_us = 0
         self._silent_us = 0
         self._progressed = asyncio.Event()
         self._words: list[str] = []
@@ -129,6 +130,17 @@ class Take:
         self._depth_known = True
         self._note(replace(journal, lags=(*kept, lag)))
 
+    @property
+    def speed(self) -> float:
+        """How much of the time since the take began is encoded; 1 is all of it, 0 is not known.
+
+        ffmpeg's own figure counts the time that it stood before its gates.
+        """
+        if self._journal is None or not self.progress.frames:
+            return 0.0
+        elapsed = self._progress_us - self._journal.monotonic_us
+        return self.progress.frames * self._format.period_us / elapsed if elapsed > 0 else 0.0
+
     async def stop(self) -> None:
         """End the take properly, with all frames up to this moment.
 
@@ -145,7 +157,7 @@ class Take:
                 logger.warning("take %d did not end in %.0f s and is killed", self.files.number, STOP_TIMEOUT)
         await self.kill()
         if self._journal is not None:
-            self._note(replace(self._journal, silent_us=self._silent_us, speed=self.progress.speed))
+            self._note(replace(self._journal, silent_us=self._silent_us, speed=round(self.speed, 3)))
 
     async def kill(self) -> None:
         """End ffmpeg at once, and clean up behind it."""
@@ -227,6 +239,7 @@ class Take:
         assert self._process.stdout is not None
         async for progress in read_progress(self._process.stdout):
             self.progress = progress
+            self._progress_us = time.monotonic_ns() // 1000
             self._progressed.set()
         self._progressed.set()
 

@@ -38,7 +38,7 @@ class Takes:
     @property
     def speed(self) -> float:
         """How fast the running take encodes; 1 is real time, 0 is not known."""
-        return self._current.progress.speed if self._current else 0.0
+        return self._current.speed if self._current else 0.0
 
     @property
     def bytes(self) -> int:

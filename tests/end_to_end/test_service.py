@@ -39,9 +39,16 @@ def test_recording_should_go_from_request_to_link(
         farm.order(started["id"], action)
         farm.wait_for(started["id"], state)
     recording = farm.wait_for(started["id"], "UPLOADED")
-    assert [change["status"] for change in recording["timeline"]] == [
-        *("INVOKED", "RECORDING", "PAUSED", "RECORDING", "UPLOADING", "UPLOADED"),
+    assert [entry["status"] or (entry["event"], entry["take"]) for entry in recording["timeline"]] == [
+        *("INVOKED", ("take_began", 0), "RECORDING", ("take_ended", 0), "PAUSED"),
+        *(("take_began", 1), "RECORDING", ("take_ended", 1), "UPLOADING", "UPLOADED"),
     ]
+    quality = recording["quality"]
+    assert quality["takes"] == 2
+    assert quality["frames_captured"] > 0
+    assert quality["speed"] > 0.5
+    # The page beeps each second for a tenth of it.
+    assert quality["silent_seconds"] == 0
     assert recording["stop_reason"]["reason"] == "API_CALL"
     assert recording["output_file_name"].startswith("lesson_1_demo_")
 
