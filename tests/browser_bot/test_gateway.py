@@ -375,7 +375,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def way_out(site: Site) -> AsyncIterator[tuple[Gateway, str]]:
-    async with open_gateway(PUBLIC_ONLY, [f"http://127.0.0.1:{site.port}/meet/"]) as way_out:
+    async with open_gateway(PUBLIC_ONLY, [site.url()]) as way_out:
         yield way_out
 
 
@@ -445,8 +445,7 @@ async def test_page_with_many_parts_should_load_through_the_gateway(stage: Stage
     assert widths == [9] * 40
 
 
-@pytest.mark.asyncio(loop_scope="module")
-async def test_web_socket_should_pass_through_the_gateway(stage: Stage, site: Site) -> None:
+async def test_web_socket_should_pass_through_the_gateway() -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (key,) = (
             line.partition(": ")[2]
@@ -462,7 +461,12 @@ async def test_web_socket_should_pass_through_the_gateway(stage: Stage, site: Si
         await writer.drain()
         await asyncio.sleep(0.5)
 
-    site.add("/socket", greet)
-    await stage.browser.page.goto(site.add("/page", "page"))
-    said = await stage.browser.page.evaluate(TRY_SOCKET, f"ws://127.0.0.1:{site.port}/socket")
-    assert said == "hello"
+    async with (
+        open_site() as site,
+        open_gateway(ALL) as (_, proxy),
+        open_stage(320, 180, 30, proxy=proxy) as stage,
+    ):
+        site.add("/socket", greet)
+        await stage.browser.page.goto(site.add("/page", "page"))
+        said = await stage.browser.page.evaluate(TRY_SOCKET, f"ws://127.0.0.1:{site.port}/socket")
+        assert said == "hello"
