@@ -20,6 +20,7 @@ from api.health import health_routes
 from api.meeting import meeting_routes
 from api.operations import routes_of
 from api.portal import portal_routes
+from api.rate_limit import RateLimits
 from api.recordings import recording_operations
 from farm.errors import FarmError
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
@@ -72,6 +73,7 @@ async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIte
             context = Context(
                 settings=settings,
                 keys=keys,
+                rate_limits=RateLimits(client, settings),
                 link_secret=secret,
                 store=DirectoryStore(settings.store_dir),
                 redis=client,

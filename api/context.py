@@ -7,6 +7,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
+from api.rate_limit import RateLimits
 from farm.keys import ApiKeys
 from farm.records import Records
 from farm.settings import Settings
@@ -19,6 +20,7 @@ class Context:
 
     settings: Settings
     keys: ApiKeys
+    rate_limits: RateLimits
     link_secret: bytes
     store: DirectoryStore
     redis: redis.Redis
