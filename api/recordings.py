@@ -36,6 +36,7 @@ from api.responses import (
 )
 from api.rules import check_max_seconds, check_page
 from farm.errors import InvalidRequest, RedisUnavailable, WrongState
+from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
 from farm.queues import enqueue_recording, queue_position
@@ -50,7 +51,7 @@ from farm.recordings import (
     now,
     output_file_name,
 )
-from farm.records import Idempotency, Wanted, microseconds, record_key
+from farm.records import Idempotency, record_key
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""

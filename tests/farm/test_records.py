@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from farm.changes import CHANGES_KEY, events_key, recording_of
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
+from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_lost_recordings
 from farm.queues import enqueue_recording, has_live_job, queue_position
 from farm.recordings import (
@@ -23,7 +24,7 @@ from farm.recordings import (
     TimelineEntry,
     now,
 )
-from farm.records import Idempotency, Records, Wanted, microseconds, record_key
+from farm.records import Idempotency, Records, record_key
 from tests.conftest import MakeRecording
 
 RACERS = 50

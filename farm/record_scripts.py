@@ -1,0 +1,119 @@
+"""The Lua scripts by which `farm.records` writes; each runs as a whole, so no reader sees half a change.
+
+A comment before each script tells its KEYS, its ARGV and what it answers.
+"""
+
+# The record as one JSON object; `change` is ours, and the timeline's entries have no brackets around them.
+COPY = """
+local function announce(record, changes, events)
+  local flat = redis.call('HGETALL', record)
+  local members = {}
+  for i = 1, #flat, 2 do
+    local value = flat[i + 1]
+    if flat[i] == 'timeline' then value = '[' .. value .. ']' end
+    if flat[i] ~= 'change' then table.insert(members, cjson.encode(flat[i]) .. ':' .. value) end
+  end
+  local copy = '{' .. table.concat(members, ',') .. '}'
+  redis.call('XADD', changes, 'MAXLEN', '~', 1000000, '*', 'recording', copy)
+  redis.call('XADD', events, 'MAXLEN', '~', 2000, '*', 'recording', copy)
+  return flat
+end
+"""
+
+# KEYS record, active, unfinished, changes, events, index, meeting's index, idempotency; ARGV id, order of
+# invocation, whether several are allowed, member of the index, idempotency value or '', its seconds, field,
+# value, …
+# Answers {0} when it was added, {1, id} when that one blocks it, {2, value} when the idempotency key is used.
+# A client that lost the answer tries again: the record is there already, and that is no refusal.
+ADD = (
+    COPY
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return {0} end
+if ARGV[5] ~= '' then
+  local taken = redis.call('GET', KEYS[8])
+  if taken then return {2, taken} end
+end
+if ARGV[3] == '0' then
+  local active = redis.call('ZREVRANGE', KEYS[2], 0, 0)
+  if active[1] then return {1, active[1]} end
+end
+if ARGV[5] ~= '' then redis.call('SET', KEYS[8], ARGV[5], 'EX', ARGV[6]) end
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[6], ARGV[2], ARGV[4])
+redis.call('ZADD', KEYS[7], ARGV[2], ARGV[4])
+announce(KEYS[1], KEYS[4], KEYS[5])
+return {0}
+"""
+)
+
+# KEYS record, active, unfinished, changes, events; ARGV id, token, timeline entry, new state, allowed present
+# states between commas, whether the new state is active, whether it is final, what the indexes' keys begin
+# with, the meeting, member of the index, order of invocation, field, value, …
+# Answers {1, record} or {0, present state}. The token makes a second try after a lost answer harmless.
+CHANGE = (
+    COPY
+    + """
+local present = redis.call('HGET', KEYS[1], 'status')
+if not present then return {0, ''} end
+present = cjson.decode(present)
+if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
+  if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return {0, present} end
+  local timeline = redis.call('HGET', KEYS[1], 'timeline')
+  timeline = (timeline and timeline ~= '') and (timeline .. ',' .. ARGV[3]) or ARGV[3]
+  redis.call('HSET', KEYS[1], 'status', cjson.encode(ARGV[4]), 'timeline', timeline, 'change', ARGV[2],
+             unpack(ARGV, 12))
+  if ARGV[6] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+  if ARGV[7] == '1' then redis.call('SREM', KEYS[3], ARGV[1]) end
+  for _, suffix in ipairs({'', ':' .. ARGV[9]}) do
+    redis.call('ZREM', ARGV[8] .. present .. suffix, ARGV[10])
+    redis.call('ZADD', ARGV[8] .. ARGV[4] .. suffix, ARGV[11], ARGV[10])
+  end
+  redis.call('PUBLISH', KEYS[1], ARGV[4])
+  announce(KEYS[1], KEYS[4], KEYS[5])
+end
+return {1, redis.call('HGETALL', KEYS[1])}
+"""
+)
+
+# KEYS record; ARGV entry
+NOTE = """
+local timeline = redis.call('HGET', KEYS[1], 'timeline')
+if not timeline then return 0 end
+-- It is there already when a client tries again because it lost the answer.
+if not string.find(timeline, ARGV[1], 1, true) then
+  redis.call('HSET', KEYS[1], 'timeline', timeline .. ',' .. ARGV[1])
+end
+return 1
+"""
+
+# KEYS record, active, unfinished, orders; ARGV id, what the indexes' keys begin with, meeting, member of the
+# index, final states between commas
+# Answers the present state if it is not final, else nothing.
+DELETE = """
+local present = redis.call('HGET', KEYS[1], 'status')
+if not present then return false end
+present = cjson.decode(present)
+if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return present end
+redis.call('ZREM', ARGV[2] .. present, ARGV[4])
+redis.call('ZREM', ARGV[2] .. present .. ':' .. ARGV[3], ARGV[4])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('SREM', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[4])
+return false
+"""
+
+# KEYS record; ARGV field, value, …
+UPDATE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+return redis.call('HGETALL', KEYS[1])
+"""
+
+# KEYS active; ARGV what the keys of records begin with
+ACTIVE = """
+local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0)
+if not newest[1] then return {} end
+return redis.call('HGETALL', ARGV[1] .. newest[1])
+"""
