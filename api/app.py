@@ -14,9 +14,10 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
-from api.downloads import download_routes
+from api.docs import document_routes
+from api.downloads import download_operations
 from api.errors import EXCEPTION_HANDLERS
-from api.health import health_routes
+from api.health import health_operations
 from api.meeting import meeting_routes
 from api.operations import routes_of
 from api.portal import portal_routes
@@ -34,7 +35,12 @@ from farm.stores import DirectoryStore
 
 _LOG = logging.getLogger(__name__)
 
-OPERATIONS: Final = (*recording_operations, *recording_config_operations)
+OPERATIONS: Final = (
+    *recording_operations,
+    *recording_config_operations,
+    *download_operations,
+    *health_operations,
+)
 """All that clients can ask for."""
 
 _SWEEP_SECONDS: Final = 10.0
@@ -60,8 +66,7 @@ def create_app(settings: Settings) -> Starlette:
 
     routes = [
         *routes_of(OPERATIONS),
-        *download_routes,
-        *health_routes,
+        *document_routes(OPERATIONS),
         *portal_routes,
         *meeting_routes,
     ]

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import redis
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -17,20 +18,39 @@ from farm.errors import FarmError, RateLimited, Unauthorized
 _LOG = logging.getLogger(__name__)
 
 
+class ErrorObject(BaseModel):
+    """What went wrong."""
+
+    code: int = Field(description="the HTTP status")
+    message: str
+
+
+class TypedErrorObject(ErrorObject):
+    """What went wrong, and of which kind it is."""
+
+    type: str = Field(description="stable, made for programs")
+
+
+class ErrorAnswer(BaseModel):
+    """The envelope of every error.
+
+    `error` is what the recording API documents, `errors` what the clients of Cloudflare read. `type` is ours.
+    """
+
+    success: Literal[False] = False
+    error: TypedErrorObject
+    errors: list[ErrorObject]
+
+
 def error_response(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The envelope of every error.
-
-    `error` is what the recording API documents, `errors` what the clients of Cloudflare read. `type` is ours,
-    stable, and made for programs.
-    """
-    content = {
-        "success": False,
-        "error": {"code": status, "message": message, "type": kind},
-        "errors": [{"code": status, "message": message}],
-    }
-    return JSONResponse(content, status, headers=dict(headers or {}))
+    """An error as an answer; `kind` is its `type`."""
+    answer = ErrorAnswer(
+        error=TypedErrorObject(code=status, message=message, type=kind),
+        errors=[ErrorObject(code=status, message=message)],
+    )
+    return JSONResponse(answer.model_dump(mode="json"), status, headers=dict(headers or {}))
 
 
 async def _farm_error(_request: Request, error: Exception) -> Response:

@@ -1,17 +1,25 @@
 """Whether the API can work, for whoever watches over it."""
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
 
 import redis
+from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import Response
 
 from api.context import context_of
 from api.errors import error_response
+from api.operations import ROOT, Operation
+from api.responses import success
 
 _SECONDS: Final = 2.0
+
+
+class Health(BaseModel):
+    """What the API needs, and how it is."""
+
+    redis: Literal["ready"] = "ready"
 
 
 async def _healthz(request: Request) -> Response:
@@ -20,7 +28,20 @@ async def _healthz(request: Request) -> Response:
             await context_of(request).waiting_redis.ping()
     except (redis.RedisError, OSError, TimeoutError):
         return error_response(503, "redis_unavailable", "Redis does not answer")
-    return JSONResponse({"success": True, "data": {"redis": "ready"}}, headers={"Cache-Control": "no-store"})
+    return success(Health())
 
 
-health_routes: list[BaseRoute] = [Route("/healthz", _healthz, methods=["GET"])]
+health_operations: Final = (
+    Operation(
+        "health",
+        "GET",
+        "/healthz",
+        _healthz,
+        "Whether the API can work",
+        "farm",
+        answer=Health,
+        errors=(503,),
+        dialects=(ROOT,),
+        public=True,
+    ),
+)

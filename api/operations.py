@@ -1,7 +1,7 @@
 """The API's operations, each declared once: its routes and its place in the OpenAPI document come of that.
 
 Every operation is served under two dialects of the recording API, Dyte's and Cloudflare RealtimeKit's, by the
-same handler, to clients with an API key. Of the latter dialect's account and app any is taken: the key alone
+same handler, and all but the public ones to clients with an API key only. Of the latter dialect's account and app any is taken: the key alone
 says whose organisation it is.
 """
 
@@ -14,15 +14,21 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from api.auth import admit
 
 DYTE: Final = "/v2"
 REALTIMEKIT: Final = "/client/v4/accounts/{account_id}/realtime/kit/{app_id}"
 DIALECTS: Final = (DYTE, REALTIMEKIT)
+ROOT: Final = ""
+"""The prefix of what belongs to no dialect."""
 
-_ACCOUNT_OR_APP: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+JSON: Final = "application/json"
+
+ACCOUNT_OR_APP: Final = "^[A-Za-z0-9_-]{1,64}$"
+"""What the ids of accounts and apps look like, as a regular expression."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -31,9 +37,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Operation:
     """One thing a client can ask for.
 
-    `path` is what follows the dialect's prefix. `body` and `query` are the models that validate what is sent,
-    `answer` is that of `data` in the answer, None if there is none; a `paged` answer has `paging` besides.
-    `errors` are the statuses it can fail with besides 401, 429 and 503, which every operation can.
+    `path` is what follows the dialect's prefix. `body`, `query` and `headers` (by their aliases) are the
+    models that validate what is sent, `answer` is that of `data` in the answer; a `paged` answer has `paging`
+    besides. An answer that is none of the usual JSON has `media_types` and no `answer`; what the farm always
+    refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
+    needs credentials, and can fail with 401, 429 and 503 too.
     """
 
     id: str
@@ -45,35 +53,46 @@ class Operation:
     answer: Any = None
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    headers: type[BaseModel] | None = None
     paged: bool = False
-    status: int = 200
+    status: int | None = 200
     errors: tuple[int, ...] = ()
+    media_types: tuple[str, ...] = (JSON,)
+    dialects: tuple[str, ...] = DIALECTS
+    public: bool = False
 
 
 def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
-    """The routes of operations in both dialects; where paths overlap, those declared first come first."""
-    by_path: dict[str, dict[str, Handler]] = {}
-    for operation in operations:
-        by_path.setdefault(operation.path, {})[operation.method] = operation.handler
-    return [
-        Route(f"{dialect}{path}", _by_method(handlers), methods=list(handlers))
-        for dialect in DIALECTS
-        for path, handlers in by_path.items()
-    ]
+    """The routes of operations in their dialects; where paths overlap, those declared first come first."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for dialect in (*DIALECTS, ROOT):
+        for operation in operations:
+            if dialect in operation.dialects:
+                by_path.setdefault(dialect + operation.path, {})[operation.method] = operation
+    return [_Path(path, _by_method(methods), methods=list(methods)) for path, methods in by_path.items()]
 
 
-def _by_method(handlers: dict[str, Handler]) -> Handler:
+class _Path(Route):
+    """A path with its methods. Any other is a 405, also where a path declared later would take it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child_scope
+
+
+def _by_method(operations: dict[str, Operation]) -> Handler:
     async def handle(request: Request) -> Response:
         _check_dialect(request)
-        await admit(request)
         # Starlette answers HEAD wherever there is a GET.
-        method = "GET" if request.method == "HEAD" else request.method
-        return await handlers[method](request)
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        if not operation.public:
+            await admit(request)
+        return await operation.handler(request)
 
     return handle
 
 
 def _check_dialect(request: Request) -> None:
     named = (request.path_params.get(name) for name in ("account_id", "app_id"))
-    if any(name is not None and not _ACCOUNT_OR_APP.fullmatch(name) for name in named):
+    if any(name is not None and not re.fullmatch(ACCOUNT_OR_APP, name) for name in named):
         raise HTTPException(404)

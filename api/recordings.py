@@ -19,8 +19,10 @@ from api.operations import Operation
 from api.requests import (
     ListRecordings,
     OrderRecording,
+    StartHeaders,
     StartRecording,
     fields_set,
+    read_headers,
     read_query,
     read_request,
     with_defaults,
@@ -55,8 +57,6 @@ from farm.records import Idempotency, record_key
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
-
-LONGEST_IDEMPOTENCY_KEY: Final = 255
 
 _ALLOWED: Final = {
     Order.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
@@ -107,11 +107,9 @@ def _page_of(context: Context, wanted: StartRecording) -> str:
 
 
 def _idempotency(request: Request, sent: StartRecording) -> Idempotency | None:
-    key = request.headers.get("idempotency-key")
+    key = read_headers(request, StartHeaders).idempotency_key
     if key is None:
         return None
-    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
-        raise InvalidRequest(f'"Idempotency-Key": must have 1 to {LONGEST_IDEMPOTENCY_KEY} characters')
     # Not what was wanted with the defaults: these may have changed when the client tries again.
     return Idempotency(key, hashlib.sha256(json.dumps(fields_set(sent)).encode()).hexdigest())
 
@@ -160,6 +158,14 @@ def _invoke(
             f"recording {recording.id} could not be queued and has ended; please start it again"
         ) from error
     return recording
+
+
+async def _start_tracks(request: Request) -> Response:
+    organization_of(request)
+    raise InvalidRequest(
+        "this farm records a meeting's page, not the tracks of its participants; "
+        "start a recording of the page with POST /recordings"
+    )
 
 
 async def _list(request: Request) -> Response:
@@ -294,7 +300,18 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         body=StartRecording,
+        headers=StartHeaders,
         errors=(400, 409, 413, 422),
+    ),
+    Operation(
+        "start_track_recording",
+        "POST",
+        "/recordings/track",
+        _start_tracks,
+        "Refused: the farm records pages, not tracks",
+        _TAG,
+        status=None,
+        errors=(422,),
     ),
     Operation(
         "get_all_recordings",

@@ -5,6 +5,7 @@ watermark must not get a file without one.
 """
 
 import json
+import re
 from typing import Annotated, Any, Final, Literal, TypeVar, get_origin
 
 from pydantic import (
@@ -41,31 +42,50 @@ def _not_yet(value: Any) -> Any:
     return value
 
 
-def _even(value: int) -> int:
-    if value % 2:
-        # Both codecs store colour for squares of four pixels.
-        raise PydanticCustomError("even", "must be even")
-    return value
+# Controls, separators other than the space, and what is drawn as nothing or turns the writing direction.
+# Written so that JSON Schema reads it as Python does, because the OpenAPI document has it too.
+_UNPRINTABLE: Final = (
+    r"\u0000-\u001f\u007f-\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff"
+)
+_MEETING_ID: Final = re.compile(rf"^ *[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$")
+_DOTS: Final = (".", "..")
 
 
 def _meeting_id(value: str) -> str:
-    if not value.isprintable() or not value.strip():
+    if not _MEETING_ID.fullmatch(value):
         raise PydanticCustomError("printable", "must be printable characters")
-    if value in {".", ".."}:
+    if value in _DOTS:
         # As a part of a path these would name another page.
         raise PydanticCustomError("not_a_name", "must not be a dot or two")
     return value
 
 
-def _on(value: bool) -> bool:
-    if not value:
+MeetingId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128),
+    AfterValidator(_meeting_id),
+    Field(json_schema_extra={"pattern": _MEETING_ID.pattern, "not": {"enum": list(_DOTS)}}),
+]
+"""A meeting: any printable text."""
+
+PageUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048),
+    Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}),
+]
+"""A page to open; where it may lie, `browser_bot.addresses` says."""
+
+
+def _on(value: Any) -> Any:
+    if value is False:
         raise PydanticCustomError("not_yet", "can only be true; this farm cannot leave it out yet")
     return value
 
 
-NotYet = Annotated[Any, AfterValidator(_not_yet)]
-On = Annotated[bool, AfterValidator(_on)]
-Pixels = Annotated[int, Field(ge=16, le=1920), AfterValidator(_even)]
+NotYet = Annotated[None, BeforeValidator(_not_yet)]
+On = Annotated[Literal[True], BeforeValidator(_on)]
+# Even, because both codecs store colour for squares of four pixels.
+Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2)]
 
 
 class _Body(BaseModel):
@@ -100,7 +120,7 @@ class BucketConfig(_Body):
 class RecordingConfig(_Body):
     """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+    url: PageUrl | None = None
     max_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS)] | None = None
     file_name_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")] | None = None
     page_contract: PageContract = PageContract.AUTO
@@ -116,9 +136,6 @@ class RecordingDefaults(RecordingConfig):
 
     # What a start calls rtmp_out_config.
     live_streaming_config: NotYet = None
-
-
-MeetingId = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_meeting_id)]
 
 
 class StartRecording(RecordingConfig):
@@ -152,6 +169,16 @@ class ListRecordings(BaseModel):
     start_time: AwareDatetime | None = None
     end_time: AwareDatetime | None = None
     status: Annotated[list[Status], Field(max_length=20), BeforeValidator(_comma_separated)] = []
+
+
+class StartHeaders(BaseModel):
+    """The headers of POST /recordings."""
+
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        description="the same key with the same request gives the recording that it started, for a day",
+    )
 
 
 class OrderRecording(_Body):
@@ -221,6 +248,23 @@ def read_query(request: Request, model: type[_Query]) -> _Query:
         field = model.model_fields.get(name)
         is_list = field is not None and get_origin(field.annotation) is list
         values[name] = several if is_list or len(several) > 1 else several[0]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    raise InvalidRequest(_sentences(problems))
+
+
+_Headers = TypeVar("_Headers", bound=BaseModel)
+
+
+def read_headers(request: Request, model: type[_Headers]) -> _Headers:
+    """Those headers of a request that `model` has, by their aliases.
+
+    Raises InvalidRequest when one is wrong.
+    """
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    values = {name: request.headers[name] for name in names if name in request.headers}
     try:
         return model.model_validate(values)
     except ValidationError as error:
