@@ -11,7 +11,7 @@ from openapi_pydantic import OpenAPI
 from pydantic import BaseModel, TypeAdapter
 
 from api.errors import ErrorAnswer
-from api.operations import DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
+from api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
 from api.responses import Paging
 
 _Json = dict[str, Any]
@@ -27,10 +27,9 @@ _ID_PREFIXES: Final = {ROOT: "", DYTE: "", REALTIMEKIT: "realtimekit_"}
 _WITH_CREDENTIALS: Final = (401, 429, 503)
 """The failures of every operation that needs credentials."""
 
-_ANY_ID: Final = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _PATH_PARAMETERS: Final[dict[str, tuple[str, _Json]]] = {
-    "account_id": ("any; the key says whose organisation it is", _ANY_ID),
-    "app_id": ("any; the key says whose organisation it is", _ANY_ID),
+    "account_id": ("any; the key says whose organisation it is", {"pattern": ACCOUNT_OR_APP}),
+    "app_id": ("any; the key says whose organisation it is", {"pattern": ACCOUNT_OR_APP}),
     "recording_id": ("the recording", {"format": "uuid"}),
     "meeting_id": ("the meeting", {"minLength": 1}),
     "name": ("the name of the file", {"minLength": 1}),
@@ -134,7 +133,7 @@ def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas)
             *_parameters(operation.query, "query", schemas),
             *_parameters(operation.headers, "header", schemas),
         ],
-        "responses": _responses(operation, schemas),
+        "responses": _responses(operation, dialect, schemas),
         "security": [] if operation.public else [{name: []} for name in _SECURITY_SCHEMES],
     }
     if operation.body is not None:
@@ -171,20 +170,25 @@ def _parameters(
 
 def _without_null(schema: _Json) -> _Json:
     """The schema of a parameter: it is never null, but left out."""
-    kept = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
+    kept: _Json = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
     options = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return kept
     del kept["anyOf"]
-    return kept | options[0]
+    return {**kept, **options[0]}
 
 
-def _responses(operation: Operation, schemas: _Schemas) -> _Json:
+def _responses(operation: Operation, dialect: str, schemas: _Schemas) -> _Json:
     responses = {}
     if operation.status is not None:
         responses[str(operation.status)] = _success(operation, operation.status, schemas)
-    failures = operation.errors if operation.public else (*operation.errors, *_WITH_CREDENTIALS)
-    return responses | {str(status): _failure(status, schemas) for status in sorted(set(failures))}
+    failures = {
+        *operation.errors,
+        *(() if operation.public else _WITH_CREDENTIALS),
+        # An account or app that cannot be one.
+        *((404,) if dialect == REALTIMEKIT else ()),
+    }
+    return responses | {str(status): _failure(status, schemas) for status in sorted(failures)}
 
 
 def _success(operation: Operation, status: int, schemas: _Schemas) -> _Json:

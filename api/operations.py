@@ -1,8 +1,8 @@
 """The API's operations, each declared once: its routes and its place in the OpenAPI document come of that.
 
 Every operation is served under two dialects of the recording API, Dyte's and Cloudflare RealtimeKit's, by the
-same handler, and all but the public ones to clients with an API key only. Of the latter dialect's account and app any is taken: the key alone
-says whose organisation it is.
+same handler, and to clients with an API key only unless it is public. Of the latter dialect's account and app
+any is taken: the key alone says whose organisation it is.
 """
 
 import re
@@ -25,10 +25,10 @@ DIALECTS: Final = (DYTE, REALTIMEKIT)
 ROOT: Final = ""
 """The prefix of what belongs to no dialect."""
 
-JSON: Final = "application/json"
-
 ACCOUNT_OR_APP: Final = "^[A-Za-z0-9_-]{1,64}$"
 """What the ids of accounts and apps look like, as a regular expression."""
+
+JSON: Final = "application/json"
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -71,7 +71,7 @@ MeetingId = Annotated[
 PageUrl = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2048),
-    Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}),
+    Field(json_schema_extra={"format": "uri"}),
 ]
 """A page to open; where it may lie, `browser_bot.addresses` says."""
 
@@ -82,10 +82,16 @@ def _on(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any) -> Any:
+    # In JSON, and in the schemas of the OpenAPI document, 720.0 is a whole number too.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 NotYet = Annotated[None, BeforeValidator(_not_yet)]
 On = Annotated[Literal[True], BeforeValidator(_on)]
 # Even, because both codecs store colour for squares of four pixels.
-Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2)]
+Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
+Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -121,7 +127,7 @@ class RecordingConfig(_Body):
     """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
     url: PageUrl | None = None
-    max_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS)] | None = None
+    max_seconds: Seconds | None = None
     file_name_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")] | None = None
     page_contract: PageContract = PageContract.AUTO
     video_config: VideoConfig = VideoConfig()
@@ -154,20 +160,43 @@ def _comma_separated(value: Any) -> Any:
     return value
 
 
+def _matching(pattern: str, meaning: str) -> BeforeValidator:
+    """Only text like `pattern`: read loosely, `1e3` would be a number and `0` a day in 1970."""
+    expression = re.compile(pattern, re.ASCII)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not expression.fullmatch(value):
+            raise PydanticCustomError("unreadable", "must be {meaning}", {"meaning": meaning})
+        return value
+
+    return BeforeValidator(check)
+
+
+_WHOLE_NUMBER: Final = _matching(r"-?\d{1,18}", "a whole number")
+Flag = Annotated[bool, _matching("true|false", "true or false")]
+Time = Annotated[
+    AwareDatetime,
+    _matching(
+        r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
+        "a time with its zone, such as 2026-01-31T09:00:00Z",
+    ),
+]
+
+
 class ListRecordings(BaseModel):
     """The query of GET /recordings. Pages count from 1, and 0 is the first one too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
-    page_no: Annotated[int, Field(ge=0, le=1_000_000)] = 1
-    per_page: Annotated[int, Field(ge=0, le=1000)] = 20
-    expired: bool | None = None
+    page_no: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE_NUMBER] = 1
+    per_page: Annotated[int, Field(ge=0, le=1000), _WHOLE_NUMBER] = 20
+    expired: Flag | None = None
     search: Annotated[str, StringConstraints(max_length=128)] = ""
     sort_by: Literal["invokedTime"] = "invokedTime"
     sort_order: Literal["ASC", "DESC"] = "DESC"
-    start_time: AwareDatetime | None = None
-    end_time: AwareDatetime | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
     status: Annotated[list[Status], Field(max_length=20), BeforeValidator(_comma_separated)] = []
 
 

@@ -1,0 +1,105 @@
+"""Every operation of the OpenAPI document, called with what its schemas allow and with what they do not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import hypothesis
+import pytest
+import redis
+import requests
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, strategies
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from api.app import OPERATIONS, create_app
+from api.openapi import openapi_document
+from api.operations import REALTIMEKIT
+from farm.redis_clients import connect
+from farm.settings import Settings
+from tests.api.conftest import ACME
+from tests.conftest import settings_with
+
+# Most addresses are refused for what they are, which no schema can tell.
+schemathesis.openapi.format("uri", strategies.just("http://127.0.0.1:9/page"))
+
+DOCUMENT = schemathesis.openapi.from_dict(openapi_document(OPERATIONS))
+ALWAYS_REFUSED = {operation.id for operation in OPERATIONS if operation.status is None}
+
+
+class Farm(NamedTuple):
+    """A farm that is served, and its Redis."""
+
+    address: str
+    redis: redis.Redis
+    session: requests.Session
+
+
+@pytest.fixture(scope="module")
+def farm(redis_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    settings = settings_with(
+        tmp_path_factory.mktemp("data"), redis_address, allow_private_addresses="all", event_streams=0
+    )
+    with (
+        connect(redis_address) as client,
+        served(settings) as address,
+        requests.Session() as session,
+    ):
+        client.flushall()
+        yield Farm(address, client, session)
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[str]:
+    """The app behind uvicorn in a thread, on a free port; yields its address."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        (port,) = (listener.getsockname()[1] for listener in server.servers[0].sockets)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def settled(examples: int) -> hypothesis.settings:
+    """The same examples in every run, and no more than that many of each operation."""
+    return hypothesis.settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+
+
+def check(case: schemathesis.Case[Any], farm: Farm) -> None:
+    # A key that comes with different requests is refused, which no schema can tell.
+    for key in farm.redis.scan_iter("farm:idempotency:*"):
+        farm.redis.delete(key)
+    refused = (case.operation.definition.raw["operationId"]).removeprefix("realtimekit_") in ALWAYS_REFUSED
+    case.call_and_validate(
+        base_url=farm.address,
+        session=farm.session,
+        auth=ACME,
+        timeout=10,
+        excluded_checks=[positive_data_acceptance] if refused else [],
+    )
+
+
+@DOCUMENT.exclude(path_regex=f"^{REALTIMEKIT.partition('{')[0]}").parametrize()
+@settled(40)
+def test_operation_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:
+    check(case, farm)
+
+
+@DOCUMENT.include(path_regex=f"^{REALTIMEKIT.partition('{')[0]}").parametrize()
+@settled(10)
+def test_other_dialect_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:
+    check(case, farm)
