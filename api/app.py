@@ -17,6 +17,7 @@ from api.context import Context
 from api.docs import document_routes
 from api.downloads import download_operations
 from api.errors import EXCEPTION_HANDLERS
+from api.events import event_operations
 from api.health import health_operations
 from api.meeting import meeting_routes
 from api.operations import routes_of
@@ -25,6 +26,7 @@ from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
 from farm.errors import FarmError
+from farm.feeds import Feeds
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
 from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
@@ -38,6 +40,7 @@ _LOG = logging.getLogger(__name__)
 OPERATIONS: Final = (
     *recording_operations,
     *recording_config_operations,
+    *event_operations,
     *download_operations,
     *health_operations,
 )
@@ -87,6 +90,7 @@ async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIte
                 waiting_redis=waiting_client,
                 records=Records(client),
                 recording_configs=RecordingConfigs(client),
+                feeds=Feeds(waiting_client, settings.event_streams),
             )
             sweeping = asyncio.create_task(_sweep(context), name="sweep")
             try:

@@ -8,6 +8,7 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
 from api.rate_limit import RateLimits
+from farm.feeds import Feeds
 from farm.keys import ApiKeys
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
@@ -30,6 +31,7 @@ class Context:
     """For what waits: changes announced on a channel."""
     records: Records
     recording_configs: RecordingConfigs
+    feeds: Feeds
 
 
 def context_of(request: Request) -> Context:

@@ -103,6 +103,13 @@ class AlreadyRecording(FarmError):
     http_status = 409
 
 
+class TooManyStreams(FarmError):
+    """The organisation has as many event streams open as it may have."""
+
+    code = "too_many_streams"
+    http_status = 429
+
+
 class RedisUnavailable(FarmError):
     """Redis cannot be reached, or cannot be started."""
 

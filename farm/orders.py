@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import redis
 import redis.asyncio
+
+from farm.streams import entries
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,24 +79,13 @@ async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> 
             pause = min(2 * pause, _LONGEST_PAUSE)
             continue
         pause = _FIRST_PAUSE
-        for entry_id, fields in _entries(answer):
+        for entry_id, fields in entries(answer):
             last = entry_id
             order = _order(fields)
             if order is None:
                 _LOG.warning("recording %s: an order that is none: %s", recording_id, fields)
             else:
                 yield order
-
-
-def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of one stream; Redis answers with a list or a map of streams, depending on the protocol."""
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        (batches,) = answer.values()
-        return [entry for batch in batches for entry in batch] if isinstance(batches[0], list) else batches
-    ((_, entries),) = answer
-    return list(entries)
 
 
 def _order(fields: dict[bytes, bytes]) -> Order | None:

@@ -15,6 +15,9 @@ _TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 2.0
 _RETRIES = 3
 
+_CONNECTIONS = 2000
+"""Each that waits has a connection of its own; redis-py's own limit of 100 turns requests into errors."""
+
 
 def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
     """A client for `address` (`redis://`, `rediss://` or `unix://`); it connects with the first command.
@@ -40,6 +43,7 @@ def connect_async(address: str) -> redis.asyncio.Redis:
         # With a time-out redis-py sends commands through `asyncio.wait_for`, which before Python 3.12 loses a
         # cancellation that comes at the wrong moment (tried: one in a few dozen). The task then never ends.
         socket_timeout=None,
+        max_connections=_CONNECTIONS,
         socket_connect_timeout=_CONNECT_TIMEOUT,
         retry=AsyncRetry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
     )

@@ -183,6 +183,12 @@ class Settings(BaseSettings):
         le=86400,
         description="Seconds a recording waits for a free slot; then it is ERRORED.",
     )
+    event_streams: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Event streams one organisation may have open at each API process.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         min_length=16,

@@ -1,15 +1,11 @@
-import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from api.app import create_app
 from farm.settings import Settings
+from tests.api.serving import served
 from tests.conftest import settings_with
 
 
@@ -39,23 +35,6 @@ def test_api_key_should_be_printed_on_the_first_start_only(
     assert "default:" in capsys.readouterr().err
     create_app(settings)
     assert capsys.readouterr().err == ""
-
-
-@asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[str]:
-    """The app behind uvicorn on a free port; yields its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, lifespan="on"))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.01)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 async def test_app_should_work_behind_its_server(settings: Settings) -> None:

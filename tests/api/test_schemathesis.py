@@ -1,9 +1,6 @@
 """Every operation of the OpenAPI document, called with what its schemas allow and with what they do not."""
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -11,16 +8,15 @@ import pytest
 import redis
 import requests
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, strategies
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from api.app import OPERATIONS, create_app
+from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import REALTIMEKIT
 from farm.redis_clients import connect
-from farm.settings import Settings
 from tests.api.conftest import ACME
+from tests.api.serving import served_in_thread
 from tests.conftest import settings_with
 
 # Most addresses are refused for what they are, which no schema can tell.
@@ -45,27 +41,11 @@ def farm(redis_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     with (
         connect(redis_address) as client,
-        served(settings) as address,
+        served_in_thread(settings) as address,
         requests.Session() as session,
     ):
         client.flushall()
         yield Farm(address, client, session)
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[str]:
-    """The app behind uvicorn in a thread, on a free port; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        (port,) = (listener.getsockname()[1] for listener in server.servers[0].sockets)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def settled(examples: int) -> hypothesis.settings:

@@ -1,0 +1,116 @@
+"""`GET /events`: an organisation's changes as Server-Sent Events."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Final
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.auth import organization_of
+from api.context import Context, context_of
+from api.operations import Operation
+from api.requests import read_headers, read_query
+from api.responses import recording_object
+from farm.feeds import Change
+from farm.recordings import Recording
+from farm.streams import EntryId
+
+_HEARTBEAT_SECONDS: Final = 15
+"""Between two comments, which keep proxies from closing a connection on which nothing else happens."""
+
+_SEND_SECONDS: Final = 60.0
+"""How long a client may leave unread what was sent to it."""
+
+_GOODBYE_SECONDS: Final = 1.0
+"""How long a stream may take to end when the server shuts down."""
+
+# A number of 19 digits is always less than 2^64, which ends what Redis takes.
+EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$")]
+
+_LAST_EVENT: Final = "the id of the last event that was received; those after it follow"
+
+
+class FollowQuery(BaseModel):
+    """The query of GET /events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last_event_id: EventId | None = Field(
+        default=None, description=f"{_LAST_EVENT}; the header of this name goes before it"
+    )
+
+
+class FollowHeaders(BaseModel):
+    """The headers of GET /events."""
+
+    last_event_id: EventId | None = Field(default=None, alias="Last-Event-ID", description=_LAST_EVENT)
+
+
+async def _follow(request: Request) -> Response:
+    organization_id = organization_of(request)
+    query = read_query(request, FollowQuery)
+    last = read_headers(request, FollowHeaders).last_event_id or query.last_event_id
+    return _Events(context_of(request), organization_id, EntryId.parse(last) if last else None)
+
+
+class _Events(Response):
+    """A stream of events, which has its feed for as long as it is sent."""
+
+    def __init__(self, context: Context, organization_id: str, after: EntryId | None) -> None:
+        self._context = context
+        self._organization_id = organization_id
+        self._after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        render = partial(_text, self._context)
+        async with self._context.feeds.feed(self._organization_id, render) as feed:
+            stopping = anyio.Event()
+            changes = feed.follow(self._after, stopping.wait)
+            response = EventSourceResponse(
+                _events(changes),
+                ping=_HEARTBEAT_SECONDS,
+                ping_message_factory=lambda: ServerSentEvent(comment=""),
+                send_timeout=_SEND_SECONDS,
+                shutdown_event=stopping,
+                shutdown_grace_period=_GOODBYE_SECONDS,
+            )
+            await response(scope, receive, send)
+
+
+async def _events(changes: AsyncIterator[Change]) -> AsyncIterator[ServerSentEvent]:
+    # Something to read at once: it tells the client, and proxies, that the stream is open.
+    yield ServerSentEvent(comment="")
+    async for change in changes:
+        yield _event(change)
+
+
+def _event(change: Change) -> ServerSentEvent:
+    if change.text is None:
+        return ServerSentEvent(json.dumps({"last_event_id": str(change.id)}), event="farm.gap")
+    return ServerSentEvent(change.text, event="recording.statusUpdate", id=str(change.id))
+
+
+def _text(context: Context, recording: Recording) -> str:
+    return recording_object(context, recording).model_dump_json(by_alias=True)
+
+
+event_operations: Final = (
+    Operation(
+        "follow_events",
+        "GET",
+        "/events",
+        _follow,
+        "Follow all changes of recordings, as Server-Sent Events",
+        "events",
+        query=FollowQuery,
+        headers=FollowHeaders,
+        errors=(422,),
+        media_types=("text/event-stream",),
+    ),
+)

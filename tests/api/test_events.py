@@ -1,0 +1,218 @@
+"""The stream of events, over the real server and a real Redis."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import httpx
+import pytest
+import redis
+
+from farm.changes import events_key
+from farm.recordings import Status
+from farm.records import Records
+from farm.settings import Settings
+from tests.api.conftest import ACME, OTHER
+from tests.api.serving import served
+from tests.conftest import MakeRecording, settings_with
+
+SECONDS = 5.0
+"""In which everything here must happen."""
+
+
+class Event(NamedTuple):
+    """An event as it was received."""
+
+    id: str | None
+    name: str
+    data: Any
+
+
+@asynccontextmanager
+async def following(
+    client: httpx.AsyncClient, query: str = "", **options: Any
+) -> AsyncIterator[AsyncIterator[str]]:
+    """An open stream; yields its lines."""
+    async with client.stream("GET", f"/v2/events{query}", **options) as response:
+        assert response.status_code == 200, await response.aread()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield response.aiter_lines()
+
+
+async def next_event(lines: AsyncIterator[str]) -> Event:
+    """The next event of a stream; comments are left out."""
+    fields: dict[str, str] = {}
+    async with asyncio.timeout(SECONDS):
+        async for line in lines:
+            name, _, value = line.partition(": ")
+            if line and name.strip(":"):
+                fields[name] = value
+            elif not line and fields:
+                return Event(fields.get("id"), fields["event"], json.loads(fields["data"]))
+    raise AssertionError("the stream has ended")
+
+
+@pytest.fixture
+async def farm(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the served app."""
+    async with served(settings) as address, httpx.AsyncClient(base_url=address, auth=ACME) as client:
+        yield client
+
+
+async def test_change_should_come_as_get_one_shows_it(
+    farm: httpx.AsyncClient, records: Records, make_recording: MakeRecording
+) -> None:
+    records.add(make_recording(organization_id="other"))
+    async with following(farm) as lines:
+        recording = records.add(make_recording())
+        added = await next_event(lines)
+        assert (added.name, added.data["id"]) == ("recording.statusUpdate", str(recording.id))
+        records.change_state(recording.id, Status.RECORDING)
+        changed = await next_event(lines)
+        assert changed.data == (await farm.get(f"/v2/recordings/{recording.id}")).json()["data"]
+        assert changed.data["status"] == "RECORDING"
+
+
+async def test_stream_should_go_on_after_the_last_event(
+    farm: httpx.AsyncClient, records: Records, make_recording: MakeRecording
+) -> None:
+    ids = [str(records.add(make_recording(meeting_id=f"m{number}")).id) for number in range(3)]
+    async with following(farm, "?last_event_id=0") as lines:
+        events = [await next_event(lines) for _ in range(3)]
+    assert [event.data["id"] for event in events] == ids
+    first, second, _ = (event.id for event in events)
+    async with following(farm, f"?last_event_id={first}") as lines:
+        assert await next_event(lines) == events[1]
+    # A browser connects again with the same address and its own header.
+    async with following(farm, f"?last_event_id={first}", headers={"Last-Event-ID": str(second)}) as lines:
+        assert await next_event(lines) == events[2]
+
+
+async def test_gap_should_be_told_when_the_last_event_is_not_kept(
+    farm: httpx.AsyncClient, records: Records, make_recording: MakeRecording, redis_client: redis.Redis
+) -> None:
+    recordings = [records.add(make_recording(meeting_id=f"m{number}")) for number in range(4)]
+    entry = cast("list[tuple[bytes, Any]]", redis_client.xrange(events_key("acme")))[0][0]
+    redis_client.xtrim(events_key("acme"), maxlen=2, approximate=False)
+    async with following(farm, f"?last_event_id={entry.decode()}") as lines:
+        gap = await next_event(lines)
+        assert (gap.id, gap.name, gap.data) == (None, "farm.gap", {"last_event_id": entry.decode()})
+        assert (await next_event(lines)).data["id"] == str(recordings[2].id)
+    async with following(farm, "?last_event_id=9999999999999999") as lines:
+        assert (await next_event(lines)).name == "farm.gap"
+        added = records.add(make_recording())
+        assert (await next_event(lines)).data["id"] == str(added.id)
+
+
+async def test_nothing_of_another_organisation_should_come(
+    farm: httpx.AsyncClient, records: Records, make_recording: MakeRecording
+) -> None:
+    records.add(make_recording())
+    async with following(farm, "?last_event_id=0", auth=OTHER) as lines:
+        records.add(make_recording(meeting_id="b"))
+        theirs = records.add(make_recording(organization_id="other"))
+        assert (await next_event(lines)).data["id"] == str(theirs.id)
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1-", "1-2-3", "18446744073709551616", "٣", ""])
+async def test_id_that_is_none_should_be_refused(farm: httpx.AsyncClient, last: str) -> None:
+    response = await farm.get("/v2/events", params={"last_event_id": last})
+    assert (response.status_code, '"last_event_id"' in response.text) == (422, False)
+    assert '\\"last_event_id\\"' in response.text
+    if last.isascii():
+        response = await farm.get("/v2/events", headers={"Last-Event-ID": last})
+        assert response.status_code == 422
+
+
+async def test_many_streams_should_share_one_connection_and_leave_none(
+    redis_address: str,
+    redis_client: redis.Redis,
+    records: Records,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> None:
+    settings = settings_with(tmp_path, redis_address, event_streams=30)
+    async with served(settings) as address, httpx.AsyncClient(base_url=address, auth=ACME) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        before = len(redis_client.client_list())
+        streams = [following(client) for _ in range(30)]
+        lines = [await stream.__aenter__() for stream in streams]
+        assert len(redis_client.client_list()) <= before + 2
+        refused = await client.get("/v2/events")
+        assert refused.status_code == 429
+        assert refused.json()["error"]["type"] == "too_many_streams"
+        assert (await client.head("/v2/events", auth=OTHER)).status_code == 200
+        recording = records.add(make_recording())
+        for one in lines:
+            assert (await next_event(one)).data["id"] == str(recording.id)
+        for stream in streams:
+            await stream.__aexit__(None, None, None)
+        async with asyncio.timeout(SECONDS):
+            while (await client.head("/v2/events")).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(SECONDS):
+            while "xread" in {one["cmd"] for one in redis_client.client_list()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def test_stream_should_show_that_it_is_alive(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.events._HEARTBEAT_SECONDS", 0.05)
+    async with (
+        served(settings) as address,
+        httpx.AsyncClient(base_url=address, auth=ACME) as client,
+        following(client) as lines,
+        asyncio.timeout(SECONDS),
+    ):
+        comments = 0
+        async for line in lines:
+            comments += line.startswith(":")
+            if comments == 3:
+                return
+
+
+async def test_streams_should_not_hold_up_a_shutdown(
+    settings: Settings, records: Records, make_recording: MakeRecording
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    environment = {
+        "FARM_DATA_DIR": str(settings.data_dir),
+        "FARM_REDIS_URL": settings.redis_address,
+        "FARM_API_KEYS": "acme:acme-key",
+        "FARM_PORT": str(port),
+    }
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert server.stderr is not None
+    try:
+        async with asyncio.timeout(20):
+            assert b"the API is at" in await server.stderr.readline()
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", auth=ACME) as client,
+            following(client) as lines,
+        ):
+            records.add(make_recording())
+            await next_event(lines)
+            told = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(SECONDS):
+                assert [line async for line in lines if line.strip(": ")] == []
+                await server.wait()
+            assert time.monotonic() - told < 3
+        # uvicorn sends itself the signal again once it is done.
+        assert (server.returncode, await server.stderr.read()) == (-signal.SIGTERM, b"")
+    finally:
+        if server.returncode is None:
+            server.kill()
+            await server.wait()
