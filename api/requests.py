@@ -47,12 +47,12 @@ def _not_yet(value: Any) -> Any:
 _UNPRINTABLE: Final = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff"
 )
-_MEETING_ID: Final = re.compile(rf"^ *[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$")
+_PRINTABLE: Final = re.compile(rf"^ *[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$")
 _DOTS: Final = (".", "..")
 
 
 def _meeting_id(value: str) -> str:
-    if not _MEETING_ID.fullmatch(value):
+    if not _PRINTABLE.fullmatch(value):
         raise PydanticCustomError("printable", "must be printable characters")
     if value in _DOTS:
         # As a part of a path these would name another page.
@@ -64,7 +64,7 @@ MeetingId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
     AfterValidator(_meeting_id),
-    Field(json_schema_extra={"pattern": _MEETING_ID.pattern, "not": {"enum": list(_DOTS)}}),
+    Field(json_schema_extra={"pattern": _PRINTABLE.pattern, "not": {"enum": list(_DOTS)}}),
 ]
 """A meeting: any printable text."""
 

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from farm.keys import create_api_key, revoke_api_key
 from farm.settings import Settings
 from tests.api.conftest import client_of
-from tests.api.test_app import served
+from tests.api.serving import served
 from tests.conftest import settings_with
 
 CLOUDFLARE = "/client/v4/accounts/any/realtime/kit/app"
