@@ -73,7 +73,7 @@ def test_interrupt_should_end_it_properly_and_keep_the_file(tmp_path: Path, sign
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 0, stderr
     assert json.loads(stdout)["reason"] == "STOPPED"
-    assert probe(tmp_path / "a.mp4").duration_us > 1_000_000
+    assert probe(tmp_path / "a.mp4").duration_us > 200_000
     assert wait_until_none() == []
 
 
@@ -117,7 +117,7 @@ def test_killed_display_should_end_it_with_a_fault_and_keep_the_file(tmp_path: P
     report = json.loads(stdout)
     assert report["reason"] == "FAULT"
     assert report["fault"]
-    assert report["duration"] > 1
+    assert report["duration"] > 0.2
 
 
 @pytest.mark.parametrize(
