@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -56,7 +57,7 @@ class Poster:
         self._seconds = seconds
         # Connections are not kept: they would be shared by names that lie at the same address.
         transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(),
+            verify=_tls(),
             trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
         )
@@ -132,6 +133,12 @@ class Poster:
             },
             extensions={"sni_hostname": destination.host},
         )
+
+
+# Reading the certificate authorities takes longer than a delivery.
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 async def _read(response: httpx.Response, answer: Answer) -> None:
