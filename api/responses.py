@@ -189,7 +189,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "quality": recording.quality,
         "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
         "webhooks": [
-            RecordingWebhook(id=str(webhook_id_of(recording.id, url)), url=url) for url in recording.webhooks
+            RecordingWebhook(id=str(webhook_id_of(recording.organization_id, url)), url=url)
+            for url in recording.webhooks
         ],
     }
 

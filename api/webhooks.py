@@ -173,7 +173,7 @@ def _url_of_recording(
     except NotFound:
         recording = context.records.get(organization_id, attempt.recording_id)
         for url in recording.webhooks:
-            if str(webhook_id_of(recording.id, url)) == webhook_id:
+            if str(webhook_id_of(organization_id, url)) == webhook_id:
                 return url
         raise
     if not webhook.enabled:

@@ -31,7 +31,10 @@ from farm.webhook_log import LONGEST_LOG, Attempt, log_key, oldest_kept
 DUE_KEY: Final = "farm:webhooks-due"
 
 MOST_LANES: Final = 10_000
-"""Recordings whose deliveries may wait for one webhook; of more, what comes new is not delivered."""
+"""Recordings whose deliveries may wait for one webhook; what comes beyond that is not delivered."""
+
+LONGEST_LANE: Final = 1000
+"""Deliveries of one recording that may wait for one webhook."""
 
 
 class Delivery(BaseModel):
@@ -75,11 +78,13 @@ end
 _PUSH_FUNCTION = (
     _NOW
     + """
-local function push(due, webhook, lane, delivery, most)
+local function push(due, webhook, lane, delivery, most, longest)
   local now = milliseconds()
-  local lanes = 'farm:webhook-lanes:' .. webhook
-  if not redis.call('ZSCORE', lanes, lane) and redis.call('ZCARD', lanes) >= most then return 0 end
-  redis.call('RPUSH', 'farm:webhook-lane:' .. webhook .. ':' .. lane, delivery)
+  local lanes, list = 'farm:webhook-lanes:' .. webhook, 'farm:webhook-lane:' .. webhook .. ':' .. lane
+  local length = redis.call('LLEN', list)
+  if length >= tonumber(longest) then return 0 end
+  if length == 0 and redis.call('ZCARD', lanes) >= tonumber(most) then return 0 end
+  redis.call('RPUSH', list, delivery)
   redis.call('ZADD', lanes, 'NX', now, lane)
   local claimed = redis.call('PTTL', 'farm:webhook-claim:' .. webhook)
   if claimed > 0 then
@@ -92,10 +97,10 @@ end
 """
 )
 
-# KEYS due; ARGV most lanes, webhook, lane, delivery
-_PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[1]))"
+# KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery
+_PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[1], ARGV[2])"
 
-# KEYS changes, due; ARGV id of the entry, most lanes, webhook, lane, delivery, …
+# KEYS changes, due; ARGV id of the entry, most lanes, longest lane, webhook, lane, delivery, …
 # Answers how many were not taken, or -1 when the entry is not the first one any more.
 _DISPATCH = (
     _PUSH_FUNCTION
@@ -103,8 +108,8 @@ _DISPATCH = (
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 if not first[1] or first[1][1] ~= ARGV[1] then return -1 end
 local refused = 0
-for i = 3, #ARGV, 3 do
-  refused = refused + 1 - push(KEYS[2], ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[2]))
+for i = 4, #ARGV, 3 do
+  refused = refused + 1 - push(KEYS[2], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[2], ARGV[3])
 end
 redis.call('XDEL', KEYS[1], ARGV[1])
 return refused
@@ -249,7 +254,7 @@ class Deliveries:
 
     def push(self, delivery: Delivery) -> bool:
         """Put a delivery at the end of its lane; false when too many recordings' deliveries wait already."""
-        return bool(self._push(keys=[DUE_KEY], args=[MOST_LANES, *_entry(delivery)]))
+        return bool(self._push(keys=[DUE_KEY], args=[MOST_LANES, LONGEST_LANE, *_entry(delivery)]))
 
     def dispatch(self, entry_id: bytes, deliveries: Iterable[Delivery]) -> int:
         """Take the first entry out of the stream of changes and put its deliveries into their lanes.
@@ -258,7 +263,9 @@ class Deliveries:
         any more, somebody else has done it, nothing happens, and the answer is -1.
         """
         entries = [part for delivery in deliveries for part in _entry(delivery)]
-        return int(self._dispatch(keys=[CHANGES_KEY, DUE_KEY], args=[entry_id, MOST_LANES, *entries]))
+        return int(
+            self._dispatch(keys=[CHANGES_KEY, DUE_KEY], args=[entry_id, MOST_LANES, LONGEST_LANE, *entries])
+        )
 
     def seconds_until_due(self) -> float | None:
         """How long until somebody must look at a webhook, 0 if that is now, None when nothing waits."""

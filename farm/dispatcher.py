@@ -142,7 +142,7 @@ class Dispatcher:
             if webhook.wants(STATUS_UPDATE):
                 yield webhook.id, None
         for url in recording.webhooks:
-            yield webhook_id_of(recording.id, url), url
+            yield webhook_id_of(recording.organization_id, url), url
 
 
 def _block_milliseconds(due: float | None) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, cast, get_args
 from typing import Literal as OneOf
-from uuid import UUID, uuid4, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -71,9 +71,9 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
-def webhook_id_of(recording_id: UUID, url: str) -> UUID:
-    """The id of a URL that a recording names itself; always the same for the same two."""
-    return uuid5(recording_id, url)
+def webhook_id_of(organization_id: str, url: str) -> UUID:
+    """The id of a URL that recordings name themselves; the same for all recordings of an organisation."""
+    return uuid5(NAMESPACE_URL, f"{organization_id} {url}")
 
 
 class Webhooks:

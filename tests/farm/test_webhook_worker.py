@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -9,11 +10,13 @@ import pytest
 import redis
 
 from farm.deliveries import DUE_KEY, lanes_key
+from farm.embedded_redis import embedded_redis
 from farm.recordings import Status
 from farm.records import Records
+from farm.redis_clients import connect
 from farm.webhook_log import WebhookLog
 from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks
-from tests.conftest import MakeRecording
+from tests.conftest import MakeRecording, settings_with
 from tests.receivers import Receiver, Reply, receiver
 from tests.workers import process_connected_from, running_worker
 
@@ -105,6 +108,27 @@ def _dispatcher(worker_pid: int, pool: psutil.Process) -> psutil.Process:
         child for child in psutil.Process(worker_pid).children() if child != pool and not child.children()
     )
     return dispatcher
+
+
+def test_webhooks_should_go_on_after_redis_was_away(
+    tmp_path: Path, hook: Receiver, make_recording: MakeRecording
+) -> None:
+    settings = settings_with(tmp_path / "data", None)
+    recording = make_recording()
+    with ExitStack() as redis_server, connect(settings.redis_address) as client:
+        address = redis_server.enter_context(embedded_redis(settings)).address
+        register(client, hook.url)
+        with running_worker(client, address, tmp_path / "data", **QUICK):
+            records = Records(client)
+            records.add(recording)
+            hook.wait_for(1)
+            redis_server.pop_all().close()
+            time.sleep(2)
+            redis_server.enter_context(embedded_redis(settings))
+            records.change_state(recording.id, Status.RECORDING)
+            hook.wait_for(2, timeout=60)
+            wait_until_nothing_waits(client)
+    assert hook.accepted == ["INVOKED", "RECORDING"]
 
 
 def test_delivery_that_was_not_sent_should_wait_for_the_next_start(
