@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from farm.errors import SettingsError
@@ -17,21 +18,28 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _make(path, make())
+            # Another process may be quicker; then its file counts.
+            with draft_of(path, make()) as draft, suppress(FileExistsError):
+                path.hardlink_to(draft)
         return path.read_text()
     except OSError as error:
-        raise SettingsError(f"FARM_DATA_DIR: {path} cannot be read or made: {error.strerror}") from error
+        raise unusable(path, error) from error
 
 
-def _make(path: Path, content: str) -> None:
+@contextmanager
+def draft_of(path: Path, content: str) -> Iterator[Path]:
+    """A file beside `path` with that content, safe on the disk; what becomes of it is done in the block."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
     try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass  # another process was quicker, and its file counts
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
+
+
+def unusable(path: Path, error: OSError) -> SettingsError:
+    """What to raise when a file in the data directory cannot be read or written."""
+    return SettingsError(f"FARM_DATA_DIR: {path} cannot be read or written: {error.strerror}")

@@ -1,6 +1,5 @@
 """The official client of the recording API, as it is, against the farm."""
 
-import base64
 from collections.abc import Iterator
 
 import cloudflare
@@ -10,28 +9,22 @@ from cloudflare.types.realtime_kit import webhook_create_webhook_response
 
 from farm.settings import Settings
 from tests.api.conftest import ACME
-from tests.api.servers import serving
+from tests.api.serving import served_in_thread
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 APP = "app_id"
 URL = "http://8.8.8.8/hook"
 
 
-def _headers() -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(":".join(ACME).encode()).decode()}
-
-
 @pytest.fixture
 def base_url(settings: Settings) -> Iterator[str]:
-    with serving(settings) as url:
+    with served_in_thread(settings) as url:
         yield f"{url}/client/v4"
 
 
 @pytest.fixture
 def sdk(base_url: str) -> Iterator[Cloudflare]:
-    with Cloudflare(
-        api_token=ACME[1], base_url=base_url, default_headers=_headers(), max_retries=0
-    ) as client:
+    with Cloudflare(api_token=ACME[1], base_url=base_url, max_retries=0) as client:
         yield client
 
 
@@ -85,9 +78,7 @@ def test_sdk_should_raise_its_errors(sdk: Cloudflare) -> None:
 
 
 async def test_asynchronous_sdk_should_work_too(base_url: str) -> None:
-    async with AsyncCloudflare(
-        api_token=ACME[1], base_url=base_url, default_headers=_headers(), max_retries=0
-    ) as sdk:
+    async with AsyncCloudflare(api_token=ACME[1], base_url=base_url, max_retries=0) as sdk:
         made = await sdk.realtime_kit.webhooks.create_webhook(
             APP, account_id=ACCOUNT, name="hook", url=URL, events=["recording.statusUpdate"]
         )
