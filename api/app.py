@@ -25,6 +25,8 @@ from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
+from api.webhooks import webhook_operations
+from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.feeds import Feeds
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
@@ -34,6 +36,9 @@ from farm.records import Records
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings
 from farm.stores import DirectoryStore
+from farm.webhook_log import WebhookLog
+from farm.webhook_signature import SigningKey, load_signing_key
+from farm.webhooks import Webhooks
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ OPERATIONS: Final = (
     *recording_operations,
     *recording_config_operations,
     *event_operations,
+    *webhook_operations,
     *download_operations,
     *health_operations,
 )
@@ -60,10 +66,11 @@ def create_app(settings: Settings) -> Starlette:
     if made is not None:
         print(f"API key made, shown only this once: {made}", file=sys.stderr, flush=True)
     secret = load_secret_key(settings)
+    signing_key = load_signing_key(settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _running(settings, keys, secret) as context:
+        async with _running(settings, keys, secret, signing_key) as context:
             app.state.context = context
             yield
 
@@ -77,7 +84,9 @@ def create_app(settings: Settings) -> Starlette:
 
 
 @asynccontextmanager
-async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIterator[Context]:
+async def _running(
+    settings: Settings, keys: ApiKeys, secret: bytes, signing_key: SigningKey
+) -> AsyncIterator[Context]:
     with connect(settings.redis_address) as client:
         async with connect_async(settings.redis_address) as waiting_client:
             context = Context(
@@ -91,6 +100,10 @@ async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIte
                 records=Records(client),
                 recording_configs=RecordingConfigs(client),
                 feeds=Feeds(waiting_client, settings.event_streams),
+                webhooks=Webhooks(client, settings.webhook_limit),
+                deliveries=Deliveries(client),
+                webhook_log=WebhookLog(client),
+                signing_key=signing_key,
             )
             sweeping = asyncio.create_task(_sweep(context), name="sweep")
             try:

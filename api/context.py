@@ -8,12 +8,16 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
 from api.rate_limit import RateLimits
+from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.settings import Settings
 from farm.stores import DirectoryStore
+from farm.webhook_log import WebhookLog
+from farm.webhook_signature import SigningKey
+from farm.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Context:
     records: Records
     recording_configs: RecordingConfigs
     feeds: Feeds
+    webhooks: Webhooks
+    deliveries: Deliveries
+    webhook_log: WebhookLog
+    signing_key: SigningKey
 
 
 def context_of(request: Request) -> Context:

@@ -36,7 +36,7 @@ from api.responses import (
     recording_object,
     success,
 )
-from api.rules import check_max_seconds, check_page
+from api.rules import check_max_seconds, check_page, check_webhook
 from farm.errors import InvalidRequest, RedisUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
@@ -96,6 +96,9 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
         await check_page(context, wanted.url, _field("url", sent.url))
     else:
         await check_page(context, _page_of(context, wanted), '"meeting_id"')
+    await asyncio.gather(
+        *(check_webhook(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
+    )
 
 
 def _field(name: str, value_sent: object) -> str:
@@ -128,6 +131,7 @@ def _new_recording(context: Context, organization_id: str, wanted: StartRecordin
         height=video.height,
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
+        webhooks=tuple(dict.fromkeys(wanted.webhooks)),
         output_file_name=output_file_name(
             wanted.file_name_prefix, wanted.meeting_id, invoked_time, video.codec
         ),
@@ -177,12 +181,7 @@ async def _list(request: Request) -> Response:
         return success([], paging=Paging(total_count=0, start_offset=0, end_offset=0))
     wanted = _wanted(query)
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
-    count = len(found.recordings)
-    paging = Paging(
-        total_count=found.total,
-        start_offset=wanted.offset + 1 if count else 0,
-        end_offset=wanted.offset + count if count else 0,
-    )
+    paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
     return success([listed_recording(context, recording) for recording in found.recordings], paging=paging)
 
 
@@ -194,7 +193,7 @@ def _wanted(query: ListRecordings) -> Wanted:
         latest=microseconds(query.end_time) if query.end_time else "+inf",
         search=query.search,
         oldest_first=query.sort_order == "ASC",
-        offset=max(0, query.page_no - 1) * query.per_page,
+        offset=query.offset,
         count=query.per_page,
     )
 

@@ -29,6 +29,7 @@ from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Status
+from farm.webhooks import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -93,6 +94,16 @@ On = Annotated[Literal[True], BeforeValidator(_on)]
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
 Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
 
+WebhookUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048),
+    Field(json_schema_extra={"format": "uri"}),
+]
+"""A URL to tell things at; where it may lie, `browser_bot.addresses` says."""
+
+WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+WebhookEvents = Annotated[list[WebhookEvent], Field(min_length=1, max_length=20)]
+
 
 class _Body(BaseModel):
     # Strict: "60" is no number and 1 no boolean, so that a client's mistake shows at once.
@@ -151,6 +162,25 @@ class StartRecording(RecordingConfig):
     allow_multiple_recordings: bool = False
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None
+    webhooks: Annotated[list[WebhookUrl], Field(max_length=10)] = []
+
+
+class CreateWebhook(_Body):
+    """The body of POST /webhooks, and of PUT /webhooks/{id}."""
+
+    name: WebhookName
+    url: WebhookUrl
+    events: WebhookEvents
+    enabled: bool = True
+
+
+class EditWebhook(_Body):
+    """The body of PATCH /webhooks/{id}; what is left out or null stays as it is."""
+
+    name: WebhookName | None = None
+    url: WebhookUrl | None = None
+    events: WebhookEvents | None = None
+    enabled: bool | None = None
 
 
 def _comma_separated(value: Any) -> Any:
@@ -183,14 +213,24 @@ Time = Annotated[
 ]
 
 
-class ListRecordings(BaseModel):
-    """The query of GET /recordings. Pages count from 1, and 0 is the first one too."""
+class Page(BaseModel):
+    """Which page of a list; pages count from 1, and 0 is the first one too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     page_no: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE_NUMBER] = 1
     per_page: Annotated[int, Field(ge=0, le=1000), _WHOLE_NUMBER] = 20
+
+    @property
+    def offset(self) -> int:
+        """How many entries lie before the page."""
+        return max(0, self.page_no - 1) * self.per_page
+
+
+class ListRecordings(Page):
+    """The query of GET /recordings."""
+
+    meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     expired: Flag | None = None
     search: Annotated[str, StringConstraints(max_length=128)] = ""
     sort_by: Literal["invokedTime"] = "invokedTime"

@@ -1,7 +1,7 @@
 """What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse
 from api.context import Context
 from browser_bot.contracts import PageContract
 from encoder.formats import Codec
-from farm.links import download_link
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
+from farm.links import link_to
+from farm.recordings import Failure, Reason, ReasonKind, Recording, Status
+from farm.webhooks import webhook_id_of
 
 
 def _text_of(moment: datetime) -> str:
@@ -60,6 +61,13 @@ class TimelineObject(BaseModel):
     take: int | None = None
 
 
+class RecordingWebhook(BaseModel):
+    """A URL that a recording has named itself; the id is that of its log."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    url: str
+
+
 class RecordingObject(BaseModel):
     """A recording."""
 
@@ -90,6 +98,7 @@ class RecordingObject(BaseModel):
     )
     queue_position: int | None = Field(default=None, description="while INVOKED: 1 is the next to be taken")
     timeline: list[TimelineObject]
+    webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organisation's")
 
 
 class ListedRecording(RecordingObject):
@@ -99,11 +108,18 @@ class ListedRecording(RecordingObject):
 
 
 class Paging(BaseModel):
-    """Which of the recordings a page has, counted from 1; both offsets are 0 on an empty page."""
+    """Which entries a page has, counted from 1; both offsets are 0 on an empty page."""
 
     total_count: int
     start_offset: int
     end_offset: int
+
+    @classmethod
+    def of_page(cls, offset: int, count: int, total: int) -> "Paging":
+        """That of a page with `count` entries behind `offset` others."""
+        if not count:
+            return cls(total_count=total, start_offset=0, end_offset=0)
+        return cls(total_count=total, start_offset=offset + 1, end_offset=offset + count)
 
 
 class Deleted(BaseModel):
@@ -148,7 +164,7 @@ def listed_recording(context: Context, recording: Recording) -> ListedRecording:
 
 
 def _fields(context: Context, recording: Recording) -> dict[str, Any]:
-    download_url, expiry = _link(context, recording)
+    link = link_to(recording, context.settings, context.link_secret)
     return {
         "id": str(recording.id),
         "status": recording.status,
@@ -156,8 +172,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "started_time": recording.started_time,
         "stopped_time": recording.stopped_time,
         "output_file_name": recording.output_file_name,
-        "download_url": download_url,
-        "download_url_expiry": expiry,
+        "download_url": link.url if link else None,
+        "download_url_expiry": link.expiry if link else None,
         "file_size": recording.file_size,
         "recording_duration": recording.recording_duration,
         "start_reason": _reason(recording.start_reason),
@@ -172,17 +188,11 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "error": recording.error,
         "quality": recording.quality,
         "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
+        "webhooks": [
+            RecordingWebhook(id=str(webhook_id_of(recording.organization_id, url)), url=url)
+            for url in recording.webhooks
+        ],
     }
-
-
-def _link(context: Context, recording: Recording) -> tuple[str | None, datetime | None]:
-    if recording.status is not Status.UPLOADED:
-        return None, None
-    expiry = (now() + timedelta(seconds=context.settings.link_seconds)).replace(microsecond=0)
-    link = download_link(
-        context.link_secret, recording.id, recording.output_file_name, int(expiry.timestamp())
-    )
-    return context.settings.base_url + link, expiry
 
 
 def _reason(reason: Reason | None) -> ReasonObject | None:

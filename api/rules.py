@@ -12,6 +12,14 @@ def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> 
         raise InvalidRequest(f"{field}: this farm records {longest} seconds at most")
 
 
+async def check_webhook(context: Context, url: str, field: str) -> None:
+    """Raises AddressRefused when nothing may be sent to `url`; `field` says where it comes from."""
+    try:
+        await check_url(url, context.settings.address_rule)
+    except PageAddressError as error:
+        raise AddressRefused(f"{field}: {error}") from None
+
+
 async def check_page(context: Context, url: str, field: str) -> None:
     """Raises AddressRefused when the page may not be opened; `field` says where it comes from."""
     settings = context.settings

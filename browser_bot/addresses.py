@@ -1,8 +1,9 @@
 """Which addresses the farm may open: the rule that keeps strangers' pages out of private networks.
 
 The API applies it to the URL a client names, the stage to every address the browser is sent to afterwards
-(redirects, and names that resolve differently later). Hosts are read the way a browser reads them, for which
-`http://2130706433/`, `http://0177.1/`, `http://0x7f.1/` and `http://127.0.0.1./` are the loopback address.
+(redirects, and names that resolve differently later), the webhooks to each delivery. Hosts are read the way a
+browser reads them, for which `http://2130706433/`, `http://0177.1/`, `http://0x7f.1/` and
+`http://127.0.0.1./` are the loopback address.
 """
 
 import asyncio
@@ -63,7 +64,19 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class PageAddressError(Exception):
-    """The page lies at an address that must not be opened; the message says why, in words for the client."""
+    """A URL leads to an address that must not be opened; the message says why, in words for the client."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a URL leads: the host as it is looked up, the port, and its addresses, all of them allowed.
+
+    There are none when the name does not resolve.
+    """
+
+    host: str
+    port: int
+    addresses: tuple[IpAddress, ...]
 
 
 @dataclass(frozen=True)
@@ -132,29 +145,43 @@ async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] =
     parts = _parse(url)
     if any(_lies_under(parts, _parse(allowed)) for allowed in always_allowed):
         return
-    host = _browser_host(parts.hostname or "")
-    for ip in await _addresses_of(host, _port(parts)):
+    await _destination(parts, rule)
+
+
+async def destination_of(url: str, rule: AddressRule) -> Destination:
+    """Where `url` leads. Who connects to one of the addresses, and looks nothing up again, cannot be misled.
+
+    Raises PageAddressError when any of the addresses must not be opened.
+    """
+    return await _destination(_parse(url), rule)
+
+
+async def _destination(parts: SplitResult, rule: AddressRule) -> Destination:
+    host, port = _browser_host(parts.hostname or ""), _port(parts)
+    addresses = tuple(await _addresses_of(host, port))
+    for ip in addresses:
         if not rule.is_allowed(ip):
             address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
             raise PageAddressError(
                 f"{address} is not public; the farm's operator can allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
             )
+    return Destination(host, port, addresses)
 
 
 def _parse(url: str) -> SplitResult:
     """Split a URL that every browser reads the same way; whatever can be read in two ways is refused."""
     if not re.match(r"https?://", url, re.IGNORECASE):
-        raise PageAddressError("a page must begin with http:// or https://")
+        raise PageAddressError("a URL must begin with http:// or https://")
     # Browsers drop control characters and take a backslash for a slash: http://a.example\@127.0.0.1/
     if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
-        raise PageAddressError("a page's URL must not hold spaces, control characters or backslashes")
+        raise PageAddressError("a URL must not hold spaces, control characters or backslashes")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise PageAddressError(f"the URL cannot be read: {error}") from None
     if "@" in parts.netloc:
-        raise PageAddressError("a page's URL must not hold a user name or a password")
+        raise PageAddressError("a URL must not hold a user name or a password")
     if not parts.hostname:
         raise PageAddressError("the URL names no host")
     if port == 0:

@@ -43,7 +43,7 @@ class InvalidRequest(FarmError):
 
 
 class AddressRefused(InvalidRequest):
-    """The page to record lies at an address the farm does not open."""
+    """The page to record, or a webhook, lies at an address the farm does not open."""
 
     code = "address_refused"
 
@@ -83,7 +83,7 @@ class LinkRefused(FarmError):
 
 
 class NotFound(FarmError):
-    """No such recording or file, or it belongs to someone else; the two look the same on purpose."""
+    """No such recording, file or webhook, or it belongs to someone else; the two look the same on purpose."""
 
     code = "not_found"
     http_status = 404
@@ -108,6 +108,20 @@ class TooManyStreams(FarmError):
 
     code = "too_many_streams"
     http_status = 429
+
+
+class WebhookExists(FarmError):
+    """The organisation has a webhook with this URL already."""
+
+    code = "webhook_exists"
+    http_status = 409
+
+
+class TooManyWebhooks(FarmError):
+    """The organisation has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+    http_status = 409
 
 
 class RedisUnavailable(FarmError):

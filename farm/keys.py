@@ -18,6 +18,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -25,6 +26,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
+from farm.secret_files import draft_of, read_or_make, unusable
 from farm.settings import ORGANIZATION_ID, OrganizationKey, Settings
 
 _LOG = logging.getLogger(__name__)
@@ -185,7 +187,7 @@ def load_secret_key(settings: Settings) -> bytes:
     """
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value().encode()
-    return _read_or_make(settings.data_dir / _SECRET_FILE, secrets.token_hex(32)).strip().encode()
+    return read_or_make(settings.data_dir / _SECRET_FILE, partial(secrets.token_hex, 32)).strip().encode()
 
 
 def _new_key(organization_id: str, name: str) -> NewKey:
@@ -252,7 +254,7 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     try:
         found = _FORMATS.validate_json(content)
     except ValidationError:
@@ -269,41 +271,8 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
 def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
     """Replace the file; whoever reads it at any moment finds the old one or the new one, whole."""
     content = json.dumps(_File(keys=keys).model_dump(mode="json"), indent=2) + "\n"
-    with _draft(path, content) as draft:
+    with draft_of(path, content) as draft:
         draft.replace(path)
-
-
-def _read_or_make(path: Path, content: str) -> str:
-    """What the file holds; it is made, holding `content`, if there is none.
-
-    Of several processes starting at once one makes it, and no other ever reads half of it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            return path.read_text()
-        with _draft(path, content) as draft:
-            try:
-                path.hardlink_to(draft)
-            except FileExistsError:
-                return path.read_text()
-    except OSError as error:
-        raise _unusable(path, error) from error
-    return content
-
-
-@contextmanager
-def _draft(path: Path, content: str) -> Iterator[Path]:
-    """A file beside `path` with that content, safe on the disk; what becomes of it is done in the block."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -319,7 +288,7 @@ def _locked(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
 
 
 def _wait_for(lock: Callable[[], None], path: Path) -> None:
@@ -331,7 +300,3 @@ def _wait_for(lock: Callable[[], None], path: Path) -> None:
             if time.monotonic() > deadline:
                 raise SettingsError(f"{path} is being changed by another process; try again") from None
             time.sleep(_POLL_SECONDS)
-
-
-def _unusable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(f"FARM_DATA_DIR: {path} cannot be read or written: {error.strerror}")

@@ -6,14 +6,33 @@ A link carries its expiry and an HMAC-SHA256 over recording, name and expiry; th
 import hashlib
 import hmac
 import re
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from farm.errors import LinkRefused
+from farm.recordings import Recording, Status, now
+from farm.settings import Settings
 
 DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"
 """Where files are served."""
+
+
+class DownloadLink(NamedTuple):
+    """A whole link to a recording's file, and until when it is valid."""
+
+    url: str
+    expiry: datetime
+
+
+def link_to(recording: Recording, settings: Settings, secret: bytes) -> DownloadLink | None:
+    """A fresh link to the file of a recording, None while there is no file."""
+    if recording.status is not Status.UPLOADED:
+        return None
+    expiry = (now() + timedelta(seconds=settings.link_seconds)).replace(microsecond=0)
+    link = download_link(secret, recording.id, recording.output_file_name, int(expiry.timestamp()))
+    return DownloadLink(settings.base_url + link, expiry)
 
 
 def download_link(secret: bytes, recording_id: UUID, name: str, expires: int) -> str:

@@ -1,4 +1,4 @@
-"""The RQ queues, and the job that makes a recording."""
+"""The RQ queues and their jobs."""
 
 from typing import Final
 from uuid import UUID
@@ -14,12 +14,17 @@ RECORD_JOB: Final = "farm.jobs.record"
 FINISH_JOB: Final = "farm.jobs.finish"
 """The functions a worker calls, with the recording's id as their only argument."""
 
+SEND_JOB: Final = "farm.webhook_sender.send_due"
+"""The function that sends whatever webhooks are due."""
+
 _RECORD_SECONDS: Final = 86_400 + 3600
 """What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
 
 _FINISH_SECONDS: Final = 3600
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
+
+_SEND_SECONDS: Final = 180
 
 _RESULT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 7 * 86400
@@ -98,3 +103,25 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
         failure_ttl=_FAILURE_SECONDS,
         description=f"finish {recording.meeting_id}",
     )
+
+
+def webhooks_queue(client: redis.Redis) -> Queue:
+    """The queue from which the senders of every node take the order to look for deliveries."""
+    return Queue("webhooks", connection=client)
+
+
+def enqueue_sending(client: redis.Redis) -> None:
+    """Have some sender look for deliveries that are due.
+
+    Does nothing when such a job waits already: it will see what is due when it begins. Raises
+    redis.RedisError when Redis cannot be reached.
+    """
+    queue = webhooks_queue(client)
+    if queue.count == 0:
+        queue.enqueue(
+            SEND_JOB,
+            job_timeout=_SEND_SECONDS,
+            result_ttl=0,
+            failure_ttl=_FAILURE_SECONDS,
+            description="send webhooks",
+        )

@@ -136,6 +136,8 @@ class Recording(BaseModel):
     fps: Annotated[int, Field(description="frames per second")] = 30
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
+    webhooks: tuple[str, ...] = ()
+    """URLs that are told of this recording's states, besides the organisation's webhooks."""
     output_file_name: str
     """The name of the finished file; safe as a file name, see `output_file_name`."""
     status: Status = Status.INVOKED

@@ -86,6 +86,10 @@ def _meeting_url(url: str) -> str:
     return _http_url(url)
 
 
+def _split_at_commas(value: Any) -> Any:
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _address_rule_text(text: str) -> str:
     parse_address_rule(text)
     return text
@@ -194,6 +198,34 @@ class Settings(BaseSettings):
         min_length=16,
         description="Secret that signs download links; give all API processes of a farm the same. By default "
         "a random one is made and kept in the data directory.",
+    )
+    webhook_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        description="PEM file with the RSA private key that signs webhooks; give all machines of a farm the "
+        "same. By default one is made and kept in the data directory.",
+    )
+    webhook_senders: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes of this node that send webhooks; each serves many receivers at once.",
+    )
+    webhook_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds in which a receiver must have answered a webhook.",
+    )
+    webhook_intervals: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=86400)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(5, 15, 60, 300, 900, 3600, 7200, 14400, 14400, 14400, 14400, 14400),
+        max_length=100,
+        description="Seconds between tries to deliver a webhook, with commas; then it is given up. By "
+        "default growing from 5 s to 4 h, for a day.",
+    )
+    webhook_limit: int = Field(
+        default=50, ge=1, le=1000, description="Webhooks that an organisation may register."
     )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_host_name, description="Name of this machine in the farm; by default its host name."

@@ -1,7 +1,9 @@
-"""The worker of a node: a pool of slots that make recordings, and one process that finishes them.
+"""The worker of a node: slots that make recordings, one process that finishes them, and the webhooks.
 
 farm worker ── pool "recordings" ── one RQ worker a slot ── work horse: the recorder of one recording
-            └─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
+            ├─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
+            ├─ dispatcher                                 turns changes of recordings into deliveries
+            └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
 
 import logging
@@ -10,24 +12,27 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
-from rq import Queue, Worker
+from rq import Queue, SimpleWorker, Worker
 from rq.job import Job
+from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
 
 from browser_bot.sweep import sweep_stages
+from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.processes import die_with_parent
-from farm.queues import recordings_queue, transfers_queue
+from farm.queues import enqueue_sending, recordings_queue, transfers_queue, webhooks_queue
 from farm.recovery import recover, recover_spool
 from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
+from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +73,31 @@ def run_worker(settings: Settings) -> None:
         client.ping()  # a wrong address is better told now than by every slot
         # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
-        transfers = transfers_queue(client, settings.node)
-        _run_pools(
-            slots=partial(_start_pool, settings, recordings_queue(client), settings.slots, SlotWorker),
-            transfers=partial(_start_pool, settings, transfers, 1, Worker),
+        load_signing_key(settings)  # made now, if there is none, and a bad one is told now
+        transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
+        parts = _run_until_told(
+            (
+                partial(_start_pool, settings, recordings_queue(client), settings.slots, SlotWorker),
+                partial(_start_pool, settings, transfers, 1, Worker),
+                partial(_start_dispatcher, settings),
+                # Their job serves many receivers at once by itself, so it needs no process of its own.
+                partial(_start_pool, settings, webhooks, settings.webhook_senders, SimpleWorker),
+            )
         )
-        # What the last recordings left is finished here and now.
+        slots, *others = parts
+        _end(slots)
+        _end(others[0])
+        # What the last recordings left is finished here and now, and told.
         Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
+        for part in others[1:]:
+            _end(part)
+        enqueue_sending(client)
+        SimpleWorker([webhooks], connection=client).work(burst=True, logging_level="WARNING")
 
 
-def _start_pool(settings: Settings, queue: Queue, workers: int, worker_class: type[Worker]) -> BaseProcess:
+def _start_pool(
+    settings: Settings, queue: Queue, workers: int, worker_class: type[BaseWorker]
+) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(
         target=_run_pool, args=(settings, queue.name, workers, worker_class), name=queue.name
     )
@@ -85,7 +105,7 @@ def _start_pool(settings: Settings, queue: Queue, workers: int, worker_class: ty
     return process
 
 
-def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[Worker]) -> None:
+def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[BaseWorker]) -> None:
     # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
     os.setpgrp()
     pool = WorkerPool(
@@ -94,28 +114,43 @@ def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[W
     pool.start(logging_level="WARNING")
 
 
-def _run_pools(slots: Callable[[], BaseProcess], transfers: Callable[[], BaseProcess]) -> None:
-    """Run both pools, again if one dies, until a signal; then end first the slots, then the transfers."""
+def _start_dispatcher(settings: Settings) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(
+        target=_run_dispatcher, args=(settings,), name="dispatcher"
+    )
+    process.start()
+    return process
+
+
+def _run_dispatcher(settings: Settings) -> None:
+    os.setpgrp()
+    run_dispatcher(settings)
+
+
+def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseProcess]:
+    """Run all parts, again if one dies, until a signal; the first one is then told to end."""
     stopping = False
-    starters = (slots, transfers)
-    pools = [start() for start in starters]
+    parts = [start() for start in starters]
 
     def stop(_: int, __: FrameType | None) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True
             logger.warning("ending the running recordings")
-            pools[0].terminate()
+            parts[0].terminate()
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)
     while not stopping:
-        multiprocessing.connection.wait([pool.sentinel for pool in pools])
-        for number, pool in enumerate(pools):
-            if not stopping and not pool.is_alive():
-                logger.error("the pool %s has died and is started again", pool.name)
+        multiprocessing.connection.wait([part.sentinel for part in parts])
+        for number, part in enumerate(parts):
+            if not stopping and not part.is_alive():
+                logger.error("%s has died and is started again", part.name)
                 time.sleep(RESTART_SECONDS)
-                pools[number] = starters[number]()
-    for pool in pools:
-        pool.terminate()
-        pool.join()
+                parts[number] = starters[number]()
+    return parts
+
+
+def _end(part: BaseProcess) -> None:
+    part.terminate()
+    part.join()

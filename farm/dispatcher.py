@@ -1,0 +1,155 @@
+"""The dispatcher: turns every change of a recording into deliveries to webhooks, and has them sent in time.
+
+It is a process of `farm worker`. Several nodes each run one, and they share the stream `farm:changes` without
+a consumer group: a group would hand two changes of one recording to two nodes, and the later might be first.
+Here each reads the first entry, and whoever is quicker takes it out together with putting its deliveries into
+their lanes, in one step. So the order of the stream is that of the lanes, an entry counts exactly once, and
+one that dies leaves nothing behind that another would have to claim.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final, cast
+from uuid import UUID, uuid4
+
+import redis
+from pydantic import ValidationError
+
+from farm.changes import CHANGES_KEY, recording_of
+from farm.deliveries import Deliveries, Delivery
+from farm.keys import load_secret_key
+from farm.links import link_to
+from farm.queues import enqueue_sending
+from farm.recordings import Recording, now
+from farm.redis_clients import connect
+from farm.settings import Settings
+from farm.webhook_payload import status_update
+from farm.webhooks import STATUS_UPDATE, Webhooks, webhook_id_of
+
+_LOG = logging.getLogger(__name__)
+
+_LONGEST_WAIT: Final = 1.0
+"""Seconds between two looks at what is due, when nothing changes; a shutdown may have to wait as long."""
+
+_PATIENCE: Final = 0.25
+"""Seconds until senders that were told of something due should have claimed it."""
+
+_SHORTEST_WAIT: Final = 0.01
+_PAUSE: Final = 1.0
+"""Seconds between tries while Redis is away."""
+
+_PIECE: Final = 100
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Dispatch until SIGTERM; then take what is in the stream still, and return."""
+    stopping = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with connect(settings.redis_address) as client:
+        dispatcher = Dispatcher(settings, client)
+        while not stopping.is_set():
+            try:
+                dispatcher.step()
+            except redis.RedisError as error:
+                _LOG.warning("webhooks cannot be dispatched, trying again: %s", error)
+                stopping.wait(_PAUSE)
+        try:
+            dispatcher.dispatch_all()
+        except redis.RedisError as error:
+            _LOG.warning("some changes are left to be dispatched at the next start: %s", error)
+
+
+class Dispatcher:
+    """Turns changes into deliveries."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        """`client` must return bytes (see `farm.redis_clients`). Raises SettingsError."""
+        self._settings = settings
+        self._redis = client
+        self._webhooks = Webhooks(client, settings.webhook_limit)
+        self._deliveries = Deliveries(client)
+        self._link_secret = load_secret_key(settings)
+
+    def step(self) -> None:
+        """Have sent what is due, then wait for a change or for what is due next, and dispatch the changes.
+
+        Raises redis.RedisError when Redis cannot be reached.
+        """
+        due = self._deliveries.seconds_until_due()
+        if due == 0:
+            enqueue_sending(self._redis)
+        # From the beginning: what is dispatched is deleted, so whatever is in the stream is to be done.
+        if self._redis.xread({CHANGES_KEY: "0"}, count=1, block=_block_milliseconds(due)):
+            self.dispatch_all()
+
+    def dispatch_all(self) -> None:
+        """Dispatch every change in the stream. Raises redis.RedisError when Redis cannot be reached."""
+        while entries := cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]", self._redis.xrange(CHANGES_KEY, count=_PIECE)
+        ):
+            for entry_id, fields in entries:
+                self._dispatch(entry_id, fields)
+        if self._deliveries.seconds_until_due() == 0:
+            enqueue_sending(self._redis)
+
+    def _dispatch(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        try:
+            recording = recording_of(fields)
+        except (ValidationError, KeyError) as error:
+            _LOG.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
+            self._deliveries.dispatch(entry_id, ())
+            return
+        refused = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
+        if refused > 0:
+            _LOG.error(
+                "recording %s: %d webhooks are not told that it is %s, because too much waits for them",
+                recording.id,
+                refused,
+                recording.status,
+            )
+
+    def _deliveries_of(self, recording: Recording) -> list[Delivery]:
+        receivers = list(self._receivers(recording))
+        if not receivers:
+            return []
+        body = status_update(recording, link_to(recording, self._settings, self._link_secret))
+        present = now()
+        return [
+            Delivery(
+                id=str(uuid4()),
+                organization_id=recording.organization_id,
+                webhook_id=webhook_id,
+                url=url,
+                recording_id=recording.id,
+                lane=str(recording.id),
+                body=body,
+                created_at=present,
+            )
+            for webhook_id, url in receivers
+        ]
+
+    def _receivers(self, recording: Recording) -> Iterator[tuple[UUID, str | None]]:
+        """The webhooks that are told of a recording, with their URL if the recording has named it itself."""
+        for webhook in self._webhooks.all_of(recording.organization_id):
+            if webhook.wants(STATUS_UPDATE):
+                yield webhook.id, None
+        for url in recording.webhooks:
+            yield webhook_id_of(recording.organization_id, url), url
+
+
+def _block_milliseconds(due: float | None) -> int:
+    if due is None:
+        wait = _LONGEST_WAIT
+    elif due == 0:
+        wait = _PATIENCE
+    else:
+        wait = min(max(due, _SHORTEST_WAIT), _LONGEST_WAIT)
+    return int(wait * 1000)

@@ -1,0 +1,213 @@
+"""The RQ job that sends webhooks: all that are due, many receivers at once, for a few seconds.
+
+A receiver that hangs costs the others nothing: each is served in a task of its own, and while tasks wait for
+their receivers the job goes on claiming what else becomes due. Of one receiver only a few deliveries are
+under way at once, and after a failure to reach it, it is left alone for a while.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import lru_cache, partial
+from typing import Final, NamedTuple, TypeVar
+from uuid import uuid4
+
+import redis
+
+from farm.deliveries import Deliveries, Delivery, Head
+from farm.errors import NotFound
+from farm.recordings import now
+from farm.redis_clients import connect
+from farm.settings import Settings, load_settings
+from farm.webhook_log import Attempt, AttemptOutcome
+from farm.webhook_request import Answer, Poster
+from farm.webhook_signature import SigningKey, load_signing_key, signature_headers
+from farm.webhooks import Webhooks
+
+_LOG = logging.getLogger(__name__)
+
+_CLAIMING_SECONDS: Final = 5.0
+"""How long a job goes on claiming; then it ends with what is under way, and a shutdown need not wait long."""
+
+_POLL_SECONDS: Final = 0.1
+"""Between two looks for what else is due, while something is under way."""
+
+_MOST_RECEIVERS: Final = 100
+"""Receivers that one job serves at once."""
+
+_MOST_LANES: Final = 4
+"""Deliveries under way at once to one receiver."""
+
+_THREADS: Final = 32
+"""For looking up names, which the system does one at a time and may take long for; and for Redis."""
+
+_JITTER: Final = 0.1
+"""By which share an interval may be longer or shorter, so that what failed together does not come back so."""
+
+_Result = TypeVar("_Result")
+
+
+class Target(NamedTuple):
+    """Where a delivery goes, and the secret that signs it."""
+
+    url: str
+    secret: str
+
+
+def retry_seconds(tries: int, intervals: Sequence[float]) -> float | None:
+    """How long to wait after the try number `tries` (the first is 1), None to give up."""
+    return intervals[tries - 1] if tries <= len(intervals) else None
+
+
+def send_due() -> None:
+    """Send what is due. The RQ job; it takes a few seconds at most, however much there is.
+
+    Raises redis.RedisError when Redis cannot be reached; what was not settled is then sent again later.
+    """
+    settings = load_settings()
+    runner = _runner()
+    sender = _sender(settings)
+    runner.run(sender.send_due())
+
+
+# One for the life of the process: ending a loop waits for all names that are still being looked up.
+@lru_cache(maxsize=1)
+def _runner() -> asyncio.Runner:
+    runner = asyncio.Runner()
+    runner.get_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "names"))
+    return runner
+
+
+@lru_cache(maxsize=1)
+def _sender(settings: Settings) -> "Sender":
+    client = connect(settings.redis_address)
+    return Sender(settings, client, load_signing_key(settings))
+
+
+class Sender:
+    """Sends what is due."""
+
+    def __init__(self, settings: Settings, client: redis.Redis, key: SigningKey) -> None:
+        """Use one in one event loop only."""
+        self._settings = settings
+        self._webhooks = Webhooks(client, settings.webhook_limit)
+        self._deliveries = Deliveries(client)
+        self._key = key
+        self._threads = ThreadPoolExecutor(_THREADS, "redis")
+        self._claim_seconds = 2 * settings.webhook_timeout + 1
+
+    async def send_due(self) -> None:
+        """Claim and send what is due, for a few seconds; returns when nothing is under way any more."""
+        token = uuid4().hex
+        under_way: set[asyncio.Task[None]] = set()
+        end = time.monotonic() + _CLAIMING_SECONDS
+        async with Poster(self._settings.address_rule, self._settings.webhook_timeout) as poster:
+            try:
+                while True:
+                    free = _MOST_RECEIVERS - len(under_way)
+                    if free and time.monotonic() < end:
+                        for webhook_id in await self._do(
+                            self._deliveries.claim, token, self._claim_seconds, free
+                        ):
+                            under_way.add(asyncio.create_task(self._serve(poster, webhook_id, token, end)))
+                    if not under_way:
+                        return
+                    done, under_way = await asyncio.wait(
+                        under_way, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        _report(task)
+            finally:
+                for task in under_way:
+                    task.cancel()
+                await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _serve(self, poster: Poster, webhook_id: str, token: str, end: float) -> None:
+        """Send a claimed webhook what is due, until that is all, it cannot be reached, or time is up."""
+        rest = 0.0
+        while True:
+            heads = await self._do(
+                self._deliveries.heads, webhook_id, token, self._claim_seconds, _MOST_LANES
+            )
+            if not heads:
+                break
+            target = await self._do(self._target_of, heads[0].delivery)
+            if target is None:
+                await self._do(self._deliveries.drop, webhook_id)
+                break
+            answers = await asyncio.gather(*(self._try(poster, target, head) for head in heads))
+            if any(answer.unreachable for answer in answers):
+                rest = min(self._settings.webhook_intervals, default=0.0)
+                break
+            if time.monotonic() >= end:
+                break
+        await self._do(self._deliveries.release, webhook_id, token, rest)
+
+    def _target_of(self, delivery: Delivery) -> Target | None:
+        """Where a delivery goes; None when the webhook was deleted or is not enabled any more."""
+        if delivery.url is not None:
+            return Target(delivery.url, self._webhooks.secret_of(delivery.organization_id))
+        try:
+            webhook = self._webhooks.get(delivery.organization_id, str(delivery.webhook_id))
+        except NotFound:
+            return None
+        return Target(webhook.url, webhook.secret) if webhook.enabled else None
+
+    async def _try(self, poster: Poster, target: Target, head: Head) -> Answer:
+        delivery = head.delivery
+        began = now()
+        headers = signature_headers(
+            self._key,
+            target.secret,
+            webhook_id=str(delivery.webhook_id),
+            delivery_id=delivery.id,
+            body=delivery.body,
+            present=began,
+        )
+        answer = await poster.post(target.url, delivery.body.encode(), headers)
+        number = head.tries + 1
+        wait = None if answer.is_success else retry_seconds(number, self._settings.webhook_intervals)
+        if wait is not None:
+            # Not for secrecy: it only spreads the tries.
+            wait *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+        outcome = _outcome(answer, wait)
+        attempt = Attempt(
+            delivery_id=delivery.id,
+            recording_id=delivery.recording_id,
+            number=number,
+            time=began,
+            duration_ms=round(answer.seconds * 1000),
+            outcome=outcome,
+            status_code=answer.status,
+            answer=answer.text,
+            error=answer.error,
+            next_attempt=None if wait is None else now() + timedelta(seconds=wait),
+            replay_of=delivery.replay_of,
+            body=delivery.body,
+        )
+        if outcome is AttemptOutcome.GIVEN_UP:
+            _LOG.warning("webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error)
+        await self._do(self._deliveries.settle, head, attempt, wait)
+        return answer
+
+    async def _do(self, function: Callable[..., _Result], *args: object) -> _Result:
+        """Call Redis, in threads that slow names do not fill."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(function, *args))
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log what broke a task. The others go on; the claim ends by itself, and the webhook is served again."""
+    error = task.exception()
+    if error is not None:
+        _LOG.error("a webhook could not be served: %r", error, exc_info=error)
+
+
+def _outcome(answer: Answer, wait: float | None) -> AttemptOutcome:
+    if answer.is_success:
+        return AttemptOutcome.DELIVERED
+    return AttemptOutcome.GIVEN_UP if wait is None else AttemptOutcome.RETRYING
