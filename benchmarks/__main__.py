@@ -5,12 +5,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import fidelity, load, peer, service
+from benchmarks import api, fidelity, load, peer, service
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "fidelity": fidelity.run,
     "pause": fidelity.run_pause,
     "service": service.run,
+    "api": api.run,
     "load": load.run,
     "two": load.run_two,
     "peer": peer.run,
