@@ -92,7 +92,7 @@ async def _running(
             context = Context(
                 settings=settings,
                 keys=keys,
-                rate_limits=RateLimits(client, settings),
+                rate_limits=RateLimits(waiting_client, settings),
                 link_secret=secret,
                 store=DirectoryStore(settings.store_dir),
                 redis=client,

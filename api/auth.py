@@ -8,13 +8,13 @@ import base64
 import secrets
 from typing import Final, NamedTuple
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
 from farm.errors import Unauthorized
 from farm.keys import ApiKey
+from farm.redis_clients import in_time
 
 CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'
@@ -36,7 +36,8 @@ async def admit(request: Request) -> None:
     """
     credentials = credentials_of(request.headers)
     address = request.client.host if request.client else ""
-    key = await run_in_threadpool(_authenticate, context_of(request), credentials, address)
+    async with in_time():
+        key = await _authenticate(context_of(request), credentials, address)
     request.state.organization_id = key.organization_id
 
 
@@ -84,16 +85,16 @@ def _text(value: str) -> str:
         raise Unauthorized("the API key is not UTF-8") from None
 
 
-def _authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
+async def _authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
     key = _key_of(context, credentials)
     if key is None or key.from_settings:
         # Once an address has guessed too often, no guess tells it anything, not even a right one. A key that
         # the farm made cannot be guessed, so nobody's guessing from the same address locks its owner out.
-        context.rate_limits.check_address(address)
+        await context.rate_limits.check_address(address)
     if key is None:
-        context.rate_limits.count_failure(address)
+        await context.rate_limits.count_failure(address)
         raise Unauthorized("unknown organisation or wrong API key")
-    context.rate_limits.count_request(key)
+    await context.rate_limits.count_request(key)
     return key
 
 

@@ -6,12 +6,12 @@ A window begins with the first request and lasts a minute.
 import math
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Any, Final, cast
 
-import redis
+import redis.asyncio
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import FixedWindowRateLimiter
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import FixedWindowRateLimiter
 
 from farm.errors import RateLimited
 from farm.keys import ApiKey
@@ -25,33 +25,38 @@ _IPV6_NETWORK: Final = 64
 class RateLimits:
     """The limits of the settings. Every method raises redis.RedisError when Redis cannot be reached."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        """`client` is used by several threads at once."""
-        storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=_KEY_PREFIX)
+    def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
+        """`client` comes from `farm.redis_clients.connect_async`."""
+        storage = RedisStorage(
+            "redis://",
+            implementation="redispy",
+            connection_pool=cast(Any, client.connection_pool),
+            key_prefix=_KEY_PREFIX,
+        )
         self._limiter = FixedWindowRateLimiter(storage)
         self._requests = _a_minute(settings.rate_limit, "requests")
         self._failures = _a_minute(settings.failure_limit, "failures")
 
-    def count_request(self, key: ApiKey) -> None:
+    async def count_request(self, key: ApiKey) -> None:
         """Count a request made with a key. Raises RateLimited when it is one too many."""
         limit = self._requests
-        if limit and not self._limiter.hit(limit, key.id):
-            raise self._refusal(limit, key.id, "this API key has asked too often")
+        if limit and not await self._limiter.hit(limit, key.id):
+            raise await self._refusal(limit, key.id, "this API key has asked too often")
 
-    def check_address(self, address: str) -> None:
+    async def check_address(self, address: str) -> None:
         """Raises RateLimited when there have been too many wrong keys from an address."""
         limit, network = self._failures, network_of(address)
-        if limit and not self._limiter.test(limit, network):
-            raise self._refusal(limit, network, "there were too many wrong API keys from your address")
+        if limit and not await self._limiter.test(limit, network):
+            raise await self._refusal(limit, network, "there were too many wrong API keys from your address")
 
-    def count_failure(self, address: str) -> None:
+    async def count_failure(self, address: str) -> None:
         """Count a wrong key from an address."""
         if self._failures:
-            self._limiter.hit(self._failures, network_of(address))
+            await self._limiter.hit(self._failures, network_of(address))
 
-    def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimited:
-        reset = self._limiter.get_window_stats(limit, who).reset_time
-        return RateLimited(message, limit.amount, max(1, math.ceil(reset - time.time())))
+    async def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimited:
+        window = await self._limiter.get_window_stats(limit, who)
+        return RateLimited(message, limit.amount, max(1, math.ceil(window.reset_time - time.time())))
 
 
 def _a_minute(amount: int, what: str) -> RateLimitItem | None:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
-from starlette.responses import JSONResponse
+from pydantic_core import to_json
+from starlette.responses import Response
 
 from api.context import Context
 from browser_bot.contracts import PageContract
@@ -133,20 +134,14 @@ def success(
     data: BaseModel | Sequence[BaseModel] | Mapping[str, JsonValue],
     status: int = 200,
     paging: Paging | None = None,
-) -> JSONResponse:
+) -> Response:
     """The envelope of every answer that is not an error."""
-    content: dict[str, Any] = {"success": True, "data": _plain(data)}
+    content: dict[str, Any] = {"success": True, "data": data}
     if paging is not None:
-        content["paging"] = _plain(paging)
-    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
-
-
-def _plain(data: BaseModel | Sequence[BaseModel] | Mapping[str, JsonValue]) -> Any:
-    if isinstance(data, BaseModel):
-        return data.model_dump(mode="json", by_alias=True)
-    if isinstance(data, Mapping):
-        return data
-    return [_plain(each) for each in data]
+        content["paging"] = paging
+    # In one go: the models as JSON, without plain values in between.
+    body = to_json(content, by_alias=True, inf_nan_mode="null")
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def recording_object(

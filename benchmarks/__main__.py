@@ -5,13 +5,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import fidelity, load, peer, service, webhooks
+from benchmarks import api, fidelity, load, peer, service, webhooks
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "fidelity": fidelity.run,
     "pause": fidelity.run_pause,
     "service": service.run,
     "webhooks": webhooks.run,
+    "api": api.run,
     "load": load.run,
     "two": load.run_two,
     "peer": peer.run,

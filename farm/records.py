@@ -30,6 +30,7 @@ from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import redis
+import redis.asyncio
 
 from farm import record_scripts
 from farm.changes import CHANGES_KEY, events_key
@@ -37,6 +38,7 @@ from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
 from farm.listing import Wanted, find_ids, index_prefix, member_of, order_of
 from farm.orders import orders_key
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
+from farm.redis_clients import in_time
 
 _FIXED = frozenset({"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline"})
 """Fields that nobody sets: the names of keys and the index are made of them, or a script keeps them."""
@@ -170,15 +172,8 @@ class Records:
 
         Raises NotFound; an unknown recording and another organisation's look the same.
         """
-        if not _UUID.fullmatch(str(recording_id)):
-            raise _not_found(recording_id)
-        record = cast("dict[bytes, bytes]", self._redis.hgetall(record_key(recording_id)))
-        if not record:
-            raise _not_found(recording_id)
-        recording = decode(record)
-        if organization_id is not None and recording.organization_id != organization_id:
-            raise _not_found(recording_id)
-        return recording
+        record = cast("dict[bytes, bytes]", self._redis.hgetall(_checked_key(recording_id)))
+        return _found(record, organization_id, recording_id)
 
     def active(self, organization_id: str, meeting_id: str) -> Recording:
         """The newest recording of a meeting that waits, runs or is paused.
@@ -293,6 +288,34 @@ class Records:
             CHANGES_KEY,
             events_key(recording.organization_id),
         ]
+
+
+async def read_recording(
+    client: redis.asyncio.Redis, organization_id: str | None, recording_id: UUID | str
+) -> Recording:
+    """What `Records.get` does, for programs with an event loop that read one recording after the other.
+
+    `client` comes from `farm.redis_clients.connect_async`. Raises NotFound, redis.RedisError.
+    """
+    key = _checked_key(recording_id)
+    async with in_time():
+        record = await client.hgetall(key)
+    return _found(cast("dict[bytes, bytes]", record), organization_id, recording_id)
+
+
+def _checked_key(recording_id: UUID | str) -> str:
+    if not _UUID.fullmatch(str(recording_id)):
+        raise _not_found(recording_id)
+    return record_key(recording_id)
+
+
+def _found(record: Mapping[bytes, bytes], organization_id: str | None, recording_id: UUID | str) -> Recording:
+    if not record:
+        raise _not_found(recording_id)
+    recording = decode(record)
+    if organization_id is not None and recording.organization_id != organization_id:
+        raise _not_found(recording_id)
+    return recording
 
 
 def _idempotency_key(organization_id: str, key: str) -> str:

@@ -3,6 +3,10 @@
 Both clients return bytes: RQ stores pickled jobs in the same Redis and cannot live with decoded answers.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -34,9 +38,9 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
 
 
 def connect_async(address: str) -> redis.asyncio.Redis:
-    """The same for asyncio; used where something waits: orders, and changes announced on a channel.
+    """The same for asyncio; used where something waits (orders, changes) and where every request goes by.
 
-    Its commands have no time-out of their own: put `asyncio.timeout` around them.
+    Its commands have no time-out of their own: put `in_time` or `asyncio.timeout` around them.
     """
     return redis.asyncio.Redis.from_url(
         address,
@@ -47,3 +51,13 @@ def connect_async(address: str) -> redis.asyncio.Redis:
         socket_connect_timeout=_CONNECT_TIMEOUT,
         retry=AsyncRetry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
     )
+
+
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """A time-out for commands of `connect_async` that Redis answers at once. Raises redis.TimeoutError."""
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            yield
+    except TimeoutError as error:
+        raise redis.TimeoutError(f"no answer within {_TIMEOUT} s") from error

@@ -502,8 +502,8 @@ async def test_unexpected_error_should_tell_nothing_of_the_inside(
     def fail(*_arguments: Any) -> None:
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr(Records, "get", fail)
-    response = await client.get(f"/v2/recordings/{uuid4()}")
+    monkeypatch.setattr(Records, "active", fail)
+    response = await client.get("/v2/recordings/active-recording/demo")
     assert_error(response, 500, "inside the farm")
     assert "hunter2" not in response.text
 
