@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> Starlette:
 
     routes = [
         *routes_of(OPERATIONS),
-        *document_routes(OPERATIONS),
+        *document_routes(OPERATIONS, settings.base_url),
         *portal_routes,
         *meeting_routes,
     ]

@@ -1,20 +1,37 @@
 """`/openapi.json`, and `/docs`, the same for people."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from api.docs_page import STYLE, docs_page
 from api.openapi import openapi_document
 from api.operations import Operation
 
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_HEADERS: Final = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
-def document_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
-    """The routes of the document that describes `operations`."""
-    document = JSONResponse(openapi_document(operations))
+
+def document_routes(operations: Sequence[Operation], base_url: str) -> list[BaseRoute]:
+    """The routes of the document that describes `operations`, which lie below `base_url`."""
+    document = openapi_document(operations)
+    json = JSONResponse(document)
+    page = HTMLResponse(docs_page(document, base_url), headers=_HEADERS)
 
     async def openapi(_request: Request) -> Response:
-        return document
+        return json
 
-    return [Route("/openapi.json", openapi, methods=["GET"])]
+    async def docs(_request: Request) -> Response:
+        return page
+
+    return [Route("/openapi.json", openapi, methods=["GET"]), Route("/docs", docs, methods=["GET"])]

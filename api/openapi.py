@@ -81,7 +81,7 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
             "description": _DESCRIPTION,
         },
         "paths": paths,
-        "components": {"schemas": schemas.components, "securitySchemes": _SECURITY_SCHEMES},
+        "components": {"schemas": schemas.shared(operations), "securitySchemes": _SECURITY_SCHEMES},
     }
     checked: _Json = OpenAPI.model_validate(document).model_dump(
         mode="json", by_alias=True, exclude_unset=True
@@ -113,13 +113,22 @@ class _Schemas:
         )
         return cls(by_model, definitions["$defs"])
 
+    def shared(self, operations: Iterable[Operation]) -> _Json:
+        """The components without those that are only taken apart into parameters."""
+        parts = [model for operation in operations for model in (operation.query, operation.headers) if model]
+        names = {self._name(model) for model in parts}
+        return {name: schema for name, schema in self.components.items() if name not in names}
+
+    def _name(self, model: Any) -> str:
+        reference: str = self.get(model, "validation")["$ref"]
+        return reference.rpartition("/")[2]
+
     def get(self, model: Any, mode: _Mode) -> _Json:
         return self.by_model[repr(model), mode]
 
     def fields(self, model: type[BaseModel]) -> Iterator[tuple[str, bool, _Json]]:
         """The fields of a model that is sent: name, whether it is required, schema."""
-        name = self.get(model, "validation")["$ref"].rpartition("/")[2]
-        whole = self.components[name]
+        whole = self.components[self._name(model)]
         for field, schema in whole.get("properties", {}).items():
             yield field, field in whole.get("required", ()), schema
 

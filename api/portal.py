@@ -29,7 +29,8 @@ _PAGE: Final = f"""<!doctype html>
 <p>This server records web meetings: it opens a meeting's page in a real browser and keeps what it shows and
 plays as a video file.</p>
 <p>Recordings are started and stopped through the API at <code>/v2/recordings</code>, with an organisation and
-its API key as Basic credentials. <a href="/healthz"><code>/healthz</code></a> says whether the farm is ready,
+its API key as Basic credentials; <a href="/docs"><code>/docs</code></a> shows all of it.
+<a href="/healthz"><code>/healthz</code></a> says whether the farm is ready,
 and at <a href="/meet/demo"><code>/meet/demo</code></a> there is a meeting to try it on.</p>
 </html>
 """

@@ -72,7 +72,7 @@ MeetingId = Annotated[
 PageUrl = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2048),
-    Field(json_schema_extra={"format": "uri"}),
+    Field(json_schema_extra={"format": "uri"}, description="the page to record, http or https"),
 ]
 """A page to open; where it may lie, `browser_bot.addresses` says."""
 
@@ -88,11 +88,16 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-NotYet = Annotated[None, BeforeValidator(_not_yet)]
+NotYet = Annotated[None, BeforeValidator(_not_yet), Field(description="not supported yet: leave it out")]
 On = Annotated[Literal[True], BeforeValidator(_on)]
 # Even, because both codecs store colour for squares of four pixels.
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
 Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
+FileNamePrefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$"),
+    Field(description="what the name of the file begins with: letters, digits, underscores"),
+]
 
 WebhookUrl = Annotated[
     str,
@@ -138,9 +143,13 @@ class RecordingConfig(_Body):
     """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
     url: PageUrl | None = None
-    max_seconds: Seconds | None = None
-    file_name_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")] | None = None
-    page_contract: PageContract = PageContract.AUTO
+    max_seconds: Seconds | None = Field(
+        default=None, description="recorded time after which it ends, pauses not counted"
+    )
+    file_name_prefix: FileNamePrefix | None = None
+    page_contract: PageContract = Field(
+        default=PageContract.AUTO, description="how the page says that it is ready and over"
+    )
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig = AudioConfig()
     dyte_bucket_config: BucketConfig | None = None
@@ -159,7 +168,9 @@ class StartRecording(RecordingConfig):
     """The body of POST /v2/recordings."""
 
     meeting_id: MeetingId
-    allow_multiple_recordings: bool = False
+    allow_multiple_recordings: bool = Field(
+        default=False, description="also when the meeting is being recorded already"
+    )
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None
     webhooks: Annotated[list[WebhookUrl], Field(max_length=10)] = []
@@ -218,7 +229,7 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    page_no: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE_NUMBER] = 1
+    page_no: Annotated[int, Field(ge=0, le=1_000_000, description="0 is the first too"), _WHOLE_NUMBER] = 1
     per_page: Annotated[int, Field(ge=0, le=1000), _WHOLE_NUMBER] = 20
 
     @property
@@ -231,12 +242,14 @@ class ListRecordings(Page):
     """The query of GET /recordings."""
 
     meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
-    expired: Flag | None = None
-    search: Annotated[str, StringConstraints(max_length=128)] = ""
+    expired: Flag | None = Field(default=None, description="whether the file is gone by its age")
+    search: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="text in the meeting's id"
+    )
     sort_by: Literal["invokedTime"] = "invokedTime"
     sort_order: Literal["ASC", "DESC"] = "DESC"
-    start_time: Time | None = None
-    end_time: Time | None = None
+    start_time: Time | None = Field(default=None, description="of the invocation; included")
+    end_time: Time | None = Field(default=None, description="of the invocation; included")
     status: Annotated[list[Status], Field(max_length=20), BeforeValidator(_comma_separated)] = []
 
 
