@@ -12,6 +12,7 @@ from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
 from farm.settings import Settings
+from tests.api.conftest import ACME
 from tests.api.serving import served
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -95,3 +96,57 @@ async def test_page_should_be_styled_and_fit_narrow_screens(settings: Settings) 
             assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 31)"
         await browser.close()
         assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/recordings/%FF%FE", 404),
+        ("GET", "/v2/recordings/%00", 404),
+        ("GET", "/v2/recordings/%0d%0aX-Injected:%201", 404),
+        ("GET", "/v2/recordings/" + "a" * 10_000, 404),
+        ("GET", "/v2/recordings/active-recording/%00%FF", 404),
+        ("GET", "/v2/recordings/active-recording/" + "%E2%80%AE" * 500, 404),
+        ("GET", "/v2/recordings?page_no=" + "9" * 400, 422),
+        ("GET", "/v2/recordings?per_page=1e999", 422),
+        ("GET", "/v2/recordings?per_page=%FF", 422),
+        ("GET", "/v2/recordings?start_time=9999-12-31T23:59:59-23:59", 200),
+        ("GET", "/v2/recordings?end_time=0001-01-01T00:00:00%2B23:59", 200),
+        ("GET", "/v2/recordings?search=%00%FF", 200),
+        ("GET", "/v2/recordings?status=" + "INVOKED," * 30, 422),
+        ("PATCH", "/v2/recordings", 405),
+        ("GET", "/v2/recordings/track", 405),
+        ("TRACE", "/v2/recordings", 405),
+        ("GET", "/client/v4/accounts/a%00/realtime/kit/b/recordings", 404),
+        ("GET", "/client/v4/accounts/a/realtime/kit/" + "b" * 65 + "/recordings", 404),
+    ],
+)
+async def test_hostile_request_should_get_a_plain_answer(
+    settings: Settings, method: str, path: str, status: int
+) -> None:
+    async with served(settings) as address, httpx.AsyncClient(auth=ACME) as client:
+        response = await client.request(method, httpx.URL(address, raw_path=path.encode()))
+    assert (response.status_code, response.json()["success"]) == (status, status == 200)
+    assert "x-injected" not in response.headers
+    if status == 405:
+        assert response.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"meeting_id": "demo", "max_seconds": 1e400}',
+        b'{"meeting_id": "demo", "max_seconds": ' + b"9" * 5000 + b"}",
+        b'{"meeting_id": "demo", "max_seconds": NaN}',
+        b'{"meeting_id": "demo", "max_seconds": -0.0}',
+        b'{"meeting_id": "\\u202egnp.exe"}',
+        b'{"meeting_id": "a\\u0000b"}',
+        b'\xef\xbb\xbf{"meeting_id": "demo"}',
+        b'{"meeting_id": "\xff"}',
+        b"meeting_id=demo",
+    ],
+)
+async def test_hostile_body_should_be_refused(client: httpx.AsyncClient, content: bytes) -> None:
+    response = await client.post("/v2/recordings", content=content)
+    assert response.status_code in {400, 422}, response.text
+    assert response.json()["errors"]
