@@ -90,12 +90,12 @@ def check(case: schemathesis.Case[Any], farm: Farm) -> None:
 
 
 @SCHEMA.parametrize()
-@settled(25)
+@settled(20)
 def test_operation_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:
     check(case, farm)
 
 
 @OTHER_SCHEMA.parametrize()
-@settled(10)
+@settled(4)
 def test_other_dialect_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:
     check(case, farm)
