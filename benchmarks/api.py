@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import math
 import os
 import random
 import socket
@@ -44,6 +45,7 @@ STORED = 100_000
 MEETINGS = 1000
 BATCH = 1000
 SECONDS = 10.0
+RATE = 500
 LIST_SECONDS = 5.0
 
 ORGANIZATION, KEY = "acme", "benchmark"
@@ -71,9 +73,11 @@ def run(directory: Path) -> Iterator[str]:
                 return f"/v2/recordings/{random.choice(ids)}"
 
             _load(server, settings, one, 1, 2.0)
+            load = _load(server, settings, one, 4, SECONDS, rate=RATE)
+            yield f"GET one, {RATE} a second over 4 connections: {load}"
             for connections in (1, 4, 16):
                 load = _load(server, settings, one, connections, SECONDS)
-                yield f"GET one, {connections} connections: {load}"
+                yield f"GET one, as fast as {connections} connections can: {load}"
             for name, query in LISTS.items():
                 load = _load(server, settings, f"/v2/recordings?{query}".__str__, 1, LIST_SECONDS)
                 yield f"list of {name}: {load}"
@@ -129,7 +133,7 @@ def _recording(number: int, invoked: datetime) -> Recording:
 
 @dataclass(frozen=True)
 class Load:
-    """What clients have met with that each asked again as soon as they had an answer."""
+    """What clients have met with."""
 
     milliseconds: list[float]
     seconds: float
@@ -148,32 +152,45 @@ class Load:
 
 
 def _load(
-    server: psutil.Process, settings: Settings, path: Callable[[], str], connections: int, seconds: float
+    server: psutil.Process,
+    settings: Settings,
+    path: Callable[[], str],
+    connections: int,
+    seconds: float,
+    rate: float = math.inf,
 ) -> Load:
+    """Ask over several connections, `rate` times a second in all, or again as soon as there is an answer."""
     stolen, began, used = Stolen.from_now(), time.monotonic(), _cpu_seconds(server)
     with ThreadPoolExecutor(connections) as threads:
-        asking = [threads.submit(_ask, settings, path, began + seconds) for _ in range(connections)]
+        asking = [
+            threads.submit(_ask, settings, path, began + seconds, connections / rate)
+            for _ in range(connections)
+        ]
     milliseconds = [each for asked in asking for each in asked.result()]
     return Load(milliseconds, time.monotonic() - began, _cpu_seconds(server) - used, stolen.share())
+
+
+def _ask(settings: Settings, path: Callable[[], str], until: float, pause: float) -> list[float]:
+    """Ask over one connection; returns what each answer took in ms, counted from when it was to be asked."""
+    connection = http.client.HTTPConnection(settings.host, settings.port, timeout=30)
+    milliseconds = []
+    due = time.monotonic() + pause * random.random()
+    while due < until:
+        time.sleep(max(0.0, due - time.monotonic()))
+        connection.request("GET", path(), headers=HEADERS)
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body
+        answered = time.monotonic()
+        milliseconds.append((answered - due) * 1000)
+        due = due + pause if pause else answered
+    connection.close()
+    return milliseconds
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
-
-
-def _ask(settings: Settings, path: Callable[[], str], until: float) -> list[float]:
-    """Ask over one connection, one request after the other; returns the milliseconds each took."""
-    connection = http.client.HTTPConnection(settings.host, settings.port, timeout=30)
-    milliseconds = []
-    while (began := time.monotonic()) < until:
-        connection.request("GET", path(), headers=HEADERS)
-        response = connection.getresponse()
-        body = response.read()
-        assert response.status == 200, body
-        milliseconds.append((time.monotonic() - began) * 1000)
-    connection.close()
-    return milliseconds
 
 
 @contextmanager
