@@ -190,7 +190,7 @@ class Reporter:
         try:
             self._change_state(status, fields)
         except (NotFound, WrongState) as error:
-            # It was ended behind our back, by a stop before its start for instance, and may be deleted by now.
+            # It was ended behind our back, by a stop before its start for instance, and may be deleted.
             logger.warning("%s", error)
             self.when_refused()
             if isinstance(error, NotFound) and status is Status.ERRORED:
