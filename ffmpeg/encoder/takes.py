@@ -79,6 +79,8 @@ class Takes:
             logger.info("take %d began at phase %d µs; trying again", number, distance)
             await take.kill()
             take.files.remove()
+            # Nobody has heard of it: the next one has its number.
+            self._number = number
         self._current = self._latest = take
         return journal
 
