@@ -1,4 +1,4 @@
-"""Transfers: what becomes of each copy of a finished file, in the farm's own store and in the customer's storage.
+"""Transfers: what becomes of each copy of a finished file, in the store and in the customer's storage.
 
 Pure values and decisions; `farm.jobs` acts on them.
 """
