@@ -19,9 +19,10 @@ PULSE_FRAGMENT_BYTES = 3840
 # the machine is too slow.
 VIDEO_QUEUE_FRAMES = 16
 AUDIO_QUEUE_PACKETS = 512
-# A key frame comes each 60 frames of 33333 µs, which is just under 2 s: asked for 2 s, the hls muxer would
-# wait for the next one and cut every 4 s.
-SEGMENT_SECONDS = KEY_FRAME_SECONDS - 0.1
+# Segments begin at key frames, which come every 2 s, but sooner in the first second (shares of it): what is
+# killed right after its start leaves a file too. So every key frame is to begin one.
+EARLY_KEY_FRAMES = 4, 2, 1
+SEGMENT_SECONDS = 0.1
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
@@ -153,6 +154,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
     common: dict[str, object] = {
         "g": KEY_FRAME_SECONDS * fmt.fps,
         "keyint_min": KEY_FRAME_SECONDS * fmt.fps,
+        "force_key_frames": "expr:" + "+".join(f"eq(n,{fmt.fps // share})" for share in EARLY_KEY_FRAMES),
         "colorspace": _color_matrix(fmt.codec),
         "color_range": "tv",
         "threads:v": fmt.threads,
@@ -168,6 +170,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
             "preset": "veryfast",
             "crf": 23,
             "sc_threshold": 0,
+            "forced-idr": 1,
             # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to the
             # last one that was written. They would save about a tenth of the size.
             "bf": 0,
@@ -196,4 +199,6 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
         "acodec": "libopus",
         "format": "webm",
         "cluster_time_limit": KEY_FRAME_SECONDS * 1000,
+        # A picture that hardly moves fills ffmpeg's own buffer in minutes; a killed one takes it along.
+        "flush_packets": 1,
     }

@@ -449,7 +449,7 @@ async def test_web_socket_should_pass_through_the_gateway() -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (key,) = (
             line.partition(": ")[2]
-            for line in site.headers[-1].split("\r\n")
+            for line in talker.headers[-1].split("\r\n")
             if line.lower().startswith("sec-websocket-key")
         )
         accept = base64.b64encode(hashlib.sha1((key + SOCKET_GUID).encode()).digest()).decode()
@@ -462,11 +462,11 @@ async def test_web_socket_should_pass_through_the_gateway() -> None:
         await asyncio.sleep(0.5)
 
     async with (
-        open_site() as site,
+        open_site() as talker,
         open_gateway(ALL) as (_, proxy),
         open_stage(320, 180, 30, proxy=proxy) as stage,
     ):
-        site.add("/socket", greet)
-        await stage.browser.page.goto(site.add("/page", "page"))
-        said = await stage.browser.page.evaluate(TRY_SOCKET, f"ws://127.0.0.1:{site.port}/socket")
+        talker.add("/socket", greet)
+        await stage.browser.page.goto(talker.add("/page", "page"))
+        said = await stage.browser.page.evaluate(TRY_SOCKET, f"ws://127.0.0.1:{talker.port}/socket")
         assert said == "hello"

@@ -1,0 +1,39 @@
+"""What a killed ffmpeg leaves of a take of a real page."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.stage import open_stage
+from encoder.command import Source
+from encoder.formats import Codec, Format
+from encoder.takes import Takes
+from farm.spool import Spool
+from tests.pages import FIDELITY_PAGE
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+async def test_killed_encoder_should_leave_all_but_the_last_two_seconds(codec: Codec, tmp_path: Path) -> None:
+    fmt = Format(codec, 640, 360)
+    async with open_stage(640, 360, 30) as stage:
+        await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
+        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        # The picture hardly moves, so the file grows slowly: nothing may wait for a buffer to fill.
+        for seconds, left in ((1.0, 0.25), (4.5, 2.4)):
+            directory = tmp_path / str(seconds)
+            directory.mkdir()
+            takes = Takes(source, directory, fmt)
+            await takes.begin()
+            await asyncio.sleep(seconds)
+            (encoder,) = (
+                child for child in psutil.Process().children(recursive=True) if child.name() == "ffmpeg"
+            )
+            encoder.kill()
+            await takes.died()
+            await takes.close()
+            file = Spool(directory, fmt).cut(f"out{codec.suffix}")
+            assert file.duration_us / 1e6 >= left
