@@ -20,10 +20,13 @@ from api.health import health_routes
 from api.meeting import meeting_routes
 from api.operations import routes_of
 from api.portal import portal_routes
+from api.rate_limit import RateLimits
+from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
 from farm.errors import FarmError
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
 from farm.lost_recordings import fail_lost_recordings
+from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings
@@ -31,7 +34,7 @@ from farm.stores import DirectoryStore
 
 _LOG = logging.getLogger(__name__)
 
-OPERATIONS: Final = (*recording_operations,)
+OPERATIONS: Final = (*recording_operations, *recording_config_operations)
 """All that clients can ask for."""
 
 _SWEEP_SECONDS: Final = 10.0
@@ -72,11 +75,13 @@ async def _running(settings: Settings, keys: ApiKeys, secret: bytes) -> AsyncIte
             context = Context(
                 settings=settings,
                 keys=keys,
+                rate_limits=RateLimits(client, settings),
                 link_secret=secret,
                 store=DirectoryStore(settings.store_dir),
                 redis=client,
                 waiting_redis=waiting_client,
                 records=Records(client),
+                recording_configs=RecordingConfigs(client),
             )
             sweeping = asyncio.create_task(_sweep(context), name="sweep")
             try:

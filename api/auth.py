@@ -1,34 +1,105 @@
-"""Who asks: HTTP Basic credentials, organisation and API key."""
+"""Who asks: an API key, and with HTTP Basic the organisation it must belong to.
+
+What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
+Authorization header, `X-Auth-Key` (Cloudflare).
+"""
 
 import base64
+import secrets
+from typing import Final, NamedTuple
 
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.context import context_of
+from api.context import Context, context_of
 from farm.errors import Unauthorized
+from farm.keys import ApiKey
 
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8"'}
+CHALLENGE: Final = {
+    "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'
+}
 """The header of every answer with the status 401."""
 
 
-def organization_of(request: Request) -> str:
-    """The organisation whose API key the request carries.
+class Credentials(NamedTuple):
+    """What a request says of who it is; with None as the organisation the key alone says it."""
 
-    Raises Unauthorized.
+    key: str
+    organization_id: str | None
+
+
+async def admit(request: Request) -> None:
+    """Find out whose key the request carries, and count the request.
+
+    Raises Unauthorized, RateLimited, redis.RedisError.
     """
-    organization_id, key = _credentials(request.headers.get("authorization", ""))
-    if not context_of(request).keys.authenticate(organization_id, key):
-        raise Unauthorized("unknown organisation or wrong API key")
+    credentials = credentials_of(request.headers)
+    address = request.client.host if request.client else ""
+    key = await run_in_threadpool(_authenticate, context_of(request), credentials, address)
+    request.state.organization_id = key.organization_id
+
+
+def organization_of(request: Request) -> str:
+    """The organisation whose API key a request carries that was admitted."""
+    organization_id: str = request.state.organization_id
     return organization_id
 
 
-def _credentials(header: str) -> tuple[str, str]:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        raise Unauthorized("authenticate with HTTP Basic: the organisation as user, the API key as password")
+def credentials_of(headers: Headers) -> Credentials:
+    """The credentials in a request's headers.
+
+    Raises Unauthorized when there are none, or none that can be read.
+    """
+    authorization = headers.get("authorization")
+    if authorization is None and "x-auth-key" in headers:
+        return Credentials(_text(headers["x-auth-key"]), None)
+    scheme, _, value = (authorization or "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return Credentials(_text(value.strip()), None)
+        case "basic":
+            return _basic(value.strip())
+        case _:
+            raise Unauthorized(
+                "authenticate with HTTP Basic, the organisation as user and the API key as password, or with "
+                "the API key as Bearer token"
+            )
+
+
+def _basic(encoded: str) -> Credentials:
     try:
-        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+        decoded = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
         raise Unauthorized("the Basic credentials are not base64 of organisation:key") from None
     organization_id, _, key = decoded.partition(":")
-    return organization_id, key
+    return Credentials(key, organization_id)
+
+
+def _text(value: str) -> str:
+    """The text of a header, which HTTP hands on as bytes."""
+    try:
+        return value.encode("latin-1").decode()
+    except ValueError:
+        raise Unauthorized("the API key is not UTF-8") from None
+
+
+def _authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
+    key = _key_of(context, credentials)
+    if key is None or key.from_settings:
+        # Once an address has guessed too often, no guess tells it anything, not even a right one. A key that
+        # the farm made cannot be guessed, so nobody's guessing from the same address locks its owner out.
+        context.rate_limits.check_address(address)
+    if key is None:
+        context.rate_limits.count_failure(address)
+        raise Unauthorized("unknown organisation or wrong API key")
+    context.rate_limits.count_request(key)
+    return key
+
+
+def _key_of(context: Context, credentials: Credentials) -> ApiKey | None:
+    key = context.keys.find(credentials.key)
+    claimed = credentials.organization_id
+    if key is None or claimed is None:
+        return key
+    return key if secrets.compare_digest(claimed.encode(), key.organization_id.encode()) else None

@@ -7,7 +7,9 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
+from api.rate_limit import RateLimits
 from farm.keys import ApiKeys
+from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.settings import Settings
 from farm.stores import DirectoryStore
@@ -19,6 +21,7 @@ class Context:
 
     settings: Settings
     keys: ApiKeys
+    rate_limits: RateLimits
     link_secret: bytes
     store: DirectoryStore
     redis: redis.Redis
@@ -26,6 +29,7 @@ class Context:
     waiting_redis: AsyncRedis
     """For what waits: changes announced on a channel."""
     records: Records
+    recording_configs: RecordingConfigs
 
 
 def context_of(request: Request) -> Context:

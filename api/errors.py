@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE
-from farm.errors import FarmError, Unauthorized
+from farm.errors import FarmError, RateLimited, Unauthorized
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,8 +35,23 @@ def error_response(
 
 async def _farm_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, FarmError)
-    headers = CHALLENGE if isinstance(error, Unauthorized) else None
-    return error_response(error.http_status, error.code, error.message, headers)
+    return error_response(error.http_status, error.code, error.message, _headers_of(error))
+
+
+def _headers_of(error: FarmError) -> Mapping[str, str] | None:
+    match error:
+        case Unauthorized():
+            return CHALLENGE
+        case RateLimited():
+            seconds = str(error.retry_after)
+            return {
+                "Retry-After": seconds,
+                "RateLimit-Limit": str(error.limit),
+                "RateLimit-Remaining": "0",
+                "RateLimit-Reset": seconds,
+            }
+        case _:
+            return None
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,21 +1,28 @@
 """The API's operations, each declared once: its routes and its place in the OpenAPI document come of that.
 
 Every operation is served under two dialects of the recording API, Dyte's and Cloudflare RealtimeKit's, by the
-same handler. Of the latter's account and app any is taken: the key says whose organisation it is.
+same handler, to clients with an API key. Of the latter dialect's account and app any is taken: the key alone
+says whose organisation it is.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from api.auth import admit
+
 DYTE: Final = "/v2"
 REALTIMEKIT: Final = "/client/v4/accounts/{account_id}/realtime/kit/{app_id}"
 DIALECTS: Final = (DYTE, REALTIMEKIT)
+
+_ACCOUNT_OR_APP: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -57,8 +64,16 @@ def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
 
 def _by_method(handlers: dict[str, Handler]) -> Handler:
     async def handle(request: Request) -> Response:
+        _check_dialect(request)
+        await admit(request)
         # Starlette answers HEAD wherever there is a GET.
         method = "GET" if request.method == "HEAD" else request.method
         return await handlers[method](request)
 
     return handle
+
+
+def _check_dialect(request: Request) -> None:
+    named = (request.path_params.get(name) for name in ("account_id", "app_id"))
+    if any(name is not None and not _ACCOUNT_OR_APP.fullmatch(name) for name in named):
+        raise HTTPException(404)

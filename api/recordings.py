@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
@@ -15,7 +16,15 @@ from starlette.responses import Response
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from api.requests import ListRecordings, OrderRecording, StartRecording, read_query, read_request
+from api.requests import (
+    ListRecordings,
+    OrderRecording,
+    StartRecording,
+    fields_set,
+    read_query,
+    read_request,
+    with_defaults,
+)
 from api.responses import (
     Deleted,
     ListedRecording,
@@ -25,8 +34,8 @@ from api.responses import (
     recording_object,
     success,
 )
-from browser_bot.addresses import PageAddressError, check_url
-from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, WrongState
+from api.rules import check_max_seconds, check_page
+from farm.errors import InvalidRequest, RedisUnavailable, WrongState
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
 from farm.queues import enqueue_recording, queue_position
@@ -61,40 +70,64 @@ _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "res
 async def _start(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    wanted = await read_request(request, StartRecording)
-    recording = _new_recording(context, organization_id, wanted)
-    await _check_page(context, recording, "meeting_id" if wanted.url is None else "url")
+    sent = await read_request(request, StartRecording)
+    wanted = await _with_defaults(context, organization_id, sent)
+    await _check(context, sent, wanted)
     recording = await run_in_threadpool(
-        _invoke, context, recording, wanted.allow_multiple_recordings, _idempotency(request, wanted)
+        _invoke,
+        context,
+        _new_recording(context, organization_id, wanted),
+        wanted.allow_multiple_recordings,
+        _idempotency(request, sent),
     )
     return success(await _object(context, recording))
 
 
-def _idempotency(request: Request, wanted: StartRecording) -> Idempotency | None:
+async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
+    defaults = await run_in_threadpool(context.recording_configs.defaults, organization_id, sent.meeting_id)
+    return with_defaults(sent, defaults)
+
+
+async def _check(context: Context, sent: StartRecording, wanted: StartRecording) -> None:
+    """Whether this farm may make what is wanted; what was not sent comes of the defaults."""
+    check_max_seconds(context, wanted.max_seconds, _field("max_seconds", sent.max_seconds))
+    if wanted.url is not None:
+        await check_page(context, wanted.url, _field("url", sent.url))
+    else:
+        await check_page(context, _page_of(context, wanted), '"meeting_id"')
+
+
+def _field(name: str, value_sent: object) -> str:
+    return f'"{name}"' if value_sent is not None else f'"{name}" in the defaults (recording_config)'
+
+
+def _page_of(context: Context, wanted: StartRecording) -> str:
+    return wanted.url or context.settings.page_of(wanted.meeting_id)
+
+
+def _idempotency(request: Request, sent: StartRecording) -> Idempotency | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
         raise InvalidRequest(f'"Idempotency-Key": must have 1 to {LONGEST_IDEMPOTENCY_KEY} characters')
-    return Idempotency(key, hashlib.sha256(wanted.model_dump_json().encode()).hexdigest())
+    # Not what was wanted with the defaults: these may have changed when the client tries again.
+    return Idempotency(key, hashlib.sha256(json.dumps(fields_set(sent)).encode()).hexdigest())
 
 
 def _new_recording(context: Context, organization_id: str, wanted: StartRecording) -> Recording:
-    longest = context.settings.max_seconds
-    if wanted.max_seconds is not None and wanted.max_seconds > longest:
-        raise InvalidRequest(f'"max_seconds": this farm records {longest} seconds at most')
     invoked_time = now()
     video = wanted.video_config
     return Recording(
         id=uuid4(),
         organization_id=organization_id,
         meeting_id=wanted.meeting_id,
-        url=wanted.url or context.settings.page_of(wanted.meeting_id),
+        url=_page_of(context, wanted),
         page_contract=wanted.page_contract,
         codec=video.codec,
         width=video.width,
         height=video.height,
-        max_seconds=wanted.max_seconds or longest,
+        max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
         output_file_name=output_file_name(
             wanted.file_name_prefix, wanted.meeting_id, invoked_time, video.codec
@@ -107,13 +140,6 @@ def _new_recording(context: Context, organization_id: str, wanted: StartRecordin
 def _by(kind: ReasonKind, organization_id: str) -> Reason:
     caller = Caller(type="ORGANIZATION", user_id=organization_id, name=organization_id)
     return Reason(reason=kind, caller=caller)
-
-
-async def _check_page(context: Context, recording: Recording, field: str) -> None:
-    try:
-        await check_url(recording.url, context.settings.address_rule, context.settings.built_in_meetings)
-    except PageAddressError as error:
-        raise AddressRefused(f'"{field}": {error}') from None
 
 
 def _invoke(

@@ -4,7 +4,8 @@ A field of the recording API that the farm does not do yet is refused, never qui
 watermark must not get a file without one.
 """
 
-from typing import Annotated, Any, Literal, TypeVar, get_origin
+import json
+from typing import Annotated, Any, Final, Literal, TypeVar, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -13,7 +14,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -23,6 +26,7 @@ from browser_bot.contracts import PageContract
 from encoder.formats import Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
+from farm.recording_configs import Defaults, combine
 from farm.recordings import Status
 
 MAX_BODY_BYTES = 1 << 20
@@ -93,20 +97,35 @@ class BucketConfig(_Body):
     enabled: On
 
 
-class StartRecording(_Body):
-    """The body of POST /v2/recordings."""
+class RecordingConfig(_Body):
+    """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
-    meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_meeting_id)]
     url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
     max_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS)] | None = None
     file_name_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")] | None = None
-    allow_multiple_recordings: bool = False
     page_contract: PageContract = PageContract.AUTO
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig = AudioConfig()
     dyte_bucket_config: BucketConfig | None = None
     realtimekit_bucket_config: BucketConfig | None = None
     storage_config: NotYet = None
+
+
+class RecordingDefaults(RecordingConfig):
+    """The body of PUT …/recording_config."""
+
+    # What a start calls rtmp_out_config.
+    live_streaming_config: NotYet = None
+
+
+MeetingId = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_meeting_id)]
+
+
+class StartRecording(RecordingConfig):
+    """The body of POST /v2/recordings."""
+
+    meeting_id: MeetingId
+    allow_multiple_recordings: bool = False
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None
 
@@ -156,8 +175,37 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
         problems = error.errors(include_url=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         raise MalformedRequest(f"the body is not JSON: {problems[0]['msg']}")
-    raise InvalidRequest("; ".join(_sentence(problem) for problem in problems))
+    raise InvalidRequest(_sentences(problems))
 
+
+def fields_set(body: _Body) -> dict[str, JsonValue]:
+    """What a client has set in a body; null is the same as not to set it."""
+    return body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+
+
+def with_defaults(wanted: StartRecording, defaults: Defaults) -> StartRecording:
+    """What a client wants, with the meeting's and the organisation's defaults for what it has not set.
+
+    Raises InvalidRequest when that does not go together.
+    """
+    combined = combine(defaults.organization, defaults.meeting, fields_set(wanted))
+    try:
+        return StartRecording.model_validate_json(json.dumps(combined))
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    raise InvalidRequest(f"with the defaults in recording_config: {_sentences(problems)}")
+
+
+def check_meeting_id(text: str) -> str:
+    """A meeting's id from the path. Raises InvalidRequest when it cannot be one."""
+    try:
+        return _MEETING_ID.validate_python(text)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    raise InvalidRequest(f'"meeting_id": {problems[0]["msg"]}')
+
+
+_MEETING_ID: Final = TypeAdapter[str](MeetingId)
 
 _Query = TypeVar("_Query", bound=BaseModel)
 
@@ -177,7 +225,7 @@ def read_query(request: Request, model: type[_Query]) -> _Query:
         return model.model_validate(values)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-    raise InvalidRequest("; ".join(_sentence(problem) for problem in problems))
+    raise InvalidRequest(_sentences(problems))
 
 
 async def _read_body(request: Request) -> bytes:
@@ -190,6 +238,10 @@ async def _read_body(request: Request) -> bytes:
 
 
 _MESSAGES = {"missing": "is required", "extra_forbidden": "is not a field this farm knows"}
+
+
+def _sentences(problems: list[ErrorDetails]) -> str:
+    return "; ".join(_sentence(problem) for problem in problems)
 
 
 def _sentence(problem: ErrorDetails) -> str:

@@ -1,6 +1,6 @@
 """What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -114,7 +114,9 @@ class Deleted(BaseModel):
 
 
 def success(
-    data: BaseModel | Sequence[BaseModel], status: int = 200, paging: Paging | None = None
+    data: BaseModel | Sequence[BaseModel] | Mapping[str, JsonValue],
+    status: int = 200,
+    paging: Paging | None = None,
 ) -> JSONResponse:
     """The envelope of every answer that is not an error."""
     content: dict[str, Any] = {"success": True, "data": _plain(data)}
@@ -123,9 +125,11 @@ def success(
     return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
 
 
-def _plain(data: BaseModel | Sequence[BaseModel]) -> Any:
+def _plain(data: BaseModel | Sequence[BaseModel] | Mapping[str, JsonValue]) -> Any:
     if isinstance(data, BaseModel):
         return data.model_dump(mode="json", by_alias=True)
+    if isinstance(data, Mapping):
+        return data
     return [_plain(each) for each in data]
 
 

@@ -14,7 +14,12 @@ SHUTDOWN_SECONDS = 5
 
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError when a setting cannot be used."""
-    configuration = uvicorn.Config(
+    _Server(configuration(settings), settings.base_url).run()
+
+
+def configuration(settings: Settings) -> uvicorn.Config:
+    """How the server is to run. Raises SettingsError when a setting cannot be used."""
+    return uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -22,8 +27,10 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        # Else uvicorn believes every program on this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )
-    _Server(configuration, settings.base_url).run()
 
 
 class _Server(uvicorn.Server):

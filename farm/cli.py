@@ -16,7 +16,11 @@ from browser_bot.contracts import PageContract
 from encoder.formats import Codec, Format
 from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError
-from farm.settings import load_settings
+from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
+from farm.settings import ORGANIZATION_ID, load_settings
+
+_LONGEST_NAME = 100
+"""Characters of an API key's name."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -148,6 +152,73 @@ def demo(seconds: int) -> None:
     from farm.demo import run_demo
 
     run_demo(load_settings(), seconds)
+
+
+@cli.group()
+def keys() -> None:
+    """Make, list and revoke API keys; a running API knows at once."""
+
+
+def _organization(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not ORGANIZATION_ID.fullmatch(value):
+        raise click.BadParameter("up to 64 letters, digits, dots, dashes and underscores")
+    return value
+
+
+def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if len(value) > _LONGEST_NAME or not value.isprintable():
+        raise click.BadParameter(f"up to {_LONGEST_NAME} printable characters")
+    return value
+
+
+@keys.command("create")
+@click.argument("organization", metavar="ORGANISATION", callback=_organization)
+@click.option("--name", default="", callback=_name, help="What the key is for; shown by `farm keys list`.")
+def create_key(organization: str, name: str) -> None:
+    """Make an API key for ORGANISATION and print it, only this once, on standard output."""
+    key, text = create_api_key(load_settings(), organization, name)
+    click.echo(f"key {key.id} of {organization}; it cannot be shown again:", err=True)
+    click.echo(text)
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the keys as JSON.")
+def list_keys(as_json: bool) -> None:
+    """List all API keys: id, organisation, when each was made and its name, but never the key."""
+    found = list_api_keys(load_settings())
+    if as_json:
+        click.echo(json.dumps([_shown(key) for key in found]))
+    elif found:
+        _print_keys(found)
+    else:
+        click.echo("no API keys; make one with: farm keys create ORGANISATION", err=True)
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+def revoke_key(key_id: str) -> None:
+    """Revoke the API key with this ID: what carries it is refused from now on."""
+    key = revoke_api_key(load_settings(), key_id)
+    click.echo(f"key {key.id} of {key.organization_id} is revoked", err=True)
+
+
+def _shown(key: ApiKey) -> dict[str, str | None]:
+    return {
+        "id": key.id,
+        "organization": key.organization_id,
+        "created": key.created.isoformat() if key.created else None,
+        "name": key.name,
+        "source": "FARM_API_KEYS" if key.from_settings else "file",
+    }
+
+
+def _print_keys(found: list[ApiKey]) -> None:
+    width = max(len("ORGANISATION"), *(len(key.organization_id) for key in found))
+    click.echo(f"{'ID':<16}  {'ORGANISATION':<{width}}  {'CREATED':<25}  NAME")
+    for key in found:
+        created = key.created.isoformat() if key.created else "-"
+        name = "(from FARM_API_KEYS)" if key.from_settings else key.name
+        click.echo(f"{key.id:<16}  {key.organization_id:<{width}}  {created:<25}  {name}".rstrip())
 
 
 def codec_of(file: Path) -> Codec:

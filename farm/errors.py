@@ -62,6 +62,19 @@ class Unauthorized(FarmError):
     http_status = 401
 
 
+class RateLimited(FarmError):
+    """Too many requests; `limit` are allowed a minute, and `retry_after` is in whole seconds."""
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, message: str, limit: int, retry_after: int) -> None:
+        """The message says what there was too much of."""
+        super().__init__(f"{message}; try again in {retry_after} s")
+        self.limit = limit
+        self.retry_after = retry_after
+
+
 class LinkRefused(FarmError):
     """A download link that has expired or was not signed by this farm."""
 

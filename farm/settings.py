@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -42,7 +43,14 @@ class OrganizationKey(NamedTuple):
 def _parse_api_keys(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return tuple(_parse_api_key(entry.strip()) for entry in value.split(",") if entry.strip())
+    keys = tuple(_parse_api_key(entry.strip()) for entry in value.split(",") if entry.strip())
+    owners: dict[str, str] = {}
+    for organization_id, key in keys:
+        if owners.setdefault(key.get_secret_value(), organization_id) != organization_id:
+            raise ValueError(
+                f"{organization_id} has a key of another organisation; the key alone must say whose it is"
+            )
+    return keys
 
 
 def _parse_api_key(entry: str) -> OrganizationKey:
@@ -83,6 +91,10 @@ def _address_rule_text(text: str) -> str:
     return text
 
 
+def _proxies(text: str) -> str:
+    return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
+
+
 def _cores() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
@@ -118,8 +130,22 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
         default=(),
-        description="API keys as organisation:key, with commas between several. Without it one key is made "
-        "on the first start, kept in the data directory and printed once.",
+        description="API keys as organisation:key, with commas between several, besides those of "
+        "`farm keys`. Where there are neither, one key is made on the first start and printed once.",
+    )
+    rate_limit: int = Field(
+        default=2000, ge=0, le=10_000_000, description="Requests a minute for each API key; 0 for no limit."
+    )
+    failure_limit: int = Field(
+        default=60,
+        ge=0,
+        le=10_000_000,
+        description="Wrong API keys a minute from each client address; 0 for no limit.",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        default="",
+        description="Addresses or networks of reverse proxies, with commas between several, whose "
+        "X-Forwarded-For says who the client is; by default none.",
     )
     chromium: Path | None = Field(
         default=None, description="Chromium to use, instead of the first one found on PATH."

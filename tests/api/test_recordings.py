@@ -12,7 +12,6 @@ import pytest
 import redis
 
 from api import recordings as module
-from api.app import create_app
 from api.context import Context
 from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
@@ -20,7 +19,7 @@ from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect_async
 from farm.settings import Settings
-from tests.api.conftest import ACME, OTHER
+from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 
 PAGE = "http://8.8.8.8/meeting"
@@ -188,7 +187,7 @@ async def test_bad_field_should_be_named_and_leave_no_trace(
     response = await client.post("/v2/recordings", content=json.dumps(body))
     assert_error(response, 422, f'"{field}"')
     assert "s3cret" not in response.text
-    assert redis_client.keys() == []
+    assert [key for key in redis_client.scan_iter() if "farm:limits:" not in str(key)] == []
 
 
 @pytest.mark.parametrize(
@@ -489,34 +488,6 @@ async def test_unknown_action_should_be_refused(client: httpx.AsyncClient, body:
 # Who, and everything else
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        None,
-        "",
-        "Basic",
-        "Basic !!!",
-        "Basic YWNtZQ==",
-        "Basic YWNtZTp3cm9uZw==",
-        "Basic OmFjbWUta2V5",
-        "Basic b3RoZXI6YWNtZS1rZXk=",
-        "Basic //79",
-        "Bearer acme-key",
-        "acme:acme-key",
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-async def test_wrong_credentials_should_be_refused(
-    client: httpx.AsyncClient, method: str, header: str | None
-) -> None:
-    path = "/v2/recordings" if method == "POST" else f"/v2/recordings/{uuid4()}"
-    headers = {} if header is None else {"Authorization": header}
-    client.auth = None  # type: ignore[assignment]
-    response = await client.request(method, path, headers=headers, content=b"{")
-    assert_error(response, 401, "")
-    assert response.headers["www-authenticate"].startswith("Basic ")
-
-
 async def test_unknown_paths_and_methods_should_have_the_envelope(client: httpx.AsyncClient) -> None:
     assert_error(await client.get("/v2/nothing"), 404, "/v2/nothing")
     response = await client.patch(f"/v2/recordings/{uuid4()}")
@@ -535,17 +506,6 @@ async def test_unexpected_error_should_tell_nothing_of_the_inside(
     response = await client.get(f"/v2/recordings/{uuid4()}")
     assert_error(response, 500, "inside the farm")
     assert "hunter2" not in response.text
-
-
-@asynccontextmanager
-async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://farm.test", auth=ACME) as client,
-    ):
-        yield client
 
 
 async def test_api_should_say_so_while_redis_is_away(tmp_path: Path) -> None:

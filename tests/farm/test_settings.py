@@ -5,7 +5,7 @@ import pytest
 
 from browser_bot.addresses import AddressRule
 from farm.errors import SettingsError
-from farm.keys import load_api_keys, load_secret_key
+from farm.keys import load_secret_key
 from farm.settings import Settings, load_settings
 from tests.conftest import settings_with
 
@@ -61,6 +61,10 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         ("FARM_API_KEYS", "secret-without-organisation"),
         ("FARM_API_KEYS", "or g:secret"),
         ("FARM_API_KEYS", "org:"),
+        ("FARM_API_KEYS", "a:secret,b:secret"),
+        ("FARM_RATE_LIMIT", "-1"),
+        ("FARM_FAILURE_LIMIT", "many"),
+        ("FARM_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/33"),
         ("FARM_MEETING_URL", "https://meet.example/secret"),
         ("FARM_MEETING_URL", "file:///{meeting_id}"),
         ("FARM_PUBLIC_URL", "farm.secret"),
@@ -88,35 +92,6 @@ def test_secrets_should_not_show_in_the_settings_text(tmp_path: Path) -> None:
         tmp_path, "redis://:hunter2@db", api_keys="acme:hunter2", secret_key="hunter2hunter2hunter2"
     )
     assert "hunter2" not in f"{settings!r} {settings}"
-
-
-def test_api_key_should_be_made_once_and_kept_as_a_hash(tmp_path: Path) -> None:
-    settings = settings_with(tmp_path, None, api_keys="")
-    first, made = load_api_keys(settings)
-    assert made is not None
-    organization, key = made.split(":", 1)
-    assert first.authenticate(organization, key)
-    again, made_again = load_api_keys(settings)
-    assert made_again is None
-    assert again.authenticate(organization, key)
-    assert not again.authenticate(organization, key + "x")
-    file = tmp_path / "api-keys.json"
-    assert key not in file.read_text()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["api-keys.json"]
-
-
-def test_api_keys_of_the_settings_should_open_their_own_organisation_only(tmp_path: Path) -> None:
-    keys, made = load_api_keys(settings_with(tmp_path, None, api_keys="a:1,a:2,b:3"))
-    assert made is None
-    tries = [("a", "1"), ("a", "2"), ("b", "3"), ("a", "3"), ("b", "1"), ("c", "1"), ("a", ""), ("", "")]
-    assert [keys.authenticate(*one) for one in tries] == [True, True, True, *[False] * 5]
-
-
-def test_damaged_key_file_should_be_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "api-keys.json").write_text("[]")
-    with pytest.raises(SettingsError, match="damaged"):
-        load_api_keys(settings_with(tmp_path, None, api_keys=""))
 
 
 def test_secret_key_should_stay_the_same_between_starts(tmp_path: Path) -> None:

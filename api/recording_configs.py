@@ -1,0 +1,91 @@
+"""`recording_config`: defaults for recordings, of a meeting and of the whole organisation."""
+
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import organization_of
+from api.context import context_of
+from api.operations import Operation
+from api.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
+from api.responses import success
+from api.rules import check_max_seconds, check_page
+
+
+async def _get(request: Request) -> Response:
+    configs = context_of(request).recording_configs
+    return success(await run_in_threadpool(configs.get, organization_of(request), _meeting_id(request)))
+
+
+async def _put(request: Request) -> Response:
+    context = context_of(request)
+    meeting_id = _meeting_id(request)
+    wanted = await read_request(request, RecordingDefaults)
+    check_max_seconds(context, wanted.max_seconds, '"max_seconds"')
+    if wanted.url is not None:
+        await check_page(context, wanted.url, '"url"')
+    config = fields_set(wanted)
+    await run_in_threadpool(context.recording_configs.put, organization_of(request), meeting_id, config)
+    return success(config)
+
+
+async def _delete(request: Request) -> Response:
+    configs = context_of(request).recording_configs
+    await run_in_threadpool(configs.delete, organization_of(request), _meeting_id(request))
+    return success({})
+
+
+def _meeting_id(request: Request) -> str | None:
+    """The meeting that the path names; None when it names none."""
+    if "meeting_id" not in request.path_params:
+        return None
+    return check_meeting_id(request.path_params["meeting_id"])
+
+
+def _operations(path: str, name: str, whose: str, errors: tuple[int, ...]) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            f"get_{name}",
+            "GET",
+            path,
+            _get,
+            f"The defaults of {whose}; empty if nothing is set",
+            _TAG,
+            answer=RecordingDefaults,
+            errors=errors,
+        ),
+        Operation(
+            f"set_{name}",
+            "PUT",
+            path,
+            _put,
+            f"Set the defaults of {whose}, in place of those there were",
+            _TAG,
+            answer=RecordingDefaults,
+            body=RecordingDefaults,
+            errors=(400, 413, 422),
+        ),
+        Operation(
+            f"delete_{name}",
+            "DELETE",
+            path,
+            _delete,
+            f"Take the defaults of {whose} away; harmless if there are none",
+            _TAG,
+            answer=RecordingDefaults,
+            errors=errors,
+        ),
+    )
+
+
+_TAG: Final = "recording defaults"
+
+recording_config_operations: Final = (
+    *_operations("/recording_config", "organization_recording_config", "the organisation", ()),
+    # `:path`, because a meeting id is any text, slashes included.
+    *_operations(
+        "/meetings/{meeting_id:path}/recording_config", "meeting_recording_config", "a meeting", (422,)
+    ),
+)

@@ -1,0 +1,233 @@
+import json
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from farm.records import Records
+from farm.settings import Settings
+from tests.api.conftest import OTHER, client_of
+from tests.conftest import settings_with
+
+ORGANIZATION = "/v2/recording_config"
+MEETING = "/v2/meetings/demo/recording_config"
+CLOUDFLARE = "/client/v4/accounts/any/realtime/kit/app"
+PAGE = "http://8.8.8.8/meeting"
+"""A public address that needs no resolver; nothing is sent there, because no worker runs."""
+
+EVERYTHING = {
+    "url": PAGE,
+    "max_seconds": 61,
+    "file_name_prefix": "Physics_9am",
+    "page_contract": "console",
+    "video_config": {"codec": "VP8", "width": 720, "height": 1280, "export_file": True},
+    "audio_config": {"codec": "AAC", "channel": "stereo", "export_file": True},
+    "dyte_bucket_config": {"enabled": True},
+    "realtimekit_bucket_config": {"enabled": True},
+}
+
+
+async def put(client: httpx.AsyncClient, path: str, config: Any) -> Any:
+    return await answer(client, "PUT", path, json=config)
+
+
+async def answer(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:
+    response = await client.request(method, path, **options)
+    assert response.status_code == 200, response.text
+    assert response.json()["success"] is True
+    return response.json()["data"]
+
+
+async def start(client: httpx.AsyncClient, **fields: Any) -> Any:
+    body = {"meeting_id": "demo", "allow_multiple_recordings": True} | fields
+    return await answer(client, "POST", "/v2/recordings", json=body)
+
+
+def assert_refused(response: httpx.Response, text: str) -> None:
+    assert response.status_code == 422, response.text
+    assert text in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
+@pytest.mark.parametrize("config", [{}, {"max_seconds": 61}, {"video_config": {"width": 640}}, EVERYTHING])
+async def test_config_should_be_shown_as_it_was_set(
+    client: httpx.AsyncClient, path: str, config: dict[str, Any]
+) -> None:
+    assert await answer(client, "GET", path) == {}
+    assert await put(client, path, {"file_name_prefix": "replaced"}) == {"file_name_prefix": "replaced"}
+    assert await put(client, path, config) == config
+    assert await answer(client, "GET", path) == config
+    assert await answer(client, "GET", CLOUDFLARE + path.removeprefix("/v2")) == config
+    # What is shown can be set again, and an answer with every field, null where nothing is set, too.
+    nulls = dict.fromkeys(
+        ["url", "max_seconds", "file_name_prefix", "storage_config", "live_streaming_config"]
+    )
+    assert await put(client, path, nulls | config) == config
+    assert await answer(client, "DELETE", path) == {}
+    assert await answer(client, "DELETE", path) == {}
+    assert await answer(client, "GET", path) == {}
+
+
+async def test_configs_should_be_apart(client: httpx.AsyncClient) -> None:
+    await put(client, ORGANIZATION, {"max_seconds": 1})
+    await put(client, MEETING, {"max_seconds": 2})
+    assert await answer(client, "GET", ORGANIZATION) == {"max_seconds": 1}
+    assert await answer(client, "GET", "/v2/meetings/another/recording_config") == {}
+    for path in (ORGANIZATION, MEETING):
+        assert await answer(client, "GET", path, auth=OTHER) == {}
+        assert await answer(client, "DELETE", path, auth=OTHER) == {}
+        assert await answer(client, "GET", path) != {}
+
+
+@pytest.mark.parametrize("meeting_id", ["a b", "a/b", "/recording_config", "Ünïcode 会議", "x" * 128])
+async def test_meeting_should_be_any_printable_text(client: httpx.AsyncClient, meeting_id: str) -> None:
+    path = f"/v2/meetings/{meeting_id}/recording_config"
+    await put(client, path, {"max_seconds": 61})
+    assert await answer(client, "GET", path) == {"max_seconds": 61}
+    assert (await start(client, meeting_id=meeting_id))["max_seconds"] == 61
+    assert (await start(client, meeting_id="other"))["max_seconds"] == 86400
+
+
+@pytest.mark.parametrize("meeting_id", ["", "x" * 129, "a%09b", "%20", "%2E%2E"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_what_is_no_meeting_should_be_refused(
+    client: httpx.AsyncClient, redis_client: redis.Redis, method: str, meeting_id: str
+) -> None:
+    url = f"http://farm.test/v2/meetings/{meeting_id}/recording_config"
+    assert_refused(await client.request(method, url, content=b"{}"), '"meeting_id"')
+    assert redis_client.keys("farm:recording_configs:*") == []
+
+
+@pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ([], "body"),
+        (None, "body"),
+        ({"meeting_id": "demo"}, "meeting_id"),
+        ({"allow_multiple_recordings": True}, "allow_multiple_recordings"),
+        ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/b"}}, "rtmp_out_config"),
+        ({"live_streaming_config": {"rtmp_url": "rtmp://a.example/b"}}, "live_streaming_config"),
+        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config"),
+        ({"video_config": {"watermark": {"url": "https://a.example"}}}, "video_config.watermark"),
+        ({"video_config": {"width": 641}}, "video_config.width"),
+        ({"video_config": {"width": "640"}}, "video_config.width"),
+        ({"video_config": None}, "video_config"),
+        ({"audio_config": {"codec": "MP3"}}, "audio_config.codec"),
+        ({"dyte_bucket_config": {"enabled": False}}, "dyte_bucket_config.enabled"),
+        ({"max_seconds": 0}, "max_seconds"),
+        ({"max_seconds": 86401}, "max_seconds"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"url": "http://169.254.169.254/"}, "url"),
+        ({"url": ""}, "url"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_bad_field_should_be_refused_as_on_start(
+    client: httpx.AsyncClient, redis_client: redis.Redis, path: str, config: Any, field: str
+) -> None:
+    response = await client.put(path, content=json.dumps(config))
+    assert_refused(response, f'"{field}"')
+    assert "s3cret" not in response.text
+    assert redis_client.keys("farm:recording_configs:*") == []
+
+
+async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_organisation(
+    client: httpx.AsyncClient, records: Records
+) -> None:
+    await put(
+        client,
+        ORGANIZATION,
+        {"max_seconds": 100, "url": PAGE, "video_config": {"codec": "VP8", "width": 640, "height": 480}},
+    )
+    await put(client, MEETING, {"max_seconds": 200, "video_config": {"width": 320}, "page_contract": "plain"})
+
+    recording = records.get("acme", (await start(client))["id"])
+    assert (recording.max_seconds, recording.url, recording.page_contract) == (200, PAGE, "plain")
+    assert (recording.codec, recording.width, recording.height) == ("VP8", 320, 480)
+    assert recording.output_file_name.endswith(".webm")
+
+    data = await start(
+        client, max_seconds=300, video_config={"height": 240}, file_name_prefix="mine", url=None
+    )
+    recording = records.get("acme", data["id"])
+    assert (recording.max_seconds, recording.url, recording.file_name_prefix) == (300, PAGE, "mine")
+    assert (recording.codec, recording.width, recording.height) == ("VP8", 320, 240)
+
+    # What is sent holds, even if it is what would be built in.
+    data = await start(client, video_config={"codec": "H264", "width": 1280}, page_contract="auto")
+    recording = records.get("acme", data["id"])
+    assert (recording.codec, recording.width, recording.height) == ("H264", 1280, 480)
+    assert recording.page_contract == "auto"
+
+    elsewhere = records.get("acme", (await start(client, meeting_id="elsewhere"))["id"])
+    assert (elsewhere.max_seconds, elsewhere.width, elsewhere.page_contract) == (100, 640, "auto")
+
+    foreign = await client.post("/v2/recordings", json={"meeting_id": "demo"}, auth=OTHER)
+    recording = records.get("other", foreign.json()["data"]["id"])
+    assert (recording.max_seconds, recording.codec, recording.width) == (86400, "H264", 1280)
+
+
+async def test_defaults_taken_away_should_hold_no_more(client: httpx.AsyncClient) -> None:
+    await put(client, ORGANIZATION, {"max_seconds": 100})
+    await put(client, MEETING, {"max_seconds": 200})
+    assert (await start(client))["max_seconds"] == 200
+    await answer(client, "DELETE", MEETING)
+    assert (await start(client))["max_seconds"] == 100
+    await answer(client, "DELETE", ORGANIZATION)
+    assert (await start(client))["max_seconds"] == 86400
+
+
+async def test_longer_defaults_than_the_farm_records_should_be_refused(
+    settings: Settings, client: httpx.AsyncClient
+) -> None:
+    await put(client, ORGANIZATION, {"max_seconds": 100})
+    # The farm has been started again since.
+    async with client_of(settings_with(settings.data_dir, settings.redis_url, max_seconds="60")) as short:
+        response = await short.post("/v2/recordings", json={"meeting_id": "demo"})
+        assert_refused(
+            response, '"max_seconds" in the defaults (recording_config): this farm records 60 seconds'
+        )
+        assert_refused(await short.put(ORGANIZATION, json={"max_seconds": 61}), '"max_seconds": this farm')
+        assert (await start(short, max_seconds=60))["max_seconds"] == 60
+
+
+async def test_page_in_the_defaults_should_be_checked_when_it_is_opened(
+    settings: Settings, client: httpx.AsyncClient
+) -> None:
+    open_settings = settings_with(settings.data_dir, settings.redis_url, allow_private_addresses="all")
+    async with client_of(open_settings) as anything:
+        await put(anything, MEETING, {"url": "http://10.0.0.1/"})
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"})
+    assert_refused(response, '"url" in the defaults (recording_config)')
+    assert (await start(client, url=PAGE))["url"] == PAGE
+
+
+async def test_defaults_that_the_farm_does_not_know_any_more_should_be_refused(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    redis_client.hset("farm:recording_configs:acme", "", json.dumps({"video_config": {"depth": 3}}))
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"})
+    assert_refused(response, 'recording_config: "video_config.depth"')
+
+
+async def test_idempotency_should_be_of_what_the_client_sent(client: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "once"}
+    body = {"meeting_id": "demo"}
+    await put(client, ORGANIZATION, {"max_seconds": 100})
+    first = await answer(client, "POST", "/v2/recordings", json=body, headers=key)
+    await put(client, ORGANIZATION, {"max_seconds": 200})
+    again = await answer(client, "POST", "/v2/recordings", json=body, headers=key)
+    assert (again["id"], again["max_seconds"]) == (first["id"], 100)
+    with_null = body | {"url": None}
+    assert (await answer(client, "POST", "/v2/recordings", json=with_null, headers=key))["id"] == first["id"]
+    # Sent or come of the defaults, it is the same recording, but not the same request.
+    other = await client.post("/v2/recordings", json=body | {"max_seconds": 100}, headers=key)
+    assert_refused(other, "Idempotency-Key")
+
+
+async def test_config_should_need_a_key(client: httpx.AsyncClient) -> None:
+    for path in (ORGANIZATION, MEETING):
+        for method in ("GET", "PUT", "DELETE"):
+            assert (await client.request(method, path, auth=("acme", "wrong"))).status_code == 401
