@@ -48,6 +48,19 @@ def parts_of(size: int, part_size: int, most: int) -> list[Part]:
     return [Part(number, offset, min(part_size, size - offset)) for number, offset in enumerate(offsets, 1)]
 
 
+def key_parts(key: str) -> list[str]:
+    """The directories of a key and its name at the end, for places where a key is a path.
+
+    Raises StorageError for a key that could lead elsewhere, or be taken for a file that is not whole yet: no
+    part of it may be empty or begin with a dot.
+    """
+    parts = key.split("/")
+    if any(not part or part.startswith(".") or "\0" in part or len(part.encode()) > 255 for part in parts):
+        text = "a part of the file's path is empty, too long or begins with a dot"
+        raise StorageError("bad_path", text, lasting=True)
+    return parts
+
+
 class Checkpoint:
     """What an upload must remember to go on after a crash: a small JSON file beside what is uploaded."""
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from botocore.exceptions import (
 )
 
 from farm.storage.place import Checkpoint, Part, Placed, StorageError, parts_of, slice_of
+from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +217,8 @@ class S3Place:
         return {"ServerSideEncryption": self._bucket.encryption, **kms}
 
     def _send(self, source: Path, key: str, upload_id: str, parts: list[tuple[Part, bytes]]) -> None:
-        def send(part: Part, digest: bytes) -> None:
+        def send(part_and_digest: tuple[Part, bytes]) -> None:
+            part, digest = part_and_digest
             with slice_of(source, part) as body:
                 self._client.upload_part(
                     Bucket=self._bucket.bucket,
@@ -230,15 +231,7 @@ class S3Place:
                     ContentMD5=base64.b64encode(digest).decode(),
                 )
 
-        with ThreadPoolExecutor(THREADS) as threads:
-            futures = [threads.submit(send, *part) for part in parts]
-            try:
-                for future in futures:
-                    future.result()
-            finally:
-                # After the first failure nothing more is begun; what is under way comes to its end.
-                for future in futures:
-                    future.cancel()
+        each(send, parts, THREADS)
 
     def _complete(self, key: str, upload_id: str, parts: list[Part], digests: list[bytes]) -> None:
         arrived = self._arrived(key, upload_id) or {}
