@@ -46,8 +46,8 @@ def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     directory = tmp_path_factory.mktemp("azurite")
     with running(
         [
-            *[program, "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", directory],
-            *["--blobHost", "127.0.0.1", "--blobPort", str(port)],
+            *[str(program), "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
+            *["--location", str(directory), "--blobHost", "127.0.0.1", "--blobPort", str(port)],
         ],
         directory / "log",
         {"AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"},
@@ -63,8 +63,8 @@ def gcs_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     directory = tmp_path_factory.mktemp("gcs")
     with running(
         [
-            *[sys.executable, "-m", "gcp_storage_emulator", "start", "--data-dir", directory / "data"],
-            *["--host", "127.0.0.1", "--port", str(port)],
+            *[sys.executable, "-m", "gcp_storage_emulator", "--data-dir", f"{directory}/data"],
+            *["start", "--host", "127.0.0.1", "--port", str(port)],
         ],
         directory / "log",
     ) as server:
@@ -97,14 +97,14 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it
-    with running(["/usr/sbin/sshd", "-D", "-e", "-f", directory / "config"], directory / "log") as server:
+    with running(["/usr/sbin/sshd", "-D", "-e", "-f", f"{directory}/config"], directory / "log") as server:
         wait_for_port(port, server)
         yield SshServer(port, private_text(key), fingerprint(host_key))
 
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server that ends with the tests."""
     with log.open("wb") as output:

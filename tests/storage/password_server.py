@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.sftp import SFTP_FAILURE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 USERNAME = "films"
 PASSWORD = "the right one"
@@ -21,13 +23,13 @@ FORBIDDEN = "forbidden"
 class _Login(paramiko.ServerInterface):
     def check_auth_password(self, username: str, password: str) -> int:
         right = (username, password) == (USERNAME, PASSWORD)
-        return paramiko.AUTH_SUCCESSFUL if right else paramiko.AUTH_FAILED
+        return AUTH_SUCCESSFUL if right else AUTH_FAILED
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
         return "password"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
-        return paramiko.OPEN_SUCCEEDED
+        return OPEN_SUCCEEDED
 
 
 class _OpenFile(paramiko.SFTPHandle):
@@ -54,7 +56,7 @@ class _Files(paramiko.SFTPServerInterface):
 
     def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:  # noqa: ARG002
         if FORBIDDEN in path:
-            return paramiko.SFTP_PERMISSION_DENIED
+            return SFTP_PERMISSION_DENIED
         try:
             mode = "r+b" if flags & (os.O_WRONLY | os.O_RDWR) else "rb"
             return _OpenFile(os.fdopen(os.open(self._at(path), flags, 0o600), mode, buffering=0))
@@ -63,20 +65,20 @@ class _Files(paramiko.SFTPServerInterface):
 
     def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> int:  # noqa: ARG002
         self._at(path).mkdir()
-        return paramiko.SFTP_OK
+        return SFTP_OK
 
     def remove(self, path: str) -> int:
         try:
             self._at(path).unlink()
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno or 0)
-        return paramiko.SFTP_OK
+        return SFTP_OK
 
     def rename(self, oldpath: str, newpath: str) -> int:
         if self._at(newpath).exists():
-            return paramiko.SFTP_FAILURE
+            return SFTP_FAILURE
         self._at(oldpath).rename(self._at(newpath))
-        return paramiko.SFTP_OK
+        return SFTP_OK
 
 
 @contextmanager

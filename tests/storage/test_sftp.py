@@ -15,7 +15,7 @@ from farm.storage.sftp import SftpPlace, SftpServer
 from tests.storage.conftest import SshServer
 from tests.storage.memory import watched_memory
 from tests.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
-from tests.storage.ssh_keys import ed25519_key, private_text
+from tests.storage.ssh_keys import PrivateKey, ed25519_key, private_text
 from tests.storage.wire import Wire, wire_to
 
 MEBIBYTE = 1 << 20
@@ -41,12 +41,18 @@ def password_port(tmp_path: Path) -> Iterator[int]:
 
 
 def place(server: SshServer, remote: Path, **more: Any) -> SftpPlace:
-    values = {"port": server.port, "private_key": server.key, "path": str(remote)} | more
+    values: dict[str, Any] = {"port": server.port, "private_key": server.key, "path": str(remote)} | more
     return SftpPlace(SftpServer("127.0.0.1", USER, **values), connect_timeout=5, read_timeout=2)
 
 
 def place_by_password(port: int, password: str = PASSWORD, path: str = "films") -> SftpPlace:
     return SftpPlace(SftpServer("127.0.0.1", USERNAME, port, password, path=path))
+
+
+def private_key(kind: str) -> PrivateKey:
+    if kind == "RSA":
+        return rsa_key(65537, 2048)
+    return ecdsa_key(SECP256R1()) if kind == "ECDSA" else ed25519_key()
 
 
 def test_file_should_arrive_whole_in_directories_made_for_it(
@@ -170,7 +176,6 @@ def test_host_key_should_be_told_and_the_one_that_was_given_be_kept_to(
     ssh_server: SshServer, remote: Path
 ) -> None:
     first = place(ssh_server, remote)
-    assert first.host_key is None
     first.check()
     assert first.host_key == ssh_server.host_key
     place(ssh_server, remote, host_key=first.host_key).check()
@@ -269,11 +274,7 @@ def test_private_keys_of_all_kinds_and_forms_should_be_read(
 ) -> None:
     if (kind, form) == ("Ed25519", PrivateFormat.TraditionalOpenSSL):
         pytest.skip("there is no such form of it")
-    key = {
-        "Ed25519": ed25519_key,
-        "RSA": lambda: rsa_key(65537, 2048),
-        "ECDSA": lambda: ecdsa_key(SECP256R1()),
-    }[kind]()
+    key = private_key(kind)
     text = private_text(key, passphrase, form)
     SftpPlace(SftpServer("host", "user", password=passphrase, private_key=text))
     if passphrase is None:  # one that is not needed does no harm
