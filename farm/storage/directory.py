@@ -99,7 +99,10 @@ class DirectoryPlace:
             raise StorageError("damaged", "what was written did not come back the same", lasting=True)
 
     def _target(self, key: str) -> Path:
-        target = self._root.joinpath(*key_parts(key))
+        parts = key_parts(key)
+        if any(part.startswith(".") for part in parts):
+            raise StorageError("bad_path", "names that begin with a dot are not for files", lasting=True)
+        target = self._root.joinpath(*parts)
         if not target.parent.resolve().is_relative_to(self._root.resolve()):
             raise StorageError("bad_path", "a symbolic link leads out of the directory", lasting=True)
         return target

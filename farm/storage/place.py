@@ -51,13 +51,11 @@ def parts_of(size: int, part_size: int, most: int) -> list[Part]:
 def key_parts(key: str) -> list[str]:
     """The directories of a key and its name at the end, for places where a key is a path.
 
-    Raises StorageError for a key that could lead elsewhere, or be taken for a file that is not whole yet: no
-    part of it may be empty or begin with a dot.
+    Raises StorageError for a key that could lead elsewhere, or that no directory could hold.
     """
     parts = key.split("/")
-    if any(not part or part.startswith(".") or "\0" in part or len(part.encode()) > 255 for part in parts):
-        text = "a part of the file's path is empty, too long or begins with a dot"
-        raise StorageError("bad_path", text, lasting=True)
+    if any(part in {"", ".", ".."} or "\0" in part or len(part.encode()) > 255 for part in parts):
+        raise StorageError("bad_path", "a part of the file's path is empty, dots or too long", lasting=True)
     return parts
 
 

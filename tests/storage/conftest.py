@@ -84,6 +84,8 @@ class SshServer:
 @pytest.fixture(scope="session")
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     """An OpenSSH server."""
+    program = Path("/usr/sbin/sshd")
+    assert program.exists(), "OpenSSH's server is not installed; install it with: make setup"
     directory = tmp_path_factory.mktemp("sshd")
     port = free_port()
     host_key, key = (ed25519_key() for _ in range(2))
@@ -97,7 +99,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it
-    with running(["/usr/sbin/sshd", "-D", "-e", "-f", f"{directory}/config"], directory / "log") as server:
+    with running([str(program), "-D", "-e", "-f", f"{directory}/config"], directory / "log") as server:
         wait_for_port(port, server)
         yield SshServer(port, private_text(key), fingerprint(host_key))
 
