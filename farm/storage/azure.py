@@ -33,7 +33,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from farm.storage.place import Checkpoint, Part, Placed, StorageError, parts_of, slice_of
+from farm.storage.place import Checkpoint, Part, Placed, StorageError, is_time_out, parts_of, slice_of
 from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)
@@ -218,6 +218,8 @@ class AzurePlace:
         except ServiceRequestError as error:
             raise StorageError("unreachable", f"{self.endpoint} cannot be reached") from error
         except ServiceResponseError as error:
+            if not is_time_out(error.inner_exception):
+                raise StorageError("unreachable", f"the connection to {self.endpoint} was lost") from error
             raise StorageError("timed_out", "the server did not answer in time") from error
         except AzureError as error:
             raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error

@@ -53,7 +53,7 @@ class DirectoryPlace:
             target = self._target(key)
             if source.exists() or not target.is_file():
                 _sync(source)
-                self._make_directories(target.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 _put(source, target)
                 self._sync_directories(target.parent)
             size = target.stat().st_size
@@ -89,7 +89,7 @@ class DirectoryPlace:
         """See `Place`."""
         file = self._root / f".recording-farm-check-{token_hex(8)}"
         with self._explained():
-            self._make_directories(self._root)
+            self._root.mkdir(parents=True, exist_ok=True)
             try:
                 file.write_bytes(_CHECK_TEXT)
                 read = file.read_bytes()
@@ -111,9 +111,6 @@ class DirectoryPlace:
         """A directory and those above it, up to the root."""
         above = len(directory.relative_to(self._root).parts)
         return [directory, *directory.parents][: above + 1]
-
-    def _make_directories(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
 
     def _sync_directories(self, directory: Path) -> None:
         for each in self._directories(directory):

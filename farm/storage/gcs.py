@@ -24,7 +24,7 @@ from google.resumable_media import InvalidResponse
 from google.resumable_media.common import RetryStrategy
 from google.resumable_media.requests import ResumableUpload
 
-from farm.storage.place import Checkpoint, Placed, StorageError
+from farm.storage.place import Checkpoint, Placed, StorageError, is_time_out
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +194,8 @@ class GcsPlace:
         except requests.exceptions.ReadTimeout as error:
             raise StorageError("timed_out", "the server did not answer in time") from error
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, TransportError) as error:
+            if is_time_out(error) and not isinstance(error, requests.exceptions.ConnectTimeout):
+                raise StorageError("timed_out", "the server did not answer in time") from error
             raise StorageError("unreachable", f"{self._endpoint} cannot be reached") from error
         except (requests.exceptions.RequestException, GoogleAuthError) as error:
             raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error

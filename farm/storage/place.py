@@ -32,6 +32,13 @@ class StorageError(FarmError):
         self.lasting = lasting
 
 
+def is_time_out(error: BaseException | None) -> bool:
+    """Whether a time-out is at the bottom of a library's error."""
+    while error is not None and not isinstance(error, TimeoutError):
+        error = error.__context__
+    return error is not None
+
+
 @dataclass(frozen=True)
 class Part:
     """A piece of a file: its number, counted from 1, and where it lies."""

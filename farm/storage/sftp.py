@@ -11,6 +11,7 @@ import io
 import logging
 import posixpath
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from farm.storage.place import Checkpoint, Placed, StorageError, key_parts
+from farm.storage.place import Checkpoint, Placed, StorageError, is_time_out, key_parts
 
 logger = logging.getLogger(__name__)
 
@@ -143,29 +144,43 @@ class SftpPlace:
     @contextmanager
     def _connected(self) -> Iterator[paramiko.SFTPClient]:
         """A session on the server, whose errors are explained."""
-        with self._explained(), paramiko.SSHClient() as client:
-            host_key = _HostKey(self._server.host_key)
-            client.set_missing_host_key_policy(host_key)
-            client.connect(
-                self._server.host,
-                self._server.port,
-                self._server.username,
-                password=None if self._private_key else self._server.password,
-                pkey=self._private_key,
-                timeout=self._connect_timeout,
-                banner_timeout=self._connect_timeout,
-                auth_timeout=self._connect_timeout,
-                channel_timeout=self._connect_timeout,
-                # Nothing of the farm's own user.
-                allow_agent=False,
-                look_for_keys=False,
-            )
-            self.host_key = host_key.shown
-            with client.open_sftp() as sftp:
+        address = (self._server.host, self._server.port)
+        with (
+            self._explained(),
+            socket.create_connection(address, self._connect_timeout) as connection,
+            paramiko.SSHClient() as client,
+        ):
+            # The library waits for ever until what it sends is taken.
+            milliseconds = round(self._read_timeout * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            with _closed_after(self._connect_timeout, client):
+                sftp = self._login(client, connection)
+            with sftp:
                 channel = sftp.get_channel()
                 assert channel is not None
                 channel.settimeout(self._read_timeout)
                 yield sftp
+
+    def _login(self, client: paramiko.SSHClient, connection: socket.socket) -> paramiko.SFTPClient:
+        host_key = _HostKey(self._server.host_key)
+        client.set_missing_host_key_policy(host_key)
+        client.connect(
+            self._server.host,
+            self._server.port,
+            self._server.username,
+            password=None if self._private_key else self._server.password,
+            pkey=self._private_key,
+            timeout=self._connect_timeout,
+            banner_timeout=self._connect_timeout,
+            auth_timeout=self._connect_timeout,
+            channel_timeout=self._connect_timeout,
+            sock=connection,
+            # Nothing of the farm's own user.
+            allow_agent=False,
+            look_for_keys=False,
+        )
+        self.host_key = host_key.shown
+        return client.open_sftp()
 
     def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool:
         try:
@@ -232,9 +247,33 @@ class _HostKey(paramiko.MissingHostKeyPolicy):
             raise StorageError("wrong_host_key", text, lasting=True)
 
 
+@contextmanager
+def _closed_after(seconds: float, client: paramiko.SSHClient) -> Iterator[None]:
+    """Close the client if this takes longer: the library has no time-out for some of its steps.
+
+    Raises TimeoutError then.
+    """
+    late = threading.Event()
+
+    def close() -> None:
+        late.set()
+        client.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.start()
+    try:
+        yield
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+
+
 def _is_time_out(error: paramiko.SSHException | EOFError) -> bool:
     # The library asks for the host key of a server that has said nothing in time.
-    return isinstance(error.__context__, TimeoutError) or "No existing session" in str(error)
+    return is_time_out(error) or "No existing session" in str(error)
 
 
 def _private_key(server: SftpServer) -> paramiko.PKey:

@@ -40,7 +40,7 @@ def endpoint(port: int) -> str:
 
 
 def place(port: int, bucket: str = "films") -> GcsPlace:
-    return GcsPlace(GcsBucket(bucket, None, endpoint(port)), read_timeout=2)
+    return GcsPlace(GcsBucket(bucket, None, endpoint(port)), connect_timeout=2, read_timeout=2)
 
 
 def test_file_should_arrive_whole_with_its_type(

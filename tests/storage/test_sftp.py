@@ -90,6 +90,34 @@ def test_broken_upload_should_go_on_where_it_was(
     assert (remote / "film.mp4").read_bytes() == film.read_bytes()
 
 
+def test_upload_that_broke_while_it_was_read_back_should_not_be_sent_again(
+    ssh_server: SshServer,
+    wire: Wire,
+    remote: Path,
+    film: Path,
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = module._read
+
+    def read_and_cut(*arguments: Any) -> Iterator[bytes]:
+        for number, data in enumerate(read(*arguments)):
+            if number == 200:
+                wire.cut_after(0)
+            yield data
+
+    films = place(ssh_server, remote, port=wire.port)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_read", read_and_cut)
+        with pytest.raises(StorageError) as raised:
+            films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert (raised.value.reason, raised.value.lasting) == ("unreachable", False)
+    wire.mend()
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert wire.passed < MEBIBYTE
+    assert (remote / "film.mp4").read_bytes() == film.read_bytes()
+
+
 @pytest.mark.parametrize("left", [b"something else", b"x" * (30 * MEBIBYTE)], ids=["shorter", "longer"])
 def test_upload_should_begin_anew_when_another_file_is_there_in_part(
     ssh_server: SshServer, remote: Path, film: Path, checkpoint: Checkpoint, left: bytes
@@ -225,7 +253,9 @@ def test_server_that_is_away_should_be_said(
 
 
 @pytest.mark.parametrize(
-    "after", [0, 1500, 10 * MEBIBYTE], ids=["from the start", "in the login", "in mid-file"]
+    "after",
+    [0, 1500, 3000, 10 * MEBIBYTE],
+    ids=["from the start", "in the key exchange", "in the login", "in mid-file"],
 )
 def test_server_that_hangs_should_be_said(
     ssh_server: SshServer, wire: Wire, remote: Path, film: Path, checkpoint: Checkpoint, after: int

@@ -17,6 +17,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._ends: set[socket.socket] = set()
         self.mend()
 
@@ -33,7 +34,7 @@ class Wire:
         self._cut_after = count
 
     def silent_after(self, count: int) -> None:
-        """Pass nothing on, but keep connections open, as soon as clients have sent so many bytes."""
+        """Read nothing more, but keep connections open, as soon as clients have sent so many bytes."""
         self._silent_after = count
 
     def damage_at(self, offset: int) -> None:
@@ -54,9 +55,10 @@ class Wire:
             with self._lock:
                 self._ends |= {client, server}
             _in_background(self._pass, client, server, self._changed)
-            _in_background(self._pass, server, client, self._unless_silent)
+            _in_background(self._pass, server, client, bytes)
 
     def close(self) -> None:
+        self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._hang_up()
@@ -65,8 +67,6 @@ class Wire:
         """What of the client's bytes goes on to the server."""
         with self._lock:
             begin, self.passed = self.passed, self.passed + len(data)
-            if self._silent_after is not None and self.passed >= self._silent_after:
-                return b""
             if self._damage_at is not None and begin <= self._damage_at < self.passed:
                 at = self._damage_at - begin
                 data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
@@ -74,14 +74,16 @@ class Wire:
             self._hang_up()
         return data
 
-    def _unless_silent(self, data: bytes) -> bytes:
-        silent = self._silent_after is not None and self.passed >= self._silent_after
-        return b"" if silent else data
+    def _wait_while_silent(self) -> None:
+        if self._silent_after is not None and self.passed >= self._silent_after:
+            self._closed.wait()
 
     def _pass(self, source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
         with suppress(OSError):
+            self._wait_while_silent()
             while data := source.recv(_READ_BYTES):
                 target.sendall(change(data))
+                self._wait_while_silent()
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
