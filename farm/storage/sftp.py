@@ -159,7 +159,13 @@ class SftpPlace:
                 channel = sftp.get_channel()
                 assert channel is not None
                 channel.settimeout(self._read_timeout)
-                yield sftp
+                try:
+                    yield sftp
+                except OSError as error:
+                    if channel.closed and not isinstance(error, TimeoutError):
+                        # The library has several ways to say so, and none of its own.
+                        raise EOFError from error
+                    raise
 
     def _login(self, client: paramiko.SSHClient, connection: socket.socket) -> paramiko.SFTPClient:
         host_key = _HostKey(self._server.host_key)
