@@ -6,7 +6,7 @@ Authorization header, `X-Auth-Key` (Cloudflare).
 
 import base64
 import secrets
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -38,13 +38,17 @@ async def admit(request: Request) -> None:
     address = request.client.host if request.client else ""
     async with in_time():
         key = await _authenticate(context_of(request), credentials, address)
-    request.state.organization_id = key.organization_id
+    request.state.api_key = key
 
 
 def organization_of(request: Request) -> str:
     """The organisation whose API key a request carries that was admitted."""
-    organization_id: str = request.state.organization_id
-    return organization_id
+    return api_key_of(request).organization_id
+
+
+def api_key_of(request: Request) -> ApiKey:
+    """The API key that a request carries that was admitted."""
+    return cast(ApiKey, request.state.api_key)
 
 
 def credentials_of(headers: Headers) -> Credentials:

@@ -41,7 +41,7 @@ from farm.errors import InvalidRequest, RedisUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
-from farm.queues import enqueue_recording, queue_position
+from farm.queues import drop_job, enqueue_recording, queue_position, queue_positions
 from farm.recordings import (
     FINAL,
     Caller,
@@ -182,7 +182,16 @@ async def _list(request: Request) -> Response:
     wanted = _wanted(query)
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
     paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
-    return success([listed_recording(context, recording) for recording in found.recordings], paging=paging)
+    positions: dict[str, int] = {}
+    if any(recording.status is Status.INVOKED for recording in found.recordings):
+        positions = await run_in_threadpool(queue_positions, context.redis)
+    return success(
+        [
+            listed_recording(context, recording, positions.get(str(recording.id)))
+            for recording in found.recordings
+        ],
+        paging=paging,
+    )
 
 
 def _wanted(query: ListRecordings) -> Wanted:
@@ -285,6 +294,8 @@ def _end(context: Context, recording: Recording) -> bool:
         )
     except WrongState:
         return False
+    # Else those behind it would seem to wait for it.
+    drop_job(context.redis, recording.id)
     return True
 
 

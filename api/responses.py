@@ -151,11 +151,13 @@ def recording_object(
     return RecordingObject(**_fields(context, recording), queue_position=queue_position)
 
 
-def listed_recording(context: Context, recording: Recording) -> ListedRecording:
+def listed_recording(
+    context: Context, recording: Recording, queue_position: int | None = None
+) -> ListedRecording:
     """A recording as clients see it in a list."""
     # The farm keeps no meetings, only what recordings say of them.
     meeting: dict[str, JsonValue] = {"id": recording.meeting_id, "title": recording.meeting_id}
-    return ListedRecording(**_fields(context, recording), meeting=meeting)
+    return ListedRecording(**_fields(context, recording), queue_position=queue_position, meeting=meeting)
 
 
 def _fields(context: Context, recording: Recording) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import redis
 
@@ -28,11 +29,21 @@ _LOCK_SECONDS: Final = 6.0
 _POLL_SECONDS: Final = 0.02
 
 
-class EmbeddedRedis(NamedTuple):
+class EmbeddedRedis:
     """A running Redis: its address, and the child, for whoever watches over it."""
 
-    address: str
-    process: subprocess.Popen[bytes]
+    def __init__(self, address: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> None:
+        """`start` makes the child."""
+        self.address = address
+        self._start = start
+        self.process = start()
+
+    def start_again(self) -> None:
+        """Start Redis once more after the child has died; call it in the thread that began the block.
+
+        It is not waited for: its clients try again until it is there.
+        """
+        self.process = self._start()
 
 
 @contextmanager
@@ -50,12 +61,15 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
     _make_private(settings.redis_socket.parent)
     with _lock(directory / "lock") as lock:
         log = directory / "redis.log"
-        process = _start(settings.redis_socket, directory, log, lock)
+        log.write_bytes(b"")
+        server = EmbeddedRedis(
+            settings.embedded_redis_address, partial(_start, settings.redis_socket, directory, log, lock)
+        )
         try:
-            _wait_until_ready(settings.embedded_redis_address, process, log)
-            yield EmbeddedRedis(settings.embedded_redis_address, process)
+            _wait_until_ready(server.address, server.process, log)
+            yield server
         finally:
-            _stop(process)
+            _stop(server.process)
 
 
 def _make_private(directory: Path) -> None:
@@ -106,7 +120,7 @@ def _start(socket: Path, directory: Path, log: Path, lock: int) -> subprocess.Po
     command = ["setpriv", "--pdeathsig", "TERM", "--", "redis-server"]
     for name, value in options.items():
         command += [f"--{name}", value]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from encoder.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
-from farm.errors import WrongState
+from farm.errors import NotFound, WrongState
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
@@ -49,19 +49,33 @@ STOP_REASONS = {
 def record(recording_id: str) -> None:
     """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
     settings = load_settings()
-    with connect(settings.redis_address) as client, _logging_to(evidence_dir(settings, recording_id)):
+    with connect(settings.redis_address) as client:
         records = Records(client)
-        recording = records.get(None, recording_id)
-        if recording.status is not Status.INVOKED:
-            logger.info("recording %s is %s already", recording_id, recording.status)
-            return
-        records.update(recording_id, node=settings.node)
         try:
-            asyncio.run(_record(recording, settings, records, client))
-        except Exception:
-            # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
-            recover(recording_id, settings, client)
-            raise
+            recording = records.get(None, recording_id)
+        except NotFound:
+            logger.info("recording %s was stopped and deleted already", recording_id)
+            return
+        with _logging_to(evidence_dir(settings, recording_id)):
+            _make(recording, settings, records, client)
+
+
+def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+    recording_id = str(recording.id)
+    if recording.status is not Status.INVOKED:
+        logger.info("recording %s is %s already", recording_id, recording.status)
+        return
+    try:
+        records.update(recording_id, node=settings.node)
+    except NotFound:
+        logger.info("recording %s was stopped and deleted", recording_id)
+        return
+    try:
+        asyncio.run(_record(recording, settings, records, client))
+    except Exception:
+        # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+        recover(recording_id, settings, client)
+        raise
 
 
 async def _record(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
@@ -174,18 +188,27 @@ class Reporter:
 
     def _send(self, status: Status, fields: dict[str, Any]) -> None:
         try:
-            self._records.change_state(self._recording.id, status, **fields)
-        except WrongState as error:
-            # Said before, but the answer was lost; or it was ended behind our back, by a stop before its
-            # start for instance.
-            if self._records.get(None, self._recording.id).status is not status:
-                logger.warning("%s", error)
-                self.when_refused()
-                return
+            self._change_state(status, fields)
+        except (NotFound, WrongState) as error:
+            # It was ended behind our back, by a stop before its start for instance, and may be deleted.
+            logger.warning("%s", error)
+            self.when_refused()
+            if isinstance(error, NotFound) and status is Status.ERRORED:
+                # Nothing was recorded, and nobody else would ever clear what is there.
+                spool_of(self._recording, self._settings).remove()
+            return
         if status is Status.UPLOADING:
             enqueue_finish(self._client, self._recording, self._settings.node)
         elif status is Status.ERRORED:
             spool_of(self._recording, self._settings).remove()
+
+    def _change_state(self, status: Status, fields: dict[str, Any]) -> None:
+        try:
+            self._records.change_state(self._recording.id, status, **fields)
+        except WrongState:
+            # Perhaps it was said before, and the answer was lost.
+            if self._records.get(None, self._recording.id).status is not status:
+                raise
 
 
 def finish(recording_id: str) -> None:

@@ -110,17 +110,23 @@ class ApiKeys:
         digest = _hash(text)
         return self._of_settings.get(digest) or self._keys_of_file().get(digest)
 
+    def is_valid(self, key: ApiKey) -> bool:
+        """Whether a key that was found opens anything still."""
+        return key.hash in self._of_settings or key.hash in self._keys_of_file()
+
     def _keys_of_file(self) -> Mapping[str, ApiKey]:
         version, keys = self._kept
+        present = version
         try:
             present = _version_of(self._path)
             if present != version:
-                self._kept = present, keys
                 keys = _by_hash(_read(self._path))
-                self._kept = present, keys
         except (OSError, SettingsError) as error:
             # The farm replaces the file whole, so it is somebody else's doing: what was good goes on.
             _LOG.error("the API keys stay as they were: %s", error)
+        # Not before it is read: another thread would take the old keys for those of the new file.
+        if present != version:
+            self._kept = present, keys
         return keys
 
 

@@ -1,5 +1,6 @@
 """The RQ queues and their jobs."""
 
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -65,12 +66,24 @@ def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
     return None if position is None else position + 1
 
 
-def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
-    """Take the job of a recording out of the queue, if it waits there.
+def queue_positions(client: redis.Redis) -> dict[str, int]:
+    """The places of all recordings that wait in the queue, by their ids, 1 being the next.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    recordings_queue(client).remove(str(recording_id))
+    waiting = recordings_queue(client).get_job_ids()
+    return {recording_id: position for position, recording_id in enumerate(waiting, 1)}
+
+
+def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
+    """Forget the job of a recording, if it waits in the queue.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    # A worker that has taken it needs it still.
+    if recordings_queue(client).remove(str(recording_id)):
+        with suppress(NoSuchJobError):
+            Job.fetch(str(recording_id), connection=client).delete()
 
 
 def enqueue_recording(client: redis.Redis, recording: Recording) -> None:

@@ -127,7 +127,8 @@ class Records:
 
         If the same request has been made with the same idempotency key before, the recording that it started
         is returned instead. Raises AlreadyRecording when its meeting has an active recording and
-        `allow_multiple` is false, InvalidRequest when the idempotency key was used for another request.
+        `allow_multiple` is false, InvalidRequest when the idempotency key was used for another request, or
+        its recording is deleted.
         """
         entry = TimelineEntry(event="state", status=recording.status, time=recording.invoked_time)
         recording = recording.model_copy(update={"timeline": (entry,)})
@@ -164,7 +165,13 @@ class Records:
                 raise InvalidRequest(
                     "this Idempotency-Key was used for a different request; use a new key for each recording"
                 )
-            return self.get(recording.organization_id, earlier)
+            try:
+                return self.get(recording.organization_id, earlier)
+            except NotFound:
+                raise InvalidRequest(
+                    f"the recording {earlier}, which this Idempotency-Key has started, was deleted; "
+                    "use a new key for each recording"
+                ) from None
         return recording
 
     def get(self, organization_id: str | None, recording_id: UUID | str) -> Recording:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 
-from farm.embedded_redis import embedded_redis
+from farm.embedded_redis import EmbeddedRedis, embedded_redis
 from farm.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ async def run_farm(settings: Settings) -> None:
     stopping = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
-    with nullcontext() if settings.redis_url else embedded_redis(settings):
+    with nullcontext() if settings.redis_url else embedded_redis(settings) as server:
+        watch = asyncio.create_task(_keep_redis(server)) if server else None
         worker = asyncio.create_task(_keep_running("worker", stopping))
         api_stopping = asyncio.Event()
         api = asyncio.create_task(_keep_running("api", api_stopping))
@@ -35,6 +36,17 @@ async def run_farm(settings: Settings) -> None:
         finally:
             api_stopping.set()
             await api
+            if watch:
+                watch.cancel()
+
+
+async def _keep_redis(server: EmbeddedRedis) -> None:
+    """Start Redis again if it dies, until cancelled: neither part of the farm can end properly without it."""
+    while True:
+        await asyncio.sleep(RESTART_SECONDS)
+        if (status := server.process.poll()) is not None:
+            logger.error("Redis ended with %s and is started again", status)
+            server.start_again()
 
 
 async def _keep_running(part: str, stopping: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from farm.changes import events_key
+from farm.keys import create_api_key, revoke_api_key
 from farm.recordings import Status
 from farm.records import Records
 from farm.settings import Settings
@@ -160,6 +161,23 @@ async def test_many_streams_should_share_one_connection_and_leave_none(
         async with asyncio.timeout(SECONDS):
             while "xread" in {one["cmd"] for one in redis_client.client_list()}:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+async def test_stream_should_end_before_it_tells_anything_to_a_revoked_key(
+    settings: Settings, records: Records, make_recording: MakeRecording
+) -> None:
+    new = create_api_key(settings, "acme")
+    async with (
+        served(settings) as address,
+        httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {new.text}"}) as client,
+        following(client) as lines,
+    ):
+        recording = records.add(make_recording())
+        assert (await next_event(lines)).data["id"] == str(recording.id)
+        revoke_api_key(settings, new.key.id)
+        records.change_state(recording.id, Status.RECORDING)
+        async with asyncio.timeout(SECONDS):
+            assert [line async for line in lines if line.strip(": ")] == []
 
 
 async def test_stream_should_show_that_it_is_alive(

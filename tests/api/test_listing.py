@@ -6,7 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
+from rq.job import Job
 
+from farm.queues import recordings_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
@@ -177,3 +180,18 @@ async def test_waiting_recording_should_tell_its_place_in_the_queue(client: http
         shown = (await client.get(f"/v2/recordings/{started['id']}")).json()["data"]
         places.append((started["queue_position"], shown["queue_position"]))
     assert places == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_queue_should_close_up_when_a_recording_is_stopped_and_the_list_show_it(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    started = [
+        (await client.post("/v2/recordings", json={"meeting_id": f"m{number}"})).json()["data"]["id"]
+        for number in range(3)
+    ]
+    stopped = await client.put(f"/v2/recordings/{started[0]}", json={"action": "stop"})
+    assert stopped.json()["data"]["status"] == "ERRORED"
+    shown = {one["id"]: one["queue_position"] for one in (await list_of(client))["data"]}
+    assert [shown[each] for each in started] == [None, 1, 2]
+    assert recordings_queue(redis_client).get_job_ids() == started[1:]
+    assert not Job.exists(started[0], connection=redis_client)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from farm import keys as module
 from farm.errors import NotFound, SettingsError
 from farm.keys import (
+    ApiKey,
     ApiKeys,
     create_api_key,
     list_api_keys,
@@ -121,6 +123,25 @@ def test_running_api_should_know_a_change_at_once(empty: Settings) -> None:
         assert keys.find(new.text) == new.key
         revoke_api_key(empty, new.key.id)
         assert keys.find(new.text) is None
+
+
+def test_revoked_key_should_open_nothing_while_another_thread_reads_the_file(
+    empty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = create_api_key(empty, "acme")
+    keys = ApiKeys(empty)
+    revoke_api_key(empty, new.key.id)
+    read = module._read
+    found_meanwhile = []
+
+    def read_slowly(path: Path) -> tuple[ApiKey, ...]:
+        monkeypatch.setattr(module, "_read", read)
+        found_meanwhile.append(keys.find(new.text))
+        return read(path)
+
+    monkeypatch.setattr(module, "_read", read_slowly)
+    assert keys.find(new.text) is None
+    assert found_meanwhile == [None]
 
 
 def test_deleted_file_should_open_nothing(tmp_path: Path, empty: Settings) -> None:

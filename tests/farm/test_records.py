@@ -350,6 +350,9 @@ def test_same_idempotency_key_should_give_the_same_recording(
     with pytest.raises(InvalidRequest, match="different request"):
         records.add(make_recording(meeting_id="b"), idempotency=Idempotency("k", "other"))
     assert records.find("acme", Wanted()).total == 1
+    records.delete(records.change_state(first.id, Status.ERRORED))
+    with pytest.raises(InvalidRequest, match="was deleted"):
+        records.add(make_recording(), idempotency=Idempotency("k", "hash"))
 
 
 def test_same_idempotency_key_should_start_once_in_a_race(

@@ -1,0 +1,60 @@
+"""The jobs' edges; that they make recordings, the end-to-end tests show."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.jobs import Reporter, record
+from farm.recorder import EndReason, Outcome
+from farm.recordings import Reason, ReasonKind, Recording, Status
+from farm.records import Records
+from farm.settings import Settings
+from farm.spool import spool_of
+from tests.conftest import MakeRecording
+
+
+def stop_and_delete(records: Records, recording: Recording) -> None:
+    """What a client does that has changed its mind while the page is being opened."""
+    reason = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
+    records.delete(records.change_state(recording.id, Status.ERRORED, stop_reason=reason))
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_slot(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    *,
+    started: bool,
+) -> None:
+    recording = records.add(make_recording())
+    spool_of(recording, settings).make()
+    stop_and_delete(records, recording)
+    reporter = Reporter(recording, settings, records, redis_client)
+    refused = asyncio.Event()
+    reporter.when_refused = refused.set
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.ended(Outcome(EndReason.STOPPED, None, started=started))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    assert refused.is_set()
+    assert not telling.done()
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    # Takes are left: a record can also be missing because Redis has lost it.
+    assert spool_of(recording, settings).directory.exists() == started
+
+
+def test_job_of_a_deleted_recording_should_do_nothing(
+    settings: Settings, records: Records, make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = records.add(make_recording())
+    stop_and_delete(records, recording)
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    record(str(recording.id))
+    assert not Path(settings.data_dir, "evidence").exists()
