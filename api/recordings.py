@@ -54,6 +54,7 @@ from farm.recordings import (
     output_file_name,
 )
 from farm.records import Idempotency, read_recording, record_key
+from farm.spool import remove_evidence
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
@@ -241,6 +242,7 @@ async def _delete(request: Request) -> Response:
         raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     # The file first: if that fails, the recording is still there to be deleted again.
     await run_in_threadpool(context.store.delete, recording.id, recording.output_file_name)
+    await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
     return success(Deleted(id=str(recording.id)))
 

@@ -15,12 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 
 from browser_bot.contracts import PageContract
@@ -115,7 +117,39 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class VideoConfig(_Body):
+class _NullsLeftOut(_Body):
+    """A body in which null is the same as not to set a field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        # What is not known is refused, null or not.
+        return {
+            name: each for name, each in value.items() if each is not None or name not in cls.model_fields
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        described = handler.resolve_ref_schema(handler(schema))
+        for name, each in described["properties"].items():
+            if name not in described.get("required", ()) and each.get("type") != "null":
+                described["properties"][name] = _or_null(each)
+        return described
+
+
+def _or_null(described: dict[str, Any]) -> dict[str, Any]:
+    if {"type": "null"} in described.get("anyOf", ()):
+        return described
+    about = {name: described[name] for name in ("default", "description", "title") if name in described}
+    rest = {name: value for name, value in described.items() if name not in about}
+    return {"anyOf": [rest, {"type": "null"}]} | about
+
+
+class VideoConfig(_NullsLeftOut):
     """The picture."""
 
     codec: Codec = Codec.H264
@@ -125,7 +159,7 @@ class VideoConfig(_Body):
     watermark: NotYet = None
 
 
-class AudioConfig(_Body):
+class AudioConfig(_NullsLeftOut):
     """The sound; there is one kind, and with VP8 it is Opus whatever is asked."""
 
     codec: Literal["AAC"] = "AAC"
@@ -139,7 +173,7 @@ class BucketConfig(_Body):
     enabled: On
 
 
-class RecordingConfig(_Body):
+class RecordingConfig(_NullsLeftOut):
     """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
     url: PageUrl | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from encoder.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
@@ -86,3 +87,8 @@ def spool_of(recording: Recording, settings: Settings) -> Spool:
 def evidence_dir(settings: Settings, recording_id: str) -> Path:
     """Where the log of a recording is kept, with a screenshot if its page failed."""
     return settings.data_dir / "evidence" / recording_id
+
+
+def remove_evidence(settings: Settings, recording_id: UUID) -> None:
+    """Delete log and screenshot of a recording, as far as they are in this machine's data directory."""
+    shutil.rmtree(evidence_dir(settings, str(recording_id)), ignore_errors=True)

@@ -13,6 +13,7 @@ from farm.queues import recordings_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
+from farm.spool import evidence_dir
 from farm.stores import DirectoryStore
 from tests.api.conftest import OTHER
 from tests.conftest import MakeRecording
@@ -147,6 +148,9 @@ async def test_deleted_recording_should_be_gone_with_its_file(
     source.write_bytes(b"film")
     store = DirectoryStore(settings.store_dir)
     store.put(recording.id, source, recording.output_file_name)
+    evidence = evidence_dir(settings, str(recording.id))
+    evidence.mkdir(parents=True)
+    (evidence / "page.png").touch()
     link = (await client.get(path)).json()["data"]["download_url"]
     assert (await client.get(httpx.URL(link).raw_path.decode())).content == b"film"
     deleted = await client.delete(path)
@@ -155,6 +159,7 @@ async def test_deleted_recording_should_be_gone_with_its_file(
     assert (await client.delete(path)).status_code == 404
     assert (await client.get(httpx.URL(link).raw_path.decode())).status_code == 404
     assert list(settings.store_dir.iterdir()) == []
+    assert not evidence.exists()
 
 
 async def test_same_idempotency_key_should_give_the_same_recording(client: httpx.AsyncClient) -> None:

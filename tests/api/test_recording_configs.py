@@ -113,7 +113,7 @@ async def test_what_is_no_meeting_should_be_refused(
         ({"video_config": {"watermark": {"url": "https://a.example"}}}, "video_config.watermark"),
         ({"video_config": {"width": 641}}, "video_config.width"),
         ({"video_config": {"width": "640"}}, "video_config.width"),
-        ({"video_config": None}, "video_config"),
+        ({"video_config": []}, "video_config"),
         ({"audio_config": {"codec": "MP3"}}, "audio_config.codec"),
         ({"dyte_bucket_config": {"enabled": False}}, "dyte_bucket_config.enabled"),
         ({"max_seconds": 0}, "max_seconds"),

@@ -13,6 +13,7 @@ import redis
 
 from api import recordings as module
 from api.context import Context
+from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
@@ -99,6 +100,23 @@ async def test_start_should_take_every_field_that_is_built(
     assert (recording.url, recording.max_seconds, recording.page_contract) == (PAGE, 61, "console")
 
 
+async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> None:
+    nulls = dict.fromkeys(StartRecording.model_fields.keys() - {"meeting_id"})
+    data = await start(client, **nulls)
+    assert data["video_config"] == {"codec": "H264", "width": 1280, "height": 720, "fps": 30}
+    default = {"video_config": {"codec": "VP8", "width": 640}}
+    assert (await client.put("/v2/recording_config", json=default)).status_code == 200
+    data = await start(
+        client,
+        meeting_id="b",
+        video_config=dict.fromkeys(VideoConfig.model_fields.keys()) | {"width": 320},
+        audio_config=dict.fromkeys(AudioConfig.model_fields.keys()),
+    )
+    assert data["video_config"] == {"codec": "VP8", "width": 320, "height": 720, "fps": 30}
+    response = await client.post("/v2/recordings", json={"meeting_id": "c", "colour": None})
+    assert_error(response, 422, '"colour"')
+
+
 @pytest.mark.parametrize("meeting_id", ["a b", "a/b?c#d", "Ünïcode 会議", "%2e%2e", "x" * 128])
 async def test_meeting_id_should_be_any_printable_text(
     client: httpx.AsyncClient, records: Records, meeting_id: str
@@ -153,7 +171,6 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"url": "http://\u0000/"}, "url"),
         ({"page_contract": "sdk"}, "page_contract"),
         ({"allow_multiple_recordings": "yes"}, "allow_multiple_recordings"),
-        ({"video_config": None}, "video_config"),
         ({"video_config": []}, "video_config"),
         ({"video_config": {"codec": "VP9"}}, "video_config.codec"),
         ({"video_config": {"codec": "h264"}}, "video_config.codec"),
