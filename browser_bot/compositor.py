@@ -19,6 +19,7 @@ import json
 import logging
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,21 +90,42 @@ class DepthWatch:
 async def depths(browser: Browser, fps: int, over: asyncio.Event) -> AsyncIterator[Depth]:
     """Watch the page until `over` is set; yields the depth at first and each change, some seconds late.
 
-    Of a page that shows nothing new, or of a browser that cannot be traced, nothing is yielded.
+    Of a page that shows nothing new, or while the browser cannot be traced, nothing is yielded.
     """
     watch = DepthWatch(fps)
     seconds = FIRST_SECONDS
-    try:
+    while not over.is_set():
+        try:
+            async with _session(browser) as session:
+                while not over.is_set():
+                    for depth in watch.feed(await _trace(session, seconds, over)):
+                        logger.info("frames are shown %d periods after their time", depth.periods)
+                        yield depth
+                    seconds = PIECE_SECONDS
+        except (PlaywrightError, TimeoutError, ValueError, KeyError, zlib.error) as error:
+            # A recording without it is still a recording; and a browser that hung may come back.
+            logger.warning("the compositor cannot be watched just now: %r", error)
+            await _until(over, PIECE_SECONDS)
+
+
+@asynccontextmanager
+async def _session(browser: Browser) -> AsyncIterator[CDPSession]:
+    """A session of its own with the page; a trace that still runs in it ends with it."""
+    async with asyncio.timeout(TRACE_TIMEOUT):
         session = await browser.context.new_cdp_session(browser.page)
-        while not over.is_set():
-            for depth in watch.feed(await _trace(session, seconds, over)):
-                logger.info("frames are shown %d periods after their time", depth.periods)
-                yield depth
-            seconds = PIECE_SECONDS
-        await session.detach()
-    except (PlaywrightError, TimeoutError, ValueError, KeyError, zlib.error) as error:
-        # A recording without it is still a recording.
-        logger.warning("the compositor cannot be watched: %r", error)
+    try:
+        yield session
+    finally:
+        async with asyncio.timeout(TRACE_TIMEOUT):
+            await session.detach()
+
+
+async def _until(over: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await over.wait()
+    except TimeoutError:
+        pass
 
 
 async def _trace(session: CDPSession, seconds: float, over: asyncio.Event) -> list[Frame]:
@@ -125,11 +147,7 @@ async def _trace(session: CDPSession, seconds: float, over: asyncio.Event) -> li
                 "traceConfig": configuration,
             },
         )
-    try:
-        async with asyncio.timeout(seconds):
-            await over.wait()
-    except TimeoutError:
-        pass
+    await _until(over, seconds)
     async with asyncio.timeout(TRACE_TIMEOUT):
         await session.send("Tracing.end")
         trace = await _read(session, await complete)

@@ -5,7 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import psutil
+import pytest
 
+from browser_bot import compositor
 from browser_bot.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
 from browser_bot.stage import open_stage
 
@@ -102,10 +104,41 @@ async def test_depth_of_a_page_that_moves_should_follow_a_stall() -> None:
     assert all(a.since_us < b.since_us and a.periods != b.periods for a, b in pairwise(found))
 
 
+async def test_browser_that_hung_for_a_while_should_be_watched_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compositor, "TRACE_TIMEOUT", 0.5)
+    monkeypatch.setattr(compositor, "PIECE_SECONDS", 0.3)
+    over = asyncio.Event()
+    found: list[Depth] = []
+
+    async def watch() -> None:
+        found.extend([depth async for depth in depths(stage.browser, 30, over)])
+
+    async with open_stage(640, 360, 30) as stage:
+        main = next(
+            child
+            for child in psutil.Process().children(recursive=True)
+            if "chrom" in child.name() and not any("--type=" in word for word in child.cmdline())
+        )
+        main.suspend()
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(1.5)
+        main.resume()
+        await stage.browser.page.set_content(ANIMATED)
+        await asyncio.sleep(3)
+        over.set()
+        await asyncio.wait_for(watching, 5)
+    assert found
+    assert "cannot be watched just now" in caplog.text
+
+
 async def test_page_that_cannot_be_watched_should_tell_nothing() -> None:
+    over = asyncio.Event()
     async with open_stage(640, 360, 30) as stage:
         await stage.browser.page.close()
-        assert [depth async for depth in depths(stage.browser, 30, asyncio.Event())] == []
+        asyncio.get_running_loop().call_later(0.5, over.set)
+        assert [depth async for depth in depths(stage.browser, 30, over)] == []
 
 
 def _gpu_process() -> int:
