@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 LOCK_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test bench lock clean
+.PHONY: help setup setup-tests demo lint test bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ lint: setup ## ruff and mypy, both strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: setup lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
+setup-tests:
+	@scripts/setup tests
+
+test: setup-tests lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
@@ -33,5 +36,5 @@ lock: setup ## write requirements.lock anew (LOCK_ARGS=--upgrade for the newest 
 		$(LOCK_ARGS) -o requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and what tests left; recordings stay
-	rm -rf .venv build test-output .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv tests/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,264 @@
+"""Azure's blob storage.
+
+A file is sent in blocks. Each block's name holds its MD5, which the server has checked on arrival, so the
+server's own list of blocks tells what is still to be sent, and later that the file is whole: nothing needs to
+be kept here.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO, Final, cast
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.storage.blob import (
+    BlobBlock,
+    BlobClient,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContentSettings,
+    LinearRetry,
+    generate_blob_sas,
+)
+
+from farm.storage.place import Checkpoint, Part, Placed, StorageError, is_time_out, parts_of, slice_of
+from farm.storage.threads import each
+
+logger = logging.getLogger(__name__)
+
+BLOCK_BYTES: Final = 8 << 20
+MOST_BLOCKS: Final = 50_000
+"""Azure's own limit; blocks of larger files are larger."""
+THREADS: Final = 4
+_READ_BYTES: Final = 1 << 20
+_CHECK_TEXT: Final = b"Recording Farm was here."
+
+_NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
+_BAD_NAME: Final = ("no_bucket", "{container} is not a name that a container can have")
+_WRONG_KEY: Final = ("wrong_key", "the account's key or signature is not accepted")
+_NO_PERMISSION: Final = ("no_permission", "the key may not do this in the container {container}")
+_REASONS: Final = {
+    "ContainerNotFound": _NO_CONTAINER,
+    "ContainerBeingDeleted": _NO_CONTAINER,
+    "ContainerDisabled": ("no_permission", "the container {container} is disabled"),
+    "InvalidResourceName": _BAD_NAME,
+    "OutOfRangeInput": _BAD_NAME,
+    "AuthenticationFailed": _WRONG_KEY,
+    "InvalidAuthenticationInfo": _WRONG_KEY,
+    "NoAuthenticationInformation": _WRONG_KEY,
+    "AccountIsDisabled": ("no_permission", "the account is disabled"),
+    "AuthorizationFailure": _NO_PERMISSION,
+    "AuthorizationPermissionMismatch": _NO_PERMISSION,
+    "AuthorizationProtocolMismatch": _NO_PERMISSION,
+    "AuthorizationResourceTypeMismatch": _NO_PERMISSION,
+    "AuthorizationServiceMismatch": _NO_PERMISSION,
+    "AuthorizationSourceIPMismatch": ("no_permission", "the key may not be used from this address"),
+    "InsufficientAccountPermissions": _NO_PERMISSION,
+    "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow the use of keys"),
+    "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace a file that is there"),
+}
+"""What Azure's error codes mean for the customer. All of these last until the customer changes something."""
+
+
+@dataclass(frozen=True)
+class AzureContainer:
+    """A container and the connection string of its account, as Azure's portal shows it."""
+
+    container: str
+    connection_string: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Block:
+    part: Part
+    name: str
+
+
+class AzurePlace:
+    """A container as a place for files."""
+
+    def __init__(
+        self, container: AzureContainer, *, connect_timeout: float = 10, read_timeout: float = 60
+    ) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of a single request.
+
+        Raises StorageError when the connection string is none.
+        """
+        self._container = container.container
+        try:
+            self._service = BlobServiceClient.from_connection_string(
+                container.connection_string,
+                connection_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                retry_policy=LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
+                # A server that sends us elsewhere is not the one that the customer named.
+                permit_redirects=False,
+            )
+        except ValueError as error:
+            raise StorageError("wrong_key", "the connection string cannot be read", lasting=True) from error
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that everything is sent to; the connection string's writer chose it."""
+        return str(self._service.url)
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
+        """See `Place`. Sends blocks of 8 MiB, four at once; after a crash only those that are missing."""
+        size = source.stat().st_size
+        parts = [part for part in parts_of(size, BLOCK_BYTES, MOST_BLOCKS) if part.size]
+        blocks, digest = _named(source, parts)
+        settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
+        with self._explained(), self._blob(key) as blob:
+            if not self._is_there(blob, blocks, settings):
+                self._send(source, blob, blocks)
+                blob.commit_block_list(
+                    [BlobBlock(block_id=block.name) for block in blocks], content_settings=settings
+                )
+                if not self._is_there(blob, blocks, settings):
+                    raise StorageError("damaged", "the file did not arrive as it was sent")
+        checkpoint.clear()
+        return Placed(f"azure://{self._container}/{key}", size)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
+        """See `Place`; None if the connection string holds no account key to sign with."""
+        account_key = getattr(self._service.credential, "account_key", None)
+        account_name = self._service.account_name
+        if account_key is None or account_name is None:
+            return None
+        signature = generate_blob_sas(
+            account_name,
+            self._container,
+            key,
+            account_key=account_key,
+            permission=BlobSasPermissions(read=True),
+            expiry=datetime.now(UTC) + timedelta(seconds=seconds),
+            content_disposition=f'inline; filename="{name}"',
+            content_type=content_type,
+        )
+        with self._blob(key) as blob:
+            return f"{blob.url}?{signature}"
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._explained(), self._blob(key) as blob:
+            _delete(blob)
+
+    def check(self) -> None:
+        """See `Place`."""
+        with self._explained(), self._blob(f".recording-farm-check-{token_hex(8)}") as blob:
+            blob.upload_blob(_CHECK_TEXT)
+            read = blob.download_blob().readall()
+            _delete(blob)
+        if read != _CHECK_TEXT:
+            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+
+    def _blob(self, key: str) -> BlobClient:
+        return self._service.get_blob_client(self._container, key)
+
+    def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool:
+        """Whether the blob is made of just these blocks, and tells its type and MD5."""
+        try:
+            properties = blob.get_blob_properties()
+            committed, _ = blob.get_block_list("committed")
+        except ResourceNotFoundError as error:
+            if _code(error) in _REASONS:
+                raise
+            return False
+        return (
+            properties.size == sum(block.part.size for block in blocks)
+            and properties.content_settings.content_md5 == settings.content_md5
+            and properties.content_settings.content_type == settings.content_type
+            and [(block.id, block.size) for block in committed]
+            == [(block.name, block.part.size) for block in blocks]
+        )
+
+    def _send(self, source: Path, blob: BlobClient, blocks: list[_Block]) -> None:
+        arrived = self._arrived(blob)
+        missing = [block for block in blocks if arrived.get(block.name) != block.part.size]
+        logger.info("%s: %d of %d blocks are to be sent", blob.blob_name, len(missing), len(blocks))
+
+        def send(block: _Block) -> None:
+            with slice_of(source, block.part) as body:
+                # The server refuses a block that was damaged on its way.
+                blob.stage_block(
+                    block.name, cast(BinaryIO, body), length=block.part.size, validate_content="md5"
+                )
+
+        each(send, missing, THREADS)
+
+    def _arrived(self, blob: BlobClient) -> dict[str, int]:
+        """The size of each block that has arrived and is not part of a file yet."""
+        try:
+            _, uncommitted = blob.get_block_list("uncommitted")
+        except ResourceNotFoundError as error:
+            if _code(error) in _REASONS:
+                raise
+            return {}
+        return {str(block.id): int(block.size) for block in uncommitted}
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what went wrong in a sentence for the customer."""
+        try:
+            yield
+        except HttpResponseError as error:
+            raise self._explanation(error) from error
+        except ServiceRequestError as error:
+            raise StorageError("unreachable", f"{self.endpoint} cannot be reached") from error
+        except ServiceResponseError as error:
+            if not is_time_out(error.inner_exception):
+                raise StorageError("unreachable", f"the connection to {self.endpoint} was lost") from error
+            raise StorageError("timed_out", "the server did not answer in time") from error
+        except AzureError as error:
+            raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error
+
+    def _explanation(self, error: HttpResponseError) -> StorageError:
+        code = _code(error)
+        if code in _REASONS:
+            reason, text = _REASONS[code]
+            return StorageError(reason, text.format(container=self._container), lasting=True)
+        if isinstance(error, ClientAuthenticationError):  # a key that is no Base64 gets no further
+            return StorageError(*_WRONG_KEY, lasting=True)
+        if code == "Md5Mismatch":
+            return StorageError("damaged", "a block was damaged on its way")
+        return StorageError("failed", f"the server answered {code or error.status_code}")
+
+
+def _named(source: Path, parts: list[Part]) -> tuple[list[_Block], bytes]:
+    """The blocks of a file, named by number and MD5, and the MD5 of the whole file."""
+    whole = hashlib.md5(usedforsecurity=False)
+    blocks = []
+    for part in parts:
+        digest = hashlib.md5(usedforsecurity=False)
+        with slice_of(source, part) as file:
+            while data := file.read(_READ_BYTES):
+                digest.update(data)
+                whole.update(data)
+        blocks.append(_Block(part, f"{part.number:05d}-{digest.hexdigest()}"))
+    return blocks, whole.digest()
+
+
+def _delete(blob: BlobClient) -> None:
+    try:
+        blob.delete_blob()
+    except ResourceNotFoundError as error:
+        if _code(error) in _REASONS:
+            raise
+
+
+def _code(error: HttpResponseError) -> str:
+    """Azure's own word for what is wrong; empty if it said none."""
+    code = getattr(error, "error_code", None)  # the storage library adds it
+    return str(getattr(code, "value", code) or "")

@@ -1,0 +1,233 @@
+"""Targets: a customer's storage as the recording API's `storage_config` describes it, checked field by field.
+
+The objects hold secrets. They are kept sealed (`farm.sealing`), and only `public` of them is ever shown.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+_PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "date", "year", "month", "day"})
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
+
+
+def _path(value: str) -> str:
+    if not value.isprintable() or "\\" in value:
+        raise PydanticCustomError("path", "must be printable characters without backslashes")
+    if ".." in value.split("/"):
+        raise PydanticCustomError("path", "must not go up with ..")
+    unknown = sorted(set(_PLACEHOLDER.findall(value)) - _PLACEHOLDERS)
+    if unknown or re.search(r"[{}]", _PLACEHOLDER.sub("", value)):
+        known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
+        raise PydanticCustomError("path", "may hold {known} in braces and nothing else", {"known": known})
+    return value
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise PydanticCustomError("endpoint", "must be a plain http or https URL")
+    if "@" in parts.netloc:
+        raise PydanticCustomError("endpoint", "must not hold a user name or a password")
+    return value
+
+
+def _tags(value: dict[str, str]) -> dict[str, str]:
+    if len(value) > 10:
+        raise PydanticCustomError("tags", "S3 takes ten tags at most")
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+Path = Annotated[str, StringConstraints(max_length=512), AfterValidator(_path)]
+Endpoint = Annotated[str, StringConstraints(max_length=512), AfterValidator(_endpoint)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Value = Annotated[str, StringConstraints(max_length=256)]
+
+
+class _Target(BaseModel):
+    # Not strict: the secrets come as plain strings.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bucket: Name
+    path: Path = ""
+
+
+class Encryption(BaseModel):
+    """Encryption at rest in S3, by its own key (SSE-S3) or by one of the customer's (SSE-KMS)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["SSE-S3", "SSE-KMS"]
+    kms_key_id: Name | None = None
+
+    @model_validator(mode="after")
+    def _key_only_for_kms(self) -> "Encryption":
+        if self.kms_key_id is not None and self.type != "SSE-KMS":
+            raise PydanticCustomError("kms_key_id", "kms_key_id goes with SSE-KMS only")
+        return self
+
+
+class _S3Target(_Target):
+    access_key: Name
+    secret: Secret
+    encryption: Encryption | None = None
+    metadata: Annotated[dict[Key, Value], Field(max_length=20)] = {}
+    tags: Annotated[dict[Key, Value], AfterValidator(_tags)] = {}
+
+
+class AwsTarget(_S3Target):
+    """A bucket of Amazon S3."""
+
+    type: Literal["aws"]
+    region: Name
+
+
+class DigitalOceanTarget(_S3Target):
+    """A Space."""
+
+    type: Literal["digitalocean"]
+    region: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}$")]
+
+
+class CloudflareTarget(_S3Target):
+    """A bucket of Cloudflare R2."""
+
+    type: Literal["cloudflare"]
+    account_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]
+    region: Text = ""
+
+
+class S3Target(_S3Target):
+    """A bucket of any server that speaks S3."""
+
+    type: Literal["s3"]
+    endpoint: Endpoint
+    region: Text = ""
+
+
+class AzureTarget(_Target):
+    """A container of Azure Blob Storage; `access_key` is the connection string."""
+
+    type: Literal["azure"]
+    access_key: Secret
+    secret: Literal[""] = ""
+    region: Text = ""
+
+
+class GcsTarget(_Target):
+    """A bucket of Google Cloud Storage; `secret` is the service account's JSON."""
+
+    type: Literal["gcs"]
+    secret: Secret
+    access_key: Text = ""
+    region: Text = ""
+
+
+class SftpTarget(BaseModel):
+    """A directory of an SFTP server; `password` is the private key's pass phrase if there is such a key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["sftp"]
+    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
+    port: Annotated[int, Field(ge=1, le=65_535)] = 22
+    username: Name
+    auth_method: Literal["KEY", "PASSWORD"]
+    password: Annotated[SecretStr, Field(max_length=1024)] | None = None
+    private_key: Secret | None = None
+    path: Path = ""
+    host_key: Annotated[str, StringConstraints(pattern=r"^SHA256:[A-Za-z0-9+/]{43}=?$")] | None = None
+    # The recording API's examples send these with every type.
+    bucket: Text = ""
+    access_key: Literal[""] = ""
+    secret: Literal[""] = ""
+    region: Literal[""] = ""
+
+    @model_validator(mode="after")
+    def _has_what_its_method_needs(self) -> "SftpTarget":
+        if self.auth_method == "KEY" and self.private_key is None:
+            raise PydanticCustomError("private_key", "private_key is required with auth_method KEY")
+        if self.auth_method == "PASSWORD" and self.password is None:
+            raise PydanticCustomError("password", "password is required with auth_method PASSWORD")
+        return self
+
+
+Target = Annotated[
+    AwsTarget | AzureTarget | CloudflareTarget | DigitalOceanTarget | GcsTarget | S3Target | SftpTarget,
+    Discriminator("type"),
+]
+"""A customer's storage."""
+
+TARGET: TypeAdapter[Target] = TypeAdapter(Target)
+
+_SECRETS = frozenset({"secret", "password", "private_key", "access_key"})
+
+
+def public(target: Target) -> dict[str, Any]:
+    """What may be shown of a target: everything but its keys."""
+    return target.model_dump(mode="json", exclude=set(_SECRETS), exclude_defaults=True) | {
+        "type": target.type
+    }
+
+
+def with_secrets(target: Target) -> dict[str, Any]:
+    """All of a target, to be sealed and read again by `TARGET`."""
+    plain = target.model_dump()
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in plain.items()
+    }
+
+
+def endpoint_of(target: Target) -> str | None:
+    """Where a target of the S3 family is; None is Amazon's own, and of other kinds."""
+    match target:
+        case S3Target():
+            return target.endpoint
+        case DigitalOceanTarget():
+            return f"https://{target.region.lower()}.digitaloceanspaces.com"
+        case CloudflareTarget():
+            return f"https://{target.account_id}.r2.cloudflarestorage.com"
+        case _:
+            return None
+
+
+def key_of(path: str, name: str, values: Mapping[str, str], invoked: datetime) -> str:
+    """Where a file goes: the target's path with its placeholders filled in, and the file's name.
+
+    What is filled in comes from clients, so of it only letters, digits and `._=-` are left.
+    """
+    day = invoked.astimezone(UTC)
+    known = {
+        **values,
+        "date": f"{day:%Y-%m-%d}",
+        "year": f"{day:%Y}",
+        "month": f"{day:%m}",
+        "day": f"{day:%d}",
+    }
+    filled = _PLACEHOLDER.sub(lambda match: _safe(known[match[1]]), path)
+    return "/".join(part for part in [*filled.split("/"), name] if part)
+
+
+def _safe(value: str) -> str:
+    text = _UNSAFE.sub("_", value)[:128]
+    return quote(text) if text.strip(".") else "_"

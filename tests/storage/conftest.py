@@ -1,0 +1,169 @@
+"""Real servers of each kind of storage, started on a free port and stopped."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from farm.storage.place import Checkpoint
+from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
+from tests.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
+
+STARTUP_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server with nothing in it."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log) as server:
+        endpoint = f"http://127.0.0.1:{port}"
+        wait_for_http(endpoint, server)
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server of Azure's blobs with the account AZURE_ACCOUNT and nothing in it."""
+    program = Path(__file__).with_name("azurite") / "node_modules" / ".bin" / "azurite-blob"
+    assert program.exists(), "Azurite is not installed; install it with: make setup"
+    port = free_port()
+    directory = tmp_path_factory.mktemp("azurite")
+    with running(
+        [
+            *[str(program), "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
+            *["--location", str(directory), "--blobHost", "127.0.0.1", "--blobPort", str(port)],
+        ],
+        directory / "log",
+        {"AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"},
+    ) as server:
+        wait_for_http(f"http://127.0.0.1:{port}", server)
+        yield port
+
+
+@pytest.fixture(scope="session")
+def gcs_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that speaks Google Cloud Storage, with nothing in it."""
+    port = free_port()
+    directory = tmp_path_factory.mktemp("gcs")
+    with running(
+        [
+            *[sys.executable, "-m", "gcp_storage_emulator", "--data-dir", f"{directory}/data"],
+            *["start", "--host", "127.0.0.1", "--port", str(port)],
+        ],
+        directory / "log",
+    ) as server:
+        wait_for_http(f"http://127.0.0.1:{port}", server)
+        yield port
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """An OpenSSH server in which this very user may log in with `key`; it serves this machine's files."""
+
+    port: int
+    key: str
+    host_key: str
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """An OpenSSH server."""
+    program = Path("/usr/sbin/sshd")
+    assert program.exists(), "OpenSSH's server is not installed; install it with: make setup"
+    directory = tmp_path_factory.mktemp("sshd")
+    port = free_port()
+    host_key, key = (ed25519_key() for _ in range(2))
+    (directory / "host_key").write_text(private_text(host_key))
+    (directory / "host_key").chmod(0o600)
+    (directory / "authorized_keys").write_bytes(public_text(key))
+    (directory / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nPidFile none\nHostKey {directory}/host_key\n"
+        f"AuthorizedKeysFile {directory}/authorized_keys\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it
+    with running([str(program), "-D", "-e", "-f", f"{directory}/config"], directory / "log") as server:
+        wait_for_port(port, server)
+        yield SshServer(port, private_text(key), fingerprint(host_key))
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that ends with the tests."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+        )
+        try:
+            yield server
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server has ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+def wait_for_http(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server has ended"
+        try:
+            httpx.get(url, timeout=1)
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A file of 20 MiB and a bit: three parts, each with other bytes."""
+    file = tmp_path / "film.mp4"
+    file.write_bytes(b"".join(bytes([number]) * (1 << 20) for number in range(20)) + b"end")
+    return file
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    """Nothing has been sent yet."""
+    return Checkpoint(tmp_path / "checkpoint.json")
+
+
+@pytest.fixture(scope="session")
+def long_film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of 200 MiB."""
+    file = tmp_path_factory.mktemp("long") / "film.mp4"
+    with file.open("wb") as output:
+        for number in range(200):
+            output.write(bytes([number]) * (1 << 20))
+    yield file
+    file.unlink()

@@ -1,0 +1,199 @@
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.errors import NotFound
+from farm.storage.directory import DirectoryPlace
+from farm.storage.place import Checkpoint, StorageError
+from tests.storage.memory import watched_memory
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Not there yet."""
+    return tmp_path / "store" / "films"
+
+
+@pytest.fixture
+def other_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be linked."""
+    monkeypatch.setattr(os, "link", failing(errno.EXDEV))
+
+
+def failing(number: int) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_file_should_arrive_whole_without_being_copied(
+    root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    placed = DirectoryPlace(root).upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    assert (placed.location, placed.size) == (f"file://{root}/a/film.mp4", film.stat().st_size)
+    assert (root / "a/film.mp4").samefile(film)
+    film.unlink()
+    assert (root / "a/film.mp4").stat().st_size == placed.size
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_file_should_be_copied_between_file_systems(root: Path, film: Path, checkpoint: Checkpoint) -> None:
+    DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert not (root / "film.mp4").samefile(film)
+    assert (root / "film.mp4").read_bytes() == film.read_bytes()
+    assert [file.name for file in root.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_copy_that_breaks_off_should_leave_nothing_and_what_was_there(
+    root: Path, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    before = film.read_bytes()
+
+    def break_off(_: Path, draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "no space")
+
+    film.write_bytes(b"another film")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", break_off)
+        with pytest.raises(StorageError, match="disk is full") as raised:
+            films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert (raised.value.reason, raised.value.lasting) == ("full", False)
+    assert [file.read_bytes() for file in root.iterdir()] == [before]
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert films.path_of("film.mp4").read_bytes() == b"another film"
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_bytes_that_differ_in_the_copy_should_be_noticed(
+    root: Path, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfile
+
+    def copy_wrongly(source: Path, draft: Path) -> None:
+        copy(source, draft)
+        with draft.open("r+b") as file:
+            file.write(b"!")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_wrongly)
+    with pytest.raises(StorageError, match="did not arrive as it was sent") as raised:
+        DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert raised.value.reason == "damaged"
+    assert list(root.iterdir()) == []
+
+
+def test_file_that_has_arrived_before_should_arrive_again(
+    root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    films = DirectoryPlace(root)
+    placed = films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert films.upload(film, "film.mp4", checkpoint, "video/mp4") == placed
+    film.unlink()
+    assert films.upload(film, "film.mp4", checkpoint, "video/mp4") == placed
+    assert [file.name for file in root.iterdir()] == ["film.mp4"]
+
+
+def test_directory_that_cannot_be_made_should_be_said(film: Path, checkpoint: Checkpoint) -> None:
+    below_a_file = DirectoryPlace(film / "below")
+    for act in (below_a_file.check, lambda: below_a_file.upload(film, "film.mp4", checkpoint, "video/mp4")):
+        with pytest.raises(StorageError, match="no directory") as raised:
+            act()
+        assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
+
+
+def test_directory_that_may_not_be_written_should_be_said(
+    root: Path, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # root may write everywhere, and the tests may run as root
+    monkeypatch.setattr(os, "link", failing(errno.EACCES))
+    with pytest.raises(StorageError, match="may not write there") as raised:
+        DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert (raised.value.reason, raised.value.lasting) == ("no_permission", True)
+
+
+@pytest.mark.parametrize(
+    "key", ["../film.mp4", "a/../../film.mp4", "/etc/passwd", "a//b", ".hidden", "", "a\0b", "a" * 256]
+)
+def test_key_that_could_lead_elsewhere_should_be_refused(
+    root: Path, film: Path, checkpoint: Checkpoint, key: str
+) -> None:
+    films = DirectoryPlace(root)
+    for act in (lambda: films.upload(film, key, checkpoint, "video/mp4"), lambda: films.delete(key)):
+        with pytest.raises(StorageError) as raised:
+            act()
+        assert (raised.value.reason, raised.value.lasting) == ("bad_path", True)
+    with pytest.raises(NotFound):
+        films.path_of(key)
+
+
+def test_symbolic_link_should_not_be_followed_out(
+    root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/film.mp4").write_bytes(b"not the farm's")
+    root.mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "film.mp4").symlink_to(tmp_path / "outside/film.mp4")
+    films = DirectoryPlace(root)
+    for act in (
+        lambda: films.upload(film, "out/film.mp4", checkpoint, "video/mp4"),
+        lambda: films.upload(film, "out/new/film.mp4", checkpoint, "video/mp4"),
+        lambda: films.delete("out/film.mp4"),
+    ):
+        with pytest.raises(StorageError, match="leads out of the directory"):
+            act()
+    for key in ("out/film.mp4", "film.mp4"):
+        with pytest.raises(NotFound):
+            films.path_of(key)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    films.delete("film.mp4")
+    assert (tmp_path / "outside/film.mp4").read_bytes() == b"not the farm's"
+
+
+def test_path_should_be_that_of_the_file(root: Path, film: Path, checkpoint: Checkpoint) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    assert films.path_of("a/film.mp4") == root / "a/film.mp4"
+    for key in ("a", "a/other.mp4"):
+        with pytest.raises(NotFound):
+            films.path_of(key)
+
+
+def test_delete_should_take_empty_directories_along_and_not_mind_what_is_not_there(
+    root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "a/b/1.mp4", checkpoint, "video/mp4")
+    films.upload(film, "a/2.mp4", checkpoint, "video/mp4")
+    films.delete("a/b/1.mp4")
+    assert [path.name for path in (root / "a").iterdir()] == ["2.mp4"]
+    films.delete("a/2.mp4")
+    films.delete("a/2.mp4")
+    assert list(root.iterdir()) == []
+    assert film.exists()
+
+
+def test_there_should_be_no_link(root: Path) -> None:
+    assert DirectoryPlace(root).link("film.mp4", 60, "film.mp4", "video/mp4") is None
+
+
+def test_check_should_leave_nothing_behind(root: Path) -> None:
+    DirectoryPlace(root).check()
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_memory_should_not_grow_with_the_file(root: Path, long_film: Path, checkpoint: Checkpoint) -> None:
+    with watched_memory() as growth:
+        DirectoryPlace(root).upload(long_film, "film.mp4", checkpoint, "video/mp4")
+    assert growth.bytes <= 64 * MEBIBYTE
