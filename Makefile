@@ -36,5 +36,5 @@ lock: setup ## write requirements.lock anew (LOCK_ARGS=--upgrade for the newest 
 		$(LOCK_ARGS) -o requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and what tests left; recordings stay
-	rm -rf .venv tests/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv tests/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
