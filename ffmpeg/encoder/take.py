@@ -192,7 +192,11 @@ class Take:
 
     def _note(self, journal: Journal) -> Journal:
         self._journal = journal
-        write_journal(self.files.journal, journal)
+        try:
+            write_journal(self.files.journal, journal)
+        except OSError as error:
+            # A full disk must not end the take: without a journal the file is a little less exact, not lost.
+            logger.error("take %d has no journal: %s", journal.number, error)
         return journal
 
     async def _at_gate(self, gate: Gate, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""What a killed ffmpeg leaves of a take of a real page."""
+"""What is left of a take of a real page when ffmpeg is killed, or its journal cannot be written."""
 
 import asyncio
 from pathlib import Path
@@ -14,6 +14,21 @@ from encoder.formats import Codec, Format
 from encoder.takes import Takes
 from farm.spool import Spool
 from tests.pages import FIDELITY_PAGE
+
+
+async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_same(tmp_path: Path) -> None:
+    fmt = Format(Codec.H264, 640, 360)
+    async with open_stage(640, 360, 30) as stage:
+        await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
+        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        # Where the journal is drafted, nothing can be written.
+        (tmp_path / "take-000.partial").mkdir()
+        takes = Takes(source, tmp_path, fmt)
+        await takes.begin()
+        await asyncio.sleep(1)
+        takes.shown_after(0, 2)
+        await takes.close()
+        assert Spool(tmp_path, fmt).cut("out.mp4").duration_us >= 900_000
 
 
 @pytest.mark.parametrize("codec", list(Codec))
