@@ -1,7 +1,7 @@
 """What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
@@ -12,17 +12,12 @@ from api.context import Context
 from browser_bot.contracts import PageContract
 from encoder.formats import Codec
 from farm.links import link_to
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status
+from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, time_text
 from farm.webhooks import webhook_id_of
-
-
-def _text_of(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
 
 Moment = Annotated[
     datetime,
-    PlainSerializer(_text_of, return_type=str),
+    PlainSerializer(time_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T09:00:00.000Z"]}),
 ]
 """A time in UTC with milliseconds."""

@@ -30,7 +30,6 @@ from browser_bot.browser import Browser
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = 1
 # The first piece of the trace is short, so that a take is soon safe against a crash of the recorder.
 FIRST_SECONDS = 0.5
 PIECE_SECONDS = 10.0

@@ -147,13 +147,7 @@ class ProgramMissing(FarmError):
         self.package = package
 
 
-class PageFailed(FarmError):
-    """The page of a recording could not be opened, or broke down while it was recorded."""
-
-    code = "page_failed"
-
-
 class RecordingFailed(FarmError):
-    """The recording could not be made, for a reason other than its page."""
+    """The recording could not be made."""
 
     code = "recording_failed"

@@ -159,6 +159,11 @@ class Recording(BaseModel):
     """Every state and take with its time, oldest first."""
 
 
+def time_text(moment: datetime) -> str:
+    """A time as clients see it: ISO 8601, in UTC, with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def now() -> datetime:
     """The present time, aware, in UTC."""
     return datetime.now(UTC)

@@ -6,11 +6,11 @@ not be, and whole numbers only.
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from farm.links import DownloadLink
-from farm.recordings import Reason, Recording
+from farm.recordings import Reason, Recording, time_text
 from farm.webhooks import STATUS_UPDATE
 
 
@@ -56,9 +56,7 @@ def _meeting(recording: Recording) -> dict[str, Any]:
 
 
 def _time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if moment is None else time_text(moment)
 
 
 def _reason(reason: Reason | None) -> str | None:

@@ -33,7 +33,18 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from farm.storage.place import Checkpoint, Part, Placed, StorageError, is_time_out, parts_of, slice_of
+from farm.storage.place import (
+    CHECK_TEXT,
+    Checkpoint,
+    Part,
+    Placed,
+    StorageError,
+    check_came_back,
+    is_time_out,
+    parts_of,
+    pieces_of,
+    slice_of,
+)
 from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)
@@ -42,8 +53,6 @@ BLOCK_BYTES: Final = 8 << 20
 MOST_BLOCKS: Final = 50_000
 """Azure's own limit; blocks of larger files are larger."""
 THREADS: Final = 4
-_READ_BYTES: Final = 1 << 20
-_CHECK_TEXT: Final = b"Recording Farm was here."
 
 _NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
 _BAD_NAME: Final = ("no_bucket", "{container} is not a name that a container can have")
@@ -158,11 +167,10 @@ class AzurePlace:
     def check(self) -> None:
         """See `Place`."""
         with self._explained(), self._blob(f".recording-farm-check-{token_hex(8)}") as blob:
-            blob.upload_blob(_CHECK_TEXT)
+            blob.upload_blob(CHECK_TEXT)
             read = blob.download_blob().readall()
             _delete(blob)
-        if read != _CHECK_TEXT:
-            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        check_came_back(read)
 
     def _blob(self, key: str) -> BlobClient:
         return self._service.get_blob_client(self._container, key)
@@ -243,7 +251,7 @@ def _named(source: Path, parts: list[Part]) -> tuple[list[_Block], bytes]:
     for part in parts:
         digest = hashlib.md5(usedforsecurity=False)
         with slice_of(source, part) as file:
-            while data := file.read(_READ_BYTES):
+            for data in pieces_of(file):
                 digest.update(data)
                 whole.update(data)
         blocks.append(_Block(part, f"{part.number:05d}-{digest.hexdigest()}"))

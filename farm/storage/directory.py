@@ -11,9 +11,7 @@ from secrets import token_hex
 from typing import Final
 
 from farm.errors import NotFound
-from farm.storage.place import Checkpoint, Placed, StorageError, key_parts
-
-_CHECK_TEXT: Final = b"Recording Farm was here."
+from farm.storage.place import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
 
 _NO_LINKS: Final = {
     errno.EXDEV,
@@ -91,12 +89,11 @@ class DirectoryPlace:
         with self._explained():
             self._root.mkdir(parents=True, exist_ok=True)
             try:
-                file.write_bytes(_CHECK_TEXT)
+                file.write_bytes(CHECK_TEXT)
                 read = file.read_bytes()
             finally:
                 file.unlink(missing_ok=True)
-        if read != _CHECK_TEXT:
-            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        check_came_back(read)
 
     def _target(self, key: str) -> Path:
         parts = key_parts(key)

@@ -24,7 +24,15 @@ from google.resumable_media import InvalidResponse
 from google.resumable_media.common import RetryStrategy
 from google.resumable_media.requests import ResumableUpload
 
-from farm.storage.place import Checkpoint, Placed, StorageError, is_time_out
+from farm.storage.place import (
+    CHECK_TEXT,
+    Checkpoint,
+    Placed,
+    StorageError,
+    check_came_back,
+    is_time_out,
+    pieces_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +40,7 @@ CHUNK_BYTES: Final = 8 << 20
 GOOGLE_ENDPOINT: Final = "https://storage.googleapis.com"
 GOOGLE_TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens come from
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
-_READ_BYTES: Final = 1 << 20
 _LONGEST_LINK_SECONDS: Final = 7 * 86_400
-_CHECK_TEXT: Final = b"Recording Farm was here."
 
 _COMPLETE: Final = {HTTPStatus.OK, HTTPStatus.CREATED}
 _GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
@@ -130,11 +136,10 @@ class GcsPlace:
         """See `Place`."""
         blob = self._bucket.blob(f".recording-farm-check-{token_hex(8)}")
         with self._explained():
-            blob.upload_from_string(_CHECK_TEXT, retry=None)
+            blob.upload_from_string(CHECK_TEXT, retry=None)
             read = blob.download_as_bytes(retry=None)
             blob.delete(retry=None)
-        if read != _CHECK_TEXT:
-            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        check_came_back(read)
 
     def _begin(self, key: str, size: int, digest: str, content_type: str) -> str:
         """Begin an upload; returns its own URL, by which anybody can go on with it for a week."""
@@ -258,6 +263,6 @@ def _credentials(bucket: GcsBucket) -> Any:
 def _md5(file: BinaryIO) -> str:
     """The MD5 of a whole file, as Google writes it."""
     digest = hashlib.md5(usedforsecurity=False)
-    while data := file.read(_READ_BYTES):
+    for data in pieces_of(file):
         digest.update(data)
     return base64.b64encode(digest.digest()).decode()

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
 from farm.errors import FarmError
+
+CHECK_TEXT: Final = b"Recording Farm was here."
+"""What `Place.check` writes."""
+
+_READ_BYTES: Final = 1 << 20
 
 
 class StorageError(FarmError):
@@ -122,6 +127,18 @@ class Place(Protocol):
 
     def check(self) -> None:
         """Write, read back and delete a small object."""
+
+
+def check_came_back(read: bytes) -> None:
+    """Raises StorageError when what `Place.check` has read is not what it wrote."""
+    if read != CHECK_TEXT:
+        raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+
+
+def pieces_of(file: "BinaryIO | Slice") -> Iterator[bytes]:
+    """What is left of an open file, in pieces of 1 MiB."""
+    while data := file.read(_READ_BYTES):
+        yield data
 
 
 @contextmanager

@@ -21,7 +21,17 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from farm.storage.place import Checkpoint, Part, Placed, StorageError, parts_of, slice_of
+from farm.storage.place import (
+    CHECK_TEXT,
+    Checkpoint,
+    Part,
+    Placed,
+    StorageError,
+    check_came_back,
+    parts_of,
+    pieces_of,
+    slice_of,
+)
 from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)
@@ -30,8 +40,6 @@ PART_BYTES: Final = 8 << 20
 MOST_PARTS: Final = 10_000
 """S3's own limit; parts of larger files are larger."""
 THREADS: Final = 4
-_READ_BYTES: Final = 1 << 20
-_CHECK_TEXT: Final = b"Recording Farm was here."
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
 _REASONS: Final = {
@@ -40,13 +48,10 @@ _REASONS: Final = {
     "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
     "InvalidAccessKeyId": ("wrong_key", "the access key is not known there"),
     "SignatureDoesNotMatch": ("wrong_key", "the secret does not belong to the access key"),
-    "AuthorizationHeaderMalformed": ("wrong_region", "the bucket {bucket} is not in the region {region}"),
-    "PermanentRedirect": ("wrong_region", "the bucket {bucket} is not in the region {region}"),
-    "IllegalLocationConstraintException": (
-        "wrong_region",
-        "the bucket {bucket} is not in the region {region}",
-    ),
-    "301": ("wrong_region", "the bucket {bucket} is not in the region {region}"),
+    "AuthorizationHeaderMalformed": _WRONG_REGION,
+    "PermanentRedirect": _WRONG_REGION,
+    "IllegalLocationConstraintException": _WRONG_REGION,
+    "301": _WRONG_REGION,
     "403": ("no_permission", "the key may not do this in the bucket {bucket}"),
     "404": ("no_bucket", "there is no bucket {bucket}"),
 }
@@ -150,12 +155,11 @@ class S3Place:
         key = f".recording-farm-check-{token_hex(8)}"
         with self._explained():
             self._client.put_object(
-                Bucket=self._bucket.bucket, Key=key, Body=_CHECK_TEXT, **self._encryption()
+                Bucket=self._bucket.bucket, Key=key, Body=CHECK_TEXT, **self._encryption()
             )
             read = self._client.get_object(Bucket=self._bucket.bucket, Key=key)["Body"].read()
             self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
-        if read != _CHECK_TEXT:
-            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        check_came_back(read)
 
     def _placed(self, key: str, size: int) -> Placed:
         return Placed(f"s3://{self._bucket.bucket}/{key}", size)
@@ -275,6 +279,6 @@ def _code(error: ClientError) -> str:
 def _md5(source: Path, part: Part) -> bytes:
     digest = hashlib.md5(usedforsecurity=False)
     with slice_of(source, part) as file:
-        while data := file.read(_READ_BYTES):
+        for data in pieces_of(file):
             digest.update(data)
     return digest.digest()

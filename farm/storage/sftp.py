@@ -32,7 +32,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from farm.storage.place import Checkpoint, Placed, StorageError, is_time_out, key_parts
+from farm.storage.place import (
+    CHECK_TEXT,
+    Checkpoint,
+    Placed,
+    StorageError,
+    check_came_back,
+    is_time_out,
+    key_parts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +50,6 @@ COMPARED_BYTES: Final = 4 << 20
 """So much of the end of what is there must be the file's before the upload goes on from it."""
 _PIECE_BYTES: Final = 32 << 10
 """What every server takes and gives in one request."""
-_CHECK_TEXT: Final = b"Recording Farm was here."
 
 _TIMED_OUT: Final = "the server did not answer in time"
 _UNREACHABLE: Final = (ConnectionError, socket.gaierror, paramiko.ssh_exception.NoValidConnectionsError)
@@ -126,12 +133,11 @@ class SftpPlace:
         with self._connected() as sftp:
             _make_directories(sftp, self._server.path)
             with sftp.open(path, "wb") as file:
-                file.write(_CHECK_TEXT)
+                file.write(CHECK_TEXT)
             with sftp.open(path, "rb") as file:
-                read = file.read(len(_CHECK_TEXT) + 1)
+                read = file.read(len(CHECK_TEXT) + 1)
             sftp.remove(path)
-        if read != _CHECK_TEXT:
-            raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        check_came_back(read)
 
     def _path(self, key: str) -> str:
         return posixpath.join(self._server.path, *key_parts(key))
