@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 import redis
+from farm.storage_presets import StoragePresets
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -30,12 +31,14 @@ from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.feeds import Feeds
 from farm.keys import ApiKeys, load_api_keys, load_secret_key
+from farm.links import Links
 from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.redis_clients import connect, connect_async
+from farm.sealing import Sealer
 from farm.settings import Settings
-from farm.stores import DirectoryStore
+from farm.store import Store, open_store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks
@@ -60,17 +63,19 @@ def create_app(settings: Settings) -> Starlette:
     """The API, ready for a server that runs its lifespan.
 
     It starts without Redis too, and answers 503 until Redis is there. An API key made on this first start is
-    printed to standard error, once. Raises SettingsError when the keys in the data directory cannot be read.
+    printed to standard error, once. Raises SettingsError when the keys in the data directory cannot be read,
+    or the store's settings do not fit.
     """
     keys, made = load_api_keys(settings)
     if made is not None:
         print(f"API key made, shown only this once: {made}", file=sys.stderr, flush=True)
     secret = load_secret_key(settings)
     signing_key = load_signing_key(settings)
+    store = open_store(settings, secret)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _running(settings, keys, secret, signing_key) as context:
+        async with _running(settings, keys, secret, signing_key, store) as context:
             app.state.context = context
             yield
 
@@ -85,8 +90,9 @@ def create_app(settings: Settings) -> Starlette:
 
 @asynccontextmanager
 async def _running(
-    settings: Settings, keys: ApiKeys, secret: bytes, signing_key: SigningKey
+    settings: Settings, keys: ApiKeys, secret: bytes, signing_key: SigningKey, store: Store
 ) -> AsyncIterator[Context]:
+    sealer = Sealer(secret)
     with connect(settings.redis_address) as client:
         async with connect_async(settings.redis_address) as waiting_client:
             context = Context(
@@ -94,11 +100,14 @@ async def _running(
                 keys=keys,
                 rate_limits=RateLimits(waiting_client, settings),
                 link_secret=secret,
-                store=DirectoryStore(settings.store_dir),
+                store=store,
+                links=Links(settings, store, secret),
+                sealer=sealer,
                 redis=client,
                 waiting_redis=waiting_client,
                 records=Records(client),
-                recording_configs=RecordingConfigs(client),
+                recording_configs=RecordingConfigs(client, sealer),
+                storage_presets=StoragePresets(client, sealer),
                 feeds=Feeds(waiting_client, settings.event_streams),
                 webhooks=Webhooks(client, settings.webhook_limit),
                 deliveries=Deliveries(client),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
+from farm.storage_presets import StoragePresets
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
@@ -11,10 +12,12 @@ from api.rate_limit import RateLimits
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
+from farm.links import Links
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
+from farm.sealing import Sealer
 from farm.settings import Settings
-from farm.stores import DirectoryStore
+from farm.store import Store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey
 from farm.webhooks import Webhooks
@@ -28,13 +31,16 @@ class Context:
     keys: ApiKeys
     rate_limits: RateLimits
     link_secret: bytes
-    store: DirectoryStore
+    store: Store
+    links: Links
+    sealer: Sealer
     redis: redis.Redis
     """For everything that is answered at once; called in threads."""
     waiting_redis: AsyncRedis
     """For what waits: changes announced on a channel."""
     records: Records
     recording_configs: RecordingConfigs
+    storage_presets: StoragePresets
     feeds: Feeds
     webhooks: Webhooks
     deliveries: Deliveries

@@ -10,8 +10,8 @@ from api.auth import organization_of
 from api.context import context_of
 from api.operations import Operation
 from api.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
-from api.responses import success
-from api.rules import check_max_seconds, check_page
+from api.responses import RecordingDefaultsObject, success
+from api.rules import check_max_seconds, check_page, check_storage, resolve_storage
 
 
 async def _get(request: Request) -> Response:
@@ -26,9 +26,15 @@ async def _put(request: Request) -> Response:
     check_max_seconds(context, wanted.max_seconds, '"max_seconds"')
     if wanted.url is not None:
         await check_page(context, wanted.url, '"url"')
+    organization_id = organization_of(request)
+    if wanted.storage_config is not None:
+        # Looked up now, so that a name or an address that is wrong shows at once.
+        target = await resolve_storage(context, organization_id, wanted.storage_config, '"storage_config"')
+        await check_storage(context, target, '"storage_config"')
     config = fields_set(wanted)
-    await run_in_threadpool(context.recording_configs.put, organization_of(request), meeting_id, config)
-    return success(config)
+    return success(
+        await run_in_threadpool(context.recording_configs.put, organization_id, meeting_id, config)
+    )
 
 
 async def _delete(request: Request) -> Response:
@@ -53,7 +59,7 @@ def _operations(path: str, name: str, whose: str, errors: tuple[int, ...]) -> tu
             _get,
             f"The defaults of {whose}; empty if nothing is set",
             _TAG,
-            answer=RecordingDefaults,
+            answer=RecordingDefaultsObject,
             errors=errors,
         ),
         Operation(
@@ -63,7 +69,7 @@ def _operations(path: str, name: str, whose: str, errors: tuple[int, ...]) -> tu
             _put,
             f"Set the defaults of {whose}, in place of those there were",
             _TAG,
-            answer=RecordingDefaults,
+            answer=RecordingDefaultsObject,
             body=RecordingDefaults,
             errors=(400, 413, 422),
         ),
@@ -74,7 +80,7 @@ def _operations(path: str, name: str, whose: str, errors: tuple[int, ...]) -> tu
             _delete,
             f"Take the defaults of {whose} away; harmless if there are none",
             _TAG,
-            answer=RecordingDefaults,
+            answer=RecordingDefaultsObject,
             errors=errors,
         ),
     )

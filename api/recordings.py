@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import hmac
 import json
 from contextlib import suppress
 from typing import Final
@@ -21,6 +22,7 @@ from api.requests import (
     OrderRecording,
     StartHeaders,
     StartRecording,
+    Upload,
     fields_set,
     read_headers,
     read_query,
@@ -36,12 +38,19 @@ from api.responses import (
     recording_object,
     success,
 )
-from api.rules import check_max_seconds, check_page, check_webhook
+from api.rules import check_max_seconds, check_page, check_storage, check_webhook, resolve_storage
+from encoder.formats import AudioExport
 from farm.errors import InvalidRequest, RedisUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
-from farm.queues import drop_job, enqueue_recording, queue_position, queue_positions
+from farm.queues import (
+    drop_job,
+    enqueue_recording,
+    enqueue_transfer,
+    queue_position,
+    queue_positions,
+)
 from farm.recordings import (
     FINAL,
     Caller,
@@ -50,11 +59,16 @@ from farm.recordings import (
     ReasonKind,
     Recording,
     Status,
+    is_in_store,
     now,
     output_file_name,
 )
-from farm.records import Idempotency, read_recording, record_key
+from farm.records import Idempotency, SealedTarget, read_recording, record_key
+from farm.retention import delete_files
+from farm.sealing import target_context
 from farm.spool import remove_evidence
+from farm.storage.targets import Target, public, with_secrets
+from farm.transfers import STORE, Transfer, TransferState, again, settled, unused_name
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
@@ -66,6 +80,9 @@ _ALLOWED: Final = {
 }
 """The states in which each order makes sense."""
 
+_UPLOADABLE: Final = frozenset({TransferState.WAITING, TransferState.GIVEN_UP})
+"""The states of a transfer that can be tried at once; one that runs is being tried."""
+
 _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
 
 
@@ -75,12 +92,14 @@ async def _start(request: Request) -> Response:
     sent = await read_request(request, StartRecording)
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
+    target = await _target(context, organization_id, sent, wanted)
     recording = await run_in_threadpool(
         _invoke,
         context,
-        _new_recording(context, organization_id, wanted),
+        _new_recording(context, organization_id, wanted, target),
+        target,
         wanted.allow_multiple_recordings,
-        _idempotency(request, sent),
+        _idempotency(context, request, sent),
     )
     return success(await _object(context, recording))
 
@@ -102,6 +121,30 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
     )
 
 
+async def _target(
+    context: Context, organization_id: str, sent: StartRecording, wanted: StartRecording
+) -> Target | None:
+    """The customer's storage; None if there is to be none."""
+    if wanted.storage_config is None:
+        if not _keeps_copy(wanted):
+            raise InvalidRequest(
+                '"realtimekit_bucket_config": without the farm\'s copy there must be a storage_config, '
+                "or nothing would be left of the recording"
+            )
+        return None
+    field = _field("storage_config", sent.storage_config)
+    target = await resolve_storage(context, organization_id, wanted.storage_config, field)
+    await check_storage(context, target, field)
+    return target
+
+
+def _keeps_copy(wanted: StartRecording) -> bool:
+    return all(
+        bucket is None or bucket.enabled
+        for bucket in (wanted.realtimekit_bucket_config, wanted.dyte_bucket_config)
+    )
+
+
 def _field(name: str, value_sent: object) -> str:
     return f'"{name}"' if value_sent is not None else f'"{name}" in the defaults (recording_config)'
 
@@ -110,17 +153,24 @@ def _page_of(context: Context, wanted: StartRecording) -> str:
     return wanted.url or context.settings.page_of(wanted.meeting_id)
 
 
-def _idempotency(request: Request, sent: StartRecording) -> Idempotency | None:
+def _idempotency(context: Context, request: Request, sent: StartRecording) -> Idempotency | None:
     key = read_headers(request, StartHeaders).idempotency_key
     if key is None:
         return None
-    # Not what was wanted with the defaults: these may have changed when the client tries again.
-    return Idempotency(key, hashlib.sha256(json.dumps(fields_set(sent)).encode()).hexdigest())
+    # Not what was wanted with the defaults: these may have changed when the client tries again. Keyed, as a
+    # password in it could be guessed from a plain hash.
+    request_text = json.dumps(fields_set(sent)).encode()
+    return Idempotency(key, hmac.new(context.link_secret, request_text, hashlib.sha256).hexdigest())
 
 
-def _new_recording(context: Context, organization_id: str, wanted: StartRecording) -> Recording:
+def _new_recording(
+    context: Context, organization_id: str, wanted: StartRecording, target: Target | None
+) -> Recording:
     invoked_time = now()
-    video = wanted.video_config
+    video, audio_file = wanted.video_config, _audio_file(wanted)
+    keep_copy = _keeps_copy(wanted)
+    places = ([STORE] if keep_copy else []) + ([target.type] if target else [])
+    suffix = video.codec.suffix if video.export_file or audio_file is None else audio_file.codec.suffix
     return Recording(
         id=uuid4(),
         organization_id=organization_id,
@@ -133,12 +183,29 @@ def _new_recording(context: Context, organization_id: str, wanted: StartRecordin
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
         webhooks=tuple(dict.fromkeys(wanted.webhooks)),
-        output_file_name=output_file_name(
-            wanted.file_name_prefix, wanted.meeting_id, invoked_time, video.codec
-        ),
+        output_file_name=output_file_name(wanted.file_name_prefix, wanted.meeting_id, invoked_time, suffix),
+        video_file=video.export_file,
+        audio_file=audio_file,
+        keep_copy=keep_copy,
+        storage_config=public(target) if target else None,
+        transfers=tuple(Transfer(target=place) for place in places),
         invoked_time=invoked_time,
         start_reason=_by(ReasonKind.API_CALL, organization_id),
     )
+
+
+def _audio_file(wanted: StartRecording) -> AudioExport | None:
+    audio = wanted.audio_config
+    if audio is None:
+        # Sound alone is wanted, and nothing is said of it.
+        return None if wanted.video_config.export_file else AudioExport()
+    if not audio.export_file:
+        if not wanted.video_config.export_file:
+            raise InvalidRequest(
+                '"audio_config.export_file": without a video file either, nothing would be left'
+            )
+        return None
+    return AudioExport(audio.codec, 1 if audio.channel == "mono" else 2)
 
 
 def _by(kind: ReasonKind, organization_id: str) -> Reason:
@@ -147,10 +214,21 @@ def _by(kind: ReasonKind, organization_id: str) -> Reason:
 
 
 def _invoke(
-    context: Context, recording: Recording, allow_multiple: bool, idempotency: Idempotency | None
+    context: Context,
+    recording: Recording,
+    target: Target | None,
+    allow_multiple: bool,
+    idempotency: Idempotency | None,
 ) -> Recording:
     """Keep the recording and queue its job; when the second fails the recording ends at once."""
-    kept = context.records.add(recording, allow_multiple=allow_multiple, idempotency=idempotency)
+    kept = context.records.add(
+        recording,
+        allow_multiple=allow_multiple,
+        idempotency=idempotency,
+        target=SealedTarget(target.type, _sealed(context, recording, target.type, target))
+        if target
+        else None,
+    )
     if kept.id != recording.id:
         return kept
     recording = kept
@@ -165,6 +243,10 @@ def _invoke(
     return recording
 
 
+def _sealed(context: Context, recording: Recording, name: str, target: Target) -> str:
+    return context.sealer.seal(json.dumps(with_secrets(target)), target_context(recording.id, name))
+
+
 async def _start_tracks(request: Request) -> Response:
     organization_of(request)
     raise InvalidRequest(
@@ -177,9 +259,6 @@ async def _list(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     query = read_query(request, ListRecordings)
-    if query.expired:
-        # The farm deletes no file by its age yet, so none has expired.
-        return success([], paging=Paging(total_count=0, start_offset=0, end_offset=0))
     wanted = _wanted(query)
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
     paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
@@ -202,6 +281,7 @@ def _wanted(query: ListRecordings) -> Wanted:
         earliest=microseconds(query.start_time) if query.start_time else "-inf",
         latest=microseconds(query.end_time) if query.end_time else "+inf",
         search=query.search,
+        expired=query.expired,
         oldest_first=query.sort_order == "ASC",
         offset=query.offset,
         count=query.per_page,
@@ -241,10 +321,62 @@ async def _delete(request: Request) -> Response:
     if recording.status not in FINAL:
         raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     # The file first: if that fails, the recording is still there to be deleted again.
-    await run_in_threadpool(context.store.delete, recording.id, recording.output_file_name)
+    await run_in_threadpool(delete_files, context.store, recording)
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
     return success(Deleted(id=str(recording.id)))
+
+
+async def _upload(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    wanted = await read_request(request, Upload)
+    recording = await _find(context, organization_id, request)
+    if not recording.files:
+        raise WrongState(f"recording {recording.id} is {recording.status} and has no files to upload yet")
+    if wanted.storage_config is None:
+        uploads = _failed_uploads(recording)
+        targets: dict[str, str] = {}
+    else:
+        field = '"storage_config"'
+        target = await resolve_storage(context, organization_id, wanted.storage_config, field)
+        await check_storage(context, target, field)
+        name = unused_name(recording.transfers, target.type)
+        uploads = [Transfer(target=name)]
+        targets = {name: _sealed(context, recording, name, target)}
+    # While anything is under way the files lie on the node; afterwards in the store, if anywhere.
+    on_node = not settled(recording.transfers)
+    if not on_node and not is_in_store(recording):
+        raise WrongState(f"the farm has no copy of recording {recording.id} any more")
+    for upload in uploads:
+        await run_in_threadpool(
+            _begin_upload, context, recording, upload, targets.get(upload.target, ""), on_node
+        )
+    return success(await _object(context, await _find(context, organization_id, request)))
+
+
+def _failed_uploads(recording: Recording) -> list[Transfer]:
+    failed = [
+        again(transfer)
+        for transfer in recording.transfers
+        if transfer.target != STORE and transfer.state in _UPLOADABLE and transfer.error is not None
+    ]
+    if not failed:
+        raise WrongState(f"recording {recording.id} has no upload that failed; give a storage_config")
+    return failed
+
+
+def _begin_upload(
+    context: Context, recording: Recording, upload: Transfer, sealed: str, on_node: bool
+) -> None:
+    context.records.set_transfer(
+        recording.id,
+        upload,
+        only_from=_UPLOADABLE,
+        only_new=bool(sealed),
+        sealed=sealed,
+    )
+    enqueue_transfer(context.redis, recording.id, upload.target, recording.node if on_node else None)
 
 
 async def _object(context: Context, recording: Recording) -> RecordingObject:
@@ -368,6 +500,17 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         body=OrderRecording,
+        errors=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "upload_recording",
+        "POST",
+        "/recordings/{recording_id}/upload",
+        _upload,
+        "Upload the files now: where they have not arrived, or to further storage",
+        _TAG,
+        answer=RecordingObject,
+        body=Upload,
         errors=(400, 404, 409, 413, 422),
     ),
     Operation(

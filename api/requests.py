@@ -26,11 +26,12 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 
 from browser_bot.contracts import PageContract
-from encoder.formats import Codec
+from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Status
+from farm.storage.targets import StorageConfig, with_secrets
 from farm.webhooks import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
@@ -79,19 +80,12 @@ PageUrl = Annotated[
 """A page to open; where it may lie, `browser_bot.addresses` says."""
 
 
-def _on(value: Any) -> Any:
-    if value is False:
-        raise PydanticCustomError("not_yet", "can only be true; this farm cannot leave it out yet")
-    return value
-
-
 def _whole(value: Any) -> Any:
     # In JSON, and in the schemas of the OpenAPI document, 720.0 is a whole number too.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 NotYet = Annotated[None, BeforeValidator(_not_yet), Field(description="not supported yet: leave it out")]
-On = Annotated[Literal[True], BeforeValidator(_on)]
 # Even, because both codecs store colour for squares of four pixels.
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
 Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
@@ -155,22 +149,22 @@ class VideoConfig(_NullsLeftOut):
     codec: Codec = Codec.H264
     width: Pixels = 1280
     height: Pixels = 720
-    export_file: On = True
+    export_file: bool = Field(default=True, description="false records the sound alone")
     watermark: NotYet = None
 
 
 class AudioConfig(_NullsLeftOut):
-    """The sound; there is one kind, and with VP8 it is Opus whatever is asked."""
+    """A file with the sound alone, beside the video or instead of it; a video's own sound is stereo."""
 
-    codec: Literal["AAC"] = "AAC"
-    channel: Literal["stereo"] = "stereo"
-    export_file: On = True
+    codec: AudioCodec = AudioCodec.AAC
+    channel: Literal["mono", "stereo"] = "stereo"
+    export_file: bool = Field(default=True, description="false makes no such file")
 
 
 class BucketConfig(_Body):
-    """Whether the farm keeps the file in its own store."""
+    """Whether the farm keeps the files in its own store."""
 
-    enabled: On
+    enabled: bool
 
 
 class RecordingConfig(_NullsLeftOut):
@@ -185,10 +179,14 @@ class RecordingConfig(_NullsLeftOut):
         default=PageContract.AUTO, description="how the page says that it is ready and over"
     )
     video_config: VideoConfig = VideoConfig()
-    audio_config: AudioConfig = AudioConfig()
+    audio_config: AudioConfig | None = Field(
+        default=None, description="makes a file with the sound alone; without it there is none beside a video"
+    )
     dyte_bucket_config: BucketConfig | None = None
     realtimekit_bucket_config: BucketConfig | None = None
-    storage_config: NotYet = None
+    storage_config: StorageConfig | None = Field(
+        default=None, description="the customer's own storage, which the files are copied to"
+    )
 
 
 class RecordingDefaults(RecordingConfig):
@@ -208,6 +206,14 @@ class StartRecording(RecordingConfig):
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None
     webhooks: Annotated[list[WebhookUrl], Field(max_length=10)] = []
+
+
+class Upload(_NullsLeftOut):
+    """The body of POST /recordings/{id}/upload."""
+
+    storage_config: StorageConfig | None = Field(
+        default=None, description="where to; without it, wherever the files were to go and did not arrive"
+    )
 
 
 class CreateWebhook(_Body):
@@ -322,8 +328,12 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
 
 
 def fields_set(body: _Body) -> dict[str, JsonValue]:
-    """What a client has set in a body; null is the same as not to set it."""
-    return body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    """What a client has set in a body, with its secrets in clear; null is the same as not to set it."""
+    values = body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    config = getattr(body, "storage_config", None)
+    if config is not None:
+        values["storage_config"] = with_secrets(config)
+    return values
 
 
 def with_defaults(wanted: StartRecording, defaults: Defaults) -> StartRecording:

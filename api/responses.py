@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from api.context import Context
+from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
-from encoder.formats import Codec
-from farm.links import link_to
+from encoder.formats import AudioCodec, Codec
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, time_text
+from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
 Moment = Annotated[
@@ -57,6 +58,30 @@ class TimelineObject(BaseModel):
     take: int | None = None
 
 
+class AudioObject(BaseModel):
+    """The file with the sound alone."""
+
+    codec: AudioCodec
+    channel: Literal["mono", "stereo"]
+
+
+class TransferObject(BaseModel):
+    """A place that the files go to: the farm's `store`, or the customer's storage."""
+
+    target: str
+    state: TransferState
+    attempts: int
+    next_try: Moment | None = Field(description="when a WAITING one is tried again; null is at once")
+    error: TransferError | None = Field(description="why the last try failed")
+    location: str | None = Field(description="where the main file is, once it has arrived")
+
+
+class RecordingDefaultsObject(RecordingDefaults):
+    """What is set for recordings; of storage all but its keys."""
+
+    storage_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
+
+
 class RecordingWebhook(BaseModel):
     """A URL that a recording has named itself; the id is that of its log."""
 
@@ -76,10 +101,12 @@ class RecordingObject(BaseModel):
     session_id: str | None = None
     download_url: str | None = Field(description="a link to the file, made anew with each answer")
     download_url_expiry: Moment | None
-    audio_download_url: str | None = None
-    file_size: int | None = Field(description="bytes")
+    audio_download_url: str | None = Field(default=None, description="the same to the sound alone")
+    file_size: int | None = Field(description="bytes of the file named output_file_name")
     recording_duration: int | None = Field(description="whole seconds of video in the file")
-    storage_config: dict[str, JsonValue] | None = None
+    storage_config: dict[str, JsonValue] | None = Field(
+        default=None, description="the customer's storage, without its keys"
+    )
     start_reason: ReasonObject | None = None
     stop_reason: ReasonObject | None = None
     # From here on: not in the recording API, ours.
@@ -87,7 +114,10 @@ class RecordingObject(BaseModel):
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
     max_seconds: int
-    video_config: VideoObject
+    video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
+    audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
+    transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
+    expired_time: Moment | None = Field(description="when the files were deleted by their age")
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
     quality: dict[str, JsonValue] | None = Field(
         description="frames captured, lost and doubled, takes, speed (1 is real time), silent seconds"
@@ -156,7 +186,8 @@ def listed_recording(
 
 
 def _fields(context: Context, recording: Recording) -> dict[str, Any]:
-    link = link_to(recording, context.settings, context.link_secret)
+    video, audio = context.links.video(recording), context.links.audio(recording)
+    link = video or audio
     return {
         "id": str(recording.id),
         "status": recording.status,
@@ -164,7 +195,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "started_time": recording.started_time,
         "stopped_time": recording.stopped_time,
         "output_file_name": recording.output_file_name,
-        "download_url": link.url if link else None,
+        "download_url": video.url if video else None,
+        "audio_download_url": audio.url if audio else None,
         "download_url_expiry": link.expiry if link else None,
         "file_size": recording.file_size,
         "recording_duration": recording.recording_duration,
@@ -174,9 +206,11 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "url": recording.url,
         "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
-        "video_config": VideoObject(
-            codec=recording.codec, width=recording.width, height=recording.height, fps=recording.fps
-        ),
+        "video_config": _video(recording),
+        "audio_config": _audio(recording),
+        "storage_config": recording.storage_config,
+        "transfers": [_transfer(transfer) for transfer in recording.transfers],
+        "expired_time": recording.expired_time,
         "error": recording.error,
         "quality": recording.quality,
         "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
@@ -185,6 +219,33 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
             for url in recording.webhooks
         ],
     }
+
+
+def _video(recording: Recording) -> VideoObject | None:
+    if not recording.video_file:
+        return None
+    return VideoObject(
+        codec=recording.codec, width=recording.width, height=recording.height, fps=recording.fps
+    )
+
+
+def _audio(recording: Recording) -> AudioObject | None:
+    export = recording.audio_file
+    if export is None:
+        return None
+    return AudioObject(codec=export.codec, channel="mono" if export.channels == 1 else "stereo")
+
+
+def _transfer(transfer: Transfer) -> TransferObject:
+    shown = TransferObject(**transfer.model_dump(exclude={"first_tried"}))
+    if transfer.target != STORE:
+        return shown
+    # Where the farm keeps its files, and what is the matter there, is for its log and not for clients.
+    error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
+    return shown.model_copy(update={"location": None, "error": error})
+
+
+_STORE_FAILED: Final = "the farm's own store could not take the files; they are safe, and it is tried again"
 
 
 def _reason(reason: Reason | None) -> ReasonObject | None:

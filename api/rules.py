@@ -1,8 +1,12 @@
 """What this farm's settings allow a recording to be."""
 
+from farm.storage.places import check_target_address
+from starlette.concurrency import run_in_threadpool
+
 from api.context import Context
 from browser_bot.addresses import PageAddressError, check_url
-from farm.errors import AddressRefused, InvalidRequest
+from farm.errors import AddressRefused, InvalidRequest, NotFound
+from farm.storage.targets import PresetTarget, StorageConfig, Target
 
 
 def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> None:
@@ -18,6 +22,29 @@ async def check_webhook(context: Context, url: str, field: str) -> None:
         await check_url(url, context.settings.address_rule)
     except PageAddressError as error:
         raise AddressRefused(f"{field}: {error}") from None
+
+
+async def resolve_storage(
+    context: Context, organization_id: str, config: StorageConfig, field: str
+) -> Target:
+    """The storage that is meant, with its keys; `field` says where the wish comes from.
+
+    Raises InvalidRequest when it names a preset that the organisation does not have.
+    """
+    if not isinstance(config, PresetTarget):
+        return config
+    try:
+        return await run_in_threadpool(context.storage_presets.get, organization_id, config.name)
+    except NotFound as error:
+        raise InvalidRequest(f"{field}: {error.message}") from None
+
+
+async def check_storage(context: Context, target: Target, field: str) -> None:
+    """Raises AddressRefused when nothing may be sent to that storage; `field` says where it comes from."""
+    try:
+        await run_in_threadpool(check_target_address, target, context.settings.address_rule)
+    except AddressRefused as error:
+        raise AddressRefused(f"{field}: {error.message}") from None
 
 
 async def check_page(context: Context, url: str, field: str) -> None:

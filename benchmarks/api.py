@@ -23,7 +23,6 @@ from uuid import uuid4
 import psutil
 import redis
 
-from encoder.formats import Codec
 from farm.embedded_redis import embedded_redis
 from farm.listing import index_prefix, member_of, order_of
 from farm.recordings import (
@@ -113,7 +112,7 @@ def _recording(number: int, invoked: datetime) -> Recording:
         organization_id=ORGANIZATION,
         meeting_id=meeting_id,
         url=f"https://meet.example.com/{meeting_id}",
-        output_file_name=output_file_name(None, meeting_id, invoked, Codec.H264),
+        output_file_name=output_file_name(None, meeting_id, invoked, ".mp4"),
         status=last,
         node="node-1",
         invoked_time=invoked,

@@ -57,6 +57,6 @@ async def record(
     recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), starts)
     await recorder.run()
     file = directory / f"recording{codec.suffix}"
-    spool.cut(file.name).path.replace(file)
+    spool.cut(file)
     spool.remove()
     return file, starts

@@ -19,13 +19,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from encoder.probe import probe
 from farm.errors import RecordingFailed
 from farm.settings import Settings
-from farm.stores import DirectoryStore
 
 SECONDS = 20
 MEETING = "demo"
 START_TIMEOUT = 60.0
 STATE_TIMEOUT = 60.0
 POLL_SECONDS = 0.2
+# These would have the demo need something of outside, or put its file elsewhere.
+_NOT_FOR_THE_DEMO = (
+    *("FARM_MEETING_URL", "FARM_PUBLIC_URL", "FARM_REDIS_URL"),
+    *("FARM_STORE_URL", "FARM_STORE_ENCRYPTION", "FARM_RETENTION"),
+)
 
 
 def run_demo(settings: Settings, seconds: int = SECONDS) -> None:
@@ -48,7 +52,7 @@ def run_demo(settings: Settings, seconds: int = SECONDS) -> None:
         with client.stream("GET", link, headers={"range": "bytes=0-0"}) as answer:
             if answer.status_code != 206:
                 raise RecordingFailed(f"the link answers {answer.status_code}")
-    path = DirectoryStore(settings.store_dir).path_of(recording["id"], recording["output_file_name"])
+    path = settings.data_dir / "store" / recording["id"] / recording["output_file_name"]
     _print_result(console, path, recording, link)
 
 
@@ -65,7 +69,7 @@ def _farm(settings: Settings, port: int, key: str) -> Iterator[None]:
         "FARM_HOST": "127.0.0.1",
         "FARM_API_KEYS": f"demo:{key}",
     }
-    for name in ("FARM_MEETING_URL", "FARM_PUBLIC_URL", "FARM_REDIS_URL"):
+    for name in _NOT_FOR_THE_DEMO:
         environment.pop(name, None)
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -21,11 +21,12 @@ from pydantic import ValidationError
 from farm.changes import CHANGES_KEY, recording_of
 from farm.deliveries import Deliveries, Delivery
 from farm.keys import load_secret_key
-from farm.links import link_to
+from farm.links import Links
 from farm.queues import enqueue_sending
 from farm.recordings import Recording, now
 from farm.redis_clients import connect
 from farm.settings import Settings
+from farm.store import open_store
 from farm.webhook_payload import status_update
 from farm.webhooks import STATUS_UPDATE, Webhooks, webhook_id_of
 
@@ -72,11 +73,11 @@ class Dispatcher:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         """`client` must return bytes (see `farm.redis_clients`). Raises SettingsError."""
-        self._settings = settings
         self._redis = client
         self._webhooks = Webhooks(client, settings.webhook_limit)
         self._deliveries = Deliveries(client)
-        self._link_secret = load_secret_key(settings)
+        secret = load_secret_key(settings)
+        self._links = Links(settings, open_store(settings, secret), secret)
 
     def step(self) -> None:
         """Have sent what is due, then wait for a change or for what is due next, and dispatch the changes.
@@ -120,7 +121,7 @@ class Dispatcher:
         receivers = list(self._receivers(recording))
         if not receivers:
             return []
-        body = status_update(recording, link_to(recording, self._settings, self._link_secret))
+        body = status_update(recording, self._links.video(recording), self._links.audio(recording))
         present = now()
         return [
             Delivery(

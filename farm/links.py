@@ -12,27 +12,66 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from farm.errors import LinkRefused
-from farm.recordings import Recording, Status, now
+from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now
 from farm.settings import Settings
+from farm.store import Store
 
 DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"
 """Where files are served."""
 
 
+_LONGEST_OF_A_PLACE: Final = timedelta(days=7)
+"""How long a link of S3's can be valid at most."""
+
+
 class DownloadLink(NamedTuple):
-    """A whole link to a recording's file, and until when it is valid."""
+    """A whole link to a recording's file, and until when it is valid: no longer than the file is there."""
 
     url: str
     expiry: datetime
 
 
-def link_to(recording: Recording, settings: Settings, secret: bytes) -> DownloadLink | None:
-    """A fresh link to the file of a recording, None while there is no file."""
-    if recording.status is not Status.UPLOADED:
-        return None
-    expiry = (now() + timedelta(seconds=settings.link_seconds)).replace(microsecond=0)
-    link = download_link(secret, recording.id, recording.output_file_name, int(expiry.timestamp()))
-    return DownloadLink(settings.base_url + link, expiry)
+class Links:
+    """Makes links to the files of recordings."""
+
+    def __init__(self, settings: Settings, store: Store, secret: bytes) -> None:
+        """`secret` signs those links that lead to the farm itself."""
+        self._settings = settings
+        self._store = store
+        self._secret = secret
+
+    def video(self, recording: Recording) -> DownloadLink | None:
+        """A fresh link to the video, None while the store has none."""
+        return self._to(recording, FileKind.VIDEO)
+
+    def audio(self, recording: Recording) -> DownloadLink | None:
+        """A fresh link to the audio file, None while the store has none."""
+        return self._to(recording, FileKind.AUDIO)
+
+    def _to(self, recording: Recording, kind: FileKind) -> DownloadLink | None:
+        file = file_of(recording, kind)
+        if file is None or not is_in_store(recording):
+            return None
+        expiry = (now() + timedelta(seconds=self._settings.link_seconds)).replace(microsecond=0)
+        gone = self._gone(recording)
+        if gone is not None:
+            expiry = min(expiry, gone)
+        seconds = max(1, int((expiry - now()).total_seconds()))
+        url = self._store.link(recording.id, file.name, seconds)
+        if url is not None:
+            return DownloadLink(url, min(expiry, now().replace(microsecond=0) + _LONGEST_OF_A_PLACE))
+        link = download_link(self._secret, recording.id, file.name, int(expiry.timestamp()))
+        return DownloadLink(self._settings.base_url + link, expiry)
+
+    def _gone(self, recording: Recording) -> datetime | None:
+        """When the file will be deleted by its age; None if that is not known."""
+        if not self._settings.retention:
+            return None
+        uploaded = (entry.time for entry in recording.timeline if entry.status is Status.UPLOADED)
+        kept_since = next(uploaded, None)
+        if kept_since is None:
+            return None
+        return (kept_since + timedelta(seconds=self._settings.retention)).replace(microsecond=0)
 
 
 def download_link(secret: bytes, recording_id: UUID, name: str, expires: int) -> str:

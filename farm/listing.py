@@ -1,6 +1,7 @@
 """Lists of recordings: which are wanted, and how they are found in the indexes that `farm.records` keeps.
 
-An organisation has one index for each state, and one for each state of each meeting; see `farm.records`.
+An organisation has one index for each state and one for what has expired, and the same for each meeting; see
+`farm.records`.
 """
 
 import heapq
@@ -17,13 +18,17 @@ from farm.recordings import Recording, Status
 _PIECE: Final = 2000
 """How many members of an index are looked at in one go; Redis serves nobody else meanwhile."""
 
+EXPIRED: Final = "EXPIRED"
+"""In the name of an index, in place of a state: UPLOADED, but the files are gone by their age."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Which recordings: in which states (none: any), of which meeting, invoked when (µs since 1970, both
-    ends included; `-inf` and `+inf` are open), with which text in their meeting's id, and which page of them.
+    ends included; `-inf` and `+inf` are open), with which text in their meeting's id, whether their files are
+    gone by their age (None: either), and which page of them.
     """
 
     statuses: frozenset[Status] = frozenset()
@@ -31,6 +36,7 @@ class Wanted:
     earliest: int | str = "-inf"
     latest: int | str = "+inf"
     search: str = ""
+    expired: bool | None = None
     oldest_first: bool = False
     offset: int = 0
     count: int = 20
@@ -38,12 +44,17 @@ class Wanted:
 
 def find_ids(client: redis.Redis, organization_id: str, wanted: Wanted) -> tuple[list[str], int]:
     """The ids of a page of an organisation's recordings, and how many there are in all."""
-    statuses = wanted.statuses or frozenset(Status)
     suffix = f":{wanted.meeting_id}" if wanted.meeting_id is not None else ""
-    indexes = [f"{index_prefix(organization_id)}{status}{suffix}" for status in sorted(statuses)]
+    indexes = [f"{index_prefix(organization_id)}{index}{suffix}" for index in _indexes(wanted)]
     find = _search if wanted.search else _page
     members, total = find(client, indexes, wanted)
     return [member.split(b" ", 1)[0].decode() for member in members], total
+
+
+def _indexes(wanted: Wanted) -> list[str]:
+    statuses = {status.value for status in wanted.statuses or Status}
+    expired = {EXPIRED} if Status.UPLOADED in statuses and wanted.expired is not False else set()
+    return sorted(expired if wanted.expired else statuses | expired)
 
 
 def index_prefix(organization_id: str) -> str:

@@ -1,6 +1,8 @@
 """The RQ queues and their jobs."""
 
 from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -11,9 +13,12 @@ from rq.job import Job, JobStatus
 
 from farm.recordings import Recording
 
-RECORD_JOB: Final = "farm.jobs.record"
-FINISH_JOB: Final = "farm.jobs.finish"
+RECORD_JOB: Final = "farm.record_job.record"
+FINISH_JOB: Final = "farm.finish_job.finish"
 """The functions a worker calls, with the recording's id as their only argument."""
+
+TRANSFER_JOB: Final = "farm.transfer_job.transfer"
+"""The function that carries files to one place; its arguments are the recording's id and the place's name."""
 
 SEND_JOB: Final = "farm.webhook_sender.send_due"
 """The function that sends whatever webhooks are due."""
@@ -24,6 +29,12 @@ _RECORD_SECONDS: Final = 86_400 + 3600
 _FINISH_SECONDS: Final = 3600
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
+
+_TRANSFER_SECONDS: Final = 2 * 86_400
+"""What one try may take. Each of its requests has a time-out of its own; a large file takes its time."""
+
+_TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
+"""For tries that were killed, or met a Redis that was away; refusals are counted in the record."""
 
 _SEND_SECONDS: Final = 180
 
@@ -41,8 +52,16 @@ def recordings_queue(client: redis.Redis) -> Queue:
 
 
 def transfers_queue(client: redis.Redis, node: str) -> Queue:
-    """The queue of the work on finished takes, which lie in the spool of `node` and nowhere else."""
+    """The queue of the work on ended recordings, whose takes lie in the spool of `node` and nowhere else.
+
+    It carries them as far as the store, and never waits for a customer's storage.
+    """
     return Queue(f"transfers.{node}", connection=client)
+
+
+def uploads_queue(client: redis.Redis, node: str | None) -> Queue:
+    """The queue of transfers to customers' storage: of files on `node` or, with None, in the store."""
+    return Queue(f"uploads.{node}" if node else "uploads", connection=client)
 
 
 def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
@@ -115,6 +134,28 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
         result_ttl=_RESULT_SECONDS,
         failure_ttl=_FAILURE_SECONDS,
         description=f"finish {recording.meeting_id}",
+    )
+
+
+def enqueue_transfer(
+    client: redis.Redis, recording_id: UUID, target: str, node: str | None, at: datetime | None = None
+) -> None:
+    """Queue one try of a transfer, for now or for later; see `uploads_queue`.
+
+    Harmless to call twice: the record says what is still to be done. Raises redis.RedisError when Redis
+    cannot be reached.
+    """
+    queue = uploads_queue(client, node)
+    enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at)
+    enqueue(
+        TRANSFER_JOB,
+        str(recording_id),
+        target,
+        job_timeout=_TRANSFER_SECONDS,
+        retry=_TRANSFER_RETRY,
+        result_ttl=_RESULT_SECONDS,
+        failure_ttl=_FAILURE_SECONDS,
+        description=f"transfer {recording_id} to {target}",
     )
 
 

@@ -5,7 +5,7 @@ A comment before each script tells its KEYS, its ARGV and what it answers.
 
 # The record as one JSON object; `change` is ours, and the timeline's entries have no brackets around them.
 COPY = """
-local function announce(record, changes, events)
+local function copy_of(record)
   local flat = redis.call('HGETALL', record)
   local members = {}
   for i = 1, #flat, 2 do
@@ -13,16 +13,23 @@ local function announce(record, changes, events)
     if flat[i] == 'timeline' then value = '[' .. value .. ']' end
     if flat[i] ~= 'change' then table.insert(members, cjson.encode(flat[i]) .. ':' .. value) end
   end
-  local copy = '{' .. table.concat(members, ',') .. '}'
-  redis.call('XADD', changes, 'MAXLEN', '~', 1000000, '*', 'recording', copy)
+  return '{' .. table.concat(members, ',') .. '}'
+end
+
+local function tell_followers(events, copy)
   redis.call('XADD', events, 'MAXLEN', '~', 2000, '*', 'recording', copy)
-  return flat
+end
+
+local function announce(record, changes, events)
+  local copy = copy_of(record)
+  redis.call('XADD', changes, 'MAXLEN', '~', 1000000, '*', 'recording', copy)
+  tell_followers(events, copy)
 end
 """
 
-# KEYS record, active, unfinished, changes, events, index, meeting's index, idempotency; ARGV id, order of
-# invocation, whether several are allowed, member of the index, idempotency value or '', its seconds, field,
-# value, …
+# KEYS record, active, unfinished, changes, events, index, meeting's index, idempotency, targets; ARGV id,
+# order of invocation, whether several are allowed, member of the index, idempotency value or '', its seconds,
+# name of the customer's target or '', the target sealed, field, value, …
 # Answers {0} when it was added, {1, id} when that one blocks it, {2, value} when the idempotency key is used.
 # A client that lost the answer tries again: the record is there already, and that is no refusal.
 ADD = (
@@ -38,7 +45,8 @@ if ARGV[3] == '0' then
   if active[1] then return {1, active[1]} end
 end
 if ARGV[5] ~= '' then redis.call('SET', KEYS[8], ARGV[5], 'EX', ARGV[6]) end
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], unpack(ARGV, 9))
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[9], ARGV[7], ARGV[8]) end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('ZADD', KEYS[6], ARGV[2], ARGV[4])
@@ -48,9 +56,10 @@ return {0}
 """
 )
 
-# KEYS record, active, unfinished, changes, events; ARGV id, token, timeline entry, new state, allowed present
-# states between commas, whether the new state is active, whether it is final, what the indexes' keys begin
-# with, the meeting, member of the index, order of invocation, field, value, …
+# KEYS record, active, unfinished, changes, events, kept; ARGV id, token, timeline entry, new state, allowed
+# present states between commas, whether the new state is active, whether it is final, what the indexes' keys
+# begin with, the meeting, member of the index, order of invocation, the time (s) if files are kept from now
+# on or '', field, value, …
 # Answers {1, record} or {0, present state}. The token makes a second try after a lost answer harmless.
 CHANGE = (
     COPY
@@ -63,7 +72,8 @@ if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
   local timeline = redis.call('HGET', KEYS[1], 'timeline')
   timeline = (timeline and timeline ~= '') and (timeline .. ',' .. ARGV[3]) or ARGV[3]
   redis.call('HSET', KEYS[1], 'status', cjson.encode(ARGV[4]), 'timeline', timeline, 'change', ARGV[2],
-             unpack(ARGV, 12))
+             unpack(ARGV, 13))
+  if ARGV[12] ~= '' then redis.call('ZADD', KEYS[6], ARGV[12], ARGV[1]) end
   if ARGV[6] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
   if ARGV[7] == '1' then redis.call('SREM', KEYS[3], ARGV[1]) end
   for _, suffix in ipairs({'', ':' .. ARGV[9]}) do
@@ -88,21 +98,68 @@ end
 return 1
 """
 
-# KEYS record, active, unfinished, orders; ARGV id, what the indexes' keys begin with, meeting, member of the
-# index, final states between commas
+# KEYS record, active, unfinished, orders, targets, kept; ARGV id, what the indexes' keys begin with, meeting,
+# member of the index, final states between commas, the index of those that have expired
 # Answers the present state if it is not final, else nothing.
 DELETE = """
 local present = redis.call('HGET', KEYS[1], 'status')
 if not present then return false end
 present = cjson.decode(present)
 if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return present end
-redis.call('ZREM', ARGV[2] .. present, ARGV[4])
-redis.call('ZREM', ARGV[2] .. present .. ':' .. ARGV[3], ARGV[4])
+for _, index in ipairs({present, ARGV[6]}) do
+  redis.call('ZREM', ARGV[2] .. index, ARGV[4])
+  redis.call('ZREM', ARGV[2] .. index .. ':' .. ARGV[3], ARGV[4])
+end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
-redis.call('DEL', KEYS[1], KEYS[4])
+redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[4], KEYS[5])
 return false
 """
+
+# KEYS record, events, targets; ARGV name of the target, the transfer, allowed present states between commas
+# or '' for any (NONE is that of a transfer that is not there), the target sealed or ''
+# Answers {1, record} or {0, present state, or '' without a record}.
+TRANSFER = (
+    COPY
+    + """
+local record = redis.call('HGET', KEYS[1], 'transfers')
+if not record then return {0, ''} end
+local texts, place, present = {}, nil, 'NONE'
+for i, transfer in ipairs(cjson.decode(record)) do
+  texts[i] = cjson.encode(transfer)
+  if transfer.target == ARGV[1] then
+    place, present = i, transfer.state
+  end
+end
+if ARGV[3] ~= '' and not string.find(ARGV[3], ',' .. present .. ',', 1, true) then return {0, present} end
+texts[place or (#texts + 1)] = ARGV[2]
+redis.call('HSET', KEYS[1], 'transfers', '[' .. table.concat(texts, ',') .. ']')
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[4]) end
+tell_followers(KEYS[2], copy_of(KEYS[1]))
+return {1, redis.call('HGETALL', KEYS[1])}
+"""
+)
+
+# KEYS record, events, targets, kept; ARGV id, what the indexes' keys begin with, meeting, member of the
+# index, order of invocation, the index of those that have expired, of the others, time of expiry
+# Answers whether it has expired just now.
+EXPIRE = (
+    COPY
+    + """
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('DEL', KEYS[3])
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HGET', KEYS[1], 'expired_time') ~= 'null' then return 0 end
+redis.call('HSET', KEYS[1], 'expired_time', ARGV[8])
+for _, suffix in ipairs({'', ':' .. ARGV[3]}) do
+  redis.call('ZREM', ARGV[2] .. ARGV[7] .. suffix, ARGV[4])
+  redis.call('ZADD', ARGV[2] .. ARGV[6] .. suffix, ARGV[5], ARGV[4])
+end
+tell_followers(KEYS[2], copy_of(KEYS[1]))
+return 1
+"""
+)
 
 # KEYS record; ARGV field, value, …
 UPDATE = """

@@ -2,15 +2,19 @@
 
 Key
     farm:recording_configs:{org}   hash: what is set for a meeting, by the meeting's id, as JSON; for all the
-                                   organisation's meetings, by the empty text, which is no meeting's id
+                                   organisation's meetings, by the empty text, which is no meeting's id. Of a
+                                   storage_config only the public part lies open, its keys are sealed
 """
 
 import json
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import redis
 from pydantic import JsonValue
+
+from farm.sealing import Sealer
+from farm.storage.targets import STORAGE_CONFIG, public
 
 Config = Mapping[str, JsonValue]
 """What is set, by the names of the recording API; what is not set is not there, or None."""
@@ -24,6 +28,13 @@ _OTHER_NAMES: Final = {
 """Names that the recording API has for the same thing elsewhere."""
 
 
+_STORAGE: Final = "storage_config"
+_SEALED: Final = "sealed_storage_config"
+
+_WHOLE: Final = frozenset({_STORAGE})
+"""Objects that are taken whole or not at all."""
+
+
 class Defaults(NamedTuple):
     """What is set for all meetings of an organisation, and for one of them; the second is the stronger."""
 
@@ -34,14 +45,16 @@ class Defaults(NamedTuple):
 def combine(*configs: Config) -> dict[str, JsonValue]:
     """What holds when several configs are given, the weakest first: of each field the strongest that is set.
 
-    Objects are combined field by field too. A field has one name in the result, that of a start request.
+    Objects are combined field by field too, but for storage, whose fields say nothing apart. A field has one
+    name in the result, that of a start request.
     """
     combined: dict[str, JsonValue] = {}
     for config in configs:
         for name, value in config.items():
             if value is not None:
                 known_as = _OTHER_NAMES.get(name, name)
-                combined[known_as] = _over(combined.get(known_as), value)
+                weaker = None if known_as in _WHOLE else combined.get(known_as)
+                combined[known_as] = _over(weaker, value)
     return combined
 
 
@@ -57,33 +70,60 @@ class RecordingConfigs:
     With None as the meeting, a method means all the organisation's meetings.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
         """`client` is used by several threads at once."""
         self._redis = client
+        self._sealer = sealer
 
     def get(self, organization_id: str, meeting_id: str | None) -> Config:
-        """What is set; empty if nothing is."""
-        return _decode(self._redis.hget(_key(organization_id), meeting_id or _WHOLE_ORGANIZATION))
+        """What is set, without the keys of storage; empty if nothing is."""
+        config = self._read(organization_id, meeting_id or _WHOLE_ORGANIZATION)[0]
+        return {name: value for name, value in config.items() if name != _SEALED}
 
-    def put(self, organization_id: str, meeting_id: str | None, config: Config) -> None:
-        """Set these defaults, in place of those there were."""
-        self._redis.hset(_key(organization_id), meeting_id or _WHOLE_ORGANIZATION, json.dumps(config))
+    def put(self, organization_id: str, meeting_id: str | None, config: Config) -> Config:
+        """Set these defaults, in place of those there were; returns them without the keys of storage."""
+        meeting = meeting_id or _WHOLE_ORGANIZATION
+        kept = dict(config)
+        if _STORAGE in config:
+            storage = STORAGE_CONFIG.validate_python(config[_STORAGE])
+            kept[_STORAGE] = public(storage)
+            kept[_SEALED] = self._sealer.seal(
+                json.dumps(config[_STORAGE]), _context(organization_id, meeting)
+            )
+        self._redis.hset(_key(organization_id), meeting, json.dumps(kept))
+        return {name: value for name, value in kept.items() if name != _SEALED}
 
     def delete(self, organization_id: str, meeting_id: str | None) -> None:
         """Set no defaults any more; harmless if there were none."""
         self._redis.hdel(_key(organization_id), meeting_id or _WHOLE_ORGANIZATION)
 
     def defaults(self, organization_id: str, meeting_id: str) -> Defaults:
-        """All that is set for a recording of a meeting."""
-        fields = [_WHOLE_ORGANIZATION, meeting_id]
-        organization, meeting = self._redis.hmget(_key(organization_id), fields)
-        return Defaults(_decode(organization), _decode(meeting))
+        """All that is set for a recording of a meeting, with the keys of storage.
+
+        Raises SettingsError when these were sealed with another secret.
+        """
+        meetings = _WHOLE_ORGANIZATION, meeting_id
+        return Defaults(
+            *(
+                self._opened(config, _context(organization_id, meeting))
+                for meeting, config in zip(meetings, self._read(organization_id, *meetings), strict=True)
+            )
+        )
+
+    def _read(self, organization_id: str, *meetings: str) -> list[Config]:
+        values = cast("list[bytes | None]", self._redis.hmget(_key(organization_id), list(meetings)))
+        return [json.loads(value) if value else {} for value in values]
+
+    def _opened(self, config: Config, context: str) -> Config:
+        if _SEALED not in config:
+            return config
+        storage = json.loads(self._sealer.open(str(config[_SEALED]), context))
+        return {name: value for name, value in config.items() if name != _SEALED} | {_STORAGE: storage}
 
 
 def _key(organization_id: str) -> str:
     return f"farm:recording_configs:{organization_id}"
 
 
-def _decode(value: bytes | str | None) -> Config:
-    config: Config = json.loads(value) if value else {}
-    return config
+def _context(organization_id: str, meeting: str) -> str:
+    return f"the defaults of {organization_id}, meeting {meeting!r}"

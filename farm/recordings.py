@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
-from encoder.formats import Codec
+from encoder.formats import AudioExport, Codec
+from farm.transfers import STORE, Transfer, TransferState
 
 
 class Status(StrEnum):
@@ -23,9 +24,9 @@ class Status(StrEnum):
     RECORDING = "RECORDING"
     PAUSED = "PAUSED"
     UPLOADING = "UPLOADING"
-    """Over; the takes are being cut and stored."""
+    """Over; the takes are being cut, stored and transferred."""
     UPLOADED = "UPLOADED"
-    """The file is in the store."""
+    """The file is where it is to be; `Recording.transfers` tells of each place."""
     ERRORED = "ERRORED"
     """Ended without a file; `Recording.error` says why."""
 
@@ -54,7 +55,13 @@ def sources(to: Status) -> frozenset[Status]:
     return frozenset(status for status, following in TRANSITIONS.items() if to in following)
 
 
-_CONTENT_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
+_CONTENT_TYPES = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".m4a": "audio/mp4",
+    ".mp3": "audio/mpeg",
+    ".json": "application/json",
+}
 
 
 def content_type(file_name: str) -> str:
@@ -118,6 +125,26 @@ class TimelineEntry(BaseModel):
     """The take's number, counted from 0."""
 
 
+class FileKind(StrEnum):
+    """What a finished file is."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    MANIFEST = "manifest"
+    """What is in the others, as JSON."""
+
+
+class FinishedFile(BaseModel):
+    """A finished file: its name, bytes, and SHA-256 in hexadecimal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: FileKind
+    name: str
+    size: int
+    sha256: str
+
+
 class Recording(BaseModel):
     """One recording, as it is kept in Redis; a value, changed only through `Records`."""
 
@@ -134,6 +161,10 @@ class Recording(BaseModel):
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720
     fps: Annotated[int, Field(description="frames per second")] = 30
+    video_file: bool = True
+    """Whether there is a file with picture and sound; else `audio_file` is the only one."""
+    audio_file: AudioExport | None = None
+    """What the file with sound alone is encoded to; None if there is none."""
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
     webhooks: tuple[str, ...] = ()
@@ -148,6 +179,16 @@ class Recording(BaseModel):
     """When the first take began."""
     stopped_time: AwareDatetime | None = None
     """When the last take ended."""
+    files: tuple[FinishedFile, ...] = ()
+    """What was made of the takes, the file named `output_file_name` first; empty until then."""
+    keep_copy: bool = True
+    """Whether the store keeps the files; without, it takes them only if no transfer succeeds."""
+    storage_config: dict[str, JsonValue] | None = None
+    """The customer's storage, without its keys; these are kept apart, see `Records.sealed_target`."""
+    transfers: tuple[Transfer, ...] = ()
+    """Each place the files go to, and how far they are."""
+    expired_time: AwareDatetime | None = None
+    """When the store's files were deleted by their age."""
     file_size: Annotated[int | None, Field(description="bytes")] = None
     recording_duration: Annotated[int | None, Field(description="whole seconds of video in the file")] = None
     start_reason: Reason | None = None
@@ -157,6 +198,18 @@ class Recording(BaseModel):
     """What was measured while recording: frames captured, frames lost, start latency."""
     timeline: tuple[TimelineEntry, ...] = ()
     """Every state and take with its time, oldest first."""
+
+
+def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
+    """The recording's file of a kind."""
+    return next((file for file in recording.files if file.kind is kind), None)
+
+
+def is_in_store(recording: Recording) -> bool:
+    """Whether the store has the recording's files now."""
+    return recording.expired_time is None and any(
+        transfer.target == STORE and transfer.state is TransferState.DONE for transfer in recording.transfers
+    )
 
 
 def time_text(moment: datetime) -> str:
@@ -173,8 +226,8 @@ _NOT_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _MEETING_ID_IN_NAME = 100
 
 
-def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime, codec: Codec) -> str:
-    """The finished file's name, `{prefix_}{meeting_id}_{unix_ms}.mp4` or `.webm`.
+def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime, suffix: str) -> str:
+    """The finished file's name, `{prefix_}{meeting_id}_{unix_ms}.mp4` for instance.
 
     Whatever the meeting is called, the result is one plain file name: letters, digits, `_` and `-`, one dot,
     and short enough for every file system.
@@ -183,4 +236,4 @@ def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime
     meeting = _NOT_FILE_NAME.sub("_", meeting_id)[:_MEETING_ID_IN_NAME]
     parts = [part for part in (prefix, meeting, str(milliseconds)) if part]
     # A leading dash would be read as an option by the programs that get the name as an argument.
-    return "_".join(parts).lstrip("-") + codec.suffix
+    return "_".join(parts).lstrip("-") + suffix

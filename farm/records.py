@@ -8,7 +8,12 @@ Keys
     farm:unfinished               set: ids of all recordings that are not in a final state
     farm:index:{org}:{status}     sorted set: `id meeting` of the organisation's recordings in a state, by
                                   microsecond of invocation; the states' indexes share no member
-    farm:index:{org}:{status}:{meeting}   the same of one meeting
+    farm:index:{org}:{status}:{meeting}   the same of one meeting; both also with EXPIRED in place of a
+                                  state, for UPLOADED ones whose files are gone by their age
+    farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
+                                  the name of the transfer
+    farm:kept                     sorted set: ids of all recordings whose files are kept, by the Unix time
+                                  since when
     farm:idempotency:{org}:{hash} id and request of the recording that a client's Idempotency-Key has started
     farm:changes                  stream: a copy of each recording that was added or changed its state, for
                                   the webhooks, which take them out (see `farm.changes`)
@@ -26,7 +31,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from datetime import datetime
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID, uuid4
 
 import redis
@@ -35,15 +41,19 @@ import redis.asyncio
 from farm import record_scripts
 from farm.changes import CHANGES_KEY, events_key
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
-from farm.listing import Wanted, find_ids, index_prefix, member_of, order_of
+from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.orders import orders_key
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
 from farm.redis_clients import in_time
+from farm.transfers import Transfer, TransferState
 
-_FIXED = frozenset({"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline"})
+_FIXED = frozenset(
+    {"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline", "transfers", "expired_time"}
+)
 """Fields that nobody sets: the names of keys and the index are made of them, or a script keeps them."""
 
 _UNFINISHED_KEY = "farm:unfinished"
+_KEPT_KEY = "farm:kept"
 
 _IDEMPOTENCY_SECONDS: Final = 86_400
 """How long an Idempotency-Key is remembered."""
@@ -55,6 +65,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 def record_key(recording_id: UUID | str) -> str:
     """The key of a recording's record, which is also the channel its changes are announced on."""
     return f"{_RECORD_PREFIX}{str(recording_id).lower()}"
+
+
+def _targets_key(recording_id: UUID | str) -> str:
+    return f"farm:targets:{str(recording_id).lower()}"
 
 
 def _active_key(organization_id: str, meeting_id: str) -> str:
@@ -96,6 +110,13 @@ class Idempotency:
     request_hash: str
 
 
+class SealedTarget(NamedTuple):
+    """A customer's storage with its keys, sealed, and the name of the transfer that goes there."""
+
+    name: str
+    sealed: str
+
+
 @dataclass(frozen=True)
 class Found:
     """One page of recordings, and how many there are in all."""
@@ -118,12 +139,19 @@ class Records:
         self._update = client.register_script(record_scripts.UPDATE)
         self._active = client.register_script(record_scripts.ACTIVE)
         self._note = client.register_script(record_scripts.NOTE)
+        self._transfer = client.register_script(record_scripts.TRANSFER)
+        self._expire = client.register_script(record_scripts.EXPIRE)
         self._delete = client.register_script(record_scripts.DELETE)
 
     def add(
-        self, recording: Recording, *, allow_multiple: bool = False, idempotency: Idempotency | None = None
+        self,
+        recording: Recording,
+        *,
+        allow_multiple: bool = False,
+        idempotency: Idempotency | None = None,
+        target: SealedTarget | None = None,
     ) -> Recording:
-        """Keep a new recording; returns it with the first entry of its timeline.
+        """Keep a new recording, and its customer's storage; returns it with the first entry of its timeline.
 
         If the same request has been made with the same idempotency key before, the recording that it started
         is returned instead. Raises AlreadyRecording when its meeting has an active recording and
@@ -142,6 +170,7 @@ class Records:
                 index,
                 f"{index}:{recording.meeting_id}",
                 _idempotency_key(recording.organization_id, idempotency.key if idempotency else ""),
+                _targets_key(recording.id),
             ],
             args=[
                 str(recording.id),
@@ -150,6 +179,7 @@ class Records:
                 member_of(recording),
                 claim,
                 _IDEMPOTENCY_SECONDS,
+                *(target or ("", "")),
                 *_flat(values),
             ],
         )
@@ -219,7 +249,7 @@ class Records:
         allowed = sources(to) if only_from is None else sources(to) & frozenset(only_from)
         recording = self.get(None, recording_id)
         succeeded, answer = self._change(
-            keys=self._keys_of(recording),
+            keys=[*self._keys_of(recording), _KEPT_KEY],
             args=[
                 str(recording.id),
                 uuid4().hex,
@@ -232,6 +262,7 @@ class Records:
                 recording.meeting_id,
                 member_of(recording),
                 order_of(recording),
+                f"{now().timestamp():.3f}" if to is Status.UPLOADED else "",
                 *_flat(_encode_changes(recording, fields)),
             ],
         )
@@ -260,19 +291,100 @@ class Records:
         """Add an entry to the timeline of a recording; of one that is deleted meanwhile nothing is kept."""
         self._note(keys=[record_key(recording_id)], args=[entry.model_dump_json(exclude_none=True)])
 
+    def set_transfer(
+        self,
+        recording_id: UUID | str,
+        transfer: Transfer,
+        *,
+        only_from: Collection[TransferState] | None = None,
+        only_new: bool = False,
+        sealed: str = "",
+    ) -> Recording:
+        """Set a transfer, or add it, with its target sealed if that is given; returns the recording then.
+
+        `only_from` narrows the states that it may be in; `only_new` wants that there is none of that name.
+        Raises NotFound, WrongState.
+        """
+        recording = self.get(None, recording_id)
+        allowed = "" if only_from is None else _between_commas(only_from)
+        succeeded, answer = self._transfer(
+            keys=[
+                record_key(recording_id),
+                events_key(recording.organization_id),
+                _targets_key(recording_id),
+            ],
+            args=[transfer.target, transfer.model_dump_json(), ",NONE," if only_new else allowed, sealed],
+        )
+        if succeeded:
+            return decode(_pairs(answer))
+        present = answer.decode()
+        if not present:
+            raise _not_found(recording_id)
+        raise WrongState(
+            f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
+        )
+
+    def sealed_target(self, recording_id: UUID | str, name: str) -> str | None:
+        """The customer's storage of a transfer, sealed; None if the recording has none of that name."""
+        sealed = cast("bytes | None", self._redis.hget(_targets_key(recording_id), name))
+        return None if sealed is None else sealed.decode()
+
+    def kept_before(self, moment: datetime, count: int) -> list[str]:
+        """The ids of at most `count` recordings whose files have been kept since before `moment`."""
+        ids = self._redis.zrange(
+            _KEPT_KEY, "-inf", cast(int, f"({moment.timestamp()}"), byscore=True, offset=0, num=count
+        )
+        return [recording_id.decode() for recording_id in cast("list[bytes]", ids)]
+
+    def forget_kept(self, recording_id: str) -> None:
+        """Take a recording that is not there any more from those whose files are kept."""
+        self._redis.zrem(_KEPT_KEY, recording_id)
+
+    def expire(self, recording: Recording) -> bool:
+        """Mark a recording whose files are gone by their age, and forget the keys of its storage.
+
+        False if that was so already.
+        """
+        return bool(
+            self._expire(
+                keys=[
+                    record_key(recording.id),
+                    events_key(recording.organization_id),
+                    _targets_key(recording.id),
+                    _KEPT_KEY,
+                ],
+                args=[
+                    str(recording.id),
+                    index_prefix(recording.organization_id),
+                    recording.meeting_id,
+                    member_of(recording),
+                    order_of(recording),
+                    EXPIRED,
+                    Status.UPLOADED.value,
+                    json.dumps(now().isoformat()),
+                ],
+            )
+        )
+
     def delete(self, recording: Recording) -> None:
         """Forget a recording that has come to its end; harmless for one that is not there any more.
 
         Raises WrongState when it has not ended.
         """
         present = self._delete(
-            keys=[*self._keys_of(recording)[:3], orders_key(recording.id)],
+            keys=[
+                *self._keys_of(recording)[:3],
+                orders_key(recording.id),
+                _targets_key(recording.id),
+                _KEPT_KEY,
+            ],
             args=[
                 str(recording.id),
                 index_prefix(recording.organization_id),
                 recording.meeting_id,
                 member_of(recording),
                 _between_commas(FINAL),
+                EXPIRED,
             ],
         )
         if present:
@@ -329,7 +441,7 @@ def _idempotency_key(organization_id: str, key: str) -> str:
     return f"farm:idempotency:{organization_id}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def _between_commas(statuses: Iterable[Status]) -> str:
+def _between_commas(statuses: Iterable[Status] | Iterable[TransferState]) -> str:
     return f",{','.join(sorted(statuses))},"
 
 

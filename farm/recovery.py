@@ -1,15 +1,16 @@
-"""Recovery: what a dead recorder has left in the spool is cut and uploaded."""
+"""Recovery: what dead processes have left in the spool is cut, stored and transferred."""
 
 import logging
 
 import redis
 
 from farm.errors import FarmError, WrongState
-from farm.queues import enqueue_finish
+from farm.queues import enqueue_finish, enqueue_transfer
 from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import spool_of
+from farm.transfers import OVER
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +42,19 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     spool = spool_of(recording, settings)
     if spool.is_held():
         return False
-    logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
     try:
         if recording.status in ACTIVE:
+            logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
             recording = _end(recording, bool(spool.takes()), records)
     except WrongState as error:
         logger.warning("%s", error)
         return False
+    unfinished = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     if recording.status is Status.UPLOADING:
         enqueue_finish(client, recording, settings.node)
+    elif recording.status is Status.UPLOADED and unfinished:
+        for target in unfinished:
+            enqueue_transfer(client, recording.id, target, settings.node)
     else:
         spool.remove()
     return True

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, parse_address_rule
 from farm.errors import SettingsError
+from farm.store_url import StoreKind, StoreLocation, parse_store_url
 
 MEETING_PATH = "/meet/"
 """Where the built-in meeting lives; the meeting's id follows."""
@@ -99,6 +100,24 @@ def _proxies(text: str) -> str:
     return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
 
 
+def _store_url(url: str) -> str:
+    parse_store_url(url)
+    return url
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(value: Any) -> Any:
+    """`7d`, `36h`, `90m` or `30s`, and plain seconds, as seconds."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip(), re.ASCII)
+    if not match:
+        raise ValueError("must be a number of seconds, or one followed by m, h or d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
 def _cores() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
@@ -171,6 +190,38 @@ class Settings(BaseSettings):
     link_seconds: int = Field(
         default=7 * 86400, ge=1, le=365 * 86400, description="Seconds a download link is valid."
     )
+    store_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="Where finished files are kept: file:///directory, "
+        "s3://bucket/prefix?endpoint=https://…&region=…, or azure://container/prefix; by default `store` in "
+        "the data directory.",
+    )
+    store_access_key: str | None = Field(
+        default=None,
+        description="Access key of an s3:// store; by default AWS's own variables or the machine's role.",
+    )
+    store_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret of an s3:// store's access key; the connection string of an azure:// store.",
+    )
+    store_encryption: bool = Field(
+        default=False,
+        description="`on` encrypts files in a file:// store with the farm's secret.",
+    )
+    retention: Annotated[int, BeforeValidator(_seconds)] = Field(
+        default=7 * 86400,
+        ge=0,
+        le=100 * 365 * 86400,
+        description="How long finished files are kept: seconds, or a number with m, h or d; 0 keeps them "
+        "for ever.",
+    )
+    transfers: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Uploads to customers' storage that this node makes at the same time.",
+    )
     max_seconds: int = Field(
         default=86400,
         ge=1,
@@ -196,8 +247,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="Secret that signs download links; give all API processes of a farm the same. By default "
-        "a random one is made and kept in the data directory.",
+        description="Secret that signs download links and encrypts customers' keys and, if wanted, files; "
+        "give all machines of a farm the same. By default one is made and kept in the data directory.",
     )
     webhook_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None,
@@ -251,14 +302,21 @@ class Settings(BaseSettings):
         return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis looks whose it is
 
     @property
-    def store_dir(self) -> Path:
+    def store_location(self) -> StoreLocation:
         """The store: finished files."""
-        return self.data_dir / "store"
+        if self.store_url is None:
+            return StoreLocation(StoreKind.DIRECTORY, directory=self.data_dir / "store")
+        return parse_store_url(self.store_url)
 
     @property
     def spool_dir(self) -> Path:
         """The spool: takes of recordings that are not finished."""
         return self.data_dir / "spool"
+
+    @property
+    def evidence_dir(self) -> Path:
+        """The logs of recordings, with a screenshot of a page that failed; one directory for each."""
+        return self.data_dir / "evidence"
 
     @property
     def local_url(self) -> str:

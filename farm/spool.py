@@ -40,9 +40,12 @@ class Spool:
         files = sorted(self.directory.glob("take-[0-9]*.json"))
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
-    def cut(self, name: str) -> CutFile:
-        """Join the takes into a file `name` in the spool. Raises CutError when there is nothing to join."""
-        return cut(self.takes(), self.directory / name, self.format)
+    def cut(self, target: Path) -> CutFile:
+        """Join the takes into the file `target`.
+
+        Raises NothingRecorded when there is nothing to join, CutError when the disk fails.
+        """
+        return cut(self.takes(), target, self.format)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -86,7 +89,7 @@ def spool_of(recording: Recording, settings: Settings) -> Spool:
 
 def evidence_dir(settings: Settings, recording_id: str) -> Path:
     """Where the log of a recording is kept, with a screenshot if its page failed."""
-    return settings.data_dir / "evidence" / recording_id
+    return settings.evidence_dir / recording_id
 
 
 def remove_evidence(settings: Settings, recording_id: UUID) -> None:

@@ -1,11 +1,12 @@
-"""Transfers: what becomes of each copy of a finished file, in the store and in the customer's storage.
+"""Transfers: what becomes of each copy of the finished files, in the store and in the customer's storage.
 
-Pure values and decisions; `farm.jobs` acts on them.
+Pure values and decisions; `farm.transfer_job` acts on them.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import count
 from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -50,7 +51,10 @@ class TransferError(BaseModel):
 
 
 class Transfer(BaseModel):
-    """One copy: where to, how far, how often tried, and why it failed last or where it is."""
+    """One copy: where to, how far, how often tried, and why it failed last or where it is.
+
+    `location` is that of the recording's main file.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,6 +62,8 @@ class Transfer(BaseModel):
     state: TransferState = TransferState.WAITING
     attempts: int = 0
     first_tried: AwareDatetime | None = None
+    next_try: AwareDatetime | None = None
+    """When a WAITING one is tried again; None is at once."""
     error: TransferError | None = None
     location: str | None = None
 
@@ -69,6 +75,7 @@ def tried(transfer: Transfer, moment: datetime) -> Transfer:
             "state": TransferState.RUNNING,
             "attempts": transfer.attempts + 1,
             "first_tried": transfer.first_tried or moment,
+            "next_try": None,
         }
     )
 
@@ -80,20 +87,37 @@ def arrived(transfer: Transfer, placed: Placed) -> Transfer:
     )
 
 
-def failed(transfer: Transfer, error: StorageError, moment: datetime) -> tuple[Transfer, timedelta | None]:
-    """The transfer after a try that failed, and how long to wait for the next; None if it is given up."""
-    wait = INTERVALS[min(transfer.attempts, len(INTERVALS)) - 1]
+def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_give_up: bool) -> Transfer:
+    """The transfer after a try that failed: it waits for the next one, or is given up after a day."""
+    wait = INTERVALS[min(max(transfer.attempts, 1), len(INTERVALS)) - 1]
     if error.lasting:
         wait = max(wait, LASTING_INTERVAL)
     begun = transfer.first_tried or moment
-    given_up = moment + wait > begun + GIVE_UP_AFTER
-    after = transfer.model_copy(
+    given_up = may_give_up and moment + wait > begun + GIVE_UP_AFTER
+    return transfer.model_copy(
         update={
             "state": TransferState.GIVEN_UP if given_up else TransferState.WAITING,
+            "next_try": None if given_up else moment + wait,
             "error": TransferError(code=error.reason, message=error.message),
         }
     )
-    return after, None if given_up else wait
+
+
+def again(transfer: Transfer) -> Transfer:
+    """The transfer when somebody wants it tried now, and for another day."""
+    return transfer.model_copy(update={"state": TransferState.WAITING, "first_tried": None, "next_try": None})
+
+
+def transfer_to(transfers: Sequence[Transfer], target: str) -> Transfer | None:
+    """The transfer of that name."""
+    return next((transfer for transfer in transfers if transfer.target == target), None)
+
+
+def may_give_up(transfers: Sequence[Transfer], target: str) -> bool:
+    """Whether a transfer may be given up: the store's only when the file is somewhere else."""
+    return target != STORE or any(
+        transfer.state is TransferState.DONE for transfer in transfers if transfer.target != STORE
+    )
 
 
 def needs_the_store(transfers: Sequence[Transfer]) -> bool:
@@ -107,3 +131,10 @@ def settled(transfers: Sequence[Transfer]) -> bool:
     """Whether nothing is left to be done: the file is somewhere, and each copy has come to its end."""
     states = {transfer.state for transfer in transfers}
     return TransferState.DONE in states and states <= OVER
+
+
+def unused_name(transfers: Sequence[Transfer], kind: str) -> str:
+    """What a further transfer to storage of a kind is called: `aws`, `aws-2` and so on."""
+    taken = {transfer.target for transfer in transfers}
+    names = (kind if number == 1 else f"{kind}-{number}" for number in count(1))
+    return next(name for name in names if name not in taken)

@@ -14,18 +14,23 @@ from farm.recordings import Reason, Recording, time_text
 from farm.webhooks import STATUS_UPDATE
 
 
-def status_update(recording: Recording, link: DownloadLink | None) -> str:
-    """The body that tells of a recording's state; `link` leads to its file, once there is one."""
+def status_update(
+    recording: Recording, video: DownloadLink | None = None, audio: DownloadLink | None = None
+) -> str:
+    """The body that tells of a recording's state; the links lead to its files, once there are some."""
     content = {
         "event": STATUS_UPDATE,
-        "recording": _without_none(_recording(recording, link)),
+        "recording": _without_none(_recording(recording, video, audio)),
         "meeting": _meeting(recording),
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _recording(recording: Recording, link: DownloadLink | None) -> dict[str, Any]:
+def _recording(
+    recording: Recording, video: DownloadLink | None, audio: DownloadLink | None
+) -> dict[str, Any]:
     error = recording.error
+    link = video or audio
     return {
         "id": str(recording.id),
         "recordingId": str(recording.id),
@@ -37,7 +42,8 @@ def _recording(recording: Recording, link: DownloadLink | None) -> dict[str, Any
         "stoppedTime": _time(recording.stopped_time),
         "fileSize": recording.file_size,
         "outputFileName": recording.output_file_name,
-        "downloadUrl": link.url if link else None,
+        "downloadUrl": video.url if video else None,
+        "audioDownloadUrl": audio.url if audio else None,
         "downloadUrlExpiry": _time(link.expiry) if link else None,
         "recordingDuration": recording.recording_duration,
         "stopReason": _reason(recording.stop_reason),

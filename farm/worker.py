@@ -1,7 +1,9 @@
-"""The worker of a node: slots that make recordings, one process that finishes them, and the webhooks.
+"""The worker of a node: slots that make recordings, what finishes and uploads them, and the webhooks.
 
 farm worker ── pool "recordings" ── one RQ worker a slot ── work horse: the recorder of one recording
             ├─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
+            ├─ pool "uploads"    ── a few RQ workers     ── work horse: to the customer's storage
+            ├─ cron                                       queues what is done each minute
             ├─ dispatcher                                 turns changes of recordings into deliveries
             └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
@@ -20,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from rq import Queue, SimpleWorker, Worker
+from rq.cron import CronScheduler
 from rq.job import Job
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
@@ -28,9 +31,16 @@ from browser_bot.sweep import sweep_stages
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.processes import die_with_parent
-from farm.queues import enqueue_sending, recordings_queue, transfers_queue, webhooks_queue
+from farm.queues import (
+    enqueue_sending,
+    recordings_queue,
+    transfers_queue,
+    uploads_queue,
+    webhooks_queue,
+)
 from farm.recovery import recover, recover_spool
 from farm.redis_clients import connect
+from farm.retention import INTERVAL_SECONDS, sweep
 from farm.settings import Settings, load_settings
 from farm.webhook_signature import load_signing_key
 
@@ -62,6 +72,17 @@ class SlotWorker(Worker):
         recover(job.args[0], load_settings(), self.connection)
 
 
+class UploadWorker(Worker):
+    """Uploads to customers' storage. Each can be gone on with later, so a shutdown waits for none."""
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Have the running upload end where it is."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if self.horse_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.horse_pid, signal.SIGTERM)
+
+
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
@@ -75,56 +96,60 @@ def run_worker(settings: Settings) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
+        uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         parts = _run_until_told(
             (
-                partial(_start_pool, settings, recordings_queue(client), settings.slots, SlotWorker),
-                partial(_start_pool, settings, transfers, 1, Worker),
-                partial(_start_dispatcher, settings),
+                partial(_start_pool, settings, [recordings_queue(client)], settings.slots, SlotWorker),
+                partial(_start_pool, settings, [transfers], 1, Worker),
+                partial(_start, settings, _run_cron),
+                partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
+                partial(_start, settings, run_dispatcher),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
-                partial(_start_pool, settings, webhooks, settings.webhook_senders, SimpleWorker),
+                partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
             )
         )
-        slots, *others = parts
+        slots, finishing, *others = parts
         _end(slots)
-        _end(others[0])
+        _end(finishing)
         # What the last recordings left is finished here and now, and told.
         Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
-        for part in others[1:]:
+        for part in others:
             _end(part)
         enqueue_sending(client)
         SimpleWorker([webhooks], connection=client).work(burst=True, logging_level="WARNING")
 
 
 def _start_pool(
-    settings: Settings, queue: Queue, workers: int, worker_class: type[BaseWorker]
+    settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[BaseWorker]
 ) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(
-        target=_run_pool, args=(settings, queue.name, workers, worker_class), name=queue.name
-    )
-    process.start()
-    return process
+    names = [queue.name for queue in queues]
+    return _start(settings, partial(_run_pool, names=names, workers=workers, worker_class=worker_class))
 
 
-def _run_pool(settings: Settings, queue: str, workers: int, worker_class: type[BaseWorker]) -> None:
-    # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
-    os.setpgrp()
+def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_class: type[BaseWorker]) -> None:
     pool = WorkerPool(
-        [queue], connection=connect(settings.redis_address), num_workers=workers, worker_class=worker_class
+        names, connection=connect(settings.redis_address), num_workers=workers, worker_class=worker_class
     )
     pool.start(logging_level="WARNING")
 
 
-def _start_dispatcher(settings: Settings) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(
-        target=_run_dispatcher, args=(settings,), name="dispatcher"
-    )
+def _run_cron(settings: Settings) -> None:
+    cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
+    queue = transfers_queue(cron.connection, settings.node)
+    cron.register(sweep, queue.name, interval=INTERVAL_SECONDS, result_ttl=0, failure_ttl=3600)
+    cron.start()
+
+
+def _start(settings: Settings, run: Callable[[Settings], None]) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=_run_apart, args=(settings, run))
     process.start()
     return process
 
 
-def _run_dispatcher(settings: Settings) -> None:
+def _run_apart(settings: Settings, run: Callable[[Settings], None]) -> None:
+    # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
     os.setpgrp()
-    run_dispatcher(settings)
+    run(settings)
 
 
 def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseProcess]:

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 import redis
 
-from encoder.formats import Codec
 from farm.embedded_redis import embedded_redis
 from farm.recordings import Recording, now, output_file_name
 from farm.records import Records
@@ -87,7 +86,7 @@ def make_recording() -> MakeRecording:
             "organization_id": "acme",
             "meeting_id": meeting_id,
             "url": f"http://127.0.0.1:8000/meet/{meeting_id}",
-            "output_file_name": output_file_name(None, meeting_id, invoked_time, Codec.H264),
+            "output_file_name": output_file_name(None, meeting_id, invoked_time, ".mp4"),
             "invoked_time": invoked_time,
         }
         return Recording.model_validate(defaults | fields)

@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet as AvPacket
 
-from encoder.errors import CutError
+from encoder.errors import CutError, NothingRecorded
 from encoder.formats import Codec, Format
 from encoder.joints import FrameGrid, Joint, first_joint, next_joint
 from encoder.journal import Lag, lag_at
@@ -74,11 +74,12 @@ class _Head:
 def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    Takes without a single whole frame are left out. Raises CutError when nothing is left.
+    Takes without a single whole frame are left out. Raises NothingRecorded when nothing is left, CutError when
+    the disk fails.
     """
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
     if not heads:
-        raise CutError(f"there is no whole frame in any of the {len(takes)} takes")
+        raise NothingRecorded(f"there is no whole frame in any of the {len(takes)} takes")
     partial = target.with_name(f".{target.name}.partial")
     try:
         with av.open(

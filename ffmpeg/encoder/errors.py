@@ -7,3 +7,7 @@ class EncoderError(Exception):
 
 class CutError(Exception):
     """The takes could not be joined into a file; the takes themselves are untouched."""
+
+
+class NothingRecorded(CutError):  # noqa: N818 - an outcome, named for what is the matter
+    """There is no whole frame in any take."""

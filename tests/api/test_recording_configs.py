@@ -1,11 +1,14 @@
 import json
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 import redis
 
+from farm.keys import load_secret_key
 from farm.records import Records
+from farm.sealing import Sealer, target_context
 from farm.settings import Settings
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
@@ -47,6 +50,11 @@ async def start(client: httpx.AsyncClient, **fields: Any) -> Any:
 def assert_refused(response: httpx.Response, text: str) -> None:
     assert response.status_code == 422, response.text
     assert text in response.json()["error"]["message"]
+
+
+STORAGE = {
+    "type": "s3", "bucket": "films", "access_key": "key", "secret": "s3cret", "endpoint": "https://8.8.8.8"
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
@@ -109,13 +117,15 @@ async def test_what_is_no_meeting_should_be_refused(
         ({"allow_multiple_recordings": True}, "allow_multiple_recordings"),
         ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/b"}}, "rtmp_out_config"),
         ({"live_streaming_config": {"rtmp_url": "rtmp://a.example/b"}}, "live_streaming_config"),
-        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config"),
+        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.aws.access_key"),
+        ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
+        ({"storage_config": STORAGE | {"endpoint": "http://127.0.0.1:9"}}, "storage_config"),
         ({"video_config": {"watermark": {"url": "https://a.example"}}}, "video_config.watermark"),
         ({"video_config": {"width": 641}}, "video_config.width"),
         ({"video_config": {"width": "640"}}, "video_config.width"),
         ({"video_config": []}, "video_config"),
-        ({"audio_config": {"codec": "MP3"}}, "audio_config.codec"),
-        ({"dyte_bucket_config": {"enabled": False}}, "dyte_bucket_config.enabled"),
+        ({"audio_config": {"codec": "Vorbis"}}, "audio_config.codec"),
+        ({"dyte_bucket_config": {"enabled": "no"}}, "dyte_bucket_config.enabled"),
         ({"max_seconds": 0}, "max_seconds"),
         ({"max_seconds": 86401}, "max_seconds"),
         ({"url": "file:///etc/passwd"}, "url"),
@@ -231,3 +241,41 @@ async def test_config_should_need_a_key(client: httpx.AsyncClient) -> None:
     for path in (ORGANIZATION, MEETING):
         for method in ("GET", "PUT", "DELETE"):
             assert (await client.request(method, path, auth=("acme", "wrong"))).status_code == 401
+
+
+@pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
+async def test_storage_should_be_shown_without_its_keys_and_used_with_them(
+    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings, path: str
+) -> None:
+    shown = {name: STORAGE[name] for name in ("type", "bucket", "endpoint")}
+    assert await put(client, path, {"storage_config": STORAGE}) == {"storage_config": shown}
+    assert await answer(client, "GET", path) == {"storage_config": shown}
+    assert not any(b"s3cret" in value for value in redis_client.hvals("farm:recording_configs:acme"))
+    recording = await start(client)
+    assert recording["storage_config"] == shown
+    assert [transfer["target"] for transfer in recording["transfers"]] == ["store", "s3"]
+    sealed = Records(redis_client).sealed_target(recording["id"], "s3")
+    assert sealed is not None
+    opened = Sealer(load_secret_key(settings)).open(sealed, target_context(UUID(recording["id"]), "s3"))
+    assert json.loads(opened)["secret"] == "s3cret"
+
+
+async def test_stronger_storage_should_replace_the_weaker_one_whole(client: httpx.AsyncClient) -> None:
+    await put(client, ORGANIZATION, {"storage_config": STORAGE | {"path": "a/b"}})
+    other = STORAGE | {"bucket": "other", "secret": "another"}
+    recording = await start(client, storage_config=other)
+    assert recording["storage_config"] == {
+        "type": "s3", "bucket": "other", "endpoint": "https://8.8.8.8"
+    }  # fmt: skip
+
+
+async def test_preset_should_be_the_default_when_the_organisation_names_it(client: httpx.AsyncClient) -> None:
+    response = await client.put("/v2/storage/presets/archive", json=STORAGE)
+    assert response.status_code == 200
+    preset = {"type": "preset", "name": "archive"}
+    assert await put(client, ORGANIZATION, {"storage_config": preset}) == {"storage_config": preset}
+    assert (await start(client))["storage_config"]["bucket"] == "films"
+    assert (await client.delete("/v2/storage/presets/archive")).status_code == 200
+    response = await client.post("/v2/recordings", json={"meeting_id": "later"})
+    assert response.status_code == 422
+    assert "in the defaults" in response.json()["error"]["message"]

@@ -117,6 +117,9 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
     assert_error(response, 422, '"colour"')
 
 
+S3 = {"type": "s3", "bucket": "films", "access_key": "key", "endpoint": "https://8.8.8.8"}
+
+
 @pytest.mark.parametrize("meeting_id", ["a b", "a/b?c#d", "Ünïcode 会議", "%2e%2e", "x" * 128])
 async def test_meeting_id_should_be_any_printable_text(
     client: httpx.AsyncClient, records: Records, meeting_id: str
@@ -181,16 +184,26 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"video_config": {"height": 0}}, "video_config.height"),
         ({"video_config": {"height": -720}}, "video_config.height"),
         ({"video_config": {"height": 721}}, "video_config.height"),
-        ({"video_config": {"export_file": False}}, "video_config.export_file"),
         ({"video_config": {"watermark": {"url": "https://a.example/w.png"}}}, "video_config.watermark"),
         ({"video_config": {"colour": "red"}}, "video_config.colour"),
-        ({"audio_config": {"codec": "MP3"}}, "audio_config.codec"),
-        ({"audio_config": {"channel": "mono"}}, "audio_config.channel"),
-        ({"audio_config": {"export_file": False}}, "audio_config.export_file"),
-        ({"dyte_bucket_config": {"enabled": False}}, "dyte_bucket_config.enabled"),
+        ({"audio_config": {"codec": "Vorbis"}}, "audio_config.codec"),
+        ({"audio_config": {"channel": "5.1"}}, "audio_config.channel"),
+        ({"audio_config": {"export_file": "no"}}, "audio_config.export_file"),
+        (
+            {"audio_config": {"export_file": False}, "video_config": {"export_file": False}},
+            "audio_config.export_file",
+        ),
+        ({"dyte_bucket_config": {"enabled": False}}, "realtimekit_bucket_config"),
         ({"dyte_bucket_config": {}}, "dyte_bucket_config.enabled"),
-        ({"realtimekit_bucket_config": {"enabled": False}}, "realtimekit_bucket_config.enabled"),
-        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config"),
+        ({"realtimekit_bucket_config": {"enabled": False}}, "realtimekit_bucket_config"),
+        ({"storage_config": {"type": "tape", "secret": "s3cret"}}, "storage_config"),
+        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.aws.access_key"),
+        ({"storage_config": S3 | {"secret": "s3cret", "path": "../up"}}, "storage_config.s3.path"),
+        ({"storage_config": S3 | {"secret": "s3cret", "path": "{colour}"}}, "storage_config.s3.path"),
+        ({"storage_config": S3 | {"secret": "s3cret", "colour": "red"}}, "storage_config.s3.colour"),
+        ({"storage_config": S3 | {"secret": ["s3cret"]}}, "storage_config.s3.secret"),
+        ({"storage_config": S3 | {"secret": "s3cret", "endpoint": "http://127.0.0.1:9"}}, "storage_config"),
+        ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
         ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/live"}}, "rtmp_out_config"),
         ({"interactive_config": {"type": "ID3"}}, "interactive_config"),
         ({"colour": "red"}, "colour"),

@@ -28,7 +28,7 @@ async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_s
         await asyncio.sleep(1)
         takes.shown_after(0, 2)
         await takes.close()
-        assert Spool(tmp_path, fmt).cut("out.mp4").duration_us >= 900_000
+        assert Spool(tmp_path, fmt).cut(tmp_path / "out.mp4").duration_us >= 900_000
 
 
 @pytest.mark.parametrize("codec", list(Codec))
@@ -50,5 +50,5 @@ async def test_killed_encoder_should_leave_all_but_the_last_two_seconds(codec: C
             encoder.kill()
             await takes.died()
             await takes.close()
-            file = Spool(directory, fmt).cut(f"out{codec.suffix}")
+            file = Spool(directory, fmt).cut(directory / f"out{codec.suffix}")
             assert file.duration_us / 1e6 >= left

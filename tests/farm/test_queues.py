@@ -10,7 +10,11 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     recording = make_recording(max_seconds=100)
     enqueue_recording(redis_client, recording)
     (job,) = recordings_queue(redis_client).jobs
-    assert (job.id, job.func_name, job.args) == (str(recording.id), "farm.jobs.record", (str(recording.id),))
+    assert (job.id, job.func_name, job.args) == (
+        str(recording.id),
+        "farm.record_job.record",
+        (str(recording.id),),
+    )
     assert job.timeout is not None
     assert job.timeout >= 100 + 3600
 

@@ -2,6 +2,7 @@ import pytest
 import redis
 
 from farm.recording_configs import Config, Defaults, RecordingConfigs, combine
+from farm.sealing import Sealer
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,13 @@ from farm.recording_configs import Config, Defaults, RecordingConfigs, combine
         ({"max_seconds": 1}, {"max_seconds": 2}, {}, {"max_seconds": 2}),
         ({"max_seconds": 1}, {"max_seconds": 2}, {"max_seconds": 3}, {"max_seconds": 3}),
         ({"max_seconds": 1}, {}, {"max_seconds": 3}, {"max_seconds": 3}),
+        # Storage is taken whole.
+        (
+            {"storage_config": {"type": "s3", "secret": "a", "path": "b"}},
+            {"storage_config": {"type": "aws", "secret": "c"}},
+            {},
+            {"storage_config": {"type": "aws", "secret": "c"}},
+        ),
         # Field by field.
         (
             {"max_seconds": 1},
@@ -88,7 +96,7 @@ def test_the_stronger_config_should_win_field_by_field(
 
 
 def test_defaults_should_be_kept_for_each_organisation_and_meeting(redis_client: redis.Redis) -> None:
-    configs = RecordingConfigs(redis_client)
+    configs = RecordingConfigs(redis_client, Sealer(b"secret"))
     configs.put("acme", None, {"max_seconds": 1})
     configs.put("acme", "demo", {"url": "https://ä.example", "video_config": {"width": 640}})
     configs.put("acme", "other", {"max_seconds": 2})
@@ -103,7 +111,7 @@ def test_defaults_should_be_kept_for_each_organisation_and_meeting(redis_client:
 
 
 def test_defaults_should_be_replaced_as_a_whole_and_taken_away(redis_client: redis.Redis) -> None:
-    configs = RecordingConfigs(redis_client)
+    configs = RecordingConfigs(redis_client, Sealer(b"secret"))
     for meeting_id in (None, "demo"):
         configs.put("acme", meeting_id, {"max_seconds": 1})
         configs.put("acme", meeting_id, {"url": "a"})

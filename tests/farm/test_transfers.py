@@ -9,14 +9,18 @@ from farm.transfers import (
     STORE,
     Transfer,
     TransferState,
+    again,
     arrived,
     failed,
+    may_give_up,
     needs_the_store,
     settled,
     tried,
+    unused_name,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+FAULT = StorageError("failed", "no")
 
 
 def with_state(*states: TransferState, target: str = "aws") -> list[Transfer]:
@@ -26,31 +30,64 @@ def with_state(*states: TransferState, target: str = "aws") -> list[Transfer]:
 def test_transfer_should_be_tried_at_growing_intervals_for_a_day() -> None:
     transfer, moment, waits = Transfer(target="aws"), START, []
     while True:
-        transfer, wait = failed(tried(transfer, moment), StorageError("failed", "no"), moment)
-        if wait is None:
+        transfer = failed(tried(transfer, moment), FAULT, moment, may_give_up=True)
+        if transfer.next_try is None:
             break
         assert transfer.state is TransferState.WAITING
-        waits.append(wait)
-        moment += wait
+        waits.append(transfer.next_try - moment)
+        moment = transfer.next_try
     assert waits == sorted(waits)
     assert transfer.state is TransferState.GIVEN_UP
     assert transfer.attempts == len(waits) + 1
     assert timedelta(hours=20) < moment - START <= GIVE_UP_AFTER
 
 
+def test_the_only_copy_should_never_be_given_up() -> None:
+    transfer = tried(Transfer(target=STORE), START)
+    late = START + timedelta(days=30)
+    assert failed(transfer, FAULT, late, may_give_up=False).state is TransferState.WAITING
+
+
 def test_fault_that_the_customer_must_mend_should_be_tried_rarely() -> None:
     fault = StorageError("wrong_key", "no", lasting=True)
-    transfer, wait = failed(tried(Transfer(target="aws"), START), fault, START)
-    assert wait == LASTING_INTERVAL
+    transfer = failed(tried(Transfer(target="aws"), START), fault, START, may_give_up=True)
+    assert transfer.next_try == START + LASTING_INTERVAL
     assert transfer.error is not None
     assert (transfer.error.code, transfer.error.message) == ("wrong_key", "no")
 
 
 def test_success_should_forget_the_error() -> None:
-    transfer, _ = failed(tried(Transfer(target="aws"), START), StorageError("failed", "no"), START)
+    transfer = failed(tried(Transfer(target="aws"), START), FAULT, START, may_give_up=True)
     done = arrived(tried(transfer, START), Placed("s3://films/a", 3))
     assert (done.state, done.error, done.location) == (TransferState.DONE, None, "s3://films/a")
-    assert done.attempts == 2
+    assert (done.attempts, done.next_try) == (2, None)
+
+
+def test_asking_again_should_give_another_day() -> None:
+    first = failed(tried(Transfer(target="aws"), START), FAULT, START + timedelta(days=2), may_give_up=True)
+    assert first.state is TransferState.GIVEN_UP
+    later = START + timedelta(days=2)
+    second = failed(tried(again(first), later), FAULT, later, may_give_up=True)
+    assert (second.state, second.attempts) == (TransferState.WAITING, 2)
+
+
+@pytest.mark.parametrize(
+    ("transfers", "target", "expected"),
+    [
+        (with_state(TransferState.RUNNING), "aws", True),
+        (with_state(TransferState.RUNNING, target=STORE), STORE, False),
+        (
+            [*with_state(TransferState.RUNNING, target=STORE), *with_state(TransferState.GIVEN_UP)],
+            STORE,
+            False,
+        ),
+        ([*with_state(TransferState.RUNNING, target=STORE), *with_state(TransferState.DONE)], STORE, True),
+    ],
+)
+def test_the_store_should_be_given_up_only_when_the_file_is_elsewhere(
+    transfers: list[Transfer], target: str, *, expected: bool
+) -> None:
+    assert may_give_up(transfers, target) is expected
 
 
 @pytest.mark.parametrize(
@@ -62,15 +99,23 @@ def test_success_should_forget_the_error() -> None:
         (["DONE", "WAITING"], False),
         (["DONE", "RUNNING"], False),
         (["GIVEN_UP"], False),
+        ([], False),
     ],
 )
-def test_recording_should_be_settled_when_every_copy_is(states: list[str], expected: bool) -> None:
+def test_recording_should_be_settled_when_it_is_somewhere_and_nothing_is_left(
+    states: list[TransferState], *, expected: bool
+) -> None:
     assert settled(with_state(*map(TransferState, states))) is expected
 
 
-def test_store_should_take_what_nobody_else_has() -> None:
-    given_up = with_state(TransferState.GIVEN_UP)
-    assert needs_the_store(given_up)
+def test_the_store_should_take_what_nobody_else_has() -> None:
+    assert needs_the_store(with_state(TransferState.GIVEN_UP))
     assert not needs_the_store(with_state(TransferState.GIVEN_UP, TransferState.DONE))
     assert not needs_the_store(with_state(TransferState.WAITING))
-    assert not needs_the_store([*given_up, *with_state(TransferState.GIVEN_UP, target=STORE)])
+    assert not needs_the_store(with_state(TransferState.GIVEN_UP, target=STORE))
+
+
+def test_further_storage_of_a_kind_should_get_a_name_of_its_own() -> None:
+    taken = [Transfer(target=name) for name in (STORE, "aws", "aws-2")]
+    assert unused_name(taken, "gcs") == "gcs"
+    assert unused_name(taken, "aws") == "aws-3"

@@ -1,4 +1,4 @@
-"""The jobs' edges; that they make recordings, the end-to-end tests show."""
+"""The job's edges; that it makes recordings, the end-to-end tests show."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.jobs import Reporter, record
+from farm.record_job import Reporter, record
 from farm.recorder import EndReason, Outcome
 from farm.recordings import Reason, ReasonKind, Recording, Status
 from farm.records import Records

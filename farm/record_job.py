@@ -1,32 +1,27 @@
-"""The RQ jobs: make a recording, and finish it. Both may be run again after they were killed half-way."""
+"""The RQ job that makes a recording, from its page to its last take."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import redis
-from pydantic import JsonValue
 
-from encoder.cut import CutFile
-from encoder.errors import CutError
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recording_log import logging_to
 from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
 from farm.recovery import recover
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings, load_settings
-from farm.spool import Spool, evidence_dir, format_of, spool_of
-from farm.stores import DirectoryStore
+from farm.spool import evidence_dir, format_of, spool_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +51,7 @@ def record(recording_id: str) -> None:
         except NotFound:
             logger.info("recording %s was stopped and deleted already", recording_id)
             return
-        with _logging_to(evidence_dir(settings, recording_id)):
+        with logging_to(evidence_dir(settings, recording_id)):
             _make(recording, settings, records, client)
 
 
@@ -211,53 +206,6 @@ class Reporter:
                 raise
 
 
-def finish(recording_id: str) -> None:
-    """Cut the takes of an ended recording, put the file into the store and clear the spool.
-
-    Raises OSError when the disk or the store fails; RQ then tries again.
-    """
-    settings = load_settings()
-    with connect(settings.redis_address) as client, _logging_to(evidence_dir(settings, recording_id)):
-        records = Records(client)
-        recording = records.get(None, recording_id)
-        spool = spool_of(recording, settings)
-        if recording.status is Status.UPLOADING:
-            _cut_and_store(recording, spool, DirectoryStore(settings.store_dir), records)
-        spool.remove()
-
-
-def _cut_and_store(recording: Recording, spool: Spool, store: DirectoryStore, records: Records) -> None:
-    try:
-        file = spool.cut(recording.output_file_name)
-    except CutError as error:
-        records.change_state(
-            recording.id, Status.ERRORED, error=Failure(code="nothing_recorded", message=str(error))
-        )
-        logger.error("recording %s: %s", recording.id, error)
-        return
-    stored = store.put(recording.id, file.path, recording.output_file_name)
-    records.change_state(
-        recording.id,
-        Status.UPLOADED,
-        file_size=stored.size,
-        recording_duration=round(file.duration_us / 1_000_000),
-        quality=quality_of(file, spool.journals()),
-    )
-
-
-def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:
-    """What is told about a finished file; the speed is that of its slowest take, null if none is known."""
-    speeds = [journal.speed for journal in journals if journal.speed]
-    return {
-        "frames_captured": file.frames,
-        "frames_lost": file.lost,
-        "frames_doubled": file.crowded,
-        "takes": file.takes,
-        "speed": min(speeds) if speeds else None,
-        "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
-    }
-
-
 def plan_of(recording: Recording, settings: Settings) -> Plan:
     """What the recorder is to do for a recording on this node."""
     return Plan(
@@ -271,24 +219,6 @@ def plan_of(recording: Recording, settings: Settings) -> Plan:
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
     )
-
-
-@contextmanager
-def _logging_to(directory: Path) -> Iterator[None]:
-    """Keep what is logged in `recorder.log` as well."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handler = logging.FileHandler(directory / "recorder.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    except Exception:
-        logger.exception("the job failed")
-        raise
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def _nothing() -> None:

@@ -1,0 +1,109 @@
+"""The RQ job that finishes a recording: its takes become files, which then go where they are to be.
+
+It may be run again after it was killed half-way, and by two workers at once.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import redis
+from encoder.audio_export import export_audio
+from pydantic import JsonValue
+
+from encoder.cut import CutFile
+from encoder.errors import NothingRecorded
+from encoder.journal import Journal
+from encoder.probe import probe
+from farm.errors import NotFound
+from farm.outbox import Outbox, describe, remove_takes, write_manifest
+from farm.queues import enqueue_transfer
+from farm.recording_log import logging_to
+from farm.recordings import Failure, FileKind, Recording, Status
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.settings import Settings, load_settings
+from farm.spool import Spool, evidence_dir, spool_of
+from farm.transfer_job import run_transfer, settle
+from farm.transfers import OVER, STORE
+
+logger = logging.getLogger(__name__)
+
+
+def finish(recording_id: str) -> None:
+    """Cut the takes of an ended recording, and begin its transfers; that to the store is made here and now.
+
+    Raises OSError or CutError when the disk fails; RQ then tries again.
+    """
+    settings = load_settings()
+    with connect(settings.redis_address) as client:
+        try:
+            recording = Records(client).get(None, recording_id)
+        except NotFound:
+            # It may have been deleted; or Redis has lost it, and then its takes must stay.
+            logger.error("recording %s is not known; its spool is left alone", recording_id)
+            return
+        with logging_to(evidence_dir(settings, recording_id)):
+            _finish(recording, settings, client)
+
+
+def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> None:
+    records = Records(client)
+    spool = spool_of(recording, settings)
+    if recording.status is not Status.UPLOADING:
+        settle(recording.id, settings, client)
+        return
+    outbox = Outbox.of(spool)
+    with outbox.claimed("finish") as mine:
+        if not mine:
+            logger.info("recording %s is being finished already", recording.id)
+            return
+        recording = records.get(None, recording.id)
+        if not recording.files:
+            try:
+                recording = _make_files(recording, spool, outbox, records)
+            except NothingRecorded as error:
+                failure = Failure(code="nothing_recorded", message=str(error))
+                records.change_state(recording.id, Status.ERRORED, error=failure)
+                logger.error("recording %s: %s", recording.id, error)
+                spool.remove()
+                return
+        remove_takes(spool)
+    waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
+    for target in waiting:
+        if target != STORE:
+            enqueue_transfer(client, recording.id, target, settings.node)
+    if STORE in waiting:
+        run_transfer(recording.id, STORE, settings, client)
+    settle(recording.id, settings, client)
+
+
+def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Records) -> Recording:
+    """Make all files of a recording in its outbox, and note them in its record."""
+    cut = spool.cut(outbox.directory / recording.output_file_name)
+    made = [(describe(cut.path, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), probe(cut.path))]
+    if recording.video_file and recording.audio_file is not None:
+        path = cut.path.with_suffix(recording.audio_file.codec.suffix)
+        export_audio(cut.path, path, recording.audio_file)
+        made.append((describe(path, FileKind.AUDIO), probe(path)))
+    quality = quality_of(cut, spool.journals())
+    manifest = write_manifest(outbox, recording, made, quality)
+    return records.update(
+        recording.id,
+        files=[*(file for file, _ in made), manifest],
+        file_size=made[0][0].size,
+        recording_duration=round(cut.duration_us / 1_000_000),
+        quality=quality,
+    )
+
+
+def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:
+    """What is told about a finished file; the speed is that of its slowest take, null if none is known."""
+    speeds = [journal.speed for journal in journals if journal.speed]
+    return {
+        "frames_captured": file.frames,
+        "frames_lost": file.lost,
+        "frames_doubled": file.crowded,
+        "takes": file.takes,
+        "speed": min(speeds) if speeds else None,
+        "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
+    }

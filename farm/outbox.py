@@ -1,0 +1,149 @@
+"""The outbox: a recording's finished files on the node that made them, until they are where they are to be.
+
+It lies in the recording's spool. The manifest is written last, so an outbox with one is complete.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from encoder.probe import Media
+from farm.recordings import FileKind, FinishedFile, Recording, content_type
+from farm.spool import Spool
+from farm.storage.place import Checkpoint
+
+MANIFEST_SUFFIX: Final = ".json"
+
+_DIRECTORY: Final = "out"
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The finished files of one recording in `directory`."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, spool: Spool) -> "Outbox":
+        """That of the recording in a spool."""
+        return cls(spool.directory / _DIRECTORY)
+
+    def make(self) -> None:
+        """Make the directory, which only this user may enter."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path_of(self, file: FinishedFile) -> Path:
+        """Where a file lies, if it is there."""
+        return self.directory / file.name
+
+    def checkpoint(self, target: str, file: FinishedFile) -> Checkpoint:
+        """What the upload of a file to a target remembers."""
+        return Checkpoint(self.directory / f".{target}.{file.kind}.checkpoint")
+
+    def arrival(self, target: str, file: FinishedFile) -> str | None:
+        """Where a file has arrived already, of a transfer whose other files have not; None if it has not."""
+        try:
+            return self._arrival(target, file).read_text()
+        except FileNotFoundError:
+            return None
+
+    def note_arrival(self, target: str, file: FinishedFile, location: str) -> None:
+        """Remember that a file has arrived."""
+        self._arrival(target, file).write_text(location)
+
+    def forget_arrivals(self, target: str) -> None:
+        """Forget what has arrived at a target."""
+        for file in self.directory.glob(f".{target}.*.arrived"):
+            file.unlink(missing_ok=True)
+
+    def _arrival(self, target: str, file: FinishedFile) -> Path:
+        return self.directory / f".{target}.{file.kind}.arrived"
+
+    @contextmanager
+    def claimed(self, what: str) -> Iterator[bool]:
+        """Claim one piece of the work on the files for this process; false if another one has it.
+
+        The kernel gives the claim back when the process dies, whatever killed it.
+        """
+        self.make()
+        with (self.directory / f".{what}.lock").open("w") as file:
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+def describe(path: Path, kind: FileKind) -> FinishedFile:
+    """A finished file with its size and checksum."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FinishedFile(kind=kind, name=path.name, size=path.stat().st_size, sha256=digest)
+
+
+def write_manifest(
+    outbox: Outbox,
+    recording: Recording,
+    files: Sequence[tuple[FinishedFile, Media]],
+    quality: dict[str, JsonValue],
+) -> FinishedFile:
+    """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
+    path = outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
+    draft = path.with_name(f".{path.name}.partial")
+    with draft.open("w") as file:
+        json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return describe(path, FileKind.MANIFEST)
+
+
+def _manifest(
+    recording: Recording, files: Sequence[tuple[FinishedFile, Media]], quality: dict[str, JsonValue]
+) -> dict[str, Any]:
+    told = {
+        "id",
+        "organization_id",
+        "meeting_id",
+        "invoked_time",
+        "started_time",
+        "stopped_time",
+        "stop_reason",
+    }
+    return {
+        "version": 1,
+        "recording": recording.model_dump(mode="json", include=told, exclude_none=True),
+        "timeline": [entry.model_dump(mode="json", exclude_none=True) for entry in recording.timeline],
+        "quality": quality,
+        "files": [_described(file, media) for file, media in files],
+    }
+
+
+def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "content_type": content_type(file.name),
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "duration_us": media.duration_us,
+        "streams": [
+            {name: value for name, value in vars(stream).items() if value is not None}
+            for stream in media.streams
+        ],
+    }
+
+
+def remove_takes(spool: Spool) -> None:
+    """Delete the takes, of which the finished files are made; what cannot be deleted goes with the spool."""
+    for file in spool.directory.glob("take-*"):
+        with suppress(OSError):
+            file.unlink()

@@ -1,0 +1,26 @@
+"""The log of one recording, in its evidence directory, besides the process's own."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def logging_to(directory: Path) -> Iterator[None]:
+    """Keep what is logged meanwhile in `recorder.log` as well."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handler = logging.FileHandler(directory / "recorder.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        logger.exception("the job failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()

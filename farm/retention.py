@@ -1,0 +1,81 @@
+"""Retention: files are deleted when they are old enough, and what is left of their recordings says so.
+
+The RQ job runs on every node each minute. What is the same for all of them is harmless to do twice.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import redis
+
+from farm.errors import NotFound
+from farm.keys import load_secret_key
+from farm.recordings import Recording, is_in_store, now
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.settings import Settings, load_settings
+from farm.storage.place import StorageError
+from farm.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_SECONDS: Final = 60
+"""Between two looks."""
+
+_MOST: Final = 1000
+"""How many recordings one look deletes the files of; the next goes on."""
+
+
+def sweep() -> None:
+    """Delete what is older than FARM_RETENTION: files in the store, and this node's logs of recordings."""
+    settings = load_settings()
+    if not settings.retention:
+        return
+    oldest = now() - timedelta(seconds=settings.retention)
+    with connect(settings.redis_address) as client:
+        store = open_store(settings, load_secret_key(settings))
+        expire_recordings(client, store, oldest)
+    _remove_evidence(settings, oldest)
+
+
+def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> int:
+    """Delete the files of recordings that have been UPLOADED since before `oldest`; returns of how many.
+
+    One whose files the store cannot delete now stays as it is, for the next look. Raises redis.RedisError.
+    """
+    records = Records(client)
+    expired = 0
+    for recording in _kept_before(records, oldest):
+        try:
+            delete_files(store, recording)
+        except StorageError as error:
+            logger.warning("recording %s cannot be deleted from the store: %s", recording.id, error.message)
+            continue
+        expired += records.expire(recording)
+    return expired
+
+
+def delete_files(store: Store, recording: Recording) -> None:
+    """Delete a recording's files from the store; harmless if they are not there. Raises StorageError."""
+    if is_in_store(recording):
+        for file in recording.files:
+            store.delete(recording.id, file.name)
+
+
+def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
+    for recording_id in records.kept_before(oldest, _MOST):
+        try:
+            yield records.get(None, recording_id)
+        except NotFound:
+            records.forget_kept(recording_id)
+
+
+def _remove_evidence(settings: Settings, oldest: datetime) -> None:
+    for directory in settings.evidence_dir.glob("*"):
+        log = directory / "recorder.log"
+        changed = (log if log.exists() else directory).stat().st_mtime
+        if changed < oldest.timestamp():
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,198 @@
+"""The RQ job that carries a recording's files to one place, the store or the customer's storage.
+
+It may be run again after it was killed half-way, by two workers at once, and on another node when the files
+are in the store already. The record says what is to be done; the job itself carries no more than names.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+import redis
+
+from farm.errors import NotFound, SettingsError, WrongState
+from farm.keys import load_secret_key
+from farm.outbox import Outbox, describe
+from farm.queues import enqueue_transfer
+from farm.recording_log import logging_to
+from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.sealing import Sealer, target_context
+from farm.settings import Settings, load_settings
+from farm.spool import evidence_dir, spool_of
+from farm.storage.host_keys import HostKeys
+from farm.storage.place import Checkpoint, Place, Placed, StorageError
+from farm.storage.places import place_of
+from farm.storage.targets import TARGET, SftpTarget, Target, key_of
+from farm.store import Store, open_store
+from farm.transfers import (
+    OVER,
+    STORE,
+    Transfer,
+    TransferState,
+    arrived,
+    failed,
+    may_give_up,
+    needs_the_store,
+    settled,
+    transfer_to,
+    tried,
+)
+
+logger = logging.getLogger(__name__)
+
+Put = Callable[[Path, FinishedFile, Checkpoint], Placed]
+"""Carries one file to the place that a transfer is for."""
+
+
+def transfer(recording_id: str, target: str) -> None:
+    """Carry a recording's files to the place that it calls `target`, if that is still to be done."""
+    settings = load_settings()
+    with connect(settings.redis_address) as client, logging_to(evidence_dir(settings, recording_id)):
+        try:
+            run_transfer(UUID(recording_id), target, settings, client)
+            settle(UUID(recording_id), settings, client)
+        except NotFound:
+            logger.info("recording %s was deleted meanwhile", recording_id)
+
+
+def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
+    """Try a transfer once, if it is due and nobody else on this node is at it; a failure queues the next.
+
+    Raises NotFound when the recording is not there any more, redis.RedisError when Redis is not.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    if not _is_due(transfer_to(recording.transfers, target)):
+        return
+    outbox = Outbox.of(spool_of(recording, settings))
+    with outbox.claimed(f"transfer-{target}") as mine:
+        recording = records.get(None, recording_id)
+        before = transfer_to(recording.transfers, target)
+        if not mine or before is None or not _is_due(before):
+            return
+        begun = tried(before, now())
+        records.set_transfer(recording_id, begun)
+        try:
+            placed = _carry(recording, target, outbox, settings, client)
+        except StorageError as error:
+            after = failed(begun, error, now(), may_give_up=may_give_up(recording.transfers, target))
+            logger.warning("recording %s to %s: %s (%s)", recording_id, target, error.message, after.state)
+        else:
+            after = arrived(begun, placed)
+            logger.info("recording %s has arrived at %s", recording_id, placed.location)
+        records.set_transfer(recording_id, after)
+    if after.state is TransferState.WAITING:
+        enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
+
+
+def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
+    """Do what follows when a transfer has come to its end: the last one makes the recording UPLOADED.
+
+    Raises NotFound, redis.RedisError.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    if recording.status is Status.UPLOADING and needs_the_store(recording.transfers):
+        with suppress(WrongState):  # somebody else was quicker
+            records.set_transfer(recording_id, Transfer(target=STORE), only_new=True)
+        run_transfer(recording_id, STORE, settings, client)
+        recording = records.get(None, recording_id)
+    if not settled(recording.transfers):
+        return
+    if recording.status is Status.UPLOADING:
+        with suppress(WrongState):
+            records.change_state(recording_id, Status.UPLOADED)
+    spool_of(recording, settings).remove()
+
+
+def _is_due(transfer: Transfer | None) -> bool:
+    return (
+        transfer is not None
+        and transfer.state not in OVER
+        and (transfer.next_try is None or transfer.next_try <= now())
+    )
+
+
+def _carry(
+    recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
+) -> Placed:
+    """Carry all files that have not arrived yet; returns where the main one is. Raises StorageError."""
+    try:
+        store = open_store(settings, load_secret_key(settings))
+        if target == STORE:
+            return _put_all(recording, target, outbox, store, _into_store(recording, store))
+        customers = _target_of(recording, target, settings, client)
+        host_keys = HostKeys(client)
+        host_key = None
+        if isinstance(customers, SftpTarget):
+            host_key = host_keys.known(recording.organization_id, customers)
+        place = place_of(customers, settings.address_rule, host_key=host_key)
+        placed = _put_all(recording, target, outbox, store, _into(place, customers, recording))
+        if isinstance(customers, SftpTarget) and place.host_key is not None:
+            host_keys.keep(recording.organization_id, customers, place.host_key)
+        return placed
+    except SettingsError as error:
+        raise StorageError("farm_settings", error.message, lasting=True) from None
+    except OSError as error:
+        raise StorageError("failed", f"the node's disk failed: {error.strerror}") from error
+
+
+def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> Placed:
+    """Each file in turn, the manifest last: where it is, the others are."""
+    placed = [_put_one(recording, file, target, outbox, store, put) for file in recording.files]
+    # Somebody may want the same again later, and then nothing has arrived.
+    outbox.forget_arrivals(target)
+    return placed[0]
+
+
+def _put_one(
+    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, put: Put
+) -> Placed:
+    location = outbox.arrival(target, file)
+    if location is not None:
+        return Placed(location, file.size)
+    source = outbox.path_of(file)
+    if not source.exists() and is_in_store(recording):
+        store.fetch(recording.id, file.name, source)
+        if describe(source, file.kind) != file:
+            source.unlink()
+            raise StorageError("damaged", f"{file.name} is damaged in the store", lasting=True)
+    placed = put(source, file, outbox.checkpoint(target, file))
+    outbox.note_arrival(target, file, placed.location)
+    return placed
+
+
+def _into_store(recording: Recording, store: Store) -> Put:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+        return store.put(recording.id, source, file.name, checkpoint)
+
+    return put
+
+
+def _into(place: Place, target: Target, recording: Recording) -> Put:
+    values = {
+        "meeting_id": recording.meeting_id,
+        "recording_id": str(recording.id),
+        "organization_id": recording.organization_id,
+    }
+
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+        key = key_of(target.path, file.name, values, recording.invoked_time)
+        return place.upload(source, key, checkpoint, content_type(file.name))
+
+    return put
+
+
+def _target_of(recording: Recording, name: str, settings: Settings, client: redis.Redis) -> Target:
+    """The customer's storage with its keys. Raises StorageError when they are not kept any more."""
+    sealed = Records(client).sealed_target(recording.id, name)
+    if sealed is None:
+        raise StorageError(
+            "no_keys", "the keys of this storage are not kept any more; send it again", lasting=True
+        )
+    sealer = Sealer(load_secret_key(settings))
+    return TARGET.validate_json(sealer.open(sealed, target_context(recording.id, name)))

@@ -1,0 +1,179 @@
+"""Storage in requests: what is taken, shown, kept, and uploaded again."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from farm.queues import uploads_queue
+from farm.recordings import Recording, Status
+from farm.records import Records
+from farm.settings import Settings
+from farm.transfer_job import run_transfer, settle
+from farm.transfers import STORE, Transfer, TransferError, TransferState
+from tests.conftest import MakeRecording
+from tests.storage.ended import ended
+
+S3 = {
+    "type": "s3", "bucket": "films", "access_key": "key", "secret": "s3cret", "endpoint": "https://8.8.8.8",
+    "path": "{meeting_id}", "encryption": {"type": "SSE-KMS", "kms_key_id": "k"}, "tags": {"a": "b"},
+}  # fmt: skip
+SFTP = {
+    "type": "sftp", "host": "8.8.8.8", "port": 22, "username": "me", "auth_method": "PASSWORD",
+    "password": "s3cret",
+}  # fmt: skip
+
+
+async def start(client: httpx.AsyncClient, **wanted: Any) -> Any:
+    response = await client.post("/v2/recordings", json={"meeting_id": "demo"} | wanted)
+    assert response.status_code == 200, response.text
+    assert "s3cret" not in response.text
+    return response.json()["data"]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    file = tmp_path / "film.mp4"
+    file.write_bytes(b"film")
+    return file
+
+
+@pytest.fixture
+def stored(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
+) -> Recording:
+    """A recording whose files are in the store, and whose upload was given up."""
+    recording = ended(records, settings, make_recording(), film, S3)
+    run_transfer(recording.id, STORE, settings, redis_client)
+    error = TransferError(code="no_bucket", message="there is no bucket films")
+    records.set_transfer(
+        recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9, error=error)
+    )
+    settle(recording.id, settings, redis_client)
+    return records.get(None, recording.id)
+
+
+async def test_storage_should_be_shown_without_its_keys(client: httpx.AsyncClient) -> None:
+    data = await start(client, storage_config=S3)
+    assert data["storage_config"] == {
+        name: value for name, value in S3.items() if name not in {"access_key", "secret"}
+    }
+    assert data["transfers"] == [
+        {"target": name, "state": "WAITING", "attempts": 0, "next_try": None, "error": None, "location": None}
+        for name in ("store", "s3")
+    ]
+
+
+async def test_farm_should_keep_no_copy_when_told_so(client: httpx.AsyncClient) -> None:
+    data = await start(client, storage_config=S3, dyte_bucket_config={"enabled": False})
+    assert [transfer["target"] for transfer in data["transfers"]] == ["s3"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "suffix", "video", "audio"),
+    [
+        ({}, ".mp4", True, None),
+        ({"audio_config": {}}, ".mp4", True, {"codec": "AAC", "channel": "stereo"}),
+        ({"audio_config": {"export_file": False}}, ".mp4", True, None),
+        ({"video_config": {"export_file": False}}, ".m4a", False, {"codec": "AAC", "channel": "stereo"}),
+        (
+            {"video_config": {"export_file": False}, "audio_config": {"codec": "MP3", "channel": "mono"}},
+            *(".mp3", False, {"codec": "MP3", "channel": "mono"}),
+        ),
+        (
+            {"video_config": {"codec": "VP8"}, "audio_config": {"codec": "MP3"}},
+            *(".webm", True, {"codec": "MP3", "channel": "stereo"}),
+        ),
+    ],
+)
+async def test_sound_should_be_exported_as_wanted(
+    client: httpx.AsyncClient, wanted: Any, suffix: str, audio: Any, *, video: bool
+) -> None:
+    data = await start(client, **wanted)
+    assert Path(data["output_file_name"]).suffix == suffix
+    assert (data["video_config"] is not None, data["audio_config"]) == (video, audio)
+
+
+async def test_idempotency_key_should_stand_for_the_storage_too(client: httpx.AsyncClient) -> None:
+    async def post(config: Any) -> httpx.Response:
+        body = {"meeting_id": "demo", "storage_config": config}
+        return await client.post("/v2/recordings", json=body, headers={"Idempotency-Key": "k"})
+
+    first, again, other = await post(S3), await post(S3), await post(S3 | {"secret": "another"})
+    assert first.json()["data"]["id"] == again.json()["data"]["id"]
+    assert other.status_code == 422
+
+
+async def test_failed_upload_should_be_tried_again_on_demand(
+    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, stored: Recording
+) -> None:
+    shown = (await client.get(f"/v2/recordings/{stored.id}")).json()["data"]
+    assert shown["status"] == "UPLOADED"
+    assert shown["download_url"] is not None
+    assert shown["transfers"][1]["error"] == {"code": "no_bucket", "message": "there is no bucket films"}
+    response = await client.post(f"/v2/recordings/{stored.id}/upload", json={})
+    assert response.status_code == 200
+    assert [transfer["state"] for transfer in response.json()["data"]["transfers"]] == ["DONE", "WAITING"]
+    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(stored.id), "s3")]
+    assert records.get(None, stored.id).status is Status.UPLOADED
+
+
+async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
+    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, stored: Recording
+) -> None:
+    for config in (S3, SFTP):
+        response = await client.post(f"/v2/recordings/{stored.id}/upload", json={"storage_config": config})
+        assert response.status_code == 200
+        assert "s3cret" not in response.text
+    names = [transfer["target"] for transfer in response.json()["data"]["transfers"]]
+    assert names == ["store", "s3", "s3-2", "sftp"]
+    assert records.sealed_target(stored.id, "s3-2") is not None
+    assert {job.args[1] for job in uploads_queue(redis_client, None).jobs} == {"s3-2", "sftp"}
+
+
+async def test_upload_that_cannot_be_made_should_say_why(
+    client: httpx.AsyncClient, records: Records, stored: Recording, make_recording: MakeRecording
+) -> None:
+    async def refusal(recording: Recording, body: Any) -> tuple[int, str]:
+        response = await client.post(f"/v2/recordings/{recording.id}/upload", json=body)
+        return response.status_code, response.json()["error"]["message"]
+
+    running = records.add(make_recording(meeting_id="running"))
+    assert await refusal(running, {}) == (
+        409, f"recording {running.id} is INVOKED and has no files to upload yet",
+    )  # fmt: skip
+    other = records.add(make_recording(organization_id="other"))
+    assert (await refusal(other, {}))[0] == 404
+    private = S3 | {"endpoint": "http://127.0.0.1:9"}
+    assert (await refusal(stored, {"storage_config": private}))[0] == 422
+    records.set_transfer(stored.id, Transfer(target="s3", state=TransferState.DONE))
+    assert (await refusal(stored, {}))[0] == 409
+    records.expire(stored)
+    status, message = await refusal(stored, {"storage_config": S3})
+    assert (status, "no copy" in message) == (409, True)
+
+
+async def test_what_the_store_says_should_not_be_shown(
+    client: httpx.AsyncClient, settings: Settings, records: Records, stored: Recording
+) -> None:
+    error = TransferError(code="full", message=f"{settings.data_dir}: the disk is full")
+    location = f"file://{settings.data_dir}/store"
+    records.set_transfer(
+        stored.id, Transfer(target=STORE, state=TransferState.WAITING, error=error, location=location)
+    )
+    response = await client.get(f"/v2/recordings/{stored.id}")
+    assert str(settings.data_dir) not in response.text
+    assert response.json()["data"]["transfers"][0]["error"]["code"] == "full"
+
+
+async def test_deleting_should_delete_files_and_keys(
+    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, stored: Recording
+) -> None:
+    assert list((settings.data_dir / "store").iterdir())
+    assert (await client.delete(f"/v2/recordings/{stored.id}")).status_code == 200
+    assert list((settings.data_dir / "store").iterdir()) == []
+    left = [key for key in redis_client.scan_iter() if str(stored.id).encode() in key]
+    assert left == []
+    assert redis_client.zcard("farm:kept") == 0

@@ -1,0 +1,144 @@
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.errors import NotFound
+from farm.keys import load_secret_key
+from farm.links import Links
+from farm.listing import Wanted
+from farm.outbox import Outbox
+from farm.recordings import Recording, Status, now
+from farm.records import Records
+from farm.retention import expire_recordings, sweep
+from farm.settings import Settings
+from farm.spool import spool_of
+from farm.storage.place import StorageError
+from farm.store import Store, open_store
+from farm.transfer_job import run_transfer, settle
+from farm.transfers import STORE
+from tests.conftest import MakeRecording
+from tests.storage.ended import ended
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    return open_store(settings, load_secret_key(settings))
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    file = tmp_path / "film.mp4"
+    file.write_bytes(b"film")
+    return file
+
+
+@pytest.fixture
+def uploaded(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
+) -> Recording:
+    """A recording whose files are in the store."""
+    recording = ended(records, settings, make_recording(), film)
+    run_transfer(recording.id, STORE, settings, redis_client)
+    settle(recording.id, settings, redis_client)
+    return records.get(None, recording.id)
+
+
+def test_files_should_be_deleted_when_they_are_old_enough(
+    settings: Settings, records: Records, redis_client: redis.Redis, store: Store, uploaded: Recording
+) -> None:
+    assert expire_recordings(redis_client, store, now() - timedelta(minutes=1)) == 0
+    assert store.open(uploaded.id, uploaded.output_file_name).size == 4
+    assert expire_recordings(redis_client, store, now()) == 1
+    with pytest.raises(NotFound):
+        store.open(uploaded.id, uploaded.output_file_name)
+    assert list((settings.data_dir / "store").iterdir()) == []
+    after = records.get(None, uploaded.id)
+    assert after.status is Status.UPLOADED
+    assert after.expired_time is not None
+    links = Links(settings, store, load_secret_key(settings))
+    assert links.video(uploaded) is not None
+    assert links.video(after) is None
+    assert expire_recordings(redis_client, store, now()) == 0
+
+
+def test_expired_ones_should_be_listed_apart(
+    records: Records,
+    redis_client: redis.Redis,
+    store: Store,
+    uploaded: Recording,
+    make_recording: MakeRecording,
+) -> None:
+    running = records.add(make_recording(meeting_id="other"))
+    expire_recordings(redis_client, store, now())
+
+    def found(**wanted: object) -> set[str]:
+        return {str(each.id) for each in records.find("acme", Wanted(**wanted)).recordings}  # type: ignore[arg-type]
+
+    expired, other = str(uploaded.id), str(running.id)
+    assert found() == {expired, other}
+    assert found(expired=True) == {expired}
+    assert found(expired=False) == {other}
+    assert found(statuses=frozenset({Status.UPLOADED})) == {expired}
+    assert found(statuses=frozenset({Status.UPLOADED}), expired=False) == set()
+    assert found(statuses=frozenset({Status.RECORDING}), expired=True) == set()
+    assert found(meeting_id="demo", expired=True) == {expired}
+    records.delete(records.get(None, expired))
+    assert found() == {other}
+
+
+def test_store_that_fails_should_be_asked_again(
+    records: Records,
+    redis_client: redis.Redis,
+    store: Store,
+    uploaded: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("unreachable", "no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "delete", fail)
+        assert expire_recordings(redis_client, store, now()) == 0
+    assert records.get(None, uploaded.id).expired_time is None
+    assert expire_recordings(redis_client, store, now()) == 1
+
+
+def test_deleted_recording_should_not_be_in_the_way(
+    records: Records, redis_client: redis.Redis, store: Store, uploaded: Recording
+) -> None:
+    redis_client.zadd("farm:kept", {"97440c6a-140b-40a9-9499-b23fd7a3868a": 1})
+    assert expire_recordings(redis_client, store, now()) == 1
+    assert records.kept_before(now(), 10) == []
+    assert records.get(None, uploaded.id).expired_time is not None
+
+
+def test_sweep_should_go_by_the_setting_and_delete_old_logs(
+    settings: Settings,
+    records: Records,
+    uploaded: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    old, new = (settings.evidence_dir / name for name in ("old", "new"))
+    for directory in (old, new):
+        directory.mkdir(parents=True)
+        (directory / "recorder.log").write_text("")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(old / "recorder.log", (two_days_ago, two_days_ago))
+    monkeypatch.setenv("FARM_RETENTION", "0")
+    sweep()
+    assert old.exists()
+    monkeypatch.setenv("FARM_RETENTION", "1d")
+    sweep()
+    assert (old.exists(), new.exists()) == (False, True)
+    assert records.get(None, uploaded.id).expired_time is None
+
+
+def test_spool_should_be_empty_after_the_last_transfer(settings: Settings, uploaded: Recording) -> None:
+    assert not Outbox.of(spool_of(uploaded, settings)).directory.exists()

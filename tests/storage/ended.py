@@ -1,0 +1,52 @@
+"""Recordings that have ended and been cut, as `farm.finish_job` leaves them to their transfers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from farm.keys import load_secret_key
+from farm.outbox import Outbox, describe
+from farm.recordings import FileKind, Recording, Status, now
+from farm.records import Records, SealedTarget
+from farm.sealing import Sealer, target_context
+from farm.settings import Settings
+from farm.spool import spool_of
+from farm.storage.targets import TARGET, public
+from farm.transfers import STORE, Transfer
+
+
+def sealed_target(settings: Settings, recording: Recording, target: dict[str, Any]) -> SealedTarget:
+    sealer = Sealer(load_secret_key(settings))
+    name = target["type"]
+    return SealedTarget(name, sealer.seal(json.dumps(target), target_context(recording.id, name)))
+
+
+def ended(
+    records: Records,
+    settings: Settings,
+    recording: Recording,
+    film: Path,
+    target: dict[str, Any] | None = None,
+    *,
+    keep_copy: bool = True,
+) -> Recording:
+    """A recording that is UPLOADING, with `film` and a manifest in its outbox."""
+    places = ([STORE] if keep_copy else []) + ([target["type"]] if target else [])
+    recording = recording.model_copy(
+        update={
+            "keep_copy": keep_copy,
+            "transfers": tuple(Transfer(target=place) for place in places),
+            "storage_config": public(TARGET.validate_python(target)) if target else None,
+        }
+    )
+    recording = records.add(recording, target=sealed_target(settings, recording, target) if target else None)
+    records.change_state(recording.id, Status.RECORDING, started_time=now(), node=settings.node)
+    records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    outbox = Outbox.of(spool_of(recording, settings))
+    outbox.make()
+    video = outbox.directory / recording.output_file_name
+    video.hardlink_to(film)
+    manifest = video.with_suffix(".json")
+    manifest.write_text("{}")
+    files = [describe(video, FileKind.VIDEO), describe(manifest, FileKind.MANIFEST)]
+    return records.update(recording.id, files=files, file_size=files[0].size)

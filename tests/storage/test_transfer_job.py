@@ -1,0 +1,258 @@
+"""Transfers over real storage: what becomes of the files, and of their recording."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import redis
+
+from farm.keys import load_secret_key
+from farm.links import Links
+from farm.outbox import Outbox
+from farm.queues import transfers_queue, uploads_queue
+from farm.recordings import Recording, Status, now
+from farm.records import Records
+from farm.settings import Settings
+from farm.spool import spool_of
+from farm.store import open_store
+from farm.transfer_job import run_transfer, settle
+from farm.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
+from tests.conftest import MakeRecording, settings_with
+from tests.storage.ended import ended
+
+SECRET = "the-secret-of-the-key"
+
+
+@pytest.fixture
+def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> Settings:  # noqa: ARG001
+    return settings_with(tmp_path / "data", redis_address, allow_private_addresses="127.0.0.0/8")
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Any:
+    """An empty bucket, and the storage_config that leads there."""
+    s3 = boto3.resource(
+        "s3",
+        endpoint_url=s3_endpoint,
+        aws_access_key_id="key",
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+    )
+    bucket = s3.Bucket("transfers")
+    bucket.create()
+    yield bucket
+    bucket.objects.all().delete()
+    bucket.delete()
+
+
+def target_at(endpoint: str, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "s3", "bucket": "transfers", "access_key": "key", "secret": SECRET, "endpoint": endpoint,
+        "path": "{meeting_id}/{year}", "metadata": {"course": "1"}, "tags": {"kind": "lesson"},
+    } | more  # fmt: skip
+
+
+def transfer_all(recording: Recording, settings: Settings, client: redis.Redis) -> Recording:
+    """Every transfer once, as the workers would."""
+    records = Records(client)
+    for transfer in recording.transfers:
+        run_transfer(recording.id, transfer.target, settings, client)
+    settle(recording.id, settings, client)
+    return records.get(None, recording.id)
+
+
+def transfer_of(recording: Recording, target: str) -> Transfer:
+    transfer = transfer_to(recording.transfers, target)
+    assert transfer is not None
+    return transfer
+
+
+def links(settings: Settings) -> Links:
+    secret = load_secret_key(settings)
+    return Links(settings, open_store(settings, secret), secret)
+
+
+def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, bucket: Any, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
+    after = transfer_all(recording, settings, redis_client)
+    assert after.status is Status.UPLOADED
+    name, year = recording.output_file_name, recording.invoked_time.year
+    assert [(transfer.target, transfer.state, transfer.attempts) for transfer in after.transfers] == [
+        ("store", "DONE", 1),
+        ("s3", "DONE", 1),
+    ]
+    assert transfer_of(after, "s3").location == f"s3://transfers/demo/{year}/{name}"
+    stored = open_store(settings, load_secret_key(settings)).open(recording.id, name)
+    assert stored.size == film.stat().st_size
+    uploaded = bucket.Object(f"demo/{year}/{name}").get()
+    assert uploaded["Body"].read() == film.read_bytes()
+    assert (uploaded["ContentType"], uploaded["Metadata"]) == ("video/mp4", {"course": "1"})
+    assert bucket.Object(f"demo/{year}/{Path(name).with_suffix('.json')}").get()["Body"].read() == b"{}"
+    assert not spool_of(recording, settings).directory.exists()
+    assert links(settings).video(after) is not None
+
+
+def test_customers_fault_should_not_keep_the_file_from_the_store(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
+    after = transfer_all(recording, settings, redis_client)
+    transfer = transfer_of(after, "s3")
+    assert after.status is Status.UPLOADING
+    assert (transfer.state, transfer.attempts) == (TransferState.WAITING, 1)
+    assert transfer.error is not None
+    assert (transfer.error.code, transfer.error.message) == ("no_bucket", "there is no bucket nowhere")
+    assert transfer.next_try is not None
+    # The link works already, and the files are kept for the next try.
+    assert links(settings).video(after) is not None
+    assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
+    # The next try is queued for then, on the node that has the files.
+    queue = uploads_queue(redis_client, settings.node)
+    (job_id,) = queue.scheduled_job_registry.get_job_ids()
+    assert queue.scheduled_job_registry.get_scheduled_time(job_id) >= transfer.next_try - timedelta(seconds=1)
+    assert transfers_queue(redis_client, settings.node).is_empty()
+    # Before its time a try does nothing.
+    run_transfer(recording.id, "s3", settings, redis_client)
+    assert transfer_of(records.get(None, recording.id), "s3").attempts == 1
+
+
+def test_transfer_that_is_given_up_should_leave_the_recording_uploaded(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
+    a_day_ago = now() - GIVE_UP_AFTER
+    recording = records.set_transfer(recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago))
+    after = transfer_all(recording, settings, redis_client)
+    transfer = transfer_of(after, "s3")
+    assert (after.status, transfer.state, transfer.attempts) == ("UPLOADED", "GIVEN_UP", 21)
+    assert transfer.error is not None
+    assert not spool_of(recording, settings).directory.exists()
+    assert links(settings).video(after) is not None
+
+
+def test_farm_that_is_to_keep_no_copy_should_keep_none(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, bucket: Any, s3_endpoint: str,
+) -> None:  # fmt: skip
+    target = target_at(s3_endpoint, path="")
+    recording = ended(records, settings, make_recording(), film, target, keep_copy=False)
+    after = transfer_all(recording, settings, redis_client)
+    assert after.status is Status.UPLOADED
+    assert [transfer.target for transfer in after.transfers] == ["s3"]
+    assert bucket.Object(recording.output_file_name).content_length == film.stat().st_size
+    assert links(settings).video(after) is None
+    assert not (settings.data_dir / "store").exists()
+    assert not spool_of(recording, settings).directory.exists()
+
+
+def test_store_should_take_the_file_that_the_customers_storage_never_took(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    target = target_at(s3_endpoint, bucket="nowhere")
+    recording = ended(records, settings, make_recording(), film, target, keep_copy=False)
+    a_day_ago = now() - GIVE_UP_AFTER
+    recording = records.set_transfer(recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago))
+    after = transfer_all(recording, settings, redis_client)
+    assert after.status is Status.UPLOADED
+    assert [(transfer.target, transfer.state) for transfer in after.transfers] == [
+        ("s3", "GIVEN_UP"),
+        ("store", "DONE"),
+    ]
+    assert links(settings).video(after) is not None
+
+
+def test_store_that_is_full_should_keep_the_file_in_the_spool(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    (tmp_path / "no-directory").write_text("")
+    broken = settings_with(settings.data_dir, settings.redis_url, store_url=f"file://{tmp_path}/no-directory")
+    recording = ended(records, broken, make_recording(), film)
+    a_week_ago = now() - timedelta(days=7)
+    records.set_transfer(recording.id, Transfer(target=STORE, attempts=99, first_tried=a_week_ago))
+    after = transfer_all(recording, broken, redis_client)
+    assert (after.status, transfer_of(after, STORE).state) == ("UPLOADING", "WAITING")
+    assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
+    records.set_transfer(recording.id, Transfer(target=STORE, attempts=100))
+    assert transfer_all(recording, settings, redis_client).status is Status.UPLOADED
+
+
+def test_address_that_is_not_allowed_should_be_refused_at_the_transfer_too(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    strict = settings_with(settings.data_dir, settings.redis_url)
+    recording = ended(records, strict, make_recording(), film, target_at(s3_endpoint))
+    transfer = transfer_of(transfer_all(recording, strict, redis_client), "s3")
+    assert transfer.error is not None
+    assert transfer.error.code == "address_refused"
+
+
+def test_keys_sealed_with_another_secret_should_be_said_clearly(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
+    other = settings_with(
+        settings.data_dir,
+        settings.redis_url,
+        secret_key="another secret of this farm",
+        allow_private_addresses="all",
+    )
+    transfer = transfer_of(transfer_all(recording, other, redis_client), "s3")
+    assert transfer.error is not None
+    assert transfer.error.code == "farm_settings"
+    assert "FARM_SECRET_KEY" in transfer.error.message
+
+
+def test_two_workers_at_one_transfer_should_send_once(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
+    with Outbox.of(spool_of(recording, settings)).claimed("transfer-s3") as mine:
+        assert mine
+        run_transfer(recording.id, "s3", settings, redis_client)
+    assert transfer_of(records.get(None, recording.id), "s3").attempts == 0
+
+
+def test_files_should_come_from_the_store_once_the_spool_is_cleared(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, bucket: Any, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = transfer_all(
+        ended(records, settings, make_recording(), film, target_at(s3_endpoint, path="")),
+        settings,
+        redis_client,
+    )
+    bucket.objects.all().delete()
+    records.set_transfer(recording.id, Transfer(target="s3"))
+    run_transfer(recording.id, "s3", settings, redis_client)
+    settle(recording.id, settings, redis_client)
+    assert bucket.Object(recording.output_file_name).content_length == film.stat().st_size
+    assert not spool_of(recording, settings).directory.exists()
+    assert records.get(None, recording.id).status is Status.UPLOADED
+
+
+def test_file_that_is_damaged_in_the_store_should_not_be_sent_on(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path, s3_endpoint: str,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
+    run_transfer(recording.id, STORE, settings, redis_client)
+    spool_of(recording, settings).remove()
+    stored = settings.data_dir / "store" / str(recording.id) / recording.output_file_name
+    stored.unlink()
+    stored.write_bytes(b"other" * 100)
+    run_transfer(recording.id, "s3", settings, redis_client)
+    transfer = transfer_of(records.get(None, recording.id), "s3")
+    assert transfer.error is not None
+    assert transfer.error.code == "damaged"
