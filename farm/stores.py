@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from farm.errors import NotFound
+from farm.storage.stored_file import PlainFile
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """What a file in the store may be called. None begins with a dot: those are copies that are not whole yet."""
@@ -57,6 +58,10 @@ class DirectoryStore:
         if path is None or path.is_symlink() or not path.is_file():
             raise NotFound(f"recording {recording_id} has no file {name}; it may have been deleted")
         return path
+
+    def open(self, recording_id: UUID | str, name: str) -> PlainFile:
+        """A stored file, to be read; raises NotFound as `path_of` does."""
+        return PlainFile(self.path_of(recording_id, name).open("rb", buffering=0))
 
     def delete(self, recording_id: UUID | str, name: str) -> None:
         """Delete a stored file; one that is not there is no error.
