@@ -1,18 +1,25 @@
 """Finished files, for whoever has a link; browsers play and seek in them (HTTP Range)."""
 
+import logging
 import time
 from typing import Final
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from api.context import context_of
+from api.errors import error_response
+from api.file_response import file_response
 from api.operations import ROOT, Operation
 from api.requests import read_query
 from farm.links import DOWNLOAD_PATH, verify_link
 from farm.recordings import content_type
+from farm.storage.place import StorageError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Signature(BaseModel):
@@ -27,13 +34,18 @@ async def _download(request: Request) -> Response:
     recording_id, name = request.path_params["recording_id"], request.path_params["name"]
     signed = read_query(request, Signature)
     verify_link(context.link_secret, recording_id, name, signed.expires, signed.signature, time.time())
-    path = await run_in_threadpool(context.store.path_of, recording_id, name)
-    return FileResponse(
-        path,
-        media_type=content_type(name),
-        filename=name,
-        content_disposition_type="inline",
-        headers={
+    try:
+        file = await run_in_threadpool(context.store.open, recording_id, name)
+    except StorageError as error:
+        # Not the client's fault, who need not learn where the farm keeps its files.
+        _LOG.error("recording %s: %s", recording_id, error)
+        return error_response(500, error.code, "the file cannot be read; the farm's log says more")
+    return file_response(
+        request,
+        file,
+        {
+            "Content-Type": content_type(name),
+            "Content-Disposition": _disposition(name),
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; media-src 'self'; sandbox",
             # The link is a secret: it must not travel on to other sites, nor into a shared cache.
@@ -41,6 +53,11 @@ async def _download(request: Request) -> Response:
             "Cache-Control": "private",
         },
     )
+
+
+def _disposition(name: str) -> str:
+    quoted = quote(name, safe="")
+    return f'inline; filename="{name}"' if quoted == name else f"inline; filename*=utf-8''{quoted}"
 
 
 download_operations: Final = (
@@ -52,7 +69,7 @@ download_operations: Final = (
         "The file of a recording, by the link in its `download_url`",
         "recordings",
         query=Signature,
-        errors=(403, 404, 422),
+        errors=(403, 404, 416, 422, 500),
         media_types=("video/mp4", "video/webm"),
         dialects=(ROOT,),
         public=True,

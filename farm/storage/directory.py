@@ -1,37 +1,15 @@
 """A directory, maybe on a network file system that several nodes share."""
 
-import errno
-import hashlib
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import BinaryIO
 
 from farm.errors import NotFound
+from farm.storage.disk import disk_faults, link_or_copy, sync
+from farm.storage.encrypted_file import is_encrypted
 from farm.storage.place import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
-
-_NO_LINKS: Final = {
-    errno.EXDEV,
-    errno.EPERM,
-    errno.EMLINK,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-}
-"""A file cannot get a second name there: another file system, or one that knows no links."""
-
-_REASONS: Final = {
-    errno.ENOSPC: ("full", "the disk is full", False),
-    errno.EDQUOT: ("full", "the disk's quota is used up", False),
-    errno.EACCES: ("no_permission", "the farm may not write there", True),
-    errno.EPERM: ("no_permission", "the farm may not write there", True),
-    errno.EROFS: ("no_permission", "the disk is read-only", True),
-    errno.ENOTDIR: ("no_bucket", "a part of the path is no directory", True),
-    errno.ENAMETOOLONG: ("bad_path", "the path is too long", True),
-    errno.ETIMEDOUT: ("timed_out", "the disk did not answer in time", False),
-}
+from farm.storage.stored_file import PlainFile, StoredFile
 
 
 class DirectoryPlace:
@@ -47,16 +25,38 @@ class DirectoryPlace:
         So `source` must not be written to any more. Without a `source` it succeeds if the file is there
         already: the job died before it could say so.
         """
-        with self._explained():
+        with disk_faults(self._root):
             target = self._target(key)
             if source.exists() or not target.is_file():
-                _sync(source)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _put(source, target)
+                self._put(source, target, key)
                 self._sync_directories(target.parent)
-            size = target.stat().st_size
+            with closing(self._found(key)) as file:
+                size = file.size
         checkpoint.clear()
         return Placed(target.as_uri(), size)
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `StorePlace`. `target` may be a second name of the file here, and must not be written to."""
+        with closing(self._found(key)) as file, disk_faults(target.parent):
+            file.copy_to(target)
+
+    def open(self, key: str) -> StoredFile:
+        """A file, to be read; whoever opens it closes it.
+
+        Raises NotFound as `path_of` does, StorageError when the file cannot be read as what it is.
+        """
+        path = self.path_of(key)
+        with disk_faults(path):
+            try:
+                file = path.open("rb", buffering=0)
+            except FileNotFoundError:
+                raise _no_file(key) from None
+            try:
+                return self._stored(file, key)
+            except BaseException:
+                file.close()
+                raise
 
     def path_of(self, key: str) -> Path:
         """The path of a file. Raises NotFound, also for keys that could not be there."""
@@ -65,7 +65,7 @@ class DirectoryPlace:
         except StorageError:
             path = None
         if path is None or path.is_symlink() or not path.is_file():
-            raise NotFound(f"there is no file {key}; it may have been deleted")
+            raise _no_file(key)
         return path
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
@@ -74,7 +74,7 @@ class DirectoryPlace:
 
     def delete(self, key: str) -> None:
         """See `Place`. Directories that are empty then go too, but for the root."""
-        with self._explained():
+        with disk_faults(self._root):
             target = self._target(key)
             target.unlink(missing_ok=True)
             for directory in self._directories(target.parent)[:-1]:
@@ -86,7 +86,7 @@ class DirectoryPlace:
     def check(self) -> None:
         """See `Place`."""
         file = self._root / f".recording-farm-check-{token_hex(8)}"
-        with self._explained():
+        with disk_faults(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             try:
                 file.write_bytes(CHECK_TEXT)
@@ -111,52 +111,24 @@ class DirectoryPlace:
 
     def _sync_directories(self, directory: Path) -> None:
         for each in self._directories(directory):
-            _sync(each)
+            sync(each)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what went wrong in a sentence."""
+    def _found(self, key: str) -> StoredFile:
         try:
-            yield
-        except OSError as error:
-            reason, text, lasting = _REASONS.get(
-                error.errno or 0, ("failed", f"the disk failed: {error.strerror}", False)
+            return self.open(key)
+        except NotFound as error:
+            raise StorageError("not_found", error.message, lasting=True) from error
+
+    def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for places that encrypt
+        link_or_copy(source, target)
+
+    def _stored(self, file: BinaryIO, key: str) -> StoredFile:
+        if is_encrypted(file):
+            raise StorageError(
+                "encrypted", f"{key} is encrypted; it can be read with FARM_STORE_ENCRYPTION=on", lasting=True
             )
-            raise StorageError(reason, f"{self._root}: {text}", lasting=lasting) from error
+        return PlainFile(file)
 
 
-def _put(source: Path, target: Path) -> None:
-    """Give `source` the second name `target`, or put a copy there; whatever was there is replaced at once."""
-    draft = target.with_name(f".{token_hex(8)}.part")
-    try:
-        try:
-            os.link(source, draft)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _copy(source, draft)
-        draft.replace(target)
-    finally:
-        # It is still there after a failure, and also if both names were the same file's already.
-        draft.unlink(missing_ok=True)
-
-
-def _copy(source: Path, draft: Path) -> None:
-    shutil.copyfile(source, draft)
-    _sync(draft)
-    if _digest(draft) != _digest(source):
-        raise StorageError("damaged", "the file did not arrive as it was sent")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until the content of a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _no_file(key: str) -> NotFound:
+    return NotFound(f"there is no file {key}; it may have been deleted")

@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -16,11 +17,16 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    IncompleteReadError,
     ReadTimeoutError,
+    ResponseStreamingError,
 )
 
+from farm.storage.disk import disk_faults, draft_of
+from farm.storage.etags import can_be_of
 from farm.storage.place import (
     CHECK_TEXT,
     Checkpoint,
@@ -40,10 +46,12 @@ PART_BYTES: Final = 8 << 20
 MOST_PARTS: Final = 10_000
 """S3's own limit; parts of larger files are larger."""
 THREADS: Final = 4
+_READ_BYTES: Final = 1 << 20
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
 _REASONS: Final = {
     "NoSuchBucket": ("no_bucket", "there is no bucket {bucket}"),
+    "NoSuchKey": ("not_found", "there is no such file in the bucket {bucket}"),
     "AccessDenied": ("no_permission", "the key may not do this in the bucket {bucket}"),
     "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
     "InvalidAccessKeyId": ("wrong_key", "the access key is not known there"),
@@ -144,6 +152,16 @@ class S3Place:
             ExpiresIn=min(seconds, 7 * 86_400),
         )
         return url
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `StorePlace`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
+        where = {"Bucket": self._bucket.bucket, "Key": key}
+        with disk_faults(target.parent), draft_of(target) as draft, self._explained():
+            answer = self._client.get_object(**where)
+            with closing(answer["Body"]) as body, draft.open("xb") as file:
+                shutil.copyfileobj(body, file, _READ_BYTES)
+            if not self._is_what_came(draft, where, answer):
+                raise StorageError("damaged", "the file did not arrive as it is there")
 
     def delete(self, key: str) -> None:
         """See `Place`."""
@@ -257,10 +275,13 @@ class S3Place:
         except (EndpointConnectionError, ConnectTimeoutError) as error:
             where = self._bucket.endpoint or "AWS"
             raise StorageError("unreachable", f"{where} cannot be reached") from error
+        except (ConnectionClosedError, IncompleteReadError, ResponseStreamingError) as error:
+            where = self._bucket.endpoint or "AWS"
+            raise StorageError("unreachable", f"the connection to {where} was lost") from error
         except ReadTimeoutError as error:
             raise StorageError("timed_out", "the server did not answer in time") from error
         except (BotoCoreError, Boto3Error) as error:
-            raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error
+            raise StorageError("failed", f"the request failed: {type(error).__name__}") from error
 
     def _explanation(self, error: ClientError) -> StorageError:
         code = _code(error)
@@ -270,6 +291,17 @@ class S3Place:
             message = text.format(bucket=self._bucket.bucket, region=region)
             return StorageError(reason, message, lasting=True)
         return StorageError("failed", f"the server answered {code}")
+
+    def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
+        """Whether a file that was fetched is the object, as far as the server's answer tells."""
+
+        def first_part_size() -> int:
+            return int(self._client.head_object(**where, PartNumber=1)["ContentLength"])
+
+        if draft.stat().st_size != answer["ContentLength"]:
+            return False
+        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return by_kms or can_be_of(answer["ETag"], draft, first_part_size)
 
 
 def _code(error: ClientError) -> str:

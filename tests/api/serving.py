@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from starlette.applications import Starlette
 
 from api.app import create_app
 from farm.settings import Settings
@@ -33,7 +34,14 @@ async def served(settings: Settings) -> AsyncIterator[str]:
 @contextmanager
 def served_in_thread(settings: Settings) -> Iterator[str]:
     """The same for tests that wait for answers in the main thread."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, lifespan="on"))
+    with app_in_thread(create_app(settings)) as address:
+        yield address
+
+
+@contextmanager
+def app_in_thread(app: Starlette) -> Iterator[str]:
+    """Any app behind uvicorn on a free port, in a thread; yields its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

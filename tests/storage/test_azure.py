@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
+from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, ContentSettings
 
 from farm.storage.azure import BLOCK_BYTES, AzureContainer, AzurePlace
 from farm.storage.place import Checkpoint, StorageError
@@ -223,3 +223,81 @@ def test_memory_should_not_grow_with_the_file(
     with watched_memory() as growth:
         place(azurite_port).upload(long_film, "film.mp4", checkpoint, "video/mp4")
     assert growth.bytes <= 64 * MEBIBYTE
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Path:
+    """A file to be replaced, alone in its directory."""
+    (tmp_path / "back").mkdir()
+    file = tmp_path / "back" / "film.mp4"
+    file.write_bytes(b"what was there")
+    return file
+
+
+@pytest.mark.usefixtures("container")
+def test_file_should_be_fetched_and_replace_what_is_there(
+    azurite_port: int, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(azurite_port)
+    films.upload(film, "a/film 1.mp4", checkpoint, "video/mp4")
+    films.fetch("a/film 1.mp4", back)
+    assert back.read_bytes() == film.read_bytes()
+    assert list(back.parent.iterdir()) == [back]
+
+
+@pytest.mark.parametrize("content", [b"", b"a short film"])
+def test_short_files_should_be_fetched(
+    azurite_port: int, container: ContainerClient, back: Path, content: bytes
+) -> None:
+    container.upload_blob("film.mp4", content)
+    place(azurite_port).fetch("film.mp4", back)
+    assert back.read_bytes() == content
+
+
+@pytest.mark.usefixtures("container")
+def test_bytes_that_are_not_those_of_the_md5_should_not_be_fetched(
+    azurite_port: int, container: ContainerClient, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(azurite_port)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    container.get_blob_client("film.mp4").set_http_headers(ContentSettings(content_md5=bytearray(16)))
+    with pytest.raises(StorageError, match="did not arrive as it is there") as raised:
+        films.fetch("film.mp4", back)
+    assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
+    assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
+
+
+@pytest.mark.usefixtures("container")
+def test_fetch_that_is_cut_off_or_hangs_should_be_said(
+    wire: Wire, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(wire.port)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    for act, reason in ((wire.cut_answers_after, "unreachable"), (wire.silence_answers_after, "timed_out")):
+        wire.mend()
+        act(5 * MEBIBYTE)
+        with pytest.raises(StorageError) as raised:
+            films.fetch("film.mp4", back)
+        assert (raised.value.reason, raised.value.lasting) == (reason, False)
+    assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
+
+
+@pytest.mark.usefixtures("container")
+def test_fetch_should_tell_a_missing_file_from_a_missing_container(azurite_port: int, back: Path) -> None:
+    for container, reason in (("films", "not_found"), ("nothere", "no_bucket")):
+        with pytest.raises(StorageError) as raised:
+            place(azurite_port, container).fetch("gone.mp4", back)
+        assert (raised.value.reason, raised.value.lasting) == (reason, True)
+    assert back.read_bytes() == b"what was there"
+
+
+@pytest.mark.usefixtures("container")
+def test_memory_should_not_grow_with_the_file_that_is_fetched(
+    azurite_port: int, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    films = place(azurite_port)
+    films.upload(long_film, "film.mp4", checkpoint, "video/mp4")
+    with watched_memory() as growth:
+        films.fetch("film.mp4", tmp_path / "back.mp4")
+    assert (tmp_path / "back.mp4").stat().st_size == long_film.stat().st_size
+    assert growth.bytes <= 96 * MEBIBYTE

@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,79 @@ def test_delete_should_take_empty_directories_along_and_not_mind_what_is_not_the
 
 def test_there_should_be_no_link(root: Path) -> None:
     assert DirectoryPlace(root).link("film.mp4", 60, "film.mp4", "video/mp4") is None
+
+
+def test_file_should_be_fetched_without_being_copied(
+    root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    for _ in range(2):
+        films.fetch("a/film.mp4", tmp_path / "back.mp4")
+        assert (tmp_path / "back.mp4").samefile(root / "a/film.mp4")
+    films.delete("a/film.mp4")
+    assert (tmp_path / "back.mp4").read_bytes() == film.read_bytes()
+
+
+@pytest.mark.usefixtures("other_file_system")
+def test_file_should_be_fetched_from_another_file_system_and_replace_what_is_there(
+    root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    (tmp_path / "back").mkdir()
+    back = tmp_path / "back" / "film.mp4"
+    back.write_bytes(b"another film")
+    films.fetch("film.mp4", back)
+    assert not back.samefile(root / "film.mp4")
+    assert back.read_bytes() == film.read_bytes()
+    assert list(back.parent.iterdir()) == [back]
+
+
+def test_fetch_should_say_what_is_wrong(
+    root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    back = tmp_path / "back.mp4"
+    for key in ("gone.mp4", "a/film.mp4", "../film.mp4", ".hidden", ""):
+        with pytest.raises(StorageError) as raised:
+            films.fetch(key, back)
+        assert (raised.value.reason, raised.value.lasting) == ("not_found", True)
+    with pytest.raises(StorageError, match="No such file") as raised:
+        films.fetch("film.mp4", tmp_path / "no directory" / "back.mp4")
+    assert str(tmp_path / "no directory") in str(raised.value)
+    monkeypatch.setattr(os, "link", failing(errno.ENOSPC))
+    with pytest.raises(StorageError, match="disk is full"):
+        films.fetch("film.mp4", back)
+    assert not back.exists()
+
+
+def test_open_file_should_give_any_part_of_what_it_was(
+    root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    content, modified_ns = film.read_bytes(), film.stat().st_mtime_ns
+    with closing(films.open("film.mp4")) as file:
+        films.delete("film.mp4")
+        assert (file.size, file.modified_ns) == (len(content), modified_ns)
+        for start, end in [(0, len(content)), (0, 0), (5, 6), (MEBIBYTE - 1, 3 * MEBIBYTE + 1)]:
+            assert b"".join(file.pieces(start, end)) == content[start:end]
+    with pytest.raises(NotFound):
+        films.open("film.mp4")
+
+
+def test_file_that_shrinks_while_it_is_read_should_be_noticed(
+    root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    films = DirectoryPlace(root)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    with closing(films.open("film.mp4")) as file:
+        os.truncate(root / "film.mp4", 5 * MEBIBYTE)
+        with pytest.raises(StorageError, match="shorter than it was") as raised:
+            list(file.pieces(0, file.size))
+    assert (raised.value.reason, raised.value.lasting) == ("damaged", True)
 
 
 def test_check_should_leave_nothing_behind(root: Path) -> None:

@@ -1,7 +1,9 @@
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -11,6 +13,10 @@ from botocore.exceptions import ReadTimeoutError
 from farm.storage import s3 as module
 from farm.storage.place import Checkpoint, StorageError, parts_of
 from farm.storage.s3 import S3Bucket, S3Place
+from tests.storage.memory import watched_memory
+from tests.storage.wire import Wire, wire_to
+
+MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
@@ -176,3 +182,144 @@ def test_encryption_metadata_and_tags_should_be_asked_for(
     tags = client.get_object_tagging(Bucket="films", Key="film.mp4")["TagSet"]
     assert tags == [{"Key": "team", "Value": "a"}]
     assert hashlib.md5(content(client, "film.mp4")).digest() == hashlib.md5(film.read_bytes()).digest()
+
+
+@pytest.fixture
+def wire(s3_endpoint: str) -> Iterator[Wire]:
+    port = urlsplit(s3_endpoint).port
+    assert port is not None
+    with wire_to(port) as wire:
+        yield wire
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Path:
+    """A file to be replaced, alone in its directory."""
+    (tmp_path / "back").mkdir()
+    file = tmp_path / "back" / "film.mp4"
+    file.write_bytes(b"what was there")
+    return file
+
+
+@pytest.mark.usefixtures("bucket")
+def test_file_should_be_fetched_and_replace_what_is_there(
+    s3_endpoint: str, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(s3_endpoint)
+    films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    films.fetch("a/film.mp4", back)
+    assert back.read_bytes() == film.read_bytes()
+    assert list(back.parent.iterdir()) == [back]
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("content", [b"", b"not sent in parts"])
+def test_file_that_was_sent_in_one_go_should_be_fetched(
+    s3_endpoint: str, client: Any, back: Path, content: bytes
+) -> None:
+    client.put_object(Bucket="films", Key="film.mp4", Body=content)
+    place(s3_endpoint).fetch("film.mp4", back)
+    assert back.read_bytes() == content
+
+
+@pytest.mark.usefixtures("bucket")
+def test_file_with_parts_of_another_size_should_be_fetched(
+    s3_endpoint: str, film: Path, checkpoint: Checkpoint, back: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "PART_BYTES", 9 * MEBIBYTE)
+        place(s3_endpoint).upload(film, "film.mp4", checkpoint, "video/mp4")
+    place(s3_endpoint).fetch("film.mp4", back)
+    assert back.read_bytes() == film.read_bytes()
+
+
+@pytest.mark.usefixtures("bucket")
+def test_file_whose_etag_is_no_md5_should_be_fetched(
+    s3_endpoint: str, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(s3_endpoint, encryption="aws:kms", kms_key_id="arn:aws:kms:us-east-1:1:key/k")
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    films.fetch("film.mp4", back)
+    assert back.read_bytes() == film.read_bytes()
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("in_parts", [True, False], ids=["in parts", "in one go"])
+def test_bytes_that_change_on_their_way_back_should_be_noticed(
+    s3_endpoint: str,
+    client: Any,
+    film: Path,
+    checkpoint: Checkpoint,
+    back: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_parts: bool,
+) -> None:
+    films = place(s3_endpoint)
+    if in_parts:
+        films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    else:
+        client.put_object(Bucket="films", Key="film.mp4", Body=film.read_bytes())
+    get_object = films._client.get_object
+
+    def damaged(**arguments: Any) -> Any:
+        answer = get_object(**arguments)
+        content = bytearray(answer["Body"].read())
+        content[15 * MEBIBYTE] ^= 1
+        return {**answer, "Body": io.BytesIO(content)}
+
+    monkeypatch.setattr(films._client, "get_object", damaged)
+    with pytest.raises(StorageError, match="did not arrive as it is there") as raised:
+        films.fetch("film.mp4", back)
+    assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
+    assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_fetch_that_is_cut_off_or_hangs_should_be_said(
+    wire: Wire, film: Path, checkpoint: Checkpoint, back: Path
+) -> None:
+    films = place(f"http://127.0.0.1:{wire.port}")
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    wire.mend()
+    wire.cut_answers_after(5 * MEBIBYTE)
+    with pytest.raises(StorageError, match="was lost") as raised:
+        films.fetch("film.mp4", back)
+    assert (raised.value.reason, raised.value.lasting) == ("unreachable", False)
+    wire.mend()
+    wire.silence_answers_after(5 * MEBIBYTE)
+    with pytest.raises(StorageError, match="did not answer in time") as raised:
+        films.fetch("film.mp4", back)
+    assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
+    assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
+    wire.mend()
+
+
+@pytest.mark.usefixtures("bucket")
+def test_fetch_should_tell_a_missing_file_from_a_missing_bucket(s3_endpoint: str, back: Path) -> None:
+    for bucket, reason in (("films", "not_found"), ("nothere", "no_bucket")):
+        with pytest.raises(StorageError) as raised:
+            place(s3_endpoint, bucket).fetch("gone.mp4", back)
+        assert (raised.value.reason, raised.value.lasting) == (reason, True)
+    assert back.read_bytes() == b"what was there"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_fetch_should_say_when_the_file_cannot_be_written(
+    s3_endpoint: str, film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    films = place(s3_endpoint)
+    films.upload(film, "film.mp4", checkpoint, "video/mp4")
+    with pytest.raises(StorageError, match=f"{tmp_path}/gone: the disk failed: No such file"):
+        films.fetch("film.mp4", tmp_path / "gone" / "film.mp4")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_memory_should_not_grow_with_the_file_that_is_fetched(
+    s3_endpoint: str, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    films = place(s3_endpoint)
+    films.upload(long_film, "film.mp4", checkpoint, "video/mp4")
+    with watched_memory() as growth:
+        films.fetch("film.mp4", tmp_path / "back.mp4")
+    assert (tmp_path / "back.mp4").stat().st_size == long_film.stat().st_size
+    assert growth.bytes <= 32 * MEBIBYTE

@@ -28,6 +28,9 @@ class Wire:
             self._cut_after: int | None = None
             self._silent_after: int | None = None
             self._damage_at: int | None = None
+            self.answered = 0
+            self._cut_answers_after: int | None = None
+            self._silence_answers_after: int | None = None
 
     def cut_after(self, count: int) -> None:
         """Close all connections, and each new one, as soon as clients have sent so many bytes."""
@@ -40,6 +43,14 @@ class Wire:
     def damage_at(self, offset: int) -> None:
         """Change the byte at this offset of all that clients send."""
         self._damage_at = offset
+
+    def cut_answers_after(self, count: int) -> None:
+        """Close all connections as soon as the server has sent so many bytes."""
+        self._cut_answers_after = count
+
+    def silence_answers_after(self, count: int) -> None:
+        """Pass nothing more on, but keep connections open, as soon as the server has sent so many bytes."""
+        self._silence_answers_after = count
 
     def run(self) -> None:
         """Accept connections until `close`."""
@@ -55,7 +66,7 @@ class Wire:
             with self._lock:
                 self._ends |= {client, server}
             _in_background(self._pass, client, server, self._changed)
-            _in_background(self._pass, server, client, bytes)
+            _in_background(self._pass, server, client, self._answer)
 
     def close(self) -> None:
         self._closed.set()
@@ -72,6 +83,16 @@ class Wire:
                 data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         if self._cut_after is not None and self.passed >= self._cut_after:
             self._hang_up()
+        return data
+
+    def _answer(self, data: bytes) -> bytes:
+        """What of the server's bytes goes on to the client."""
+        with self._lock:
+            self.answered += len(data)
+        if self._cut_answers_after is not None and self.answered >= self._cut_answers_after:
+            self._hang_up()
+        if self._silence_answers_after is not None and self.answered >= self._silence_answers_after:
+            self._closed.wait()
         return data
 
     def _wait_while_silent(self) -> None:

@@ -1,0 +1,45 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from farm.storage.etags import can_be_of
+
+CONTENT = bytes(range(256)) * 10
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "film.mp4").write_bytes(CONTENT)
+    return tmp_path / "film.mp4"
+
+
+def in_parts(size: int) -> str:
+    digests = [hashlib.md5(CONTENT[at : at + size]).digest() for at in range(0, len(CONTENT), size)]
+    return f'"{hashlib.md5(b"".join(digests)).hexdigest()}-{len(digests)}"'
+
+
+def not_asked() -> int:
+    pytest.fail("asked for the size of the parts")
+
+
+def test_etag_of_an_object_that_was_sent_in_one_go_should_be_its_md5(file: Path) -> None:
+    for etag in (MD5, f'"{MD5}"'):
+        assert can_be_of(etag, file, not_asked)
+    assert not can_be_of(f'"{"0" * 32}"', file, not_asked)
+
+
+@pytest.mark.parametrize("size", [1, 256, 2559, 2560])
+def test_etag_of_parts_should_be_that_of_their_md5s(file: Path, size: int) -> None:
+    assert can_be_of(in_parts(size), file, lambda: size)
+    file.write_bytes(CONTENT[:-1] + b"!")
+    assert not can_be_of(in_parts(size), file, lambda: size)
+
+
+def test_etag_that_cannot_be_known_should_be_any_files(file: Path) -> None:
+    assert can_be_of('"e-tag"', file, not_asked)
+    assert can_be_of(f'"{MD5}-x"', file, not_asked)
+    # The server does not know parts, and gives the size of the whole.
+    assert can_be_of(in_parts(1000), file, lambda: len(CONTENT))
+    assert can_be_of(in_parts(1000), file, lambda: 0)
