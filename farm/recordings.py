@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
-from encoder.formats import Codec
+from encoder.formats import AudioExport, Codec
 
 
 class Status(StrEnum):
@@ -134,6 +134,10 @@ class Recording(BaseModel):
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720
     fps: Annotated[int, Field(description="frames per second")] = 30
+    video_file: bool = True
+    """Whether there is a file with picture and sound; else `audio_file` is the only one."""
+    audio_file: AudioExport | None = None
+    """What the file with sound alone is encoded to; None if there is none."""
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
     webhooks: tuple[str, ...] = ()
