@@ -83,8 +83,12 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
     made = [(describe(cut.path, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), probe(cut.path))]
     if recording.video_file and recording.audio_file is not None:
         path = cut.path.with_suffix(recording.audio_file.codec.suffix)
-        export_audio(cut.path, path, recording.audio_file)
-        made.append((describe(path, FileKind.AUDIO), probe(path)))
+        try:
+            export_audio(cut.path, path, recording.audio_file)
+            made.append((describe(path, FileKind.AUDIO), probe(path)))
+        except NothingRecorded as error:
+            # A recording that was killed in its first moments can have frames and no sound.
+            logger.warning("recording %s gets no audio file: %s", recording.id, error)
     quality = quality_of(cut, spool.journals())
     manifest = write_manifest(outbox, recording, made, quality)
     return records.update(

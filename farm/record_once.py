@@ -113,7 +113,7 @@ async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -
         seen = f"; what the page showed is in {evidence}" if evidence.exists() else ""
         raise RecordingFailed(f"{outcome.fault or 'stopped before the recording had begun'}{seen}")
     try:
-        file = await asyncio.to_thread(spool.cut, target.name)
+        file = await asyncio.to_thread(spool.cut, spool.directory / target.name)
         file = await asyncio.to_thread(_put, file, target)
         media = await asyncio.to_thread(probe, target)
     except CutError as error:

@@ -267,7 +267,8 @@ class Recorder:
         if self._began_ns is None:
             self._began_ns = take.monotonic_us * 1000
         self._take_over = asyncio.Event()
-        self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
+        if self._plan.format.audio_only is None:
+            self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
         await self._listener.recording(take)
 
     async def _end_take(self) -> None:

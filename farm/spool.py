@@ -12,6 +12,7 @@ from uuid import UUID
 from encoder.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
+from encoder.sound_cut import cut_sound
 from farm.recordings import Recording
 from farm.settings import Settings
 
@@ -32,7 +33,7 @@ class Spool:
 
     def takes(self) -> list[TakeMedia]:
         """The takes in their order."""
-        media = sorted(self.directory.glob(f"take-[0-9]*{self.format.codec.suffix}"))
+        media = sorted(self.directory.glob(f"take-[0-9]*{self.format.take_suffix}"))
         return [_take(file) for file in media]
 
     def journals(self) -> list[Journal]:
@@ -45,6 +46,8 @@ class Spool:
 
         Raises NothingRecorded when there is nothing to join, CutError when the disk fails.
         """
+        if self.format.audio_only is not None:
+            return cut_sound(self.takes(), target, self.format.audio_only)
         return cut(self.takes(), target, self.format)
 
     @contextmanager
@@ -78,8 +81,9 @@ def _take(media: Path) -> TakeMedia:
 
 
 def format_of(recording: Recording) -> Format:
-    """How a recording is encoded."""
-    return Format(recording.codec, recording.width, recording.height, recording.fps)
+    """How a recording is encoded; one that asks for no file at all has its picture kept."""
+    audio_only = None if recording.video_file else recording.audio_file
+    return Format(recording.codec, recording.width, recording.height, recording.fps, audio_only)
 
 
 def spool_of(recording: Recording, settings: Settings) -> Spool:

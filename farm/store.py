@@ -12,9 +12,10 @@ from uuid import UUID
 from farm.errors import NotFound, SettingsError
 from farm.recordings import content_type
 from farm.settings import Settings
-from farm.storage.directory import DirectoryPlace, StoredFile
+from farm.storage.directory import DirectoryPlace
 from farm.storage.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.place import Checkpoint, Placed, StorageError, StorePlace
+from farm.storage.stored_file import StoredFile
 from farm.store_url import StoreKind, StoreLocation
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -50,7 +51,7 @@ class Store:
         Raises NotFound, also for names and ids that could not be in the store, and for a store elsewhere.
         """
         missing = NotFound(f"recording {recording_id} has no file {name}; it may have been deleted")
-        if not isinstance(self._place, DirectoryPlace | EncryptedDirectoryPlace):
+        if not isinstance(self._place, DirectoryPlace):
             raise missing
         try:
             return self._place.open(self._key(recording_id, name))

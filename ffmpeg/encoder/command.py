@@ -3,6 +3,7 @@
 Four inputs are opened in this order: a gate, the sound, a gate, the display. A gate is a FIFO that ffmpeg
 reads as a metadata file with nothing in it: ffmpeg waits there until somebody opens and closes the other
 end. So a take is loaded and ready long before it begins, and begins at the moment that the clock chooses.
+A take without picture has the first two alone.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ AUDIO_QUEUE_PACKETS = 512
 # killed right after its start leaves a file too. So every key frame is to begin one.
 EARLY_KEY_FRAMES = 4, 2, 1
 SEGMENT_SECONDS = 0.1
+# Sound alone could begin a segment with each packet; so many (s) are what a killed ffmpeg may take along.
+SOUND_SEGMENT_SECONDS = 0.25
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
@@ -46,11 +49,11 @@ class Source:
 
 @dataclass(frozen=True)
 class TakeFiles:
-    """The files of one take, all in the spool: `take-000.mp4` and its companions."""
+    """The files of one take, all in the spool: `take-000.mp4` (`suffix` is `.mp4`) and its companions."""
 
     directory: Path
     number: int
-    codec: Codec
+    suffix: str
 
     def _with(self, ending: str) -> Path:
         return self.directory / f"take-{self.number:03d}{ending}"
@@ -58,11 +61,11 @@ class TakeFiles:
     @property
     def media(self) -> Path:
         """The growing file, whole up to its last 2 s at any moment."""
-        return self._with(self.codec.suffix)
+        return self._with(self.suffix)
 
     @property
     def playlist(self) -> Path:
-        """The H.264 take's list of byte ranges (HLS)."""
+        """The list of byte ranges (HLS) of a take in MP4."""
         return self._with(".m3u8")
 
     @property
@@ -98,42 +101,13 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int) ->
     and the sound alike. Without that one origin ffmpeg moves each input's first stamp to zero by itself,
     and they start apart by what opening the devices took (measured: -105 to +394 ms).
     """
-    sound = ffmpeg.input(
-        source.pulse_source,
-        format="pulse",
-        server=source.pulse_server,
-        name="recording-farm",
-        sample_rate=SAMPLE_RATE,
-        channels=2,
-        fragment_size=PULSE_FRAGMENT_BYTES,
-        thread_queue_size=AUDIO_QUEUE_PACKETS,
-    ).audio
-    sound = sound.filter("asetpts", f"PTS-{epoch}/TB").filter("aresample", **{"async": 1000})
-    sound = sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
-    picture = ffmpeg.input(
-        source.display,
-        format="x11grab",
-        framerate=f"{fmt.rate.numerator}/{fmt.rate.denominator}",
-        video_size=(fmt.width, fmt.height),
-        draw_mouse=0,
-        thread_queue_size=VIDEO_QUEUE_FRAMES,
-    ).video
-    picture = picture.filter("setpts", f"PTS-{epoch}/TB")
-    picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
-    picture = picture.filter("format", "yuv420p")
+    streams = [_gate(files.sound_gate), _sound(source, epoch)]
+    if fmt.audio_only is None:
+        streams += [_gate(files.display_gate), _picture(source, fmt, epoch)]
     output = ffmpeg.output(
-        _gate(files.sound_gate),
-        sound,
-        _gate(files.display_gate),
-        picture,
-        str(files.playlist if fmt.codec is Codec.H264 else files.media),
+        *streams,
+        str(files.media if files.suffix == Codec.VP8.suffix else files.playlist),
         copyts=None,
-        # The muxer must not hold the picture back to wait for a silent or late sound, or the other way round.
-        max_interleave_delta=1_000_000,
-        # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
-        # own grid of 1/fps would round two frames into one.
-        fps_mode="passthrough",
-        **{"enc_time_base:v": "1:1000000"},
         **_encoding(files, fmt),
     )
     arguments: list[str] = output.global_args(*SPEECH).get_args()
@@ -145,13 +119,59 @@ def _gate(fifo: Path) -> ffmpeg.nodes.FilterableStream:
     return ffmpeg.input(str(fifo), format="ffmetadata")["v?"]
 
 
+def _sound(source: Source, epoch: int) -> ffmpeg.nodes.FilterableStream:
+    sound = ffmpeg.input(
+        source.pulse_source,
+        format="pulse",
+        server=source.pulse_server,
+        name="recording-farm",
+        sample_rate=SAMPLE_RATE,
+        channels=2,
+        fragment_size=PULSE_FRAGMENT_BYTES,
+        thread_queue_size=AUDIO_QUEUE_PACKETS,
+    ).audio
+    sound = sound.filter("asetpts", f"PTS-{epoch}/TB").filter("aresample", **{"async": 1000})
+    return sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
+
+
+def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.FilterableStream:
+    picture = ffmpeg.input(
+        source.display,
+        format="x11grab",
+        framerate=f"{fmt.rate.numerator}/{fmt.rate.denominator}",
+        video_size=(fmt.width, fmt.height),
+        draw_mouse=0,
+        thread_queue_size=VIDEO_QUEUE_FRAMES,
+    ).video
+    picture = picture.filter("setpts", f"PTS-{epoch}/TB")
+    picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
+    return picture.filter("format", "yuv420p")
+
+
 def _color_matrix(codec: Codec) -> str:
     # VP8 can only say BT.601; H.264 says what players expect of HD.
     return "bt709" if codec is Codec.H264 else "smpte170m"
 
 
 def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
-    common: dict[str, object] = {
+    sound: dict[str, object] = {"ar": SAMPLE_RATE, "ac": 2, "audio_bitrate": 128_000}
+    in_mp4: dict[str, object] = {
+        "acodec": "aac",
+        "format": "hls",
+        "hls_segment_type": "fmp4",
+        "hls_flags": "single_file+independent_segments",
+        "hls_segment_filename": str(files.media),
+    }
+    if fmt.audio_only is not None:
+        # Nothing reads the list, and one of all segments would be written anew for each of them.
+        return sound | in_mp4 | {"hls_time": SOUND_SEGMENT_SECONDS, "hls_list_size": 1}
+    with_picture: dict[str, object] = sound | {
+        # The muxer must not hold the picture back to wait for a silent or late sound, or the other way round.
+        "max_interleave_delta": 1_000_000,
+        # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
+        # own grid of 1/fps would round two frames into one.
+        "fps_mode": "passthrough",
+        "enc_time_base:v": "1:1000000",
         "g": KEY_FRAME_SECONDS * fmt.fps,
         "keyint_min": KEY_FRAME_SECONDS * fmt.fps,
         "force_key_frames": "expr:" + "+".join(f"eq(n,{fmt.fps // share})" for share in EARLY_KEY_FRAMES),
@@ -160,35 +180,31 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
         "threads:v": fmt.threads,
         "maxrate": fmt.max_bitrate,
         "bufsize": 2 * fmt.max_bitrate,
-        "ar": SAMPLE_RATE,
-        "ac": 2,
-        "audio_bitrate": 128_000,
     }
     if fmt.codec is Codec.H264:
-        return common | {
-            "vcodec": "libx264",
-            "preset": "veryfast",
-            "crf": 23,
-            "sc_threshold": 0,
-            "forced-idr": 1,
-            # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to the
-            # last one that was written. They would save about a tenth of the size.
-            "bf": 0,
-            # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take;
-            # weighing them for fades, which meetings do not have, costs some more.
-            "x264-params": "mbtree=0:rc-lookahead=0:weightp=0",
-            "color_primaries": "bt709",
-            "color_trc": "bt709",
-            "acodec": "aac",
-            "format": "hls",
-            "hls_time": SEGMENT_SECONDS,
-            "hls_list_size": 0,
-            "hls_playlist_type": "event",
-            "hls_segment_type": "fmp4",
-            "hls_flags": "single_file+independent_segments",
-            "hls_segment_filename": str(files.media),
-        }
-    return common | {
+        return (
+            with_picture
+            | in_mp4
+            | {
+                "vcodec": "libx264",
+                "preset": "veryfast",
+                "crf": 23,
+                "sc_threshold": 0,
+                "forced-idr": 1,
+                # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to
+                # the last one that was written. They would save about a tenth of the size.
+                "bf": 0,
+                # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would
+                # take; weighing them for fades, which meetings do not have, costs some more.
+                "x264-params": "mbtree=0:rc-lookahead=0:weightp=0",
+                "color_primaries": "bt709",
+                "color_trc": "bt709",
+                "hls_time": SEGMENT_SECONDS,
+                "hls_list_size": 0,
+                "hls_playlist_type": "event",
+            }
+        )
+    return with_picture | {
         "vcodec": "libvpx",
         "deadline": "realtime",
         "cpu-used": 16,

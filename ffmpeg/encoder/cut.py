@@ -1,29 +1,25 @@
 """The cut: the takes of a recording joined into one finished file, without re-encoding."""
 
 import logging
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import av
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet as AvPacket
 
-from encoder.errors import CutError, NothingRecorded
-from encoder.formats import Codec, Format
+from encoder.atomic_file import atomic_file
+from encoder.errors import NothingRecorded
+from encoder.formats import SAMPLE_RATE, Codec, Format
 from encoder.joints import FrameGrid, Joint, first_joint, next_joint
 from encoder.journal import Lag, lag_at
+from encoder.packets import MICROSECOND, Packet, time_of, whole_packets
 
 logger = logging.getLogger(__name__)
 
-# Generic for the type checker only.
-Packet: TypeAlias = "AvPacket[Any]"
-
-MICROSECOND = Fraction(1, 1_000_000)
 # How far into a take its first frame and the sound around it are looked for.
 HEAD_PACKETS = 200
 # libopus looks 312 samples of 48 kHz ahead.
@@ -80,22 +76,16 @@ def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
     if not heads:
         raise NothingRecorded(f"there is no whole frame in any of the {len(takes)} takes")
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with av.open(
+    with (
+        atomic_file(target) as partial,
+        av.open(
             str(partial),
             "w",
             format="mp4" if fmt.codec is Codec.H264 else "webm",
             options=MUXER_OPTIONS[fmt.codec],
-        ) as output:
-            result = _join(heads, output, fmt, target)
-        _sync(partial)
-        partial.rename(target)
-    except (av.FFmpegError, OSError) as error:
-        raise CutError(f"the takes could not be joined into {target}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return result
+        ) as output,
+    ):
+        return _join(heads, output, fmt, target)
 
 
 def _join(
@@ -114,7 +104,7 @@ class _Writer:
     def __init__(self, output: OutputContainer, fmt: Format) -> None:
         self._output = output
         self._period = fmt.period_us
-        self._sound_length = fmt.codec.audio_frame_samples * 1_000_000 // 48_000
+        self._sound_length = fmt.codec.audio_frame_samples * 1_000_000 // SAMPLE_RATE
         self._streams: dict[str, Any] = {}
         self.video_end = 0
         self.sound_end = 0
@@ -134,15 +124,15 @@ class _Writer:
                 for stream in (*source.streams.video, *source.streams.audio)
             }
             self._streams["video"].time_base = MICROSECOND
-        for packet in _packets(source):
+        for packet in whole_packets(source):
             if packet.stream.type == "audio":
-                if _time(packet) + head.sound_delay >= joint.sound_from:
+                if time_of(packet) + head.sound_delay >= joint.sound_from:
                     waiting.append(packet)
-            elif take.end_us is None or _time(packet) < take.end_us:
+            elif take.end_us is None or time_of(packet) < take.end_us:
                 place = grid.snap(_unlagged(packet, take))
                 self._write(packet, start + place, MICROSECOND, self._period)
                 self.video_end = start + grid.end
-            while waiting and _time(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
+            while waiting and time_of(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
                 self._write_sound(waiting.pop(0), head.sound_delay + joint.offset)
         self.frames += grid.frames
         self.lost += grid.lost
@@ -155,7 +145,7 @@ class _Writer:
 
     def _write_sound(self, packet: Packet, offset: int) -> None:
         base = packet.time_base
-        pts = round((_time(packet) + offset) * MICROSECOND / base)
+        pts = round((time_of(packet) + offset) * MICROSECOND / base)
         self.sound_end = round(pts * base / MICROSECOND) + self._sound_length
         self._write(packet, pts, base, packet.duration)
 
@@ -167,25 +157,8 @@ class _Writer:
         self._output.mux(packet)
 
 
-def _packets(source: InputContainer) -> Iterator[Packet]:
-    """The whole packets of a take, up to where a killed ffmpeg left off."""
-    try:
-        for packet in source.demux():
-            if packet.is_corrupt:
-                return
-            if packet.pts is not None and packet.size:
-                yield packet
-    except av.FFmpegError as error:
-        logger.info("%s ends early: %s", source.name, error)
-
-
-def _time(packet: Packet) -> int:
-    assert packet.pts is not None
-    return round(packet.pts * packet.time_base / MICROSECOND)
-
-
 def _unlagged(packet: Packet, take: TakeMedia) -> int:
-    time = _time(packet)
+    time = time_of(packet)
     return time - lag_at(take.lags, time)
 
 
@@ -197,9 +170,9 @@ def _read_head(take: TakeMedia) -> _Head | None:
     try:
         with av.open(str(take.path)) as source:
             delay = _sound_delay(source)
-            for number, packet in enumerate(_packets(source)):
+            for number, packet in enumerate(whole_packets(source)):
                 if packet.stream.type == "audio":
-                    sound_times.append(_time(packet) + delay)
+                    sound_times.append(time_of(packet) + delay)
                 elif video_first is None:
                     video_first = _unlagged(packet, take)
                 if number > HEAD_PACKETS:
@@ -219,11 +192,3 @@ def _sound_delay(source: InputContainer) -> int:
     opus = any(stream.codec_context.name == "opus" for stream in source.streams.audio)
     webm = "webm" in source.format.name
     return OPUS_DELAY_US if opus and webm and muxer and int(muxer[1]) < 61 else 0
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,13 @@
-"""What is encoded: sizes, rates and the two formats, H.264/AAC in MP4 and VP8/Opus in WebM."""
+"""What is encoded: sizes, rates and the formats, H.264/AAC in MP4, VP8/Opus in WebM, and sound alone."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import Literal
 
 SAMPLE_RATE = 48_000
 KEY_FRAME_SECONDS = 2
+AAC_FRAME_SAMPLES = 1024
 
 
 class Codec(StrEnum):
@@ -22,17 +24,48 @@ class Codec(StrEnum):
     @property
     def audio_frame_samples(self) -> int:
         """Samples in one audio packet: AAC's frame, Opus's 20 ms."""
-        return 1024 if self is Codec.H264 else 960
+        return AAC_FRAME_SAMPLES if self is Codec.H264 else 960
+
+
+class AudioCodec(StrEnum):
+    """The codec of a file with sound alone; it decides the container too."""
+
+    AAC = "AAC"
+    """AAC-LC in MP4."""
+    MP3 = "MP3"
+
+    @property
+    def suffix(self) -> str:
+        """The finished file's suffix, with its dot."""
+        return ".m4a" if self is AudioCodec.AAC else ".mp3"
+
+
+@dataclass(frozen=True)
+class AudioExport:
+    """What a file with sound alone is encoded to; `channels` 1 is mono, 2 is stereo."""
+
+    codec: AudioCodec = AudioCodec.AAC
+    channels: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True)
 class Format:
-    """What one recording is encoded to: codec, size in pixels (even), frames per second."""
+    """What one recording is encoded to: codec, size in pixels (even), frames per second.
+
+    With `audio_only` there is no picture: the recording becomes that file alone. Size and rate are then only
+    those of the display that the page sees.
+    """
 
     codec: Codec = Codec.H264
     width: int = 1280
     height: int = 720
     fps: int = 30
+    audio_only: AudioExport | None = None
+
+    @property
+    def take_suffix(self) -> str:
+        """The suffix of a take's file, with its dot; a take without picture is AAC in MP4."""
+        return self.codec.suffix if self.audio_only is None else AudioCodec.AAC.suffix
 
     @property
     def period_us(self) -> int:

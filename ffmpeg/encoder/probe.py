@@ -39,7 +39,10 @@ class Media:
 
 
 def probe(file: Path) -> Media:
-    """Read a file's streams and decode its first picture. Raises CutError when it does not play."""
+    """Read a file's streams and decode its first picture, or its first sound if it has no picture.
+
+    Raises CutError when it does not play.
+    """
     try:
         with av.open(str(file)) as source:
             streams = tuple(
@@ -49,13 +52,15 @@ def probe(file: Path) -> Media:
             )
             if source.streams.video:
                 next(source.decode(source.streams.video[0]))
+            elif source.streams.audio:
+                next(source.decode(source.streams.audio[0]))
             return Media(source.duration or 0, streams, file.stat().st_size)
     except (av.FFmpegError, OSError, StopIteration) as error:
         raise CutError(f"{file} does not play: {error}") from error
 
 
 def _describe(stream: VideoStream | AudioStream) -> StreamInfo:
-    name = stream.codec_context.name
+    name = stream.codec_context.codec.canonical_name
     if isinstance(stream, VideoStream):
         rate = stream.guessed_rate or stream.average_rate
         fps = round(float(rate), 2) if rate else None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """One block: frames encoded so far."""
+    """One block: frames encoded so far, and µs of the file behind what the first block had that had any."""
 
     frames: int = 0
+    out_us: int = 0
 
 
 def parse_progress(lines: Iterable[str]) -> Progress:
@@ -17,6 +18,7 @@ def parse_progress(lines: Iterable[str]) -> Progress:
     values = dict(line.strip().split("=", 1) for line in lines if "=" in line)
     return Progress(
         frames=_whole(values.get("frame")),
+        out_us=_whole(values.get("out_time_us")),
     )
 
 

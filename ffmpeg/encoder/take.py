@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -29,6 +29,8 @@ CATCH_UP_TIMEOUT = 1.0
 # From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
 # moves the phase, and the phase is read back and checked.
 OPENING_US = 1_000
+# How much sound may be on its way to the encoder when ffmpeg first tells of any (measured: up to 40 ms).
+SOUND_UNDER_WAY_US = 100_000
 # ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start: …`.
 INPUT = re.compile(r"Input #\d+, (\w+),")
 OUTPUT = re.compile(r"Output #0,")
@@ -46,23 +48,26 @@ class Take:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        gates: tuple[Gate, Gate],
+        gates: Sequence[Gate],
         files: TakeFiles,
         fmt: Format,
         epoch: int,
     ) -> None:
-        """Wrap a process that `load` has started behind `gates`, the sound's and the display's."""
+        """Wrap a process that `load` has started behind `gates`: the sound's, and the display's if any."""
         self.files = files
         self.progress = Progress()
         self._process = process
         self._format = fmt
         self._epoch = epoch
         self._gates = gates
-        self._grabbing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        # Whose first stamp is the take's beginning.
+        self._device = "x11grab" if fmt.audio_only is None else "pulse"
+        self._capturing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._journal: Journal | None = None
         self._depth_known = False
         self._progress_us = 0
+        self._level_us = 0
         self._silent_us = 0
         self._progressed = asyncio.Event()
         self._words: list[str] = []
@@ -79,7 +84,9 @@ class Take:
         """
         epoch = int(time.time()) - 1
         # Before ffmpeg looks for them.
-        gates = Gate(files.sound_gate), Gate(files.display_gate)
+        gates = [Gate(files.sound_gate)]
+        if fmt.audio_only is None:
+            gates.append(Gate(files.display_gate))
         process = await asyncio.create_subprocess_exec(
             # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
             *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
@@ -101,21 +108,28 @@ class Take:
     async def begin(self) -> Journal:
         """Open the sound, then the display at the moment that puts its grabs into the safe window.
 
-        Raises EncoderError when ffmpeg dies on the way or does not grab. The caller looks at the phase.
+        A take without picture begins with its sound and has no phase. Raises EncoderError when ffmpeg dies on
+        the way or does not capture. The caller looks at the phase.
         """
-        sound_gate, display_gate = self._gates
+        sound_gate, *display_gates = self._gates
         sound_gate.open()
+        for display_gate in display_gates:
+            await self._open_in_phase(display_gate)
+        wall = await self._unless_it_dies(self._capturing, BEGIN_TIMEOUT)
+        # Only with something in the encoder does an early stop leave a file.
+        await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
+        journal = Journal(self.files.number, self._epoch, wall, monotonic_of_wall(wall), phase_us=0)
+        if self._format.audio_only is None:
+            phase_us = phase(journal.monotonic_us, self._format.period_us)
+            journal = replace(journal, phase_us=phase_us, lags=(Lag(0, phase_us),))
+        return self._note(journal)
+
+    async def _open_in_phase(self, display_gate: Gate) -> None:
         await self._at_gate(display_gate, BEGIN_TIMEOUT)
         period = self._format.period_us
         aim = safe_window(period).aim
         await asyncio.sleep(wait_us(time.monotonic_ns() // 1000, OPENING_US, aim, period) / 1e6)
         display_gate.open()
-        wall = await self._unless_it_dies(self._grabbing, BEGIN_TIMEOUT)
-        # Only with frames in the encoder does an early stop leave a file.
-        await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
-        monotonic = monotonic_of_wall(wall)
-        journal = Journal(self.files.number, self._epoch, wall, monotonic, phase(monotonic, period))
-        return self._note(replace(journal, lags=(Lag(0, journal.phase_us),)))
 
     def shown_after(self, since_us: int, periods: int) -> None:
         """Note that from `since_us` on, in µs of CLOCK_MONOTONIC, frames are shown so late.
@@ -136,10 +150,19 @@ class Take:
 
         ffmpeg's own figure counts the time that it stood before its gates.
         """
-        if self._journal is None or not self.progress.frames:
+        if self._journal is None:
             return 0.0
         elapsed = self._progress_us - self._journal.monotonic_us
-        return self.progress.frames * self._format.period_us / elapsed if elapsed > 0 else 0.0
+        return self._encoded_us(self._journal) / elapsed if elapsed > 0 else 0.0
+
+    def _encoded_us(self, journal: Journal) -> int:
+        """How much of the take is encoded, in µs.
+
+        Of sound alone ffmpeg tells only how much since it first told; until then it is taken to have kept up.
+        """
+        if self._format.audio_only is None:
+            return self.progress.frames * self._format.period_us
+        return self._level_us - journal.monotonic_us + self.progress.out_us if self.progress.out_us else 0
 
     async def stop(self) -> None:
         """End the take properly, with all frames up to this moment.
@@ -166,7 +189,7 @@ class Take:
         for gate in self._gates:
             await gate.remove()
         await asyncio.gather(*self._readers)
-        self._grabbing.cancel()
+        self._capturing.cancel()
         self._writing.cancel()
 
     async def died(self) -> EncoderError:
@@ -183,10 +206,14 @@ class Take:
         cut leaves out what it has grabbed meanwhile.
         """
         self._note(replace(journal, end_us=journal.time_of(now_us)))
-        wanted = (now_us - journal.monotonic_us) // self._format.period_us
+        wanted = now_us - journal.monotonic_us
+        if self._format.audio_only is None:
+            wanted -= wanted % self._format.period_us
+        else:
+            wanted += SOUND_UNDER_WAY_US
         with suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_TIMEOUT):
-                while self.progress.frames < wanted and self._process.returncode is None:
+                while self._encoded_us(journal) < wanted and self._process.returncode is None:
                     self._progressed.clear()
                     await self._progressed.wait()
 
@@ -221,7 +248,7 @@ class Take:
             os.killpg(self._process.pid, sign)
 
     async def _read_words(self) -> None:
-        """Keep what ffmpeg says in the log; find when the display's clock starts and the file begins."""
+        """Keep what ffmpeg says in the log; find when its clock starts and the file begins."""
         assert self._process.stderr is not None
         told = ""
         with self.files.log.open("wb") as log:
@@ -234,8 +261,8 @@ class Take:
                 self._words = [*self._words[1 - LAST_WORDS :], line]
                 if match := INPUT.search(line):
                     told = match[1]
-                elif told == "x11grab" and not self._grabbing.done() and (match := START.search(line)):
-                    self._grabbing.set_result(int(match[1] + match[2]))
+                elif told == self._device and not self._capturing.done() and (match := START.search(line)):
+                    self._capturing.set_result(int(match[1] + match[2]))
                 elif OUTPUT.search(line) and not self._writing.done():
                     self._writing.set_result(None)
 
@@ -244,6 +271,8 @@ class Take:
         async for progress in read_progress(self._process.stdout):
             self.progress = progress
             self._progress_us = time.monotonic_ns() // 1000
+            if not progress.out_us:
+                self._level_us = self._progress_us
             self._progressed.set()
         self._progressed.set()
 

@@ -43,18 +43,18 @@ class Takes:
     @property
     def bytes(self) -> int:
         """Bytes in all takes so far."""
-        media = self._directory.glob(f"take-*{self._format.codec.suffix}")
+        media = self._directory.glob(f"take-*{self._format.take_suffix}")
         return sum(file.stat().st_size for file in media)
 
     def prepare(self) -> None:
         """Load the next take in the background. Does nothing if one is loaded already."""
         if self._loading is None:
-            files = TakeFiles(self._directory, self._number, self._format.codec)
+            files = TakeFiles(self._directory, self._number, self._format.take_suffix)
             self._number += 1
             self._loading = asyncio.create_task(Take.load(self._source, files, self._format))
 
     async def begin(self) -> Journal:
-        """Begin the next take in phase and return how it began.
+        """Begin the next take, in phase if it has a picture, and return how it began.
 
         A machine that is too busy to hit the window in a few tries records out of phase, which may double
         and lose frames, rather than not at all. Raises EncoderError when ffmpeg fails.
@@ -71,7 +71,7 @@ class Takes:
                 await take.kill()
                 raise
             number, distance = journal.number, journal.phase_us
-            if distance in window:
+            if self._format.audio_only is not None or distance in window:
                 break
             if attempt == PHASE_TRIES:
                 logger.warning("take %d is out of phase (%d µs): frames may be lost", number, distance)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from encoder.command import Source, TakeFiles, take_arguments
-from encoder.formats import Codec, Format
+from encoder.formats import AudioCodec, AudioExport, Codec, Format
 
 SOURCE = Source(":7", Path("/stage/xauthority"), "unix:/stage/pulse.sock", "stage.monitor")
 EPOCH = 1_700_000_000
@@ -20,7 +20,7 @@ INPUTS = [
 
 
 def arguments(fmt: Format) -> list[str]:
-    return take_arguments(SOURCE, TakeFiles(Path("/spool"), 2, fmt.codec), fmt, EPOCH)
+    return take_arguments(SOURCE, TakeFiles(Path("/spool"), 2, fmt.take_suffix), fmt, EPOCH)
 
 
 def option(args: list[str], name: str) -> str:
@@ -66,6 +66,28 @@ def test_vp8_should_be_webm_with_clusters_of_two_seconds() -> None:
     assert option(args, "-vcodec") == "libvpx"
     assert option(args, "-acodec") == "libopus"
     assert option(args, "-cluster_time_limit") == "2000"
+
+
+@pytest.mark.parametrize("export", [AudioExport(), AudioExport(AudioCodec.MP3, 1)])
+def test_take_without_picture_should_be_the_sound_alone(export: AudioExport) -> None:
+    args = arguments(Format(Codec.VP8, audio_only=export))
+    sound = INPUTS.index("/spool/take-002.display-gate") - 3
+    assert args[:sound] == INPUTS[:sound]
+    assert args.count("-i") == 2
+    assert option(args, "-filter_complex") == (
+        f"[1:a]asetpts=PTS-{EPOCH}/TB[s0];[s0]aresample=async=1000[s1];[s1]silencedetect=duration=1:noise=0.001[s2]"
+    )
+    assert "-vcodec" not in args
+    assert option(args, "-acodec") == "aac"
+
+
+def test_take_without_picture_should_be_a_single_growing_file_and_a_short_list() -> None:
+    args = arguments(Format(audio_only=AudioExport()))
+    assert option(args, "-hls_flags") == "single_file+independent_segments"
+    assert option(args, "-hls_segment_filename") == "/spool/take-002.m4a"
+    assert option(args, "-hls_time") == "0.25"
+    assert option(args, "-hls_list_size") == "1"
+    assert "-hls_playlist_type" not in args
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""A file with the sound alone of a finished recording, beginning and ending where that does.
+
+Each sound lies where it lies in the recording. What an encoder needs before the first sample is told in the
+file, and players leave it out: in MP4 it is an edit list, in MP3 LAME's part of the Info header.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.audio import AudioStream
+from av.audio.frame import AudioFrame
+from av.container import InputContainer, OutputContainer
+from av.filter import Graph
+
+from encoder.atomic_file import atomic_file
+from encoder.errors import NothingRecorded
+from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
+from encoder.packets import Packet, samples_of, whole_packets
+
+ENCODERS: dict[AudioCodec, Literal["aac", "libmp3lame"]] = {
+    AudioCodec.AAC: "aac",
+    AudioCodec.MP3: "libmp3lame",
+}
+MUXERS = {AudioCodec.AAC: "ipod", AudioCodec.MP3: "mp3"}
+# The index at the front, so that a player can begin before it has the whole file.
+MUXER_OPTIONS = {AudioCodec.AAC: {"movflags": "faststart"}, AudioCodec.MP3: {}}
+# Bits per second of each channel: AAC has what the takes have, MP3 needs more for the same.
+CHANNEL_BITRATE = {AudioCodec.AAC: 64_000, AudioCodec.MP3: 96_000}
+
+LAYOUTS = {1: "mono", 2: "stereo"}
+MONO = "mono|c0=0.5*c0+0.5*c1"
+# Silence goes where there is no sound, before the first one and in gaps of 10 ms and more: smaller ones are
+# the rounding of times in a WebM, to 1 ms.
+ALIGNMENT = f"{SAMPLE_RATE}:async=1:first_pts=0:min_comp=0:min_hard_comp=0.01"
+
+
+def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
+    """Make `target`, which appears only when it is complete, of the sound of a finished recording.
+
+    AAC in the wanted channels is copied, anything else decoded and encoded once. Raises CutError when the
+    recording has no sound or cannot be read, or `target` cannot be written.
+    """
+    with (
+        atomic_file(target) as partial,
+        av.open(str(recording)) as source,
+        open_audio(partial, export.codec) as output,
+    ):
+        if not source.streams.audio:
+            raise NothingRecorded(f"{recording} has no sound")
+        sound = source.streams.audio[0]
+        if export.codec is AudioCodec.AAC and sound.name == "aac" and sound.channels == export.channels:
+            _copy(source, sound, output)
+        else:
+            _encode(source, sound, output, export)
+
+
+def open_audio(file: Path, codec: AudioCodec) -> OutputContainer:
+    """Begin a file with sound alone. Raises av.FFmpegError when it cannot be written."""
+    return av.open(str(file), "w", format=MUXERS[codec], options=MUXER_OPTIONS[codec])
+
+
+def _copy(source: InputContainer, sound: AudioStream, output: OutputContainer) -> None:
+    stream = output.add_stream_from_template(sound)
+    for packet in _from_zero(whole_packets(source, sound)):
+        packet.stream = stream
+        output.mux(packet)
+
+
+def _from_zero(packets: Iterator[Packet]) -> Iterator[Packet]:
+    """The packets, behind as many of silence as it takes for the sound to begin at zero or before.
+
+    What lies before zero is left out by players. A sound that begins later would need a pause, and not all
+    of them make it.
+    """
+    first = next(packets, None)
+    if first is None:
+        raise NothingRecorded("there is no sound in it")
+    begin = samples_of(first)
+    silence = _silence()
+    for number in range(-(-begin // AAC_FRAME_SAMPLES), 0, -1):
+        packet = av.Packet(silence)
+        packet.time_base = Fraction(1, SAMPLE_RATE)
+        packet.pts = packet.dts = begin - number * AAC_FRAME_SAMPLES
+        packet.duration = AAC_FRAME_SAMPLES
+        yield packet
+    yield first
+    yield from packets
+
+
+def _silence() -> bytes:
+    """A packet of AAC that is silence in stereo."""
+    encoder = av.AudioCodecContext.create("aac", "w")
+    encoder.format, encoder.layout, encoder.sample_rate = "fltp", "stereo", SAMPLE_RATE
+    frame = AudioFrame("fltp", "stereo", AAC_FRAME_SAMPLES)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    frame.sample_rate = SAMPLE_RATE
+    packet, *_ = [*encoder.encode(frame), *encoder.encode(None)]
+    return bytes(packet)
+
+
+def _encode(source: InputContainer, sound: AudioStream, output: OutputContainer, export: AudioExport) -> None:
+    stream = output.add_stream(
+        ENCODERS[export.codec],
+        rate=SAMPLE_RATE,
+        layout=LAYOUTS[export.channels],
+        bit_rate=CHANNEL_BITRATE[export.codec] * export.channels,
+    )
+    graph = _graph(sound, export)
+    for frame in source.decode(sound):
+        graph.push(frame)
+        for aligned in _pulled(graph):
+            output.mux(stream.encode(aligned))
+    graph.push(None)
+    for aligned in _pulled(graph):
+        output.mux(stream.encode(aligned))
+    output.mux(stream.encode(None))
+
+
+def _graph(sound: AudioStream, export: AudioExport) -> Graph:
+    """What brings decoded sound to its place and into the wanted channels."""
+    graph = Graph()
+    nodes = [
+        graph.add_abuffer(template=sound),
+        graph.add("aresample", ALIGNMENT),
+    ]
+    if export.channels == 1:
+        nodes.append(graph.add("pan", MONO))
+    nodes.append(graph.add("abuffersink"))
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> Iterator[AudioFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(frame, AudioFrame)
+        yield frame

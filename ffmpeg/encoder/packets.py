@@ -1,0 +1,44 @@
+"""The packets of a media file that may break off anywhere, and their times."""
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.packet import Packet as AvPacket
+from av.stream import Stream
+
+from encoder.formats import SAMPLE_RATE
+
+logger = logging.getLogger(__name__)
+
+# Generic for the type checker only.
+Packet: TypeAlias = "AvPacket[Any]"
+
+MICROSECOND = Fraction(1, 1_000_000)
+
+
+def whole_packets(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """The whole packets of a file, of all its streams or these, up to where a killed ffmpeg left off."""
+    try:
+        for packet in source.demux(*streams):
+            if packet.is_corrupt:
+                return
+            if packet.pts is not None and packet.size:
+                yield packet
+    except av.FFmpegError as error:
+        logger.info("%s ends early: %s", source.name, error)
+
+
+def time_of(packet: Packet) -> int:
+    """A packet's time, in µs."""
+    assert packet.pts is not None
+    return round(packet.pts * packet.time_base / MICROSECOND)
+
+
+def samples_of(packet: Packet) -> int:
+    """A packet's time, in samples."""
+    assert packet.pts is not None
+    return round(packet.pts * packet.time_base * SAMPLE_RATE)
