@@ -7,9 +7,9 @@ import logging
 from collections.abc import Sequence
 
 import redis
-from encoder.audio_export import export_audio
 from pydantic import JsonValue
 
+from encoder.audio_export import export_audio
 from encoder.cut import CutFile
 from encoder.errors import NothingRecorded
 from encoder.journal import Journal

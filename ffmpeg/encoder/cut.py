@@ -70,8 +70,8 @@ class _Head:
 def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    Takes without a single whole frame are left out. Raises NothingRecorded when nothing is left, CutError when
-    the disk fails.
+    Takes without a single whole frame are left out. Raises NothingRecorded when nothing is left, CutError
+    when the disk fails.
     """
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
     if not heads:

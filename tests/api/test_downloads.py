@@ -3,6 +3,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from farm.stores import DirectoryStore
 from starlette.applications import Starlette
 
 from encoder.formats import Codec
@@ -12,7 +13,6 @@ from farm.recordings import Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.storage.place import StorageError
-from farm.stores import DirectoryStore
 from tests.api.conftest import ACME
 from tests.conftest import MakeRecording
 
