@@ -26,6 +26,7 @@ from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
+from api.storage import storage_operations
 from api.webhooks import webhook_operations
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
@@ -39,6 +40,7 @@ from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.store import Store, open_store
+from farm.storage_presets import StoragePresets
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks
@@ -48,6 +50,7 @@ _LOG = logging.getLogger(__name__)
 OPERATIONS: Final = (
     *recording_operations,
     *recording_config_operations,
+    *storage_operations,
     *event_operations,
     *webhook_operations,
     *download_operations,

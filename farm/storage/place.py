@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
 from farm.errors import FarmError
@@ -137,6 +138,12 @@ class StorePlace(Place, Protocol):
 
         Raises StorageError, with the reason `not_found` when there is no such file.
         """
+
+
+def check_key(directory: str = "") -> str:
+    """Where `Place.check` writes in a directory: a name that nothing else has."""
+    name = f".recording-farm-check-{token_hex(8)}"
+    return f"{directory}/{name}" if directory else name
 
 
 def check_came_back(read: bytes) -> None:
