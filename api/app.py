@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Final
 
 import redis
-from farm.storage_presets import StoragePresets
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -39,8 +38,8 @@ from farm.records import Records
 from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings
-from farm.store import Store, open_store
 from farm.storage_presets import StoragePresets
+from farm.store import Store, open_store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks

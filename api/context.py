@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
-from farm.storage_presets import StoragePresets
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import Request
 
@@ -17,8 +16,8 @@ from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.sealing import Sealer
 from farm.settings import Settings
-from farm.store import Store
 from farm.storage_presets import StoragePresets
+from farm.store import Store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey
 from farm.webhooks import Webhooks

@@ -68,7 +68,7 @@ from farm.retention import delete_files
 from farm.sealing import target_context
 from farm.spool import remove_evidence
 from farm.storage.targets import Target, public, with_secrets
-from farm.transfers import STORE, Transfer, TransferState, again, settled, unused_name
+from farm.transfers import STORE, Transfer, TransferState, again, unused_name
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
@@ -79,9 +79,6 @@ _ALLOWED: Final = {
     Order.RESUME: frozenset({Status.PAUSED}),
 }
 """The states in which each order makes sense."""
-
-_UPLOADABLE: Final = frozenset({TransferState.WAITING, TransferState.GIVEN_UP})
-"""The states of a transfer that can be tried at once; one that runs is being tried."""
 
 _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
 
@@ -335,7 +332,7 @@ async def _upload(request: Request) -> Response:
     if not recording.files:
         raise WrongState(f"recording {recording.id} is {recording.status} and has no files to upload yet")
     if wanted.storage_config is None:
-        uploads = _failed_uploads(recording)
+        uploads = _missing_uploads(recording)
         targets: dict[str, str] = {}
     else:
         field = '"storage_config"'
@@ -344,8 +341,8 @@ async def _upload(request: Request) -> Response:
         name = unused_name(recording.transfers, target.type)
         uploads = [Transfer(target=name)]
         targets = {name: _sealed(context, recording, name, target)}
-    # While anything is under way the files lie on the node; afterwards in the store, if anywhere.
-    on_node = not settled(recording.transfers)
+    # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
+    on_node = recording.status is Status.UPLOADING
     if not on_node and not is_in_store(recording):
         raise WrongState(f"the farm has no copy of recording {recording.id} any more")
     for upload in uploads:
@@ -355,27 +352,22 @@ async def _upload(request: Request) -> Response:
     return success(await _object(context, await _find(context, organization_id, request)))
 
 
-def _failed_uploads(recording: Recording) -> list[Transfer]:
-    failed = [
+def _missing_uploads(recording: Recording) -> list[Transfer]:
+    # One that is RUNNING may be that of a node that is gone; if it is not, the node sees to it that it runs once.
+    missing = [
         again(transfer)
         for transfer in recording.transfers
-        if transfer.target != STORE and transfer.state in _UPLOADABLE and transfer.error is not None
+        if transfer.target != STORE and transfer.state is not TransferState.DONE
     ]
-    if not failed:
-        raise WrongState(f"recording {recording.id} has no upload that failed; give a storage_config")
-    return failed
+    if not missing:
+        raise WrongState(f"recording {recording.id} has arrived everywhere; give a storage_config")
+    return missing
 
 
 def _begin_upload(
     context: Context, recording: Recording, upload: Transfer, sealed: str, on_node: bool
 ) -> None:
-    context.records.set_transfer(
-        recording.id,
-        upload,
-        only_from=_UPLOADABLE,
-        only_new=bool(sealed),
-        sealed=sealed,
-    )
+    context.records.set_transfer(recording.id, upload, only_new=bool(sealed), sealed=sealed)
     enqueue_transfer(context.redis, recording.id, upload.target, recording.node if on_node else None)
 
 

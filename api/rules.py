@@ -1,11 +1,11 @@
 """What this farm's settings allow a recording to be."""
 
-from farm.storage.places import check_target_address
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
 from browser_bot.addresses import PageAddressError, check_url
 from farm.errors import AddressRefused, InvalidRequest, NotFound
+from farm.storage.places import check_target_address
 from farm.storage.targets import PresetTarget, StorageConfig, Target
 
 
@@ -42,7 +42,7 @@ async def resolve_storage(
 async def check_storage(context: Context, target: Target, field: str) -> None:
     """Raises AddressRefused when nothing may be sent to that storage; `field` says where it comes from."""
     try:
-        await run_in_threadpool(check_target_address, target, context.settings.address_rule)
+        await check_target_address(target, context.settings.address_rule)
     except AddressRefused as error:
         raise AddressRefused(f"{field}: {error.message}") from None
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, cast
 
 import redis
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from farm.sealing import Sealer
-from farm.storage.targets import STORAGE_CONFIG, public
+from farm.storage.targets import StorageConfig, public
 
 Config = Mapping[str, JsonValue]
 """What is set, by the names of the recording API; what is not set is not there, or None."""
@@ -29,6 +29,7 @@ _OTHER_NAMES: Final = {
 
 
 _STORAGE: Final = "storage_config"
+_STORAGE_CONFIG: Final[TypeAdapter[StorageConfig]] = TypeAdapter(StorageConfig)
 _SEALED: Final = "sealed_storage_config"
 
 _WHOLE: Final = frozenset({_STORAGE})
@@ -85,7 +86,7 @@ class RecordingConfigs:
         meeting = meeting_id or _WHOLE_ORGANIZATION
         kept = dict(config)
         if _STORAGE in config:
-            storage = STORAGE_CONFIG.validate_python(config[_STORAGE])
+            storage = _STORAGE_CONFIG.validate_python(config[_STORAGE])
             kept[_STORAGE] = public(storage)
             kept[_SEALED] = self._sealer.seal(
                 json.dumps(config[_STORAGE]), _context(organization_id, meeting)

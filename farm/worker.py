@@ -137,7 +137,7 @@ def _run_cron(settings: Settings) -> None:
     cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
     cron.register(sweep, queue.name, interval=INTERVAL_SECONDS, result_ttl=0, failure_ttl=3600)
-    cron.start()
+    cron.start()  # type: ignore[no-untyped-call]
 
 
 def _start(settings: Settings, run: Callable[[Settings], None]) -> BaseProcess:

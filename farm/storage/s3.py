@@ -3,9 +3,9 @@
 import base64
 import hashlib
 import logging
-import shutil
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field

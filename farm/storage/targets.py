@@ -246,14 +246,14 @@ _AZURE_DEVELOPMENT = "http://127.0.0.1:10000/devstoreaccount1"
 _SECRETS = frozenset({"secret", "password", "private_key", "access_key"})
 
 
-def public(target: Target) -> dict[str, Any]:
+def public(target: Target | PresetTarget) -> dict[str, Any]:
     """What may be shown of a target: everything but its keys."""
     return target.model_dump(mode="json", exclude=set(_SECRETS), exclude_defaults=True) | {
         "type": target.type
     }
 
 
-def with_secrets(target: Target) -> dict[str, Any]:
+def with_secrets(target: Target | PresetTarget) -> dict[str, Any]:
     """All of a target, to be sealed and read again by `TARGET`."""
     plain = target.model_dump()
     return {

@@ -3,18 +3,19 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from farm.stores import DirectoryStore
+import redis
 from starlette.applications import Starlette
 
-from encoder.formats import Codec
 from farm.keys import load_secret_key
 from farm.links import download_link
-from farm.recordings import Status, now
+from farm.recordings import now
 from farm.records import Records
 from farm.settings import Settings
-from farm.storage.place import StorageError
+from farm.storage.place import Checkpoint, StorageError
+from farm.store import open_store
 from tests.api.conftest import ACME
 from tests.conftest import MakeRecording
+from tests.storage.ended import stored
 
 CONTENT = bytes(range(256)) * 40
 
@@ -23,17 +24,15 @@ CONTENT = bytes(range(256)) * 40
 async def url(
     client: httpx.AsyncClient,
     records: Records,
+    redis_client: redis.Redis,
     settings: Settings,
     make_recording: MakeRecording,
     tmp_path: Path,
 ) -> str:
     """The link to a finished file, as the API gives it; the client has no key any more."""
-    recording = records.add(make_recording())
-    for status in (Status.RECORDING, Status.UPLOADING, Status.UPLOADED):
-        records.change_state(recording.id, status)
     source = tmp_path / "cut.mp4"
     source.write_bytes(CONTENT)
-    DirectoryStore(settings.store_dir).put(recording.id, source, recording.output_file_name)
+    recording = stored(records, settings, redis_client, make_recording(), source)
     shown = (await client.get(f"/v2/recordings/{recording.id}")).json()["data"]
     client.auth = None  # type: ignore[assignment]
     return str(shown["download_url"])
@@ -98,12 +97,12 @@ async def test_file_that_cannot_be_read_should_be_said_without_saying_where_it_i
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> None:
-        raise StorageError("damaged", f"{settings.store_dir}/film.mp4 is damaged")
+        raise StorageError("damaged", f"{settings.data_dir}/store/film.mp4 is damaged")
 
     monkeypatch.setattr(app.state.context.store, "open", fail)
     response = await client.get(url)
     assert (response.status_code, response.json()["error"]["type"]) == (500, "storage_error")
-    assert str(settings.store_dir) not in response.text
+    assert str(settings.data_dir) not in response.text
     assert "film.mp4 is damaged" in caplog.text
 
 
@@ -155,12 +154,12 @@ async def test_link_should_never_lead_out_of_the_store(
 
 
 async def test_webm_should_have_its_own_content_type(
-    client: httpx.AsyncClient, settings: Settings, make_recording: MakeRecording, tmp_path: Path
+    client: httpx.AsyncClient, settings: Settings, tmp_path: Path
 ) -> None:
-    recording = make_recording(codec=Codec.VP8)
     source = tmp_path / "cut.webm"
     source.write_bytes(b"webm")
-    DirectoryStore(settings.store_dir).put(recording.id, source, "a.webm")
     secret = load_secret_key(settings)
-    response = await client.get(download_link(secret, recording.id, "a.webm", int(now().timestamp()) + 60))
+    recording_id = uuid4()
+    open_store(settings, secret).put(recording_id, source, "a.webm", Checkpoint(tmp_path / "checkpoint"))
+    response = await client.get(download_link(secret, recording_id, "a.webm", int(now().timestamp()) + 60))
     assert (response.status_code, response.headers["content-type"]) == (200, "video/webm")

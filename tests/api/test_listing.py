@@ -14,9 +14,9 @@ from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import evidence_dir
-from farm.stores import DirectoryStore
 from tests.api.conftest import OTHER
 from tests.conftest import MakeRecording
+from tests.storage.ended import stored
 
 REALTIMEKIT = "/client/v4/accounts/0123456789abcdef/realtime/kit/my-app"
 
@@ -133,6 +133,7 @@ async def test_nothing_of_another_organisation_should_be_seen_counted_or_deleted
 async def test_deleted_recording_should_be_gone_with_its_file(
     client: httpx.AsyncClient,
     records: Records,
+    redis_client: redis.Redis,
     make_recording: MakeRecording,
     settings: Settings,
     tmp_path: Path,
@@ -142,12 +143,10 @@ async def test_deleted_recording_should_be_gone_with_its_file(
     refused = await client.delete(path)
     assert refused.status_code == 409
     assert "stop it" in refused.json()["error"]["message"]
-    for status in (Status.RECORDING, Status.UPLOADING, Status.UPLOADED):
-        records.change_state(recording.id, status)
     source = tmp_path / "file"
     source.write_bytes(b"film")
-    store = DirectoryStore(settings.store_dir)
-    store.put(recording.id, source, recording.output_file_name)
+    recording = stored(records, settings, redis_client, make_recording(meeting_id="over"), source)
+    path = f"/v2/recordings/{recording.id}"
     evidence = evidence_dir(settings, str(recording.id))
     evidence.mkdir(parents=True)
     (evidence / "page.png").touch()
@@ -158,7 +157,7 @@ async def test_deleted_recording_should_be_gone_with_its_file(
     assert (await client.get(path)).status_code == 404
     assert (await client.delete(path)).status_code == 404
     assert (await client.get(httpx.URL(link).raw_path.decode())).status_code == 404
-    assert list(settings.store_dir.iterdir()) == []
+    assert list((settings.data_dir / "store").iterdir()) == []
     assert not evidence.exists()
 
 

@@ -270,7 +270,7 @@ async def test_stronger_storage_should_replace_the_weaker_one_whole(client: http
 
 
 async def test_preset_should_be_the_default_when_the_organisation_names_it(client: httpx.AsyncClient) -> None:
-    response = await client.put("/v2/storage/presets/archive", json=STORAGE)
+    response = await client.put("/v2/storage/presets/archive", json={"storage_config": STORAGE})
     assert response.status_code == 200
     preset = {"type": "preset", "name": "archive"}
     assert await put(client, ORGANIZATION, {"storage_config": preset}) == {"storage_config": preset}

@@ -58,6 +58,7 @@ def everything_in(client: redis.Redis) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for key in client.scan_iter():
         kind = client.type(key)
+        values: list[Any]
         match kind:
             case b"string":
                 values = [client.get(key)]
@@ -98,7 +99,7 @@ def test_secrets_should_be_found_nowhere(pages: str, tmp_path: Path) -> None:
 
         for number, config in enumerate(CONFIGS):
             assert ask("POST", "/v2/storage/check", {"storage_config": config})["ok"] is False
-            ask("PUT", f"/v2/storage/presets/p{number}", config)
+            ask("PUT", f"/v2/storage/presets/p{number}", {"storage_config": config})
             ask("GET", f"/v2/storage/presets/p{number}")
             ask("PUT", f"/v2/meetings/m{number}/recording_config", {"storage_config": config})
             ask("GET", f"/v2/meetings/m{number}/recording_config")

@@ -1,5 +1,6 @@
 import os
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def test_files_should_be_deleted_when_they_are_old_enough(
     settings: Settings, records: Records, redis_client: redis.Redis, store: Store, uploaded: Recording
 ) -> None:
     assert expire_recordings(redis_client, store, now() - timedelta(minutes=1)) == 0
-    assert store.open(uploaded.id, uploaded.output_file_name).size == 4
+    with closing(store.open(uploaded.id, uploaded.output_file_name)) as file:
+        assert file.size == 4
     assert expire_recordings(redis_client, store, now()) == 1
     with pytest.raises(NotFound):
         store.open(uploaded.id, uploaded.output_file_name)

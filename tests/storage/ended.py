@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
 from farm.recordings import FileKind, Recording, Status, now
@@ -12,6 +14,7 @@ from farm.sealing import Sealer, target_context
 from farm.settings import Settings
 from farm.spool import spool_of
 from farm.storage.targets import TARGET, public
+from farm.transfer_job import run_transfer, settle
 from farm.transfers import STORE, Transfer
 
 
@@ -50,3 +53,18 @@ def ended(
     manifest.write_text("{}")
     files = [describe(video, FileKind.VIDEO), describe(manifest, FileKind.MANIFEST)]
     return records.update(recording.id, files=files, file_size=files[0].size)
+
+
+def stored(
+    records: Records,
+    settings: Settings,
+    client: redis.Redis,
+    recording: Recording,
+    film: Path,
+    target: dict[str, Any] | None = None,
+) -> Recording:
+    """The same, and the store has the files; without a target it is UPLOADED."""
+    recording = ended(records, settings, recording, film, target)
+    run_transfer(recording.id, STORE, settings, client)
+    settle(recording.id, settings, client)
+    return records.get(None, recording.id)

@@ -1,5 +1,6 @@
 """Transfers over real storage: what becomes of the files, and of their recording."""
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,8 @@ def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
         ("s3", "DONE", 1),
     ]
     assert transfer_of(after, "s3").location == f"s3://transfers/demo/{year}/{name}"
-    stored = open_store(settings, load_secret_key(settings)).open(recording.id, name)
-    assert stored.size == film.stat().st_size
+    with closing(open_store(settings, load_secret_key(settings)).open(recording.id, name)) as stored:
+        assert stored.size == film.stat().st_size
     uploaded = bucket.Object(f"demo/{year}/{name}").get()
     assert uploaded["Body"].read() == film.read_bytes()
     assert (uploaded["ContentType"], uploaded["Metadata"]) == ("video/mp4", {"course": "1"})
