@@ -25,6 +25,7 @@ from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
+from api.storage import storage_operations
 from api.webhooks import webhook_operations
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
@@ -34,7 +35,9 @@ from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.redis_clients import connect, connect_async
+from farm.sealing import Sealer
 from farm.settings import Settings
+from farm.storage_presets import StoragePresets
 from farm.stores import DirectoryStore
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
@@ -45,6 +48,7 @@ _LOG = logging.getLogger(__name__)
 OPERATIONS: Final = (
     *recording_operations,
     *recording_config_operations,
+    *storage_operations,
     *event_operations,
     *webhook_operations,
     *download_operations,
@@ -99,6 +103,7 @@ async def _running(
                 waiting_redis=waiting_client,
                 records=Records(client),
                 recording_configs=RecordingConfigs(client),
+                storage_presets=StoragePresets(client, Sealer(secret)),
                 feeds=Feeds(waiting_client, settings.event_streams),
                 webhooks=Webhooks(client, settings.webhook_limit),
                 deliveries=Deliveries(client),

@@ -14,6 +14,7 @@ from farm.keys import ApiKeys
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.settings import Settings
+from farm.storage_presets import StoragePresets
 from farm.stores import DirectoryStore
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey
@@ -35,6 +36,7 @@ class Context:
     """For what waits: changes announced on a channel."""
     records: Records
     recording_configs: RecordingConfigs
+    storage_presets: StoragePresets
     feeds: Feeds
     webhooks: Webhooks
     deliveries: Deliveries

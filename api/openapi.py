@@ -14,6 +14,7 @@ from api.errors import ErrorAnswer
 from api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
 from api.requests import MeetingId
 from api.responses import Paging
+from farm.storage.targets import PresetName
 
 _Json = dict[str, Any]
 
@@ -33,6 +34,7 @@ _PATH_PARAMETERS: Final[dict[str, tuple[str, _Json]]] = {
     "app_id": ("any; the key says whose organisation it is", {"pattern": ACCOUNT_OR_APP}),
     "recording_id": ("the recording", {"format": "uuid"}),
     "meeting_id": ("the meeting", TypeAdapter[str](MeetingId).json_schema()),
+    "preset_name": ("the name of the preset", TypeAdapter[str](PresetName).json_schema()),
     "name": ("the name of the file", {"minLength": 1}),
 }
 """What a parameter in a path means, and its schema besides that it is a string."""

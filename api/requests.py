@@ -31,6 +31,7 @@ from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Status
+from farm.storage.targets import PresetName, StorageConfig, Target
 from farm.webhooks import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
@@ -228,6 +229,18 @@ class EditWebhook(_Body):
     enabled: bool | None = None
 
 
+class PutStoragePreset(_Body):
+    """The body of PUT /storage/presets/{preset_name}."""
+
+    storage_config: Target
+
+
+class CheckStorage(_Body):
+    """The body of POST /storage/check."""
+
+    storage_config: StorageConfig
+
+
 def _comma_separated(value: Any) -> Any:
     """Arrays come as `status=A,B` from clients of Dyte, and as `status=A&status=B` from Cloudflare's."""
     if isinstance(value, list):
@@ -348,7 +361,18 @@ def check_meeting_id(text: str) -> str:
     raise InvalidRequest(f'"meeting_id": {problems[0]["msg"]}')
 
 
+def check_preset_name(text: str) -> str:
+    """A storage preset's name from the path. Raises InvalidRequest when it cannot be one."""
+    try:
+        return _PRESET_NAME.validate_python(text)
+    except ValidationError:
+        raise InvalidRequest(
+            '"preset_name": must be 1 to 64 letters, digits, dots, dashes, underscores'
+        ) from None
+
+
 _MEETING_ID: Final = TypeAdapter[str](MeetingId)
+_PRESET_NAME: Final = TypeAdapter[str](PresetName)
 
 _Query = TypeVar("_Query", bound=BaseModel)
 

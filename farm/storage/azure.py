@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO, Final, cast
 
 from azure.core.exceptions import (
@@ -40,6 +39,7 @@ from farm.storage.place import (
     Placed,
     StorageError,
     check_came_back,
+    check_key,
     is_time_out,
     parts_of,
     pieces_of,
@@ -99,9 +99,14 @@ class AzurePlace:
     """A container as a place for files."""
 
     def __init__(
-        self, container: AzureContainer, *, connect_timeout: float = 10, read_timeout: float = 60
+        self,
+        container: AzureContainer,
+        *,
+        connect_timeout: float = 10,
+        read_timeout: float = 60,
+        tries: int = 3,
     ) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of a single request.
+        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
 
         Raises StorageError when the connection string is none.
         """
@@ -111,7 +116,7 @@ class AzurePlace:
                 container.connection_string,
                 connection_timeout=connect_timeout,
                 read_timeout=read_timeout,
-                retry_policy=LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
+                retry_policy=LinearRetry(backoff=1, retry_total=tries - 1, random_jitter_range=1),
                 # A server that sends us elsewhere is not the one that the customer named.
                 permit_redirects=False,
             )
@@ -121,7 +126,8 @@ class AzurePlace:
     @property
     def endpoint(self) -> str:
         """The URL that everything is sent to; the connection string's writer chose it."""
-        return str(self._service.url)
+        # The library's has the signature of a connection string that holds one.
+        return str(self._service.url).partition("?")[0]
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
         """See `Place`. Sends blocks of 8 MiB, four at once; after a crash only those that are missing."""
@@ -164,9 +170,9 @@ class AzurePlace:
         with self._explained(), self._blob(key) as blob:
             _delete(blob)
 
-    def check(self) -> None:
-        """See `Place`."""
-        with self._explained(), self._blob(f".recording-farm-check-{token_hex(8)}") as blob:
+    def check(self, directory: str = "") -> None:
+        """See `Place`; the small object lies in `directory`."""
+        with self._explained(), self._blob(check_key(directory)) as blob:
             blob.upload_blob(CHECK_TEXT)
             read = blob.download_blob().readall()
             _delete(blob)

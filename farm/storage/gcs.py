@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, BinaryIO, Final
 
 import requests
@@ -30,6 +29,7 @@ from farm.storage.place import (
     Placed,
     StorageError,
     check_came_back,
+    check_key,
     is_time_out,
     pieces_of,
 )
@@ -132,9 +132,9 @@ class GcsPlace:
             except NotFound:
                 logger.debug("%s was not there", key)
 
-    def check(self) -> None:
-        """See `Place`."""
-        blob = self._bucket.blob(f".recording-farm-check-{token_hex(8)}")
+    def check(self, directory: str = "") -> None:
+        """See `Place`; the small object lies in `directory`."""
+        blob = self._bucket.blob(check_key(directory))
         with self._explained():
             blob.upload_from_string(CHECK_TEXT, retry=None)
             read = blob.download_as_bytes(retry=None)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
 from farm.errors import FarmError
@@ -127,6 +128,12 @@ class Place(Protocol):
 
     def check(self) -> None:
         """Write, read back and delete a small object."""
+
+
+def check_key(directory: str = "") -> str:
+    """Where `Place.check` writes in a directory: a name that nothing else has."""
+    name = f".recording-farm-check-{token_hex(8)}"
+    return f"{directory}/{name}" if directory else name
 
 
 def check_came_back(read: bytes) -> None:

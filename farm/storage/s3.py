@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Final
 
 import boto3
@@ -18,8 +19,10 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    ParamValidationError,
     ReadTimeoutError,
 )
+from botocore.handlers import add_expect_header
 
 from farm.storage.place import (
     CHECK_TEXT,
@@ -28,9 +31,8 @@ from farm.storage.place import (
     Placed,
     StorageError,
     check_came_back,
+    check_key,
     parts_of,
-    pieces_of,
-    slice_of,
 )
 from farm.storage.threads import each
 
@@ -39,10 +41,18 @@ logger = logging.getLogger(__name__)
 PART_BYTES: Final = 8 << 20
 MOST_PARTS: Final = 10_000
 """S3's own limit; parts of larger files are larger."""
+SINGLE_BYTES: Final = 2 * PART_BYTES
+"""A file up to this size is sent in one request, which costs two round trips in place of five."""
 THREADS: Final = 4
+_BUFFERED_BYTES: Final = THREADS * PART_BYTES
+"""So much of a file is in memory, unless a single part is larger: then of a file of more than 320 GiB."""
+_SENT_BYTES: Final = 256 << 10
+"""So much is given to the connection at a time, within its time-out."""
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
 _REASONS: Final = {
+    "InvalidBucketName": ("no_bucket", "{bucket} is not a name that a bucket can have"),
+    "InvalidTag": ("bad_tags", "the tags are none that S3 takes"),
     "NoSuchBucket": ("no_bucket", "there is no bucket {bucket}"),
     "AccessDenied": ("no_permission", "the key may not do this in the bucket {bucket}"),
     "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
@@ -80,56 +90,50 @@ class S3Bucket:
 class S3Place:
     """A bucket as a place for files."""
 
-    def __init__(self, bucket: S3Bucket, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of a single request."""
+    def __init__(
+        self, bucket: S3Bucket, *, connect_timeout: float = 10, read_timeout: float = 60, tries: int = 3
+    ) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
+
+        Raises StorageError when the region or the endpoint cannot be one.
+        """
         self._bucket = bucket
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=bucket.endpoint,
-            region_name=bucket.region or "us-east-1",
-            aws_access_key_id=bucket.access_key,
-            aws_secret_access_key=bucket.secret,
-            config=Config(
-                connect_timeout=connect_timeout,
-                read_timeout=read_timeout,
-                retries={"total_max_attempts": 3, "mode": "standard"},
-                max_pool_connections=THREADS,
-                signature_version="s3v4",
-                # Servers that are not AWS know nothing of the newer checksums; each part has its MD5.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                s3={"addressing_style": "path" if bucket.endpoint else "auto"},
-            ),
+        config = Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": tries, "mode": "standard"},
+            max_pool_connections=THREADS,
+            signature_version="s3v4",
+            # Servers that are not AWS know nothing of the newer checksums; each part has its MD5.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if bucket.endpoint else "auto"},
         )
+        try:
+            self._client: Any = boto3.session.Session().client(
+                "s3",
+                endpoint_url=bucket.endpoint,
+                region_name=bucket.region or "us-east-1",
+                aws_access_key_id=bucket.access_key,
+                aws_secret_access_key=bucket.secret,
+                config=config,
+            )
+        except (BotoCoreError, ValueError) as error:
+            text = "the region or the endpoint is none that could be"
+            raise StorageError("unreachable", text, lasting=True) from error
+        # It costs a round trip for each part, and a second with servers that do not know it.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
         """See `Place`. Sends parts of 8 MiB, four at once; after a crash only those that have not arrived."""
         size = source.stat().st_size
-        parts = parts_of(size, PART_BYTES, MOST_PARTS)
-        digests = [_md5(source, part) for part in parts]
         with self._explained():
-            state = checkpoint.load(source, key)
-            arrived = self._arrived(key, state["upload_id"]) if state else None
-            if arrived is None and state and self._is_there(key, size, digests):
-                # An earlier try got to its end, and only the answer was lost.
-                checkpoint.clear()
-                return self._placed(key, size)
-            upload_id = str(state["upload_id"]) if state and arrived is not None else None
-            if upload_id is None:
-                upload_id = self._create(key, content_type)
-                checkpoint.save(source, key, {"upload_id": upload_id})
-            missing = [
-                (part, digest)
-                for part, digest in zip(parts, digests, strict=True)
-                if not self._is_whole((arrived or {}).get(part.number), part, digest)
-            ]
-            logger.info("%s: %d of %d parts are to be sent", key, len(missing), len(parts))
-            self._send(source, key, upload_id, missing)
-            self._complete(key, upload_id, parts, digests)
-            if not self._is_there(key, size, digests):
-                raise StorageError("damaged", "the file did not arrive as it was sent")
+            if size <= SINGLE_BYTES:
+                self._put(source, key, content_type)
+            else:
+                self._put_in_parts(source, size, key, checkpoint, content_type)
         checkpoint.clear()
-        return self._placed(key, size)
+        return Placed(f"s3://{self._bucket.bucket}/{key}", size)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `Place`; S3 signs links for a week at most."""
@@ -150,19 +154,69 @@ class S3Place:
         with self._explained():
             self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
 
-    def check(self) -> None:
-        """See `Place`."""
-        key = f".recording-farm-check-{token_hex(8)}"
+    def check(self, directory: str = "") -> None:
+        """See `Place`; the small object lies in `directory`."""
+        where = {"Bucket": self._bucket.bucket, "Key": check_key(directory)}
         with self._explained():
-            self._client.put_object(
-                Bucket=self._bucket.bucket, Key=key, Body=CHECK_TEXT, **self._encryption()
-            )
-            read = self._client.get_object(Bucket=self._bucket.bucket, Key=key)["Body"].read()
-            self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
+            self._client.put_object(**where, Body=CHECK_TEXT, **self._properties())
+            try:
+                read = self._client.get_object(**where)["Body"].read()
+            finally:
+                self._client.delete_object(**where)
         check_came_back(read)
 
-    def _placed(self, key: str, size: int) -> Placed:
-        return Placed(f"s3://{self._bucket.bucket}/{key}", size)
+    def _put(self, source: Path, key: str, content_type: str) -> None:
+        data = source.read_bytes()
+        digest = _md5(data)
+        self._client.put_object(
+            Bucket=self._bucket.bucket,
+            Key=key,
+            Body=_Body(data),
+            ContentLength=len(data),
+            ContentMD5=_base64(digest),
+            ContentType=content_type,
+            **self._properties(),
+        )
+        self._verify(key, len(data), digest.hex())
+
+    def _put_in_parts(
+        self, source: Path, size: int, key: str, checkpoint: Checkpoint, content_type: str
+    ) -> None:
+        parts = parts_of(size, PART_BYTES, MOST_PARTS)
+        state = checkpoint.load(source, key)
+        arrived = self._arrived(key, state["upload_id"]) if state else None
+        if state and arrived is None and self._is_there(key, size, _etag(_digests(source, parts))):
+            return  # an earlier try got to its end, and only the answer was lost
+        if state is None or arrived is None:
+            state, arrived = self._create(key, content_type), {}
+            checkpoint.save(source, key, state)
+        sent = self._send(source, key, state, parts, arrived)
+        self._client.complete_multipart_upload(
+            Bucket=self._bucket.bucket,
+            Key=key,
+            UploadId=state["upload_id"],
+            MultipartUpload={
+                "Parts": [{"PartNumber": part.number, "ETag": sent[part.number].etag} for part in parts]
+            },
+        )
+        self._verify(key, size, _etag([sent[part.number].digest for part in parts]))
+
+    def _create(self, key: str, content_type: str) -> dict[str, Any]:
+        """Begin an upload; returns what must be remembered of it."""
+        answer = self._client.create_multipart_upload(
+            Bucket=self._bucket.bucket, Key=key, ContentType=content_type, **self._properties()
+        )
+        return {"upload_id": answer["UploadId"], "etag_is_md5": _etag_is_md5(answer)}
+
+    def _properties(self) -> dict[str, Any]:
+        """What an object gets besides its content."""
+        properties = {
+            "ServerSideEncryption": self._bucket.encryption,
+            "SSEKMSKeyId": self._bucket.kms_key_id,
+            "Metadata": dict(self._bucket.metadata),
+            "Tagging": self._bucket.tags,
+        }
+        return {name: value for name, value in properties.items() if value}
 
     def _arrived(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         """Size and ETag of each part that has arrived; None if there is no such upload any more."""
@@ -173,79 +227,67 @@ class S3Place:
             )
             for page in pages:
                 for part in page.get("Parts", ()):
-                    arrived[part["PartNumber"]] = part["Size"], part["ETag"].strip('"')
+                    arrived[part["PartNumber"]] = part["Size"], _unquoted(part["ETag"])
         except ClientError as error:
             if _code(error) != "NoSuchUpload":
                 raise
             return None
         return arrived
 
-    def _is_whole(self, arrived: tuple[int, str] | None, part: Part, digest: bytes) -> bool:
-        if arrived is None or arrived[0] != part.size:
-            return False
-        return not self._etag_is_md5 or arrived[1] == digest.hex()
+    def _send(
+        self,
+        source: Path,
+        key: str,
+        state: dict[str, Any],
+        parts: list[Part],
+        arrived: dict[int, tuple[int, str]],
+    ) -> dict[int, "_Sent"]:
+        """Send the parts that have not arrived. Each is read only once, for its MD5 and to be sent."""
+        sent: dict[int, _Sent] = {}
+        logger.info("%s: %d of %d parts have arrived", key, len(arrived), len(parts))
 
-    @property
-    def _etag_is_md5(self) -> bool:
-        # With a key of the customer's the ETag is something else; each part's MD5 was checked on arrival.
-        return self._bucket.encryption not in {"aws:kms", "aws:kms:dsse"}
-
-    def _is_there(self, key: str, size: int, digests: list[bytes]) -> bool:
-        """Whether the object is what was sent: its size, and the MD5 of its parts' MD5s."""
-        try:
-            head = self._client.head_object(Bucket=self._bucket.bucket, Key=key)
-        except ClientError as error:
-            if _code(error) in {"404", "NoSuchKey"}:
-                return False
-            raise
-        if head["ContentLength"] != size:
-            return False
-        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
-        return not self._etag_is_md5 or head["ETag"].strip('"') == f"{whole}-{len(digests)}"
-
-    def _create(self, key: str, content_type: str) -> str:
-        more: dict[str, Any] = self._encryption()
-        if self._bucket.metadata:
-            more["Metadata"] = dict(self._bucket.metadata)
-        if self._bucket.tags:
-            more["Tagging"] = self._bucket.tags
-        answer = self._client.create_multipart_upload(
-            Bucket=self._bucket.bucket, Key=key, ContentType=content_type, **more
-        )
-        return str(answer["UploadId"])
-
-    def _encryption(self) -> dict[str, Any]:
-        if self._bucket.encryption is None:
-            return {}
-        kms = {"SSEKMSKeyId": self._bucket.kms_key_id} if self._bucket.kms_key_id else {}
-        return {"ServerSideEncryption": self._bucket.encryption, **kms}
-
-    def _send(self, source: Path, key: str, upload_id: str, parts: list[tuple[Part, bytes]]) -> None:
-        def send(part_and_digest: tuple[Part, bytes]) -> None:
-            part, digest = part_and_digest
-            with slice_of(source, part) as body:
-                self._client.upload_part(
+        def send(part: Part) -> None:
+            data = _read(source, part)
+            digest = _md5(data)
+            there_size, etag = arrived.get(part.number, (None, ""))
+            if there_size != part.size or (state["etag_is_md5"] and etag != digest.hex()):
+                answer = self._client.upload_part(
                     Bucket=self._bucket.bucket,
                     Key=key,
-                    UploadId=upload_id,
+                    UploadId=state["upload_id"],
                     PartNumber=part.number,
-                    Body=body,
+                    Body=_Body(data),
                     ContentLength=part.size,
                     # The server refuses a part that was damaged on its way.
-                    ContentMD5=base64.b64encode(digest).decode(),
+                    ContentMD5=_base64(digest),
                 )
+                etag = _unquoted(answer["ETag"])
+                if _known_etag(answer) not in {None, digest.hex()}:
+                    raise StorageError("damaged", f"part {part.number} did not arrive as it was sent")
+            sent[part.number] = _Sent(digest, etag)
 
-        each(send, parts, THREADS)
+        each(send, parts, max(1, min(THREADS, _BUFFERED_BYTES // parts[0].size)))
+        return sent
 
-    def _complete(self, key: str, upload_id: str, parts: list[Part], digests: list[bytes]) -> None:
-        arrived = self._arrived(key, upload_id) or {}
-        for part, digest in zip(parts, digests, strict=True):
-            if not self._is_whole(arrived.get(part.number), part, digest):
-                raise StorageError("damaged", f"part {part.number} did not arrive as it was sent")
-        etags = [{"PartNumber": part.number, "ETag": arrived[part.number][1]} for part in parts]
-        self._client.complete_multipart_upload(
-            Bucket=self._bucket.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": etags}
-        )
+    def _verify(self, key: str, size: int, etag: str) -> None:
+        """Raises StorageError when the object is not what was sent, by its size and, if it tells, its MD5."""
+        head = self._head(key)
+        if head is None or head["ContentLength"] != size or _known_etag(head) not in {None, etag}:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+
+    def _is_there(self, key: str, size: int, etag: str) -> bool:
+        """Whether the object is certainly what is to be sent."""
+        head = self._head(key)
+        return head is not None and head["ContentLength"] == size and _known_etag(head) == etag
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        try:
+            head: dict[str, Any] = self._client.head_object(Bucket=self._bucket.bucket, Key=key)
+        except ClientError as error:
+            if _code(error) in {"404", "NoSuchKey"}:
+                return None
+            raise
+        return head
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -259,6 +301,9 @@ class S3Place:
             raise StorageError("unreachable", f"{where} cannot be reached") from error
         except ReadTimeoutError as error:
             raise StorageError("timed_out", "the server did not answer in time") from error
+        except ParamValidationError as error:
+            text = f"{self._bucket.bucket} is not a name that a bucket can have"
+            raise StorageError("no_bucket", text, lasting=True) from error
         except (BotoCoreError, Boto3Error) as error:
             raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error
 
@@ -276,9 +321,78 @@ def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "an error"))
 
 
-def _md5(source: Path, part: Part) -> bytes:
-    digest = hashlib.md5(usedforsecurity=False)
-    with slice_of(source, part) as file:
-        for data in pieces_of(file):
-            digest.update(data)
-    return digest.digest()
+@dataclass(frozen=True)
+class _Sent:
+    """A part that is there: its MD5, and what the server calls it."""
+
+    digest: bytes
+    etag: str
+
+
+class _Body:
+    """Bytes to be sent, for a library that reads 16 KiB at a time and gets more, which it sends as it is.
+
+    As bytes they would have to be sent as a whole within the time-out of one call.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def read(self, size: int | None = -1) -> memoryview:
+        begin = self._position
+        end = len(self._data) if size is None or size < 0 else begin + max(size, _SENT_BYTES)
+        data = self._data[begin:end]
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._data)}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _read(source: Path, part: Part) -> bytes:
+    with source.open("rb", buffering=0) as file:
+        data = os.pread(file.fileno(), part.size, part.offset)
+    if len(data) != part.size:
+        raise StorageError("damaged", "the file became shorter while it was sent")
+    return data
+
+
+def _digests(source: Path, parts: list[Part]) -> list[bytes]:
+    return [_md5(_read(source, part)) for part in parts]
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _etag(digests: list[bytes]) -> str:
+    """The ETag of an object that was sent in parts: the MD5 of their MD5s, and how many there were."""
+    return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
+
+
+def _known_etag(answer: dict[str, Any]) -> str | None:
+    """The ETag if it comes of MD5s, as Amazon's does; None where it says nothing of the content."""
+    etag = _unquoted(answer["ETag"])
+    return etag if _etag_is_md5(answer) and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) else None
+
+
+def _etag_is_md5(answer: dict[str, Any]) -> bool:
+    # Encrypted with a key of the customer's it is something else, which may be the bucket's default too.
+    return not str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+
+
+def _unquoted(etag: str) -> str:
+    return etag.strip('"')

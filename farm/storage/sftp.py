@@ -13,10 +13,9 @@ import posixpath
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO, Final
 
 import paramiko
@@ -38,6 +37,7 @@ from farm.storage.place import (
     Placed,
     StorageError,
     check_came_back,
+    check_key,
     is_time_out,
     key_parts,
 )
@@ -127,16 +127,19 @@ class SftpPlace:
         with self._connected() as sftp:
             _remove(sftp, self._path(key))
 
-    def check(self) -> None:
-        """See `Place`."""
-        path = posixpath.join(self._server.path, f".recording-farm-check-{token_hex(8)}")
+    def check(self, directory: str = "") -> None:
+        """See `Place`; the small object lies in `directory`, and directories made for it go again."""
+        path = self._path(check_key(directory))
         with self._connected() as sftp:
-            _make_directories(sftp, self._server.path)
+            made = _make_directories(sftp, posixpath.dirname(path))
             with sftp.open(path, "wb") as file:
                 file.write(CHECK_TEXT)
             with sftp.open(path, "rb") as file:
                 read = file.read(len(CHECK_TEXT) + 1)
             sftp.remove(path)
+            for directory_made in reversed(made):
+                with suppress(OSError):  # an upload may have put something there
+                    sftp.rmdir(directory_made)
         check_came_back(read)
 
     def _path(self, key: str) -> str:
@@ -255,7 +258,10 @@ class _HostKey(paramiko.MissingHostKeyPolicy):
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002 - the library's signature
         self.shown = key.fingerprint
         if self._expected is not None and key.fingerprint != self._expected.rstrip("="):
-            text = f"{hostname} shows the host key {key.fingerprint}, which is not the one that is expected"
+            text = (
+                f"{hostname} shows the host key {key.fingerprint}, which is not the one that is expected; "
+                "to accept it, give it as host_key in the storage_config"
+            )
             raise StorageError("wrong_host_key", text, lasting=True)
 
 
@@ -366,20 +372,23 @@ def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
         )
 
 
-def _make_directories(sftp: paramiko.SFTPClient, path: str) -> None:
+def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
+    """Make a directory and those above it, as far as they are not there; returns those that were made."""
     if path in {"", "/"}:
-        return
+        return []
     try:
         sftp.stat(path)
-        return
+        return []
     except FileNotFoundError:
-        _make_directories(sftp, posixpath.dirname(path))
+        made = _make_directories(sftp, posixpath.dirname(path))
     try:
         sftp.mkdir(path)
     except PermissionError:
         raise
     except OSError:
         sftp.stat(path)  # another upload may have been faster
+        return made
+    return [*made, path]
 
 
 def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> None:

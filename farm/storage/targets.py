@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -22,16 +23,27 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+PRESET_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+"""What the name of a preset looks like, as a regular expression."""
+
 _PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "date", "year", "month", "day"})
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
 
+# Written so that JSON Schema reads them as Python does, because the OpenAPI document has them too.
+_PATH = rf"^([^{{}}\\\u0000-\u001f\u007f-\u009f]|\{{({'|'.join(sorted(_PLACEHOLDERS))})\}})*$"
+_DOTS = r"(^|/)\.\.?(/|$)"
+_METADATA_KEY = r"^[A-Za-z0-9._-]{1,64}$"
+_METADATA_VALUE = r"^([!-~]([ -~]*[!-~])?)?$"
+_TAG = "[A-Za-z0-9 +=._:/@-]"
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+
 
 def _path(value: str) -> str:
-    if not value.isprintable() or "\\" in value:
+    if not re.fullmatch(_PRINTABLE, value) or "\\" in value:
         raise PydanticCustomError("path", "must be printable characters without backslashes")
-    if ".." in value.split("/"):
-        raise PydanticCustomError("path", "must not go up with ..")
+    if re.search(_DOTS, value):
+        raise PydanticCustomError("path", "must not go elsewhere with . or ..")
     unknown = sorted(set(_PLACEHOLDER.findall(value)) - _PLACEHOLDERS)
     if unknown or re.search(r"[{}]", _PLACEHOLDER.sub("", value)):
         known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
@@ -48,19 +60,39 @@ def _endpoint(value: str) -> str:
     return value
 
 
-def _tags(value: dict[str, str]) -> dict[str, str]:
-    if len(value) > 10:
-        raise PydanticCustomError("tags", "S3 takes ten tags at most")
-    return value
+def _whole(value: Any) -> Any:
+    # In JSON 22.0 is a whole number too.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
-Path = Annotated[str, StringConstraints(max_length=512), AfterValidator(_path)]
-Endpoint = Annotated[str, StringConstraints(max_length=512), AfterValidator(_endpoint)]
+Path = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    AfterValidator(_path),
+    Field(json_schema_extra={"pattern": _PATH, "not": {"pattern": _DOTS}}),
+]
+Endpoint = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    AfterValidator(_endpoint),
+    Field(json_schema_extra={"format": "uri"}),
+]
+Port = Annotated[int, Field(ge=1, le=65_535, strict=True), BeforeValidator(_whole)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Value = Annotated[str, StringConstraints(max_length=256)]
+# They go into headers as they are, and S3 takes 2 KiB of them in all.
+MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
+MetadataValue = Annotated[str, StringConstraints(max_length=128, pattern=_METADATA_VALUE)]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=10, json_schema_extra={"additionalProperties": False})
+]
+TagKey = Annotated[str, StringConstraints(max_length=128, pattern=rf"^{_TAG}+$")]
+TagValue = Annotated[str, StringConstraints(max_length=256, pattern=rf"^{_TAG}*$")]
+Tags = Annotated[
+    dict[TagKey, TagValue], Field(max_length=10, json_schema_extra={"additionalProperties": False})
+]
+PresetName = Annotated[str, StringConstraints(pattern=PRESET_NAME)]
 
 
 class _Target(BaseModel):
@@ -71,27 +103,32 @@ class _Target(BaseModel):
     path: Path = ""
 
 
-class Encryption(BaseModel):
-    """Encryption at rest in S3, by its own key (SSE-S3) or by one of the customer's (SSE-KMS)."""
+class OwnEncryption(BaseModel):
+    """Encryption at rest by S3's own key (SSE-S3)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Literal["SSE-S3", "SSE-KMS"]
+    type: Literal["SSE-S3"]
+
+
+class KmsEncryption(BaseModel):
+    """Encryption at rest by a key of Amazon's KMS (SSE-KMS); without an id by the account's own for S3."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["SSE-KMS"]
     kms_key_id: Name | None = None
 
-    @model_validator(mode="after")
-    def _key_only_for_kms(self) -> "Encryption":
-        if self.kms_key_id is not None and self.type != "SSE-KMS":
-            raise PydanticCustomError("kms_key_id", "kms_key_id goes with SSE-KMS only")
-        return self
+
+Encryption = Annotated[OwnEncryption | KmsEncryption, Discriminator("type")]
 
 
 class _S3Target(_Target):
     access_key: Name
     secret: Secret
     encryption: Encryption | None = None
-    metadata: Annotated[dict[Key, Value], Field(max_length=20)] = {}
-    tags: Annotated[dict[Key, Value], AfterValidator(_tags)] = {}
+    metadata: Metadata = {}
+    tags: Tags = {}
 
 
 class AwsTarget(_S3Target):
@@ -145,11 +182,23 @@ class GcsTarget(_Target):
 class SftpTarget(BaseModel):
     """A directory of an SFTP server; `password` is the private key's pass phrase if there is such a key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "properties": {"auth_method": {"const": method}, needed: {"type": "string"}},
+                    "required": [needed],
+                }
+                for method, needed in (("KEY", "private_key"), ("PASSWORD", "password"))
+            ]
+        },
+    )
 
     type: Literal["sftp"]
     host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
-    port: Annotated[int, Field(ge=1, le=65_535)] = 22
+    port: Port = 22
     username: Name
     auth_method: Literal["KEY", "PASSWORD"]
     password: Annotated[SecretStr, Field(max_length=1024)] | None = None
@@ -179,6 +228,21 @@ Target = Annotated[
 
 TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 
+
+class PresetTarget(BaseModel):
+    """A storage that the organisation has given a name, see `farm.storage_presets`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["preset"]
+    name: PresetName
+
+
+StorageConfig = Annotated[Target | PresetTarget, Discriminator("type")]
+"""What a request says of where a file goes."""
+
+_AZURE_DEVELOPMENT = "http://127.0.0.1:10000/devstoreaccount1"
+
 _SECRETS = frozenset({"secret", "password", "private_key", "access_key"})
 
 
@@ -199,7 +263,7 @@ def with_secrets(target: Target) -> dict[str, Any]:
 
 
 def endpoint_of(target: Target) -> str | None:
-    """Where a target of the S3 family is; None is Amazon's own, and of other kinds."""
+    """Where a target that speaks HTTP is; None is Amazon's or Google's own, and for SFTP."""
     match target:
         case S3Target():
             return target.endpoint
@@ -207,8 +271,24 @@ def endpoint_of(target: Target) -> str | None:
             return f"https://{target.region.lower()}.digitaloceanspaces.com"
         case CloudflareTarget():
             return f"https://{target.account_id}.r2.cloudflarestorage.com"
+        case AzureTarget():
+            return _azure_endpoint(target.access_key.get_secret_value())
         case _:
             return None
+
+
+def _azure_endpoint(connection_string: str) -> str | None:
+    """Where a connection string leads, as azure.storage.blob reads it; None if it does not say."""
+    parts = (part.partition("=") for part in connection_string.rstrip(";").split(";"))
+    values = {name.upper(): value for name, _, value in parts}
+    if values.get("USEDEVELOPMENTSTORAGE") == "true":
+        return _AZURE_DEVELOPMENT
+    if "BLOBENDPOINT" in values:
+        return values["BLOBENDPOINT"]
+    if "ACCOUNTNAME" not in values:
+        return None
+    suffix = values.get("ENDPOINTSUFFIX", "core.windows.net")
+    return f"{values.get('DEFAULTENDPOINTSPROTOCOL', 'https')}://{values['ACCOUNTNAME']}.blob.{suffix}"
 
 
 def key_of(path: str, name: str, values: Mapping[str, str], invoked: datetime) -> str:

@@ -190,8 +190,13 @@ def test_there_should_be_no_link(ssh_server: SshServer, remote: Path) -> None:
 
 
 def test_check_should_leave_nothing_behind(ssh_server: SshServer, remote: Path) -> None:
-    place(ssh_server, remote).check()
-    assert list(remote.iterdir()) == []
+    for directory in ("", "a/b"):
+        place(ssh_server, remote).check(directory)
+        assert not remote.parent.exists()
+    remote.mkdir(parents=True)
+    (remote / "film.mp4").touch()
+    place(ssh_server, remote).check("a")
+    assert [file.name for file in remote.iterdir()] == ["film.mp4"]
 
 
 @pytest.mark.parametrize("key", ["../film.mp4", "a//film.mp4", "/film.mp4", "a/./film.mp4", ""])

@@ -2,9 +2,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from farm.storage.targets import TARGET, endpoint_of, key_of, public, with_secrets
+from farm.storage.targets import (
+    TARGET,
+    AwsTarget,
+    PresetTarget,
+    StorageConfig,
+    endpoint_of,
+    key_of,
+    public,
+    with_secrets,
+)
 
 AWS = {"type": "aws", "access_key": "AK", "secret": "hush", "bucket": "films", "region": "eu-west-1"}
 SFTP = {
@@ -52,6 +61,15 @@ def test_target_should_come_back_whole_and_show_no_secret(config: dict[str, Any]
         ({**AWS, "type": "s3", "endpoint": "http://u:p@host"}, "endpoint"),
         ({**AWS, "type": "digitalocean", "region": "evil.example.com/"}, "region"),
         ({**AWS, "tags": {str(i): "" for i in range(11)}}, "tags"),
+        ({**AWS, "tags": {"a&b": "c"}}, "tags"),
+        ({**AWS, "metadata": {str(i): "" for i in range(11)}}, "metadata"),
+        ({**AWS, "metadata": {"team": "ä"}}, "metadata"),
+        ({**AWS, "metadata": {"team": "a\nb"}}, "metadata"),
+        ({**AWS, "metadata": {"te am": "a"}}, "metadata"),
+        ({**AWS, "path": "a/./b"}, "path"),
+        ({**AWS, "path": "a\u0007"}, "path"),
+        ({**SFTP, "port": "22"}, "port"),
+        ({**SFTP, "port": True}, "port"),
         ({**SFTP, "password": None}, "sftp"),
         ({**SFTP, "auth_method": "KEY"}, "sftp"),
         ({**SFTP, "port": 0}, "port"),
@@ -62,6 +80,23 @@ def test_wrong_field_should_be_named(config: dict[str, Any], field: str) -> None
         TARGET.validate_python(config)
     assert field in str(raised.value.errors(include_input=False))
     assert "hush" not in str(raised.value.errors(include_input=False))
+
+
+@pytest.mark.parametrize("config", ALL)
+def test_shown_target_should_be_its_public_part_alone(config: dict[str, Any]) -> None:
+    shown = public(TARGET.validate_python(config))
+    assert shown.keys() <= config.keys() - {"secret", "password", "private_key", "access_key"}
+
+
+def test_request_should_name_a_storage_or_a_preset() -> None:
+    config: TypeAdapter[StorageConfig] = TypeAdapter(StorageConfig)
+    assert config.validate_python({"type": "preset", "name": "archive"}) == PresetTarget(
+        type="preset", name="archive"
+    )
+    assert isinstance(config.validate_python(AWS), AwsTarget)
+    for wrong in ({"type": "preset"}, {"type": "preset", "name": "a/b"}, {"type": "preset", "name": ""}):
+        with pytest.raises(ValidationError):
+            config.validate_python(wrong)
 
 
 @pytest.mark.parametrize(

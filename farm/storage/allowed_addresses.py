@@ -1,0 +1,85 @@
+"""Connections to addresses that the farm may open alone, whatever a library makes of names and redirects.
+
+A customer's storage is named by a stranger. Its address is looked at when it is named, but a name may lead
+elsewhere by the time it is used, and a server may send its client on to another one. So every connection is
+looked at again when it is made: Python calls an audit hook (PEP 578, `socket.connect`) with the very address.
+"""
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from typing import Any
+
+from browser_bot.addresses import AddressRule
+from farm.storage.place import StorageError
+
+
+@dataclass
+class _Guard:
+    """The rule that holds, and the host whose address it forbade."""
+
+    rule: AddressRule
+    forbidden: str | None = None
+
+
+_guard: ContextVar[_Guard | None] = ContextVar("allowed_addresses", default=None)
+
+
+@contextmanager
+def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
+    """Let this context connect only where `rule` allows it; None changes nothing.
+
+    Threads are contexts of their own, see `farm.storage.threads`. Raises StorageError in place of whatever a
+    library made of a connection that was refused.
+    """
+    if rule is None:
+        yield
+        return
+    _install()
+    guard = _Guard(rule)
+    token = _guard.set(guard)
+    try:
+        yield
+    except Exception as error:
+        if guard.forbidden is None:
+            raise
+        text = (
+            f"the address {guard.forbidden} is not public; the farm's operator can allow it with "
+            "FARM_ALLOW_PRIVATE_ADDRESSES"
+        )
+        raise StorageError("address_refused", text, lasting=True) from error
+    finally:
+        _guard.reset(token)
+
+
+@cache
+def _install() -> None:
+    # A hook stays as long as the process; most processes never need this one.
+    sys.addaudithook(_look_at)
+
+
+def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or (guard := _guard.get()) is None:
+        return
+    connection, address = arguments
+    if connection.family == socket.AF_UNIX:
+        return
+    host = address[0] if connection.family in {socket.AF_INET, socket.AF_INET6} else ""
+    if not _is_allowed(host, guard.rule):
+        guard.forbidden = str(host)
+        # The libraries take it for a host that is down, and close the socket.
+        raise PermissionError(errno.EACCES, "this address may not be connected to")
+
+
+def _is_allowed(host: object, rule: AddressRule) -> bool:
+    try:
+        # What is no address is a name that the system would look up after this.
+        return isinstance(host, str) and rule.is_allowed(ip_address(host))
+    except ValueError:
+        return False

@@ -1,0 +1,193 @@
+"""Customers' storages: the place that a target describes, which connects only where the farm may.
+
+Each kind's library is loaded with its first place: they take long, and each job is a process of its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlencode
+
+from browser_bot.addresses import AddressRule, PageAddressError, check_url
+from farm.errors import AddressRefused
+from farm.storage.allowed_addresses import only_allowed_addresses
+from farm.storage.place import Checkpoint, Place, Placed, StorageError
+from farm.storage.targets import (
+    AwsTarget,
+    AzureTarget,
+    CloudflareTarget,
+    DigitalOceanTarget,
+    GcsTarget,
+    KmsEncryption,
+    S3Target,
+    SftpTarget,
+    Target,
+    endpoint_of,
+)
+
+_ENCRYPTIONS: Final = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
+"""What S3 calls the kinds of encryption at rest (its header x-amz-server-side-encryption)."""
+
+
+class _Directories(Place, Protocol):
+    """A place that can be checked in a directory of it: permissions may hold for a part of a bucket."""
+
+    def check(self, directory: str = "") -> None: ...
+
+
+class CustomerPlace:
+    """A customer's storage. A `Place` whose errors hold nothing but what is meant for the customer."""
+
+    def __init__(self, place: _Directories, rule: AddressRule | None) -> None:
+        """Connect only where `rule` allows it; None allows everything."""
+        self._place = place
+        self._rule = rule
+
+    @property
+    def host_key(self) -> str | None:
+        """The fingerprint of the host key that an SFTP server showed last; see `farm.storage.host_keys`."""
+        host_key: str | None = getattr(self._place, "host_key", None)
+        return host_key
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
+        """See `Place`."""
+        with self._kept():
+            return self._place.upload(source, key, checkpoint, content_type)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
+        """See `Place`."""
+        with self._kept():
+            return self._place.link(key, seconds, name, content_type)
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._kept():
+            self._place.delete(key)
+
+    def check(self, directory: str = "") -> None:
+        """See `Place`. `directory`, which has no slash at either end, is where the small object is put to."""
+        with self._kept():
+            self._place.check(directory)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            with only_allowed_addresses(self._rule):
+                yield
+        except StorageError as error:
+            # Without what led to it: a library's own words may hold a URL with its signature.
+            raise StorageError(error.reason, error.message, lasting=error.lasting) from None
+
+
+def place_of(
+    target: Target,
+    rule: AddressRule | None,
+    *,
+    host_key: str | None = None,
+    connect_timeout: float = 10,
+    read_timeout: float = 60,
+    tries: int = 3,
+) -> CustomerPlace:
+    """The place that `target` describes; files' keys there come of `farm.storage.targets.key_of`.
+
+    Nothing is sent yet. `rule` says where it may connect to; None is everywhere. `host_key` is what to expect
+    of an SFTP server if the target names none. The time-outs (s) are those of one of so many `tries`. Raises
+    StorageError when there can be no such place: a key cannot be read, say.
+    """
+    try:
+        return CustomerPlace(_place(target, host_key, connect_timeout, read_timeout, tries), rule)
+    except StorageError as error:
+        # Without what led to it, as in CustomerPlace.
+        raise StorageError(error.reason, error.message, lasting=error.lasting) from None
+
+
+async def check_target_address(target: Target, rule: AddressRule) -> None:
+    """Raises AddressRefused when `target` lies at an address that `rule` forbids.
+
+    That is for the customer, who learns of it at once. What counts is the look at each connection.
+    """
+    endpoint = _sftp_url(target) if isinstance(target, SftpTarget) else endpoint_of(target)
+    if endpoint is None or rule.allow_all:
+        return
+    try:
+        await check_url(endpoint, rule)
+    except PageAddressError as error:
+        raise AddressRefused(f'"storage_config": {error}') from None
+
+
+def _sftp_url(target: SftpTarget) -> str:
+    # A URL of a kind that the rule reads; only host and port count.
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"http://{host}:{target.port}/"
+
+
+def _place(
+    target: Target, host_key: str | None, connect_timeout: float, read_timeout: float, tries: int
+) -> _Directories:
+    match target:
+        case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
+            from farm.storage.s3 import S3Bucket, S3Place
+
+            return S3Place(
+                S3Bucket(
+                    target.bucket,
+                    target.access_key,
+                    target.secret.get_secret_value(),
+                    _s3_region(target),
+                    endpoint_of(target),
+                    _ENCRYPTIONS[target.encryption.type] if target.encryption else None,
+                    target.encryption.kms_key_id if isinstance(target.encryption, KmsEncryption) else None,
+                    tuple(target.metadata.items()),
+                    urlencode(target.tags),
+                ),
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                tries=tries,
+            )
+        case AzureTarget():
+            from farm.storage.azure import AzureContainer, AzurePlace
+
+            return AzurePlace(
+                AzureContainer(target.bucket, target.access_key.get_secret_value()),
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                tries=tries,
+            )
+        case GcsTarget():
+            from farm.storage.gcs import GcsBucket, GcsPlace
+
+            return GcsPlace(
+                GcsBucket(target.bucket, target.secret.get_secret_value()),
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+            )
+        case SftpTarget():
+            from farm.storage.sftp import SftpPlace, SftpServer
+
+            return SftpPlace(
+                SftpServer(
+                    target.host,
+                    target.username,
+                    target.port,
+                    target.password.get_secret_value() if target.password else None,
+                    target.private_key.get_secret_value()
+                    if target.private_key and target.auth_method == "KEY"
+                    else None,
+                    # A file's key has no slash in front, even if the target's path has.
+                    "/" if target.path.startswith("/") else "",
+                    target.host_key or host_key,
+                ),
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+            )
+
+
+def _s3_region(target: AwsTarget | CloudflareTarget | DigitalOceanTarget | S3Target) -> str | None:
+    match target:
+        case CloudflareTarget():
+            return "auto"  # R2 has no regions, and this is the name of all of them
+        case AwsTarget() | DigitalOceanTarget():
+            return target.region.lower()
+        case _:
+            return target.region or None
