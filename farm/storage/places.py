@@ -92,8 +92,8 @@ def place_of(
     """The place that `target` describes; files' keys there come of `farm.storage.targets.key_of`.
 
     Nothing is sent yet. `rule` says where it may connect to; None is everywhere. `host_key` is what to expect
-    of an SFTP server if the target names none. The time-outs (s) are those of one of the `tries` of a request.
-    Raises StorageError when there can be no such place: a key cannot be read, say.
+    of an SFTP server if the target names none. The time-outs (s) are those of one of so many `tries`. Raises
+    StorageError when there can be no such place: a key cannot be read, say.
     """
     try:
         return CustomerPlace(_place(target, host_key, connect_timeout, read_timeout, tries), rule)
