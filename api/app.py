@@ -39,7 +39,7 @@ from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.storage_presets import StoragePresets
-from farm.stores import DirectoryStore
+from farm.store import Store, open_store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks
@@ -108,8 +108,8 @@ async def _running(
                 redis=client,
                 waiting_redis=waiting_client,
                 records=Records(client),
-                recording_configs=RecordingConfigs(client),
-                storage_presets=StoragePresets(client, Sealer(secret)),
+                recording_configs=RecordingConfigs(client, sealer),
+                storage_presets=StoragePresets(client, sealer),
                 feeds=Feeds(waiting_client, settings.event_streams),
                 webhooks=Webhooks(client, settings.webhook_limit),
                 deliveries=Deliveries(client),

@@ -17,7 +17,7 @@ from farm.records import Records
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.storage_presets import StoragePresets
-from farm.stores import DirectoryStore
+from farm.store import Store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey
 from farm.webhooks import Webhooks

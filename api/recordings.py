@@ -353,7 +353,7 @@ async def _upload(request: Request) -> Response:
 
 
 def _missing_uploads(recording: Recording) -> list[Transfer]:
-    # One that is RUNNING may be that of a node that is gone; if it is not, the node sees to it that it runs once.
+    # One that is RUNNING may be that of a node that is gone; if it is not, its node lets it run only once.
     missing = [
         again(transfer)
         for transfer in recording.transfers

@@ -31,7 +31,7 @@ from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Status
-from farm.storage.targets import PresetName, StorageConfig, Target
+from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20

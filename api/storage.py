@@ -13,10 +13,10 @@ from api.context import Context, context_of
 from api.operations import Operation
 from api.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
 from api.responses import success
+from api.rules import check_storage
 from farm.errors import RateLimited
 from farm.storage.check import CHECK_SECONDS, CheckResult, check_target
 from farm.storage.host_keys import HostKeys
-from farm.storage.places import check_target_address
 from farm.storage.targets import PresetTarget, SftpTarget, StorageConfig, Target
 
 CHECKS_AT_ONCE: Final = 2
@@ -54,7 +54,7 @@ async def _put(request: Request) -> Response:
     context = context_of(request)
     name = _name(request)
     wanted = await read_request(request, PutStoragePreset)
-    await check_target_address(wanted.storage_config, context.settings.address_rule)
+    await check_storage(context, wanted.storage_config, '"storage_config"')
     presets = context.storage_presets
     await run_in_threadpool(presets.put, organization_id, name, wanted.storage_config)
     return success(_object(name, await run_in_threadpool(presets.shown, organization_id, name)))

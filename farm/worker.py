@@ -30,7 +30,7 @@ from rq.worker_pool import WorkerPool
 from browser_bot.sweep import sweep_stages
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
-from farm.processes import die_with_parent
+from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     enqueue_sending,
     recordings_queue,
@@ -101,9 +101,9 @@ def run_worker(settings: Settings) -> None:
             (
                 partial(_start_pool, settings, [recordings_queue(client)], settings.slots, SlotWorker),
                 partial(_start_pool, settings, [transfers], 1, Worker),
-                partial(_start, settings, _run_cron),
+                partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
-                partial(_start, settings, run_dispatcher),
+                partial(_start, settings, "dispatcher", run_dispatcher),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
             )
@@ -123,7 +123,8 @@ def _start_pool(
     settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[BaseWorker]
 ) -> BaseProcess:
     names = [queue.name for queue in queues]
-    return _start(settings, partial(_run_pool, names=names, workers=workers, worker_class=worker_class))
+    run = partial(_run_pool, names=names, workers=workers, worker_class=worker_class)
+    return _start(settings, names[0], run)
 
 
 def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_class: type[BaseWorker]) -> None:
@@ -140,15 +141,18 @@ def _run_cron(settings: Settings) -> None:
     cron.start()  # type: ignore[no-untyped-call]
 
 
-def _start(settings: Settings, run: Callable[[Settings], None]) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=_run_apart, args=(settings, run))
+def _start(settings: Settings, name: str, run: Callable[[Settings], None]) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(
+        target=_run_apart, args=(settings, name, run), name=name
+    )
     process.start()
     return process
 
 
-def _run_apart(settings: Settings, run: Callable[[Settings], None]) -> None:
+def _run_apart(settings: Settings, name: str, run: Callable[[Settings], None]) -> None:
     # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
     os.setpgrp()
+    call_this_process(f"farm {name}")
     run(settings)
 
 

@@ -117,6 +117,8 @@ class AzurePlace:
                 container.connection_string,
                 connection_timeout=connect_timeout,
                 read_timeout=read_timeout,
+                max_single_get_size=BLOCK_BYTES,
+                max_chunk_get_size=BLOCK_BYTES,
                 retry_policy=LinearRetry(backoff=1, retry_total=tries - 1, random_jitter_range=1),
                 # A server that sends us elsewhere is not the one that the customer named.
                 permit_redirects=False,

@@ -130,6 +130,16 @@ class Place(Protocol):
         """Write, read back and delete a small object."""
 
 
+class StorePlace(Place, Protocol):
+    """A place that the farm can keep its own files in: it gets them back."""
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Bring a file to `target` on this machine, replacing what is there; it appears whole or not at all.
+
+        Raises StorageError, with the reason `not_found` when there is no such file.
+        """
+
+
 def check_key(directory: str = "") -> str:
     """Where `Place.check` writes in a directory: a name that nothing else has."""
     name = f".recording-farm-check-{token_hex(8)}"

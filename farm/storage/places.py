@@ -113,7 +113,7 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
     try:
         await check_url(endpoint, rule)
     except PageAddressError as error:
-        raise AddressRefused(f'"storage_config": {error}') from None
+        raise AddressRefused(str(error)) from None
 
 
 def _sftp_url(target: SftpTarget) -> str:

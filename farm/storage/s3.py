@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    IncompleteReadError,
     ParamValidationError,
     ReadTimeoutError,
     ResponseStreamingError,
@@ -48,6 +50,7 @@ MOST_PARTS: Final = 10_000
 SINGLE_BYTES: Final = 2 * PART_BYTES
 """A file up to this size is sent in one request, which costs two round trips in place of five."""
 THREADS: Final = 4
+_READ_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = THREADS * PART_BYTES
 """So much of a file is in memory, unless a single part is larger: then of a file of more than 320 GiB."""
 _SENT_BYTES: Final = 256 << 10

@@ -16,10 +16,11 @@ from api.context import Context
 from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
+from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect_async
 from farm.settings import Settings
+from farm.transfers import STORE, Transfer, TransferState
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 
@@ -342,8 +343,15 @@ async def test_finished_recording_should_show_everything(
     records.change_state(
         data["id"], Status.UPLOADING, stopped_time=now(), stop_reason=Reason(reason=ReasonKind.PAGE_ENDED)
     )
+    video = FinishedFile(kind=FileKind.VIDEO, name=data["output_file_name"], size=1234, sha256="0")
+    records.set_transfer(data["id"], Transfer(target=STORE, state=TransferState.DONE))
     records.change_state(
-        data["id"], Status.UPLOADED, file_size=1234, recording_duration=60, quality={"frames": 1800}
+        data["id"],
+        Status.UPLOADED,
+        files=(video,),
+        file_size=1234,
+        recording_duration=60,
+        quality={"frames": 1800},
     )
     shown = (await client.get(f"/v2/recordings/{data['id']}")).json()["data"]
     assert shown["status"] == "UPLOADED"

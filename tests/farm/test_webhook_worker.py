@@ -91,7 +91,7 @@ def test_killed_process_should_lose_no_delivery(
         sender = process_connected_from(first.client_port)
         pool = sender.parent()
         assert pool is not None
-        dispatcher = _dispatcher(worker.pid, pool)
+        dispatcher = _dispatcher(worker.pid)
         {"sender": sender, "pool": pool, "dispatcher": dispatcher}[victim].kill()
         records.change_state(recording.id, Status.RECORDING)
         hook.wait_for(3, timeout=30)
@@ -102,11 +102,9 @@ def test_killed_process_should_lose_no_delivery(
     ] * 2
 
 
-def _dispatcher(worker_pid: int, pool: psutil.Process) -> psutil.Process:
-    """The one child of the worker that has no children; the pools have some."""
-    (dispatcher,) = (
-        child for child in psutil.Process(worker_pid).children() if child != pool and not child.children()
-    )
+def _dispatcher(worker_pid: int) -> psutil.Process:
+    children = psutil.Process(worker_pid).children()
+    (dispatcher,) = (child for child in children if child.name() == "farm dispatcher")
     return dispatcher
 
 
