@@ -6,7 +6,7 @@ from secrets import token_hex
 from typing import BinaryIO
 
 from farm.errors import NotFound
-from farm.storage.disk import disk_faults, link_or_copy, sync
+from farm.storage.disk import delete_drafts, disk_faults, link_or_copy, sync
 from farm.storage.encrypted_file import is_encrypted
 from farm.storage.place import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
 from farm.storage.stored_file import PlainFile, StoredFile
@@ -77,6 +77,7 @@ class DirectoryPlace:
         with disk_faults(self._root):
             target = self._target(key)
             target.unlink(missing_ok=True)
+            delete_drafts(target)
             for directory in self._directories(target.parent)[:-1]:
                 try:
                     directory.rmdir()

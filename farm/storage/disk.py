@@ -49,15 +49,23 @@ def disk_faults(where: Path) -> Iterator[None]:
 def draft_of(target: Path) -> Iterator[Path]:
     """A path beside `target` for a new file, which in the end replaces `target` at once.
 
-    By then it is on the disk. After an error nothing is left of it, and `target` is what it was.
+    By then it is on the disk. After an error nothing is left of it, and `target` is what it was. Drafts of
+    `target` that others have left are deleted: only one process at a time is to write it.
     """
-    draft = target.with_name(f".{token_hex(8)}.part")
+    delete_drafts(target)
+    draft = target.with_name(f".{_tag(target)}-{token_hex(8)}.part")
     try:
         yield draft
         sync(draft)
         draft.replace(target)
     finally:
         # It is still there after a failure, and also if both names were the same file's already.
+        draft.unlink(missing_ok=True)
+
+
+def delete_drafts(target: Path) -> None:
+    """Delete what processes that were killed have left beside `target`."""
+    for draft in target.parent.glob(f".{_tag(target)}-*.part"):
         draft.unlink(missing_ok=True)
 
 
@@ -96,6 +104,11 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _tag(target: Path) -> str:
+    # Of one length, so that a draft's name is not too long where the target's is not.
+    return hashlib.sha256(target.name.encode()).hexdigest()[:16]
 
 
 def _digest(path: Path) -> bytes:

@@ -275,6 +275,14 @@ def test_file_should_be_closed_when_the_connection_ends(films: DirectoryPlace, t
             time.sleep(0.01)
 
 
+def test_head_should_leave_the_connection_as_it_was(film: DirectoryPlace) -> None:
+    with app_in_thread(app_with(film)) as address, httpx.Client(base_url=address) as client:
+        for _ in range(2):
+            head = client.head("/film.mp4")
+            assert (head.headers["content-length"], head.content) == (str(SIZE), b"")
+            assert client.get("/film.mp4", headers={"Range": "bytes=5-9"}).content == CONTENT[5:10]
+
+
 def asking(address: str) -> Any:
     """A connection whose request has been sent, and whose answer nobody reads."""
     host, port = urlsplit(address).hostname, urlsplit(address).port

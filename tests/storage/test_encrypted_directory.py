@@ -1,5 +1,8 @@
 import errno
 import os
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -184,6 +187,46 @@ def test_encrypted_file_should_not_be_served_as_a_film_when_there_is_no_encrypti
         assert (raised.value.reason, raised.value.lasting) == ("encrypted", True)
     plain.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert content_of(plain, "film.mp4") == film.read_bytes()
+
+
+@pytest.fixture
+def killed(root: Path, long_film: Path) -> None:
+    """An upload that was killed in its midst."""
+    script = (
+        "import sys; from pathlib import Path; from farm.storage.place import Checkpoint\n"
+        "from farm.storage.encrypted_directory import EncryptedDirectoryPlace\n"
+        "root, film = map(Path, sys.argv[1:])\n"
+        "films = EncryptedDirectoryPlace(root, b'secret')\n"
+        "films.upload(film, 'a/film.mp4', Checkpoint(film.with_suffix('.checkpoint')), 'video/mp4')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(root), str(long_film)]) as upload:
+        deadline = time.monotonic() + 20
+        while not any(draft.stat().st_size for draft in root.glob("a/.*.part")):
+            assert upload.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        upload.kill()
+    assert len(list((root / "a").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("killed")
+def test_upload_that_was_killed_should_leave_nothing_when_it_is_tried_again(
+    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(NotFound):
+        films.open("a/film.mp4")
+    films.upload(film, "a/other.mp4", checkpoint, "video/mp4")
+    assert len(list((root / "a").iterdir())) == 2
+    films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    assert {file.name for file in (root / "a").iterdir()} == {"film.mp4", "other.mp4"}
+
+
+@pytest.mark.usefixtures("killed")
+def test_upload_that_was_killed_should_leave_nothing_when_the_file_is_deleted(
+    films: EncryptedDirectoryPlace, root: Path
+) -> None:
+    films.delete("a/film.mp4")
+    assert list(root.iterdir()) == []
 
 
 def test_missing_file_should_be_said(films: EncryptedDirectoryPlace, tmp_path: Path) -> None:

@@ -317,7 +317,8 @@ def test_fetch_should_say_when_the_file_cannot_be_written(
 def test_memory_should_not_grow_with_the_file_that_is_fetched(
     s3_endpoint: str, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    films = place(s3_endpoint)
+    # Not within two seconds: joining the parts takes this server long when the machine is busy.
+    films = S3Place(S3Bucket("films", "key", "secret", "us-east-1", s3_endpoint))
     films.upload(long_film, "film.mp4", checkpoint, "video/mp4")
     with watched_memory() as growth:
         films.fetch("film.mp4", tmp_path / "back.mp4")
