@@ -1,6 +1,7 @@
 """Recovery: what dead processes have left in the spool is cut, stored and transferred."""
 
 import logging
+from typing import Final
 
 import redis
 
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
 DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
+
+
+_TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
+"""The states in which no recorder needs the spool any more."""
 
 
 def recover_spool(settings: Settings, client: redis.Redis) -> int:
@@ -40,7 +45,7 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     records = Records(client)
     recording = records.get(None, recording_id)
     spool = spool_of(recording, settings)
-    if spool.is_held():
+    if recording.status not in _TAKES_DONE and spool.is_held():
         return False
     try:
         if recording.status in ACTIVE:

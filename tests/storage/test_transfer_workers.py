@@ -61,8 +61,11 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
 
 
 def wait_for(records: Records, recording: Recording, status: Status, timeout: float = 90) -> Recording:
-    wait_until(lambda: records.get(None, recording.id).status is status, timeout)
-    return records.get(None, recording.id)
+    deadline = time.monotonic() + timeout
+    while (present := records.get(None, recording.id)).status is not status:
+        assert time.monotonic() < deadline, present.transfers
+        time.sleep(0.02)
+    return present
 
 
 def sender_to(wire: Wire) -> psutil.Process:
