@@ -13,7 +13,7 @@ import click
 import redis
 
 from browser_bot.contracts import PageContract
-from encoder.formats import Codec, Format
+from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
@@ -59,7 +59,10 @@ class SizeType(click.ParamType[tuple[int, int]]):
 @cli.command()
 @click.argument("url")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to make."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to make: .mp4 or .webm; .m4a or .mp3 for the sound alone.",
 )
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds.")
 @click.option(
@@ -89,12 +92,9 @@ def record(
     from farm.record_once import record_once
     from farm.recorder import Plan
 
-    chosen = Codec(codec) if codec else codec_of(out)
-    if out.suffix != chosen.suffix:
-        raise click.BadParameter(f"{chosen.value} is written to a {chosen.suffix} file", param_hint="--out")
     plan = Plan(
         url=url,
-        format=Format(chosen, *size, fps),
+        format=format_of(out, codec, size, fps),
         contract=PageContract(contract),
         max_seconds=seconds,
         chromium=load_settings().chromium,
@@ -221,9 +221,18 @@ def _print_keys(found: list[ApiKey]) -> None:
         click.echo(f"{key.id:<16}  {key.organization_id:<{width}}  {created:<25}  {name}".rstrip())
 
 
-def codec_of(file: Path) -> Codec:
-    """The codec that a file's suffix asks for."""
-    return Codec.VP8 if file.suffix == Codec.VP8.suffix else Codec.H264
+def format_of(file: Path, codec: str | None, size: tuple[int, int], fps: int) -> Format:
+    """What a file's suffix and the options ask for. Raises click.BadParameter if they do not fit together."""
+    for audio in AudioCodec:
+        if file.suffix == audio.suffix:
+            if codec is not None:
+                raise click.BadParameter(f"a {audio.suffix} file has no {codec} in it", param_hint="--codec")
+            return Format(Codec.H264, *size, fps, AudioExport(audio))
+    by_suffix = Codec.VP8 if file.suffix == Codec.VP8.suffix else Codec.H264
+    chosen = Codec(codec) if codec else by_suffix
+    if file.suffix != chosen.suffix:
+        raise click.BadParameter(f"{chosen.value} is written to a {chosen.suffix} file", param_hint="--out")
+    return Format(chosen, *size, fps)
 
 
 def main() -> None:

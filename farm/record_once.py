@@ -30,7 +30,7 @@ REFRESH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a recording; `start_latency_ns` is from the call to the first grabbed frame."""
+    """What came of a recording; `start_latency_ns` is from the call to the first frame, or sound."""
 
     file: CutFile
     media: Media
@@ -59,14 +59,15 @@ class Report:
         """The same for people."""
         streams = ", ".join(stream.in_words() for stream in self.media.streams)
         fault = f"\nended by a fault: {self.outcome.fault}" if self.outcome.fault else ""
+        frames = f", {self.file.frames} frames, {self.file.lost} lost" if self.file.frames else ""
         return (
             f"{self.file.path}: {self.media.duration_us / 1e6:.1f} s, {streams}, "
-            f"{self.media.bytes / 1e6:.1f} MB, {self.file.frames} frames, {self.file.lost} lost{fault}"
+            f"{self.media.bytes / 1e6:.1f} MB{frames}{fault}"
         )
 
 
 class _StartClock:
-    """Listens for the moment of the first frame."""
+    """Listens for the moment of the first frame, or sound."""
 
     def __init__(self) -> None:
         self._called_ns = time.monotonic_ns()
@@ -144,12 +145,13 @@ async def _show_progress(recorder: Recorder) -> None:
 
 
 def progress_line(recorder: Recorder) -> str:
-    """Time, frames, speed and size so far."""
+    """Time, frames if there is a picture, speed and size so far."""
     takes = recorder.takes
     if takes is None or not recorder.recorded_ns:
         return "opening the page …"
     minutes, seconds = divmod(recorder.recorded_ns // 1_000_000_000, 60)
+    frames = f"{takes.frames} frames  " if takes.frames else ""
     return (
-        f"recording {minutes:02d}:{seconds:02d}  {takes.frames} frames  "
+        f"recording {minutes:02d}:{seconds:02d}  {frames}"
         f"speed {takes.speed:.2f}  {takes.bytes / 1e6:.1f} MB  Ctrl-C ends it"
     )

@@ -64,6 +64,27 @@ def test_json_should_tell_what_was_recorded(
     assert wait_until_none() == []
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("b.mp3", "mp3")])
+def test_sound_alone_should_be_recorded_by_the_files_suffix(tmp_path: Path, name: str, codec: str) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / name, "--seconds", "3", "--json")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    report = json.loads(stdout)
+    assert report["streams"] == [{"type": "audio", "codec": codec, "sample_rate": 48000, "channels": 2}]
+    assert report["duration"] == pytest.approx(3, abs=0.1)
+    assert (report["frames_captured"], report["frames_lost"], report["takes"]) == (0, 0, 1)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_people_should_be_told_of_no_frames_where_there_is_no_picture(tmp_path: Path) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / "a.m4a", "--seconds", "1")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "audio aac 48000 Hz stereo" in stderr
+    assert "frames" not in stderr
+    assert stdout == ""
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_should_end_it_properly_and_keep_the_file(tmp_path: Path, sign: signal.Signals) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--json")
@@ -141,6 +162,16 @@ def test_bad_option_should_be_refused_in_words(
     assert process.returncode == 2
     assert words in stderr
     assert stdout == ""
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "VP8"), ("a.mp3", "H264")])
+def test_video_codec_should_be_refused_for_sound_alone(tmp_path: Path, name: str, codec: str) -> None:
+    process = farm_record(PAGE, "--out", tmp_path / name, "--codec", codec)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"has no {codec} in it" in stderr
+    assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_page_that_does_not_load_should_fail_and_leave_a_screenshot(tmp_path: Path) -> None:
