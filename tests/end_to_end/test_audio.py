@@ -103,7 +103,7 @@ async def test_pause_should_be_left_out_and_the_beeps_should_lie_where_they_were
     assert lengths == pytest.approx([3.4, 3.4], abs=0.8)
     assert all(0.9 < take.speed < 1.1 for take in (first, second))
 
-    file = spool.cut(f"out{export.codec.suffix}")
+    file = spool.cut(tmp_path / f"out{export.codec.suffix}")
     assert (file.takes, file.frames, file.lost) == (2, 0, 0)
     assert file.duration_us / 1e6 == pytest.approx(sum(lengths), abs=2 * PACKET)
     joint = round(lengths[0] * SAMPLE_RATE)
@@ -134,7 +134,7 @@ async def test_killed_encoder_should_cost_a_second_at_most(tmp_path: Path, page:
     outcome = await Recorder(plan, spool, tmp_path / "evidence", orders(), listener).run()
     assert outcome == Outcome(EndReason.STOPPED, None, started=True)
     assert {take.path.suffix for take in spool.takes()} == {".m4a"}
-    file = spool.cut("out.m4a")
+    file = spool.cut(tmp_path / "out.m4a")
     assert file.takes == 2
     assert 3.5 - 1 + 2 <= file.duration_us / 1e6 < 3.5 + 2 + 1
     heard = played(file.path)[:, : 2 * SAMPLE_RATE]
