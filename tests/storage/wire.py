@@ -28,6 +28,7 @@ class Wire:
             self._cut_after: int | None = None
             self._silent_after: int | None = None
             self._damage_at: int | None = None
+            self._pause = 0.0
 
     def cut_after(self, count: int) -> None:
         """Close all connections, and each new one, as soon as clients have sent so many bytes."""
@@ -40,6 +41,10 @@ class Wire:
     def damage_at(self, offset: int) -> None:
         """Change the byte at this offset of all that clients send."""
         self._damage_at = offset
+
+    def slow_down(self, seconds: float) -> None:
+        """Rest so long after each 64 KiB."""
+        self._pause = seconds
 
     def run(self) -> None:
         """Accept connections until `close`."""
@@ -83,6 +88,7 @@ class Wire:
             self._wait_while_silent()
             while data := source.recv(_READ_BYTES):
                 target.sendall(change(data))
+                self._closed.wait(self._pause)
                 self._wait_while_silent()
         for end in (source, target):
             with suppress(OSError):
