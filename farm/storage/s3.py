@@ -18,13 +18,12 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    HTTPClientError,
     IncompleteReadError,
     ParamValidationError,
     ReadTimeoutError,
-    ResponseStreamingError,
 )
 from botocore.handlers import add_expect_header
 
@@ -38,6 +37,7 @@ from farm.storage.place import (
     StorageError,
     check_came_back,
     check_key,
+    is_time_out,
     parts_of,
 )
 from farm.storage.threads import each
@@ -115,7 +115,11 @@ class S3Place:
             # Servers that are not AWS know nothing of the newer checksums; each part has its MD5.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if bucket.endpoint else "auto"},
+            s3={
+                "addressing_style": "path" if bucket.endpoint else "auto",
+                # What is signed is the MD5. Without this each part gets a SHA-256 too when there is no TLS.
+                "payload_signing_enabled": False,
+            },
         )
         try:
             self._client: Any = boto3.session.Session().client(
@@ -195,7 +199,7 @@ class S3Place:
             ContentType=content_type,
             **self._properties(),
         )
-        self._verify(key, len(data), digest.hex())
+        self._verify(source, key, len(data), digest.hex())
 
     def _put_in_parts(
         self, source: Path, size: int, key: str, checkpoint: Checkpoint, content_type: str
@@ -203,8 +207,11 @@ class S3Place:
         parts = parts_of(size, PART_BYTES, MOST_PARTS)
         state = checkpoint.load(source, key)
         arrived = self._arrived(key, state["upload_id"]) if state else None
-        if state and arrived is None and self._is_there(key, size, _etag(_digests(source, parts))):
-            return  # an earlier try got to its end, and only the answer was lost
+        if state and arrived is None:
+            head = self._head(key)
+            # An earlier try may have got to its end, and only the answer was lost.
+            if head is not None and _is_of(head, source, size, _etag(_digests(source, parts))):
+                return
         if state is None or arrived is None:
             state, arrived = self._create(key, content_type), {}
             checkpoint.save(source, key, state)
@@ -217,7 +224,7 @@ class S3Place:
                 "Parts": [{"PartNumber": part.number, "ETag": sent[part.number].etag} for part in parts]
             },
         )
-        self._verify(key, size, _etag([sent[part.number].digest for part in parts]))
+        self._verify(source, key, size, _etag([sent[part.number].digest for part in parts]))
 
     def _create(self, key: str, content_type: str) -> dict[str, Any]:
         """Begin an upload; returns what must be remembered of it."""
@@ -287,16 +294,11 @@ class S3Place:
         each(send, parts, max(1, min(THREADS, _BUFFERED_BYTES // parts[0].size)))
         return sent
 
-    def _verify(self, key: str, size: int, etag: str) -> None:
+    def _verify(self, source: Path, key: str, size: int, etag: str) -> None:
         """Raises StorageError when the object is not what was sent, by its size and, if it tells, its MD5."""
         head = self._head(key)
-        if head is None or head["ContentLength"] != size or _known_etag(head) not in {None, etag}:
+        if head is None or _is_of(head, source, size, etag) is False:
             raise StorageError("damaged", "the file did not arrive as it was sent")
-
-    def _is_there(self, key: str, size: int, etag: str) -> bool:
-        """Whether the object is certainly what is to be sent."""
-        head = self._head(key)
-        return head is not None and head["ContentLength"] == size and _known_etag(head) == etag
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
@@ -317,11 +319,13 @@ class S3Place:
         except (EndpointConnectionError, ConnectTimeoutError) as error:
             where = self._bucket.endpoint or "AWS"
             raise StorageError("unreachable", f"{where} cannot be reached") from error
-        except (ConnectionClosedError, IncompleteReadError, ResponseStreamingError) as error:
-            where = self._bucket.endpoint or "AWS"
-            raise StorageError("unreachable", f"the connection to {where} was lost") from error
         except ReadTimeoutError as error:
             raise StorageError("timed_out", "the server did not answer in time") from error
+        except (HTTPClientError, IncompleteReadError) as error:
+            if is_time_out(error):
+                raise StorageError("timed_out", "the server did not answer in time") from error
+            where = self._bucket.endpoint or "AWS"
+            raise StorageError("unreachable", f"the connection to {where} was lost") from error
         except ParamValidationError as error:
             text = f"{self._bucket.bucket} is not a name that a bucket can have"
             raise StorageError("no_bucket", text, lasting=True) from error
@@ -335,6 +339,8 @@ class S3Place:
             region = self._bucket.region or "us-east-1"
             message = text.format(bucket=self._bucket.bucket, region=region)
             return StorageError(reason, message, lasting=True)
+        if code == "BadDigest":
+            return StorageError("damaged", "a part was damaged on its way")
         return StorageError("failed", f"the server answered {code}")
 
     def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
@@ -413,6 +419,20 @@ def _base64(digest: bytes) -> str:
 def _etag(digests: list[bytes]) -> str:
     """The ETag of an object that was sent in parts: the MD5 of their MD5s, and how many there were."""
     return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
+
+
+def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | None:
+    """Whether an object is a file of that size and ETag; None if it is of the size but does not tell more."""
+    found = _known_etag(head)
+    if head["ContentLength"] != size:
+        return False
+    if found is None:
+        return None
+    if "-" in etag and "-" not in found:
+        # Some servers tell the MD5 of the whole file, however it was sent.
+        with source.open("rb") as file:
+            etag = hashlib.file_digest(file, "md5").hexdigest()
+    return found == etag
 
 
 def _known_etag(answer: dict[str, Any]) -> str | None:

@@ -37,6 +37,32 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
+S3_KEY, S3_SECRET = "key", "secret"
+"""What the strict S3 server lets in."""
+
+
+@pytest.fixture(scope="session")
+def strict_s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server with nothing in it that checks signatures and MD5s, but knows neither regions nor tags."""
+    port = free_port()
+    directory = tmp_path_factory.mktemp("strict-s3")
+    (directory / "data").mkdir()
+    with running(strict_s3_server(port, directory / "data"), directory / "log") as server:
+        endpoint = f"http://127.0.0.1:{port}"
+        wait_for_http(endpoint, server)
+        yield endpoint
+
+
+def strict_s3_server(port: int, data: Path) -> list[str]:
+    """The command that runs it."""
+    program = Path(sys.executable).with_name("rclone")
+    assert program.exists(), "rclone is not installed; install it with: make setup-tests"
+    return [
+        *[str(program), "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"],
+        *["--auth-key", f"{S3_KEY},{S3_SECRET}", str(data)],
+    ]
+
+
 @pytest.fixture(scope="session")
 def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server of Azure's blobs with the account AZURE_ACCOUNT and nothing in it."""

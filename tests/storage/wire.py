@@ -31,6 +31,7 @@ class Wire:
             self.answered = 0
             self._cut_answers_after: int | None = None
             self._silence_answers_after: int | None = None
+            self._pause = 0.0
 
     def cut_after(self, count: int) -> None:
         """Close all connections, and each new one, as soon as clients have sent so many bytes."""
@@ -51,6 +52,10 @@ class Wire:
     def silence_answers_after(self, count: int) -> None:
         """Pass nothing more on, but keep connections open, as soon as the server has sent so many bytes."""
         self._silence_answers_after = count
+
+    def slow_down(self, seconds: float) -> None:
+        """Rest so long after each 64 KiB."""
+        self._pause = seconds
 
     def run(self) -> None:
         """Accept connections until `close`."""
@@ -104,6 +109,7 @@ class Wire:
             self._wait_while_silent()
             while data := source.recv(_READ_BYTES):
                 target.sendall(change(data))
+                self._closed.wait(self._pause)
                 self._wait_while_silent()
         for end in (source, target):
             with suppress(OSError):
