@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import api, fidelity, load, peer, service, webhooks
+from benchmarks import api, fidelity, load, peer, service, storage, webhooks
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "fidelity": fidelity.run,
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "service": service.run,
     "webhooks": webhooks.run,
     "api": api.run,
+    "storage": storage.run,
     "load": load.run,
     "two": load.run_two,
     "peer": peer.run,
