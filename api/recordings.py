@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
@@ -40,7 +41,7 @@ from api.responses import (
 )
 from api.rules import check_max_seconds, check_page, check_storage, check_webhook, resolve_storage
 from encoder.formats import AudioExport
-from farm.errors import InvalidRequest, RedisUnavailable, WrongState
+from farm.errors import InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
@@ -67,8 +68,11 @@ from farm.records import Idempotency, SealedTarget, read_recording, record_key
 from farm.retention import delete_files
 from farm.sealing import target_context
 from farm.spool import remove_evidence
+from farm.storage.place import StorageError
 from farm.storage.targets import Target, public, with_secrets
 from farm.transfers import STORE, Transfer, TransferState, again, unused_name
+
+_LOG = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
@@ -318,7 +322,13 @@ async def _delete(request: Request) -> Response:
     if recording.status not in FINAL:
         raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     # The file first: if that fails, the recording is still there to be deleted again.
-    await run_in_threadpool(delete_files, context.store, recording)
+    try:
+        await run_in_threadpool(delete_files, context.store, recording)
+    except StorageError as error:
+        _LOG.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
+        raise StoreUnavailable(
+            f"the files of recording {recording.id} cannot be deleted now; please try again later"
+        ) from None
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
     return success(Deleted(id=str(recording.id)))

@@ -124,6 +124,13 @@ class TooManyWebhooks(FarmError):
     http_status = 409
 
 
+class StoreUnavailable(FarmError):
+    """The farm's own store cannot be reached, or refuses; what is the matter there is in the log."""
+
+    code = "store_unavailable"
+    http_status = 503
+
+
 class RedisUnavailable(FarmError):
     """Redis cannot be reached, or cannot be started."""
 

@@ -11,6 +11,8 @@ from farm.queues import uploads_queue
 from farm.recordings import Recording, Status
 from farm.records import Records
 from farm.settings import Settings
+from farm.storage.place import StorageError
+from farm.store import Store
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording
@@ -166,6 +168,20 @@ async def test_what_the_store_says_should_not_be_shown(
     response = await client.get(f"/v2/recordings/{stored.id}")
     assert str(settings.data_dir) not in response.text
     assert response.json()["data"]["transfers"][0]["error"]["code"] == "full"
+
+
+async def test_store_that_fails_should_not_lose_the_recording_that_is_deleted(
+    client: httpx.AsyncClient, settings: Settings, stored: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("no_permission", f"{settings.data_dir}: the farm may not write there")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "delete", fail)
+        response = await client.delete(f"/v2/recordings/{stored.id}")
+    assert (response.status_code, response.json()["error"]["type"]) == (503, "store_unavailable")
+    assert str(settings.data_dir) not in response.text
+    assert (await client.delete(f"/v2/recordings/{stored.id}")).status_code == 200
 
 
 async def test_deleting_should_delete_files_and_keys(

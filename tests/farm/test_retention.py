@@ -23,6 +23,7 @@ from farm.transfer_job import run_transfer, settle
 from farm.transfers import STORE
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
+from tests.workers import running_worker
 
 
 @pytest.fixture
@@ -144,3 +145,17 @@ def test_sweep_should_go_by_the_setting_and_delete_old_logs(
 
 def test_spool_should_be_empty_after_the_last_transfer(settings: Settings, uploaded: Recording) -> None:
     assert not Outbox.of(spool_of(uploaded, settings)).directory.exists()
+
+
+def test_worker_should_look_by_itself(
+    settings: Settings, records: Records, redis_client: redis.Redis, uploaded: Recording
+) -> None:
+    assert settings.redis_url is not None
+    time.sleep(max(0, 1.1 - (now() - uploaded.timeline[-1].time).total_seconds()))
+    farm = (redis_client, settings.redis_url, settings.data_dir)
+    with running_worker(*farm, FARM_NODE=settings.node, FARM_RETENTION="1s"):
+        deadline = time.monotonic() + 30
+        while records.get(None, uploaded.id).expired_time is None:
+            assert time.monotonic() < deadline, "nothing has expired"
+            time.sleep(0.1)
+    assert list((settings.data_dir / "store").iterdir()) == []

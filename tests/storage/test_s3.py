@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import randbytes
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -14,6 +15,7 @@ from farm.storage import s3 as module
 from farm.storage.place import Checkpoint, StorageError, parts_of
 from farm.storage.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
 from tests.storage.conftest import S3_KEY, S3_SECRET
+from tests.storage.faulty_server import faulty_server
 from tests.storage.memory import watched_memory
 from tests.storage.wire import Wire, wire_to
 
@@ -454,4 +456,42 @@ def test_part_should_not_have_to_be_sent_within_one_time_out(
     S3Place(bucket, connect_timeout=1, read_timeout=10, tries=1).upload(
         film, "film.mp4", checkpoint, "video/mp4"
     )
+    assert content(client, "film.mp4") == film.read_bytes()
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
+@pytest.mark.parametrize(
+    "error",
+    [(500, "InternalError"), (503, "ServiceUnavailable"), (503, "SlowDown")],
+    ids=lambda error: error[1],
+)
+def test_server_that_fails_now_and_then_should_get_the_file_all_the_same(
+    endpoint: str, client: Any, film: Path, checkpoint: Checkpoint, error: tuple[int, str]
+) -> None:
+    port = urlsplit(endpoint).port
+    assert port is not None
+    with faulty_server(port, lambda number: error if number % 3 == 0 else None) as faulty:
+        place(f"http://127.0.0.1:{faulty}").upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert content(client, "film.mp4") == film.read_bytes()
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
+@pytest.mark.parametrize(
+    "error",
+    [(500, "InternalError"), (503, "ServiceUnavailable"), (503, "SlowDown")],
+    ids=lambda error: error[1],
+)
+def test_server_that_fails_for_long_should_be_tried_again_later(
+    endpoint: str, client: Any, film: Path, checkpoint: Checkpoint, error: tuple[int, str]
+) -> None:
+    port = urlsplit(endpoint).port
+    assert port is not None
+    # From the third request on: the upload has begun.
+    with faulty_server(port, lambda number: error if number > 2 else None) as faulty:
+        with pytest.raises(StorageError, match=error[1]) as raised:
+            place(f"http://127.0.0.1:{faulty}").upload(film, "film.mp4", checkpoint, "video/mp4")
+        assert not raised.value.lasting
+    place(endpoint).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert content(client, "film.mp4") == film.read_bytes()

@@ -1,0 +1,98 @@
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from farm.errors import NotFound, SettingsError
+from farm.settings import Settings, load_settings
+from farm.storage.place import Checkpoint
+from farm.store import open_store
+from tests.conftest import settings_with
+
+SECRET = b"the secret of this farm"
+ID = uuid4()
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    file = tmp_path / "film.mp4"
+    file.write_bytes(b"film" * 100)
+    return file
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    return Checkpoint(tmp_path / "checkpoint")
+
+
+def test_files_should_lie_by_recording_in_the_directory(
+    settings: Settings, film: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    store = open_store(settings, SECRET)
+    store.put(ID, film, "a.mp4", checkpoint)
+    assert (settings.data_dir / "store" / str(ID) / "a.mp4").read_bytes() == film.read_bytes()
+    store.fetch(ID, "a.mp4", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == film.read_bytes()
+    store.delete(ID, "a.mp4")
+    store.delete(ID, "a.mp4")
+    with pytest.raises(NotFound):
+        store.open(ID, "a.mp4")
+
+
+def test_encryption_should_be_switched_on_by_its_setting(
+    settings: Settings, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_STORE_ENCRYPTION", "on")
+    store = open_store(load_settings(), SECRET)
+    store.put(ID, film, "a.mp4", checkpoint)
+    assert b"film" not in (settings.data_dir / "store" / str(ID) / "a.mp4").read_bytes()
+    with closing(store.open(ID, "a.mp4")) as file:
+        assert file.size == 400
+        assert b"".join(file.pieces(2, 10)) == b"lmfilmfi"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "a\0b", "x" * 201])
+def test_name_that_is_no_plain_name_should_be_refused(
+    settings: Settings, film: Path, checkpoint: Checkpoint, name: str
+) -> None:
+    store = open_store(settings, SECRET)
+    with pytest.raises(ValueError, match="plain name"):
+        store.put(ID, film, name, checkpoint)
+    with pytest.raises(NotFound):
+        store.open(ID, name)
+    with pytest.raises(NotFound):
+        store.open("../..", "a.mp4")
+
+
+def test_store_elsewhere_should_serve_nothing_here(tmp_path: Path) -> None:
+    settings = settings_with(
+        tmp_path,
+        None,
+        store_url="s3://films?endpoint=http://127.0.0.1:9",
+        store_access_key="k",
+        store_secret="s",
+    )
+    store = open_store(settings, SECRET)
+    link = store.link(ID, "a.mp4", 60)
+    assert link is not None
+    assert link.startswith(f"http://127.0.0.1:9/films/{ID}/a.mp4?")
+    with pytest.raises(NotFound):
+        store.open(ID, "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"store_url": "azure://films"}, "FARM_STORE_SECRET"),
+        ({"store_url": "azure://films", "store_secret": "hunter2"}, "connection string"),
+        ({"store_url": "s3://films", "store_encryption": "on"}, "FARM_STORE_ENCRYPTION"),
+    ],
+)
+def test_settings_that_make_no_store_should_be_said(
+    tmp_path: Path, values: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason) as refused:
+        open_store(settings_with(tmp_path, None, **values), SECRET)
+    assert "hunter2" not in str(refused.value)
