@@ -5,6 +5,7 @@ file, and players leave it out: in MP4 it is an edit list, in MP3 LAME's part of
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -20,16 +21,24 @@ from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from encoder.packets import Packet, samples_of, whole_packets
 
-ENCODERS: dict[AudioCodec, Literal["aac", "libmp3lame"]] = {
-    AudioCodec.AAC: "aac",
-    AudioCodec.MP3: "libmp3lame",
-}
-MUXERS = {AudioCodec.AAC: "ipod", AudioCodec.MP3: "mp3"}
-# The index at the front, so that a player can begin before it has the whole file.
-MUXER_OPTIONS = {AudioCodec.AAC: {"movflags": "faststart"}, AudioCodec.MP3: {}}
-# Bits per second of each channel: AAC has what the takes have, MP3 needs more for the same.
-CHANNEL_BITRATE = {AudioCodec.AAC: 64_000, AudioCodec.MP3: 96_000}
 
+@dataclass(frozen=True)
+class _Way:
+    """How a codec is encoded and written; `channel_bitrate` is in bits per second of each channel."""
+
+    encoder: Literal["aac", "libmp3lame"]
+    encoder_options: dict[str, str]
+    channel_bitrate: int
+    muxer: str
+    muxer_options: dict[str, str]
+
+
+WAYS = {
+    # As the takes have it; the index at the front, so that a player can begin before it has the whole file.
+    AudioCodec.AAC: _Way("aac", {}, 64_000, "ipod", {"movflags": "faststart"}),
+    # LAME's default takes half as much time again (measured: 11.3 to 7.8 s for 5 minutes of noise).
+    AudioCodec.MP3: _Way("libmp3lame", {"compression_level": "7"}, 96_000, "mp3", {}),
+}
 LAYOUTS = {1: "mono", 2: "stereo"}
 MONO = "mono|c0=0.5*c0+0.5*c1"
 # Silence goes where there is no sound, before the first one and in gaps of 10 ms and more: smaller ones are
@@ -59,7 +68,8 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
 
 def open_audio(file: Path, codec: AudioCodec) -> OutputContainer:
     """Begin a file with sound alone. Raises av.FFmpegError when it cannot be written."""
-    return av.open(str(file), "w", format=MUXERS[codec], options=MUXER_OPTIONS[codec])
+    way = WAYS[codec]
+    return av.open(str(file), "w", format=way.muxer, options=way.muxer_options)
 
 
 def _copy(source: InputContainer, sound: AudioStream, output: OutputContainer) -> None:
@@ -70,10 +80,10 @@ def _copy(source: InputContainer, sound: AudioStream, output: OutputContainer) -
 
 
 def _from_zero(packets: Iterator[Packet]) -> Iterator[Packet]:
-    """The packets, behind as many of silence as it takes for the sound to begin at zero or before.
+    """The packets, behind as many of silence as it takes for the file to begin at zero or before.
 
-    What lies before zero is left out by players. A sound that begins later would need a pause, and not all
-    of them make it.
+    What lies before zero players leave out. A sound that begins later some of them move to zero, as ffmpeg
+    does when it converts.
     """
     first = next(packets, None)
     if first is None:
@@ -103,11 +113,13 @@ def _silence() -> bytes:
 
 
 def _encode(source: InputContainer, sound: AudioStream, output: OutputContainer, export: AudioExport) -> None:
+    way = WAYS[export.codec]
     stream = output.add_stream(
-        ENCODERS[export.codec],
+        way.encoder,
         rate=SAMPLE_RATE,
+        options=way.encoder_options,
         layout=LAYOUTS[export.channels],
-        bit_rate=CHANNEL_BITRATE[export.codec] * export.channels,
+        bit_rate=way.channel_bitrate * export.channels,
     )
     graph = _graph(sound, export)
     for frame in source.decode(sound):
