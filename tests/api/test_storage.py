@@ -2,6 +2,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from getpass import getuser
 from typing import Any
 
 import boto3
@@ -176,7 +177,7 @@ async def test_host_key_of_a_check_should_be_expected_from_then_on(
     ssh_server: Any,  # noqa: F811
     tmp_path: Any,
 ) -> None:
-    target = {"type": "sftp", "host": "127.0.0.1", "port": ssh_server.port, "username": "root"}
+    target = {"type": "sftp", "host": "127.0.0.1", "port": ssh_server.port, "username": getuser()}
     target |= {"auth_method": "KEY", "private_key": ssh_server.key, "path": str(tmp_path)}
     assert await check(open_client, target) == {"ok": True}
     server = f"127.0.0.1:{ssh_server.port}"
