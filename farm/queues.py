@@ -26,7 +26,9 @@ SEND_JOB: Final = "farm.webhook_sender.send_due"
 _RECORD_SECONDS: Final = 86_400 + 3600
 """What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
 
-_FINISH_SECONDS: Final = 3600
+_FINISH_SECONDS: Final = 8 * 3600
+"""What finishing may take. The longest is the sound of a day as MP3: most of an hour of a core."""
+
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
 

@@ -33,12 +33,12 @@ class Spool:
 
     def takes(self) -> list[TakeMedia]:
         """The takes in their order."""
-        media = sorted(self.directory.glob(f"take-[0-9]*{self.format.take_suffix}"))
+        media = sorted(self.directory.glob(f"take-[0-9]*{self.format.take_suffix}"), key=_number)
         return [_take(file) for file in media]
 
     def journals(self) -> list[Journal]:
         """What is known of the takes, in their order; a crash may have left one without."""
-        files = sorted(self.directory.glob("take-[0-9]*.json"))
+        files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
     def cut(self, target: Path) -> CutFile:
@@ -73,6 +73,10 @@ class Spool:
     def remove(self) -> None:
         """Delete all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _number(file: Path) -> int:
+    return int(file.stem.removeprefix("take-"))
 
 
 def _take(media: Path) -> TakeMedia:
