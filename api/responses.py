@@ -50,12 +50,13 @@ class VideoObject(BaseModel):
 
 
 class TimelineObject(BaseModel):
-    """A state that the recording went to, or a take that began or ended."""
+    """A state that the recording went to, a take that began or ended, or a fault after which it went on."""
 
     time: Moment
-    event: Literal["state", "take_began", "take_ended"]
+    event: Literal["state", "take_began", "take_ended", "fault"]
     status: Status | None = None
     take: int | None = None
+    fault: str | None = None
 
 
 class AudioObject(BaseModel):

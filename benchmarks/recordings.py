@@ -36,6 +36,9 @@ class Starts:
     async def paused(self) -> None:
         """A take has ended."""
 
+    async def broken(self, fault: str) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         """The recording is over."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import redis
 from rq import Queue, Retry
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from farm.recordings import Recording
@@ -48,9 +48,17 @@ _FAILURE_SECONDS: Final = 7 * 86400
 _OVER: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 
 
+_TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
+
+
 def recordings_queue(client: redis.Redis) -> Queue:
     """The queue every slot of every node takes recordings from."""
     return Queue("recordings", connection=client)
+
+
+def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
+    """The queue of recordings that only `node` can go on with; its slots take these first."""
+    return Queue(f"recordings.{node}", connection=client)
 
 
 def transfers_queue(client: redis.Redis, node: str) -> Queue:
@@ -71,11 +79,9 @@ def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    try:
-        job = Job.fetch(str(recording_id), connection=client)
-    except NoSuchJobError:
-        return False
-    return job.get_status(refresh=False) not in _OVER
+    job_ids = [str(recording_id), _continuation_id(recording_id)]
+    jobs = [job for job in Job.fetch_many(job_ids, connection=client) if job is not None]
+    return any(job.get_status(refresh=False) not in _OVER for job in jobs)
 
 
 def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
@@ -121,6 +127,43 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
         failure_ttl=_FAILURE_SECONDS,
         description=f"record {recording.meeting_id}",
     )
+
+
+def enqueue_continuation(client: redis.Redis, recording: Recording, node: str) -> None:
+    """Queue the job that goes on with a recording whose recorder on `node` has died.
+
+    Harmless to call twice; the caller knows that no recorder lives. Raises redis.RedisError when Redis cannot
+    be reached.
+    """
+    queue, job_id = node_recordings_queue(client, node), _continuation_id(recording.id)
+    try:
+        _continue(queue, recording, job_id)
+    except DuplicateJobError:
+        with suppress(NoSuchJobError):
+            job = Job.fetch(job_id, connection=client)
+            if job.get_status() in _TO_COME:
+                return
+            # Its worker died with the recorder, or it is over.
+            job.delete()
+        with suppress(DuplicateJobError):  # somebody else was quicker
+            _continue(queue, recording, job_id)
+
+
+def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
+    queue.enqueue(
+        RECORD_JOB,
+        str(recording.id),
+        job_id=job_id,
+        unique=True,
+        job_timeout=_RECORD_SECONDS,
+        result_ttl=0,
+        failure_ttl=_FAILURE_SECONDS,
+        description=f"go on with {recording.meeting_id}",
+    )
+
+
+def _continuation_id(recording_id: UUID | str) -> str:
+    return f"continue-{recording_id}"
 
 
 def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None:

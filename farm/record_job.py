@@ -1,4 +1,7 @@
-"""The RQ job that makes a recording, from its page to its last take."""
+"""The RQ job that makes a recording, from its page to its last take.
+
+When its process was killed, another one goes on from what is in the spool.
+"""
 
 import asyncio
 import logging
@@ -16,9 +19,9 @@ from farm.orders import read_orders
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
-from farm.recordings import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
+from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import recover
+from farm.recovery import DIED, end_dead
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings, load_settings
 from farm.spool import evidence_dir, format_of, spool_of
@@ -57,19 +60,32 @@ def record(recording_id: str) -> None:
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
     recording_id = str(recording.id)
-    if recording.status is not Status.INVOKED:
+    if recording.status not in ACTIVE:
         logger.info("recording %s is %s already", recording_id, recording.status)
+        return
+    spool = spool_of(recording, settings)
+    if recording.node is not None and spool.is_held():
+        logger.info("recording %s is being recorded", recording_id)
         return
     try:
         records.update(recording_id, node=settings.node)
     except NotFound:
         logger.info("recording %s was stopped and deleted", recording_id)
         return
+    if recording.node is not None:
+        # Whoever recorded it has died.
+        spool.make()
+        entry = TimelineEntry(event="fault", fault=DIED.message, time=now())
+        records.note(recording.id, entry)
+        if spool.breaks_too_often():
+            end_dead(recording.id, settings, client)
+            return
+        logger.warning("recording %s is gone on with", recording_id)
     try:
         asyncio.run(_record(recording, settings, records, client))
     except Exception:
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
-        recover(recording_id, settings, client)
+        end_dead(recording.id, settings, client)
         raise
 
 
@@ -108,7 +124,7 @@ class Reporter:
         self._settings = settings
         self._records = records
         self._client = client
-        self._started = False
+        self._started = recording.started_time is not None
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
     async def recording(self, take: Journal) -> None:
@@ -127,6 +143,12 @@ class Reporter:
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
         self._say(Status.PAUSED)
+
+    async def broken(self, fault: str) -> None:
+        """Something broke; the recording goes on with a new take."""
+        # The rest is what programs said, for the log and not for clients.
+        entry = TimelineEntry(event="fault", fault=fault.splitlines()[0], time=now())
+        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -218,6 +240,7 @@ def plan_of(recording: Recording, settings: Settings) -> Plan:
         chromium=settings.chromium,
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
+        paused=recording.status is Status.PAUSED,
     )
 
 

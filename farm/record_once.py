@@ -83,6 +83,9 @@ class _StartClock:
     async def paused(self) -> None:
         pass
 
+    async def broken(self, fault: str) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         pass
 

@@ -1,13 +1,15 @@
 """The recorder: the program of one recording, from opening its stage to its last take.
 
 It knows nothing of Redis: orders come in through an iterator, and what happens goes out through a listener.
+
+There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
+unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
 """
 
 import asyncio
 import logging
 import shutil
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -35,18 +37,17 @@ logger = logging.getLogger(__name__)
 SECOND_NS = 1_000_000_000
 # A recording, pauses included, never lasts longer than a day.
 LONGEST_NS = 86_400 * SECOND_NS
-# An encoder that dies is replaced by a new take, but one that dies again and again has a reason.
-ENCODER_DEATHS = 3
-ENCODER_DEATHS_WITHIN_NS = 300 * SECOND_NS
-
 LAST_WORD_TIMEOUT = 2.0
+# How long the end of a recording waits for the stages that broke to be cleared away.
+CLEAR_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
-    `address_rule` None lets the browser open every address.
+    `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
+    its next take.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Plan:
     chromium: Path | None = None
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
+    paused: bool = False
 
 
 class EndReason(StrEnum):
@@ -92,6 +94,9 @@ class Listener(Protocol):
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
 
+    async def broken(self, fault: str) -> None:
+        """Something broke; the recording goes on with a new take."""
+
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed; the stage still stands."""
 
@@ -112,15 +117,16 @@ class Recorder:
         self._stop_reason = EndReason.STOPPED
         # Orders set what is wanted, not what to do: one that comes twice, or late together with its
         # opposite, is harmless.
-        self._pause_wanted = False
+        self._pause_wanted = plan.paused
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
-        self._began_ns: int | None = None
         self._take: Journal | None = None
-        self._recorded_ns = 0
+        self._began_ns, self._recorded_ns = _gone_on_from(spool)
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
-        self._encoder_deaths: deque[int] = deque(maxlen=ENCODER_DEATHS)
+        self._fault: str | None = None
+        self._scene: tuple[Stage, Bot] | None = None
+        self._clearing: set[asyncio.Task[None]] = set()
 
     @property
     def takes(self) -> Takes | None:
@@ -159,23 +165,61 @@ class Recorder:
                 self._pause_changed.set()
 
     async def _record(self) -> Outcome:
+        """Record on one stage after the other, until it is over."""
+        try:
+            while True:
+                outcome = await self._record_until_it_breaks()
+                if outcome is not None:
+                    return outcome
+        finally:
+            if self._clearing:
+                await asyncio.wait(self._clearing, timeout=CLEAR_TIMEOUT)
+
+    async def _record_until_it_breaks(self) -> Outcome | None:
+        """Record on a stage of its own; None when it broke and the recording is to go on."""
+        self._scene = None
         async with AsyncExitStack() as parts:
             try:
                 stage = await self._open_stage(parts)
-                if stage is None:
-                    return await self._end(self._stop_reason)
-                reason = await self._record_on(stage)
+                return await self._end(self._stop_reason if stage is None else await self._record_on(stage))
             except (StageError, PageError, EncoderError) as error:
                 logger.error("%s", error)
-                return await self._end(EndReason.FAULT, str(error))
-            return await self._end(reason)
+                if await self._is_to_end(error):
+                    await self._keep_evidence(self._scene)
+                    self._fault = str(error)
+                    return await self._end(EndReason.FAULT)
+            await self._break_off()
+            # The next stage need not wait until this one is looked at and cleared away.
+            parts.push_async_callback(self._keep_evidence, self._scene)
+            clearing = asyncio.create_task(parts.pop_all().aclose())
+            self._clearing.add(clearing)
+            clearing.add_done_callback(self._clearing.discard)
+            return None
 
-    async def _end(self, reason: EndReason, fault: str | None = None) -> Outcome:
-        """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+    async def _is_to_end(self, fault: Exception) -> bool:
+        """Whether a fault ends the recording: before its first take, or as one of too many."""
+        if self._began_ns is None or self._stop.is_set() or self._spool.breaks_too_often():
+            return True
+        await self._listener.broken(str(fault))
+        return False
+
+    async def _break_off(self) -> None:
+        """Close the takes of a stage that broke."""
+        if self._watching is not None:
+            # A browser that broke has nothing to say any more.
+            self._watching.cancel()
+        await self._close_takes()
+
+    async def _close_takes(self) -> None:
         if self._takes is not None:
             await self._end_take()
-            await self._takes.close()
-        outcome = Outcome(reason, fault, started=self._began_ns is not None)
+            takes, self._takes = self._takes, None
+            await takes.close()
+
+    async def _end(self, reason: EndReason) -> Outcome:
+        """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        await self._close_takes()
+        outcome = Outcome(reason, self._fault, started=self._began_ns is not None)
         await self._listener.ended(outcome)
         return outcome
 
@@ -208,22 +252,20 @@ class Recorder:
 
     async def _record_on(self, stage: Stage) -> EndReason:
         source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
-        self._takes = Takes(source, self._spool.directory, self._plan.format)
+        self._takes = Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
         self._takes.prepare()
         bot = Bot(stage.browser, self._plan.contract, self._gateway)
-        try:
-            joined = await first_of(
-                stop=self._stop.wait(),
-                joined=bot.join(self._plan.url, seconds=self._plan.join_seconds, tries=self._plan.join_tries),
-                stage=_raise(stage.died()),
-            )
-            if joined == "stop":
-                return self._stop_reason
+        self._scene = stage, bot
+        joined = await first_of(
+            stop=self._stop.wait(),
+            joined=bot.join(self._plan.url, seconds=self._plan.join_seconds, tries=self._plan.join_tries),
+            stage=_raise(stage.died()),
+        )
+        if joined == "stop":
+            return self._stop_reason
+        if not self._pause_wanted:
             await self._begin_take(stage)
-            return await self._until_it_ends(stage, bot)
-        except (StageError, PageError, EncoderError):
-            await self._keep_evidence(stage, bot)
-            raise
+        return await self._until_it_ends(stage, bot)
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None
@@ -246,17 +288,25 @@ class Recorder:
                 case "pause":
                     await self._pause_or_resume(stage)
                 case "encoder":
-                    await self._replace_take(stage, await self._takes.died())
+                    death = await self._takes.died()
+                    if await self._is_to_end(death):
+                        self._fault = str(death)
+                        return EndReason.FAULT
+                    logger.warning("going on with a new take: %s", death)
+                    await self._end_take()
+                    await self._begin_take(stage)
 
     async def _pause_or_resume(self, stage: Stage) -> None:
         assert self._takes is not None
         self._pause_changed.clear()
         paused = self._take is None
-        if self._pause_wanted and not paused:
-            await self._end_take()
-            self._takes.prepare()
+        if self._pause_wanted:
+            if not paused:
+                await self._end_take()
+                self._takes.prepare()
+            # Also when it was paused already: the order may have come while there was no stage.
             await self._listener.paused()
-        elif paused and not self._pause_wanted:
+        elif paused:
             await self._begin_take(stage)
 
     async def _begin_take(self, stage: Stage) -> None:
@@ -293,27 +343,19 @@ class Recorder:
             self._watching.cancel()
             self._watching = None
 
-    async def _replace_take(self, stage: Stage, death: EncoderError) -> None:
-        """Go on with a new take after ffmpeg has died. Raises its death if it dies again and again."""
-        now = time.monotonic_ns()
-        self._encoder_deaths.append(now)
-        often = len(self._encoder_deaths) == ENCODER_DEATHS
-        if often and now - self._encoder_deaths[0] < ENCODER_DEATHS_WITHIN_NS:
-            raise death
-        logger.warning("going on with a new take: %s", death)
-        await self._end_take()
-        await self._begin_take(stage)
-
     def _seconds_left(self) -> float:
         """How long the recording may still go on; a pause does not count, except for the longest time."""
-        assert self._began_ns is not None
-        left = LONGEST_NS - (time.monotonic_ns() - self._began_ns)
+        now = time.monotonic_ns()
+        left = LONGEST_NS - (now - (self._began_ns or now))
         if self._plan.max_seconds is not None and self._take is not None:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS
 
-    async def _keep_evidence(self, stage: Stage, bot: Bot) -> None:
+    async def _keep_evidence(self, scene: tuple[Stage, Bot] | None) -> None:
         """Keep what the page shows and what the stage's programs said."""
+        if scene is None:
+            return
+        stage, bot = scene
         self._evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
         await bot.screenshot(self._evidence / "page.png")
         for log in (stage.display.server.log, stage.sound.daemon.log):
@@ -340,3 +382,15 @@ async def first_of(**waiting: Awaitable[object]) -> str:
 
 async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
+
+
+def _gone_on_from(spool: Spool) -> tuple[int | None, int]:
+    """When the first take in a spool began, in ns of CLOCK_MONOTONIC, and how long all of them are (ns).
+
+    By the wall clock: the machine may have been started anew since. None if there is no take.
+    """
+    journals = spool.journals()
+    if not journals:
+        return None, 0
+    ago = max(0, time.time_ns() - journals[0].wall_us * 1000)
+    return time.monotonic_ns() - ago, sum(spool.recorded_us(journal) for journal in journals) * 1000

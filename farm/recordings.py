@@ -113,16 +113,18 @@ class Failure(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """One entry of a recording's timeline: a state it went to, or a take that began or ended."""
+    """One entry of a recording's timeline: a state, a take that began or ended, or something that broke."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
-    event: Literal["state", "take_began", "take_ended"] = "state"
+    event: Literal["state", "take_began", "take_ended", "fault"] = "state"
     status: Status | None = None
     """The state, of a `state`."""
     take: int | None = None
     """The take's number, counted from 0."""
+    fault: str | None = None
+    """What broke, of a `fault` after which the recording went on."""
 
 
 class FileKind(StrEnum):

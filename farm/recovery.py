@@ -1,13 +1,14 @@
-"""Recovery: what dead processes have left in the spool is cut, stored and transferred."""
+"""Recovery: what dead processes have left in the spool is gone on with, or cut, stored and transferred."""
 
 import logging
 from typing import Final
+from uuid import UUID
 
 import redis
 
 from farm.errors import FarmError, WrongState
-from farm.queues import enqueue_finish, enqueue_transfer
-from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, now
+from farm.queues import enqueue_continuation, enqueue_finish, enqueue_transfer
+from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import spool_of
@@ -38,22 +39,20 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
 
 
 def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
-    """Take a recording whose recorder is dead to its end; False if its recorder lives.
+    """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
-    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    One that was being recorded is recorded further, on this node. Raises NotFound if Redis does not know it,
+    redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
     spool = spool_of(recording, settings)
     if recording.status not in _TAKES_DONE and spool.is_held():
         return False
-    try:
-        if recording.status in ACTIVE:
-            logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
-            recording = _end(recording, bool(spool.takes()), records)
-    except WrongState as error:
-        logger.warning("%s", error)
-        return False
+    if recording.status in ACTIVE:
+        logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
+        enqueue_continuation(client, recording, settings.node)
+        return True
     unfinished = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     if recording.status is Status.UPLOADING:
         enqueue_finish(client, recording, settings.node)
@@ -65,12 +64,27 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     return True
 
 
-def _end(recording: Recording, has_takes: bool, records: Records) -> Recording:
-    saved = has_takes and recording.status is not Status.INVOKED
-    return records.change_state(
-        recording.id,
-        Status.UPLOADING if saved else Status.ERRORED,
-        stopped_time=now(),
-        stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
-        error=DIED if saved else DIED_EARLY,
-    )
+def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
+    """Take a recording whose recorder died too often to its end, with what there is.
+
+    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    spool = spool_of(recording, settings)
+    saved = bool(spool.takes()) and recording.status is not Status.INVOKED
+    try:
+        records.change_state(
+            recording_id,
+            Status.UPLOADING if saved else Status.ERRORED,
+            stopped_time=now(),
+            stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
+            error=DIED if saved else DIED_EARLY,
+        )
+    except WrongState as error:
+        logger.warning("%s", error)
+        return
+    if saved:
+        enqueue_finish(client, recording, settings.node)
+    else:
+        spool.remove()

@@ -1,10 +1,11 @@
 """The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
 
 import fcntl
+import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +19,9 @@ from farm.settings import Settings
 
 HOLD = "recorder"
 MAKING_SECONDS = 60
+# A recording that breaks so often within so long a time has a reason that a new start does not cure.
+BREAKS = 3
+BREAKS_WITHIN_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,35 @@ class Spool:
         """What is known of the takes, in their order; a crash may have left one without."""
         files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
+
+    def next_take(self) -> int:
+        """The number of the next take, behind all those that were begun."""
+        return max((_number(file) + 1 for file in self.directory.glob("take-[0-9]*.*")), default=0)
+
+    def recorded_us(self, journal: Journal) -> int:
+        """How long a take is, in µs; of one that was killed, by when its file was last written."""
+        if journal.end_us is not None:
+            return max(0, journal.end_us + journal.epoch * 1_000_000 - journal.wall_us)
+        media = self.directory / f"take-{journal.number:03d}{self.format.take_suffix}"
+        try:
+            return max(0, media.stat().st_mtime_ns // 1000 - journal.wall_us)
+        except FileNotFoundError:
+            return 0
+
+    def breaks_too_often(self) -> bool:
+        """Note that the recording broke now; whether that is the third time in five minutes.
+
+        It is kept in the spool, because whoever noted the last one may be dead.
+        """
+        file = self.directory / "breaks.json"
+        try:
+            breaks = [float(moment) for moment in json.loads(file.read_text())]
+        except (OSError, ValueError, TypeError):
+            breaks = []
+        breaks = [*breaks, time.time()][-BREAKS:]
+        with suppress(OSError):  # a full disk must not end the recording here
+            file.write_text(json.dumps(breaks))
+        return len(breaks) == BREAKS and breaks[-1] - breaks[0] < BREAKS_WITHIN_SECONDS
 
     def cut(self, target: Path) -> CutFile:
         """Join the takes into the file `target`.
@@ -76,7 +109,7 @@ class Spool:
 
 
 def _number(file: Path) -> int:
-    return int(file.stem.removeprefix("take-"))
+    return int(file.name.removeprefix("take-").split(".")[0])
 
 
 def _take(media: Path) -> TakeMedia:

@@ -23,6 +23,7 @@ from typing import Any
 
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
+from rq.executions import Execution
 from rq.job import Job
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
@@ -33,6 +34,7 @@ from farm.doctor import require_programs
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     enqueue_sending,
+    node_recordings_queue,
     recordings_queue,
     transfers_queue,
     uploads_queue,
@@ -65,11 +67,18 @@ class SlotWorker(Worker):
             with suppress(ProcessLookupError):
                 os.kill(self.horse_pid, signal.SIGTERM)
 
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Have the recording of a killed recorder gone on with, once RQ has done with its job."""
+        self._horse_killed = False
+        super().monitor_work_horse(job, queue, execution)
+        if self._horse_killed:
+            sweep_stages()
+            recover(job.args[0], load_settings(), self.connection)
+
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Save what a killed recorder has recorded."""
+        """Remember it."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
-        sweep_stages()
-        recover(job.args[0], load_settings(), self.connection)
+        self._horse_killed = True
 
 
 class UploadWorker(Worker):
@@ -96,10 +105,11 @@ def run_worker(settings: Settings) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
+        recordings = node_recordings_queue(client, settings.node), recordings_queue(client)
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         parts = _run_until_told(
             (
-                partial(_start_pool, settings, [recordings_queue(client)], settings.slots, SlotWorker),
+                partial(_start_pool, settings, recordings, settings.slots, SlotWorker),
                 partial(_start_pool, settings, [transfers], 1, Worker),
                 partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),

@@ -50,6 +50,9 @@ class Listener:
     async def paused(self) -> None:
         pass
 
+    async def broken(self, fault: str) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         pass
 
