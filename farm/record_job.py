@@ -5,6 +5,7 @@ When its process was killed, another one goes on from what is in the spool.
 
 import asyncio
 import logging
+import shutil
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import redis
+from rq import Retry
 
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
@@ -32,20 +34,31 @@ RETRY_SECONDS = 0.5
 # How long a recorder that is done goes on telling a Redis that is away. What was not told by then is found
 # in the spool when the worker next starts.
 TELL_TIMEOUT = 60.0
-SHUT_DOWN = Failure(
-    code="node_shut_down", message="the node was shut down; what it had recorded until then was kept"
-)
+FAILURES = {
+    EndReason.SHUTDOWN: Failure(
+        code="node_shut_down", message="the node was shut down; what it had recorded until then was kept"
+    ),
+    EndReason.DISK_FULL: Failure(
+        code="disk_full", message="the node's disk was nearly full; what it had recorded until then was kept"
+    ),
+}
+# A recording that finds no room on the disk waits at the front of the queue, for any node.
+NO_ROOM = Retry(max=1_000_000, interval=5, enqueue_at_front=True)
 INTERNAL = Caller(type="INTERNAL")
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
     EndReason.PAGE_ENDED: Reason(reason=ReasonKind.PAGE_ENDED, caller=INTERNAL),
     EndReason.SHUTDOWN: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
+    EndReason.DISK_FULL: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
     EndReason.FAULT: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
 }
 
 
-def record(recording_id: str) -> None:
-    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
+def record(recording_id: str) -> Retry | None:
+    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone.
+
+    It is for later when it has not begun and this node's disk has no room.
+    """
     settings = load_settings()
     with connect(settings.redis_address) as client:
         records = Records(client)
@@ -53,9 +66,18 @@ def record(recording_id: str) -> None:
             recording = records.get(None, recording_id)
         except NotFound:
             logger.info("recording %s was stopped and deleted already", recording_id)
-            return
+            return None
+        if recording.node is None and not _has_room(settings):
+            logger.warning("recording %s waits: there is too little free disk", recording_id)
+            return NO_ROOM
         with logging_to(evidence_dir(settings, recording_id)):
             _make(recording, settings, records, client)
+    return None
+
+
+def _has_room(settings: Settings) -> bool:
+    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return shutil.disk_usage(settings.spool_dir).free >= settings.disk_reserve
 
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
@@ -156,8 +178,8 @@ class Reporter:
         if outcome.fault is not None:
             # The rest is what programs said, for the log and not for clients.
             fields["error"] = Failure(code="recording_failed", message=outcome.fault.splitlines()[0])
-        elif outcome.reason is EndReason.SHUTDOWN:
-            fields["error"] = SHUT_DOWN
+        elif outcome.reason in FAILURES:
+            fields["error"] = FAILURES[outcome.reason]
         if outcome.started:
             self._say(Status.UPLOADING, **fields)
             return
@@ -241,6 +263,7 @@ def plan_of(recording: Recording, settings: Settings) -> Plan:
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
         paused=recording.status is Status.PAUSED,
+        least_disk=settings.disk_reserve // 2,
     )
 
 

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 SECOND_NS = 1_000_000_000
 # A recording, pauses included, never lasts longer than a day.
 LONGEST_NS = 86_400 * SECOND_NS
+DISK_SECONDS = 1.0
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
@@ -47,7 +48,7 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take.
+    its next take. With less free disk than `least_disk` (bytes) it ends.
     """
 
     url: str
@@ -60,6 +61,7 @@ class Plan:
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
     paused: bool = False
+    least_disk: int = 0
 
 
 class EndReason(StrEnum):
@@ -70,6 +72,8 @@ class EndReason(StrEnum):
     PAGE_ENDED = "PAGE_ENDED"
     SHUTDOWN = "SHUTDOWN"
     """The node was shut down."""
+    DISK_FULL = "DISK_FULL"
+    """The node's disk is nearly full."""
     FAULT = "FAULT"
 
 
@@ -148,12 +152,13 @@ class Recorder:
         """Make the recording and return how it ended; a fault is an outcome, not an exception."""
         self._spool.make()
         with self._spool.held():
-            reading = asyncio.create_task(self._read_orders())
+            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_disk())]
             try:
                 return await self._record()
             finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
     async def _read_orders(self) -> None:
         async for order in self._orders:
@@ -163,6 +168,14 @@ class Recorder:
             else:
                 self._pause_wanted = order is Order.PAUSE
                 self._pause_changed.set()
+
+    async def _watch_disk(self) -> None:
+        """End the recording while there is still room to close its takes."""
+        # The kernel has no event for it.
+        while shutil.disk_usage(self._spool.directory).free >= self._plan.least_disk:  # noqa: ASYNC110
+            await asyncio.sleep(DISK_SECONDS)
+        logger.error("the disk is nearly full; the recording is ended")
+        self.stop(EndReason.DISK_FULL)
 
     async def _record(self) -> Outcome:
         """Record on one stage after the other, until it is over."""

@@ -118,6 +118,19 @@ def _seconds(value: Any) -> Any:
     return int(match[1]) * _UNITS[match[2]]
 
 
+_SIZES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _bytes(value: Any) -> Any:
+    """`2G`, `500M` and so on, powers of 1024, and plain bytes, as bytes."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)", value.strip().upper(), re.ASCII)
+    if not match:
+        raise ValueError("must be a number of bytes, or one followed by K, M, G or T")
+    return int(match[1]) << _SIZES[match[2]]
+
+
 def _cores() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
@@ -237,6 +250,19 @@ class Settings(BaseSettings):
         ge=1,
         le=86400,
         description="Seconds a recording waits for a free slot; then it is ERRORED.",
+    )
+    drain_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=90_000,
+        description="Seconds that a node which is told to end waits for its recordings; then it ends them "
+        "properly. A second signal ends it at once: what runs then goes on at its next start.",
+    )
+    disk_reserve: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=2 << 30,
+        ge=0,
+        description="Free disk (bytes, or with K, M, G, T) below which a node begins no recording; below "
+        "half of it the running ones are ended properly.",
     )
     event_streams: int = Field(
         default=100,

@@ -19,18 +19,23 @@ STOP_TIMEOUT = 120.0
 
 
 async def run_farm(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then end in order: worker, API, Redis.
+    """Run until SIGTERM or SIGINT, then end in order: worker, API, Redis; at once with a second signal.
 
     Raises RedisUnavailable when the embedded Redis does not start.
     """
-    stopping = asyncio.Event()
+    stopping, at_once = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (at_once if stopping.is_set() else stopping).set()
+
     for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+    patience = settings.drain_seconds + STOP_TIMEOUT
     with nullcontext() if settings.redis_url else embedded_redis(settings) as server:
         watch = asyncio.create_task(_keep_redis(server)) if server else None
-        worker = asyncio.create_task(_keep_running("worker", stopping))
+        worker = asyncio.create_task(_keep_running("worker", stopping, at_once, patience))
         api_stopping = asyncio.Event()
-        api = asyncio.create_task(_keep_running("api", api_stopping))
+        api = asyncio.create_task(_keep_running("api", api_stopping, at_once, STOP_TIMEOUT))
         try:
             await worker
         finally:
@@ -49,8 +54,8 @@ async def _keep_redis(server: EmbeddedRedis) -> None:
             server.start_again()
 
 
-async def _keep_running(part: str, stopping: asyncio.Event) -> None:
-    """Run a part of the farm, again if it dies, until told to stop."""
+async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Event, patience: float) -> None:
+    """Run a part of the farm, again if it dies, until told to stop; then wait so long (s) for it to end."""
     while not stopping.is_set():
         process = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "farm.cli", part),
@@ -64,9 +69,11 @@ async def _keep_running(part: str, stopping: asyncio.Event) -> None:
         told.cancel()
         if not death.done():
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait((death,), timeout=STOP_TIMEOUT)
+            hurry = asyncio.create_task(at_once.wait())
+            await asyncio.wait((death, hurry), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
             if not death.done():
-                logger.error("the %s did not end within %.0f s and is killed", part, STOP_TIMEOUT)
+                logger.error("the %s has not ended and is killed", part)
                 process.kill()
                 await death
         elif not stopping.is_set():

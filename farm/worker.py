@@ -13,6 +13,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -61,8 +62,13 @@ class SlotWorker(Worker):
         return super().work(*args, **kwargs)
 
     def handle_warm_shutdown_request(self) -> None:
-        """Have the running recording end properly, instead of waiting until its meeting is over."""
+        """Have the running recording end properly after a while; its meeting may last for long."""
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        end = threading.Timer(load_settings().drain_seconds, self._end_recording)
+        end.daemon = True
+        end.start()
+
+    def _end_recording(self) -> None:
         if self.horse_pid:
             with suppress(ProcessLookupError):
                 os.kill(self.horse_pid, signal.SIGTERM)
@@ -167,7 +173,10 @@ def _run_apart(settings: Settings, name: str, run: Callable[[Settings], None]) -
 
 
 def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseProcess]:
-    """Run all parts, again if one dies, until a signal; the first one is then told to end."""
+    """Run all parts, again if one dies, until a signal; the first one is then told to end.
+
+    A second signal ends everything at once: what runs goes on when a worker starts again.
+    """
     stopping = False
     parts = [start() for start in starters]
 
@@ -175,8 +184,13 @@ def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseP
         nonlocal stopping
         if not stopping:
             stopping = True
-            logger.warning("ending the running recordings")
+            logger.warning("ending the running recordings; a second signal ends everything at once")
             parts[0].terminate()
+            return
+        logger.warning("ending at once")
+        for part in parts:
+            part.kill()
+        raise SystemExit(1)
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)

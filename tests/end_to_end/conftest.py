@@ -95,14 +95,15 @@ def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30) as client:
         farm = Farm(process, data_dir, client)
         try:
-            _wait_until_healthy(farm)
+            wait_until_healthy(farm)
             yield farm
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
 
 
-def _wait_until_healthy(farm: Farm) -> None:
+def wait_until_healthy(farm: Farm) -> None:
+    """Wait until the API answers and has its Redis."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         assert farm.process.poll() is None, farm.log()

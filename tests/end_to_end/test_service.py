@@ -1,7 +1,6 @@
 """Through REST, queue, worker, store and link, as a client of the farm sees it."""
 
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -11,7 +10,7 @@ import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.fidelity.measure import measure
-from tests.processes import stage_programs, wait_until_none
+from tests.processes import wait_until_none
 
 
 def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:
@@ -132,45 +131,6 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
         assert recording["file_size"] > 0
 
 
-def test_killed_worker_should_leave_no_program_and_lose_no_recording(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data") as farm:
-        started = farm.start(url=f"{pages}/page.html")
-        farm.wait_for(started["id"], "RECORDING")
-        recorded = farm.data_dir / "spool" / started["id"]
-        while not any(take.stat().st_size > 10_000 for take in recorded.glob("take-*.mp4")):
-            assert farm.process.poll() is None
-        tree = psutil.Process(farm.process.pid).children(recursive=True)
-        assert stage_programs()
-        for process in tree:
-            with suppress(psutil.Error):
-                if "worker" in process.cmdline():
-                    process.kill()
-        assert wait_until_none() == []
-        # `farm up` starts the worker again, which finds the takes.
-        recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["error"]["code"] == "recorder_died"
-        assert recording["recording_duration"] >= 1
-
-
-def test_killed_recorder_should_lose_no_recording(shared_farm: Farm, pages: str) -> None:
-    started = shared_farm.start(url=f"{pages}/page.html", meeting_id="killed")
-    shared_farm.wait_for(started["id"], "RECORDING")
-    recorded = shared_farm.data_dir / "spool" / started["id"]
-    while not any(take.stat().st_size > 10_000 for take in recorded.glob("take-*.mp4")):
-        assert shared_farm.process.poll() is None
-    xorg = next(
-        process
-        for process in psutil.Process(shared_farm.process.pid).children(recursive=True)
-        if "Xorg" in process.name()
-    )
-    recorder = xorg.parent()
-    assert recorder is not None
-    recorder.kill()
-    recording = shared_farm.wait_for(started["id"], "UPLOADED")
-    assert recording["error"]["code"] == "recorder_died"
-
-
-@pytest.mark.parametrize("generations", [1, 2], ids=["slot", "pool"])
 def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     shared_farm: Farm, pages: str, generations: int
 ) -> None:

@@ -1,0 +1,130 @@
+"""What becomes of a node's recordings when it is told to end, is killed, or its disk fills."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import running_farm, wait_until_healthy
+from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
+from tests.processes import wait_until_none
+
+MIB = 1 << 20
+
+
+def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="30") as farm:
+        going = farm.start(url=f"{pages}/page.html", meeting_id="a")
+        wait_for_take(farm, going["id"], 1, 60)
+        farm.process.send_signal(signal.SIGTERM)
+        time.sleep(2)
+        late = farm.start(url=f"{pages}/page.html", meeting_id="b")
+        time.sleep(2)
+        assert farm.wait_for(going["id"], "RECORDING")
+        assert farm.wait_for(late["id"], "INVOKED")
+        farm.order(going["id"], "stop")
+        farm.process.wait(30)
+    with running_farm(tmp_path / "data") as farm:
+        recording = farm.wait_for(going["id"], "UPLOADED")
+        assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
+        assert recording["recording_duration"] >= 3
+        wait_for_take(farm, late["id"], 1, 60)
+
+
+def test_node_that_has_drained_for_long_enough_should_end_its_recordings_properly(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="3") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, started["id"], 1, 60)
+        began = time.monotonic()
+    assert 3 < time.monotonic() - began < 30
+    with running_farm(tmp_path / "data") as farm:
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert recording["error"]["code"] == "node_shut_down"
+        assert recording["recording_duration"] >= 3
+
+
+def test_second_signal_should_end_at_once_and_lose_nothing(pages: str, tmp_path: Path) -> None:
+    with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="1000") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, started["id"], 1, 60)
+        time.sleep(RECORDED)
+        farm.process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        began = time.monotonic()
+        farm.process.send_signal(signal.SIGINT)
+        farm.process.wait(30)
+        assert time.monotonic() - began < 10
+    assert wait_until_none() == []
+    with running_farm(tmp_path / "data") as farm:
+        wait_for_take(farm, started["id"], 2, 60)
+        farm.order(started["id"], "stop")
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert recording["quality"]["takes"] == 2
+
+
+@pytest.mark.parametrize("victim", ["worker", "api", "redis-server"])
+def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path, victim: str) -> None:
+    with running_farm(tmp_path / "data") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, started["id"], 1, 60)
+        time.sleep(RECORDED)
+        for process in psutil.Process(farm.process.pid).children(recursive=True):
+            if process.is_running() and victim in [*process.cmdline(), process.name()]:
+                process.kill()
+        if victim == "worker":
+            wait_for_take(farm, started["id"], 2, 60)
+        time.sleep(RECORDED)
+        wait_until_healthy(farm)
+        farm.order(started["id"], "stop")
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert recording["quality"]["takes"] == (2 if victim == "worker" else 1)
+        assert recording["recording_duration"] >= 2 * RECORDED - 2.2
+        assert recording["error"] is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory with a disk of 64 MiB of its own."""
+    directory = tmp_path / "spool-disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(directory)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a disk of its own")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_disk_that_fills_should_end_recordings_properly_and_begin_none(
+    pages: str, tmp_path: Path, small_disk: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "spool").symlink_to(small_disk)
+    with running_farm(tmp_path / "data", FARM_DISK_RESERVE="40M") as farm:
+        running = farm.start(url=f"{pages}/page.html", meeting_id="a")
+        wait_for_take(farm, running["id"], 1, 60)
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(30 * MIB))
+        waiting = farm.start(url=f"{pages}/page.html", meeting_id="b")
+        time.sleep(RECORDED)
+        assert farm.wait_for(waiting["id"], "INVOKED")
+        assert farm.wait_for(running["id"], "RECORDING")
+        ballast.write_bytes(bytes(46 * MIB))
+        recording = farm.wait_for(running["id"], "UPLOADED")
+        assert recording["error"]["code"] == "disk_full"
+        assert recording["recording_duration"] >= 2
+        assert farm.wait_for(waiting["id"], "INVOKED")
+        ballast.unlink()
+        wait_for_take(farm, waiting["id"], 1, 60)
+        assert processes_of(farm, "ffmpeg")
