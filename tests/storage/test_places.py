@@ -193,7 +193,7 @@ def test_google_place_should_be_made_of_a_service_account() -> None:
 )
 async def test_target_at_a_private_address_should_be_refused_when_it_is_named(fields: dict[str, Any]) -> None:
     target = target_of(**fields)
-    with pytest.raises(AddressRefused, match='"storage_config": '):
+    with pytest.raises(AddressRefused):
         await check_target_address(target, AddressRule())
     await check_target_address(target, parse_address_rule("all"))
 
