@@ -84,9 +84,10 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
         else:
             after = arrived(begun, placed)
             logger.info("recording %s has arrived at %s", recording_id, placed.location)
+        if after.state is TransferState.WAITING:
+            # First of all: were this process killed in between, nobody would come back to it.
+            enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
-    if after.state is TransferState.WAITING:
-        enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
 
 
 def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
