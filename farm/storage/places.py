@@ -78,14 +78,14 @@ class CustomerPlace:
 
 @contextmanager
 def _said() -> Iterator[None]:
-    """Whatever goes wrong is a StorageError, without what led to it: that may hold a URL with its signature."""
+    """Whatever goes wrong is a StorageError, without what led to it, which may hold a signed URL."""
     try:
         yield
     except StorageError as error:
         raise StorageError(error.reason, error.message, lasting=error.lasting) from None
     except OSError:
         raise  # of this machine's own disk
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is
         # The libraries refuse names and keys in more ways than they tell.
         text = f"the storage cannot be used with these fields ({type(error).__name__})"
         raise StorageError("failed", text) from None
