@@ -70,7 +70,7 @@ download_operations: Final = (
         "recordings",
         query=Signature,
         errors=(403, 404, 416, 422, 500),
-        media_types=("video/mp4", "video/webm"),
+        media_types=("video/mp4", "video/webm", "audio/mp4", "audio/mpeg"),
         dialects=(ROOT,),
         public=True,
     ),

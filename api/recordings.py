@@ -70,7 +70,7 @@ from farm.sealing import target_context
 from farm.spool import remove_evidence
 from farm.storage.place import StorageError
 from farm.storage.targets import Target, public, with_secrets
-from farm.transfers import STORE, Transfer, TransferState, again, unused_name
+from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 
 _LOG = logging.getLogger(__name__)
 
@@ -341,24 +341,18 @@ async def _upload(request: Request) -> Response:
     recording = await _find(context, organization_id, request)
     if not recording.files:
         raise WrongState(f"recording {recording.id} is {recording.status} and has no files to upload yet")
-    if wanted.storage_config is None:
-        uploads = _missing_uploads(recording)
-        targets: dict[str, str] = {}
-    else:
+    target = None
+    if wanted.storage_config is not None:
         field = '"storage_config"'
         target = await resolve_storage(context, organization_id, wanted.storage_config, field)
         await check_storage(context, target, field)
-        name = unused_name(recording.transfers, target.type)
-        uploads = [Transfer(target=name)]
-        targets = {name: _sealed(context, recording, name, target)}
     # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
     on_node = recording.status is Status.UPLOADING
+    missing = [] if target else _missing_uploads(recording)
     if not on_node and not is_in_store(recording):
         raise WrongState(f"the farm has no copy of recording {recording.id} any more")
-    for upload in uploads:
-        await run_in_threadpool(
-            _begin_upload, context, recording, upload, targets.get(upload.target, ""), on_node
-        )
+    node = recording.node if on_node else None
+    await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
     return success(await _object(context, await _find(context, organization_id, request)))
 
 
@@ -374,11 +368,30 @@ def _missing_uploads(recording: Recording) -> list[Transfer]:
     return missing
 
 
-def _begin_upload(
-    context: Context, recording: Recording, upload: Transfer, sealed: str, on_node: bool
+def _begin_uploads(
+    context: Context, recording: Recording, missing: list[Transfer], target: Target | None, node: str | None
 ) -> None:
-    context.records.set_transfer(recording.id, upload, only_new=bool(sealed), sealed=sealed)
-    enqueue_transfer(context.redis, recording.id, upload.target, recording.node if on_node else None)
+    for transfer in missing:
+        context.records.set_transfer(recording.id, transfer)
+    names = [transfer.target for transfer in missing]
+    if target is not None:
+        names.append(_add_upload(context, recording, target))
+    for name in names:
+        enqueue_transfer(context.redis, recording.id, name, node)
+
+
+def _add_upload(context: Context, recording: Recording, target: Target) -> str:
+    """Note a further upload in the record, under a name that no other has; returns the name."""
+    while True:
+        if len(recording.transfers) >= MOST_TRANSFERS:
+            raise WrongState(f"recording {recording.id} has {MOST_TRANSFERS} transfers, and can have no more")
+        name = unused_name(recording.transfers, target.type)
+        sealed = _sealed(context, recording, name, target)
+        try:
+            context.records.set_transfer(recording.id, Transfer(target=name), only_new=True, sealed=sealed)
+            return name
+        except WrongState:  # another request was quicker
+            recording = context.records.get(recording.organization_id, recording.id)
 
 
 async def _object(context: Context, recording: Recording) -> RecordingObject:

@@ -23,6 +23,7 @@ from farm.storage.place import Checkpoint
 MANIFEST_SUFFIX: Final = ".json"
 
 _DIRECTORY: Final = "out"
+_FROM_STORE: Final = ".from-store"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,12 @@ class Outbox:
     @classmethod
     def of(cls, spool: Spool) -> "Outbox":
         """That of the recording in a spool."""
-        return cls(spool.directory / _DIRECTORY)
+        return cls.below(spool.directory)
+
+    @classmethod
+    def below(cls, directory: Path) -> "Outbox":
+        """The same by the directory of the spool."""
+        return cls(directory / _DIRECTORY)
 
     def make(self) -> None:
         """Make the directory, which only this user may enter."""
@@ -81,6 +87,18 @@ class Outbox:
                 yield False
                 return
             yield True
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Be the only process that brings files back here from the store, after waiting for any other one."""
+        with (self.directory / ".fetch.lock").open("w") as file:
+            flock(file, LOCK_EX)
+            (self.directory / _FROM_STORE).touch()
+            yield
+
+    def is_from_store(self) -> bool:
+        """Whether the files here were brought back from the store."""
+        return (self.directory / _FROM_STORE).exists()
 
 
 def describe(path: Path, kind: FileKind) -> FinishedFile:

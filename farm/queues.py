@@ -1,7 +1,7 @@
 """The RQ queues and their jobs."""
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -191,7 +191,8 @@ def enqueue_transfer(
     cannot be reached.
     """
     queue = uploads_queue(client, node)
-    enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at)
+    # RQ drops what is left of a second, and a try that begins too early would be none.
+    enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at + timedelta(seconds=1))
     enqueue(
         TRANSFER_JOB,
         str(recording_id),

@@ -56,10 +56,10 @@ return {0}
 """
 )
 
-# KEYS record, active, unfinished, changes, events, kept; ARGV id, token, timeline entry, new state, allowed
-# present states between commas, whether the new state is active, whether it is final, what the indexes' keys
-# begin with, the meeting, member of the index, order of invocation, the time (s) if files are kept from now
-# on or '', field, value, …
+# KEYS record, active, unfinished, changes, events, kept, targets; ARGV id, token, timeline entry, new state,
+# allowed present states between commas, whether the new state is active, whether it is final, what the
+# indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files are
+# kept from now on or '', field, value, …
 # Answers {1, record} or {0, present state}. The token makes a second try after a lost answer harmless.
 CHANGE = (
     COPY
@@ -75,7 +75,11 @@ if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
              unpack(ARGV, 13))
   if ARGV[12] ~= '' then redis.call('ZADD', KEYS[6], ARGV[12], ARGV[1]) end
   if ARGV[6] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
-  if ARGV[7] == '1' then redis.call('SREM', KEYS[3], ARGV[1]) end
+  if ARGV[7] == '1' then
+    redis.call('SREM', KEYS[3], ARGV[1])
+    -- Without files there is nothing that the customer's keys are for.
+    if ARGV[12] == '' then redis.call('DEL', KEYS[7]) end
+  end
   for _, suffix in ipairs({'', ':' .. ARGV[9]}) do
     redis.call('ZREM', ARGV[8] .. present .. suffix, ARGV[10])
     redis.call('ZADD', ARGV[8] .. ARGV[4] .. suffix, ARGV[11], ARGV[10])

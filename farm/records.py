@@ -249,7 +249,7 @@ class Records:
         allowed = sources(to) if only_from is None else sources(to) & frozenset(only_from)
         recording = self.get(None, recording_id)
         succeeded, answer = self._change(
-            keys=[*self._keys_of(recording), _KEPT_KEY],
+            keys=[*self._keys_of(recording), _KEPT_KEY, _targets_key(recording.id)],
             args=[
                 str(recording.id),
                 uuid4().hex,

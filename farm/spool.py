@@ -125,7 +125,12 @@ def format_of(recording: Recording) -> Format:
 
 def spool_of(recording: Recording, settings: Settings) -> Spool:
     """Where the takes of a recording lie on this node."""
-    return Spool(settings.spool_dir / str(recording.id), format_of(recording))
+    return Spool(spool_directory(settings, recording.id), format_of(recording))
+
+
+def spool_directory(settings: Settings, recording_id: UUID | str) -> Path:
+    """The directory of a recording's spool on this node."""
+    return settings.spool_dir / str(recording_id)
 
 
 def evidence_dir(settings: Settings, recording_id: str) -> Path:

@@ -106,4 +106,9 @@ def _place(location: StoreLocation, settings: Settings, secret: bytes) -> StoreP
         raise SettingsError("an azure:// store needs FARM_STORE_SECRET, the account's connection string")
     from farm.storage.azure import AzureContainer, AzurePlace
 
-    return AzurePlace(AzureContainer(location.bucket, key))
+    place = AzurePlace(AzureContainer(location.bucket, key))
+    if place.link("a", 1, "a", "text/plain") is None:
+        raise SettingsError(
+            "the FARM_STORE_SECRET of an azure:// store needs an AccountKey, which signs links"
+        )
+    return place

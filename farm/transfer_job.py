@@ -5,6 +5,7 @@ are in the store already. The record says what is to be done; the job itself car
 """
 
 import logging
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from farm.records import Records
 from farm.redis_clients import connect
 from farm.sealing import Sealer, target_context
 from farm.settings import Settings, load_settings
-from farm.spool import evidence_dir, spool_of
+from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.place import Checkpoint, Place, Placed, StorageError
 from farm.storage.places import place_of
@@ -55,8 +56,21 @@ def transfer(recording_id: str, target: str) -> None:
         try:
             run_transfer(UUID(recording_id), target, settings, client)
             settle(UUID(recording_id), settings, client)
+            return
         except NotFound:
             logger.info("recording %s was deleted meanwhile", recording_id)
+    forget_deleted(UUID(recording_id), settings)
+
+
+def forget_deleted(recording_id: UUID, settings: Settings) -> None:
+    """Delete what uploads have fetched of a recording that is not there any more, and their log.
+
+    Files that did not come from the store stay: they may be all there is, and Redis have lost their record.
+    """
+    directory = spool_directory(settings, recording_id)
+    if Outbox.below(directory).is_from_store():
+        shutil.rmtree(directory, ignore_errors=True)
+        remove_evidence(settings, recording_id)
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
@@ -84,9 +98,10 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
         else:
             after = arrived(begun, placed)
             logger.info("recording %s has arrived at %s", recording_id, placed.location)
+        if after.state is TransferState.WAITING:
+            # First of all: were this process killed in between, nobody would come back to it.
+            enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
-    if after.state is TransferState.WAITING:
-        enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
 
 
 def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
@@ -157,13 +172,22 @@ def _put_one(
         return Placed(location, file.size)
     source = outbox.path_of(file)
     if not source.exists() and is_in_store(recording):
+        _fetch(recording, file, outbox, store)
+    placed = put(source, file, outbox.checkpoint(target, file))
+    outbox.note_arrival(target, file, placed.location)
+    return placed
+
+
+def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:
+    """Bring a file back from the store; of two uploads at once the second finds what the first fetched."""
+    source = outbox.path_of(file)
+    with outbox.fetching():
+        if source.exists():
+            return
         store.fetch(recording.id, file.name, source)
         if describe(source, file.kind) != file:
             source.unlink()
             raise StorageError("damaged", f"{file.name} is damaged in the store", lasting=True)
-    placed = put(source, file, outbox.checkpoint(target, file))
-    outbox.note_arrival(target, file, placed.location)
-    return placed
 
 
 def _into_store(recording: Recording, store: Store) -> Put:

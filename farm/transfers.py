@@ -23,6 +23,9 @@ LASTING_INTERVAL: Final = timedelta(minutes=5)
 
 GIVE_UP_AFTER: Final = timedelta(hours=24)
 
+MOST_TRANSFERS: Final = 100
+"""Of one recording: each change of its record is told with a copy of all of them."""
+
 STORE: Final = "store"
 """The name of the farm's own store among the targets."""
 

@@ -72,7 +72,7 @@ class GcsPlace:
     def __init__(self, bucket: GcsBucket, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
         """Nothing is sent before the first call. The time-outs (s) are those of a single request.
 
-        Raises StorageError when the credentials are no service account's.
+        Raises StorageError when the credentials are no service account's, or the name can be no bucket's.
         """
         self._name = bucket.bucket
         self._endpoint = bucket.endpoint
@@ -84,7 +84,11 @@ class GcsPlace:
             client_options={"api_endpoint": bucket.endpoint},
             _http=self._session,
         )
-        self._bucket = client.bucket(bucket.bucket)
+        try:
+            self._bucket = client.bucket(bucket.bucket)
+        except ValueError as error:
+            text = f"{bucket.bucket} is not a name that a bucket can have"
+            raise StorageError("no_bucket", text, lasting=True) from error
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
         """See `Place`. Sends chunks of 8 MiB in turn; after a crash it goes on from what the server has.

@@ -19,6 +19,8 @@ CHECK_TEXT: Final = b"Recording Farm was here."
 """What `Place.check` writes."""
 
 _READ_BYTES: Final = 1 << 20
+_LONGEST_MESSAGE: Final = 1000
+"""Of a StorageError, in characters."""
 
 
 class StorageError(FarmError):
@@ -32,8 +34,8 @@ class StorageError(FarmError):
     http_status: ClassVar[int] = 422
 
     def __init__(self, reason: str, message: str, *, lasting: bool = False) -> None:
-        """See the class."""
-        super().__init__(message)
+        """See the class. What a server says is in some messages, and it may say a lot."""
+        super().__init__(message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…")
         self.reason = reason
         self.lasting = lasting
 

@@ -72,12 +72,23 @@ class CustomerPlace:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        try:
-            with only_allowed_addresses(self._rule):
-                yield
-        except StorageError as error:
-            # Without what led to it: a library's own words may hold a URL with its signature.
-            raise StorageError(error.reason, error.message, lasting=error.lasting) from None
+        with _said(), only_allowed_addresses(self._rule):
+            yield
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Whatever goes wrong is a StorageError, without what led to it, which may hold a signed URL."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(error.reason, error.message, lasting=error.lasting) from None
+    except OSError:
+        raise  # of this machine's own disk
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        # The libraries refuse names and keys in more ways than they tell.
+        text = f"the storage, or what is said of it, cannot be understood ({type(error).__name__})"
+        raise StorageError("failed", text) from None
 
 
 def place_of(
@@ -95,11 +106,8 @@ def place_of(
     of an SFTP server if the target names none. The time-outs (s) are those of one of so many `tries`. Raises
     StorageError when there can be no such place: a key cannot be read, say.
     """
-    try:
+    with _said():
         return CustomerPlace(_place(target, host_key, connect_timeout, read_timeout, tries), rule)
-    except StorageError as error:
-        # Without what led to it, as in CustomerPlace.
-        raise StorageError(error.reason, error.message, lasting=error.lasting) from None
 
 
 async def check_target_address(target: Target, rule: AddressRule) -> None:

@@ -11,6 +11,8 @@ from playwright.async_api import async_playwright
 from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
+from encoder.formats import AudioCodec, Codec
+from farm.recordings import content_type
 from farm.settings import Settings
 from tests.api.conftest import ACME
 from tests.api.serving import served
@@ -55,6 +57,12 @@ def test_operation_should_tell_all_its_answers(document: dict[str, Any]) -> None
     assert "WWW-Authenticate" in start["responses"]["401"]["headers"]
     assert start["security"] == [{"basic": []}, {"bearer": []}]
     assert operations(document)["health"]["security"] == []
+
+
+def test_download_should_tell_the_types_of_all_files(document: dict[str, Any]) -> None:
+    told = operations(document)["download"]["responses"]["200"]["content"]
+    suffixes = [*(codec.suffix for codec in Codec), *(codec.suffix for codec in AudioCodec)]
+    assert told.keys() == {content_type(f"file{suffix}") for suffix in suffixes}
 
 
 def test_parameters_should_have_the_schemas_that_validate(document: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Storage in requests: what is taken, shown, kept, and uploaded again."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from farm.settings import Settings
 from farm.storage.place import StorageError
 from farm.store import Store
 from farm.transfer_job import run_transfer, settle
-from farm.transfers import STORE, Transfer, TransferError, TransferState
+from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
 
@@ -133,6 +134,26 @@ async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
     assert names == ["store", "s3", "s3-2", "sftp"]
     assert records.sealed_target(stored.id, "s3-2") is not None
     assert {job.args[1] for job in uploads_queue(redis_client, None).jobs} == {"s3-2", "sftp"}
+
+
+async def test_uploads_asked_for_at_once_should_each_get_a_name(
+    client: httpx.AsyncClient, records: Records, stored: Recording
+) -> None:
+    path = f"/v2/recordings/{stored.id}/upload"
+    posts = (client.post(path, json={"storage_config": S3}) for _ in range(10))
+    assert {response.status_code for response in await asyncio.gather(*posts)} == {200}
+    names = {transfer.target for transfer in records.get(None, stored.id).transfers}
+    assert names == {STORE, "s3", *(f"s3-{number}" for number in range(2, 12))}
+
+
+async def test_recording_should_not_be_uploaded_to_any_number_of_places(
+    client: httpx.AsyncClient, records: Records, stored: Recording
+) -> None:
+    for number in range(MOST_TRANSFERS - 2):
+        records.set_transfer(stored.id, Transfer(target=f"sftp-{number}"))
+    response = await client.post(f"/v2/recordings/{stored.id}/upload", json={"storage_config": S3})
+    assert response.status_code == 409
+    assert len(records.get(None, stored.id).transfers) == MOST_TRANSFERS
 
 
 async def test_upload_that_cannot_be_made_should_say_why(

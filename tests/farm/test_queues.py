@@ -1,6 +1,9 @@
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import redis
 
-from farm.queues import enqueue_recording, recordings_queue, transfers_queue
+from farm.queues import enqueue_recording, enqueue_transfer, recordings_queue, transfers_queue, uploads_queue
 from tests.conftest import MakeRecording
 
 
@@ -21,3 +24,12 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
 
 def test_each_node_should_have_a_queue_of_transfers(redis_client: redis.Redis) -> None:
     assert transfers_queue(redis_client, "node-1").name == "transfers.node-1"
+
+
+def test_try_should_not_be_queued_before_its_time(redis_client: redis.Redis) -> None:
+    moment = datetime(2126, 1, 31, 12, 0, 0, 900_000, tzinfo=UTC)
+    enqueue_transfer(redis_client, uuid4(), "s3", "node-1", at=moment)
+    queue = uploads_queue(redis_client, "node-1")
+    (job_id,) = queue.scheduled_job_registry.get_job_ids()
+    # A job that came earlier would find nothing to do, and there would be no other.
+    assert queue.scheduled_job_registry.get_scheduled_time(job_id) >= moment

@@ -24,7 +24,7 @@ from farm.recordings import (
     TimelineEntry,
     now,
 )
-from farm.records import Idempotency, Records, record_key
+from farm.records import Idempotency, Records, SealedTarget, record_key
 from tests.conftest import MakeRecording
 
 RACERS = 50
@@ -146,6 +146,20 @@ def test_final_state_should_never_change(
         with pytest.raises(WrongState, match=f"{recording.id} is {final}"):
             records.change_state(recording.id, status, file_size=1)
     assert records.get(None, recording.id) == before
+
+
+def test_keys_of_storage_should_be_forgotten_when_there_are_no_files_for_it(
+    records: Records, make_recording: MakeRecording
+) -> None:
+    failed, ended = (
+        records.add(make_recording(meeting_id=meeting), target=SealedTarget("s3", "sealed"))
+        for meeting in ("failed", "ended")
+    )
+    records.change_state(failed.id, Status.ERRORED)
+    for status in (Status.RECORDING, Status.UPLOADING, Status.UPLOADED):
+        records.change_state(ended.id, status)
+    assert records.sealed_target(failed.id, "s3") is None
+    assert records.sealed_target(ended.id, "s3") == "sealed"
 
 
 def test_only_from_should_narrow_the_states_a_change_starts_from(

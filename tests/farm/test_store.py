@@ -87,6 +87,13 @@ def test_store_elsewhere_should_serve_nothing_here(tmp_path: Path) -> None:
     [
         ({"store_url": "azure://films"}, "FARM_STORE_SECRET"),
         ({"store_url": "azure://films", "store_secret": "hunter2"}, "connection string"),
+        (
+            {
+                "store_url": "azure://films",
+                "store_secret": "BlobEndpoint=https://a.example/;SharedAccessSignature=sig=hunter2",
+            },
+            "AccountKey",
+        ),
         ({"store_url": "s3://films", "store_encryption": "on"}, "FARM_STORE_ENCRYPTION"),
     ],
 )

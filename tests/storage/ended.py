@@ -18,9 +18,12 @@ from farm.transfer_job import run_transfer, settle
 from farm.transfers import STORE, Transfer
 
 
-def sealed_target(settings: Settings, recording: Recording, target: dict[str, Any]) -> SealedTarget:
+def sealed_target(
+    settings: Settings, recording: Recording, target: dict[str, Any], name: str = ""
+) -> SealedTarget:
+    """A target as it is kept; `name` is that of its transfer if it is not its type."""
     sealer = Sealer(load_secret_key(settings))
-    name = target["type"]
+    name = name or target["type"]
     return SealedTarget(name, sealer.seal(json.dumps(target), target_context(recording.id, name)))
 
 

@@ -163,6 +163,28 @@ def test_bucket_that_can_be_none_should_be_said(s3_endpoint: str) -> None:
     assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "gcs", "secret": service_account(), "bucket": "-films-"},
+        {"type": "gcs", "secret": "[" * 5000, "bucket": "films"},
+        {
+            "type": "azure",
+            "bucket": "films",
+            "access_key": f"AccountName=a;AccountKey={AZURE_KEY};BlobEndpoint=http://a..b",
+        },
+        {"type": "sftp", "host": "a..b", "username": "u", "auth_method": "PASSWORD", "password": SECRET},
+    ],
+)
+def test_what_a_library_takes_ill_should_be_said_and_no_other_error(
+    fields: dict[str, Any], film: Path, checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(StorageError) as raised:
+        place_of(target_of(**fields), None, tries=1).upload(film, "film.mp4", checkpoint, "video/mp4")
+    for secret in (SECRET, AZURE_KEY, "PRIVATE KEY"):
+        assert secret not in "".join(traceback.format_exception(raised.value))
+
+
 def test_google_place_should_be_made_of_a_service_account() -> None:
     place = place_of(target_of(type="gcs", secret=service_account(), bucket="films"), AddressRule())
     assert place.host_key is None
@@ -193,7 +215,7 @@ def test_google_place_should_be_made_of_a_service_account() -> None:
 )
 async def test_target_at_a_private_address_should_be_refused_when_it_is_named(fields: dict[str, Any]) -> None:
     target = target_of(**fields)
-    with pytest.raises(AddressRefused, match='"storage_config": '):
+    with pytest.raises(AddressRefused):
         await check_target_address(target, AddressRule())
     await check_target_address(target, parse_address_rule("all"))
 

@@ -495,3 +495,15 @@ def test_server_that_fails_for_long_should_be_tried_again_later(
         assert not raised.value.lasting
     place(endpoint).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert content(client, "film.mp4") == film.read_bytes()
+
+
+def test_what_a_server_says_should_not_make_a_message_of_any_length(
+    endpoint: str, film: Path, checkpoint: Checkpoint
+) -> None:
+    port = int(endpoint.rpartition(":")[2])
+    with (
+        faulty_server(port, lambda _: (418, "A" * 1_000_000)) as faulty,
+        pytest.raises(StorageError) as raised,
+    ):
+        place(f"http://127.0.0.1:{faulty}").upload(film, "film.mp4", checkpoint, "video/mp4")
+    assert len(raised.value.message) < 2000
