@@ -27,10 +27,15 @@ from farm.recovery import DIED, end_dead
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings, load_settings
 from farm.spool import evidence_dir, format_of, spool_of
+from farm.spool_record import keep_record, register_again
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+# In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
+UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
+# Between two looks whether Redis still knows of the recording.
+LOOK_SECONDS = 5.0
 # How long a recorder that is done goes on telling a Redis that is away. What was not told by then is found
 # in the spool when the worker next starts.
 TELL_TIMEOUT = 60.0
@@ -147,6 +152,7 @@ class Reporter:
         self._records = records
         self._client = client
         self._started = recording.started_time is not None
+        self._kept: Recording | None = None
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
     async def recording(self, take: Journal) -> None:
@@ -205,17 +211,38 @@ class Reporter:
         return STOP_REASONS[outcome.reason]
 
     async def tell(self) -> None:
-        """Send what happens, as it happens, until cancelled."""
+        """Send what happens, as it happens, until cancelled; see to it that Redis knows of the recording."""
         while True:
-            send = await self._news.get()
-            while True:
-                try:
-                    await asyncio.to_thread(send)
-                    break
-                except redis.RedisError as error:
-                    logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
-                    await asyncio.sleep(RETRY_SECONDS)
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    send = await self._news.get()
+            except TimeoutError:
+                await self._patiently(self._look)
+                continue
+            await self._patiently(send)
             self._news.task_done()
+
+    async def _patiently(self, send: Callable[[], None]) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(send)
+                return
+            except redis.RedisError as error:
+                logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _look(self) -> None:
+        """Keep the record in the spool, or tell Redis of it if it has lost it."""
+        spool = spool_of(self._recording, self._settings)
+        try:
+            recording = self._records.get(None, self._recording.id)
+        except NotFound:
+            if register_again(spool.directory, self._records):
+                logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
+            return
+        if recording.status in UNDELETABLE and recording != self._kept:
+            keep_record(spool, recording, self._records.sealed_targets(recording.id))
+            self._kept = recording
 
     async def told(self, timeout: float) -> None:
         """Wait until everything has been sent."""
@@ -226,6 +253,7 @@ class Reporter:
             logger.error("recording %s: Redis is away; its takes stay in the spool", self._recording.id)
 
     def _send(self, status: Status, fields: dict[str, Any]) -> None:
+        self._look()
         try:
             self._change_state(status, fields)
         except (NotFound, WrongState) as error:
@@ -236,6 +264,7 @@ class Reporter:
                 # Nothing was recorded, and nobody else would ever clear what is there.
                 spool_of(self._recording, self._settings).remove()
             return
+        self._look()
         if status is Status.UPLOADING:
             enqueue_finish(self._client, self._recording, self._settings.node)
         elif status is Status.ERRORED:

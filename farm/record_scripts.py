@@ -56,6 +56,25 @@ return {0}
 """
 )
 
+# KEYS record, active, unfinished, events, index, meeting's index, targets; ARGV id, order of invocation,
+# member of the index, whether its state is active, how many targets, name, target sealed, …, field, value, …
+# Answers whether it was not there.
+RESTORE = (
+    COPY
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local fields = 6 + 2 * tonumber(ARGV[5])
+for i = 6, fields - 1, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], unpack(ARGV, fields))
+if ARGV[4] == '1' then redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1]) end
+redis.call('SADD', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[5], ARGV[2], ARGV[3])
+redis.call('ZADD', KEYS[6], ARGV[2], ARGV[3])
+tell_followers(KEYS[4], copy_of(KEYS[1]))
+return 1
+"""
+)
+
 # KEYS record, active, unfinished, changes, events, kept, targets; ARGV id, token, timeline entry, new state,
 # allowed present states between commas, whether the new state is active, whether it is final, what the
 # indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files are

@@ -136,6 +136,7 @@ class Records:
         self._redis = client
         self._add = client.register_script(record_scripts.ADD)
         self._change = client.register_script(record_scripts.CHANGE)
+        self._restore = client.register_script(record_scripts.RESTORE)
         self._update = client.register_script(record_scripts.UPDATE)
         self._active = client.register_script(record_scripts.ACTIVE)
         self._note = client.register_script(record_scripts.NOTE)
@@ -323,6 +324,34 @@ class Records:
         raise WrongState(
             f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
         )
+
+    def restore(self, recording: Recording, targets: Mapping[str, str]) -> bool:
+        """Keep an unfinished recording, and its sealed storages, that Redis has lost; false if it has not."""
+        index = f"{index_prefix(recording.organization_id)}{recording.status}"
+        record, active, unfinished, _, events = self._keys_of(recording)
+        return bool(
+            self._restore(
+                keys=[
+                    *(record, active, unfinished, events),
+                    *(index, f"{index}:{recording.meeting_id}"),
+                    _targets_key(recording.id),
+                ],
+                args=[
+                    str(recording.id),
+                    order_of(recording),
+                    member_of(recording),
+                    int(recording.status in ACTIVE),
+                    len(targets),
+                    *(part for pair in targets.items() for part in pair),
+                    *_flat(encode(recording, Recording.model_fields)),
+                ],
+            )
+        )
+
+    def sealed_targets(self, recording_id: UUID | str) -> dict[str, str]:
+        """The customer's storages of a recording, sealed, by the names of the transfers that go there."""
+        sealed = cast("dict[bytes, bytes]", self._redis.hgetall(_targets_key(recording_id)))
+        return {name.decode(): target.decode() for name, target in sealed.items()}
 
     def sealed_target(self, recording_id: UUID | str, name: str) -> str | None:
         """The customer's storage of a transfer, sealed; None if the recording has none of that name."""

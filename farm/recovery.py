@@ -12,6 +12,7 @@ from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import spool_of
+from farm.spool_record import register_again
 from farm.transfers import OVER
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
     recovered = 0
     for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
         try:
+            if register_again(directory, Records(client)):
+                logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
             recovered += recover(directory.name, settings, client)
         except (FarmError, OSError) as error:
             logger.error("%s lies in the spool and is left alone: %s", directory, error)

@@ -1,0 +1,48 @@
+"""The record of a recording, kept in its spool too: for a Redis that has forgotten it."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+from farm.recordings import FINAL, Recording
+from farm.records import Records
+from farm.spool import Spool
+
+_FILE: Final = "recording.json"
+
+
+class _Kept(NamedTuple):
+    recording: Recording
+    targets: dict[str, str]
+
+
+def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> None:
+    """Keep a recording as it is now, with its storages, which stay sealed. A full disk is no error here."""
+    file = spool.directory / _FILE
+    partial = file.with_suffix(".partial")
+    with suppress(OSError):
+        partial.write_text(json.dumps({"recording": recording.model_dump(mode="json"), "targets": targets}))
+        os.replace(partial, file)
+
+
+def register_again(spool_directory: Path, records: Records) -> bool:
+    """Tell Redis of a recording that it has lost; false if it has not, or the spool knows too little.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    kept = _read(spool_directory / _FILE)
+    if kept is None or kept.recording.status in FINAL:
+        return False
+    return records.restore(kept.recording, kept.targets)
+
+
+def _read(file: Path) -> _Kept | None:
+    try:
+        content = json.loads(file.read_text())
+        return _Kept(Recording.model_validate(content["recording"]), dict(content["targets"]))
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None
