@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from playwright.async_api import ConsoleMessage, Page, Request
+from playwright.async_api import CDPSession, ConsoleMessage, Frame, Page, Request
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.browser import Browser
+from browser_bot.browser import DRIVER_GRACE, Browser
 from browser_bot.contracts import (
     END_SIGNAL,
     PLAIN_READY,
@@ -20,14 +22,19 @@ from browser_bot.contracts import (
 )
 from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
+from browser_bot.heartbeat import silence
 
 logger = logging.getLogger(__name__)
 
-SCREENSHOT_TIMEOUT_MS = 5_000
+SCREENSHOT_TIMEOUT = 2.0
 STOP_TIMEOUT = 1.0
+# A question costs the driver, the browser and us 1.3 ms of processor time together (measured).
+ASK_PERIOD = 2.0
+ASKS_MISSED = 5
 # A page is a stranger and may print megabytes: so much of a line is logged, and so many lines.
 MAX_LINE = 500
 MAX_LINES = 5_000
+DIARY_LINES = 2_000
 
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
@@ -64,13 +71,21 @@ class Bot:
         self._asked_for = ""
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
+        self._navigation: Request | None = None
+        self._navigating = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._page.on("console", self._heard)
+        self._page.on("request", self._requested)
         self._page.on("requestfailed", self._request_failed)
+        self._page.on("requestfinished", self._request_over)
+        self._page.on("framenavigated", self._navigated)
         self._page.on("crash", lambda _: self._lose("the page has crashed"))
         self._page.on("close", lambda _: self._lose("the page was closed"))
         browser.context.on("close", lambda _: self._lose("the browser has died"))
         self._lines_left = MAX_LINES
+        self._diary: deque[str] = deque(maxlen=DIARY_LINES)
+        self._offline = False
+        self._session: CDPSession | None = None
         # What Chromium's own blocker lets through would stand over the page in the recording.
         browser.context.on("page", self._close_popup)
 
@@ -95,24 +110,84 @@ class Bot:
         await self._unless_lost(self._ready())
 
     async def over(self) -> None:
-        """Wait until the page says that it is over. Raises PageLostError when it dies."""
-        await self._unless_lost(self._ended.wait())
+        """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
+        asking = asyncio.ensure_future(self._until_hung())
+        try:
+            await self._unless_lost(self._ended.wait())
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the page last said that it has no network; it is asked while `over` waits."""
+        return self._offline
+
+    @property
+    def diary(self) -> list[str]:
+        """The last 2000 lines of what the page printed and could not load, each with its time."""
+        return list(self._diary)
 
     async def screenshot(self, file: Path) -> bool:
         """Keep what the page shows in a PNG; False if it cannot show anything any more."""
+        if self._lost.done():
+            return False
         try:
-            await self._page.screenshot(path=file, timeout=SCREENSHOT_TIMEOUT_MS)
+            async with asyncio.timeout(SCREENSHOT_TIMEOUT):
+                await self._page.screenshot(path=file, timeout=SCREENSHOT_TIMEOUT * 1000)
         except PlaywrightError as error:
             logger.warning("no screenshot: %s", error.message)
             return False
+        except TimeoutError:
+            logger.warning("no screenshot: the browser does not answer")
+            return False
         return True
+
+    async def _until_hung(self) -> None:
+        await silence(self._ask, ASK_PERIOD, ASKS_MISSED)
+        self._lose(f"the page's script has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
+
+    async def _ask(self) -> None:
+        """Ask the page's script for a sign of life.
+
+        While the page navigates it is not asked: Chromium keeps back what is sent to it until the next one is
+        there. Only the network can then tell how long that takes, and it does.
+        """
+        question = asyncio.ensure_future(self._question())
+        navigating = asyncio.ensure_future(self._navigating.wait())
+        try:
+            await asyncio.wait((navigating, question), return_when=asyncio.FIRST_COMPLETED)
+            if question.done():
+                question.result()
+        finally:
+            for waiting in (question, navigating):
+                waiting.cancel()
+            await asyncio.gather(question, navigating, return_exceptions=True)
+
+    async def _question(self) -> None:
+        try:
+            if self._session is None:
+                self._session = await self._page.context.new_cdp_session(self._page)
+            answer = await self._session.send("Runtime.evaluate", {"expression": "navigator.onLine"})
+        except PlaywrightError as error:
+            # An answer too: of a page that goes away, which others notice.
+            logger.debug("the page could not be asked: %s", error.message)
+            self._session = None
+            return
+        offline = answer["result"].get("value") is False
+        if offline != self._offline:
+            logger.warning("the page says that it is %s", "offline" if offline else "online again")
+        self._offline = offline
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
         self._ended.clear()
         self._asked_for = url
         try:
-            answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
+            async with asyncio.timeout(seconds + DRIVER_GRACE):
+                answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
+        except TimeoutError:
+            raise PageError(f"the page {url} did not load: the browser does not answer") from None
         except PlaywrightError as error:
             await self._stop_loading()
             raise PageError(f"the page {url} did not load: {self._in_words(error, seconds)}") from error
@@ -188,14 +263,33 @@ class Bot:
             self._ended.set()
         self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
 
+    def _requested(self, request: Request) -> None:
+        if self._is_navigation(request):
+            self._navigation = request
+            self._navigating.set()
+
+    def _request_over(self, request: Request) -> None:
+        # Not so the end of a navigation that a newer one has taken the place of.
+        if request == self._navigation:
+            self._navigating.clear()
+
+    def _navigated(self, frame: Frame) -> None:
+        if frame == self._page.main_frame:
+            self._navigating.clear()
+
+    def _is_navigation(self, request: Request) -> bool:
+        return request.is_navigation_request() and request.frame == self._page.main_frame
+
     def _request_failed(self, request: Request) -> None:
-        if request.is_navigation_request() and request.frame == self._page.main_frame:
+        self._request_over(request)
+        if self._is_navigation(request):
             # Where the page's redirects have led.
             self._asked_for = request.url
         self._log(f"page could not load {request.url[:MAX_LINE]!r}: {request.failure}")
 
     def _log(self, line: str) -> None:
-        """Log what the page does, as long as it does not do too much."""
+        """Note what the page does; in the log as long as it does not do too much."""
+        self._diary.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}")
         self._lines_left -= 1
         if self._lines_left >= 0:
             logger.info("%s", line)

@@ -5,8 +5,9 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,17 @@ from playwright.async_api import (
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.errors import StageError
-from browser_bot.programs import DIES_WITH_PARENT, chromium_path
+from browser_bot.programs import DIES_WITH_PARENT, chromium_path, signal_group
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_MS = 15_000
+START_TIMEOUT = 15.0
+# What waits for Playwright's driver waits a little longer than the driver itself; it may hang as well.
+DRIVER_GRACE = 1.0
 # Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure.
 MIN_WINDOW = (500, 100)
+# Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for.
+CLOSE_TIMEOUT = 1.0
 PID_FILE = "chromium.pid"
 # Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
 MIN_SHARED_MEMORY = 1 << 30
@@ -82,7 +87,7 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
     launcher = directory / "chromium"
     command = shlex.join([*DIES_WITH_PARENT, str(chromium)])
     pid_file = shlex.quote(str(directory / PID_FILE))
-    launcher.write_text(f'#!/bin/sh\necho $$ > {pid_file}\nexec {command} "$@"\n')
+    launcher.write_text(f'#!/bin/sh\necho $$ $PPID > {pid_file}\nexec {command} "$@"\n')
     launcher.chmod(0o700)
     return launcher
 
@@ -91,12 +96,15 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
 class Browser:
     """A running browser: its one page, which fills the recorded region.
 
-    `gone` is set when Chromium has ended; of a death of its driver Playwright says nothing.
+    `gone` is set when Chromium has ended; of a death of its driver Playwright says nothing. `pid` is
+    Chromium's, which leads the process group of all its processes.
     """
 
     context: BrowserContext
     page: Page
     gone: asyncio.Event
+    pid: int
+    driver_pid: int
 
 
 @contextmanager
@@ -160,40 +168,62 @@ async def open_browser(
     if root:
         logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
     try:
-        context = await playwright.chromium.launch_persistent_context(
-            directory / "profile",
-            executable_path=write_launcher(directory, chromium_path(chromium)),
-            headless=False,
-            args=chromium_switches(width, height),
-            ignore_default_args=ignored_defaults(),
-            chromium_sandbox=not root,
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "HOME": str(directory),
-                "LANG": "C.UTF-8",
-                "DBUS_SESSION_BUS_ADDRESS": "disabled:",
-                **environment,
-            },
-            no_viewport=True,
-            accept_downloads=False,
-            artifacts_dir=directory / "artifacts",
-            handle_sigint=False,
-            handle_sigterm=False,
-            handle_sighup=False,
-            timeout=START_TIMEOUT_MS,
-            proxy=ProxySettings(server=proxy) if proxy else None,
-        )
+        async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
+            context = await playwright.chromium.launch_persistent_context(
+                directory / "profile",
+                executable_path=write_launcher(directory, chromium_path(chromium)),
+                headless=False,
+                args=chromium_switches(width, height),
+                ignore_default_args=ignored_defaults(),
+                chromium_sandbox=not root,
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "HOME": str(directory),
+                    "LANG": "C.UTF-8",
+                    "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+                    **environment,
+                },
+                no_viewport=True,
+                accept_downloads=False,
+                artifacts_dir=directory / "artifacts",
+                handle_sigint=False,
+                handle_sigterm=False,
+                handle_sighup=False,
+                timeout=START_TIMEOUT * 1000,
+                proxy=ProxySettings(server=proxy) if proxy else None,
+            )
+    except TimeoutError:
+        raise StageError("Chromium did not start: Playwright's driver does not answer") from None
     except PlaywrightError as error:
         raise StageError(f"Chromium did not start: {error.message}") from error
+    pid, driver_pid = map(int, (directory / PID_FILE).read_text().split())
     try:
         page = context.pages[0]
         if width < MIN_WINDOW[0] or height < MIN_WINDOW[1]:
             # A smaller page is laid out and drawn in the window's upper left corner.
             await page.set_viewport_size(ViewportSize(width=width, height=height))
-        with _watched(int((directory / PID_FILE).read_text())) as gone:
-            yield Browser(context, page, gone)
+        with _watched(pid) as gone:
+            yield Browser(context, page, gone, pid, driver_pid)
     finally:
-        try:
+        await _close(context, pid, driver_pid)
+
+
+async def _close(context: BrowserContext, pid: int, driver_pid: int) -> None:
+    """Close the browser, or kill it."""
+    answered = False
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await context.close()
-        except PlaywrightError as error:
-            logger.debug("the browser was gone before it was closed: %s", error.message)
+        answered = True
+    except PlaywrightError as error:
+        answered = True
+        logger.debug("the browser was gone before it was closed: %s", error.message)
+    except TimeoutError:
+        logger.info("the browser did not close in %.0f s and is killed", CLOSE_TIMEOUT)
+    finally:
+        if not answered:
+            # It may be the driver that hangs, and nothing could be heard from it any more in any case.
+            with suppress(ProcessLookupError):
+                os.kill(driver_pid, signal.SIGKILL)
+        # Also when it closed: one of its processes that is stopped would stay.
+        signal_group(pid, signal.SIGKILL)

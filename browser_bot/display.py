@@ -14,6 +14,9 @@ from browser_bot.errors import StageError
 from browser_bot.programs import Program, start_program, xorg_path
 
 START_TIMEOUT = 10.0
+SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108 - where all of X looks for them (X(7))
+COOKIE_SCHEME = b"MIT-MAGIC-COOKIE-1"
+COOKIE_BYTES = 16
 # With no window manager Chromium makes a window as large as the screen one pixel smaller; on a larger
 # screen a kiosk window gets exactly the size that was asked for.
 MARGIN = 16
@@ -107,9 +110,14 @@ def xauthority(cookie: bytes) -> bytes:
 
     Fields are big-endian 16-bit counted: family, address, display number, scheme name, data.
     """
-    scheme = b"MIT-MAGIC-COOKIE-1"
-    fields = (b"", b"", scheme, cookie)
+    fields = (b"", b"", COOKIE_SCHEME, cookie)
     return struct.pack(">H", 0xFFFF) + b"".join(struct.pack(">H", len(f)) + f for f in fields)
+
+
+def connection_setup(cookie: bytes) -> bytes:
+    """What a client says first (X11's protocol, "Connection Setup"): byte order, version, cookie."""
+    head = struct.pack("<cxHHHHxx", b"l", 11, 0, len(COOKIE_SCHEME), len(cookie))
+    return head + b"".join(field + bytes(-len(field) % 4) for field in (COOKIE_SCHEME, cookie))
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,11 @@ class Display:
         """What a client of this display needs in its environment."""
         return {"DISPLAY": self.name, "XAUTHORITY": str(self.authority)}
 
+    async def hung(self) -> StageError:
+        """Wait until the server hangs, or is stopped, and return the error that tells of it."""
+        cookie = self.authority.read_bytes()[-COOKIE_BYTES:]
+        return await self.server.hung(SOCKETS / f"X{self.name.removeprefix(':')}", connection_setup(cookie))
+
 
 @asynccontextmanager
 async def open_display(directory: Path, width: int, height: int, fps: int) -> AsyncIterator[Display]:
@@ -138,7 +151,7 @@ async def open_display(directory: Path, width: int, height: int, fps: int) -> As
     configuration.write_text(xorg_configuration(mode))
     authority = directory / "xauthority"
     authority.touch(mode=0o600)
-    authority.write_bytes(xauthority(secrets.token_bytes(16)))
+    authority.write_bytes(xauthority(secrets.token_bytes(COOKIE_BYTES)))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         server = await start_program(

@@ -6,6 +6,7 @@ One recording can then neither hear nor break another, and no shared daemon runs
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from browser_bot.programs import Program, program_path, start_program
 START_TIMEOUT = 10.0
 SINK = "stage"
 SAMPLE_RATE = 48_000
+
+# What a client says first (PulseAudio's pulsecore/native-common.h and pstream.c): a packet on no channel with
+# the command 8, AUTH, as number 0, the protocol's version and a cookie, which this daemon does not look at.
+_AUTH = struct.pack(">cIcIcIcI256x", b"L", 8, b"L", 0, b"L", 32, b"x", 256)
+AUTHENTICATION = struct.pack(">IIIII", len(_AUTH), 0xFFFFFFFF, 0, 0, 0) + _AUTH
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Sound:
     def environment(self) -> dict[str, str]:
         """What a client of this device needs in its environment."""
         return {"PULSE_SERVER": self.server, "PULSE_SINK": SINK}
+
+    async def hung(self) -> StageError:
+        """Wait until the daemon hangs, or is stopped, and return the error that tells of it."""
+        return await self.daemon.hung(Path(self.server.removeprefix("unix:")), AUTHENTICATION)
 
 
 def daemon_configuration() -> str:

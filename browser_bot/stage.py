@@ -13,6 +13,7 @@ from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
 from browser_bot.sound import Sound, open_sound
 from browser_bot.sweep import PREFIX, write_owner
+from browser_bot.usage import Usage, group_of, usage_of
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,25 @@ class Stage:
     browser: Browser
 
     async def died(self) -> StageError:
-        """Wait until the display or the sound dies by itself and return the error that tells of it."""
-        deaths = [asyncio.ensure_future(part.died()) for part in (self.display.server, self.sound.daemon)]
+        """Wait until the display or the sound dies, or hangs, and return the error that tells of it."""
+        ends = (self.display.server.died(), self.sound.daemon.died(), self.display.hung(), self.sound.hung())
+        deaths = [asyncio.ensure_future(end) for end in ends]
         try:
             done, _ = await asyncio.wait(deaths, return_when="FIRST_COMPLETED")
             return done.pop().result()
         finally:
             for death in deaths:
                 death.cancel()
+            await asyncio.gather(*deaths, return_exceptions=True)
+
+    def usage(self) -> list[Usage]:
+        """What each of its processes uses. Reads files of the kernel for some 13 ms."""
+        programs = self.display.server.pid, self.sound.daemon.pid, self.browser.driver_pid
+        return usage_of([*programs, *group_of(self.browser.pid)])
+
+    def memory(self) -> int:
+        """The memory of all its processes in bytes, what they share counted once. Takes some 13 ms."""
+        return sum(process.memory for process in self.usage())
 
 
 @asynccontextmanager

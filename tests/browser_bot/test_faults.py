@@ -1,0 +1,252 @@
+"""Everything of a stage that can die, hang or be stopped: it is noticed, and cleared away at once."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from browser_bot import bot as bot_module
+from browser_bot.bot import ASK_PERIOD, ASKS_MISSED, DIARY_LINES, Bot
+from browser_bot.contracts import PageContract
+from browser_bot.errors import PageLostError
+from browser_bot.heartbeat import greet, silence
+from browser_bot.stage import Stage, open_stage
+from browser_bot.usage import usage_of
+from tests.browser_bot.helpers import Site, answer, open_site, our_children, programs_of, until
+
+READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
+TEARDOWN_SECONDS = 3.0
+NOTICE_SECONDS = 1.0
+# A page's patience in tests that need not wait for the real 10 s.
+QUICK_PERIOD = 0.4
+
+Victim = Callable[[Stage], list[int]]
+
+
+def renderers(stage: Stage) -> list[int]:
+    children = psutil.Process(stage.browser.pid).children(recursive=True)
+    return [child.pid for child in children if "--type=renderer" in child.cmdline()]
+
+
+VICTIMS: dict[str, Victim] = {
+    "renderer": renderers,
+    "browser": lambda stage: [stage.browser.pid],
+    "driver": lambda stage: [stage.browser.driver_pid],
+    "display": lambda stage: [stage.display.server.pid],
+    "sound": lambda stage: [stage.sound.daemon.pid],
+}
+
+
+def signal_all(pids: list[int], sign: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, sign)
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    async with open_site() as site:
+        yield site
+
+
+async def joined(stage: Stage, url: str) -> Bot:
+    bot = Bot(stage.browser, PageContract.CONSOLE)
+    await bot.join(url, seconds=10, tries=1)
+    return bot
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot_module, "ASK_PERIOD", QUICK_PERIOD)
+
+
+async def test_page_whose_script_hangs_should_be_lost_after_ten_seconds(stages: Path, site: Site) -> None:
+    hanging = READY + "<script>setTimeout(() => { for (;;); }, 500)</script>"
+    loop = asyncio.get_running_loop()
+    async with open_stage(320, 180, 30) as stage:
+        assert stage.directory.parent == stages
+        bot = await joined(stage, site.add("/", hanging))
+        began = loop.time()
+        with pytest.raises(PageLostError, match="the page's script has hung for 10 s"):
+            await asyncio.wait_for(bot.over(), 20)
+        assert ASK_PERIOD * ASKS_MISSED == 10
+        assert 10 <= loop.time() - began < 14
+        # The page shows nothing any more, and nobody need wait to learn it.
+        asked = loop.time()
+        assert not await bot.screenshot(stage.directory / "page.png")
+        assert loop.time() - asked < 0.1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("victim", ["renderer", "browser", "driver"])
+async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
+    stages: Path, site: Site, victim: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", READY))
+        signal_all(VICTIMS[victim](stage), signal.SIGSTOP)
+        with pytest.raises(PageLostError, match="has hung"):
+            await asyncio.wait_for(bot.over(), 10)
+        closing = loop.time()
+    assert loop.time() - closing < TEARDOWN_SECONDS
+    await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
+
+
+@pytest.mark.parametrize("victim", ["display", "sound"])
+async def test_display_or_sound_that_is_stopped_should_be_noticed_and_cleared_away(
+    stages: Path, victim: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with open_stage(320, 180, 30) as stage:
+        death = asyncio.ensure_future(stage.died())
+        await asyncio.sleep(1.5)
+        assert not death.done()
+        signal_all(VICTIMS[victim](stage), signal.SIGSTOP)
+        assert "has hung for 4 s" in str(await asyncio.wait_for(death, 10))
+        closing = loop.time()
+    assert loop.time() - closing < TEARDOWN_SECONDS
+    await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
+
+
+async def test_stage_of_which_everything_is_stopped_should_be_cleared_away(stages: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with open_stage(320, 180, 30) as stage:
+        for victim in VICTIMS.values():
+            signal_all(victim(stage), signal.SIGSTOP)
+        closing = loop.time()
+    assert loop.time() - closing < TEARDOWN_SECONDS
+    await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
+
+
+@pytest.mark.usefixtures("stages")
+@pytest.mark.parametrize("victim", ["renderer", "browser", "driver", "tab"])
+async def test_death_of_the_page_should_be_noticed_within_a_second(site: Site, victim: str) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", READY))
+        over = asyncio.ensure_future(bot.over())
+        await asyncio.sleep(0)
+        if victim == "tab":
+            await stage.browser.page.close()
+        else:
+            signal_all(VICTIMS[victim](stage), signal.SIGKILL)
+        with pytest.raises(PageLostError, match=r"crashed|was closed|the browser has died"):
+            await asyncio.wait_for(over, NOTICE_SECONDS)
+
+
+@pytest.mark.usefixtures("quick", "stages")
+@pytest.mark.parametrize(
+    "page",
+    [
+        # Busy for 1.2 s at a time; it may be for 2 s.
+        "setInterval(() => { const end = Date.now() + 1200; while (Date.now() < end); }, 1500)",
+        "setInterval(() => { debugger; }, 100)",
+        "setTimeout(() => { location = '/slow' }, 300)",
+        "setInterval(() => { location.reload() }, 700)",
+        "setInterval(() => alert('stop'), 500)",
+    ],
+    ids=["busy", "debugger", "navigation", "reloads", "dialogs"],
+)
+async def test_page_that_lives_should_not_be_mistaken(site: Site, page: str) -> None:
+    site.add("/slow", answer(READY, after=3))
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", f"{READY}<script>{page}</script>"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bot.over(), 5)
+
+
+@pytest.mark.usefixtures("quick", "stages")
+async def test_frame_that_hangs_should_not_be_mistaken_for_the_page(site: Site) -> None:
+    # Another site: it has a process of its own.
+    frame = site.url("/frame", host="localhost")
+    site.add("/frame", "<script>setTimeout(() => { for (;;); }, 300)</script>")
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", f"{READY}<iframe src='{frame}'></iframe>"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bot.over(), 5)
+        assert "/frame" in site.asked
+
+
+@pytest.mark.usefixtures("quick", "stages")
+async def test_page_that_says_offline_should_be_heard(site: Site) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", READY))
+        over = asyncio.ensure_future(bot.over())
+        await stage.browser.context.set_offline(True)
+        await until(lambda: bot.offline, 3, "the page says offline")
+        await stage.browser.context.set_offline(False)
+        await until(lambda: not bot.offline, 3, "the page says online")
+        over.cancel()
+        await asyncio.gather(over, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("stages")
+async def test_diary_should_have_what_the_page_did_last(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "browser_bot.bot")
+    page = """<script>for (let i = 0; i < 3000; i++) console.log("line", i);
+        fetch("http://127.0.0.1:1/gone").catch(() => console.log("START_RECORDING"))</script>"""
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", page))
+        diary = bot.diary
+    assert len(diary) == DIARY_LINES
+    assert not [line for line in diary if line.endswith("'line 0'")]
+    assert [line for line in diary if "could not load 'http://127.0.0.1:1/gone'" in line]
+    assert diary[-1].endswith("page log: 'START_RECORDING'")
+
+
+@pytest.mark.usefixtures("stages")
+async def test_stage_should_tell_what_its_processes_use() -> None:
+    async with open_stage(320, 180, 30) as stage:
+        usage = stage.usage()
+        assert {"Xorg", "pulseaudio", "chromium"} <= {process.name for process in usage}
+        assert {process.pid for process in usage} == {
+            *VICTIMS["display"](stage), *VICTIMS["sound"](stage), *VICTIMS["driver"](stage),
+            stage.browser.pid,
+            *(child.pid for child in psutil.Process(stage.browser.pid).children(recursive=True)),
+        }  # fmt: skip
+        assert 100e6 < stage.memory() < 2e9
+        before = stage.memory()
+        await stage.browser.page.evaluate("void (window.kept = new Uint8Array(2e8).fill(1))")
+        assert stage.memory() - before == pytest.approx(2e8, rel=0.5)
+        assert sum(process.cpu_seconds for process in usage) > 0.1
+    # Of what has ended there is nothing to tell.
+    assert usage_of(process.pid for process in usage) == []
+
+
+async def test_stalled_machine_should_not_count_as_silence() -> None:
+    answered = 0
+
+    async def ask() -> None:
+        nonlocal answered
+        await asyncio.sleep(0.15)
+        answered += 1
+
+    quiet = asyncio.ensure_future(silence(ask, 0.1, 5))
+    await asyncio.sleep(0.2)
+    # The whole process stands still for longer than the silence may last.
+    time.sleep(0.8)  # noqa: ASYNC251
+    done, _ = await asyncio.wait((quiet,), timeout=0.5)
+    assert not done
+    quiet.cancel()
+    await asyncio.gather(quiet, return_exceptions=True)
+    assert answered > 2
+
+
+async def test_server_that_accepts_and_says_nothing_should_be_found_to_hang(short_path: Path) -> None:
+    # One that is gone is another matter.
+    assert not await greet(short_path / "gone", b"hello")
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        writer.close()
+
+    server = await asyncio.start_unix_server(say_nothing, short_path / "mute")
+    async with server:
+        await asyncio.wait_for(silence(lambda: greet(short_path / "mute", b"hello"), 0.1, 3), 2)
+        await asyncio.sleep(0.6)
