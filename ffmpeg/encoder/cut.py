@@ -12,6 +12,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from encoder.atomic_file import atomic_file
+from encoder.broken_file import open_take
 from encoder.errors import NothingRecorded
 from encoder.formats import SAMPLE_RATE, Codec, Format
 from encoder.joints import FrameGrid, Joint, first_joint, next_joint
@@ -93,7 +94,7 @@ def _join(
 ) -> CutFile:
     writer = _Writer(output, fmt)
     for take, head in heads:
-        with av.open(str(take.path)) as source:
+        with open_take(take.path) as source:
             writer.add(source, head, take)
     return CutFile(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads))
 
@@ -168,7 +169,7 @@ def _read_head(take: TakeMedia) -> _Head | None:
     sound_times: list[int] = []
     delay = 0
     try:
-        with av.open(str(take.path)) as source:
+        with open_take(take.path) as source:
             delay = _sound_delay(source)
             for number, packet in enumerate(whole_packets(source)):
                 if packet.stream.type == "audio":

@@ -24,9 +24,8 @@ def whole_packets(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
     """The whole packets of a file, of all its streams or these, up to where a killed ffmpeg left off."""
     try:
         for packet in source.demux(*streams):
-            if packet.is_corrupt:
-                return
-            if packet.pts is not None and packet.size:
+            # What follows may be of another stream, and from before the break.
+            if packet.pts is not None and packet.size and not packet.is_corrupt:
                 yield packet
     except av.FFmpegError as error:
         logger.info("%s ends early: %s", source.name, error)

@@ -19,6 +19,7 @@ from av.container import InputContainer, OutputContainer
 
 from encoder.atomic_file import atomic_file
 from encoder.audio_export import export_audio, open_audio
+from encoder.broken_file import open_take
 from encoder.cut import CutFile, TakeMedia
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
@@ -53,7 +54,7 @@ def _join(takes: Sequence[TakeMedia], target: Path) -> CutFile:
     with atomic_file(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
         writer = _Writer(output)
         for take in takes:
-            with av.open(str(take.path)) as source:
+            with open_take(take.path) as source:
                 writer.add(source, take.end_us)
     return CutFile(
         target, writer.end * 1_000_000 // SAMPLE_RATE, frames=0, lost=0, crowded=0, takes=len(takes)
@@ -92,7 +93,7 @@ class _Writer:
 
 def _has_sound(take: TakeMedia) -> bool:
     try:
-        with av.open(str(take.path)) as source:
+        with open_take(take.path) as source:
             sound = list(islice(whole_packets(source), 1, 2))
     except (av.FFmpegError, OSError) as error:
         logger.warning("take %s cannot be read and is left out: %s", take.path.name, error)
