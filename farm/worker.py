@@ -49,13 +49,21 @@ logger = logging.getLogger(__name__)
 RESTART_SECONDS = 1.0
 
 
-class SlotWorker(Worker):
+class SpoolWorker(Worker):
+    """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Begin with what one that died before this one has left, then work."""
+        recover_spool(load_settings(), self.connection)
+        return super().work(*args, **kwargs)
+
+
+class SlotWorker(SpoolWorker):
     """One slot. Its work horse is a recorder, which must be told to end and may die."""
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Begin with what a slot that died before this one has left, then work."""
+        """See `SpoolWorker`."""
         sweep_stages()
-        recover_spool(load_settings(), self.connection)
         return super().work(*args, **kwargs)
 
     def handle_warm_shutdown_request(self) -> None:
@@ -72,7 +80,7 @@ class SlotWorker(Worker):
         recover(job.args[0], load_settings(), self.connection)
 
 
-class UploadWorker(Worker):
+class UploadWorker(SpoolWorker):
     """Uploads to customers' storage. Each can be gone on with later, so a shutdown waits for none."""
 
     def handle_warm_shutdown_request(self) -> None:
@@ -100,7 +108,7 @@ def run_worker(settings: Settings) -> None:
         parts = _run_until_told(
             (
                 partial(_start_pool, settings, [recordings_queue(client)], settings.slots, SlotWorker),
-                partial(_start_pool, settings, [transfers], 1, Worker),
+                partial(_start_pool, settings, [transfers], 1, SpoolWorker),
                 partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
                 partial(_start, settings, "dispatcher", run_dispatcher),
