@@ -377,7 +377,7 @@ def _begin_uploads(
     if target is not None:
         names.append(_add_upload(context, recording, target))
     for name in names:
-        enqueue_transfer(context.redis, recording.id, name, node)
+        enqueue_transfer(context.redis, recording, name, node)
 
 
 def _add_upload(context: Context, recording: Recording, target: Target) -> str:

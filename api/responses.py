@@ -210,7 +210,10 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,
-        "transfers": [_transfer(transfer) for transfer in recording.transfers],
+        # Of one that ended without a file nothing will ever be transferred.
+        "transfers": [
+            _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
+        ],
         "expired_time": recording.expired_time,
         "error": recording.error,
         "quality": recording.quality,

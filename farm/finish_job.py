@@ -71,7 +71,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
         if target != STORE:
-            enqueue_transfer(client, recording.id, target, settings.node)
+            enqueue_transfer(client, recording, target, settings.node)
     if STORE in waiting:
         run_transfer(recording.id, STORE, settings, client)
     settle(recording.id, settings, client)

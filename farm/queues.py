@@ -32,8 +32,11 @@ _FINISH_SECONDS: Final = 8 * 3600
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
 
-_TRANSFER_SECONDS: Final = 2 * 86_400
-"""What one try may take. Each of its requests has a time-out of its own; a large file takes its time."""
+SLOWEST_TRANSFER: Final = 64 << 10
+"""Bytes a second that a customer's storage must take; one that is slower would keep others waiting."""
+
+_TRANSFER_SECONDS: Final = 300
+"""What one try of a transfer may take besides."""
 
 _TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
 """For tries that were killed, or met a Redis that was away; refusals are counted in the record."""
@@ -183,7 +186,7 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
 
 
 def enqueue_transfer(
-    client: redis.Redis, recording_id: UUID, target: str, node: str | None, at: datetime | None = None
+    client: redis.Redis, recording: Recording, target: str, node: str | None, at: datetime | None = None
 ) -> None:
     """Queue one try of a transfer, for now or for later; see `uploads_queue`.
 
@@ -195,13 +198,13 @@ def enqueue_transfer(
     enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at + timedelta(seconds=1))
     enqueue(
         TRANSFER_JOB,
-        str(recording_id),
+        str(recording.id),
         target,
-        job_timeout=_TRANSFER_SECONDS,
+        job_timeout=_TRANSFER_SECONDS + sum(file.size for file in recording.files) // SLOWEST_TRANSFER,
         retry=_TRANSFER_RETRY,
         result_ttl=_RESULT_SECONDS,
         failure_ttl=_FAILURE_SECONDS,
-        description=f"transfer {recording_id} to {target}",
+        description=f"transfer {recording.meeting_id} to {target}",
     )
 
 

@@ -22,9 +22,6 @@ from farm.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_SECONDS: Final = 60
-"""Between two looks."""
-
 _MOST: Final = 1000
 """How many recordings one look deletes the files of; the next goes on."""
 
@@ -76,6 +73,9 @@ def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
 def _remove_evidence(settings: Settings, oldest: datetime) -> None:
     for directory in settings.evidence_dir.glob("*"):
         log = directory / "recorder.log"
-        changed = (log if log.exists() else directory).stat().st_mtime
+        try:
+            changed = (log if log.exists() else directory).stat().st_mtime
+        except FileNotFoundError:
+            continue  # its recording was deleted just now
         if changed < oldest.timestamp():
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,11 +12,12 @@ from pathlib import Path
 from uuid import UUID
 
 import redis
+from rq.timeouts import JobTimeoutException
 
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
-from farm.queues import enqueue_transfer
+from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.records import Records
@@ -91,7 +92,7 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
         begun = tried(before, now())
         records.set_transfer(recording_id, begun)
         try:
-            placed = _carry(recording, target, outbox, settings, client)
+            placed = _carry_in_time(recording, target, outbox, settings, client)
         except StorageError as error:
             after = failed(begun, error, now(), may_give_up=may_give_up(recording.transfers, target))
             logger.warning("recording %s to %s: %s (%s)", recording_id, target, error.message, after.state)
@@ -100,7 +101,7 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
             logger.info("recording %s has arrived at %s", recording_id, placed.location)
         if after.state is TransferState.WAITING:
             # First of all: were this process killed in between, nobody would come back to it.
-            enqueue_transfer(client, recording_id, target, settings.node, at=after.next_try)
+            enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
 
 
@@ -130,6 +131,16 @@ def _is_due(transfer: Transfer | None) -> bool:
         and transfer.state not in OVER
         and (transfer.next_try is None or transfer.next_try <= now())
     )
+
+
+def _carry_in_time(
+    recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
+) -> Placed:
+    try:
+        return _carry(recording, target, outbox, settings, client)
+    except JobTimeoutException:
+        text = f"the storage took less than {SLOWEST_TRANSFER >> 10} KiB a second"
+        raise StorageError("too_slow", text) from None
 
 
 def _carry(

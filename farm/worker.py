@@ -41,24 +41,33 @@ from farm.queues import (
     uploads_queue,
     webhooks_queue,
 )
-from farm.recovery import recover, recover_spool
+from farm.recovery import look_for_transfers, recover, recover_spool
 from farm.redis_clients import connect
-from farm.retention import INTERVAL_SECONDS, sweep
+from farm.retention import sweep
 from farm.settings import Settings, load_settings
 from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
+MINUTE = 60
 
 
-class SlotWorker(Worker):
+class SpoolWorker(Worker):
+    """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Begin with what one that died before this one has left, then work."""
+        recover_spool(load_settings(), self.connection)
+        return super().work(*args, **kwargs)
+
+
+class SlotWorker(SpoolWorker):
     """One slot. Its work horse is a recorder, which must be told to end and may die."""
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Begin with what a slot that died before this one has left, then work."""
+        """See `SpoolWorker`."""
         sweep_stages()
-        recover_spool(load_settings(), self.connection)
         return super().work(*args, **kwargs)
 
     def handle_warm_shutdown_request(self) -> None:
@@ -87,7 +96,7 @@ class SlotWorker(Worker):
         self._horse_killed = True
 
 
-class UploadWorker(Worker):
+class UploadWorker(SpoolWorker):
     """Uploads to customers' storage. Each can be gone on with later, so a shutdown waits for none."""
 
     def handle_warm_shutdown_request(self) -> None:
@@ -116,7 +125,7 @@ def run_worker(settings: Settings) -> None:
         parts = _run_until_told(
             (
                 partial(_start_pool, settings, recordings, settings.slots, SlotWorker),
-                partial(_start_pool, settings, [transfers], 1, Worker),
+                partial(_start_pool, settings, [transfers], 1, SpoolWorker),
                 partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
                 partial(_start, settings, "dispatcher", run_dispatcher),
@@ -153,7 +162,8 @@ def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_cla
 def _run_cron(settings: Settings) -> None:
     cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
-    cron.register(sweep, queue.name, interval=INTERVAL_SECONDS, result_ttl=0, failure_ttl=3600)
+    for job in (sweep, look_for_transfers):
+        cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
     cron.start()  # type: ignore[no-untyped-call]
 
 

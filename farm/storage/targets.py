@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-PRESET_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """What the name of a preset looks like, as a regular expression."""
 
 _PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "date", "year", "month", "day"})

@@ -1,5 +1,4 @@
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import redis
 
@@ -26,9 +25,11 @@ def test_each_node_should_have_a_queue_of_transfers(redis_client: redis.Redis) -
     assert transfers_queue(redis_client, "node-1").name == "transfers.node-1"
 
 
-def test_try_should_not_be_queued_before_its_time(redis_client: redis.Redis) -> None:
+def test_try_should_not_be_queued_before_its_time(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
     moment = datetime(2126, 1, 31, 12, 0, 0, 900_000, tzinfo=UTC)
-    enqueue_transfer(redis_client, uuid4(), "s3", "node-1", at=moment)
+    enqueue_transfer(redis_client, make_recording(), "s3", "node-1", at=moment)
     queue = uploads_queue(redis_client, "node-1")
     (job_id,) = queue.scheduled_job_registry.get_job_ids()
     # A job that came earlier would find nothing to do, and there would be no other.

@@ -80,7 +80,7 @@ def sender_to(wire: Wire) -> psutil.Process:
     raise AssertionError("nobody sends through the wire")
 
 
-@pytest.mark.parametrize("victim", ["horse", "farm"])
+@pytest.mark.parametrize("victim", ["horse", "worker", "farm"])
 def test_killed_upload_should_go_on_where_it_was(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
     long_film: Path, s3: Any, s3_endpoint: str, victim: str, tmp_path: Path,
@@ -98,12 +98,16 @@ def test_killed_upload_should_go_on_where_it_was(
             wait_until(lambda: wire.passed > 60 * MIB)
             if victim == "horse":
                 sender_to(wire).kill()
+            elif victim == "worker":
+                rq_worker = sender_to(wire).parent()
+                assert rq_worker is not None
+                rq_worker.kill()
             else:
                 tree = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
                 for process in tree:
                     process.send_signal(signal.SIGKILL)
                 psutil.wait_procs(tree, timeout=10)
-            if victim == "horse":
+            if victim != "farm":
                 after = wait_for(records, recording, Status.UPLOADED)
         if victim == "farm":
             with running_worker(*farm, FARM_NODE=settings.node):
