@@ -18,6 +18,7 @@ from api.docs import document_routes
 from api.downloads import download_operations
 from api.errors import EXCEPTION_HANDLERS
 from api.events import event_operations
+from api.evidence import evidence_operations
 from api.health import health_operations
 from api.meeting import meeting_routes
 from api.operations import routes_of
@@ -50,6 +51,7 @@ OPERATIONS: Final = (
     *recording_operations,
     *recording_config_operations,
     *storage_operations,
+    *evidence_operations,
     *event_operations,
     *webhook_operations,
     *download_operations,

@@ -1,0 +1,153 @@
+"""The evidence of a fault: what there was to see of a recording when something broke, in its own directory.
+
+Beside them lies the recording's log. The names of all files are fixed here: the API gives them away.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Awaitable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+if TYPE_CHECKING:  # the API reads evidence, and need not load Playwright for that
+    from browser_bot.bot import Bot
+    from browser_bot.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+RECORDER_LOG: Final = "recorder.log"
+SCREENSHOT: Final = "page.png"
+FILES: Final = (
+    "fault.json",
+    SCREENSHOT,
+    "page.log",
+    "ffmpeg.log",
+    "display.log",
+    "sound.log",
+    "resources.json",
+)
+"""What there may be of each fault."""
+
+_MOST_FAULTS: Final = 20
+_MOST_SECONDS: Final = 2.8
+_MOST_BYTES: Final = 1 << 20
+_LOG_BYTES: Final = 1 << 16
+_FFMPEG_LINES: Final = 200
+
+_FAULT: Final = re.compile(r"fault-[0-9]{3,9}")
+
+
+def fault_directories(directory: Path) -> list[Path]:
+    """The faults of which a recording's evidence tells, the oldest first."""
+    found = [path for path in directory.glob("fault-*") if _FAULT.fullmatch(path.name)]
+    return sorted(found, key=_fault_number)
+
+
+def _fault_number(place: Path) -> int:
+    return int(place.name.removeprefix("fault-"))
+
+
+async def collect(
+    directory: Path, stage: "Stage | None", bot: "Bot | None", spool: Path, fault: Exception
+) -> None:
+    """Keep what there is to see of `fault` in the next `fault-…` of `directory`, whatever of it still works.
+
+    Never raises, and takes 3 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
+    """
+    collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault))
+    try:
+        await asyncio.wait((collecting,), timeout=_MOST_SECONDS)
+    finally:
+        in_time = collecting.done()
+        collecting.cancel()
+        (problem,) = await asyncio.gather(collecting, return_exceptions=True)
+    if not in_time:
+        logger.warning("not all evidence could be had in %.0f s", _MOST_SECONDS)
+    elif problem is not None:
+        logger.warning("no evidence could be kept: %s", problem)
+
+
+async def _collect(
+    directory: Path, stage: "Stage | None", bot: "Bot | None", spool: Path, fault: Exception
+) -> None:
+    place = await asyncio.to_thread(_next_place, directory)
+    parts: list[Awaitable[object]] = [
+        asyncio.to_thread(_write_json, place / "fault.json", _described(fault)),
+        asyncio.to_thread(lambda: (place / "ffmpeg.log").write_bytes(_last_of_takes(spool))),
+        asyncio.to_thread(_write_resources, place / "resources.json", spool, stage),
+    ]
+    if stage is not None:
+        logs = {"display.log": stage.display.server.log, "sound.log": stage.sound.daemon.log}
+        parts += [asyncio.to_thread(_copy_end, log, place / name) for name, log in logs.items()]
+    if bot is not None:
+        diary = "".join(f"{line}\n" for line in bot.diary).encode(errors="replace")
+        parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MOST_BYTES:]))
+        parts.append(bot.screenshot(place / SCREENSHOT))
+    for problem in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(problem, BaseException):
+            logger.warning("a part of the evidence could not be kept: %r", problem)
+
+
+def _next_place(directory: Path) -> Path:
+    """Make the directory of the next fault, and delete those of too many."""
+    faults = fault_directories(directory)
+    number = _fault_number(faults[-1]) + 1 if faults else 1
+    for old in faults[: max(len(faults) - _MOST_FAULTS + 1, 0)]:
+        shutil.rmtree(old, ignore_errors=True)
+    place = directory / f"fault-{number:03}"
+    place.mkdir(parents=True, mode=0o700)
+    return place
+
+
+def _described(fault: Exception) -> dict[str, str]:
+    return {"time": datetime.now(UTC).isoformat(), "kind": type(fault).__name__, "message": str(fault)}
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write_resources(file: Path, spool: Path, stage: "Stage | None") -> None:
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(spool)
+    resources = {
+        "time": datetime.now(UTC).isoformat(),
+        "processors": os.cpu_count(),
+        "load": os.getloadavg(),
+        "processor_seconds": psutil.cpu_times()._asdict(),
+        "memory": {"total": memory.total, "available": memory.available},
+        "disk": {"total": disk.total, "free": disk.free},
+        "stage": [asdict(process) for process in stage.usage()] if stage is not None else [],
+    }
+    _write_json(file, resources)
+
+
+def _last_of_takes(spool: Path) -> bytes:
+    """The last lines that ffmpeg wrote in the latest takes."""
+    lines: list[bytes] = []
+    for log in sorted(spool.glob("take-[0-9]*.log"), key=_number, reverse=True):
+        lines = [f"{log.name}:\n".encode(), *_end_of(log).splitlines(keepends=True), *lines]
+        if len(lines) >= _FFMPEG_LINES:
+            break
+    return b"".join(lines[-_FFMPEG_LINES:])
+
+
+def _number(log: Path) -> int:
+    return int(log.stem.removeprefix("take-"))
+
+
+def _copy_end(log: Path, file: Path) -> None:
+    file.write_bytes(_end_of(log))
+
+
+def _end_of(log: Path) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
+        return file.read(_LOG_BYTES)
