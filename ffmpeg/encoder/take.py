@@ -206,11 +206,9 @@ class Take:
         if self._process.returncode is not None:
             return
         self._signal(signal.SIGINT)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._process.wait()
-        except TimeoutError:
-            logger.warning("take %d did not end in %.0f s and is killed", self.files.number, timeout)
+        await self._end_or_fault(timeout)
+        if self._process.returncode is None:
+            logger.warning("take %d did not end properly and is killed", self.files.number)
 
     async def kill(self) -> None:
         """End ffmpeg at once, and clean up behind it."""
@@ -226,18 +224,26 @@ class Take:
 
     async def died(self) -> EncoderError:
         """Wait until ffmpeg ends by itself or the watch finds a fault; return the error that tells of it."""
-        ending = asyncio.ensure_future(self._process.wait())
-        waiting = (ending,) if self._watching is None else (ending, self._watching)
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ending.cancel()
+        if self._fault is None:
+            await self._end_or_fault(timeout=None)
         if self._fault is not None:
             return self._fault
         code = await self._process.wait()
         await asyncio.wait(self._readers, timeout=1)
         words = "\n".join(self._words) or "without a word"
         return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
+
+    async def _end_or_fault(self, timeout: float | None) -> None:
+        """Wait until ffmpeg has ended or the watch finds a fault, if it has not found one before."""
+        ending = asyncio.create_task(self._process.wait())
+        try:
+            if self._watching is None or self._fault is not None:
+                await asyncio.wait((ending,), timeout=timeout)
+            else:
+                waiting = (ending, self._watching)
+                await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
 
     async def _watch(self, journal: Journal, faltering: Callable[[], None]) -> None:
         """Look at the take until there is a fault, and note it."""
@@ -269,7 +275,10 @@ class Take:
         """Note a fault, and the time of CLOCK_MONOTONIC up to which the take is good."""
         self._fault = fault
         assert self._journal is not None
-        self._note(replace(self._journal, end_us=self._journal.time_of(until_us)))
+        end_us = self._journal.time_of(until_us)
+        # It may have been told to end before.
+        if self._journal.end_us is None or end_us < self._journal.end_us:
+            self._note(replace(self._journal, end_us=end_us))
 
     async def _catch_up(self, journal: Journal, now_us: int) -> None:
         """Wait until what has been grabbed by now is encoded, and note the end for the cut.
