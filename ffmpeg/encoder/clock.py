@@ -9,6 +9,9 @@ composing sees a half-made frame or the one before, and frames are doubled and l
 import time
 from dataclasses import dataclass
 
+READINGS = 5
+PROMPT_NS = 50_000
+
 
 @dataclass(frozen=True)
 class Window:
@@ -46,7 +49,23 @@ def monotonic_of_wall(wall_us: int) -> int:
     ffmpeg stamps by the wall clock, Chromium composes by the monotonic one; they are compared now, which
     holds as long as nobody sets the wall clock in between.
     """
-    return wall_us - (time.time_ns() - time.monotonic_ns()) // 1000
+    return wall_us - wall_ahead_us()
+
+
+def wall_ahead_us() -> int:
+    """How far the wall clock is ahead of CLOCK_MONOTONIC, in µs.
+
+    The two cannot be read at once; of a few readings the one counts that took least.
+    """
+    readings = []
+    for _ in range(READINGS):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+        if after - before < PROMPT_NS:
+            break
+    return min(readings)[1] // 1000
 
 
 def wait_us(now_us: int, delay_us: int, aim_us: int, period_us: int) -> int:

@@ -26,6 +26,23 @@ EARLY_KEY_FRAMES = 4, 2, 1
 SEGMENT_SECONDS = 0.1
 # Sound alone could begin a segment with each packet; so many (s) are what a killed ffmpeg may take along.
 SOUND_SEGMENT_SECONDS = 0.25
+# Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
+# them for fades, which meetings do not have, costs some more.
+X264_PARAMETERS = "mbtree=0:rc-lookahead=0:weightp=0"
+# For a machine that is too slow, each step cheaper than the one before (measured of the encoder's time, for a
+# still page and for noise: H.264 -48 % and -29 %, then -51 % and -42 %; VP8 -54 % and -7 %, then -66 % and
+# -27 %). Nothing here may change the SPS and PPS: a file has one of each for all its takes. VP8 has no such
+# thing.
+STEPS: dict[Codec, tuple[dict[str, object], ...]] = {
+    Codec.H264: (
+        {"x264-params": f"{X264_PARAMETERS}:subme=0:me=dia"},
+        {"x264-params": f"{X264_PARAMETERS}:subme=0:me=dia:partitions=none:no-deblock=1"},
+    ),
+    Codec.VP8: (
+        {"static-thresh": 1000},
+        {"static-thresh": 1000, "profile:v": 3, "crf": 30},
+    ),
+}
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
@@ -94,12 +111,13 @@ class TakeFiles:
             file.unlink(missing_ok=True)
 
 
-def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int) -> list[str]:
+def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int, step: int = 0) -> list[str]:
     """The ffmpeg arguments that record `source` into `files`.
 
     `epoch` is a wall-clock second before the take; time stamps in the take count from it, for the picture
     and the sound alike. Without that one origin ffmpeg moves each input's first stamp to zero by itself,
-    and they start apart by what opening the devices took (measured: -105 to +394 ms).
+    and they start apart by what opening the devices took (measured: -105 to +394 ms). The picture is encoded
+    `step` steps cheaper than usual, up to `cheapest_step`.
     """
     streams = [_gate(files.sound_gate), _sound(source, epoch)]
     if fmt.audio_only is None:
@@ -108,7 +126,7 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int) ->
         *streams,
         str(files.media if files.suffix == Codec.VP8.suffix else files.playlist),
         copyts=None,
-        **_encoding(files, fmt),
+        **_encoding(files, fmt) | _cheaper(fmt, step),
     )
     arguments: list[str] = output.global_args(*SPEECH).get_args()
     return arguments
@@ -146,6 +164,15 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
     picture = picture.filter("setpts", f"PTS-{epoch}/TB")
     picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
     return picture.filter("format", "yuv420p")
+
+
+def cheapest_step(fmt: Format) -> int:
+    """The last step there is; sound alone has none but 0, the usual way."""
+    return len(STEPS[fmt.codec]) if fmt.audio_only is None else 0
+
+
+def _cheaper(fmt: Format, step: int) -> dict[str, object]:
+    return STEPS[fmt.codec][step - 1] if step else {}
 
 
 def _color_matrix(codec: Codec) -> str:
@@ -194,9 +221,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
                 # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to
                 # the last one that was written. They would save about a tenth of the size.
                 "bf": 0,
-                # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would
-                # take; weighing them for fades, which meetings do not have, costs some more.
-                "x264-params": "mbtree=0:rc-lookahead=0:weightp=0",
+                "x264-params": X264_PARAMETERS,
                 "color_primaries": "bt709",
                 "color_trc": "bt709",
                 "hls_time": SEGMENT_SECONDS,

@@ -24,6 +24,7 @@ class Journal:
     """Of a take: its number, its epoch (unix s), its start, the phase of its grabs, its lags, and its end.
 
     Of the sound, so much was silence, in stretches of a second and more; at `speed` 1 the encoder kept up.
+    `step` is how many steps cheaper than usual it was encoded, see `encoder.command`.
     The start is its first grab, in µs of the wall clock and of CLOCK_MONOTONIC. Times in the file count in µs
     from the epoch; the end is the first that does not belong to the take any more, None if that is not known.
     """
@@ -36,6 +37,7 @@ class Journal:
     lags: tuple[Lag, ...] = ()
     silent_us: int = 0
     speed: float = 0.0
+    step: int = 0
     end_us: int | None = None
 
     def time_of(self, monotonic_us: int) -> int:

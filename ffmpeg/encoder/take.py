@@ -6,24 +6,27 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us
-from encoder.command import Source, TakeFiles, take_arguments
-from encoder.errors import EncoderError
+from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us, wall_ahead_us
+from encoder.command import Source, TakeFiles, cheapest_step, take_arguments
+from encoder.errors import ClockJumped, EncoderError, EncoderHung, EncoderTooSlow
 from encoder.formats import Format
 from encoder.gate import Gate
 from encoder.journal import Journal, Lag, write_journal
 from encoder.progress import Progress, read_progress
+from encoder.watch import JUMP_US, LOOK_SECONDS, Finding, Look, Watch
 
 logger = logging.getLogger(__name__)
 
 LOAD_TIMEOUT = 10.0
 BEGIN_TIMEOUT = 5.0
 STOP_TIMEOUT = 10.0
+# The same for an encoder that is too slow: the next take waits for it.
+SLOW_STOP_TIMEOUT = 1.0
 # How far behind the encoder may be at the end; lost frames make it look as if it was.
 CATCH_UP_TIMEOUT = 1.0
 # From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
@@ -52,9 +55,11 @@ class Take:
         files: TakeFiles,
         fmt: Format,
         epoch: int,
+        step: int,
     ) -> None:
         """Wrap a process that `load` has started behind `gates`: the sound's, and the display's if any."""
         self.files = files
+        self.step = step
         self.progress = Progress()
         self._process = process
         self._format = fmt
@@ -65,6 +70,8 @@ class Take:
         self._capturing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._journal: Journal | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._fault: EncoderError | None = None
         self._depth_known = False
         self._progress_us = 0
         self._level_us = 0
@@ -77,10 +84,10 @@ class Take:
         )
 
     @classmethod
-    async def load(cls, source: Source, files: TakeFiles, fmt: Format) -> "Take":
+    async def load(cls, source: Source, files: TakeFiles, fmt: Format, step: int = 0) -> "Take":
         """Start ffmpeg and wait until it stands before its first gate: loaded, and using nothing but memory.
 
-        Raises EncoderError when it does not get there.
+        It will encode `step` steps cheaper than usual. Raises EncoderError when it does not get there.
         """
         epoch = int(time.time()) - 1
         # Before ffmpeg looks for them.
@@ -90,14 +97,14 @@ class Take:
         process = await asyncio.create_subprocess_exec(
             # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
             *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
-            *take_arguments(source, files, fmt, epoch),
+            *take_arguments(source, files, fmt, epoch, step),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=_environment(source),
             process_group=0,
         )
-        take = cls(process, gates, files, fmt, epoch)
+        take = cls(process, gates, files, fmt, epoch, step)
         try:
             await take._at_gate(take._gates[0], LOAD_TIMEOUT)
         except BaseException:
@@ -105,12 +112,18 @@ class Take:
             raise
         return take
 
-    async def begin(self) -> Journal:
+    def can_begin(self) -> bool:
+        """Whether it still stands before its gate, and its clock has not been set back behind its epoch."""
+        return self._process.returncode is None and self._epoch <= time.time()
+
+    async def begin(self, faltering: Callable[[], None] = lambda: None) -> Journal:
         """Open the sound, then the display at the moment that puts its grabs into the safe window.
 
-        A take without picture begins with its sound and has no phase. Raises EncoderError when ffmpeg dies on
-        the way or does not capture. The caller looks at the phase.
+        A take without picture begins with its sound and has no phase. From then on it is watched; `faltering`
+        is called when it may be about to hang. Raises EncoderError when ffmpeg dies on the way or does not
+        capture, ClockJumped when the clock is set meanwhile. The caller looks at the phase.
         """
+        ahead = wall_ahead_us()
         sound_gate, *display_gates = self._gates
         sound_gate.open()
         for display_gate in display_gates:
@@ -118,11 +131,17 @@ class Take:
         wall = await self._unless_it_dies(self._capturing, BEGIN_TIMEOUT)
         # Only with something in the encoder does an early stop leave a file.
         await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
-        journal = Journal(self.files.number, self._epoch, wall, monotonic_of_wall(wall), phase_us=0)
+        if abs(wall_ahead_us() - ahead) > JUMP_US:
+            raise ClockJumped(f"the clock was set while take {self.files.number} began")
+        journal = Journal(
+            self.files.number, self._epoch, wall, monotonic_of_wall(wall), phase_us=0, step=self.step
+        )
         if self._format.audio_only is None:
             phase_us = phase(journal.monotonic_us, self._format.period_us)
             journal = replace(journal, phase_us=phase_us, lags=(Lag(0, phase_us),))
-        return self._note(journal)
+        self._note(journal)
+        self._watching = asyncio.create_task(self._watch(journal, faltering))
+        return journal
 
     async def _open_in_phase(self, display_gate: Gate) -> None:
         await self._at_gate(display_gate, BEGIN_TIMEOUT)
@@ -167,23 +186,34 @@ class Take:
     async def stop(self) -> None:
         """End the take properly, with all frames up to this moment.
 
-        A take that does not end in time is killed; its file is then whole up to its last 2 s.
+        A take that does not end in time is killed; its file is then whole up to its last 2 s. So is one of
+        which nothing good can come any more, at once.
         """
-        if self._journal is not None:
-            await self._catch_up(self._journal, time.monotonic_ns() // 1000)
-        if self._process.returncode is None:
-            self._signal(signal.SIGINT)
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._process.wait()
-            except TimeoutError:
-                logger.warning("take %d did not end in %.0f s and is killed", self.files.number, STOP_TIMEOUT)
+        match self._fault:
+            case EncoderHung() | ClockJumped():
+                pass
+            case EncoderTooSlow():
+                await self._interrupt(SLOW_STOP_TIMEOUT)
+            case _:
+                if self._journal is not None:
+                    await self._catch_up(self._journal, time.monotonic_ns() // 1000)
+                await self._interrupt(STOP_TIMEOUT)
         await self.kill()
         if self._journal is not None:
             self._note(replace(self._journal, silent_us=self._silent_us, speed=round(self.speed, 3)))
 
+    async def _interrupt(self, timeout: float) -> None:
+        if self._process.returncode is not None:
+            return
+        self._signal(signal.SIGINT)
+        await self._end_or_fault(timeout)
+        if self._process.returncode is None:
+            logger.warning("take %d did not end properly and is killed", self.files.number)
+
     async def kill(self) -> None:
         """End ffmpeg at once, and clean up behind it."""
+        if self._watching is not None:
+            self._watching.cancel()
         self._signal(signal.SIGKILL)
         await self._process.wait()
         for gate in self._gates:
@@ -193,11 +223,62 @@ class Take:
         self._writing.cancel()
 
     async def died(self) -> EncoderError:
-        """Wait until ffmpeg ends by itself and return the error that tells of it."""
+        """Wait until ffmpeg ends by itself or the watch finds a fault; return the error that tells of it."""
+        if self._fault is None:
+            await self._end_or_fault(timeout=None)
+        if self._fault is not None:
+            return self._fault
         code = await self._process.wait()
         await asyncio.wait(self._readers, timeout=1)
         words = "\n".join(self._words) or "without a word"
         return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
+
+    async def _end_or_fault(self, timeout: float | None) -> None:
+        """Wait until ffmpeg has ended or the watch finds a fault, if it has not found one before."""
+        ending = asyncio.create_task(self._process.wait())
+        try:
+            if self._watching is None or self._fault is not None:
+                await asyncio.wait((ending,), timeout=timeout)
+            else:
+                waiting = (ending, self._watching)
+                await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+
+    async def _watch(self, journal: Journal, faltering: Callable[[], None]) -> None:
+        """Look at the take until there is a fault, and note it."""
+        look = self._look(journal)
+        watch = Watch(look)
+        finding = None
+        while self._process.returncode is None and self._fault is None:
+            await asyncio.sleep(LOOK_SECONDS)
+            before, look = look, self._look(journal)
+            before_finding, finding = finding, watch.see(look)
+            match finding:
+                case Finding.CLOCK_JUMPED:
+                    by = (look.wall_ahead_us - before.wall_ahead_us) / 1e6
+                    self._fail(ClockJumped(f"the clock was set by {by:+.1f} s"), before.monotonic_us)
+                case Finding.HANGING:
+                    words = "\n".join(self._words) or "without a word"
+                    self._fail(EncoderHung(f"ffmpeg hangs: {words}"), self._progress_us)
+                case Finding.TOO_SLOW if self.step < cheapest_step(self._format):
+                    self._fail(
+                        EncoderTooSlow(f"ffmpeg encodes at speed {watch.speed:.2f}"), look.monotonic_us
+                    )
+                case Finding.FALTERING if before_finding is not Finding.FALTERING:
+                    faltering()
+
+    def _look(self, journal: Journal) -> Look:
+        return Look(time.monotonic_ns() // 1000, wall_ahead_us(), self._encoded_us(journal))
+
+    def _fail(self, fault: EncoderError, until_us: int) -> None:
+        """Note a fault, and the time of CLOCK_MONOTONIC up to which the take is good."""
+        self._fault = fault
+        assert self._journal is not None
+        end_us = self._journal.time_of(until_us)
+        # It may have been told to end before.
+        if self._journal.end_us is None or end_us < self._journal.end_us:
+            self._note(replace(self._journal, end_us=end_us))
 
     async def _catch_up(self, journal: Journal, now_us: int) -> None:
         """Wait until what has been grabbed by now is encoded, and note the end for the cut.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from encoder.clock import safe_window
 from encoder.command import Source, TakeFiles
-from encoder.errors import EncoderError
+from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.take import Take
@@ -25,6 +25,7 @@ class Takes:
         self._directory = directory
         self._format = fmt
         self._number = first
+        self._step = 0
         self._loading: asyncio.Task[Take] | None = None
         self._current: Take | None = None
         self._latest: Take | None = None
@@ -49,9 +50,12 @@ class Takes:
     def prepare(self) -> None:
         """Load the next take in the background. Does nothing if one is loaded already."""
         if self._loading is None:
-            files = TakeFiles(self._directory, self._number, self._format.take_suffix)
-            self._number += 1
-            self._loading = asyncio.create_task(Take.load(self._source, files, self._format))
+            self._loading = self._load()
+
+    def _load(self) -> asyncio.Task[Take]:
+        files = TakeFiles(self._directory, self._number, self._format.take_suffix)
+        self._number += 1
+        return asyncio.create_task(Take.load(self._source, files, self._format, self._step))
 
     async def begin(self) -> Journal:
         """Begin the next take, in phase if it has a picture, and return how it began.
@@ -61,12 +65,15 @@ class Takes:
         """
         window = safe_window(self._format.period_us)
         for attempt in range(1, PHASE_TRIES + 1):
-            self.prepare()
-            assert self._loading is not None
-            loading, self._loading = self._loading, None
-            take = await loading
+            take = await self._loaded()
             try:
-                journal = await take.begin()
+                journal = await take.begin(self.prepare)
+            except ClockJumped as error:
+                await self._discard(take)
+                if attempt == PHASE_TRIES:
+                    raise
+                logger.info("%s; trying again", error)
+                continue
             except BaseException:
                 await take.kill()
                 raise
@@ -77,12 +84,30 @@ class Takes:
                 logger.warning("take %d is out of phase (%d µs): frames may be lost", number, distance)
                 break
             logger.info("take %d began at phase %d µs; trying again", number, distance)
-            await take.kill()
-            take.files.remove()
-            # Nobody has heard of it: the next one has its number.
-            self._number = number
+            await self._discard(take)
         self._current = self._latest = take
         return journal
+
+    async def _loaded(self) -> Take:
+        """The take in reserve, or another if that cannot be used any more."""
+        if self._loading is not None:
+            reserve, self._loading = self._loading, None
+            try:
+                take = await reserve
+            except EncoderError as error:
+                logger.info("the take in reserve had died: %s", error)
+            else:
+                if take.step == self._step and take.can_begin():
+                    return take
+                await self._discard(take)
+        return await self._load()
+
+    async def _discard(self, take: Take) -> None:
+        await take.kill()
+        take.files.remove()
+        # Nobody has heard of it: the next one has its number, unless that is loading already.
+        if self._loading is None:
+            self._number = take.files.number
 
     def shown_after(self, since_us: int, periods: int) -> None:
         """Note how late frames are shown, in the take that began last; see `Take.shown_after`."""
@@ -90,11 +115,19 @@ class Takes:
             self._latest.shown_after(since_us, periods)
 
     async def died(self) -> EncoderError:
-        """Wait until the running take dies by itself; for ever if none runs."""
+        """Wait until the running take dies, hangs or is too slow, or the clock jumps; for ever if none runs.
+
+        The next take is being loaded then, and encodes in a cheaper way if this one was too slow.
+        """
         if self._current is None:
             await asyncio.Event().wait()
             raise AssertionError
-        return await self._current.died()
+        take = self._current
+        error = await take.died()
+        if isinstance(error, EncoderTooSlow):
+            self._step = take.step + 1
+        self.prepare()
+        return error
 
     async def end(self) -> None:
         """End the running take properly. Does nothing if none runs."""

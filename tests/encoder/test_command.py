@@ -1,8 +1,10 @@
+import subprocess
 from pathlib import Path
 
+import av
 import pytest
 
-from encoder.command import Source, TakeFiles, take_arguments
+from encoder.command import Source, TakeFiles, cheapest_step, take_arguments
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 
 SOURCE = Source(":7", Path("/stage/xauthority"), "unix:/stage/pulse.sock", "stage.monitor")
@@ -19,8 +21,33 @@ INPUTS = [
 ]
 
 
-def arguments(fmt: Format) -> list[str]:
-    return take_arguments(SOURCE, TakeFiles(Path("/spool"), 2, fmt.take_suffix), fmt, EPOCH)
+ENCODER = {
+    Codec.H264: [
+        *("-b:a", "128000", "-ac", "2", "-acodec", "aac", "-ar", "48000", "-bf", "0", "-bufsize", "6000000"),
+        *("-color_primaries", "bt709", "-color_range", "tv", "-color_trc", "bt709", "-colorspace", "bt709"),
+        *("-crf", "23", "-enc_time_base:v", "1:1000000"),
+        *("-force_key_frames", "expr:eq(n,7)+eq(n,15)+eq(n,30)", "-forced-idr", "1"),
+        *("-fps_mode", "passthrough", "-g", "60", "-hls_flags", "single_file+independent_segments"),
+        *("-hls_list_size", "0", "-hls_playlist_type", "event"),
+        *("-hls_segment_filename", "/spool/take-002.mp4", "-hls_segment_type", "fmp4", "-hls_time", "0.1"),
+        *("-keyint_min", "60", "-max_interleave_delta", "1000000", "-maxrate", "3000000"),
+        *("-preset", "veryfast", "-sc_threshold", "0", "-threads:v", "1", "-vcodec", "libx264"),
+        *("-x264-params", "mbtree=0:rc-lookahead=0:weightp=0"),
+    ],
+    Codec.VP8: [
+        *("-b:v", "3000000", "-b:a", "128000", "-ac", "2", "-acodec", "libopus", "-ar", "48000"),
+        *("-auto-alt-ref", "0", "-bufsize", "6000000", "-cluster_time_limit", "2000"),
+        *("-color_range", "tv", "-colorspace", "smpte170m", "-cpu-used", "16", "-crf", "12"),
+        *("-deadline", "realtime", "-enc_time_base:v", "1:1000000", "-flush_packets", "1"),
+        *("-force_key_frames", "expr:eq(n,7)+eq(n,15)+eq(n,30)", "-fps_mode", "passthrough", "-g", "60"),
+        *("-keyint_min", "60", "-lag-in-frames", "0", "-max_interleave_delta", "1000000"),
+        *("-maxrate", "3000000", "-threads:v", "1", "-vcodec", "libvpx"),
+    ],
+}
+
+
+def arguments(fmt: Format, step: int = 0) -> list[str]:
+    return take_arguments(SOURCE, TakeFiles(Path("/spool"), 2, fmt.take_suffix), fmt, EPOCH, step)
 
 
 def option(args: list[str], name: str) -> str:
@@ -103,3 +130,51 @@ def test_bit_rate_should_follow_the_size() -> None:
     assert Format().max_bitrate == 3_000_000
     assert Format(width=1920, height=1080).max_bitrate == 6_750_000
     assert Format(width=16, height=16).max_bitrate == 200_000
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_usual_way_of_encoding_should_be_this(codec: Codec) -> None:
+    args = arguments(Format(codec))
+    pairs = [(ENCODER[codec][i], ENCODER[codec][i + 1]) for i in range(0, len(ENCODER[codec]), 2)]
+    assert all(option(args, name) == value for name, value in pairs)
+    assert arguments(Format(codec), 0) == args
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_each_step_should_differ_and_none_should_lie_behind_the_last(codec: Codec) -> None:
+    steps = [tuple(arguments(Format(codec), step)) for step in range(cheapest_step(Format(codec)) + 1)]
+    assert len(steps) == len(set(steps)) == 3
+    with pytest.raises(IndexError):
+        arguments(Format(codec), len(steps))
+
+
+def test_sound_alone_should_have_no_cheaper_way() -> None:
+    assert cheapest_step(Format(audio_only=AudioExport())) == 0
+
+
+def encoded(directory: Path, step: int) -> Path:
+    """A test picture and tone, encoded as a take is."""
+    fmt = Format(width=640, height=360)
+    files = TakeFiles(directory, step, fmt.take_suffix)
+    args = take_arguments(SOURCE, files, fmt, EPOCH, step)
+    output = args[max(i for i, arg in enumerate(args) if arg == "-map") + 2 : args.index("-hide_banner")]
+    picture = f"testsrc=size={fmt.width}x{fmt.height}:rate={fmt.rate}:duration=1"
+    command = [
+        *("ffmpeg", "-v", "error", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=duration=1"),
+        *("-map", "0:v", "-map", "1:a", "-pix_fmt", "yuv420p", *output),
+    ]
+    subprocess.run(command, check=True, timeout=60)
+    return files.media
+
+
+def test_all_steps_should_have_the_same_parameter_sets(tmp_path: Path) -> None:
+    headers = set()
+    sizes = set()
+    for step in range(cheapest_step(Format()) + 1):
+        file = encoded(tmp_path, step)
+        sizes.add(file.stat().st_size)
+        with av.open(str(file)) as source:
+            headers.add(source.streams.video[0].codec_context.extradata)
+    assert len(headers) == 1
+    assert len(headers.pop() or b"") > 30
+    assert len(sizes) == 3

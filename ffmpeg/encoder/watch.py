@@ -1,0 +1,80 @@
+"""The watch over a running take: decides from what is seen of it four times a second.
+
+A look that comes late, because the machine or the recorder stood still, says nothing about ffmpeg. So a hang
+is counted in looks, and of the time between two of them no more counts than two of them should take.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import pairwise
+
+LOOK_SECONDS = 0.25
+LONGEST_US = round(2 * LOOK_SECONDS * 1_000_000)
+# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed between two, once, and yet no look was
+# idle. Five idle looks are 1.0 to 1.35 s after the hang, and a take in reserve then begins in 0.3 s.
+FALTERING_LOOKS = 2
+HANGING_LOOKS = 5
+# Too slow is what was below this speed in each quarter of ten seconds: one stall touches two of them at most.
+SLOW = 0.9
+QUARTERS = 4
+QUARTER_LOOKS = 10
+# The kernel slews a clock by 0.5 ms in a second at most (adjtimex); more at once is somebody who sets it.
+JUMP_US = 100_000
+
+
+@dataclass(frozen=True)
+class Look:
+    """The time (CLOCK_MONOTONIC), how far the wall clock is ahead of it, and what is encoded; all in µs."""
+
+    monotonic_us: int
+    wall_ahead_us: int
+    encoded_us: int
+
+
+class Finding(Enum):
+    """What is the matter with a take."""
+
+    FALTERING = auto()
+    """It may be about to hang."""
+    HANGING = auto()
+    TOO_SLOW = auto()
+    CLOCK_JUMPED = auto()
+
+
+class Watch:
+    """Looks at one take, in order, and says what it finds."""
+
+    def __init__(self, first: Look) -> None:
+        """Begin with a look at the take as it has begun."""
+        self._last = first
+        self._idle_looks = 0
+        self._counted_us = 0
+        self._history = deque([(0, first.encoded_us)], maxlen=QUARTERS * QUARTER_LOOKS + 1)
+
+    def see(self, look: Look) -> Finding | None:
+        """What is the matter; None if nothing is."""
+        last, self._last = self._last, look
+        self._idle_looks = 0 if look.encoded_us != last.encoded_us else self._idle_looks + 1
+        self._counted_us += min(look.monotonic_us - last.monotonic_us, LONGEST_US)
+        self._history.append((self._counted_us, look.encoded_us))
+        if abs(look.wall_ahead_us - last.wall_ahead_us) > JUMP_US:
+            return Finding.CLOCK_JUMPED
+        if self._idle_looks >= HANGING_LOOKS:
+            return Finding.HANGING
+        if self._is_slow():
+            return Finding.TOO_SLOW
+        return Finding.FALTERING if self._idle_looks >= FALTERING_LOOKS else None
+
+    @property
+    def speed(self) -> float:
+        """How much of the last ten seconds, or as long as it runs, was encoded."""
+        (began, before), (now, encoded) = self._history[0], self._history[-1]
+        return (encoded - before) / (now - began) if now > began else 0.0
+
+    def _is_slow(self) -> bool:
+        if len(self._history) <= QUARTERS * QUARTER_LOOKS:
+            return False
+        marks = [self._history[quarter * QUARTER_LOOKS] for quarter in range(QUARTERS + 1)]
+        quarters = pairwise(marks)
+        return all(encoded - before < SLOW * (now - began) for (began, before), (now, encoded) in quarters)

@@ -1,0 +1,96 @@
+from itertools import chain, repeat
+
+import pytest
+
+from encoder.watch import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, Finding, Look, Watch
+
+LOOK_US = round(LOOK_SECONDS * 1_000_000)
+AHEAD = 1_700_000_000_000_000
+
+
+def find(*speeds: float) -> tuple[Finding | None, float]:
+    """The first fault, and after how many seconds, of a take with these speeds, look after look."""
+    watch = Watch(Look(0, AHEAD, 0))
+    encoded = 0
+    for number, speed in enumerate(speeds, start=1):
+        encoded += round(speed * LOOK_US)
+        finding = watch.see(Look(number * LOOK_US, AHEAD, encoded))
+        if finding not in (None, Finding.FALTERING):
+            return finding, number * LOOK_SECONDS
+    return None, len(speeds) * LOOK_SECONDS
+
+
+def test_take_that_keeps_up_should_have_no_fault() -> None:
+    assert find(*repeat(1, 4000))[0] is None
+
+
+def test_take_that_makes_no_progress_should_hang() -> None:
+    assert find(*repeat(1, 8), *repeat(0, 20)) == (Finding.HANGING, 2 + HANGING_LOOKS * LOOK_SECONDS)
+
+
+def test_take_should_falter_before_it_hangs() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    found = [watch.see(Look(number * LOOK_US, AHEAD, 0)) for number in range(1, HANGING_LOOKS + 1)]
+    assert found == [None, *repeat(Finding.FALTERING, HANGING_LOOKS - 2), Finding.HANGING]
+
+
+def test_moment_without_progress_should_be_no_fault() -> None:
+    assert find(*chain.from_iterable(repeat([1.5, 1.5, 1.5, 0, 0, 1.5], 100)))[0] is None
+
+
+@pytest.mark.parametrize("speed", [0.1, 0.5, 0.88])
+def test_take_that_is_slow_should_be_found_after_ten_seconds(speed: float) -> None:
+    finding, seconds = find(*repeat(1, 400), *repeat(speed, 80))
+    assert finding is Finding.TOO_SLOW
+    # The first of the four quarters is slow before it is over.
+    assert 107.5 <= seconds <= 110
+
+
+def test_take_that_has_always_been_slow_should_be_found_after_ten_seconds() -> None:
+    assert find(*repeat(0.8, 80)) == (Finding.TOO_SLOW, 10)
+
+
+@pytest.mark.parametrize("speed", [0.91, 1.0])
+def test_take_that_is_fast_enough_should_have_no_fault(speed: float) -> None:
+    assert find(*repeat(speed, 400))[0] is None
+
+
+def test_slowness_that_passes_should_be_no_fault() -> None:
+    assert find(*chain.from_iterable(repeat([*repeat(0.6, 28), *repeat(1.8, 14)], 20)))[0] is None
+
+
+def test_one_stall_should_not_count_as_slowness() -> None:
+    for begin in range(40, 80):
+        assert find(*repeat(1, begin), *repeat(0.01, 8), *repeat(1, 80))[0] is None
+
+
+def test_machine_that_stood_still_should_be_no_fault() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    encoded = 0
+    now = 0
+    for number in range(1, 400):
+        encoded += LOOK_US
+        # Each ten seconds it stands still for three, and what it missed is lost.
+        now += LOOK_US + (3_000_000 if number % 40 == 0 else 0)
+        assert watch.see(Look(now, AHEAD, encoded)) is None
+
+
+@pytest.mark.parametrize("by", [-3_600_000_000, -JUMP_US - 1, JUMP_US + 1, 3_600_000_000])
+def test_clock_that_is_set_should_be_found_at_once(by: int) -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    assert watch.see(Look(LOOK_US, AHEAD, LOOK_US)) is None
+    assert watch.see(Look(2 * LOOK_US, AHEAD + by, 2 * LOOK_US)) is Finding.CLOCK_JUMPED
+
+
+def test_clock_that_is_slewed_should_be_no_fault() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    for number in range(1, 40_000):
+        assert watch.see(Look(number * LOOK_US, AHEAD + number * 125, number * LOOK_US)) is None
+
+
+def test_speed_should_be_that_of_the_last_ten_seconds() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    assert watch.speed == 0
+    for number in range(1, 200):
+        watch.see(Look(number * LOOK_US, AHEAD, max(0, number - 100) * LOOK_US // 2))
+    assert watch.speed == pytest.approx(0.5)
