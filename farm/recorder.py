@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,10 +25,11 @@ from browser_bot.errors import PageError, StageError
 from browser_bot.gateway import open_gateway
 from browser_bot.stage import Stage, open_stage
 from encoder.command import Source
-from encoder.errors import EncoderError
+from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.takes import Takes
+from farm.evidence import collect
 from farm.orders import Order
 from farm.spool import Spool
 
@@ -197,21 +198,24 @@ class Recorder:
                 return await self._end(self._stop_reason if stage is None else await self._record_on(stage))
             except (StageError, PageError, EncoderError) as error:
                 logger.error("%s", error)
+                fault = error
                 if await self._is_to_end(error):
-                    await self._keep_evidence(self._scene)
+                    await self._keep_evidence(self._scene, error)
                     self._fault = str(error)
                     return await self._end(EndReason.FAULT)
             await self._break_off()
             # The next stage need not wait until this one is looked at and cleared away.
-            parts.push_async_callback(self._keep_evidence, self._scene)
-            clearing = asyncio.create_task(parts.pop_all().aclose())
-            self._clearing.add(clearing)
-            clearing.add_done_callback(self._clearing.discard)
+            parts.push_async_callback(self._keep_evidence, self._scene, fault)
+            self._beside(parts.pop_all().aclose())
             return None
 
     async def _is_to_end(self, fault: Exception) -> bool:
         """Whether a fault ends the recording: before its first take, or as one of too many."""
-        if self._began_ns is None or self._stop.is_set() or self._spool.breaks_too_often():
+        if self._began_ns is None or self._stop.is_set():
+            return True
+        # A machine that is too slow, or whose clock is set, gets another take as often as it takes.
+        cured = isinstance(fault, EncoderTooSlow | ClockJumped)
+        if not cured and self._spool.breaks_too_often():
             return True
         await self._listener.broken(str(fault))
         return False
@@ -303,8 +307,10 @@ class Recorder:
                 case "encoder":
                     death = await self._takes.died()
                     if await self._is_to_end(death):
+                        await self._keep_evidence(self._scene, death)
                         self._fault = str(death)
                         return EndReason.FAULT
+                    self._beside(self._keep_evidence(self._scene, death))
                     logger.warning("going on with a new take: %s", death)
                     await self._end_take()
                     await self._begin_take(stage)
@@ -364,16 +370,15 @@ class Recorder:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS
 
-    async def _keep_evidence(self, scene: tuple[Stage, Bot] | None) -> None:
-        """Keep what the page shows and what the stage's programs said."""
-        if scene is None:
-            return
-        stage, bot = scene
-        self._evidence.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await bot.screenshot(self._evidence / "page.png")
-        for log in (stage.display.server.log, stage.sound.daemon.log):
-            if log.exists():
-                shutil.copy(log, self._evidence)
+    async def _keep_evidence(self, scene: tuple[Stage, Bot] | None, fault: Exception) -> None:
+        stage, bot = scene or (None, None)
+        await collect(self._evidence, stage, bot, self._spool.directory, fault)
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        """Have something done that the recording need not wait for."""
+        task = asyncio.create_task(work)
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
 
 
 async def first_of(**waiting: Awaitable[object]) -> str:

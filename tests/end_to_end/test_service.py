@@ -106,7 +106,7 @@ def test_page_that_fails_should_say_why_and_keep_a_screenshot(
     assert recording["status"] == "ERRORED"
     assert reason in recording["error"]["message"]
     evidence = shared_farm.data_dir / "evidence" / started["id"]
-    assert (evidence / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert (evidence / "fault-001" / "page.png").read_bytes().startswith(b"\x89PNG")
     assert reason in (evidence / "recorder.log").read_text()
 
 
