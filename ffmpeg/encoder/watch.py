@@ -1,4 +1,4 @@
-"""The watch over a running take: decides from what is seen of it four times a second.
+"""The watch over a running take: decides from what is seen of it five times a second.
 
 A look that comes late, because the machine or the recorder stood still, says nothing about ffmpeg. So a hang
 is counted in looks, and of the time between two of them no more counts than two of them should take.
@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.2
 LONGEST_US = round(2 * LOOK_SECONDS * 1_000_000)
-# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed between two, once, and yet no look was
-# idle. Five idle looks are 1.0 to 1.35 s after the hang, and a take in reserve then begins in 0.3 s.
+# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which the watch could
+# not look either. With twice as many busy programs as processors not one look of 200 was idle. Five are 1.0
+# to 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
 FALTERING_LOOKS = 2
 HANGING_LOOKS = 5
-# Too slow is what was below this speed in each quarter of ten seconds: one stall touches two of them at most.
+# Too slow is what was below this speed in each fifth of ten seconds: one stall touches two of them at most.
 SLOW = 0.9
-QUARTERS = 4
-QUARTER_LOOKS = 10
+FIFTHS = 5
+FIFTH_LOOKS = 10
 # The kernel slews a clock by 0.5 ms in a second at most (adjtimex); more at once is somebody who sets it.
 JUMP_US = 100_000
 
@@ -50,7 +51,7 @@ class Watch:
         self._last = first
         self._idle_looks = 0
         self._counted_us = 0
-        self._history = deque([(0, first.encoded_us)], maxlen=QUARTERS * QUARTER_LOOKS + 1)
+        self._history = deque([(0, first.encoded_us)], maxlen=FIFTHS * FIFTH_LOOKS + 1)
 
     def see(self, look: Look) -> Finding | None:
         """What is the matter; None if nothing is."""
@@ -73,8 +74,8 @@ class Watch:
         return (encoded - before) / (now - began) if now > began else 0.0
 
     def _is_slow(self) -> bool:
-        if len(self._history) <= QUARTERS * QUARTER_LOOKS:
+        if len(self._history) <= FIFTHS * FIFTH_LOOKS:
             return False
-        marks = [self._history[quarter * QUARTER_LOOKS] for quarter in range(QUARTERS + 1)]
-        quarters = pairwise(marks)
-        return all(encoded - before < SLOW * (now - began) for (began, before), (now, encoded) in quarters)
+        marks = [self._history[fifth * FIFTH_LOOKS] for fifth in range(FIFTHS + 1)]
+        fifths = pairwise(marks)
+        return all(encoded - before < SLOW * (now - began) for (began, before), (now, encoded) in fifths)

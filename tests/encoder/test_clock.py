@@ -1,6 +1,8 @@
+import time
+
 import pytest
 
-from encoder.clock import phase, safe_window, wait_us
+from encoder.clock import phase, safe_window, wait_us, wall_ahead_us
 
 
 def test_window_should_be_the_measured_one_at_30_fps() -> None:
@@ -23,3 +25,9 @@ def test_waiting_should_lead_to_the_aim(now: int) -> None:
     wait = wait_us(now, 1_000, 17_500, 33_333)
     assert 0 <= wait < 33_333
     assert phase(now + wait + 1_000, 33_333) == 17_500
+
+
+def test_wall_clock_should_be_ahead_by_the_time_since_1970() -> None:
+    assert wall_ahead_us() == pytest.approx((time.time() - time.monotonic()) * 1e6, abs=50_000)
+    readings = [wall_ahead_us() for _ in range(1000)]
+    assert max(readings) - min(readings) < 50_000

@@ -5,6 +5,7 @@ import pytest
 from encoder.watch import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, Finding, Look, Watch
 
 LOOK_US = round(LOOK_SECONDS * 1_000_000)
+TEN_SECONDS = round(10 / LOOK_SECONDS)
 AHEAD = 1_700_000_000_000_000
 
 
@@ -25,7 +26,7 @@ def test_take_that_keeps_up_should_have_no_fault() -> None:
 
 
 def test_take_that_makes_no_progress_should_hang() -> None:
-    assert find(*repeat(1, 8), *repeat(0, 20)) == (Finding.HANGING, 2 + HANGING_LOOKS * LOOK_SECONDS)
+    assert find(*repeat(1, 8), *repeat(0, 20)) == (Finding.HANGING, (8 + HANGING_LOOKS) * LOOK_SECONDS)
 
 
 def test_take_should_falter_before_it_hangs() -> None:
@@ -40,14 +41,14 @@ def test_moment_without_progress_should_be_no_fault() -> None:
 
 @pytest.mark.parametrize("speed", [0.1, 0.5, 0.88])
 def test_take_that_is_slow_should_be_found_after_ten_seconds(speed: float) -> None:
-    finding, seconds = find(*repeat(1, 400), *repeat(speed, 80))
+    finding, seconds = find(*repeat(1, 10 * TEN_SECONDS), *repeat(speed, 2 * TEN_SECONDS))
     assert finding is Finding.TOO_SLOW
-    # The first of the four quarters is slow before it is over.
-    assert 107.5 <= seconds <= 110
+    # The first of the five parts is slow before it is over.
+    assert 108 <= seconds <= 110
 
 
 def test_take_that_has_always_been_slow_should_be_found_after_ten_seconds() -> None:
-    assert find(*repeat(0.8, 80)) == (Finding.TOO_SLOW, 10)
+    assert find(*repeat(0.8, 2 * TEN_SECONDS)) == (Finding.TOO_SLOW, 10)
 
 
 @pytest.mark.parametrize("speed", [0.91, 1.0])

@@ -294,3 +294,17 @@ async def test_stop_of_an_encoder_that_has_just_hung_should_not_wait_for_it(tmp_
         await takes.close()
         assert time.monotonic() - stopped < 3
         assert Spool(tmp_path, fmt).cut(tmp_path / "out.mp4").duration_us > 0
+
+
+async def test_take_in_reserve_that_has_died_should_be_replaced(tmp_path: Path) -> None:
+    fmt = FORMATS[0]
+    async with recorded_page() as source:
+        takes = Takes(source, tmp_path, fmt, first=3)
+        takes.prepare()
+        await asyncio.sleep(1.5)
+        encoder().kill()
+        await asyncio.sleep(0.5)
+        assert (await takes.begin()).number == 3
+        await asyncio.sleep(1)
+        await takes.close()
+        assert Spool(tmp_path, fmt).cut(tmp_path / "out.mp4").takes == 1
