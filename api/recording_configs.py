@@ -71,7 +71,7 @@ def _operations(path: str, name: str, whose: str, errors: tuple[int, ...]) -> tu
             _TAG,
             answer=RecordingDefaultsObject,
             body=RecordingDefaults,
-            errors=(400, 413, 422),
+            errors=tuple(sorted({400, 413, 422, *errors})),
         ),
         Operation(
             f"delete_{name}",
@@ -92,6 +92,6 @@ recording_config_operations: Final = (
     *_operations("/recording_config", "organization_recording_config", "the organisation", ()),
     # `:path`, because a meeting id is any text, slashes included.
     *_operations(
-        "/meetings/{meeting_id:path}/recording_config", "meeting_recording_config", "a meeting", (422,)
+        "/meetings/{meeting_id:path}/recording_config", "meeting_recording_config", "a meeting", (404, 422)
     ),
 )

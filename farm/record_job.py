@@ -174,16 +174,14 @@ class Reporter:
 
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
-        # The rest is what programs said, for the log and not for clients.
-        entry = TimelineEntry(event="fault", fault=fault.splitlines()[0], time=now())
+        entry = TimelineEntry(event="fault", fault=fault, time=now())
         self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
         fields: dict[str, Any] = {"stopped_time": now(), "stop_reason": self._stop_reason(outcome)}
         if outcome.fault is not None:
-            # The rest is what programs said, for the log and not for clients.
-            fields["error"] = Failure(code="recording_failed", message=outcome.fault.splitlines()[0])
+            fields["error"] = Failure(code="recording_failed", message=outcome.fault)
         elif outcome.reason in FAILURES:
             fields["error"] = FAILURES[outcome.reason]
         if outcome.started:

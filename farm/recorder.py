@@ -201,7 +201,7 @@ class Recorder:
                 fault = error
                 if await self._is_to_end(error):
                     await self._keep_evidence(self._scene, error)
-                    self._fault = str(error)
+                    self._fault = in_words(error)
                     return await self._end(EndReason.FAULT)
             await self._break_off()
             # The next stage need not wait until this one is looked at and cleared away.
@@ -217,7 +217,7 @@ class Recorder:
         cured = isinstance(fault, EncoderTooSlow | ClockJumped)
         if not cured and self._spool.breaks_too_often():
             return True
-        await self._listener.broken(str(fault))
+        await self._listener.broken(in_words(fault))
         return False
 
     async def _break_off(self) -> None:
@@ -308,7 +308,7 @@ class Recorder:
                     death = await self._takes.died()
                     if await self._is_to_end(death):
                         await self._keep_evidence(self._scene, death)
-                        self._fault = str(death)
+                        self._fault = in_words(death)
                         return EndReason.FAULT
                     self._beside(self._keep_evidence(self._scene, death))
                     logger.warning("going on with a new take: %s", death)
@@ -379,6 +379,12 @@ class Recorder:
         task = asyncio.create_task(work)
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
+
+
+def in_words(fault: Exception) -> str:
+    """A fault in one sentence for clients; what programs said besides, paths and all, is in the log."""
+    sentence = str(fault).splitlines()[0]
+    return sentence if isinstance(fault, PageError) else sentence.split(": ")[0]
 
 
 async def first_of(**waiting: Awaitable[object]) -> str:

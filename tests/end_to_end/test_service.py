@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.test_faults import wait_for_take
 from tests.fidelity.measure import measure
 from tests.processes import wait_until_none
 
@@ -131,6 +132,7 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
         assert recording["file_size"] > 0
 
 
+@pytest.mark.parametrize("generations", [1, 2], ids=["slot", "pool"])
 def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     shared_farm: Farm, pages: str, generations: int
 ) -> None:
@@ -146,8 +148,10 @@ def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     )
     assert recorder is not None
     recorder.parents()[generations - 1].kill()
+    wait_for_take(shared_farm, started["id"], 2, 60)
+    shared_farm.order(started["id"], "stop")
     recording = shared_farm.wait_for(started["id"], "UPLOADED")
-    assert recording["error"]["code"] == "recorder_died"
+    assert (recording["quality"]["takes"], recording["error"]) == (2, None)
     # The farm goes on as before.
     again = shared_farm.start(url=f"{pages}/page.html", meeting_id=f"after{generations}", max_seconds=1)
     shared_farm.wait_for(again["id"], "UPLOADED")
