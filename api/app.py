@@ -27,6 +27,7 @@ from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
 from api.storage import storage_operations
+from api.uploads import upload_operations
 from api.webhooks import webhook_operations
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
@@ -49,6 +50,7 @@ _LOG = logging.getLogger(__name__)
 
 OPERATIONS: Final = (
     *recording_operations,
+    *upload_operations,
     *recording_config_operations,
     *storage_operations,
     *evidence_operations,

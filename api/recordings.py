@@ -23,7 +23,6 @@ from api.requests import (
     OrderRecording,
     StartHeaders,
     StartRecording,
-    Upload,
     fields_set,
     read_headers,
     read_query,
@@ -48,7 +47,6 @@ from farm.orders import Order, send_order
 from farm.queues import (
     drop_job,
     enqueue_recording,
-    enqueue_transfer,
     queue_position,
     queue_positions,
 )
@@ -60,17 +58,16 @@ from farm.recordings import (
     ReasonKind,
     Recording,
     Status,
-    is_in_store,
     now,
     output_file_name,
 )
 from farm.records import Idempotency, SealedTarget, read_recording, record_key
 from farm.retention import delete_files
-from farm.sealing import target_context
+from farm.sealed_targets import seal_target
 from farm.spool import remove_evidence
 from farm.storage.place import StorageError
-from farm.storage.targets import Target, public, with_secrets
-from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
+from farm.storage.targets import Target, public
+from farm.transfers import STORE, Transfer
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,7 +99,7 @@ async def _start(request: Request) -> Response:
         wanted.allow_multiple_recordings,
         _idempotency(context, request, sent),
     )
-    return success(await _object(context, recording))
+    return success(await answer_with(context, recording))
 
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
@@ -226,7 +223,7 @@ def _invoke(
         recording,
         allow_multiple=allow_multiple,
         idempotency=idempotency,
-        target=SealedTarget(target.type, _sealed(context, recording, target.type, target))
+        target=SealedTarget(target.type, seal_target(context.sealer, recording.id, target.type, target))
         if target
         else None,
     )
@@ -242,10 +239,6 @@ def _invoke(
             f"recording {recording.id} could not be queued and has ended; please start it again"
         ) from error
     return recording
-
-
-def _sealed(context: Context, recording: Recording, name: str, target: Target) -> str:
-    return context.sealer.seal(json.dumps(with_secrets(target)), target_context(recording.id, name))
 
 
 async def _start_tracks(request: Request) -> Response:
@@ -295,30 +288,30 @@ async def _get_active(request: Request) -> Response:
     recording = await run_in_threadpool(
         context.records.active, organization_id, request.path_params["meeting_id"]
     )
-    return success(await _object(context, recording))
+    return success(await answer_with(context, recording))
 
 
 async def _get(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    return success(await _object(context, await _find(context, organization_id, request)))
+    return success(await answer_with(context, await find_recording(context, organization_id, request)))
 
 
 async def _order(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     order = (await read_request(request, OrderRecording)).action
-    recording = await _find(context, organization_id, request)
+    recording = await find_recording(context, organization_id, request)
     if recording.status not in _ALLOWED[order]:
         raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
     await _give_order(context, recording, order)
-    return success(await _object(context, await _find(context, organization_id, request)))
+    return success(await answer_with(context, await find_recording(context, organization_id, request)))
 
 
 async def _delete(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    recording = await _find(context, organization_id, request)
+    recording = await find_recording(context, organization_id, request)
     if recording.status not in FINAL:
         raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     # The file first: if that fails, the recording is still there to be deleted again.
@@ -334,74 +327,16 @@ async def _delete(request: Request) -> Response:
     return success(Deleted(id=str(recording.id)))
 
 
-async def _upload(request: Request) -> Response:
-    organization_id = organization_of(request)
-    context = context_of(request)
-    wanted = await read_request(request, Upload)
-    recording = await _find(context, organization_id, request)
-    if not recording.files:
-        raise WrongState(f"recording {recording.id} is {recording.status} and has no files to upload yet")
-    target = None
-    if wanted.storage_config is not None:
-        field = '"storage_config"'
-        target = await resolve_storage(context, organization_id, wanted.storage_config, field)
-        await check_storage(context, target, field)
-    # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
-    on_node = recording.status is Status.UPLOADING
-    missing = [] if target else _missing_uploads(recording)
-    if not on_node and not is_in_store(recording):
-        raise WrongState(f"the farm has no copy of recording {recording.id} any more")
-    node = recording.node if on_node else None
-    await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
-    return success(await _object(context, await _find(context, organization_id, request)))
-
-
-def _missing_uploads(recording: Recording) -> list[Transfer]:
-    # One that is RUNNING may be that of a node that is gone; if it is not, its node lets it run only once.
-    missing = [
-        again(transfer)
-        for transfer in recording.transfers
-        if transfer.target != STORE and transfer.state is not TransferState.DONE
-    ]
-    if not missing:
-        raise WrongState(f"recording {recording.id} has arrived everywhere; give a storage_config")
-    return missing
-
-
-def _begin_uploads(
-    context: Context, recording: Recording, missing: list[Transfer], target: Target | None, node: str | None
-) -> None:
-    for transfer in missing:
-        context.records.set_transfer(recording.id, transfer)
-    names = [transfer.target for transfer in missing]
-    if target is not None:
-        names.append(_add_upload(context, recording, target))
-    for name in names:
-        enqueue_transfer(context.redis, recording, name, node)
-
-
-def _add_upload(context: Context, recording: Recording, target: Target) -> str:
-    """Note a further upload in the record, under a name that no other has; returns the name."""
-    while True:
-        if len(recording.transfers) >= MOST_TRANSFERS:
-            raise WrongState(f"recording {recording.id} has {MOST_TRANSFERS} transfers, and can have no more")
-        name = unused_name(recording.transfers, target.type)
-        sealed = _sealed(context, recording, name, target)
-        try:
-            context.records.set_transfer(recording.id, Transfer(target=name), only_new=True, sealed=sealed)
-            return name
-        except WrongState:  # another request was quicker
-            recording = context.records.get(recording.organization_id, recording.id)
-
-
-async def _object(context: Context, recording: Recording) -> RecordingObject:
+async def answer_with(context: Context, recording: Recording) -> RecordingObject:
+    """A recording as clients see it, with its place in the queue."""
     if recording.status is not Status.INVOKED:
         return recording_object(context, recording)
     position = await run_in_threadpool(queue_position, context.redis, recording.id)
     return recording_object(context, recording, position)
 
 
-async def _find(context: Context, organization_id: str, request: Request) -> Recording:
+async def find_recording(context: Context, organization_id: str, request: Request) -> Recording:
+    """The recording that the path names. Raises NotFound."""
     # Not in a thread: handing over and back would take several times as long as reading.
     return await read_recording(context.waiting_redis, organization_id, request.path_params["recording_id"])
 
@@ -515,17 +450,6 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         body=OrderRecording,
-        errors=(400, 404, 409, 413, 422),
-    ),
-    Operation(
-        "upload_recording",
-        "POST",
-        "/recordings/{recording_id}/upload",
-        _upload,
-        "Upload the files now: where they have not arrived, or to further storage",
-        _TAG,
-        answer=RecordingObject,
-        body=Upload,
         errors=(400, 404, 409, 413, 422),
     ),
     Operation(

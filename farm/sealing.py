@@ -8,7 +8,6 @@ authenticated.
 import base64
 import os
 from typing import Final
-from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,11 +18,6 @@ from farm.errors import SettingsError
 
 _NONCE_BYTES: Final = 12
 _PURPOSE: Final = b"recording-farm sealing 1"
-
-
-def target_context(recording_id: UUID, name: str) -> str:
-    """What a recording's sealed storage belongs to, by the name of the transfer that goes there."""
-    return f"recording {recording_id}, storage {name}"
 
 
 class Sealer:

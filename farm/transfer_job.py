@@ -22,13 +22,14 @@ from farm.recording_log import logging_to
 from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.records import Records
 from farm.redis_clients import connect
-from farm.sealing import Sealer, target_context
+from farm.sealed_targets import open_target
+from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
 from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.place import Checkpoint, Place, Placed, StorageError
 from farm.storage.places import place_of
-from farm.storage.targets import TARGET, SftpTarget, Target, key_of
+from farm.storage.targets import SftpTarget, Target, key_of
 from farm.store import Store, open_store
 from farm.transfers import (
     OVER,
@@ -230,4 +231,4 @@ def _target_of(recording: Recording, name: str, settings: Settings, client: redi
             "no_keys", "the keys of this storage are not kept any more; send it again", lasting=True
         )
     sealer = Sealer(load_secret_key(settings))
-    return TARGET.validate_json(sealer.open(sealed, target_context(recording.id, name)))
+    return open_target(sealer, recording.id, name, sealed)

@@ -8,8 +8,10 @@ import redis
 
 from farm.keys import load_secret_key
 from farm.records import Records
-from farm.sealing import Sealer, target_context
+from farm.sealed_targets import open_target
+from farm.sealing import Sealer
 from farm.settings import Settings
+from farm.storage.targets import with_secrets
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 
@@ -256,8 +258,8 @@ async def test_storage_should_be_shown_without_its_keys_and_used_with_them(
     assert [transfer["target"] for transfer in recording["transfers"]] == ["store", "s3"]
     sealed = Records(redis_client).sealed_target(recording["id"], "s3")
     assert sealed is not None
-    opened = Sealer(load_secret_key(settings)).open(sealed, target_context(UUID(recording["id"]), "s3"))
-    assert json.loads(opened)["secret"] == "s3cret"
+    opened = open_target(Sealer(load_secret_key(settings)), UUID(recording["id"]), "s3", sealed)
+    assert with_secrets(opened)["secret"] == "s3cret"
 
 
 async def test_stronger_storage_should_replace_the_weaker_one_whole(client: httpx.AsyncClient) -> None:

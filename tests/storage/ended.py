@@ -1,6 +1,5 @@
 """Recordings that have ended and been cut, as `farm.finish_job` leaves them to their transfers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
 from farm.recordings import FileKind, Recording, Status, now
 from farm.records import Records, SealedTarget
-from farm.sealing import Sealer, target_context
+from farm.sealed_targets import seal_target
+from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.spool import spool_of
 from farm.storage.targets import TARGET, public
@@ -24,7 +24,7 @@ def sealed_target(
     """A target as it is kept; `name` is that of its transfer if it is not its type."""
     sealer = Sealer(load_secret_key(settings))
     name = name or target["type"]
-    return SealedTarget(name, sealer.seal(json.dumps(target), target_context(recording.id, name)))
+    return SealedTarget(name, seal_target(sealer, recording.id, name, TARGET.validate_python(target)))
 
 
 def ended(

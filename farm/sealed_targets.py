@@ -1,0 +1,21 @@
+"""A recording's storage with its keys, as it is kept: sealed, for this recording and this transfer alone."""
+
+import json
+from uuid import UUID
+
+from farm.sealing import Sealer
+from farm.storage.targets import TARGET, Target, with_secrets
+
+
+def seal_target(sealer: Sealer, recording_id: UUID, name: str, target: Target) -> str:
+    """The storage that the transfer `name` of a recording goes to, sealed."""
+    return sealer.seal(json.dumps(with_secrets(target)), _context(recording_id, name))
+
+
+def open_target(sealer: Sealer, recording_id: UUID, name: str, sealed: str) -> Target:
+    """The storage again. Raises SettingsError if it was sealed with another secret or for something else."""
+    return TARGET.validate_json(sealer.open(sealed, _context(recording_id, name)))
+
+
+def _context(recording_id: UUID, name: str) -> str:
+    return f"recording {recording_id}, storage {name}"
