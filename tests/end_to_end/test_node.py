@@ -1,14 +1,13 @@
 """What becomes of a node's recordings when it is told to end, is killed, or its disk fills."""
 
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.disks import small_disk
 from tests.end_to_end.conftest import running_farm, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 from tests.processes import wait_until_none
@@ -90,31 +89,12 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
         assert recording["error"] is None
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A directory with a disk of 64 MiB of its own."""
-    directory = tmp_path / "spool-disk"
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(directory)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a disk of its own")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-def test_disk_that_fills_should_end_recordings_properly_and_begin_none(
-    pages: str, tmp_path: Path, small_disk: Path
-) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "spool").symlink_to(small_disk)
-    with running_farm(tmp_path / "data", FARM_DISK_RESERVE="40M") as farm:
+def test_disk_that_fills_should_end_recordings_properly_and_begin_none(pages: str, tmp_path: Path) -> None:
+    disk = tmp_path / "data" / "spool"
+    with small_disk(disk, 64), running_farm(tmp_path / "data", FARM_DISK_RESERVE="40M") as farm:
         running = farm.start(url=f"{pages}/page.html", meeting_id="a")
         wait_for_take(farm, running["id"], 1, 60)
-        ballast = small_disk / "ballast"
+        ballast = disk / "ballast"
         ballast.write_bytes(bytes(30 * MIB))
         waiting = farm.start(url=f"{pages}/page.html", meeting_id="b")
         time.sleep(RECORDED)

@@ -25,6 +25,7 @@ from farm.store import Store, open_store
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
+from tests.disks import small_disk
 from tests.storage.ended import ended, sealed_target, stored
 
 SECRET = "the-secret-of-the-key"
@@ -187,6 +188,22 @@ def test_store_that_is_full_should_keep_the_file_in_the_spool(
     assert (after.status, transfer_of(after, STORE).state) == ("UPLOADING", "WAITING")
     assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
     records.set_transfer(recording.id, Transfer(target=STORE, attempts=100))
+    assert transfer_all(recording, settings, redis_client).status is Status.UPLOADED
+
+
+def test_store_whose_disk_is_full_should_take_the_file_when_there_is_room(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
+    film: Path,
+) -> None:  # fmt: skip
+    recording = ended(records, settings, make_recording(), film)
+    with small_disk(settings.data_dir / "store", 8):
+        after = transfer_all(recording, settings, redis_client)
+        transfer = transfer_of(after, STORE)
+        assert (after.status, transfer.state) == ("UPLOADING", "WAITING")
+        assert transfer.error is not None
+        assert transfer.error.code == "full"
+        assert [file for file in (settings.data_dir / "store").rglob("*") if file.is_file()] == []
+    records.set_transfer(recording.id, Transfer(target=STORE))
     assert transfer_all(recording, settings, redis_client).status is Status.UPLOADED
 
 
