@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,8 +76,10 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
         started = farm.start(url=f"{pages}/page.html")
         wait_for_take(farm, started["id"], 1, 60)
         time.sleep(RECORDED)
-        for process in psutil.Process(farm.process.pid).children(recursive=True):
-            if process.is_running() and victim in [*process.cmdline(), process.name()]:
+        tree = psutil.Process(farm.process.pid).children(recursive=True)
+        # Looked at before the first dies: the others die with it.
+        for process in [each for each in tree if victim in [*each.cmdline(), each.name()]]:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         if victim == "worker":
             wait_for_take(farm, started["id"], 2, 60)
