@@ -180,4 +180,4 @@ def test_page_that_does_not_load_should_fail_and_leave_a_screenshot(tmp_path: Pa
     assert "no such file" in stderr
     assert stdout == ""
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4.evidence"]
-    assert (tmp_path / "a.mp4.evidence" / "page.png").exists()
+    assert (tmp_path / "a.mp4.evidence" / "fault-001" / "page.png").exists()
