@@ -15,7 +15,7 @@ from encoder.errors import NothingRecorded
 from encoder.journal import Journal
 from encoder.probe import probe
 from farm.errors import NotFound
-from farm.outbox import Outbox, describe, remove_takes, write_manifest
+from farm.outbox import Outbox, describe, read_manifest, remove_takes, write_manifest
 from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import Failure, FileKind, Recording, Status
@@ -78,7 +78,22 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
 
 
 def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Records) -> Recording:
-    """Make all files of a recording in its outbox, and note them in its record."""
+    """Make all files of a recording in its outbox, unless they are there, and note them in its record."""
+    finished = read_manifest(outbox, recording)
+    if finished is None:
+        _cut(recording, spool, outbox)
+        finished = read_manifest(outbox, recording)
+        assert finished is not None
+    return records.update(
+        recording.id,
+        files=finished.files,
+        file_size=finished.files[0].size,
+        recording_duration=round(finished.duration_us / 1_000_000),
+        quality=finished.quality,
+    )
+
+
+def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
     cut = spool.cut(outbox.directory / recording.output_file_name)
     made = [(describe(cut.path, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), probe(cut.path))]
     if recording.video_file and recording.audio_file is not None:
@@ -89,15 +104,7 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
         except NothingRecorded as error:
             # A recording that was killed in its first moments can have frames and no sound.
             logger.warning("recording %s gets no audio file: %s", recording.id, error)
-    quality = quality_of(cut, spool.journals())
-    manifest = write_manifest(outbox, recording, made, quality)
-    return records.update(
-        recording.id,
-        files=[*(file for file, _ in made), manifest],
-        file_size=made[0][0].size,
-        recording_duration=round(cut.duration_us / 1_000_000),
-        quality=quality,
-    )
+    write_manifest(outbox, recording, made, quality_of(cut, spool.journals()))
 
 
 def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:

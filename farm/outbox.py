@@ -113,16 +113,51 @@ def write_manifest(
     recording: Recording,
     files: Sequence[tuple[FinishedFile, Media]],
     quality: dict[str, JsonValue],
-) -> FinishedFile:
+) -> None:
     """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    path = outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
+    path = _manifest_path(outbox, recording)
     draft = path.with_name(f".{path.name}.partial")
     with draft.open("w") as file:
         json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    return describe(path, FileKind.MANIFEST)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a manifest tells: the files with itself at the end, how long they are, and what was measured."""
+
+    files: list[FinishedFile]
+    duration_us: int
+    quality: dict[str, JsonValue]
+
+
+def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
+    """What an earlier try has finished; None if it did not come so far.
+
+    The takes may be gone by then, so this is all there is when Redis has lost what it was told.
+    """
+    path = _manifest_path(outbox, recording)
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    files = [
+        FinishedFile(
+            kind=FileKind(file["content_type"].split("/")[0]),
+            name=file["name"],
+            size=file["bytes"],
+            sha256=file["sha256"],
+        )
+        for file in manifest["files"]
+    ]
+    files.append(describe(path, FileKind.MANIFEST))
+    return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
+
+
+def _manifest_path(outbox: Outbox, recording: Recording) -> Path:
+    return outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
 
 
 def _manifest(

@@ -1,0 +1,45 @@
+"""Finishing again after what was known of it is lost; that it finishes, the end-to-end tests show."""
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.finish_job import finish
+from farm.outbox import Outbox
+from farm.recordings import FileKind, Status
+from farm.records import Records
+from farm.settings import Settings
+from farm.spool import spool_of
+from tests.conftest import MakeRecording
+from tests.storage.ended import ended
+
+
+def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes_are_gone(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"film")
+    recording = ended(records, settings, make_recording(), film)
+    (video, manifest) = recording.files
+    file = Outbox.of(spool_of(recording, settings)).path_of(manifest)
+    described = {"name": video.name, "content_type": "video/mp4", "bytes": 4, "sha256": video.sha256}
+    file.write_text(json.dumps({"files": [described | {"duration_us": 61_400_000}], "quality": {"takes": 2}}))
+    records.update(recording.id, files=(), file_size=None)
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
+    finish(str(recording.id))
+    after = Records(redis_client).get(None, recording.id)
+    assert after.status is Status.UPLOADED
+    assert [each.kind for each in after.files] == [FileKind.VIDEO, FileKind.MANIFEST]
+    assert (after.file_size, after.recording_duration, after.quality) == (4, 61, {"takes": 2})
+    stored = settings.data_dir / "store" / str(recording.id) / video.name
+    assert stored.read_bytes() == b"film"
