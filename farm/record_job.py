@@ -26,7 +26,7 @@ from farm.records import Records
 from farm.recovery import DIED, end_dead
 from farm.redis_clients import connect, connect_async
 from farm.settings import Settings, load_settings
-from farm.spool import evidence_dir, format_of, spool_of
+from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,9 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         logger.warning("recording %s is gone on with", recording_id)
     try:
         asyncio.run(_record(recording, settings, records, client))
+    except SpoolHeld:
+        # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
+        logger.info("recording %s is being recorded", recording_id)
     except Exception:
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
         end_dead(recording.id, settings, client)

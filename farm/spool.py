@@ -24,6 +24,10 @@ BREAKS = 3
 BREAKS_WITHIN_SECONDS = 300
 
 
+class SpoolHeld(Exception):  # noqa: N818 - named for what is the matter
+    """Another process records into the spool."""
+
+
 @dataclass(frozen=True)
 class Spool:
     """The takes of one recording, and how they are encoded."""
@@ -85,10 +89,16 @@ class Spool:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Mark the spool as being recorded into, for as long as this process lives at most."""
+        """Mark the spool as being recorded into, for as long as this process lives at most.
+
+        Raises SpoolHeld when another process records into it.
+        """
         with (self.directory / HOLD).open("w") as file:
-            # The kernel gives the lock back when the process dies, whatever killed it.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                # The kernel gives the lock back when the process dies, whatever killed it.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SpoolHeld(f"another process records into {self.directory}") from None
             yield
 
     def is_held(self) -> bool:

@@ -11,7 +11,7 @@ from farm.recorder import EndReason, Outcome
 from farm.recordings import Reason, ReasonKind, Recording, Status
 from farm.records import Records
 from farm.settings import Settings
-from farm.spool import spool_of
+from farm.spool import Spool, spool_of
 from tests.conftest import MakeRecording
 
 
@@ -58,3 +58,21 @@ def test_job_of_a_deleted_recording_should_do_nothing(
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     record(str(recording.id))
     assert not Path(settings.data_dir, "evidence").exists()
+
+
+def test_second_job_for_a_recording_should_not_end_it(
+    settings: Settings, records: Records, make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, node=settings.node)
+    spool = spool_of(recording, settings)
+    spool.make()
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
+    # The other one takes its hold between this one's look and its own try.
+    monkeypatch.setattr(Spool, "is_held", lambda _: False)
+    with spool.held():
+        record(str(recording.id))
+    assert records.get(None, recording.id).status is Status.RECORDING
