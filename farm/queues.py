@@ -12,6 +12,7 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from farm.recordings import Recording
+from farm.transfers import STORE
 
 RECORD_JOB: Final = "farm.record_job.record"
 FINISH_JOB: Final = "farm.finish_job.finish"
@@ -188,12 +189,12 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
 def enqueue_transfer(
     client: redis.Redis, recording: Recording, target: str, node: str | None, at: datetime | None = None
 ) -> None:
-    """Queue one try of a transfer, for now or for later; see `uploads_queue`.
+    """Queue one try of a transfer, for now or for later, where a customer's storage never delays the store.
 
     Harmless to call twice: the record says what is still to be done. Raises redis.RedisError when Redis
     cannot be reached.
     """
-    queue = uploads_queue(client, node)
+    queue = transfers_queue(client, node) if node and target == STORE else uploads_queue(client, node)
     # RQ drops what is left of a second, and a try that begins too early would be none.
     enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at + timedelta(seconds=1))
     enqueue(

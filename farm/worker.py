@@ -32,6 +32,7 @@ from rq.worker_pool import WorkerPool
 from browser_bot.sweep import sweep_stages
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
+from farm.errors import NotFound
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     enqueue_sending,
@@ -88,7 +89,8 @@ class SlotWorker(SpoolWorker):
         super().monitor_work_horse(job, queue, execution)
         if self._horse_killed:
             sweep_stages()
-            recover(job.args[0], load_settings(), self.connection)
+            with suppress(NotFound):  # it was stopped before its start, and deleted
+                recover(job.args[0], load_settings(), self.connection)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """Remember it."""

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import redis
 
 from farm.queues import enqueue_recording, enqueue_transfer, recordings_queue, transfers_queue, uploads_queue
+from farm.transfers import STORE
 from tests.conftest import MakeRecording
 
 
@@ -34,3 +35,13 @@ def test_try_should_not_be_queued_before_its_time(
     (job_id,) = queue.scheduled_job_registry.get_job_ids()
     # A job that came earlier would find nothing to do, and there would be no other.
     assert queue.scheduled_job_registry.get_scheduled_time(job_id) >= moment
+
+
+def test_store_should_be_tried_again_where_customers_storage_is_not_waited_for(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = make_recording()
+    for target in (STORE, "s3"):
+        enqueue_transfer(redis_client, recording, target, "node-1")
+    assert [job.args[1] for job in transfers_queue(redis_client, "node-1").jobs] == [STORE]
+    assert [job.args[1] for job in uploads_queue(redis_client, "node-1").jobs] == ["s3"]
