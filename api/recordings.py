@@ -180,6 +180,7 @@ def _new_recording(
         height=video.height,
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
+        priority=wanted.priority,
         webhooks=tuple(dict.fromkeys(wanted.webhooks)),
         output_file_name=output_file_name(wanted.file_name_prefix, wanted.meeting_id, invoked_time, suffix),
         video_file=video.export_file,

@@ -30,7 +30,7 @@ from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
-from farm.recordings import Status
+from farm.recordings import Priority, Status
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
 
@@ -181,6 +181,10 @@ class RecordingConfig(_NullsLeftOut):
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig | None = Field(
         default=None, description="makes a file with the sound alone; without it there is none beside a video"
+    )
+    priority: Priority = Field(
+        default=Priority.NORMAL,
+        description="who is recorded first where slots are scarce",
     )
     dyte_bucket_config: BucketConfig | None = None
     realtimekit_bucket_config: BucketConfig | None = None

@@ -12,7 +12,7 @@ from api.context import Context
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, time_text
+from farm.recordings import Failure, Priority, Reason, ReasonKind, Recording, Status, time_text
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
@@ -115,6 +115,7 @@ class RecordingObject(BaseModel):
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
     max_seconds: int
+    priority: Priority
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
     transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
@@ -207,6 +208,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "url": recording.url,
         "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
+        "priority": recording.priority,
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,

@@ -11,7 +11,7 @@ from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from farm.recordings import Recording
+from farm.recordings import Priority, Recording
 from farm.transfers import STORE
 
 RECORD_JOB: Final = "farm.record_job.record"
@@ -23,6 +23,12 @@ TRANSFER_JOB: Final = "farm.transfer_job.transfer"
 
 SEND_JOB: Final = "farm.webhook_sender.send_due"
 """The function that sends whatever webhooks are due."""
+
+_RECORDINGS: Final = {
+    Priority.HIGH: "recordings-high",
+    Priority.NORMAL: "recordings",
+    Priority.LOW: "recordings-low",
+}
 
 _RECORD_SECONDS: Final = 86_400 + 3600
 """What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
@@ -55,9 +61,14 @@ _OVER: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPE
 _TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
 
 
-def recordings_queue(client: redis.Redis) -> Queue:
-    """The queue every slot of every node takes recordings from."""
-    return Queue("recordings", connection=client)
+def recordings_queue(client: redis.Redis, priority: Priority = Priority.NORMAL) -> Queue:
+    """The queue of a priority that every slot of every node takes recordings from."""
+    return Queue(_RECORDINGS[priority], connection=client)
+
+
+def recordings_queues(client: redis.Redis) -> list[Queue]:
+    """The queues of all priorities, in the order in which slots take from them."""
+    return [recordings_queue(client, priority) for priority in Priority]
 
 
 def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
@@ -85,7 +96,23 @@ def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
     """
     job_ids = [str(recording_id), _continuation_id(recording_id)]
     jobs = [job for job in Job.fetch_many(job_ids, connection=client) if job is not None]
-    return any(job.get_status(refresh=False) not in _OVER for job in jobs)
+    return any(_is_live(client, job) for job in jobs)
+
+
+def _is_live(client: redis.Redis, job: Job) -> bool:
+    status = job.get_status(refresh=False)
+    if status is JobStatus.QUEUED:
+        # A worker that dies with a job in its hands leaves it as it was, but in no queue.
+        return Queue(job.origin, connection=client).get_job_position(job.id) is not None
+    return status not in _OVER
+
+
+def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
+    """Whether there ever was a job to make a recording.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    return Job.exists(str(recording_id), connection=client)
 
 
 def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
@@ -93,8 +120,13 @@ def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    position = recordings_queue(client).get_job_position(str(recording_id))
-    return None if position is None else position + 1
+    before = 0
+    for queue in recordings_queues(client):
+        position = queue.get_job_position(str(recording_id))
+        if position is not None:
+            return before + position + 1
+        before += queue.count
+    return None
 
 
 def queue_positions(client: redis.Redis) -> dict[str, int]:
@@ -102,7 +134,7 @@ def queue_positions(client: redis.Redis) -> dict[str, int]:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    waiting = recordings_queue(client).get_job_ids()
+    waiting = [job_id for queue in recordings_queues(client) for job_id in queue.get_job_ids()]
     return {recording_id: position for position, recording_id in enumerate(waiting, 1)}
 
 
@@ -112,7 +144,7 @@ def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
     Raises redis.RedisError when Redis cannot be reached.
     """
     # A worker that has taken it needs it still.
-    if recordings_queue(client).remove(str(recording_id)):
+    if any(queue.remove(str(recording_id)) for queue in recordings_queues(client)):
         with suppress(NoSuchJobError):
             Job.fetch(str(recording_id), connection=client).delete()
 
@@ -122,7 +154,7 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    recordings_queue(client).enqueue(
+    recordings_queue(client, recording.priority).enqueue(
         RECORD_JOB,
         str(recording.id),
         job_id=str(recording.id),

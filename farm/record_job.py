@@ -5,7 +5,6 @@ When its process was killed, another one goes on from what is in the spool.
 
 import asyncio
 import logging
-import shutil
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,10 +12,10 @@ from functools import partial
 from typing import Any, Literal
 
 import redis
-from rq import Retry
 
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
+from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
@@ -28,6 +27,7 @@ from farm.redis_clients import connect, connect_async
 from farm.settings import Settings, load_settings
 from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
+from farm.warm_stage import ready_stage
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,6 @@ FAILURES = {
         code="disk_full", message="the node's disk was nearly full; what it had recorded until then was kept"
     ),
 }
-# A recording that finds no room on the disk waits at the front of the queue, for any node.
-NO_ROOM = Retry(max=1_000_000, interval=5, enqueue_at_front=True)
 INTERNAL = Caller(type="INTERNAL")
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
@@ -59,11 +57,8 @@ STOP_REASONS = {
 }
 
 
-def record(recording_id: str) -> Retry | None:
-    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone.
-
-    It is for later when it has not begun and this node's disk has no room.
-    """
+def record(recording_id: str) -> None:
+    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
     settings = load_settings()
     with connect(settings.redis_address) as client:
         records = Records(client)
@@ -71,18 +66,9 @@ def record(recording_id: str) -> Retry | None:
             recording = records.get(None, recording_id)
         except NotFound:
             logger.info("recording %s was stopped and deleted already", recording_id)
-            return None
-        if recording.node is None and not _has_room(settings):
-            logger.warning("recording %s waits: there is too little free disk", recording_id)
-            return NO_ROOM
+            return
         with logging_to(evidence_dir(settings, recording_id)):
             _make(recording, settings, records, client)
-    return None
-
-
-def _has_room(settings: Settings) -> bool:
-    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return shutil.disk_usage(settings.spool_dir).free >= settings.disk_reserve
 
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
@@ -109,7 +95,8 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
             return
         logger.warning("recording %s is gone on with", recording_id)
     try:
-        asyncio.run(_record(recording, settings, records, client))
+        with ready_stage() as (runner, warm):
+            runner.run(_record(recording, settings, records, client, warm))
     except SpoolHeld:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)
@@ -119,7 +106,13 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         raise
 
 
-async def _record(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+async def _record(
+    recording: Recording,
+    settings: Settings,
+    records: Records,
+    client: redis.Redis,
+    warm: OpenedStage | None,
+) -> None:
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
         recorder = Recorder(
@@ -128,6 +121,7 @@ async def _record(recording: Recording, settings: Settings, records: Records, cl
             evidence_dir(settings, str(recording.id)),
             read_orders(orders_client, recording.id),
             reporter,
+            warm,
         )
         reporter.when_refused = recorder.stop
         # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.

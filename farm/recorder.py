@@ -22,14 +22,15 @@ from browser_bot.bot import Bot
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, StageError
-from browser_bot.gateway import open_gateway
-from browser_bot.stage import Stage, open_stage
+from browser_bot.gateway import Gateway
+from browser_bot.stage import Stage
 from encoder.command import Source
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.takes import Takes
 from farm.evidence import collect
+from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
 
@@ -63,6 +64,14 @@ class Plan:
     always_allowed: Collection[str] = ()
     paused: bool = False
     least_disk: int = 0
+
+    @property
+    def stage(self) -> StageNeeds:
+        """What its stage must be."""
+        picture = self.format
+        return StageNeeds(
+            picture.width, picture.height, picture.fps, self.chromium, self.address_rule, self.always_allowed
+        )
 
 
 class EndReason(StrEnum):
@@ -110,14 +119,25 @@ class Recorder:
     """Makes one recording. `run` is called once."""
 
     def __init__(
-        self, plan: Plan, spool: Spool, evidence: Path, orders: AsyncIterator[Order], listener: Listener
+        self,
+        plan: Plan,
+        spool: Spool,
+        evidence: Path,
+        orders: AsyncIterator[Order],
+        listener: Listener,
+        warm: OpenedStage | None = None,
     ) -> None:
-        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`."""
+        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`.
+
+        `warm` is a stage that stands already: it is used if it is as the plan needs it, and torn down.
+        """
         self._plan = plan
         self._spool = spool
         self._evidence = evidence
         self._orders = orders
         self._listener = listener
+        self._warm = warm
+        self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._stop_reason = EndReason.STOPPED
         # Orders set what is wanted, not what to do: one that comes twice, or late together with its
@@ -241,31 +261,28 @@ class Recorder:
         return outcome
 
     async def _open_stage(self, parts: AsyncExitStack) -> Stage | None:
-        """Open the stage; None if a stop order comes first."""
-        plan = self._plan
-        proxy = None
-        self._gateway = None
-        if plan.address_rule is not None:
-            self._gateway, proxy = await parts.enter_async_context(
-                open_gateway(plan.address_rule, plan.always_allowed)
-            )
-        opening = asyncio.ensure_future(
-            parts.enter_async_context(
-                open_stage(
-                    plan.format.width,
-                    plan.format.height,
-                    plan.format.fps,
-                    chromium=plan.chromium,
-                    proxy=proxy,
-                )
-            )
-        )
-        await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
-        if not opening.done():
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
+        """Open the stage, or take the warm one; None if a stop order comes first."""
+        opened = await self._warm_or_new()
+        if opened is None:
             return None
-        return opening.result()
+        parts.push_async_callback(opened.close)
+        self._gateway = opened.gateway
+        return opened.stage
+
+    async def _warm_or_new(self) -> OpenedStage | None:
+        needs = self._plan.stage
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            if warm.needs == needs:
+                return warm
+            self._beside(warm.close())
+        opening = asyncio.create_task(open_for(needs))
+        try:
+            await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
+        finally:
+            opening.cancel()  # does nothing to one that is done
+            await asyncio.gather(opening, return_exceptions=True)
+        return None if opening.cancelled() else opening.result()
 
     async def _record_on(self, stage: Stage) -> EndReason:
         source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)

@@ -84,6 +84,14 @@ class ReasonKind(StrEnum):
     """A fault that restarts did not cure."""
 
 
+class Priority(StrEnum):
+    """Who is recorded first where slots are scarce; the members are in that order."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Caller(BaseModel):
     """Who started or stopped a recording."""
 
@@ -169,6 +177,7 @@ class Recording(BaseModel):
     """What the file with sound alone is encoded to; None if there is none."""
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
+    priority: Priority = Priority.NORMAL
     webhooks: tuple[str, ...] = ()
     """URLs that are told of this recording's states, besides the organisation's webhooks."""
     output_file_name: str

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, parse_address_rule
 from farm.errors import SettingsError
+from farm.machine import cores, memory, slots_for
 from farm.store_url import StoreKind, StoreLocation, parse_store_url
 
 MEETING_PATH = "/meet/"
@@ -131,8 +132,8 @@ def _bytes(value: Any) -> Any:
     return int(match[1]) << _SIZES[match[2]]
 
 
-def _cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)))
+def _slots() -> int:
+    return min(slots_for(cores(), memory()), 256)
 
 
 def _host_name() -> str:
@@ -154,10 +155,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
     slots: int = Field(
-        default_factory=_cores,
+        default_factory=_slots,
         ge=1,
         le=256,
-        description="Recordings this node makes at the same time; by default one for each core.",
+        description="Recordings this node makes at the same time; by default as many as its cores and memory "
+        "are good for: 0.8 of a core and 1 GiB each.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         default=None,
@@ -263,6 +265,13 @@ class Settings(BaseSettings):
         ge=0,
         description="Free disk (bytes, or with K, M, G, T) below which a node begins no recording; below "
         "half of it the running ones are ended properly.",
+    )
+    max_load: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the processors' time in use above which a node that records already begins "
+        "nothing more; 1 for no limit.",
     )
     event_streams: int = Field(
         default=100,

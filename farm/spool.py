@@ -103,19 +103,28 @@ class Spool:
 
     def is_held(self) -> bool:
         """Whether a living recorder records into it."""
-        try:
-            with (self.directory / HOLD).open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            # It is just being made, unless it has been there for long.
-            return self.directory.is_dir() and time.time() - self.directory.stat().st_mtime < MAKING_SECONDS
-        except BlockingIOError:
-            return True
-        return False
+        return _is_held(self.directory)
 
     def remove(self) -> None:
         """Delete all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _is_held(directory: Path) -> bool:
+    try:
+        with (directory / HOLD).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        # It is just being made, unless it has been there for long.
+        return directory.is_dir() and time.time() - directory.stat().st_mtime < MAKING_SECONDS
+    except BlockingIOError:
+        return True
+    return False
+
+
+def is_recorded_into(spool_dir: Path) -> bool:
+    """Whether a node records anything now, `spool_dir` being where its spools are."""
+    return any(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
 
 
 def _number(file: Path) -> int:

@@ -13,89 +13,40 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
 
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
-from rq.executions import Execution
-from rq.job import Job
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
 
-from browser_bot.sweep import sweep_stages
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
-from farm.errors import NotFound
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     enqueue_sending,
     node_recordings_queue,
-    recordings_queue,
+    recordings_queues,
     transfers_queue,
     uploads_queue,
     webhooks_queue,
 )
-from farm.recovery import look_for_transfers, recover, recover_spool
+from farm.recovery import look_for_transfers
 from farm.redis_clients import connect
 from farm.retention import sweep
-from farm.settings import Settings, load_settings
+from farm.settings import Settings
+from farm.slot import SlotWorker, SpoolWorker
 from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 MINUTE = 60
-
-
-class SpoolWorker(Worker):
-    """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Begin with what one that died before this one has left, then work."""
-        recover_spool(load_settings(), self.connection)
-        return super().work(*args, **kwargs)
-
-
-class SlotWorker(SpoolWorker):
-    """One slot. Its work horse is a recorder, which must be told to end and may die."""
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """See `SpoolWorker`."""
-        sweep_stages()
-        return super().work(*args, **kwargs)
-
-    def handle_warm_shutdown_request(self) -> None:
-        """Have the running recording end properly after a while; its meeting may last for long."""
-        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
-        end = threading.Timer(load_settings().drain_seconds, self._end_recording)
-        end.daemon = True
-        end.start()
-
-    def _end_recording(self) -> None:
-        if self.horse_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.horse_pid, signal.SIGTERM)
-
-    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Have the recording of a killed recorder gone on with, once RQ has done with its job."""
-        self._horse_killed = False
-        super().monitor_work_horse(job, queue, execution)
-        if self._horse_killed:
-            sweep_stages()
-            with suppress(NotFound):  # it was stopped before its start, and deleted
-                recover(job.args[0], load_settings(), self.connection)
-
-    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Remember it."""
-        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
-        self._horse_killed = True
 
 
 class UploadWorker(SpoolWorker):
@@ -122,7 +73,7 @@ def run_worker(settings: Settings) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
-        recordings = node_recordings_queue(client, settings.node), recordings_queue(client)
+        recordings = node_recordings_queue(client, settings.node), *recordings_queues(client)
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         parts = _run_until_told(
             (
