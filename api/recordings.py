@@ -23,6 +23,7 @@ from api.requests import (
     OrderRecording,
     StartHeaders,
     StartRecording,
+    VideoConfig,
     fields_set,
     read_headers,
     read_query,
@@ -38,9 +39,9 @@ from api.responses import (
     recording_object,
     success,
 )
-from api.rules import check_max_seconds, check_page, check_storage, check_webhook, resolve_storage
+from api.rules import check_address, check_max_seconds, check_page, check_storage, resolve_storage
 from encoder.formats import AudioExport
-from farm.errors import InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
+from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
@@ -58,6 +59,7 @@ from farm.recordings import (
     ReasonKind,
     Recording,
     Status,
+    Watermark,
     now,
     output_file_name,
 )
@@ -68,6 +70,7 @@ from farm.spool import remove_evidence
 from farm.storage.place import StorageError
 from farm.storage.targets import Target, public
 from farm.transfers import STORE, Transfer
+from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,10 +94,14 @@ async def _start(request: Request) -> Response:
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
+    invoked = _new_recording(context, organization_id, wanted, target)
+    if invoked.watermark is not None:
+        png = await _drawn(context, invoked.watermark, invoked)
+        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
     recording = await run_in_threadpool(
         _invoke,
         context,
-        _new_recording(context, organization_id, wanted, target),
+        invoked,
         target,
         wanted.allow_multiple_recordings,
         _idempotency(context, request, sent),
@@ -115,7 +122,7 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
     else:
         await check_page(context, _page_of(context, wanted), '"meeting_id"')
     await asyncio.gather(
-        *(check_webhook(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
+        *(check_address(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
     )
 
 
@@ -134,6 +141,27 @@ async def _target(
     target = await resolve_storage(context, organization_id, wanted.storage_config, field)
     await check_storage(context, target, field)
     return target
+
+
+async def _drawn(context: Context, watermark: Watermark, recording: Recording) -> bytes:
+    """The watermark as it will stand in the picture. Raises InvalidRequest when it cannot be had or drawn."""
+    field = '"video_config.watermark": '
+    try:
+        content = await fetch(watermark.url, context.settings.address_rule)
+        return await draw(content, watermark, recording.width, recording.height)
+    except (InvalidRequest, AddressRefused) as error:
+        raise type(error)(field + error.message) from None
+
+
+def _watermark(video: VideoConfig) -> Watermark | None:
+    wanted = video.watermark
+    if wanted is None:
+        return None
+    if not video.export_file:
+        raise InvalidRequest('"video_config.watermark": without a video file there is nothing to draw it on')
+    return Watermark(
+        url=wanted.url, width=wanted.size.width, height=wanted.size.height, position=wanted.position
+    )
 
 
 def _keeps_copy(wanted: StartRecording) -> bool:
@@ -178,11 +206,13 @@ def _new_recording(
         codec=video.codec,
         width=video.width,
         height=video.height,
+        fps=video.fps,
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
         priority=wanted.priority,
         webhooks=tuple(dict.fromkeys(wanted.webhooks)),
         output_file_name=output_file_name(wanted.file_name_prefix, wanted.meeting_id, invoked_time, suffix),
+        watermark=_watermark(video),
         video_file=video.export_file,
         audio_file=audio_file,
         keep_copy=keep_copy,

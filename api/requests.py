@@ -30,7 +30,7 @@ from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.recording_configs import Defaults, combine
-from farm.recordings import Priority, Status
+from farm.recordings import Corner, Priority, Status
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
 
@@ -102,6 +102,13 @@ WebhookUrl = Annotated[
 ]
 """A URL to tell things at; where it may lie, `browser_bot.addresses` says."""
 
+FramesPerSecond = Annotated[int, Field(ge=15, le=60), BeforeValidator(_whole)]
+MarkPixels = Annotated[int, Field(ge=1, le=1920), BeforeValidator(_whole)]
+WatermarkUrl = Annotated[
+    str, StringConstraints(min_length=1, max_length=2048), Field(json_schema_extra={"format": "uri"})
+]
+"""Where a picture is; where it may lie, `browser_bot.addresses` says."""
+
 WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 WebhookEvents = Annotated[list[WebhookEvent], Field(min_length=1, max_length=20)]
 
@@ -143,14 +150,32 @@ def _or_null(described: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [rest, {"type": "null"}]} | about
 
 
+class WatermarkSize(_NullsLeftOut):
+    """Pixels of the picture; without a height the watermark keeps its shape."""
+
+    width: MarkPixels = 200
+    height: MarkPixels | None = None
+
+
+class WatermarkConfig(_NullsLeftOut):
+    """A PNG, JPEG or SVG of up to 5 MiB, which is fetched once, now."""
+
+    url: WatermarkUrl
+    size: WatermarkSize = WatermarkSize()
+    position: Corner = Corner.LEFT_TOP
+
+
 class VideoConfig(_NullsLeftOut):
     """The picture."""
 
     codec: Codec = Codec.H264
     width: Pixels = 1280
     height: Pixels = 720
+    fps: FramesPerSecond = 30
     export_file: bool = Field(default=True, description="false records the sound alone")
-    watermark: NotYet = None
+    watermark: WatermarkConfig | None = Field(
+        default=None, description="drawn over the picture, in the very corner"
+    )
 
 
 class AudioConfig(_NullsLeftOut):

@@ -12,7 +12,17 @@ from api.context import Context
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
-from farm.recordings import Failure, Priority, Reason, ReasonKind, Recording, Status, time_text
+from farm.recordings import (
+    Corner,
+    Failure,
+    Priority,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    Watermark,
+    time_text,
+)
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
@@ -40,6 +50,21 @@ class ReasonObject(BaseModel):
     caller: CallerObject | None = None
 
 
+class SizeObject(BaseModel):
+    """Pixels; without a height the shape is kept."""
+
+    width: int
+    height: int | None
+
+
+class WatermarkObject(BaseModel):
+    """What is drawn over the picture."""
+
+    url: str
+    size: SizeObject
+    position: Corner
+
+
 class VideoObject(BaseModel):
     """The picture."""
 
@@ -47,6 +72,7 @@ class VideoObject(BaseModel):
     width: int
     height: int
     fps: int
+    watermark: WatermarkObject | None = Field(description="drawn over it")
 
 
 class TimelineObject(BaseModel):
@@ -227,11 +253,22 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
     }
 
 
+def _watermark(mark: Watermark | None) -> WatermarkObject | None:
+    if mark is None:
+        return None
+    size = SizeObject(width=mark.width, height=mark.height)
+    return WatermarkObject(url=mark.url, size=size, position=mark.position)
+
+
 def _video(recording: Recording) -> VideoObject | None:
     if not recording.video_file:
         return None
     return VideoObject(
-        codec=recording.codec, width=recording.width, height=recording.height, fps=recording.fps
+        codec=recording.codec,
+        width=recording.width,
+        height=recording.height,
+        fps=recording.fps,
+        watermark=_watermark(recording.watermark),
     )
 
 

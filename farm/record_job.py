@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import redis
 
+from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
 from farm.opened_stage import OpenedStage
@@ -28,10 +29,12 @@ from farm.settings import Settings, load_settings
 from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.warm_stage import ready_stage
+from farm.watermark import corner_of
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+WATERMARK = "watermark.png"
 # In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 # Between two looks whether Redis still knows of the recording.
@@ -116,7 +119,7 @@ async def _record(
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
         recorder = Recorder(
-            plan_of(recording, settings),
+            plan_of(recording, settings, await asyncio.to_thread(_watermark, recording, settings, records)),
             spool_of(recording, settings),
             evidence_dir(settings, str(recording.id)),
             read_orders(orders_client, recording.id),
@@ -274,7 +277,26 @@ class Reporter:
                 raise
 
 
-def plan_of(recording: Recording, settings: Settings) -> Plan:
+def _watermark(recording: Recording, settings: Settings, records: Records) -> Watermark | None:
+    """What is drawn over the picture; it is kept in the spool, for a Redis that forgets it."""
+    if recording.watermark is None:
+        return None
+    spool = spool_of(recording, settings)
+    file = spool.directory / WATERMARK
+    if not file.exists():
+        png = records.watermark(recording.id)
+        if png is None:
+            logger.error("recording %s: its watermark is gone; it is recorded without", recording.id)
+            return None
+        spool.make()
+        partial = file.with_suffix(".partial")
+        partial.write_bytes(png)
+        partial.replace(file)
+    left, top = corner_of(file.read_bytes(), recording.watermark.position, recording.width, recording.height)
+    return Watermark(file, left, top)
+
+
+def plan_of(recording: Recording, settings: Settings, watermark: Watermark | None = None) -> Plan:
     """What the recorder is to do for a recording on this node."""
     return Plan(
         url=recording.url,
@@ -288,6 +310,7 @@ def plan_of(recording: Recording, settings: Settings) -> Plan:
         always_allowed=settings.built_in_meetings,
         paused=recording.status is Status.PAUSED,
         least_disk=settings.disk_reserve // 2,
+        watermark=watermark,
     )
 
 

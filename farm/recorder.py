@@ -24,7 +24,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, StageError
 from browser_bot.gateway import Gateway
 from browser_bot.stage import Stage
-from encoder.command import Source
+from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
@@ -64,6 +64,7 @@ class Plan:
     always_allowed: Collection[str] = ()
     paused: bool = False
     least_disk: int = 0
+    watermark: Watermark | None = None
 
     @property
     def stage(self) -> StageNeeds:
@@ -285,7 +286,13 @@ class Recorder:
         return None if opening.cancelled() else opening.result()
 
     async def _record_on(self, stage: Stage) -> EndReason:
-        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        source = Source(
+            stage.display.name,
+            stage.display.authority,
+            stage.sound.server,
+            stage.sound.source,
+            self._plan.watermark,
+        )
         self._takes = Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
         self._takes.prepare()
         bot = Bot(stage.browser, self._plan.contract, self._gateway)

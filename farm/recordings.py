@@ -111,6 +111,29 @@ class Reason(BaseModel):
     caller: Caller | None = None
 
 
+class Corner(StrEnum):
+    """The corner of the picture that the watermark stands in, and touches."""
+
+    LEFT_TOP = "left top"
+    RIGHT_TOP = "right top"
+    LEFT_BOTTOM = "left bottom"
+    RIGHT_BOTTOM = "right bottom"
+
+
+class Watermark(BaseModel):
+    """What is drawn over the picture: a PNG, JPEG or SVG, scaled to `width` x `height` pixels.
+
+    Without a height it is as high as its shape makes it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    width: Annotated[int, Field(description="pixels")]
+    height: Annotated[int | None, Field(description="pixels")] = None
+    position: Corner = Corner.LEFT_TOP
+
+
 class Failure(BaseModel):
     """Why a recording is ERRORED: a stable code for programs, a sentence for people."""
 
@@ -171,6 +194,7 @@ class Recording(BaseModel):
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720
     fps: Annotated[int, Field(description="frames per second")] = 30
+    watermark: Watermark | None = None
     video_file: bool = True
     """Whether there is a file with picture and sound; else `audio_file` is the only one."""
     audio_file: AudioExport | None = None

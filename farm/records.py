@@ -10,6 +10,7 @@ Keys
                                   microsecond of invocation; the states' indexes share no member
     farm:index:{org}:{status}:{meeting}   the same of one meeting; both also with EXPIRED in place of a
                                   state, for UPLOADED ones whose files are gone by their age
+    farm:watermark:{id}           the picture drawn over the recording's, a PNG
     farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
                                   the name of the transfer
     farm:kept                     sorted set: ids of all recordings whose files are kept, by the Unix time
@@ -54,6 +55,8 @@ _FIXED = frozenset(
 
 _UNFINISHED_KEY = "farm:unfinished"
 _KEPT_KEY = "farm:kept"
+# A day in the queue and a day of recording at most, and one more.
+_WATERMARK_SECONDS = 3 * 86_400
 
 _IDEMPOTENCY_SECONDS: Final = 86_400
 """How long an Idempotency-Key is remembered."""
@@ -65,6 +68,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 def record_key(recording_id: UUID | str) -> str:
     """The key of a recording's record, which is also the channel its changes are announced on."""
     return f"{_RECORD_PREFIX}{str(recording_id).lower()}"
+
+
+def _watermark_key(recording_id: UUID | str) -> str:
+    return f"farm:watermark:{str(recording_id).lower()}"
 
 
 def _targets_key(recording_id: UUID | str) -> str:
@@ -347,6 +354,14 @@ class Records:
                 ],
             )
         )
+
+    def keep_watermark(self, recording_id: UUID, png: bytes) -> None:
+        """Keep the picture that is drawn over a recording's, for as long as that may wait and take."""
+        self._redis.set(_watermark_key(recording_id), png, ex=_WATERMARK_SECONDS)
+
+    def watermark(self, recording_id: UUID) -> bytes | None:
+        """The picture that is drawn over a recording's."""
+        return cast("bytes | None", self._redis.get(_watermark_key(recording_id)))
 
     def sealed_targets(self, recording_id: UUID | str) -> dict[str, str]:
         """The customer's storages of a recording, sealed, by the names of the transfers that go there."""
