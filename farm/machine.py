@@ -52,13 +52,31 @@ def slots_for(cores: Fraction, memory: int) -> int:
     return max(1, min(cores // RECORDING_CORES, (memory - _FARM_MEMORY) // RECORDING_MEMORY))
 
 
-def what_is_free(directory: Path, cgroup: Path = _CGROUP) -> Free:
-    """What is free now, the disk being that of `directory`; the processors' time is since the last call."""
+class Processors:
+    """Tells how busy the processors are, from one look to the next."""
+
+    def __init__(self) -> None:
+        """Begin to look."""
+        self._last = psutil.cpu_times()
+        self._free = 1.0
+
+    def free(self) -> float:
+        """The share of their time that was free lately; over less than a second it would be chance."""
+        present = psutil.cpu_times()
+        passed = sum(present) - sum(self._last)
+        if passed >= (os.cpu_count() or 1):  # a second of each
+            idle = present.idle + present.iowait - self._last.idle - self._last.iowait
+            self._free, self._last = idle / passed, present
+        return self._free
+
+
+def what_is_free(directory: Path, processors: Processors, cgroup: Path = _CGROUP) -> Free:
+    """What is free now, the disk being that of `directory`."""
     available = psutil.virtual_memory().available
     limit, used = _first_line(cgroup / "memory.max"), _first_line(cgroup / "memory.current")
     if limit.isdigit() and used.isdigit():
         available = min(available, int(limit) - int(used) + _page_cache(cgroup))
-    return Free(shutil.disk_usage(directory).free, available, 1 - psutil.cpu_percent() / 100)
+    return Free(shutil.disk_usage(directory).free, available, processors.free())
 
 
 def _page_cache(cgroup: Path) -> int:

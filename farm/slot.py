@@ -23,7 +23,7 @@ from browser_bot.sweep import sweep_stages
 from encoder.formats import Format
 from farm.admission import refusal
 from farm.errors import NotFound
-from farm.machine import what_is_free
+from farm.machine import Processors, what_is_free
 from farm.opened_stage import StageNeeds
 from farm.processes import call_this_process
 from farm.recovery import recover, recover_spool
@@ -118,6 +118,7 @@ class SlotWorker(SpoolWorker):
         self._settings = load_settings()
         self._warm: WarmHorse | None = None
         self._refused = False
+        self._processors = Processors()
         sweep_stages()
         return super().work(*args, **kwargs)
 
@@ -130,12 +131,16 @@ class SlotWorker(SpoolWorker):
         while True:
             self._look()
             found = super().dequeue_job_and_maintain_ttl(LOOK_SECONDS, LOOK_SECONDS)
-            if found is not None:
+            if found is None:
+                self.check_for_suspension(burst=False)
+                continue
+            job, queue = found
+            if queue == self.queues[0] or self._refusal() is None:
                 return found
-            self.check_for_suspension(burst=False)
+            queue.push_job_id(job.id, at_front=True)
 
     def _look(self) -> None:
-        refused = _refusal(self._settings)
+        refused = self._refusal()
         if refused is None and self._refused:
             logger.warning("recordings are begun again")
         elif refused is not None and not self._refused:
@@ -147,6 +152,12 @@ class SlotWorker(SpoolWorker):
             sweep_stages()
         if self._warm is None and not self._refused:
             self._warm = WarmHorse.fork(self._wait_for_job)
+
+    def _refusal(self) -> str | None:
+        spool_dir = self._settings.spool_dir
+        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = what_is_free(spool_dir, self._processors)
+        return refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
 
     def _wait_for_job(self, line: socket.socket) -> None:
         """Be a work horse, from before its job is there."""
@@ -216,11 +227,4 @@ def needs_of_default(settings: Settings) -> StageNeeds:
         settings.chromium,
         settings.address_rule,
         settings.built_in_meetings,
-    )
-
-
-def _refusal(settings: Settings) -> str | None:
-    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return refusal(
-        what_is_free(settings.spool_dir), settings, records_already=is_recorded_into(settings.spool_dir)
     )
