@@ -82,6 +82,13 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _socket_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("must begin with ws:// or wss:// and name a host")
+    return url
+
+
 def _meeting_url(url: str) -> str:
     if "{meeting_id}" not in url:
         raise ValueError("must hold {meeting_id}, which is replaced by the meeting's id")
@@ -312,6 +319,21 @@ class Settings(BaseSettings):
     )
     webhook_limit: int = Field(
         default=50, ge=1, le=1000, description="Webhooks that an organisation may register."
+    )
+    page_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret that signs the `authToken` which pages with a recording SDK are opened with; "
+        "without it they get the token of the request, or none.",
+    )
+    livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
+        default=None, description="A LiveKit server (wss://…) whose room templates are recorded."
+    )
+    livekit_key: str | None = Field(default=None, description="API key of the LiveKit server.")
+    livekit_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    jitsi_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
+        default=("meet.jit.si", "8x8.vc"),
+        description="Hosts of Jitsi Meet, with commas, whose meetings are joined without asking anything.",
     )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
