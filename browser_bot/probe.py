@@ -91,9 +91,15 @@ INSTALL: Final = r"""
     // Sound has a level only while it is played. Of sound that nothing plays there is no more to be had than
     // how many bytes of it arrive, and that takes the browser longer to tell: it is known at the next look.
     let arrived = 0, arrivedBefore = 0, asked = 0, askedBefore = 0;
-    const count = (report) => eachOf(report, (stats) => {
-      if (stats.type === "inbound-rtp" && stats.kind === "audio") arrived += stats.bytesReceived;
-    });
+    const count = (report) => {
+      try {
+        eachOf(report, (stats) => {
+          if (stats.type === "inbound-rtp" && stats.kind === "audio") arrived += stats.bytesReceived;
+        });
+      } catch {
+        // Else the page would hear of a rejection that is none of its own.
+      }
+    };
     const arrives = () => {
       const speech = askedBefore > 0 && arrived - arrivedBefore > SPEECH * (asked - askedBefore);
       arrivedBefore = arrived;

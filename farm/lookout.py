@@ -39,7 +39,8 @@ class Lookout:
         self._format = fmt
         self._spool = spool
         self._rows: bytes | None = None
-        self._weighed = -MEMORY_SECONDS
+        # Not at once: the first take begins now, at a moment that must be met to a few milliseconds.
+        self._weighed = time.monotonic()
 
     async def look(self) -> Seen:
         """Look at everything. Never raises, and takes a second at most."""

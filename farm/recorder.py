@@ -306,11 +306,12 @@ class Recorder:
 
     async def _is_to_end(self, fault: Exception) -> bool:
         """Whether a fault ends the recording: before its first take, or as one of too many."""
-        if self._began_ns is None:
+        is_worn = isinstance(fault, StageWornError)
+        if self._began_ns is None and not is_worn:
             return True
         # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
         # a stage is worn the watch has decided.
-        cured = isinstance(fault, EncoderTooSlow | ClockJumped | StageWornError)
+        cured = is_worn or isinstance(fault, EncoderTooSlow | ClockJumped)
         if not cured and self._spool.breaks_too_often():
             return True
         await self._listener.broken(in_words(fault))
