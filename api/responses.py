@@ -12,6 +12,7 @@ from api.context import Context
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
+from farm.findings import Finding
 from farm.recordings import (
     Corner,
     Failure,
@@ -76,13 +77,15 @@ class VideoObject(BaseModel):
 
 
 class TimelineObject(BaseModel):
-    """A state that the recording went to, a take that began or ended, or a fault after which it went on."""
+    """A state that the recording went to, a take or finding that began or ended, or a fault it survived."""
 
     time: Moment
-    event: Literal["state", "take_began", "take_ended", "fault"]
+    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"]
     status: Status | None = None
     take: int | None = None
     fault: str | None = None
+    finding: Finding | None = None
+    seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
 
 
 class AudioObject(BaseModel):
@@ -148,7 +151,8 @@ class RecordingObject(BaseModel):
     expired_time: Moment | None = Field(description="when the files were deleted by their age")
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
     quality: dict[str, JsonValue] | None = Field(
-        description="frames captured, lost and doubled, takes, speed (1 is real time), silent seconds"
+        description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
+        "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
     )
     queue_position: int | None = Field(default=None, description="while INVOKED: 1 is the next to be taken")
     timeline: list[TimelineObject]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from playwright.async_api import CDPSession, ConsoleMessage, Frame, Page, Request
+from playwright.async_api import ConsoleMessage, Frame, Page, Request
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.browser import DRIVER_GRACE, Browser
@@ -23,6 +23,7 @@ from browser_bot.contracts import (
 from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
+from browser_bot.probe import PageState, Probe
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,7 @@ class Bot:
         browser.context.on("close", lambda _: self._lose("the browser has died"))
         self._lines_left = MAX_LINES
         self._diary: deque[str] = deque(maxlen=DIARY_LINES)
-        self._offline = False
-        self._session: CDPSession | None = None
+        self._probe = Probe(browser.page)
         # What Chromium's own blocker lets through would stand over the page in the recording.
         browser.context.on("page", self._close_popup)
 
@@ -95,6 +95,7 @@ class Bot:
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
         Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
         """
+        await self._install_probe()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         for attempt in range(1, tries + 1):
@@ -117,11 +118,12 @@ class Bot:
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+            await self._probe.close()
 
     @property
-    def offline(self) -> bool:
-        """Whether the page last said that it has no network; it is asked while `over` waits."""
-        return self._offline
+    def page_state(self) -> PageState | None:
+        """What the page said of itself just now, None if nothing; it is asked while `over` waits."""
+        return self._probe.state
 
     @property
     def diary(self) -> list[str]:
@@ -166,18 +168,18 @@ class Bot:
 
     async def _question(self) -> None:
         try:
-            if self._session is None:
-                self._session = await self._page.context.new_cdp_session(self._page)
-            answer = await self._session.send("Runtime.evaluate", {"expression": "navigator.onLine"})
+            await self._probe.look()
         except PlaywrightError as error:
             # An answer too: of a page that goes away, which others notice.
             logger.debug("the page could not be asked: %s", error.message)
-            self._session = None
-            return
-        offline = answer["result"].get("value") is False
-        if offline != self._offline:
-            logger.warning("the page says that it is %s", "offline" if offline else "online again")
-        self._offline = offline
+
+    async def _install_probe(self) -> None:
+        try:
+            async with asyncio.timeout(DRIVER_GRACE):
+                await self._probe.install()
+        except (PlaywrightError, TimeoutError) as error:
+            # The page is recorded without it. A browser that is dead or hangs shows at the next step.
+            logger.warning("the page cannot be watched: %r", error)
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()

@@ -91,13 +91,16 @@ def record(
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
     from farm.record_once import record_once
     from farm.recorder import Plan
+    from farm.watch import Limits
 
+    settings = load_settings()
     plan = Plan(
         url=url,
         format=format_of(out, codec, size, fps),
         contract=PageContract(contract),
         max_seconds=seconds,
-        chromium=load_settings().chromium,
+        chromium=settings.chromium,
+        limits=Limits(most_memory=settings.stage_memory, empty_seconds=settings.empty_seconds),
     )
     report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))
     if as_json:

@@ -15,6 +15,7 @@ from encoder.errors import NothingRecorded
 from encoder.journal import Journal
 from encoder.probe import probe
 from farm.errors import NotFound
+from farm.findings import Tally, read_tally
 from farm.outbox import Outbox, describe, read_manifest, remove_takes, write_manifest
 from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to
@@ -104,11 +105,15 @@ def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
         except NothingRecorded as error:
             # A recording that was killed in its first moments can have frames and no sound.
             logger.warning("recording %s gets no audio file: %s", recording.id, error)
-    write_manifest(outbox, recording, made, quality_of(cut, spool.journals()))
+    quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
+    write_manifest(outbox, recording, made, quality)
 
 
-def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:
-    """What is told about a finished file; the speed is that of its slowest take, null if none is known."""
+def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:
+    """What is told about a finished file, and what the watch found while it was recorded.
+
+    The speed is that of its slowest take, null if none is known; the encoder's steps those of its cheapest.
+    """
     speeds = [journal.speed for journal in journals if journal.speed]
     return {
         "frames_captured": file.frames,
@@ -116,5 +121,7 @@ def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValu
         "frames_doubled": file.crowded,
         "takes": file.takes,
         "speed": min(speeds) if speeds else None,
+        "encoder_steps": max((journal.step for journal in journals), default=0),
         "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
+        **tally.as_json(),
     }

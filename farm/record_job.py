@@ -16,6 +16,7 @@ import redis
 from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
+from farm.findings import Finding
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
 from farm.queues import enqueue_finish
@@ -29,6 +30,7 @@ from farm.settings import Settings, load_settings
 from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.warm_stage import ready_stage
+from farm.watch import Limits
 from farm.watermark import corner_of
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ INTERNAL = Caller(type="INTERNAL")
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
     EndReason.PAGE_ENDED: Reason(reason=ReasonKind.PAGE_ENDED, caller=INTERNAL),
+    EndReason.ALL_PEERS_LEFT: Reason(reason=ReasonKind.ALL_PEERS_LEFT, caller=INTERNAL),
     EndReason.SHUTDOWN: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
     EndReason.DISK_FULL: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
     EndReason.FAULT: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
@@ -174,8 +177,15 @@ class Reporter:
 
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
-        entry = TimelineEntry(event="fault", fault=fault, time=now())
-        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
+        self._note(TimelineEntry(event="fault", fault=fault, time=now()))
+
+    async def finding_began(self, finding: Finding) -> None:
+        """The watch has found something."""
+        self._note(TimelineEntry(event="finding_began", finding=finding, time=now()))
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        """What it had found is over."""
+        self._note(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -198,7 +208,9 @@ class Reporter:
         self._news.put_nowait(partial(self._send, status, fields))
 
     def _say_event(self, event: Literal["take_began", "take_ended"], take: Journal, time: datetime) -> None:
-        entry = TimelineEntry(event=event, take=take.number, time=time)
+        self._note(TimelineEntry(event=event, take=take.number, time=time))
+
+    def _note(self, entry: TimelineEntry) -> None:
         self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
@@ -309,7 +321,7 @@ def plan_of(recording: Recording, settings: Settings, watermark: Watermark | Non
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
         paused=recording.status is Status.PAUSED,
-        least_disk=settings.disk_reserve // 2,
+        limits=Limits(settings.disk_reserve // 2, settings.stage_memory, settings.empty_seconds),
         watermark=watermark,
     )
 

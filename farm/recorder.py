@@ -4,11 +4,11 @@ It knows nothing of Redis: orders come in through an iterator, and what happens 
 
 There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
 unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
+What does not break but is not as it should be, the watch finds (`farm/watch.py`); what it says is done here.
 """
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack
@@ -21,7 +21,7 @@ from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
-from browser_bot.errors import PageError, StageError
+from browser_bot.errors import PageError, StageError, StageWornError
 from browser_bot.gateway import Gateway
 from browser_bot.stage import Stage
 from encoder.command import Source, Watermark
@@ -30,19 +30,23 @@ from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.takes import Takes
 from farm.evidence import collect
+from farm.findings import Finding, keep_tally, read_tally
+from farm.lookout import Lookout, look_at_disk
 from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
+from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Watch
 
 logger = logging.getLogger(__name__)
 
 SECOND_NS = 1_000_000_000
 # A recording, pauses included, never lasts longer than a day.
 LONGEST_NS = 86_400 * SECOND_NS
-DISK_SECONDS = 1.0
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
+# A page whose network comes and goes must not fill the timeline; the tally has all of it.
+MOST_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. With less free disk than `least_disk` (bytes) it ends.
+    its next take. `limits` are what it may come to.
     """
 
     url: str
@@ -63,7 +67,7 @@ class Plan:
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
     paused: bool = False
-    least_disk: int = 0
+    limits: Limits = NO_LIMITS
     watermark: Watermark | None = None
 
     @property
@@ -85,7 +89,21 @@ class EndReason(StrEnum):
     """The node was shut down."""
     DISK_FULL = "DISK_FULL"
     """The node's disk is nearly full."""
+    ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
+    """Nobody was in the meeting any more."""
     FAULT = "FAULT"
+
+
+ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
+"""The findings that end a recording."""
+
+STAGE_FINDINGS = {
+    Finding.NO_SOUND: "participants speak and the page plays nothing",
+    Finding.FROZEN_PICTURE: "the picture is frozen",
+    Finding.BLACK_PICTURE: "the picture is black",
+    Finding.MEMORY: "the stage uses too much memory",
+}
+"""Findings for which there is evidence, or a new stage, in words."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,12 @@ class Listener(Protocol):
 
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
+
+    async def finding_began(self, finding: Finding) -> None:
+        """The watch has found something."""
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        """What it had found is over, after so many seconds."""
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed; the stage still stands."""
@@ -152,6 +176,11 @@ class Recorder:
         self._watching: asyncio.Task[None] | None = None
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
+        self._watch = Watch(plan.limits, read_tally(spool.directory))
+        self._told = 0
+        self._lookout: Lookout | None = None
+        self._stage_fault: StageError | None = None
+        self._stage_condemned = asyncio.Event()
         self._clearing: set[asyncio.Task[None]] = set()
 
     @property
@@ -166,21 +195,24 @@ class Recorder:
         return self._recorded_ns + running
 
     def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
-        """End the recording properly, as a stop order does."""
-        self._stop_reason = reason
+        """End the recording properly, as a stop order does. What told it first is the reason."""
+        if not self._stop.is_set():
+            self._stop_reason = reason
         self._stop.set()
 
     async def run(self) -> Outcome:
         """Make the recording and return how it ended; a fault is an outcome, not an exception."""
         self._spool.make()
         with self._spool.held():
-            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_disk())]
+            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_it())]
             try:
                 return await self._record()
             finally:
                 for task in beside:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                for problem in await asyncio.gather(*beside, return_exceptions=True):
+                    if isinstance(problem, Exception):
+                        logger.error("orders or watch had ended", exc_info=problem)
 
     async def _read_orders(self) -> None:
         async for order in self._orders:
@@ -191,13 +223,53 @@ class Recorder:
                 self._pause_wanted = order is Order.PAUSE
                 self._pause_changed.set()
 
-    async def _watch_disk(self) -> None:
-        """End the recording while there is still room to close its takes."""
-        # The kernel has no event for it.
-        while shutil.disk_usage(self._spool.directory).free >= self._plan.least_disk:  # noqa: ASYNC110
-            await asyncio.sleep(DISK_SECONDS)
-        logger.error("the disk is nearly full; the recording is ended")
-        self.stop(EndReason.DISK_FULL)
+    async def _watch_it(self) -> None:
+        """Look each second, from the first to the last, and do what the watch says."""
+        tally = self._watch.tally
+        while True:
+            lookout = self._lookout
+            seen = look_at_disk(self._spool.directory) if lookout is None else await lookout.look()
+            # Of a stage that was given up meanwhile nothing counts any more.
+            if lookout is self._lookout:
+                for change in self._watch.see(seen):
+                    if isinstance(change, Began):
+                        await self._begin_finding(change)
+                    elif self._told <= MOST_TOLD:
+                        logger.info("over after %.1f s: %s", change.seconds, change.finding)
+                        await self._listener.finding_ended(change.finding, change.seconds)
+                if lookout is not None and Finding.SOUND_ELSEWHERE in self._watch.present:
+                    await lookout.bring_sound_back()
+            if tally != self._watch.tally:
+                tally = self._watch.tally
+                keep_tally(self._spool.directory, tally)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _begin_finding(self, began: Began) -> None:
+        """Tell of a finding and do what is to be done."""
+        finding = began.finding
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            logger.warning("found: %s", finding)
+            await self._listener.finding_began(finding)
+        match began.remedy:
+            case Remedy.END:
+                self.stop(ENDS[finding])
+            case Remedy.NEW_STAGE:
+                self._condemn(StageWornError(STAGE_FINDINGS[finding]))
+            case Remedy.BREAK:
+                self._condemn(StageError(STAGE_FINDINGS[finding]))
+            case Remedy.EVIDENCE:
+                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+
+    def _condemn(self, fault: StageError) -> None:
+        """Have the stage that stands given up for a new one."""
+        self._stage_fault = fault
+        self._stage_condemned.set()
+
+    async def _condemned(self) -> None:
+        await self._stage_condemned.wait()
+        assert self._stage_fault is not None
+        raise self._stage_fault
 
     async def _record(self) -> Outcome:
         """Record on one stage after the other, until it is over."""
@@ -220,6 +292,8 @@ class Recorder:
             except (StageError, PageError, EncoderError) as error:
                 logger.error("%s", error)
                 fault = error
+                if self._stop.is_set():
+                    return await self._end(self._stop_reason)
                 if await self._is_to_end(error):
                     await self._keep_evidence(self._scene, error)
                     self._fault = in_words(error)
@@ -232,10 +306,12 @@ class Recorder:
 
     async def _is_to_end(self, fault: Exception) -> bool:
         """Whether a fault ends the recording: before its first take, or as one of too many."""
-        if self._began_ns is None or self._stop.is_set():
+        is_worn = isinstance(fault, StageWornError)
+        if self._began_ns is None and not is_worn:
             return True
-        # A machine that is too slow, or whose clock is set, gets another take as often as it takes.
-        cured = isinstance(fault, EncoderTooSlow | ClockJumped)
+        # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
+        # a stage is worn the watch has decided.
+        cured = is_worn or isinstance(fault, EncoderTooSlow | ClockJumped)
         if not cured and self._spool.breaks_too_often():
             return True
         await self._listener.broken(in_words(fault))
@@ -243,6 +319,7 @@ class Recorder:
 
     async def _break_off(self) -> None:
         """Close the takes of a stage that broke."""
+        self._lookout = None
         if self._watching is not None:
             # A browser that broke has nothing to say any more.
             self._watching.cancel()
@@ -256,6 +333,7 @@ class Recorder:
 
     async def _end(self, reason: EndReason) -> Outcome:
         """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        self._lookout = None
         await self._close_takes()
         outcome = Outcome(reason, self._fault, started=self._began_ns is not None)
         await self._listener.ended(outcome)
@@ -304,6 +382,8 @@ class Recorder:
         )
         if joined == "stop":
             return self._stop_reason
+        self._stage_condemned.clear()
+        self._lookout = Lookout(stage, bot, self._plan.format, self._spool.directory)
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
@@ -317,6 +397,7 @@ class Recorder:
                 time=asyncio.sleep(self._seconds_left()),
                 pause=self._pause_changed.wait(),
                 stage=_raise(stage.died()),
+                watch=self._condemned(),
                 encoder=self._takes.died(),
             )
             match happened:
@@ -330,11 +411,13 @@ class Recorder:
                     await self._pause_or_resume(stage)
                 case "encoder":
                     death = await self._takes.died()
+                    if self._stop.is_set():
+                        return self._stop_reason
                     if await self._is_to_end(death):
                         await self._keep_evidence(self._scene, death)
                         self._fault = in_words(death)
                         return EndReason.FAULT
-                    self._beside(self._keep_evidence(self._scene, death))
+                    self._beside(self._keep_evidence(self._scene, death, screenshot=False))
                     logger.warning("going on with a new take: %s", death)
                     await self._end_take()
                     await self._begin_take(stage)
@@ -394,9 +477,11 @@ class Recorder:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS
 
-    async def _keep_evidence(self, scene: tuple[Stage, Bot] | None, fault: Exception) -> None:
+    async def _keep_evidence(
+        self, scene: tuple[Stage, Bot] | None, fault: Exception, *, screenshot: bool = True
+    ) -> None:
         stage, bot = scene or (None, None)
-        await collect(self._evidence, stage, bot, self._spool.directory, fault)
+        await collect(self._evidence, stage, bot, self._spool.directory, fault, screenshot=screenshot)
 
     def _beside(self, work: Coroutine[None, None, None]) -> None:
         """Have something done that the recording need not wait for."""

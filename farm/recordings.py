@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioExport, Codec
+from farm.findings import Finding
 from farm.transfers import STORE, Transfer, TransferState
 
 
@@ -80,6 +81,7 @@ class ReasonKind(StrEnum):
     PAGE_ENDED = "PAGE_ENDED"
     """The page said that it is over."""
     ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
+    """Nobody was in the meeting any more."""
     INTERNAL_ERROR = "INTERNAL_ERROR"
     """A fault that restarts did not cure."""
 
@@ -144,18 +146,22 @@ class Failure(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """One entry of a recording's timeline: a state, a take that began or ended, or something that broke."""
+    """One entry of a recording's timeline: a state, a take or finding that began or ended, or what broke."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
-    event: Literal["state", "take_began", "take_ended", "fault"] = "state"
+    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"] = "state"
     status: Status | None = None
     """The state, of a `state`."""
     take: int | None = None
     """The take's number, counted from 0."""
     fault: str | None = None
     """What broke, of a `fault` after which the recording went on."""
+    finding: Finding | None = None
+    """What the watch found, of a `finding_began` or `finding_ended`."""
+    seconds: float | None = None
+    """How long a finding lasted that has ended."""
 
 
 class FileKind(StrEnum):
@@ -230,9 +236,9 @@ class Recording(BaseModel):
     stop_reason: Reason | None = None
     error: Failure | None = None
     quality: dict[str, JsonValue] | None = None
-    """What was measured while recording: frames captured, frames lost, start latency."""
+    """What was measured while recording: frames captured, frames lost, what the watch found."""
     timeline: tuple[TimelineEntry, ...] = ()
-    """Every state and take with its time, oldest first."""
+    """Every state, take and finding with its time, oldest first."""
 
 
 def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:

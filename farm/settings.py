@@ -250,6 +250,12 @@ class Settings(BaseSettings):
         le=86400,
         description="Longest recording in seconds; a recording that asks for nothing gets this.",
     )
+    empty_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86400,
+        description="Seconds after which a recording ends whose participants have all left; 0 for never.",
+    )
     join_seconds: int = Field(
         default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
     )
@@ -279,6 +285,12 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the processors' time in use above which a node that records already begins "
         "nothing more; 1 for no limit.",
+    )
+    stage_memory: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=4 << 30,
+        ge=0,
+        description="Memory (bytes, or with K, M, G, T) that browser, display and sound of a recording may "
+        "use; above it they are begun anew. 0 for any.",
     )
     event_streams: int = Field(
         default=100,
