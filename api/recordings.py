@@ -45,6 +45,7 @@ from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, StoreU
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
+from farm.page_access import PAGE_ACCESS, PageAccess, seal_access
 from farm.queues import (
     drop_job,
     enqueue_recording,
@@ -105,6 +106,7 @@ async def _start(request: Request) -> Response:
         target,
         wanted.allow_multiple_recordings,
         _idempotency(context, request, sent),
+        PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints),
     )
     return success(await answer_with(context, recording))
 
@@ -248,6 +250,7 @@ def _invoke(
     target: Target | None,
     allow_multiple: bool,
     idempotency: Idempotency | None,
+    access: PageAccess,
 ) -> Recording:
     """Keep the recording and queue its job; when the second fails the recording ends at once."""
     kept = context.records.add(
@@ -262,6 +265,9 @@ def _invoke(
         return kept
     recording = kept
     try:
+        if access != PageAccess():
+            sealed = seal_access(context.sealer, recording.id, access)
+            context.records.keep_sealed(recording.id, PAGE_ACCESS, sealed)
         enqueue_recording(context.redis, recording)
     except redis.RedisError as error:
         # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.

@@ -26,9 +26,11 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 
 from browser_bot.contracts import PageContract
+from browser_bot.hints import PageHints
 from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
+from farm.page_access import AuthToken, Layout
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Corner, Priority, Status
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
@@ -231,6 +233,17 @@ class StartRecording(RecordingConfig):
     meeting_id: MeetingId
     allow_multiple_recordings: bool = Field(
         default=False, description="also when the meeting is being recorded already"
+    )
+    auth_token: AuthToken | None = Field(
+        default=None,
+        description="`authToken` of the page, or `token` of a LiveKit template; else the farm makes it",
+        json_schema_extra={"writeOnly": True},
+    )
+    layout: Layout | None = Field(default=None, description="of a LiveKit template, such as grid")
+    page_hints: PageHints | None = Field(
+        default=None,
+        description="how to come in and what to hide, on a page that knows nothing of recorders",
+        json_schema_extra={"writeOnly": True},
     )
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None

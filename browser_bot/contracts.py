@@ -21,22 +21,8 @@ class PageContract(StrEnum):
     CONSOLE = "console"
     """The page prints START_RECORDING and END_RECORDING, as LiveKit's templates do."""
     SDK = "sdk"
-    """The page has the recording SDK of Dyte or RealtimeKit: a socket that says "start", flags for the rest."""
+    """The page has the recording SDK of Dyte or RealtimeKit, see `recording_sdk`."""
 
-
-# What the recording SDK leaves on the window, under both its names: whether it is there, and whether it says
-# that the recording is over. A page that opened the socket by itself has the trigger alone.
-SDK_STATE = """
-(() => {
-  const names = [['Dyte', 'dyte'], ['RealtimeKit', 'realtimeKit']];
-  const triggers = names.map(([name]) => window[`trigger${name}Recording`]);
-  return {
-    present: names.some(([, name]) => window[`${name}RecordingSdk`] === true),
-    meeting: names.some(([, name]) => Boolean(window[`${name}Recording`])),
-    over: triggers.some(trigger => trigger === false),
-  };
-})()
-"""
 
 # Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole
 # settle time, since a meeting makes its videos only when it has joined. Two animation frames later all of it

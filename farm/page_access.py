@@ -1,6 +1,6 @@
 """How a page is opened: the parameters that its contract wants, tokens among them, and hints to come in.
 
-What a client gives for it may be secret (a token, a meeting's password), so it is kept sealed and never shown.
+What a client gives for it may be secret (a token, a meeting's password): it is kept sealed and never shown.
 """
 
 import base64
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from browser_bot.addresses import lies_under
 from browser_bot.contracts import PageContract
@@ -24,20 +24,18 @@ PAGE_ACCESS: Final = "page"
 """The name under which it is kept beside the recording's storages; no transfer is called so."""
 
 
+AuthToken = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
+Layout = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
 class PageAccess(BaseModel):
-    """What a client gives to open the page of a recording."""
+    """What a client gives to open the page of a recording: a token, a template's layout, hints."""
 
     model_config = ConfigDict(frozen=True)
 
-    auth_token: Annotated[str, StringConstraints(min_length=1, max_length=8192)] | None = Field(
-        default=None, description="`authToken` of the page; without it one is made, if FARM_PAGE_SECRET is set"
-    )
-    layout: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
-        default=None, description="`layout` of a LiveKit template, such as grid or speaker"
-    )
-    page_hints: PageHints | None = Field(
-        default=None, description="for pages of no contract: how to come in, and what to hide"
-    )
+    auth_token: AuthToken | None = None
+    layout: Layout | None = None
+    page_hints: PageHints | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,10 @@ def seal_access(sealer: Sealer, recording_id: UUID, access: PageAccess) -> str:
 
 
 def open_access(sealer: Sealer, recording_id: UUID, sealed: str) -> PageAccess:
-    """What a client gave. Raises SettingsError if it was sealed with another secret or for another recording."""
+    """What a client gave.
+
+    Raises SettingsError if it was sealed with another secret or for another recording.
+    """
     return PageAccess.model_validate_json(sealer.open(sealed, _context(recording_id)))
 
 

@@ -13,10 +13,8 @@ _VALID: Final = timedelta(hours=49)
 
 def recorder_token(recording: Recording, secret: str) -> str:
     """The `authToken` of the recording SDK's contract: its page reads the meeting's id in it."""
-    return _signed(
-        {"iss": "recording-farm", "meetingId": recording.meeting_id, "recorder": True, "id": str(recording.id)},
-        secret,
-    )
+    claims = {"meetingId": recording.meeting_id, "recorder": True, "id": str(recording.id)}
+    return _signed({"iss": "recording-farm", **claims}, secret)
 
 
 def livekit_token(recording: Recording, key: str, secret: str) -> str:

@@ -17,8 +17,10 @@ from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.errors import NotFound, WrongState
 from farm.findings import Finding
+from farm.keys import load_secret_key
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
+from farm.page_access import PAGE_ACCESS, PageAccess, open_access, opening_of
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
@@ -26,6 +28,7 @@ from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recordi
 from farm.records import Records
 from farm.recovery import DIED, end_dead
 from farm.redis_clients import connect, connect_async
+from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
 from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
@@ -122,7 +125,12 @@ async def _record(
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
         recorder = Recorder(
-            plan_of(recording, settings, await asyncio.to_thread(_watermark, recording, settings, records)),
+            plan_of(
+                recording,
+                settings,
+                await asyncio.to_thread(_watermark, recording, settings, records),
+                await asyncio.to_thread(_access, recording, settings, records),
+            ),
             spool_of(recording, settings),
             evidence_dir(settings, str(recording.id)),
             read_orders(orders_client, recording.id),
@@ -308,10 +316,24 @@ def _watermark(recording: Recording, settings: Settings, records: Records) -> Wa
     return Watermark(file, left, top)
 
 
-def plan_of(recording: Recording, settings: Settings, watermark: Watermark | None = None) -> Plan:
+def _access(recording: Recording, settings: Settings, records: Records) -> PageAccess:
+    """What the client gave to open the page with."""
+    sealed = records.sealed_target(recording.id, PAGE_ACCESS)
+    if sealed is None:
+        return PageAccess()
+    return open_access(Sealer(load_secret_key(settings)), recording.id, sealed)
+
+
+def plan_of(
+    recording: Recording,
+    settings: Settings,
+    watermark: Watermark | None = None,
+    access: PageAccess | None = None,
+) -> Plan:
     """What the recorder is to do for a recording on this node."""
+    opening = opening_of(recording, access or PageAccess(), settings)
     return Plan(
-        url=recording.url,
+        url=opening.url,
         format=format_of(recording),
         contract=recording.page_contract,
         max_seconds=recording.max_seconds,
@@ -323,6 +345,8 @@ def plan_of(recording: Recording, settings: Settings, watermark: Watermark | Non
         paused=recording.status is Status.PAUSED,
         limits=Limits(settings.disk_reserve // 2, settings.stage_memory, settings.empty_seconds),
         watermark=watermark,
+        hints=opening.hints,
+        secrets=opening.secrets,
     )
 
 

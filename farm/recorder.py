@@ -23,6 +23,7 @@ from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, StageError, StageWornError
 from browser_bot.gateway import Gateway
+from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.stage import Stage
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
@@ -54,7 +55,8 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. `limits` are what it may come to.
+    its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
+    SDK draws it. `secrets` are parts of the URL.
     """
 
     url: str
@@ -69,6 +71,8 @@ class Plan:
     paused: bool = False
     limits: Limits = NO_LIMITS
     watermark: Watermark | None = None
+    hints: PageHints = NO_HINTS
+    secrets: tuple[str, ...] = ()
 
     @property
     def stage(self) -> StageNeeds:
@@ -364,16 +368,12 @@ class Recorder:
         return None if opening.cancelled() else opening.result()
 
     async def _record_on(self, stage: Stage) -> EndReason:
-        source = Source(
-            stage.display.name,
-            stage.display.authority,
-            stage.sound.server,
-            stage.sound.source,
-            self._plan.watermark,
-        )
-        self._takes = Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
+        # A page that is known to have the SDK draws its watermark itself.
+        drawn = None if self._plan.contract is PageContract.SDK else self._plan.watermark
+        self._takes = self._new_takes(stage, drawn)
         self._takes.prepare()
-        bot = Bot(stage.browser, self._plan.contract, self._gateway)
+        plan = self._plan
+        bot = Bot(stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets)
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
@@ -382,11 +382,19 @@ class Recorder:
         )
         if joined == "stop":
             return self._stop_reason
+        if bot.speaks_sdk and drawn is not None:
+            await self._takes.close()
+            self._takes = self._new_takes(stage, None)
         self._stage_condemned.clear()
         self._lookout = Lookout(stage, bot, self._plan.format, self._spool.directory)
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
+
+    def _new_takes(self, stage: Stage, watermark: Watermark | None) -> Takes:
+        display, sound = stage.display, stage.sound
+        source = Source(display.name, display.authority, sound.server, sound.source, watermark)
+        return Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None

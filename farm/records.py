@@ -363,6 +363,10 @@ class Records:
         """The picture that is drawn over a recording's."""
         return cast("bytes | None", self._redis.get(_watermark_key(recording_id)))
 
+    def keep_sealed(self, recording_id: UUID, name: str, sealed: str) -> None:
+        """Keep something sealed beside the storages of a recording, for as long as these."""
+        self._redis.hset(_targets_key(recording_id), name, sealed)
+
     def sealed_targets(self, recording_id: UUID | str) -> dict[str, str]:
         """The customer's storages of a recording, sealed, by the names of the transfers that go there."""
         sealed = cast("dict[bytes, bytes]", self._redis.hgetall(_targets_key(recording_id)))
