@@ -30,7 +30,7 @@ setup-tests:
 # the suite may well be in one of the two only, and pytest ends with 5 when it finds none.
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
 test: setup-tests lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest -m "not exact and not soak" -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "not exact and not soak" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "exact and not soak" $(PYTEST_ARGS) $(OR_NONE)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine

@@ -51,7 +51,7 @@ def running_worker(
 
 
 def _wait_until_ready(client: redis.Redis, process: "subprocess.Popen[bytes]", data_dir: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not Worker.all(queue=webhooks_queue(client)):
         assert process.poll() is None, (data_dir / "worker.log").read_text()
         assert time.monotonic() < deadline, "the worker was not ready"

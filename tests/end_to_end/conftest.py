@@ -19,6 +19,9 @@ from tests.ports import free_port
 from tests.processes import wait_until_none
 
 
+START_SECONDS = 60
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     yield
@@ -102,7 +105,7 @@ def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
 
 def wait_until_healthy(farm: Farm) -> None:
     """Wait until the API answers and has its Redis."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert farm.process.poll() is None, farm.log()
         try:

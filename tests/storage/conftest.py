@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 from tests.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
 
-STARTUP_SECONDS = 30
+STARTUP_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
