@@ -18,7 +18,6 @@ from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.ports import free_port
 from tests.processes import wait_until_none
 
-
 START_SECONDS = 60
 
 
