@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 4
+CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test bench lock clean
+.PHONY: help setup setup-tests demo lint test bench chaos lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +26,18 @@ lint: setup ## ruff and mypy, both strict
 setup-tests:
 	@scripts/setup tests
 
+# Most tests wait for real programs, so several run at once; what measures runs alone, after them. A part of
+# the suite may well be in one of the two only, and pytest ends with 5 when it finds none.
+OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
 test: setup-tests lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not exact and not soak" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "exact and not soak" $(PYTEST_ARGS) $(OR_NONE)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
 	$(BIN)/python -m benchmarks
+
+chaos: setup ## 20 recordings while the farm's parts are killed at random (CHAOS_ARGS="--seed N" for one again)
+	$(BIN)/python -m chaos $(CHAOS_ARGS)
 
 lock: setup ## write requirements.lock anew (LOCK_ARGS=--upgrade for the newest of everything)
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --generate-hashes \

@@ -1,13 +1,17 @@
 """Run all benchmarks, or those named on the command line, and print their figures as Markdown."""
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from benchmarks import api, fidelity, load, peer, service, storage, webhooks
+from benchmarks import api, fidelity, load, peer, service, soak, storage, webhooks
 
-BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
+Benchmark = Callable[[Path], Iterator[str]]
+
+BENCHMARKS: dict[str, Benchmark] = {
     "fidelity": fidelity.run,
     "pause": fidelity.run_pause,
     "service": service.run,
@@ -20,19 +24,22 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[str]]] = {
 }
 
 
-def main(names: list[str]) -> int:
-    """Run the benchmarks called `names`, all if there are none."""
-    unknown = set(names) - BENCHMARKS.keys()
-    if unknown:
-        print(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-        return 2
-    for name in names or BENCHMARKS:
+def main() -> int:
+    """Run the benchmarks that are named, all but the soak if none is."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of: {' '.join(BENCHMARKS)} soak")
+    parser.add_argument("--hours", type=float, default=soak.HOURS, help="how long the soak records")
+    options = parser.parse_args()
+    known: dict[str, Benchmark] = BENCHMARKS | {"soak": partial(soak.run, hours=options.hours)}
+    if unknown := set(options.names) - known.keys():
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in options.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="farm-bench-") as directory:
             print(f"\n### {name}\n", flush=True)
-            for line in BENCHMARKS[name](Path(directory)):
+            for line in known[name](Path(directory)):
                 print(f"- {line}", flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

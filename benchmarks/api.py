@@ -5,7 +5,6 @@ import http.client
 import math
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from farm.records import encode, record_key
 from farm.redis_clients import connect
 from farm.settings import Settings
 from tests.machine import Stolen
+from tests.ports import free_port
 
 STORED = 100_000
 MEETINGS = 1000
@@ -61,7 +61,7 @@ LISTS = {
 
 def run(directory: Path) -> Iterator[str]:
     """Store many recordings, then ask for one of them, and for lists, over the real server."""
-    settings = Settings(data_dir=directory, port=_free_port())
+    settings = Settings(data_dir=directory, port=free_port())
     with embedded_redis(settings), connect(settings.redis_address) as client:
         began = time.monotonic()
         ids = store(client, STORED)
@@ -217,10 +217,3 @@ def _served(settings: Settings) -> Iterator[psutil.Process]:
         server.terminate()
         server.wait(10)
         os.sched_setaffinity(0, [first, *others])
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.pages import FIDELITY_PAGE, serve_pages
-from tests.storage.conftest import S3_KEY, S3_SECRET, free_port, running, strict_s3_server, wait_for_http
+from tests.ports import free_port
+from tests.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 TIMES = 5
 MINUTE = 60.0

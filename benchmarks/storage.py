@@ -21,14 +21,8 @@ from random import randbytes
 from statistics import median
 
 from tests.machine import Stolen
-from tests.storage.conftest import (
-    S3_KEY,
-    S3_SECRET,
-    free_port,
-    running,
-    strict_s3_server,
-    wait_for_http,
-)
+from tests.ports import free_port
+from tests.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 SIZE = 1 << 30
 SMALL_SIZE = 10_000_000

@@ -12,11 +12,10 @@ from typing import Any, cast
 
 @dataclass(frozen=True)
 class Received:
-    """One request: its headers (names in lower case), its body, where it came from and when."""
+    """One request: its headers (names in lower case), its body, and when it came."""
 
     headers: Mapping[str, str]
     body: bytes
-    client_port: int
     time: float
 
     @property
@@ -48,9 +47,10 @@ Decide = Callable[[Received, int], Reply]
 class Receiver:
     """A running receiver."""
 
-    def __init__(self, url: str, closing: threading.Event) -> None:
-        """It is at `url`."""
-        self.url = url
+    def __init__(self, port: int, closing: threading.Event) -> None:
+        """It listens at `port` of the loopback."""
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/hook"
         self.received: list[Received] = []
         self.answered: list[tuple[Received, int]] = []
         self.decide: Decide = lambda _received, _before: Reply()
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         receiver = cast(Any, self.server).receiver
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        received = Received(headers, body, self.client_address[1], time.time())
+        received = Received(headers, body, time.time())
         with receiver.lock:
             before = len(receiver.received)
             receiver.received.append(received)
@@ -111,7 +111,7 @@ def receiver() -> Iterator[Receiver]:
     """Run a receiver on a free port."""
     server = _Server(("127.0.0.1", 0), _Handler)
     closing = threading.Event()
-    server.receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook", closing)
+    server.receiver = Receiver(server.server_address[1], closing)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="receiver")
     thread.start()
     try:

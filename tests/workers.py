@@ -52,16 +52,16 @@ def running_worker(
 
 
 def _wait_until_ready(client: redis.Redis, process: "subprocess.Popen[bytes]", data_dir: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not Worker.all(queue=webhooks_queue(client)):
         assert process.poll() is None, (data_dir / "worker.log").read_text()
         assert time.monotonic() < deadline, "the worker was not ready"
         time.sleep(0.05)
 
 
-def process_connected_from(port: int) -> psutil.Process:
-    """The process that has a connection from a port of this machine."""
+def process_connected_to(port: int) -> psutil.Process:
+    """The other process that has a connection to a port of this machine at which this one listens."""
     for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.pid is not None:
+        if connection.raddr == ("127.0.0.1", port) and connection.pid not in {None, os.getpid()}:
             return psutil.Process(connection.pid)
-    raise AssertionError(f"no process has a connection from the port {port}")
+    raise AssertionError(f"no process has a connection to the port {port}")

@@ -1,9 +1,11 @@
 """A gate: a FIFO before which ffmpeg waits, loaded and ready, until it is opened."""
 
 import asyncio
+import errno
 import os
-from contextlib import suppress
 from pathlib import Path
+
+POLL_SECONDS = 0.002
 
 
 class Gate:
@@ -14,11 +16,17 @@ class Gate:
         os.mkfifo(path, 0o600)
         self._path = path
         self._end: int | None = None
-        self._meeting = asyncio.create_task(asyncio.to_thread(os.open, path, os.O_WRONLY))
 
     async def reached(self) -> None:
         """Wait until ffmpeg has opened its end. Put a time-out around it."""
-        self._end = await asyncio.shield(self._meeting)
+        # No thread that waits in open(2): the event loop could not end before it did.
+        while self._end is None:
+            try:
+                self._end = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # there is no reader yet (fifo(7))
+                    raise
+                await asyncio.sleep(POLL_SECONDS)
 
     def open(self) -> None:
         """Let ffmpeg go on: it reads the end of an empty file."""
@@ -27,16 +35,9 @@ class Gate:
         os.close(self._end)
         self._end = None
 
-    async def remove(self) -> None:
+    def remove(self) -> None:
         """Take the gate away, also if ffmpeg never came."""
-        # A reader of our own releases the thread that still waits for one.
-        with suppress(FileNotFoundError):
-            reader = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                end = await self._meeting
-            finally:
-                os.close(reader)
-            if self._end is not None:
-                os.close(end)
-                self._end = None
-            self._path.unlink()
+        if self._end is not None:
+            os.close(self._end)
+            self._end = None
+        self._path.unlink(missing_ok=True)

@@ -217,7 +217,7 @@ class Take:
         self._signal(signal.SIGKILL)
         await self._process.wait()
         for gate in self._gates:
-            await gate.remove()
+            gate.remove()
         await asyncio.gather(*self._readers)
         self._capturing.cancel()
         self._writing.cancel()

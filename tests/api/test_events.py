@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from farm.settings import Settings
 from tests.api.conftest import ACME, OTHER
 from tests.api.serving import served
 from tests.conftest import MakeRecording, settings_with
+from tests.ports import free_port
 
 SECONDS = 5.0
 """In which everything here must happen."""
@@ -200,9 +200,7 @@ async def test_stream_should_show_that_it_is_alive(
 async def test_streams_should_not_hold_up_a_shutdown(
     settings: Settings, records: Records, make_recording: MakeRecording
 ) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     environment = {
         "FARM_DATA_DIR": str(settings.data_dir),
         "FARM_REDIS_URL": settings.redis_address,

@@ -14,10 +14,10 @@ from farm.records import Records
 from farm.settings import Settings
 from farm.storage.place import StorageError
 from farm.store import Store
-from farm.transfer_job import run_transfer, settle
+from farm.transfer_job import settle
 from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording
-from tests.storage.ended import ended
+from tests.storage.ended import stored
 
 S3 = {
     "type": "s3", "bucket": "films", "access_key": "key", "secret": "s3cret", "endpoint": "https://8.8.8.8",
@@ -44,12 +44,11 @@ def film(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stored(
+def given_up(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
 ) -> Recording:
     """A recording whose files are in the store, and whose upload was given up."""
-    recording = ended(records, settings, make_recording(), film, S3)
-    run_transfer(recording.id, STORE, settings, redis_client)
+    recording = stored(records, settings, redis_client, make_recording(), film, S3)
     error = TransferError(code="no_bucket", message="there is no bucket films")
     records.set_transfer(
         recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9, error=error)
@@ -110,54 +109,54 @@ async def test_idempotency_key_should_stand_for_the_storage_too(client: httpx.As
 
 
 async def test_failed_upload_should_be_tried_again_on_demand(
-    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, stored: Recording
+    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, given_up: Recording
 ) -> None:
-    shown = (await client.get(f"/v2/recordings/{stored.id}")).json()["data"]
+    shown = (await client.get(f"/v2/recordings/{given_up.id}")).json()["data"]
     assert shown["status"] == "UPLOADED"
     assert shown["download_url"] is not None
     assert shown["transfers"][1]["error"] == {"code": "no_bucket", "message": "there is no bucket films"}
-    response = await client.post(f"/v2/recordings/{stored.id}/upload", json={})
+    response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={})
     assert response.status_code == 200
     assert [transfer["state"] for transfer in response.json()["data"]["transfers"]] == ["DONE", "WAITING"]
-    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(stored.id), "s3")]
-    assert records.get(None, stored.id).status is Status.UPLOADED
+    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(given_up.id), "s3")]
+    assert records.get(None, given_up.id).status is Status.UPLOADED
 
 
 async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
-    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, stored: Recording
+    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, given_up: Recording
 ) -> None:
     for config in (S3, SFTP):
-        response = await client.post(f"/v2/recordings/{stored.id}/upload", json={"storage_config": config})
+        response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": config})
         assert response.status_code == 200
         assert "s3cret" not in response.text
     names = [transfer["target"] for transfer in response.json()["data"]["transfers"]]
     assert names == ["store", "s3", "s3-2", "sftp"]
-    assert records.sealed_target(stored.id, "s3-2") is not None
+    assert records.sealed_target(given_up.id, "s3-2") is not None
     assert {job.args[1] for job in uploads_queue(redis_client, None).jobs} == {"s3-2", "sftp"}
 
 
 async def test_uploads_asked_for_at_once_should_each_get_a_name(
-    client: httpx.AsyncClient, records: Records, stored: Recording
+    client: httpx.AsyncClient, records: Records, given_up: Recording
 ) -> None:
-    path = f"/v2/recordings/{stored.id}/upload"
+    path = f"/v2/recordings/{given_up.id}/upload"
     posts = (client.post(path, json={"storage_config": S3}) for _ in range(10))
     assert {response.status_code for response in await asyncio.gather(*posts)} == {200}
-    names = {transfer.target for transfer in records.get(None, stored.id).transfers}
+    names = {transfer.target for transfer in records.get(None, given_up.id).transfers}
     assert names == {STORE, "s3", *(f"s3-{number}" for number in range(2, 12))}
 
 
 async def test_recording_should_not_be_uploaded_to_any_number_of_places(
-    client: httpx.AsyncClient, records: Records, stored: Recording
+    client: httpx.AsyncClient, records: Records, given_up: Recording
 ) -> None:
     for number in range(MOST_TRANSFERS - 2):
-        records.set_transfer(stored.id, Transfer(target=f"sftp-{number}"))
-    response = await client.post(f"/v2/recordings/{stored.id}/upload", json={"storage_config": S3})
+        records.set_transfer(given_up.id, Transfer(target=f"sftp-{number}"))
+    response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": S3})
     assert response.status_code == 409
-    assert len(records.get(None, stored.id).transfers) == MOST_TRANSFERS
+    assert len(records.get(None, given_up.id).transfers) == MOST_TRANSFERS
 
 
 async def test_upload_that_cannot_be_made_should_say_why(
-    client: httpx.AsyncClient, records: Records, stored: Recording, make_recording: MakeRecording
+    client: httpx.AsyncClient, records: Records, given_up: Recording, make_recording: MakeRecording
 ) -> None:
     async def refusal(recording: Recording, body: Any) -> tuple[int, str]:
         response = await client.post(f"/v2/recordings/{recording.id}/upload", json=body)
@@ -170,47 +169,47 @@ async def test_upload_that_cannot_be_made_should_say_why(
     other = records.add(make_recording(organization_id="other"))
     assert (await refusal(other, {}))[0] == 404
     private = S3 | {"endpoint": "http://127.0.0.1:9"}
-    assert (await refusal(stored, {"storage_config": private}))[0] == 422
-    records.set_transfer(stored.id, Transfer(target="s3", state=TransferState.DONE))
-    assert (await refusal(stored, {}))[0] == 409
-    records.expire(stored)
-    status, message = await refusal(stored, {"storage_config": S3})
+    assert (await refusal(given_up, {"storage_config": private}))[0] == 422
+    records.set_transfer(given_up.id, Transfer(target="s3", state=TransferState.DONE))
+    assert (await refusal(given_up, {}))[0] == 409
+    records.expire(given_up)
+    status, message = await refusal(given_up, {"storage_config": S3})
     assert (status, "no copy" in message) == (409, True)
 
 
 async def test_what_the_store_says_should_not_be_shown(
-    client: httpx.AsyncClient, settings: Settings, records: Records, stored: Recording
+    client: httpx.AsyncClient, settings: Settings, records: Records, given_up: Recording
 ) -> None:
     error = TransferError(code="full", message=f"{settings.data_dir}: the disk is full")
     location = f"file://{settings.data_dir}/store"
     records.set_transfer(
-        stored.id, Transfer(target=STORE, state=TransferState.WAITING, error=error, location=location)
+        given_up.id, Transfer(target=STORE, state=TransferState.WAITING, error=error, location=location)
     )
-    response = await client.get(f"/v2/recordings/{stored.id}")
+    response = await client.get(f"/v2/recordings/{given_up.id}")
     assert str(settings.data_dir) not in response.text
     assert response.json()["data"]["transfers"][0]["error"]["code"] == "full"
 
 
 async def test_store_that_fails_should_not_lose_the_recording_that_is_deleted(
-    client: httpx.AsyncClient, settings: Settings, stored: Recording, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, settings: Settings, given_up: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise StorageError("no_permission", f"{settings.data_dir}: the farm may not write there")
 
     with monkeypatch.context() as broken:
         broken.setattr(Store, "delete", fail)
-        response = await client.delete(f"/v2/recordings/{stored.id}")
+        response = await client.delete(f"/v2/recordings/{given_up.id}")
     assert (response.status_code, response.json()["error"]["type"]) == (503, "store_unavailable")
     assert str(settings.data_dir) not in response.text
-    assert (await client.delete(f"/v2/recordings/{stored.id}")).status_code == 200
+    assert (await client.delete(f"/v2/recordings/{given_up.id}")).status_code == 200
 
 
 async def test_deleting_should_delete_files_and_keys(
-    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, stored: Recording
+    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, given_up: Recording
 ) -> None:
     assert list((settings.data_dir / "store").iterdir())
-    assert (await client.delete(f"/v2/recordings/{stored.id}")).status_code == 200
+    assert (await client.delete(f"/v2/recordings/{given_up.id}")).status_code == 200
     assert list((settings.data_dir / "store").iterdir()) == []
-    left = [key for key in redis_client.scan_iter() if str(stored.id).encode() in key]
+    left = [key for key in redis_client.scan_iter() if str(given_up.id).encode() in key]
     assert left == []
     assert redis_client.zcard("farm:kept") == 0

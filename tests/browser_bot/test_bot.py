@@ -19,13 +19,13 @@ from tests.browser_bot.helpers import (
     Site,
     answer,
     blank,
-    free_port,
     grab,
     hang,
     open_site,
     redirect,
     run,
 )
+from tests.ports import free_port
 
 WIDTH, HEIGHT = 320, 180
 # What a page that is there takes to be joined on a busy machine.
@@ -190,7 +190,7 @@ async def test_page_that_cannot_be_shown_should_be_told_in_words(
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        (f"http://127.0.0.1:{free_port()}/", "the server refused the connection"),
+        ("http://127.0.0.1:{port}/", "the server refused the connection"),
         ("http://nosuch.invalid/", "its host name does not resolve"),
         ("http://127.0.0.1:6000/", "browsers open no page at this port"),
         ("http://", "it is no address of a page"),
@@ -198,7 +198,7 @@ async def test_page_that_cannot_be_shown_should_be_told_in_words(
 )
 async def test_page_that_is_not_there_should_be_told_in_words(stage: Stage, url: str, words: str) -> None:
     with pytest.raises(PageError, match=words):
-        await Bot(stage.browser, PageContract.AUTO).join(url, seconds=SOON, tries=1)
+        await Bot(stage.browser, PageContract.AUTO).join(url.format(port=free_port()), seconds=SOON, tries=1)
 
 
 @pytest.mark.parametrize(

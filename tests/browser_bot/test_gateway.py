@@ -17,7 +17,8 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.gateway import Gateway, open_gateway
 from browser_bot.stage import Stage, open_stage
-from tests.browser_bot.helpers import Site, answer, blank, free_port, open_site, redirect, run
+from tests.browser_bot.helpers import Site, answer, blank, open_site, redirect, run
+from tests.ports import free_port
 
 PUBLIC_ONLY = AddressRule()
 ALL = AddressRule(allow_all=True)

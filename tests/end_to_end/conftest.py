@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,10 @@ import httpx
 import pytest
 
 from tests.pages import FIDELITY_PAGE, serve_pages
+from tests.ports import free_port
 from tests.processes import wait_until_none
+
+START_SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +75,13 @@ class Farm:
 
 @contextmanager
 def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
-    """Run `farm up` on a free port; it is ended with SIGTERM."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run `farm up`, on a free port if `FARM_PORT` is not among the settings; it is ended with SIGTERM."""
+    port = settings.pop("FARM_PORT", None) or str(free_port())
     data_dir.mkdir(parents=True, exist_ok=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("FARM_")},
         "FARM_DATA_DIR": str(data_dir),
-        "FARM_PORT": str(port),
+        "FARM_PORT": port,
         "FARM_API_KEYS": "acme:key",
         "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
         "FARM_SLOTS": "2",
@@ -106,7 +106,7 @@ def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
 
 def wait_until_healthy(farm: Farm) -> None:
     """Wait until the API answers and has its Redis."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert farm.process.poll() is None, farm.log()
         try:

@@ -63,6 +63,7 @@ def decoded(file: Path) -> int:
         return sum(1 for _ in source.decode((source.streams.video or source.streams.audio)[0]))
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("fmt", FORMATS, ids=name_of)
 async def test_encoder_that_hangs_should_be_replaced_within_two_seconds(fmt: Format, tmp_path: Path) -> None:
     async with recorded_page() as source:
@@ -136,6 +137,7 @@ async def slowed(process: psutil.Process, off: float) -> AsyncIterator[None]:
         await asyncio.gather(alternating, return_exceptions=True)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("codec", list(Codec))
 async def test_encoder_that_is_too_slow_should_be_replaced_by_a_cheaper_one(
     codec: Codec, tmp_path: Path

@@ -15,6 +15,8 @@ from tests.fidelity.measure import Fidelity, Limits, measure
 from tests.machine import Stolen
 from tests.pages import FIDELITY_PAGE
 
+pytestmark = pytest.mark.exact
+
 LIMITS = Limits(frames=5, mean=0.025, worst=0.060)
 TRIES = 4
 MOST_STOLEN = 0.005

@@ -19,10 +19,8 @@ from farm.settings import Settings
 from farm.spool import spool_of
 from farm.storage.place import StorageError
 from farm.store import Store, open_store
-from farm.transfer_job import run_transfer, settle
-from farm.transfers import STORE
 from tests.conftest import MakeRecording
-from tests.storage.ended import ended
+from tests.storage.ended import stored
 from tests.workers import running_worker
 
 
@@ -43,10 +41,7 @@ def uploaded(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
 ) -> Recording:
     """A recording whose files are in the store."""
-    recording = ended(records, settings, make_recording(), film)
-    run_transfer(recording.id, STORE, settings, redis_client)
-    settle(recording.id, settings, redis_client)
-    return records.get(None, recording.id)
+    return stored(records, settings, redis_client, make_recording(), film)
 
 
 def test_files_should_be_deleted_when_they_are_old_enough(

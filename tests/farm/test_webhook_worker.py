@@ -18,7 +18,7 @@ from farm.webhook_log import WebhookLog
 from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks
 from tests.conftest import MakeRecording, settings_with
 from tests.receivers import Receiver, Reply, receiver
-from tests.workers import process_connected_from, running_worker
+from tests.workers import process_connected_to, running_worker
 
 QUICK = {"FARM_WEBHOOK_INTERVALS": "0.1,0.1,0.2,0.5,1,1,1,1,1,1", "FARM_WEBHOOK_TIMEOUT": "1"}
 
@@ -88,7 +88,7 @@ def test_killed_process_should_lose_no_delivery(
     ) as worker:
         records.add(recording)
         (first,) = hook.wait_for(1)
-        sender = process_connected_from(first.client_port)
+        sender = process_connected_to(hook.port)
         pool = sender.parent()
         assert pool is not None
         dispatcher = _dispatcher(worker.pid)

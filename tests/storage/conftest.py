@@ -14,16 +14,11 @@ import httpx
 import pytest
 
 from farm.storage.place import Checkpoint
+from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 from tests.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
 
-STARTUP_SECONDS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+STARTUP_SECONDS = 60
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,116 @@
+"""Soak: one long recording. Does memory grow, do sound and picture drift apart, is every frame there?"""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import linear_regression, mean, median
+
+import psutil
+
+from benchmarks.recordings import record
+from browser_bot.usage import usage_of
+from encoder.formats import Codec
+from tests.fidelity.measure import Fidelity, measure
+from tests.machine import Stolen
+
+HOUR = 3600.0
+HOURS = 2.0
+MINUTE_EVENTS = 60
+"""The page flashes and beeps once a second."""
+
+SAMPLE_SECONDS = 10.0
+WARM_UP = 0.2
+"""The share of the time in which programs may still fill their caches; memory is watched after it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How much memory each program used, in bytes, so many seconds after the start."""
+
+    at: float
+    memory: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """That of all programs together."""
+        return sum(self.memory.values())
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What a long recording showed."""
+
+    fidelity: Fidelity
+    samples: Sequence[Sample]
+
+    @property
+    def drift_ms(self) -> float:
+        """How much later the sound is in the last minute than in the first, for each hour between them.
+
+        By the medians: a machine that stands still for a moment moves single events by far more.
+        """
+        offsets = self.fidelity.offsets
+        first, last = median(offsets[:MINUTE_EVENTS]), median(offsets[-MINUTE_EVENTS:])
+        return (last - first) * 1e3 / ((self.fidelity.duration - MINUTE_EVENTS) / HOUR)
+
+    def growth(self, program: str | None = None) -> float:
+        """By how many bytes an hour the memory of a program, or of all, grew once all was warm."""
+        warm = self.warm
+        used = [sample.total if program is None else sample.memory.get(program, 0) for sample in warm]
+        return linear_regression([sample.at for sample in warm], used).slope * HOUR
+
+    @property
+    def warm(self) -> Sequence[Sample]:
+        """What was sampled once all was warm."""
+        return self.samples[round(len(self.samples) * WARM_UP) :]
+
+
+def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
+    """Record the page for so long, and tell what became of it."""
+    stolen = Stolen.from_now()
+    soak = soak_for(directory, hours * HOUR)
+    yield f"{soak.fidelity.summary()}; steal {stolen.share():.1%}"
+    yield f"drift {soak.drift_ms:+.1f} ms an hour, by the medians of the first and the last minute"
+    yield f"memory {_memory(soak, None)}"
+    for program in sorted({name for sample in soak.warm for name in sample.memory}):
+        yield f"… {program} {_memory(soak, program)}"
+
+
+def _memory(soak: Soak, program: str | None) -> str:
+    used = [sample.total if program is None else sample.memory.get(program, 0) for sample in soak.warm]
+    tenth = max(1, len(used) // 10)
+    return (
+        f"{mean(used[:tenth]) / 1e6:.0f} MB, at the end {mean(used[-tenth:]) / 1e6:.0f} MB, "
+        f"at most {max(used) / 1e6:.0f} MB; {soak.growth(program) / 1e6:+.1f} MB an hour"
+    )
+
+
+def soak_for(directory: Path, seconds: float) -> Soak:
+    """Record the page for so long while the memory of all programs is watched, and measure the file."""
+    file, samples = asyncio.run(_record_and_sample(directory, seconds))
+    return Soak(measure(file).after(1), samples)
+
+
+async def _record_and_sample(directory: Path, seconds: float) -> tuple[Path, list[Sample]]:
+    began = time.monotonic()
+    recording = asyncio.create_task(record(directory, Codec.H264, seconds))
+    samples: list[Sample] = []
+    while True:
+        await asyncio.wait((recording,), timeout=SAMPLE_SECONDS)
+        if recording.done():
+            file, _ = recording.result()
+            # The last one may be of programs that were just ending.
+            return file, samples[:-1]
+        samples.append(Sample(time.monotonic() - began, await asyncio.to_thread(_memory_of_all)))
+
+
+def _memory_of_all() -> Mapping[str, int]:
+    pids = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    memory: dict[str, int] = defaultdict(int)
+    for usage in usage_of(pids):
+        memory["recorder" if usage.pid == os.getpid() else usage.name] += usage.memory
+    return memory
