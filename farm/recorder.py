@@ -33,6 +33,7 @@ from farm.evidence import collect
 from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
+from farm.timeline import NOTHING, Elsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. With less free disk than `least_disk` (bytes) it ends.
+    its next take. With less free disk than `least_disk` (bytes) it ends. What is recorded `elsewhere` counts.
     """
 
     url: str
@@ -65,6 +66,7 @@ class Plan:
     paused: bool = False
     least_disk: int = 0
     watermark: Watermark | None = None
+    elsewhere: Elsewhere = NOTHING
 
     @property
     def stage(self) -> StageNeeds:
@@ -90,7 +92,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recording ended: why, the fault in words if it was one, and whether anything was recorded."""
+    """How a recording ended: why, the fault in words if it was one, and if this node recorded anything."""
 
     reason: EndReason
     fault: str | None
@@ -147,7 +149,8 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
         self._take: Journal | None = None
-        self._began_ns, self._recorded_ns = _gone_on_from(spool)
+        self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
+        self._started = bool(spool.journals())
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._fault: str | None = None
@@ -257,7 +260,7 @@ class Recorder:
     async def _end(self, reason: EndReason) -> Outcome:
         """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
         await self._close_takes()
-        outcome = Outcome(reason, self._fault, started=self._began_ns is not None)
+        outcome = Outcome(reason, self._fault, started=self._started)
         await self._listener.ended(outcome)
         return outcome
 
@@ -293,7 +296,8 @@ class Recorder:
             stage.sound.source,
             self._plan.watermark,
         )
-        self._takes = Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
+        number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
+        self._takes = Takes(source, self._spool.directory, self._plan.format, number)
         self._takes.prepare()
         bot = Bot(stage.browser, self._plan.contract, self._gateway)
         self._scene = stage, bot
@@ -357,6 +361,7 @@ class Recorder:
         self._takes.prepare()
         take = await self._takes.begin()
         self._take = take
+        self._started = True
         if self._began_ns is None:
             self._began_ns = take.monotonic_us * 1000
         self._take_over = asyncio.Event()
@@ -432,13 +437,17 @@ async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
 
 
-def _gone_on_from(spool: Spool) -> tuple[int | None, int]:
-    """When the first take in a spool began, in ns of CLOCK_MONOTONIC, and how long all of them are (ns).
+def _gone_on_from(spool: Spool, elsewhere: Elsewhere) -> tuple[int | None, int]:
+    """When the first take began, here or elsewhere, in ns of CLOCK_MONOTONIC, and how long all are (ns).
 
     By the wall clock: the machine may have been started anew since. None if there is no take.
     """
     journals = spool.journals()
-    if not journals:
+    began_us = [journal.wall_us for journal in journals[:1]]
+    if elsewhere.began is not None:
+        began_us.append(round(elsewhere.began.timestamp() * 1e6))
+    if not began_us:
         return None, 0
-    ago = max(0, time.time_ns() - journals[0].wall_us * 1000)
-    return time.monotonic_ns() - ago, sum(spool.recorded_us(journal) for journal in journals) * 1000
+    ago = max(0, time.time_ns() - min(began_us) * 1000)
+    recorded_us = sum(spool.recorded_us(journal) for journal in journals) + elsewhere.recorded_us
+    return time.monotonic_ns() - ago, recorded_us * 1000

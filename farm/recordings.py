@@ -156,6 +156,8 @@ class TimelineEntry(BaseModel):
     """The take's number, counted from 0."""
     fault: str | None = None
     """What broke, of a `fault` after which the recording went on."""
+    node: str | None = None
+    """The node that was gone, of a `fault` after which another one went on."""
 
 
 class FileKind(StrEnum):

@@ -121,9 +121,12 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     if not settled(recording.transfers):
         return
     if recording.status is Status.UPLOADING:
-        with suppress(WrongState):
-            records.change_state(recording_id, Status.UPLOADED)
-    spool_of(recording, settings).remove()
+        try:
+            recording = records.change_state(recording_id, Status.UPLOADED)
+        except WrongState:
+            recording = records.get(None, recording_id)
+    if recording.status is Status.UPLOADED:
+        spool_of(recording, settings).remove()
 
 
 def _is_due(transfer: Transfer | None) -> bool:
