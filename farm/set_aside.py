@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from encoder.errors import EncoderError, NothingRecorded
+from encoder.errors import CutError
 from farm.outbox import Outbox
 from farm.recordings import FINAL, Recording, Status
 from farm.settings import Settings
@@ -51,9 +51,7 @@ def set_aside(recording: Recording, spool: Spool, settings: Settings) -> Path | 
             spool.cut(place / recording.output_file_name)
         else:
             _move(Outbox.of(spool).directory.glob("[!.]*"), place)
-    except NothingRecorded as error:
-        logger.info("recording %s: %s", recording.id, error)
-    except (EncoderError, OSError) as error:
+    except (CutError, OSError) as error:
         logger.warning("the takes of %s cannot be joined and stay as they are: %s", recording.id, error)
         (place / recording.output_file_name).unlink(missing_ok=True)
         _move(spool.directory.glob("take-*"), place)
