@@ -17,7 +17,7 @@ from farm.queues import (
     is_to_be_finished,
     uploads_queue,
 )
-from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, now
+from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
@@ -142,6 +142,8 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
             recording = Records(client).get(None, directory.name)
         except NotFound:
             continue
+        if recording.node not in {None, settings.node} and not is_in_store(recording):
+            continue  # another node has the files
         for transfer in recording.transfers if recording.files else ():
             if is_overdue(transfer, now()):
                 enqueue_transfer(client, recording, transfer.target, settings.node)

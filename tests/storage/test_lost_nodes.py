@@ -11,6 +11,7 @@ from farm.errors import NotFound, TakenOver, WrongState
 from farm.finish_job import finish
 from farm.lost_nodes import look_after
 from farm.nodes import Gone, Nodes
+from farm.outbox import describe
 from farm.queues import (
     continuations_queue,
     enqueue_continuation,
@@ -20,13 +21,14 @@ from farm.queues import (
     uploads_queue,
 )
 from farm.record_job import record
-from farm.recordings import Recording, Status, TimelineEntry, now
+from farm.recordings import FileKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import end_dead, recover, recover_spool, recover_unqueued
+from farm.recovery import end_dead, recover, recover_spool, recover_transfers, recover_unqueued
 from farm.retention import sweep
 from farm.settings import Settings
 from farm.spool import spool_of
 from farm.spool_record import keep_record
+from farm.transfer_job import settle
 from farm.transfers import STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
@@ -295,6 +297,21 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
     monkeypatch.setattr("farm.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
     assert not aside.exists()
+
+
+def test_transfers_should_not_clear_away_what_is_to_be_set_aside(
+    theirs: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
+) -> None:
+    recording = back_with_takes(records, theirs, redis_client, make_recording(), film)
+    records.change_state(recording.id, Status.UPLOADING, by=HERE)
+    records.set_transfer(recording.id, Transfer(target=STORE))
+    records.update(recording.id, files=[describe(film, FileKind.VIDEO)])
+    # The other node has these files.
+    assert recover_transfers(theirs, redis_client) == 0
+    records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.DONE))
+    settle(recording.id, theirs, redis_client)
+    assert records.get(None, recording.id).status is Status.UPLOADED
+    assert spool_of(recording, theirs).takes()
 
 
 def test_files_of_a_node_that_was_waited_for_in_vain_should_be_set_aside_when_it_is_back(
