@@ -1,7 +1,7 @@
 """The RQ queues and their jobs."""
 
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -50,6 +50,9 @@ _TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
 
 _SEND_SECONDS: Final = 180
 
+_CLAIM_TIMEOUT: Final = timedelta(seconds=30)
+"""How long a job that has begun may take to claim its recording."""
+
 _RESULT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 7 * 86400
 """How long RQ keeps what came of a job; the recording's own record is kept apart from it."""
@@ -74,6 +77,11 @@ def recordings_queues(client: redis.Redis) -> list[Queue]:
 def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
     """The queue of recordings that only `node` can go on with; its slots take these first."""
     return Queue(f"recordings.{node}", connection=client)
+
+
+def continuations_queue(client: redis.Redis) -> Queue:
+    """The queue of recordings whose node is gone; slots of every node take these before they begin others."""
+    return Queue("continuations", connection=client)
 
 
 def transfers_queue(client: redis.Redis, node: str) -> Queue:
@@ -165,24 +173,39 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
     )
 
 
-def enqueue_continuation(client: redis.Redis, recording: Recording, node: str) -> None:
-    """Queue the job that goes on with a recording whose recorder on `node` has died.
+def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:
+    """Queue the job that goes on with a recording: on `node`, whose recorder has died, or with None anywhere.
 
-    Harmless to call twice; the caller knows that no recorder lives. Raises redis.RedisError when Redis cannot
-    be reached.
+    Harmless to call twice; with a node the caller knows that no recorder lives. Raises redis.RedisError when
+    Redis cannot be reached.
     """
-    queue, job_id = node_recordings_queue(client, node), _continuation_id(recording.id)
+    queue = continuations_queue(client) if node is None else node_recordings_queue(client, node)
+    job_id = _continuation_id(recording.id)
     try:
         _continue(queue, recording, job_id)
     except DuplicateJobError:
         with suppress(NoSuchJobError):
             job = Job.fetch(job_id, connection=client)
-            if job.get_status() in _TO_COME:
+            if _will_go_on(job, queue, anywhere=node is None):
                 return
-            # Its worker died with the recorder, or it is over.
+            # Its worker died with the recorder, it is over, or it waits for another node.
             job.delete()
         with suppress(DuplicateJobError):  # somebody else was quicker
             _continue(queue, recording, job_id)
+
+
+def _will_go_on(job: Job, queue: Queue, *, anywhere: bool) -> bool:
+    status = job.get_status()
+    if status in _TO_COME:
+        return job.origin == queue.name
+    # On some other node it may be about to claim the recording.
+    began = job.started_at
+    return (
+        anywhere
+        and status is JobStatus.STARTED
+        and began is not None
+        and datetime.now(UTC) - began < _CLAIM_TIMEOUT
+    )
 
 
 def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
@@ -218,13 +241,50 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
     )
 
 
+def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) -> bool:
+    """Whether a job that cuts and stores a recording on `node` waits, is at work or is to be tried again.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    queue = transfers_queue(client, node)
+    registries = queue.started_job_registry, queue.scheduled_job_registry
+    job_ids = [
+        *queue.get_job_ids(),
+        *(job_id for registry in registries for job_id in registry.get_job_ids()),
+    ]
+    return any(
+        job is not None and job.func_name == FINISH_JOB and job.args == (str(recording_id),)
+        for job in Job.fetch_many(job_ids, connection=client)
+    )
+
+
+def enqueue_transfer_from_store(client: redis.Redis, recording: Recording, target: str) -> None:
+    """Queue one try of a transfer of files that the store has, for any node, unless it is queued or at work.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    job_id = f"transfer-{recording.id}-{target}"
+    with suppress(NoSuchJobError):
+        job = Job.fetch(job_id, connection=client)
+        if job.get_status() not in _OVER:
+            return
+        job.delete()
+    with suppress(DuplicateJobError):  # somebody else was quicker
+        enqueue_transfer(client, recording, target, None, job_id=job_id)
+
+
 def enqueue_transfer(
-    client: redis.Redis, recording: Recording, target: str, node: str | None, at: datetime | None = None
+    client: redis.Redis,
+    recording: Recording,
+    target: str,
+    node: str | None,
+    at: datetime | None = None,
+    job_id: str | None = None,
 ) -> None:
     """Queue one try of a transfer, for now or for later, where a customer's storage never delays the store.
 
-    Harmless to call twice: the record says what is still to be done. Raises redis.RedisError when Redis
-    cannot be reached.
+    Harmless to call twice: the record says what is still to be done. Raises DuplicateJobError when there is a
+    job called `job_id`, redis.RedisError when Redis cannot be reached.
     """
     queue = transfers_queue(client, node) if node and target == STORE else uploads_queue(client, node)
     # RQ drops what is left of a second, and a try that begins too early would be none.
@@ -233,6 +293,8 @@ def enqueue_transfer(
         TRANSFER_JOB,
         str(recording.id),
         target,
+        job_id=job_id,
+        unique=job_id is not None,
         job_timeout=_TRANSFER_SECONDS + sum(file.size for file in recording.files) // SLOWEST_TRANSFER,
         retry=_TRANSFER_RETRY,
         result_ttl=_RESULT_SECONDS,

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import redis
 
 from encoder.command import Watermark
 from encoder.journal import Journal
-from farm.errors import NotFound, WrongState
+from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
+from farm.nodes import Nodes
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
 from farm.page_access import PAGE_ACCESS, PageAccess, open_access, opening_of
@@ -26,12 +27,13 @@ from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
 from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import DIED, end_dead
+from farm.recovery import DIED, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
-from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
+from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
+from farm.timeline import recorded_elsewhere, take_overs
 from farm.warm_stage import ready_stage
 from farm.watch import Limits
 from farm.watermark import corner_of
@@ -89,20 +91,21 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     if recording.node is not None and spool.is_held():
         logger.info("recording %s is being recorded", recording_id)
         return
+    before = recording.node
     try:
-        records.update(recording_id, node=settings.node)
-    except NotFound:
-        logger.info("recording %s was stopped and deleted", recording_id)
+        recording = _claim(recording, settings, records, client)
+    except (NotFound, WrongState, TakenOver) as error:
+        logger.info("recording %s is left alone: %s", recording_id, error)
         return
-    if recording.node is not None:
-        # Whoever recorded it has died.
+    if before is not None:
+        # Whoever recorded it has died, or its node is gone.
         spool.make()
-        entry = TimelineEntry(event="fault", fault=DIED.message, time=now())
-        records.note(recording.id, entry)
-        if spool.breaks_too_often():
+        if before == settings.node:
+            records.note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
+        if spool.breaks_too_often() or _is_taken_over_too_often(recording):
             end_dead(recording.id, settings, client)
             return
-        logger.warning("recording %s is gone on with", recording_id)
+        logger.warning("recording %s of the node %s is gone on with", recording_id, before)
     try:
         with ready_stage() as (runner, warm):
             runner.run(_record(recording, settings, records, client, warm))
@@ -113,6 +116,25 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
         end_dead(recording.id, settings, client)
         raise
+
+
+def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
+    """Make the recording this node's. Raises NotFound, WrongState, TakenOver when it is another's."""
+    if recording.node in {None, settings.node}:
+        return records.claim(recording, settings.node)
+    gone = Nodes(client).gone(recording.node)
+    if gone is None:
+        raise TakenOver(f"its node {recording.node} lives")
+    # The take that ran there ended when the node was last heard.
+    ended = max([gone.heard, *(entry.time for entry in recording.timeline)])
+    fault = f"the node {recording.node} is gone; another one goes on with the recording"
+    entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=ended)
+    return records.claim(recording, settings.node, entry)
+
+
+def _is_taken_over_too_often(recording: Recording) -> bool:
+    """Whether a recording has gone through so many nodes that it is the one that kills them."""
+    return take_overs(recording.timeline, now() - timedelta(seconds=BREAKS_WITHIN_SECONDS)) >= BREAKS
 
 
 async def _record(
@@ -164,6 +186,7 @@ class Reporter:
         self._client = client
         self._started = recording.started_time is not None
         self._kept: Recording | None = None
+        self._gives_way = False
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
     async def recording(self, take: Journal) -> None:
@@ -185,15 +208,15 @@ class Reporter:
 
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
-        self._note(TimelineEntry(event="fault", fault=fault, time=now()))
+        self._say_entry(TimelineEntry(event="fault", fault=fault, time=now()))
 
     async def finding_began(self, finding: Finding) -> None:
         """The watch has found something."""
-        self._note(TimelineEntry(event="finding_began", finding=finding, time=now()))
+        self._say_entry(TimelineEntry(event="finding_began", finding=finding, time=now()))
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over."""
-        self._note(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
+        self._say_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -202,8 +225,10 @@ class Reporter:
             fields["error"] = Failure(code="recording_failed", message=outcome.fault)
         elif outcome.reason in FAILURES:
             fields["error"] = FAILURES[outcome.reason]
-        if outcome.started:
-            self._say(Status.UPLOADING, **fields)
+        node = self._settings.node
+        keeper = node if outcome.started else other_keeper(self._recording, node)
+        if keeper is not None:
+            self._say(Status.UPLOADING, node=keeper, **fields)
             return
         if outcome.fault is None:
             fields["stop_reason"] = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
@@ -216,10 +241,10 @@ class Reporter:
         self._news.put_nowait(partial(self._send, status, fields))
 
     def _say_event(self, event: Literal["take_began", "take_ended"], take: Journal, time: datetime) -> None:
-        self._note(TimelineEntry(event=event, take=take.number, time=time))
+        self._say_entry(TimelineEntry(event=event, take=take.number, time=time))
 
-    def _note(self, entry: TimelineEntry) -> None:
-        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
+    def _say_entry(self, entry: TimelineEntry) -> None:
+        self._news.put_nowait(partial(self._note, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
         if outcome.reason is EndReason.STOPPED:
@@ -243,7 +268,14 @@ class Reporter:
     async def _patiently(self, send: Callable[[], None]) -> None:
         while True:
             try:
-                await asyncio.to_thread(send)
+                if not self._gives_way:
+                    await asyncio.to_thread(send)
+                return
+            except TakenOver as error:
+                # What is recorded here is set aside when the recording has ended; see `farm.set_aside`.
+                logger.warning("%s; this one's recorder stops", error)
+                self._gives_way = True
+                self.when_refused()
                 return
             except redis.RedisError as error:
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
@@ -258,6 +290,8 @@ class Reporter:
             if register_again(spool.directory, self._records):
                 logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
             return
+        if recording.node != self._settings.node:
+            raise TakenOver(f"the node {recording.node} has the recording {recording.id} now")
         if recording.status in UNDELETABLE and recording != self._kept:
             keep_record(spool, recording, self._records.sealed_targets(recording.id))
             self._kept = recording
@@ -269,6 +303,9 @@ class Reporter:
                 await self._news.join()
         except TimeoutError:
             logger.error("recording %s: Redis is away; its takes stay in the spool", self._recording.id)
+
+    def _note(self, entry: TimelineEntry) -> None:
+        self._records.note(self._recording.id, entry, by=self._settings.node)
 
     def _send(self, status: Status, fields: dict[str, Any]) -> None:
         self._look()
@@ -282,15 +319,17 @@ class Reporter:
                 # Nothing was recorded, and nobody else would ever clear what is there.
                 spool_of(self._recording, self._settings).remove()
             return
-        self._look()
+        keeper = fields.get("node", self._settings.node)
+        if keeper == self._settings.node:
+            self._look()
         if status is Status.UPLOADING:
-            enqueue_finish(self._client, self._recording, self._settings.node)
-        elif status is Status.ERRORED:
+            enqueue_finish(self._client, self._recording, keeper)
+        if status is Status.ERRORED or keeper != self._settings.node:
             spool_of(self._recording, self._settings).remove()
 
     def _change_state(self, status: Status, fields: dict[str, Any]) -> None:
         try:
-            self._records.change_state(self._recording.id, status, **fields)
+            self._records.change_state(self._recording.id, status, by=self._settings.node, **fields)
         except WrongState:
             # Perhaps it was said before, and the answer was lost.
             if self._records.get(None, self._recording.id).status is not status:
@@ -347,6 +386,7 @@ def plan_of(
         watermark=watermark,
         hints=opening.hints,
         secrets=opening.secrets,
+        elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )
 
 

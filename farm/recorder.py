@@ -36,6 +36,7 @@ from farm.lookout import Lookout, look_at_disk
 from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
+from farm.timeline import NOTHING, Elsewhere
 from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Watch
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Plan:
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
-    SDK draws it. `secrets` are parts of the URL.
+    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts.
     """
 
     url: str
@@ -73,6 +74,7 @@ class Plan:
     watermark: Watermark | None = None
     hints: PageHints = NO_HINTS
     secrets: tuple[str, ...] = ()
+    elsewhere: Elsewhere = NOTHING
 
     @property
     def stage(self) -> StageNeeds:
@@ -112,7 +114,7 @@ STAGE_FINDINGS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recording ended: why, the fault in words if it was one, and whether anything was recorded."""
+    """How a recording ended: why, the fault in words if it was one, and if this node recorded anything."""
 
     reason: EndReason
     fault: str | None
@@ -175,7 +177,8 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
         self._take: Journal | None = None
-        self._began_ns, self._recorded_ns = _gone_on_from(spool)
+        self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
+        self._started = bool(spool.journals())
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._fault: str | None = None
@@ -339,7 +342,7 @@ class Recorder:
         """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
         self._lookout = None
         await self._close_takes()
-        outcome = Outcome(reason, self._fault, started=self._began_ns is not None)
+        outcome = Outcome(reason, self._fault, started=self._started)
         await self._listener.ended(outcome)
         return outcome
 
@@ -394,7 +397,8 @@ class Recorder:
     def _new_takes(self, stage: Stage, watermark: Watermark | None) -> Takes:
         display, sound = stage.display, stage.sound
         source = Source(display.name, display.authority, sound.server, sound.source, watermark)
-        return Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
+        number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
+        return Takes(source, self._spool.directory, self._plan.format, number)
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None
@@ -448,6 +452,7 @@ class Recorder:
         self._takes.prepare()
         take = await self._takes.begin()
         self._take = take
+        self._started = True
         if self._began_ns is None:
             self._began_ns = take.monotonic_us * 1000
         self._take_over = asyncio.Event()
@@ -525,13 +530,17 @@ async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
 
 
-def _gone_on_from(spool: Spool) -> tuple[int | None, int]:
-    """When the first take in a spool began, in ns of CLOCK_MONOTONIC, and how long all of them are (ns).
+def _gone_on_from(spool: Spool, elsewhere: Elsewhere) -> tuple[int | None, int]:
+    """When the first take began, here or elsewhere, in ns of CLOCK_MONOTONIC, and how long all are (ns).
 
     By the wall clock: the machine may have been started anew since. None if there is no take.
     """
     journals = spool.journals()
-    if not journals:
+    began_us = [journal.wall_us for journal in journals[:1]]
+    if elsewhere.began is not None:
+        began_us.append(round(elsewhere.began.timestamp() * 1e6))
+    if not began_us:
         return None, 0
-    ago = max(0, time.time_ns() - journals[0].wall_us * 1000)
-    return time.monotonic_ns() - ago, sum(spool.recorded_us(journal) for journal in journals) * 1000
+    ago = max(0, time.time_ns() - min(began_us) * 1000)
+    recorded_us = sum(spool.recorded_us(journal) for journal in journals) + elsewhere.recorded_us
+    return time.monotonic_ns() - ago, recorded_us * 1000

@@ -162,6 +162,8 @@ class TimelineEntry(BaseModel):
     """What the watch found, of a `finding_began` or `finding_ended`."""
     seconds: float | None = None
     """How long a finding lasted that has ended."""
+    node: str | None = None
+    """The node that was gone, of a `fault` after which another one went on."""
 
 
 class FileKind(StrEnum):

@@ -292,6 +292,13 @@ class Settings(BaseSettings):
         description="Memory (bytes, or with K, M, G, T) that browser, display and sound of a recording may "
         "use; above it they are begun anew. 0 for any.",
     )
+    node_patience: Annotated[int, BeforeValidator(_seconds)] = Field(
+        default=3600,
+        ge=0,
+        le=30 * 86400,
+        description="How long a node that is gone may take to come back with recordings that were over: "
+        "seconds, or a number with m, h or d; then they are ERRORED.",
+    )
     event_streams: int = Field(
         default=100,
         ge=0,
@@ -381,6 +388,11 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """The spool: takes of recordings that are not finished."""
         return self.data_dir / "spool"
+
+    @property
+    def left_dir(self) -> Path:
+        """What this node had recorded of recordings that others went on with; one directory for each."""
+        return self.data_dir / "left"
 
     @property
     def evidence_dir(self) -> Path:

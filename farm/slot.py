@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import redis
 from rq import Queue, Worker
 from rq.executions import Execution
 from rq.job import Job
@@ -47,6 +48,13 @@ class SpoolWorker(Worker):
         """Begin with what one that died before this one has left, then work."""
         recover_spool(load_settings(), self.connection)
         return super().work(*args, **kwargs)
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Tell Redis that the job is at work; when Redis is away, the work horse must not end for that."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except redis.RedisError as error:
+            logger.warning("Redis cannot be told that the job %s is at work: %s", job.id, error)
 
 
 @dataclass(frozen=True)

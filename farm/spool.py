@@ -49,9 +49,13 @@ class Spool:
         files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
+    def numbers(self) -> set[int]:
+        """The numbers of all takes that were begun."""
+        return {_number(file) for file in self.directory.glob("take-[0-9]*.*")}
+
     def next_take(self) -> int:
         """The number of the next take, behind all those that were begun."""
-        return max((_number(file) + 1 for file in self.directory.glob("take-[0-9]*.*")), default=0)
+        return max(self.numbers(), default=-1) + 1
 
     def recorded_us(self, journal: Journal) -> int:
         """How long a take is, in µs; of one that was killed, by when its file was last written."""

@@ -4,6 +4,7 @@ farm worker ── pool "recordings" ── one RQ worker a slot ── work hor
             ├─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
             ├─ pool "uploads"    ── a few RQ workers     ── work horse: to the customer's storage
             ├─ cron                                       queues what is done each minute
+            ├─ node                                       says that this node lives, looks whether others do
             ├─ dispatcher                                 turns changes of recordings into deliveries
             └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
@@ -27,8 +28,11 @@ from rq.worker_pool import WorkerPool
 
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
+from farm.lost_nodes import run_node
+from farm.nodes import Nodes
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
+    continuations_queue,
     enqueue_sending,
     node_recordings_queue,
     recordings_queues,
@@ -36,7 +40,7 @@ from farm.queues import (
     uploads_queue,
     webhooks_queue,
 )
-from farm.recovery import look_for_transfers
+from farm.recovery import look_for_lost
 from farm.redis_clients import connect
 from farm.retention import sweep
 from farm.settings import Settings
@@ -73,7 +77,13 @@ def run_worker(settings: Settings) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
-        recordings = node_recordings_queue(client, settings.node), *recordings_queues(client)
+        # Before any slot looks into the spool: what lies there is not for others to take over any more.
+        Nodes(client).beat(settings.node, settings.slots)
+        recordings = (
+            node_recordings_queue(client, settings.node),
+            continuations_queue(client),
+            *recordings_queues(client),
+        )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         parts = _run_until_told(
             (
@@ -82,6 +92,7 @@ def run_worker(settings: Settings) -> None:
                 partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
                 partial(_start, settings, "dispatcher", run_dispatcher),
+                partial(_start, settings, "node", run_node),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
             )
@@ -115,7 +126,7 @@ def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_cla
 def _run_cron(settings: Settings) -> None:
     cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
-    for job in (sweep, look_for_transfers):
+    for job in (sweep, look_for_lost):
         cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
     cron.start()  # type: ignore[no-untyped-call]
 
