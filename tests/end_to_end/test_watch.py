@@ -27,6 +27,7 @@ from farm.spool import Spool
 from farm.watch import Limits
 from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import run
+from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
 from tests.pages import FIDELITY_PAGE
 from tests.processes import wait_until_none
@@ -257,6 +258,17 @@ async def test_meeting_in_which_all_are_muted_should_go_on(record: Record, meeti
         await asyncio.sleep(15)
         assert watched.outcome is None
     assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
+
+
+async def test_disk_that_fills_should_end_the_recording_and_keep_it(record: Record, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool", 64):
+        async with record(BEEPS, least_disk=30 << 20) as watched:
+            await asyncio.sleep(3)
+            (tmp_path / "spool" / "ballast").write_bytes(bytes(40 << 20))
+            await watched.until(lambda: watched.outcome is not None)
+        assert watched.outcome == Outcome(EndReason.DISK_FULL, None, started=True)
+        assert watched.found == [Finding.DISK_FULL]
+        assert watched.tally.findings[Finding.DISK_FULL].times == 1
 
 
 async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: Path) -> None:

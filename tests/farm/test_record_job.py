@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.findings import Finding
 from farm.orders import Order
 from farm.queues import transfers_queue
 from farm.record_job import Reporter, plan_of, record
@@ -50,6 +51,43 @@ async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_s
     await asyncio.gather(telling, return_exceptions=True)
     # Takes are left: a record can also be missing because Redis has lost it.
     assert spool_of(recording, settings).directory.exists() == started
+
+
+async def test_what_the_watch_finds_should_be_in_the_timeline(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    spool_of(recording, settings).make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.finding_began(Finding.PAGE_OFFLINE)
+    await reporter.finding_ended(Finding.PAGE_OFFLINE, 12.5)
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    _, began, ended = records.get(None, recording.id).timeline
+    assert (began.event, began.finding, began.seconds) == ("finding_began", Finding.PAGE_OFFLINE, None)
+    assert (ended.event, ended.finding, ended.seconds) == ("finding_ended", Finding.PAGE_OFFLINE, 12.5)
+
+
+async def test_meeting_that_all_have_left_should_have_its_reason(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    spool_of(recording, settings).make()
+    records.change_state(recording.id, Status.RECORDING)
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.ended(Outcome(EndReason.ALL_PEERS_LEFT, None, started=True))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    ended = records.get(None, recording.id)
+    assert (ended.status, ended.error) == (Status.UPLOADING, None)
+    assert ended.stop_reason is not None
+    assert ended.stop_reason.reason is ReasonKind.ALL_PEERS_LEFT
 
 
 def test_job_of_a_deleted_recording_should_do_nothing(
