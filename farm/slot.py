@@ -118,7 +118,8 @@ class WarmHorse:
 class SlotWorker(SpoolWorker):
     """One slot. Its work horse is a recorder, which must be told to end and may die.
 
-    The first of its queues is the node's own; what is in there has been begun and must go on in any case.
+    The first of its queues is the node's own; what is in there has been begun and must go on in any case. The
+    second has what other nodes have begun, the rest is new.
     """
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -143,29 +144,35 @@ class SlotWorker(SpoolWorker):
                 self.check_for_suspension(burst=False)
                 continue
             job, queue = found
-            if queue == self.queues[0] or self._refusal() is None:
+            queues, _ = self._admitted()
+            if queue in queues:
                 return found
             queue.push_job_id(job.id, at_front=True)
 
     def _look(self) -> None:
-        refused = self._refusal()
+        self._ordered_queues, refused = self._admitted()
         if refused is None and self._refused:
             logger.warning("recordings are begun again")
         elif refused is not None and not self._refused:
             logger.warning("no recording is begun here: %s", refused)
         self._refused = refused is not None
-        self._ordered_queues = self.queues[:1] if self._refused else self.queues
         if self._warm is not None and not self._warm.is_alive():
             self._warm = None
             sweep_stages()
         if self._warm is None and not self._refused:
             self._warm = WarmHorse.fork(self._wait_for_job)
 
-    def _refusal(self) -> str | None:
+    def _admitted(self) -> tuple[list[Queue], str | None]:
+        """The queues that this slot may take from now, and why not from all."""
         spool_dir = self._settings.spool_dir
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = what_is_free(spool_dir, self._processors)
-        return refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
+        shortage = refusal(free, self._settings, records_already=False)
+        refused = shortage or refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
+        if refused is None:
+            return self.queues, None
+        # A recording that was begun elsewhere loses more by waiting than it would here.
+        return self.queues[: 1 if shortage else 2], refused
 
     def _wait_for_job(self, line: socket.socket) -> None:
         """Be a work horse, from before its job is there."""

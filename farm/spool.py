@@ -18,6 +18,8 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+LOCK_TRIES = 5
+LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
 # A recording that breaks so often within so long a time has a reason that a new start does not cure.
 BREAKS = 3
@@ -98,11 +100,9 @@ class Spool:
         Raises SpoolHeld when another process records into it.
         """
         with (self.directory / HOLD).open("w") as file:
-            try:
-                # The kernel gives the lock back when the process dies, whatever killed it.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SpoolHeld(f"another process records into {self.directory}") from None
+            # The kernel gives the lock back when the process dies, whatever killed it.
+            if not _lock(file.fileno()):
+                raise SpoolHeld(f"another process records into {self.directory}")
             yield
 
     def is_held(self) -> bool:
@@ -112,6 +112,16 @@ class Spool:
     def remove(self) -> None:
         """Delete all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _lock(descriptor: int) -> bool:
+    for _ in range(LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        # Whoever only looks whether it is held (`_is_held`) has it for some microseconds.
+        time.sleep(LOCK_PAUSE)
+    return False
 
 
 def _is_held(directory: Path) -> bool:
