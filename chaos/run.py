@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from chaos.client import Client, Recording
-from chaos.faults import FAULTS, look_at, recordings_hit, strike
+from chaos.faults import FAULTS, Fault, Group, Tree, look_at, recordings_hit, strike
 from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
 from tests.end_to_end.conftest import Farm, running_farm
@@ -21,6 +21,7 @@ from tests.ports import free_port
 GRACE_SECONDS = 240.0
 """How long everything may take beyond what was planned, before it counts as stuck."""
 
+VICTIM_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
 
 
@@ -96,13 +97,9 @@ class Run:
     async def _break(self, planned: PlannedFault) -> None:
         await asyncio.sleep(self._began + planned.at - time.monotonic())
         fault = FAULTS[planned.name]
-        try:
-            tree = look_at(psutil.Process(self._farm.process.pid))
-        except psutil.NoSuchProcess:
-            tree = []
-        groups = fault.find(tree) if tree else []
+        tree, groups = await self._victims(fault)
         if not groups:
-            self._say(f"{planned.name}: there is none just now")
+            self._say(f"{planned.name}: there was none")
             return
         group = groups[int(planned.choice * len(groups))]
         hit = recordings_hit(tree, group, self._data_dir / "spool")
@@ -115,6 +112,19 @@ class Run:
                 await asyncio.sleep(fault.for_seconds)
             finally:
                 strike(group, signal.SIGCONT)
+
+    async def _victims(self, fault: Fault) -> tuple[Tree, Sequence[Group]]:
+        """Whom the fault can hit; between two recordings there may be nobody for a while."""
+        end = time.monotonic() + VICTIM_SECONDS
+        while True:
+            try:
+                tree = look_at(psutil.Process(self._farm.process.pid))
+                groups = fault.find(tree)
+            except psutil.NoSuchProcess:
+                tree, groups = [], []
+            if groups or time.monotonic() > end:
+                return tree, groups
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _keep_farm(self) -> None:
         """Start the farm again when it was killed, as a service manager does."""

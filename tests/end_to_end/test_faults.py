@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from tests.processes import stage_programs, wait_until_none
 
 RECORDED = 3.0
 """Seconds that are recorded before something breaks, and after."""
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A farm with one slot, for faults that break one recording only."""
+    with running_farm(tmp_path_factory.mktemp("faults"), FARM_SLOTS="1") as farm:
+        yield farm
+    assert wait_until_none() == []
 
 
 def processes_of(farm: Farm, name: str) -> list[psutil.Process]:
@@ -105,67 +113,63 @@ def duration(farm: Farm, recording: dict[str, Any], target: Path) -> float:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_recording_should_go_on_after_a_fault(pages: str, tmp_path: Path, fault: str) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
-        started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
-        time.sleep(RECORDED)
-        broke = time.time()
-        FAULTS[fault](farm)
-        recording = wait_for_take(farm, started["id"], 2, 60)
-        gap = takes_began(recording)[1].timestamp() - broke
-        time.sleep(RECORDED)
-        farm.order(started["id"], "stop")
-        recording = farm.wait_for(started["id"], "UPLOADED")
-        faults = [entry["fault"] for entry in recording["timeline"] if entry["event"] == "fault"]
-        assert len(faults) == 1
-        assert recording["quality"]["takes"] == 2
-        assert recording["stop_reason"]["reason"] == "API_CALL"
-        assert recording["error"] is None
-        length = duration(farm, recording, tmp_path / "file.mp4")
-        # All but the gap, and the last two seconds of what was killed.
-        assert length > 2 * RECORDED - 2.2
-        assert gap < LONGEST_GAP[fault] * patience()
-        assert list((farm.data_dir / "spool").iterdir()) == []
+def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: Path, fault: str) -> None:
+    started = farm.start(url=f"{pages}/page.html")
+    wait_for_take(farm, started["id"], 1, 60)
+    time.sleep(RECORDED)
+    broke = time.time()
+    FAULTS[fault](farm)
+    recording = wait_for_take(farm, started["id"], 2, 60)
+    gap = takes_began(recording)[1].timestamp() - broke
+    time.sleep(RECORDED)
+    farm.order(started["id"], "stop")
+    recording = farm.wait_for(started["id"], "UPLOADED")
+    faults = [entry["fault"] for entry in recording["timeline"] if entry["event"] == "fault"]
+    assert len(faults) == 1
+    assert recording["quality"]["takes"] == 2
+    assert recording["stop_reason"]["reason"] == "API_CALL"
+    assert recording["error"] is None
+    length = duration(farm, recording, tmp_path / "file.mp4")
+    # All but the gap, and the last two seconds of what was killed.
+    assert length > 2 * RECORDED - 2.2
+    assert gap < LONGEST_GAP[fault] * patience()
+    assert list((farm.data_dir / "spool").iterdir()) == []
     print(f"{fault}: next take after {gap:.2f} s, {length:.2f} s in the file; {faults[0]}")
-    assert wait_until_none() == []
 
 
-def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
-        started = farm.start(url=f"{pages}/page.html")
-        for number in (1, 2, 3):
-            wait_for_take(farm, started["id"], number, 60)
-            time.sleep(1.5)
-            (kill_horse if number == 2 else crash_page)(farm)
-        recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
-        assert recording["error"]["code"] == "recording_failed"
-        assert recording["quality"]["takes"] == 3
+def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: Farm, pages: str) -> None:
+    started = farm.start(url=f"{pages}/page.html")
+    for number in (1, 2, 3):
+        wait_for_take(farm, started["id"], number, 60)
+        time.sleep(1.5)
+        (kill_horse if number == 2 else crash_page)(farm)
+    recording = farm.wait_for(started["id"], "UPLOADED")
+    assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
+    assert recording["error"]["code"] == "recording_failed"
+    assert recording["quality"]["takes"] == 3
 
 
-def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
-        started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
-        time.sleep(RECORDED)
-        farm.order(started["id"], "pause")
-        farm.wait_for(started["id"], "PAUSED")
-        # The take that waits is loaded.
-        horse_of(farm).kill()
-        deadline = time.monotonic() + 30
-        while not processes_of(farm, "chromium"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(3)
-        recording = farm.wait_for(started["id"], "PAUSED")
-        assert len(takes_began(recording)) == 1
-        farm.order(started["id"], "resume")
-        recording = wait_for_take(farm, started["id"], 2, 30)
-        time.sleep(RECORDED)
-        farm.order(started["id"], "stop")
-        recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["quality"]["takes"] == 2
+def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: Farm, pages: str) -> None:
+    started = farm.start(url=f"{pages}/page.html")
+    wait_for_take(farm, started["id"], 1, 60)
+    time.sleep(RECORDED)
+    farm.order(started["id"], "pause")
+    farm.wait_for(started["id"], "PAUSED")
+    # The take that waits is loaded.
+    horse_of(farm).kill()
+    deadline = time.monotonic() + 30
+    while not processes_of(farm, "chromium"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)
+    recording = farm.wait_for(started["id"], "PAUSED")
+    assert len(takes_began(recording)) == 1
+    farm.order(started["id"], "resume")
+    recording = wait_for_take(farm, started["id"], 2, 30)
+    time.sleep(RECORDED)
+    farm.order(started["id"], "stop")
+    recording = farm.wait_for(started["id"], "UPLOADED")
+    assert recording["quality"]["takes"] == 2
 
 
 def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from farm.recordings import now
 from farm.records import Records
 from farm.recovery import recover_transfers
 from farm.settings import Settings
+from farm.storage.s3 import S3Place
 from farm.transfers import Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import stored
@@ -60,6 +61,8 @@ def test_storage_that_is_too_slow_should_not_be_waited_for(
 ) -> None:
     monkeypatch.setattr(queues, "_TRANSFER_SECONDS", 3)
     monkeypatch.setattr(queues, "SLOWEST_TRANSFER", 1 << 40)
+    # boto3 takes the end of the job's time for a fault of the network and tries again, for as long as this.
+    monkeypatch.setitem(vars(S3Place)["__init__"].__kwdefaults__, "read_timeout", 5)
     monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_NODE", settings.node)
