@@ -56,7 +56,7 @@ async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_s
 async def test_what_the_watch_finds_should_be_in_the_timeline(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(make_recording(node=settings.node))
     spool_of(recording, settings).make()
     reporter = Reporter(recording, settings, records, redis_client)
     telling = asyncio.create_task(reporter.tell())
@@ -74,7 +74,7 @@ async def test_what_the_watch_finds_should_be_in_the_timeline(
 async def test_meeting_that_all_have_left_should_have_its_reason(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(make_recording(node=settings.node))
     spool_of(recording, settings).make()
     records.change_state(recording.id, Status.RECORDING)
     reporter = Reporter(recording, settings, records, redis_client)
