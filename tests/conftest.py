@@ -15,6 +15,7 @@ from farm.recordings import Recording, now, output_file_name
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.settings import Settings
+from farm.webhook_signature import load_signing_key
 
 API_KEYS = "acme:acme-key,other:other-key"
 
@@ -61,10 +62,24 @@ def records(redis_client: redis.Redis) -> Records:
     return Records(redis_client)
 
 
+@pytest.fixture(scope="session")
+def webhook_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key that signs webhooks; to make one takes longer than most tests."""
+    directory = tmp_path_factory.mktemp("key")
+    load_signing_key(settings_with(directory, None))
+    (file,) = directory.iterdir()
+    return file
+
+
 @pytest.fixture
-def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> Settings:  # noqa: ARG001
+def settings(
+    redis_address: str,
+    redis_client: redis.Redis,  # noqa: ARG001
+    webhook_key: Path,
+    tmp_path: Path,
+) -> Settings:
     """Settings with an empty data directory, an empty Redis and two organisations, `acme` and `other`."""
-    return settings_with(tmp_path / "data", redis_address)
+    return settings_with(tmp_path / "data", redis_address, webhook_key=webhook_key)
 
 
 def settings_with(data_dir: Path, redis_url: str | None, **values: Any) -> Settings:

@@ -87,6 +87,7 @@ async def test_page_whose_script_hangs_should_be_lost_after_ten_seconds(stages: 
         assert loop.time() - asked < 0.1
 
 
+@pytest.mark.exact
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("victim", ["renderer", "browser", "driver"])
 async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
@@ -103,6 +104,7 @@ async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("victim", ["display", "sound"])
 async def test_display_or_sound_that_is_stopped_should_be_noticed_and_cleared_away(
     stages: Path, victim: str
@@ -119,6 +121,7 @@ async def test_display_or_sound_that_is_stopped_should_be_noticed_and_cleared_aw
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
 
 
+@pytest.mark.exact
 async def test_stage_of_which_everything_is_stopped_should_be_cleared_away(stages: Path) -> None:
     loop = asyncio.get_running_loop()
     async with open_stage(320, 180, 30) as stage:

@@ -76,8 +76,8 @@ class Farm:
 
 
 @pytest.fixture
-def farm(redis_client: redis.Redis, tmp_path: Path, redis_address: str) -> Farm:
-    return Farm(redis_client, tmp_path, redis_address)
+def farm(redis_client: redis.Redis, tmp_path: Path, redis_address: str, webhook_key: Path) -> Farm:
+    return Farm(redis_client, tmp_path, redis_address, webhook_key=webhook_key)
 
 
 @pytest.fixture
@@ -164,8 +164,13 @@ async def test_failure_should_be_tried_again_with_the_same_id_and_hold_later_sta
 
 
 async def test_another_recording_should_not_wait_for_a_failing_one(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    redis_client: redis.Redis,
+    tmp_path: Path,
+    redis_address: str,
+    hook: Receiver,
+    make_recording: MakeRecording,
 ) -> None:
+    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="60")
     farm.register(hook.url)
     failing, good = make_recording(), make_recording(meeting_id="good")
     hook.decide = lambda received, _: Reply(500 if received.recording_id == str(failing.id) else 200)
@@ -201,6 +206,7 @@ async def test_redirect_should_not_be_followed(
     assert "redirect" in str(farm.attempts(webhook.id)[0].error)
 
 
+@pytest.mark.exact
 async def test_hanging_receivers_should_delay_nobody_else(
     redis_client: redis.Redis,
     tmp_path: Path,

@@ -40,6 +40,7 @@ def wait_until_nothing_waits(client: redis.Redis, timeout: float = 20) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.exact
 def test_change_should_reach_a_receiver_at_once_and_a_failure_be_tried_again(
     redis_client: redis.Redis,
     redis_address: str,

@@ -132,7 +132,11 @@ def running(
     """A server that ends with the tests."""
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+            # Also with tests that are killed, as one of several workers is when somebody presses Ctrl-C.
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
         )
         try:
             yield server
