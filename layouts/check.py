@@ -145,8 +145,8 @@ def keep_actual(report: Path, checked: Sequence[Checked]) -> None:
 def approve(directory: Path, report: Path, states: Sequence[State]) -> list[str]:
     """Make what the last check kept in `report` the baselines of these states; returns their names.
 
-    What is approved is what the report showed: nothing is pictured again. Raises NothingToApprove when it kept
-    nothing of them, LayoutError when a picture cannot be read.
+    What is approved is what the report showed: nothing is pictured again. Raises NothingToApprove when it
+    kept nothing of them, LayoutError when a picture cannot be read.
     """
     approved = []
     for state in states:

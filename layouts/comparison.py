@@ -18,14 +18,16 @@ from layouts.pictures import MASK_COLOUR, Box, box_of
 from layouts.suite import Tolerance
 
 CELL = 16
-"""Differing pixels less than a cell or two apart are one region."""
+_NEAR = range(-2, 3)
+"""Cells (squares of 16 pixels) with no more than one between them are one region."""
 MAX_REGIONS = 20
 BLEED = 5
-"""Pixels of H.264 whose colour a mask's edge reaches: chroma of 4:2:0 and the block's own rounding, odd."""
+"""The square around each masked pixel that is masked too: H.264 keeps colours for two pixels at a time, and
+rounds them. An odd number, in pixels."""
 RECORDED_THRESHOLD = 0.2
 RECORDED_SHARE = 0.00005
-"""What a frame in H.264 may differ at least: measured with the built-in meeting, at 0.1 a half-transparent name
-plate over a bright picture differs from the same over a mask, at 0.2 a few pixels where colours meet do."""
+"""What a frame in H.264 may differ at least. Measured with the built-in meeting: at 0.1 a half-transparent
+name plate over a bright picture differs from the same over a mask, at 0.2 a pixel here and there does."""
 DIFFERENT = (224, 32, 48)
 FADE = 0.75
 
@@ -57,7 +59,7 @@ def compare(baseline: Picture, actual: Picture, threshold: float, tolerance: Tol
 
 
 def compare_recorded(baseline: Picture, frame: Picture, threshold: float, tolerance: Tolerance) -> Comparison:
-    """Compare a recording's frame, in which what the baseline masks is seen, and which is encoded with losses."""
+    """Compare a recording's frame: what the baseline masks is seen in it, and it is encoded with losses."""
     if baseline.size == frame.size:
         baseline, frame = _both_masked(baseline, frame)
     lossy = Tolerance(tolerance.pixels, max(tolerance.share, RECORDED_SHARE))
@@ -118,7 +120,7 @@ def _connected(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
     group = waiting = [min(left, key=lambda cell: (cell[1], cell[0]))]
     left.discard(group[0])
     for x, y in waiting:
-        around = {(x + dx, y + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)} & left
+        around = {(x + dx, y + dy) for dx in _NEAR for dy in _NEAR} & left
         left -= around
         waiting.extend(sorted(around))
     return group

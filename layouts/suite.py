@@ -97,7 +97,7 @@ class Settings(BaseModel):
     """When the page is ready: loaded, or when it prints START_RECORDING."""
     masks: tuple[Mask, ...] = ()
     tolerance: Annotated[Tolerance, BeforeValidator(_tolerance)] = Tolerance()
-    threshold: float = Field(0.1, ge=0, le=1)
+    threshold: float = Field(default=0.1, ge=0, le=1)
     """How far a pixel's colour may be from the baseline's: 0 is the same, 1 is black for white."""
 
 
@@ -106,11 +106,11 @@ class State(Settings):
 
     # A file is named so: no separators, no dot in front, nothing that a shell or a page would read.
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    url: str | None = Field(None, min_length=1)
+    url: str | None = Field(default=None, min_length=1)
     """An http, https or file address; a relative one is a file beside the suite."""
     meeting: str | None = None
     """A page of the built-in meeting instead: what follows `/meet/`."""
-    wait_for: str | None = Field(None, min_length=1)
+    wait_for: str | None = Field(default=None, min_length=1)
     """A CSS selector; the page is ready when such an element is visible."""
     script: str = ""
     """JavaScript that is run in the ready page; it may await."""
@@ -213,15 +213,17 @@ def _place(node: Any, location: Sequence[int | str]) -> tuple[int, str]:
     """The line in the file and the field's path that pydantic's `location` is about."""
     line, path = node.start_mark.line + 1 if node else 1, []
     for key in location:
-        path.append(key)
+        path.append(key)  # and taken away again if it is pydantic's: the tag of a kind of mask
         if isinstance(node, yaml.MappingNode):
             found = [(name, value) for name, value in node.value if name.value == key]
             if found:
                 name, node = found[-1]
                 line = name.start_mark.line + 1
+            elif key == "box":
+                path.pop()
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1
-        elif key in ("selector", "box"):  # pydantic's tag, not the file's
+        elif key == "selector":
             path.pop()
     return line, ".".join(map(str, path))
