@@ -68,10 +68,13 @@ def baseline_file(directory: Path, name: str) -> Path:
     return directory / BASELINES / f"{name}.png"
 
 
-async def check(directory: Path, suite: Suite, states: Sequence[State]) -> AsyncIterator[Checked]:
+async def check(
+    directory: Path, suite: Suite, states: Sequence[State], *, chromium: Path | None = None
+) -> AsyncIterator[Checked]:
     """Picture each state and compare it: one stage for all of the same viewport, one state after the other.
 
-    A state that cannot be pictured is told as FAILED and leaves the others to be checked.
+    A state that cannot be pictured is told as FAILED and leaves the others to be checked. Raises
+    RenderingFailed when a stage does not come up.
     """
     async with AsyncExitStack() as parts:
         meetings = ""
@@ -79,7 +82,7 @@ async def check(directory: Path, suite: Suite, states: Sequence[State]) -> Async
             meetings = await parts.enter_async_context(served_meetings())
         by_viewport = sorted(states, key=lambda state: str(state.viewport))
         for viewport, group in groupby(by_viewport, key=lambda state: state.viewport):
-            async with open_renderer(viewport, suite.time) as renderer:
+            async with open_renderer(viewport, suite.time, chromium=chromium) as renderer:
                 for state in group:
                     try:
                         picture = await renderer.picture(state, state.address(directory, meetings))

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from farm.errors import FarmError
+from farm.settings import load_settings
 from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual
 from layouts.errors import BadSuite
 from layouts.report import write_report
@@ -108,7 +109,7 @@ def exit_code(checked: list[Checked]) -> int:
 
 async def _of_pages(directory: Path, suite: Suite, states: tuple[State, ...], *, told: bool) -> list[Checked]:
     found = []
-    async for checked in check(directory, suite, states):
+    async for checked in check(directory, suite, states, chromium=load_settings().chromium):
         found.append(checked)
         if told:
             _tell(checked)

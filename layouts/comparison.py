@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import blazediff
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 from PIL.Image import Image as Picture
 
 from layouts.pictures import MASK_COLOUR, Box, box_of
@@ -30,6 +30,8 @@ RECORDED_SHARE = 0.00005
 name plate over a bright picture differs from the same over a mask, at 0.2 a pixel here and there does."""
 DIFFERENT = (224, 32, 48)
 FADE = 0.75
+FRAME = 6
+"""How far the frame is from what it is around, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def compare(baseline: Picture, actual: Picture, threshold: float, tolerance: Tol
     mask = _differing(baseline, actual, threshold)
     pixels = mask.histogram()[255]
     allowed = tolerance.of(actual.width * actual.height)
-    return Comparison(pixels, allowed, tuple(_regions(mask)), _shown(actual, mask))
+    regions = tuple(_regions(mask))
+    return Comparison(pixels, allowed, regions, _shown(actual, mask, regions))
 
 
 def compare_recorded(baseline: Picture, frame: Picture, threshold: float, tolerance: Tolerance) -> Comparison:
@@ -126,9 +129,14 @@ def _connected(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
     return group
 
 
-def _shown(actual: Picture, mask: Picture) -> Picture:
-    """The picture, pale and without colours, with what differs in red."""
+def _shown(actual: Picture, mask: Picture, regions: tuple[Box, ...]) -> Picture:
+    """The picture, pale and without colours, with what differs in red and framed."""
     grey = ImageOps.grayscale(actual).convert("RGB")
     shown = Image.blend(grey, Image.new("RGB", actual.size, "white"), FADE)
     shown.paste(DIFFERENT, mask=mask)
+    pen = ImageDraw.Draw(shown)
+    for box in regions:
+        right, lower = box.x + box.width - 1, box.y + box.height - 1
+        corners = (box.x - FRAME, box.y - FRAME, right + FRAME, lower + FRAME)
+        pen.rectangle(corners, outline=DIFFERENT, width=2)
     return shown

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
     from layouts.suite import State
+
+    TakePicture = Callable[[State, str], Picture]
 
 APPROVE = "--layouts-approve"
 
@@ -39,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def _layout_picture() -> Iterator[Callable[[State, str], Any]]:
+def _layout_picture() -> Iterator[TakePicture]:
     """Pictures states, in a thread of its own; a stage for each viewport stands until the end."""
     from anyio.from_thread import start_blocking_portal
 
@@ -51,7 +55,7 @@ def _layout_picture() -> Iterator[Callable[[State, str], Any]]:
     renderers: dict[Viewport, Renderer] = {}
     with start_blocking_portal() as portal, ExitStack() as stages:
 
-        def picture(state: State, address: str) -> Any:
+        def picture(state: State, address: str) -> Picture:
             if state.viewport not in renderers:
                 opening = open_renderer(state.viewport, time, chromium=load_settings().chromium)
                 renderers[state.viewport] = stages.enter_context(portal.wrap_async_context_manager(opening))
@@ -64,7 +68,7 @@ def _layout_picture() -> Iterator[Callable[[State, str], Any]]:
 def layout_snapshot(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    _layout_picture: Callable[[State, str], Any],
+    _layout_picture: TakePicture,
 ) -> LayoutSnapshot:
     """Hold a page's layout against its baseline; see LayoutSnapshot.
 
@@ -76,7 +80,7 @@ def layout_snapshot(
 def _snapshot(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    take: Callable[[State, str], Any],
+    take: TakePicture,
     url: str,
     name: str | None = None,
     **fields: Any,

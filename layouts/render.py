@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL.Image import Image as Picture
-from playwright.async_api import CDPSession, Page
+from playwright.async_api import CDPSession, ConsoleMessage, Page
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
@@ -25,6 +25,7 @@ READY_TIMEOUT = 30.0
 """Seconds for each step: to load, to become ready, to run the script."""
 STATE_TIMEOUT = 90.0
 """Seconds for all of a state, also when the browser does not answer."""
+LEAVE_TIMEOUT = 5.0
 TIME_ZONE = "UTC"
 
 # Zero seconds, not no animation: what an animation leaves behind at its end is part of the layout.
@@ -91,22 +92,26 @@ class Renderer:
         step = "the browser does not answer"
         try:
             async with asyncio.timeout(STATE_TIMEOUT):
-                step = "its page did not load"
                 await self._forget(address)
+                step = "its page did not load"
                 await self._open(state, address)
+                step = "what it waits for did not appear"
+                if state.wait_for is not None:
+                    await self._page.wait_for_selector(state.wait_for, timeout=READY_TIMEOUT * 1000)
                 step = "its script failed"
                 await self._page.evaluate(f"async () => {{\n{state.script}\n}}")
                 step = "it did not settle"
                 await self._prepare(state)
                 boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
                 picture = await still_picture(self._display, self._viewport, boxes)
-                await self._leave()
         except TimeoutError:
-            raise RenderingFailed(f"{step} in {STATE_TIMEOUT:.0f} s") from None
+            raise RenderingFailed(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
         except PlaywrightTimeout:
-            raise RenderingFailed(f"{step} in {READY_TIMEOUT:.0f} s") from None
+            raise RenderingFailed(f"{step}: not within {READY_TIMEOUT:.0f} s") from None
         except PlaywrightError as error:
             raise RenderingFailed(f"{step}: {_in_words(error)}") from error
+        finally:
+            await self._leave()
         picture.info[MADE_BY] = self._browser
         return picture
 
@@ -120,19 +125,25 @@ class Renderer:
 
     async def _open(self, state: State, address: str) -> None:
         timeout = READY_TIMEOUT * 1000
-        console = state.contract == "console"
-        async with (
-            self._page.expect_console_message(
-                lambda message: message.text.strip() == START_SIGNAL, timeout=timeout
-            )
-            if console
-            else nullcontext()
-        ):
-            answer = await self._page.goto(address, wait_until="load", timeout=timeout)
-            if answer is not None and answer.status >= 400:
-                raise RenderingFailed(f"its page did not load: it answered {answer.status}")
-        if state.wait_for is not None:
-            await self._page.wait_for_selector(state.wait_for, timeout=timeout)
+        if state.contract == "plain":
+            await self._load(address, timeout)
+            return
+        loaded = False
+        try:
+            async with self._page.expect_console_message(_says_start, timeout=timeout):
+                await self._load(address, timeout)
+                loaded = True
+        except PlaywrightTimeout:
+            if not loaded:
+                raise
+            raise RenderingFailed(
+                f"its page loaded, but did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
+            ) from None
+
+    async def _load(self, address: str, timeout: float) -> None:
+        answer = await self._page.goto(address, wait_until="load", timeout=timeout)
+        if answer is not None and answer.status >= 400:
+            raise RenderingFailed(f"its page did not load: it answered {answer.status}")
 
     async def _prepare(self, state: State) -> None:
         """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames."""
@@ -143,9 +154,15 @@ class Renderer:
             await frame.evaluate(SETTLE)
 
     async def _leave(self) -> None:
-        with suppress(PlaywrightError):
-            await self._page.evaluate(FORGET)
-        await self._page.goto("about:blank")
+        """Take away what only the page itself can, and leave it."""
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._page.evaluate(FORGET)
+                await self._page.goto("about:blank")
+
+
+def _says_start(message: ConsoleMessage) -> bool:
+    return message.text.strip() == START_SIGNAL
 
 
 @asynccontextmanager
@@ -170,6 +187,8 @@ async def open_renderer(
             yield Renderer(stage, viewport, session, str(version["product"]))
     except StageError as error:
         raise RenderingFailed(f"the stage did not come up: {error}") from error
+    except PlaywrightError as error:
+        raise RenderingFailed(f"the stage's browser failed: {_in_words(error)}") from error
 
 
 async def _close(window: Page) -> None:

@@ -25,7 +25,9 @@ def write_report(report: Path, title: str, checked: Sequence[Checked]) -> Path:
     """Write `index.html` into the directory `report` and return its path."""
     report.mkdir(parents=True, exist_ok=True)
     # A report is made anew each time and belongs into no repository.
-    (report / ".gitignore").write_text("*\n")
+    ignore = report / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
     index = report / INDEX
     index.write_text(report_page(title, checked), encoding="utf-8")
     return index

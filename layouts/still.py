@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.Image import Image as Picture
 
 from browser_bot.display import Display
-from browser_bot.programs import DIES_WITH_PARENT
+from browser_bot.programs import DIES_WITH_PARENT, program_path
 from layouts.errors import RenderingFailed
 from layouts.pictures import Box, changed, paint
 from layouts.suite import Viewport
@@ -51,7 +51,7 @@ async def _grabs(display: Display, viewport: Viewport) -> AsyncIterator[AsyncIte
     """Pictures of the display, ten a second, by the same grabber that recordings have."""
     size = viewport.width * viewport.height * 3
     process = await asyncio.create_subprocess_exec(
-        *(*DIES_WITH_PARENT, "ffmpeg", "-nostdin", "-loglevel", "quiet"),
+        *(*DIES_WITH_PARENT, program_path("ffmpeg", "ffmpeg"), "-nostdin", "-loglevel", "quiet"),
         *("-f", "x11grab", "-draw_mouse", "0", "-framerate", str(GRABS_A_SECOND)),
         *("-probesize", "32", "-analyzeduration", "0"),
         *("-video_size", str(viewport), "-i", display.name),
