@@ -14,7 +14,7 @@ from pydantic import Field
 from layouts.errors import LayoutError
 
 MASK_COLOUR = (121, 121, 121)
-"""What stands where a mask is: what `filter: contrast(0) brightness(.95)` makes of any colour."""
+"""What stands where a mask is: a grey, so that what lies over it half-transparent looks much as usual."""
 MADE_BY = "Software"
 """The PNG keyword of the program that made a picture (PNG specification, 11.3.3.2)."""
 
