@@ -86,6 +86,9 @@ async () => {
 }
 """
 
+# Each of these takes a frame that is really drawn; requestAnimationFrame is part of the clock that stands.
+DRAW = "async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished }"
+
 FORGET = "() => { try { sessionStorage.clear() } catch { /* a page without an origin has none */ } }"
 
 
@@ -116,7 +119,7 @@ class Renderer:
                 step = "it did not settle"
                 await self._prepare(state)
                 boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
-                picture = await still_picture(self._display, self._viewport, boxes)
+                picture = await still_picture(self._display, self._viewport, boxes, self._drawn)
         except TimeoutError:
             raise RenderingFailed(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
         except PlaywrightTimeout:
@@ -169,6 +172,9 @@ class Renderer:
                 if await element.evaluate(IS_MASKED, selectors):
                     await frame.evaluate(MASK_FRAME, colour)
             await frame.evaluate(SETTLE)
+
+    async def _drawn(self) -> None:
+        await self._page.evaluate(DRAW)
 
     async def _leave(self) -> None:
         """Take away what only the page itself can, and leave it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from PIL import Image
@@ -21,28 +21,39 @@ tenth of a second lies between two of them, so nothing is under way any more."""
 STILL_TIMEOUT = 10.0
 
 
-async def still_picture(display: Display, viewport: Viewport, masks: tuple[Box, ...]) -> Picture:
+async def still_picture(
+    display: Display, viewport: Viewport, masks: tuple[Box, ...], drawn: Callable[[], Awaitable[object]]
+) -> Picture:
     """The picture that the upper left corner of `display` shows, masks painted, once it no longer changes.
 
-    Raises RenderingFailed when it still changes after 10 s, and tells where.
+    `drawn` waits until the browser has drawn anew: one that gets no processor stands still as well. Raises
+    RenderingFailed when the picture still changes after 10 s, and tells where.
     """
     before: Picture | None = None
     moved: Box | None = None
-    equal = 1
+    equal = 0
+    drawing = asyncio.ensure_future(drawn())
     try:
         async with asyncio.timeout(STILL_TIMEOUT), _grabs(display, viewport) as grabs:
             async for picture in grabs:
                 paint(picture, masks)
-                if before is not None:
-                    change = changed(before, picture)
-                    moved = change or moved
-                    equal = 1 if change else equal + 1
+                change = changed(before, picture) if before is not None else None
+                before = picture
+                if change is not None:
+                    moved, equal = change, 0
+                    drawing.cancel()
+                    drawing = asyncio.ensure_future(drawn())
+                elif drawing.done():
+                    drawing.result()
+                    equal += 1
                 if equal == STILL:
                     return picture
-                before = picture
     except TimeoutError:
-        where = f"what moves is {moved}; mask it or stop it" if moved else "the display gives no pictures"
+        where = f"what moves is {moved}; mask it or stop it" if moved else "the browser does not draw"
         raise RenderingFailed(f"it did not stand still for {STILL_TIMEOUT:.0f} s: {where}") from None
+    finally:
+        drawing.cancel()
+        await asyncio.gather(drawing, return_exceptions=True)
     raise RenderingFailed("the display gives no pictures any more")
 
 
