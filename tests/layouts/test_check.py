@@ -12,6 +12,9 @@ import pytest
 from layouts.pictures import read_png, write_png
 from tests.layouts.conftest import ROOM, DrawRoom
 
+# Each runs the command several times, and each of those opens stages.
+pytestmark = pytest.mark.timeout(600)
+
 SUITE = """
 viewport: 640x360
 masks: [canvas]

@@ -44,7 +44,7 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
     )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_snapshot_should_be_approved_kept_and_found_changed(tmp_path: Path) -> None:
     suite = tmp_path / "suite"
     suite.mkdir()

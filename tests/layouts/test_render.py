@@ -16,7 +16,7 @@ from layouts.suite import State, Suite, Tolerance, Viewport
 from tests.layouts.conftest import ROOM
 from tests.pages import serve_pages
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 
 TIME = Suite.model_fields["time"].default
 VIEWPORT = Viewport(640, 360)
