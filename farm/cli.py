@@ -126,6 +126,17 @@ def api() -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "api"])  # noqa: S606 - no shell is wanted
 
 
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="check|approve SUITE [OPTIONS]")
+def layouts(arguments: tuple[str, ...]) -> None:
+    """Check that layouts stay as they were designed."""
+    # Like the API: layouts build on the farm and on its built-in meeting.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "layouts", *arguments])  # noqa: S606
+
+
 @cli.command()
 @click.option("--slots", type=click.IntRange(1, 256), help="Recordings at the same time; else FARM_SLOTS.")
 def worker(slots: int | None) -> None:
