@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import organization_of
+from api.auth import check_meeting, hosted_meeting, organization_of
 from api.context import Context, context_of
+from api.meeting_tokens import recorder_address
 from api.operations import Operation
 from api.requests import (
     ListRecordings,
@@ -88,6 +89,7 @@ async def _start(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     sent = await read_request(request, StartRecording)
+    _check_host(request, sent)
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
@@ -100,6 +102,13 @@ async def _start(request: Request) -> Response:
         _idempotency(context, request, sent),
     )
     return success(await answer_with(context, recording))
+
+
+def _check_host(request: Request, sent: StartRecording) -> None:
+    """Raises InvalidRequest when a meeting's host asks for more than a recording of it as it is."""
+    meeting_id = hosted_meeting(request)
+    if meeting_id is not None and fields_set(sent) != {"meeting_id": meeting_id}:
+        raise InvalidRequest("a meeting's host starts its recording with its meeting_id and nothing else")
 
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
@@ -173,7 +182,9 @@ def _new_recording(
         id=uuid4(),
         organization_id=organization_id,
         meeting_id=wanted.meeting_id,
-        url=_page_of(context, wanted),
+        url=recorder_address(
+            context.settings, context.link_secret, _page_of(context, wanted), organization_id
+        ),
         page_contract=wanted.page_contract,
         codec=video.codec,
         width=video.width,
@@ -286,16 +297,18 @@ def _wanted(query: ListRecordings) -> Wanted:
 async def _get_active(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    recording = await run_in_threadpool(
-        context.records.active, organization_id, request.path_params["meeting_id"]
-    )
+    meeting_id = request.path_params["meeting_id"]
+    check_meeting(request, meeting_id)
+    recording = await run_in_threadpool(context.records.active, organization_id, meeting_id)
     return success(await answer_with(context, recording))
 
 
 async def _get(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    return success(await answer_with(context, await find_recording(context, organization_id, request)))
+    recording = await find_recording(context, organization_id, request)
+    check_meeting(request, recording.meeting_id)
+    return success(await answer_with(context, recording))
 
 
 async def _order(request: Request) -> Response:
@@ -303,6 +316,7 @@ async def _order(request: Request) -> Response:
     context = context_of(request)
     order = (await read_request(request, OrderRecording)).action
     recording = await find_recording(context, organization_id, request)
+    check_meeting(request, recording.meeting_id)
     if recording.status not in _ALLOWED[order]:
         raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
     await _give_order(context, recording, order)
@@ -398,6 +412,7 @@ recording_operations: Final = (
         body=StartRecording,
         headers=StartHeaders,
         errors=(400, 409, 413, 422),
+        hosts=True,
     ),
     Operation(
         "start_track_recording",
@@ -431,6 +446,7 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         errors=(404,),
+        hosts=True,
     ),
     Operation(
         "get_one_recording",
@@ -441,6 +457,7 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         errors=(404,),
+        hosts=True,
     ),
     Operation(
         "pause_resume_stop_recording",
@@ -452,6 +469,7 @@ recording_operations: Final = (
         answer=RecordingObject,
         body=OrderRecording,
         errors=(400, 404, 409, 413, 422),
+        hosts=True,
     ),
     Operation(
         "delete_recording",
