@@ -3,8 +3,9 @@
 `/meet/{meeting_id}` is a meeting for people with camera and microphone (see `api.meeting_signalling`). The
 meeting with the id `demo`, and any with `?demo`, is four synthetic participants who move and talk: what it
 shows and plays has gone through real WebRTC peer connections inside the page, so a recording of it proves
-that decoded pictures and sound reach the file. `?layout=grid|spotlight|auto` picks its layout, and `?seconds=N`
-ends it. Both follow the page contract "console": they print `START_RECORDING` when the pictures are there.
+that decoded pictures and sound reach the file. `?layout=grid|spotlight|auto` picks its layout, and
+`?seconds=N` ends it. Both follow the page contract "console": they print `START_RECORDING` when the pictures
+are there.
 
 The pages run no code but their own files: the server puts nothing from the request into the answer (the
 meeting id is read from the address by the page and shown as text), and the Content-Security-Policy allows

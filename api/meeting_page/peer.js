@@ -11,6 +11,7 @@ export class Peer {
     Object.assign(this, { polite, send, onStream });
     this.making = false;
     this.ignoring = false;
+    this.settling = false; // an answer is being taken: the next offer may come before that is done
     this.senders = new Map(); // the transceivers of each stream that is sent, by its id
     const connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
     this.connection = connection;
@@ -43,12 +44,14 @@ export class Peer {
     const { connection } = this;
     try {
       if (description !== undefined) {
-        const collision = description.type === "offer" && (this.making || connection.signalingState !== "stable");
-        this.ignoring = !this.polite && collision;
+        const ready = !this.making && (connection.signalingState === "stable" || this.settling);
+        this.ignoring = !this.polite && description.type === "offer" && !ready;
         if (this.ignoring) {
           return;
         }
+        this.settling = description.type === "answer";
         await connection.setRemoteDescription(description);
+        this.settling = false;
         if (description.type === "offer") {
           await connection.setLocalDescription();
           this.send({ description: connection.localDescription.toJSON() });
@@ -57,6 +60,7 @@ export class Peer {
         await connection.addIceCandidate(candidate);
       }
     } catch (error) {
+      this.settling = false;
       if (!this.ignoring) {
         this.complain(error);
       }

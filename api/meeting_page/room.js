@@ -18,7 +18,7 @@ export class Room {
     this.clear();
     this.iceServers = iceServers;
     members.forEach((member) => this.join(member));
-    listeners.forEach((id) => this.connect(id, true));
+    listeners.forEach((id) => this.connect(id, false)); // a recorder never begins
   }
 
   join({ id, name, media }) {

@@ -32,7 +32,7 @@ export async function showState(state) {
     plugins.restore(drawing());
     plugins.show("whiteboard");
   } else if (state === "page") {
-    plugins.show("page", `${location.origin}/meet-assets/example.html`);
+    plugins.show("page", "/meet-assets/example.html");
   }
   view.arrange();
   const frame = document.querySelector(".plugin iframe");
