@@ -58,7 +58,7 @@ def somebody(playwright: Playwright, look: Look, directory: Path) -> Iterator[Pa
     )
     try:
         page = browser.new_context().new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         yield page
     finally:
         browser.close()
