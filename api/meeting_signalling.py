@@ -41,6 +41,8 @@ from farm.errors import (
     RequestTooLarge,
     Unauthorized,
 )
+from farm.recordings import Status
+from farm.records import read_recording
 from farm.settings import MEETING_ROOMS_PATH
 
 BEAT_SECONDS: Final = 3.0
@@ -53,6 +55,9 @@ _JOIN_SECONDS: Final = 10.0
 _SEND_SECONDS: Final = 10.0
 _GOODBYE_SECONDS: Final = 1.0
 """How long a recorder's stream may take to end when the server shuts down."""
+
+_RECORDS: Final = frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED})
+"""The states in which a recording's page may be opened."""
 
 _REFUSED: Final = 4000
 """The code of a WebSocket that the room closes (4000 to 4999 are for applications, RFC 6455, 7.4.2)."""
@@ -188,8 +193,20 @@ _BEAT: Final = '{"type":"beat"}'
 async def _record(request: Request) -> Response:
     context = context_of(request)
     meeting_id = check_meeting_id(request.path_params["meeting_id"])
-    _check_token(context, credentials_of(request.headers).key, meeting_id, Role.RECORDER)
+    token = _check_token(context, credentials_of(request.headers).key, meeting_id, Role.RECORDER)
+    await _check_recording(context, token)
     return _Events(context.rooms, meeting_id, Member(new_member_id(), _address(request), recorder=True))
+
+
+async def _check_recording(context: Context, token: MeetingToken) -> None:
+    """Raises Unauthorized when a token's recording does not go on: the token may stand in a log."""
+    with suppress(NotFound):
+        recording = await read_recording(
+            context.waiting_redis, token.organization_id, str(token.recording_id)
+        )
+        if recording.status in _RECORDS:
+            return
+    raise Unauthorized("the recording that this meeting token is for is over")
 
 
 class _Events(Response):

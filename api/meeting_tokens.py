@@ -11,6 +11,7 @@ import time
 from enum import StrEnum
 from typing import Annotated, Final
 from urllib.parse import quote, unquote, urldefrag, urlsplit
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,9 @@ HOST_SECONDS: Final = 86400
 
 _RECORDER_SECONDS: Final = 2 * 86400
 """A recording may wait for a day and last for another, and may open its page again at any time."""
+
+
+_RECORDER_FRAGMENT: Final = "#recorder="
 
 
 class Role(StrEnum):
@@ -47,6 +51,8 @@ class MeetingToken(BaseModel):
     meeting_id: str
     organization_id: str
     expires: Annotated[int, Field(ge=0)]
+    recording_id: UUID | None = None
+    """Of a recorder: it may listen as long as this recording goes on, and no longer."""
 
 
 def sign_token(secret: bytes, token: MeetingToken) -> str:
@@ -88,7 +94,9 @@ def host_address(settings: Settings, secret: bytes, meeting_id: str, organizatio
     return f"{page}#host={sign_token(secret, token)}", expires
 
 
-def recorder_address(settings: Settings, secret: bytes, page: str, organization_id: str) -> str:
+def recorder_address(
+    settings: Settings, secret: bytes, page: str, organization_id: str, recording_id: UUID
+) -> str:
     """The address at which the recorder opens `page`: of the built-in meeting with a token, else as it is."""
     if not lies_under(page, settings.built_in_meetings):
         return page
@@ -101,8 +109,14 @@ def recorder_address(settings: Settings, secret: bytes, page: str, organization_
         meeting_id=meeting_id,
         organization_id=organization_id,
         expires=int(time.time()) + _RECORDER_SECONDS,
+        recording_id=recording_id,
     )
-    return f"{urldefrag(page).url}#recorder={sign_token(secret, token)}"
+    return f"{urldefrag(page).url}{_RECORDER_FRAGMENT}{sign_token(secret, token)}"
+
+
+def without_token(page: str) -> str:
+    """The address of a recording's page as it may be shown."""
+    return page.partition(_RECORDER_FRAGMENT)[0]
 
 
 def _signature(secret: bytes, payload: str) -> str:

@@ -178,12 +178,17 @@ def _new_recording(
     keep_copy = _keeps_copy(wanted)
     places = ([STORE] if keep_copy else []) + ([target.type] if target else [])
     suffix = video.codec.suffix if video.export_file or audio_file is None else audio_file.codec.suffix
+    recording_id = uuid4()
     return Recording(
-        id=uuid4(),
+        id=recording_id,
         organization_id=organization_id,
         meeting_id=wanted.meeting_id,
         url=recorder_address(
-            context.settings, context.link_secret, _page_of(context, wanted), organization_id
+            context.settings,
+            context.link_secret,
+            _page_of(context, wanted),
+            organization_id,
+            recording_id,
         ),
         page_contract=wanted.page_contract,
         codec=video.codec,

@@ -102,6 +102,7 @@ async def host_token(address: str, meeting_id: str = "room") -> str:
 async def recorder_token(address: str, records: Records, meeting_id: str = "room") -> str:
     async with httpx.AsyncClient(base_url=address, auth=ACME) as client:
         answer = await client.post("/v2/recordings", json={"meeting_id": meeting_id})
+    assert TOKEN_PREFIX not in answer.text
     return fragment_token(records.get("acme", answer.json()["data"]["id"]).url)
 
 
@@ -297,6 +298,16 @@ async def test_token_should_be_good_for_its_meeting_and_role_only(address: str, 
         assert (await client.post("/meet-rooms/recorder/room")).status_code == 401
         answer = await client.post("/meet-rooms/messages", headers={"Authorization": "Bearer guess"})
         assert answer.status_code == 404
+
+
+async def test_recorder_should_not_listen_when_its_recording_is_over(address: str, records: Records) -> None:
+    token = await recorder_token(address, records)
+    async with httpx.AsyncClient(base_url=address, auth=ACME) as client:
+        active = (await client.get("/v2/recordings/active-recording/room")).json()["data"]
+        await client.put(f"/v2/recordings/{active['id']}", json={"action": "stop"})
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await client.post("/meet-rooms/recorder/room", headers=headers, auth=httpx.Auth())
+    assert answer.status_code == 401
 
 
 async def test_recorder_should_be_in_no_list_but_everybody_should_know_of_the_recording(
