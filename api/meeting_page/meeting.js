@@ -25,16 +25,25 @@ const meetingId = idFromAddress();
 document.querySelectorAll(".meeting-id").forEach((each) => (each.textContent = meetingId));
 document.title = `${meetingId} · Meeting`;
 
-if (query.has("state")) {
+// Until a video has its first picture it keeps the page from being loaded, which the recorder's bot waits for.
+addEventListener("load", start);
+
+function start() {
+  if (query.has("state")) {
+    rehearse(query.get("state"));
+  } else if (secrets.has("recorder")) {
+    record(secrets.get("recorder"));
+  } else {
+    meet();
+  }
+}
+
+async function rehearse(state) {
   const { showState } = await import("./states.js");
   show("room");
   document.body.classList.toggle("bare", !query.has("controls"));
-  await showState(query.get("state"));
+  await showState(state);
   console.log("START_RECORDING");
-} else if (secrets.has("recorder")) {
-  record(secrets.get("recorder"));
-} else {
-  await meet();
 }
 
 function show(screen) {

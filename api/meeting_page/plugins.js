@@ -37,7 +37,8 @@ export class Plugins {
       return;
     }
     const frame = document.createElement("iframe");
-    frame.title = kind === "page" ? "Shared page" : "Whiteboard";
+    // No title: it would stand over the page in the recording as soon as the pointer does.
+    frame.setAttribute("aria-label", kind === "page" ? "Shared page" : "Whiteboard");
     if (kind === "page") {
       // Without allow-same-origin even a page of this very server is a stranger.
       frame.sandbox = "allow-scripts allow-forms";

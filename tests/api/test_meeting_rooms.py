@@ -214,7 +214,7 @@ async def test_nonsense_should_end_only_who_says_it(address: str) -> None:
         assert (await ada.hear("plugin"))["kind"] == "whiteboard"
 
 
-BAD_JOINS = [
+BAD_JOINS: list[dict[str, Any]] = [
     {"type": "beat"},
     {"type": "join", "name": ""},
     {"type": "join", "name": "x" * 41},
