@@ -73,7 +73,7 @@ async def _people(socket: WebSocket) -> None:
         # Before it is accepted, this is a 403.
         return await socket.close()
     await socket.accept()
-    with suppress(WebSocketDisconnect):
+    with suppress(WebSocketDisconnect, TimeoutError):
         try:
             async with asyncio.timeout(_JOIN_SECONDS):
                 member = _member(await _text(socket), context, meeting_id, _address(socket))
