@@ -20,7 +20,10 @@ from api.errors import EXCEPTION_HANDLERS
 from api.events import event_operations
 from api.evidence import evidence_operations
 from api.health import health_operations
+from api.host_links import host_link_operations
 from api.meeting import meeting_routes
+from api.meeting_rooms import Rooms
+from api.meeting_signalling import meeting_signalling_routes
 from api.operations import routes_of
 from api.portal import portal_routes
 from api.rate_limit import RateLimits
@@ -52,6 +55,7 @@ OPERATIONS: Final = (
     *recording_operations,
     *upload_operations,
     *recording_config_operations,
+    *host_link_operations,
     *storage_operations,
     *evidence_operations,
     *event_operations,
@@ -90,6 +94,7 @@ def create_app(settings: Settings) -> Starlette:
         *document_routes(OPERATIONS, settings.base_url),
         *portal_routes,
         *meeting_routes,
+        *meeting_signalling_routes,
     ]
     return Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
 
@@ -119,6 +124,7 @@ async def _running(
                 deliveries=Deliveries(client),
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,
+                rooms=Rooms(settings.ice_servers),
             )
             sweeping = asyncio.create_task(_sweep(context), name="sweep")
             try:

@@ -1,18 +1,22 @@
 """Who asks: an API key, and with HTTP Basic the organisation it must belong to.
 
 What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
-Authorization header, `X-Auth-Key` (Cloudflare).
+Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, for what is about
+the recordings of that meeting.
 """
 
 import base64
+import hashlib
 import secrets
+import time
 from typing import Final, NamedTuple, cast
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
-from farm.errors import Unauthorized
+from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
+from farm.errors import NotFound, Unauthorized
 from farm.keys import ApiKey
 from farm.redis_clients import in_time
 
@@ -29,16 +33,36 @@ class Credentials(NamedTuple):
     organization_id: str | None
 
 
-async def admit(request: Request) -> None:
+async def admit(request: Request, *, hosts: bool = False) -> None:
     """Find out whose key the request carries, and count the request.
+
+    With `hosts` the token of a meeting's host is taken too, for its organisation's key; `check_meeting` then
+    says whether something is about that meeting.
 
     Raises Unauthorized, RateLimited, redis.RedisError.
     """
     credentials = credentials_of(request.headers)
     address = request.client.host if request.client else ""
+    token = _host_token(context_of(request), credentials) if hosts else None
     async with in_time():
-        key = await _authenticate(context_of(request), credentials, address)
+        if token is None:
+            key = await _authenticate(context_of(request), credentials, address)
+        else:
+            key = _key_for(token, credentials)
+            await context_of(request).rate_limits.count_request(key)
     request.state.api_key = key
+    request.state.meeting_id = token.meeting_id if token else None
+
+
+def hosted_meeting(request: Request) -> str | None:
+    """The meeting whose host sends an admitted request; None if it carries an API key, which opens all."""
+    return cast(str | None, request.state.meeting_id)
+
+
+def check_meeting(request: Request, meeting_id: str) -> None:
+    """Raises NotFound when an admitted request is a host's of another meeting."""
+    if hosted_meeting(request) not in (None, meeting_id):
+        raise NotFound(f"meeting {meeting_id} is not the one that this token is for")
 
 
 def organization_of(request: Request) -> str:
@@ -100,6 +124,22 @@ async def _authenticate(context: Context, credentials: Credentials, address: str
         raise Unauthorized("unknown organisation or wrong API key")
     await context.rate_limits.count_request(key)
     return key
+
+
+def _host_token(context: Context, credentials: Credentials) -> MeetingToken | None:
+    if credentials.organization_id is not None or not credentials.key.startswith(TOKEN_PREFIX):
+        return None
+    try:
+        token = read_token(context.link_secret, credentials.key, time.time())
+    except Unauthorized:
+        # Counted as a wrong key, which it may be as well.
+        return None
+    return token if token.role is Role.HOST else None
+
+
+def _key_for(token: MeetingToken, credentials: Credentials) -> ApiKey:
+    digest = hashlib.sha256(credentials.key.encode()).hexdigest()
+    return ApiKey(id=f"host:{digest[:16]}", organization_id=token.organization_id, hash=digest)
 
 
 def _key_of(context: Context, credentials: Credentials) -> ApiKey | None:

@@ -5,8 +5,9 @@ from typing import cast
 
 import redis
 from redis.asyncio import Redis as AsyncRedis
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
+from api.meeting_rooms import Rooms
 from api.rate_limit import RateLimits
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
@@ -46,8 +47,9 @@ class Context:
     deliveries: Deliveries
     webhook_log: WebhookLog
     signing_key: SigningKey
+    rooms: Rooms
 
 
-def context_of(request: Request) -> Context:
-    """The context of the app that answers `request`."""
-    return cast(Context, request.app.state.context)
+def context_of(connection: HTTPConnection) -> Context:
+    """The context of the app that answers a request, or a WebSocket."""
+    return cast(Context, connection.app.state.context)

@@ -1,19 +1,21 @@
-"""The built-in demo meeting: a page to record when there is no other meeting at hand.
+"""The built-in meeting's pages: a small real meeting, and a synthetic one to record when nobody is at hand.
 
-`/meet/{meeting_id}` is a meeting of four synthetic participants who move and talk. What it shows and plays
-has gone through real WebRTC peer connections inside the page, so a recording of it proves that decoded
-pictures and sound reach the file. It follows the page contract "console": it prints `START_RECORDING` when
-all four pictures are there, and with `?seconds=N` prints `END_RECORDING` that much later. With `?mute=N` all
-participants mute themselves then, picture and sound; with `?leave=N` all leave.
-`?layout=grid|spotlight|auto` picks the layout.
+`/meet/{meeting_id}` is a meeting for people with camera and microphone (see `api.meeting_signalling`). The
+meeting with the id `demo`, and any with `?demo`, is four synthetic participants who move and talk: what it
+shows and plays has gone through real WebRTC peer connections inside the page, so a recording of it proves
+that decoded pictures and sound reach the file. `?layout=grid|spotlight|auto` picks its layout, `?seconds=N`
+ends it, `?mute=N` mutes all, and with `?leave=N` all leave. Both follow the page contract "console": they
+print `START_RECORDING` when the pictures are there.
 
 The pages run no code but their own files: the server puts nothing from the request into the answer (the
 meeting id is read from the address by the page and shown as text), and the Content-Security-Policy allows
-nothing from elsewhere.
+nothing from elsewhere, except in the frame of the page that somebody shares.
 """
 
 import os
 from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -25,27 +27,40 @@ from farm.settings import MEETING_ASSETS_PATH, MEETING_PATH
 
 PAGE_DIR = Path(__file__).parent / "meeting_page"
 
-_CONTENT_SECURITY_POLICY = "; ".join(
-    [
+DEMO_MEETING: Final = "demo"
+
+
+def _headers(frames: str, devices: str) -> dict[str, str]:
+    policy = [
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
         "media-src 'self'",
         "connect-src 'self'",
-        "frame-src 'self'",
+        f"frame-src {frames}",
         "frame-ancestors 'self'",
         "base-uri 'none'",
         "form-action 'none'",
     ]
-)
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    # The participants are drawn and synthesised: the page never needs a device of the machine it runs on.
-    "Permissions-Policy": "camera=(), microphone=(), display-capture=(), geolocation=()",
-}
+    allowed = (f"{name}={devices}" for name in ("camera", "microphone", "display-capture"))
+    return {
+        "Content-Security-Policy": "; ".join(policy),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": ", ".join([*allowed, "geolocation=()"]),
+    }
+
+
+# The demo's participants are drawn and synthesised: it never needs a device of the machine it runs on.
+_DEMO_HEADERS: Final = _headers("'self'", "()")
+# Somebody may share any page; it gets a frame in a sandbox, which no device is given on to.
+_MEETING_HEADERS: Final = _headers("'self' http: https:", "(self)")
+
+
+def is_demo(meeting_id: str, query: str) -> bool:
+    """Whether a meeting is the synthetic one; `query` is that of its page's URL."""
+    return meeting_id == DEMO_MEETING or "demo" in parse_qs(query, keep_blank_values=True)
 
 
 class _Assets(StaticFiles):
@@ -53,7 +68,7 @@ class _Assets(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers.update(_SECURITY_HEADERS)
+        response.headers.update(_DEMO_HEADERS)
         # Kept by the browser but asked for again each time, so a new version of the farm is seen at once.
         response.headers["Cache-Control"] = "no-cache"
         return response
@@ -72,11 +87,12 @@ class _Assets(StaticFiles):
         return response
 
 
-async def _meeting_page(_request: Request) -> Response:
+async def _meeting_page(request: Request) -> Response:
+    demo = is_demo(request.path_params["meeting_id"], request.url.query)
     return FileResponse(
-        PAGE_DIR / "meeting.html",
+        PAGE_DIR / ("demo/demo.html" if demo else "meeting.html"),
         media_type="text/html",
-        headers={**_SECURITY_HEADERS, "Cache-Control": "no-store"},
+        headers={**(_DEMO_HEADERS if demo else _MEETING_HEADERS), "Cache-Control": "no-store"},
     )
 
 

@@ -41,7 +41,8 @@ class Operation:
     models that validate what is sent, `answer` is that of `data` in the answer; a `paged` answer has `paging`
     besides. An answer that is none of the usual JSON has `media_types` and no `answer`; what the farm always
     refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
-    needs credentials, and can fail with 401, 429 and 503 too.
+    needs credentials, and can fail with 401, 429 and 503 too. One for `hosts` takes the token of a built-in
+    meeting's host too, and has to see to it that it is about that meeting.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Operation:
     media_types: tuple[str, ...] = (JSON,)
     dialects: tuple[str, ...] = DIALECTS
     public: bool = False
+    hosts: bool = False
 
 
 def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
@@ -86,7 +88,7 @@ def _by_method(operations: dict[str, Operation]) -> Handler:
         # Starlette answers HEAD wherever there is a GET.
         operation = operations["GET" if request.method == "HEAD" else request.method]
         if not operation.public:
-            await admit(request)
+            await admit(request, hosts=operation.hosts)
         return await operation.handler(request)
 
     return handle

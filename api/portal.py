@@ -31,7 +31,8 @@ plays as a video file.</p>
 <p>Recordings are started and stopped through the API at <code>/v2/recordings</code>, with an organisation and
 its API key as Basic credentials; <a href="/docs"><code>/docs</code></a> shows all of it.
 <a href="/healthz"><code>/healthz</code></a> says whether the farm is ready,
-and at <a href="/meet/demo"><code>/meet/demo</code></a> there is a meeting to try it on.</p>
+at <a href="/meet/demo"><code>/meet/demo</code></a> there is a synthetic meeting to try it on, and at
+<code>/meet/</code> followed by any name one for people.</p>
 </html>
 """
 

@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import organization_of
+from api.auth import check_meeting, hosted_meeting, organization_of
 from api.context import Context, context_of
+from api.meeting_tokens import recorder_address
 from api.operations import Operation
 from api.requests import (
     ListRecordings,
@@ -92,6 +93,7 @@ async def _start(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     sent = await read_request(request, StartRecording)
+    _check_host(request, sent)
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
@@ -109,6 +111,13 @@ async def _start(request: Request) -> Response:
         PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints),
     )
     return success(await answer_with(context, recording))
+
+
+def _check_host(request: Request, sent: StartRecording) -> None:
+    """Raises InvalidRequest when a meeting's host asks for more than a recording of it as it is."""
+    meeting_id = hosted_meeting(request)
+    if meeting_id is not None and fields_set(sent) != {"meeting_id": meeting_id}:
+        raise InvalidRequest("a meeting's host starts its recording with its meeting_id and nothing else")
 
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
@@ -199,11 +208,18 @@ def _new_recording(
     keep_copy = _keeps_copy(wanted)
     places = ([STORE] if keep_copy else []) + ([target.type] if target else [])
     suffix = video.codec.suffix if video.export_file or audio_file is None else audio_file.codec.suffix
+    recording_id = uuid4()
     return Recording(
-        id=uuid4(),
+        id=recording_id,
         organization_id=organization_id,
         meeting_id=wanted.meeting_id,
-        url=_page_of(context, wanted),
+        url=recorder_address(
+            context.settings,
+            context.link_secret,
+            _page_of(context, wanted),
+            organization_id,
+            recording_id,
+        ),
         page_contract=wanted.page_contract,
         codec=video.codec,
         width=video.width,
@@ -322,16 +338,18 @@ def _wanted(query: ListRecordings) -> Wanted:
 async def _get_active(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    recording = await run_in_threadpool(
-        context.records.active, organization_id, request.path_params["meeting_id"]
-    )
+    meeting_id = request.path_params["meeting_id"]
+    check_meeting(request, meeting_id)
+    recording = await run_in_threadpool(context.records.active, organization_id, meeting_id)
     return success(await answer_with(context, recording))
 
 
 async def _get(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
-    return success(await answer_with(context, await find_recording(context, organization_id, request)))
+    recording = await find_recording(context, organization_id, request)
+    check_meeting(request, recording.meeting_id)
+    return success(await answer_with(context, recording))
 
 
 async def _order(request: Request) -> Response:
@@ -339,6 +357,7 @@ async def _order(request: Request) -> Response:
     context = context_of(request)
     order = (await read_request(request, OrderRecording)).action
     recording = await find_recording(context, organization_id, request)
+    check_meeting(request, recording.meeting_id)
     if recording.status not in _ALLOWED[order]:
         raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
     await _give_order(context, recording, order)
@@ -434,6 +453,7 @@ recording_operations: Final = (
         body=StartRecording,
         headers=StartHeaders,
         errors=(400, 409, 413, 422),
+        hosts=True,
     ),
     Operation(
         "start_track_recording",
@@ -467,6 +487,7 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         errors=(404,),
+        hosts=True,
     ),
     Operation(
         "get_one_recording",
@@ -477,6 +498,7 @@ recording_operations: Final = (
         _TAG,
         answer=RecordingObject,
         errors=(404,),
+        hosts=True,
     ),
     Operation(
         "pause_resume_stop_recording",
@@ -488,6 +510,7 @@ recording_operations: Final = (
         answer=RecordingObject,
         body=OrderRecording,
         errors=(400, 404, 409, 413, 422),
+        hosts=True,
     ),
     Operation(
         "delete_recording",

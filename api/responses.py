@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from api.context import Context
+from api.meeting_tokens import without_token
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
@@ -235,7 +236,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "start_reason": _reason(recording.start_reason),
         "stop_reason": _reason(recording.stop_reason),
         "meeting_id": recording.meeting_id,
-        "url": recording.url,
+        "url": without_token(recording.url),
         "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
         "priority": recording.priority,

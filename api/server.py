@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
+from api.meeting_messages import LONGEST_MESSAGE
 from farm.settings import Settings
 
 # Clients that hang on to a connection do not hold up a shutdown longer than this.
@@ -27,6 +28,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws_max_size=4 * LONGEST_MESSAGE,  # bytes; a character has four at most
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         # Else uvicorn believes every program on this machine.
         proxy_headers=bool(settings.trusted_proxies),

@@ -117,6 +117,13 @@ class TooManyStreams(FarmError):
     http_status = 429
 
 
+class MeetingRefused(FarmError):
+    """Somebody cannot come into a built-in meeting or cannot stay: it is full, or they send too much."""
+
+    code = "meeting_refused"
+    http_status = 409
+
+
 class WebhookExists(FarmError):
     """The organisation has a webhook with this URL already."""
 

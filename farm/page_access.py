@@ -78,8 +78,14 @@ def opening_of(recording: Recording, access: PageAccess, settings: Settings) -> 
     else:
         parameters = _sdk_parameters(recording, access, settings)
     secrets = tuple(parameters[name] for name in ("authToken", "token") if name in parameters)
+    # The token of the built-in meeting's recorder stands behind the #.
+    fragment = urlsplit(recording.url).fragment
+    if lies_under(recording.url, settings.built_in_meetings) and fragment:
+        secrets = (*secrets, fragment.partition("=")[2])
     texts = tuple(step.text for step in hints.join if hasattr(step, "text") and step.text)
-    return PageOpening(with_parameters(recording.url, parameters), (*secrets, *texts), hints)
+    return PageOpening(
+        with_parameters(recording.url, parameters), tuple(filter(None, (*secrets, *texts))), hints
+    )
 
 
 def _sdk_parameters(recording: Recording, access: PageAccess, settings: Settings) -> dict[str, str]:

@@ -26,6 +26,9 @@ MEETING_PATH = "/meet/"
 MEETING_ASSETS_PATH = "/meet-assets/"
 """Where the files of its page live."""
 
+MEETING_ROOMS_PATH = "/meet-rooms/"
+"""Where its participants' browsers find each other."""
+
 ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an organisation may be called; no colon, which ends it in Basic credentials and in Redis keys."""
 
@@ -97,6 +100,15 @@ def _meeting_url(url: str) -> str:
 
 def _split_at_commas(value: Any) -> Any:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_STUN_URL = re.compile(r"stuns?:[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+
+
+def _stun_url(url: str) -> str:
+    if not _STUN_URL.fullmatch(url.strip()):
+        raise ValueError("write stun:host:port, with commas between several")
+    return url.strip()
 
 
 def _address_rule_text(text: str) -> str:
@@ -199,6 +211,14 @@ class Settings(BaseSettings):
         default=None,
         description="Page of a meeting when a request names none, with {meeting_id} in it; by default the "
         "built-in meeting.",
+    )
+    ice_servers: Annotated[
+        tuple[Annotated[str, AfterValidator(_stun_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(),
+        max_length=8,
+        description="STUN servers (stun:host:port, with commas) with which browsers in the built-in meeting "
+        "find each other through the internet; a local network needs none.",
     )
     public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
@@ -413,7 +433,7 @@ class Settings(BaseSettings):
     @property
     def built_in_meetings(self) -> frozenset[str]:
         """The beginnings of the built-in meeting's URLs; these may always be opened."""
-        paths = MEETING_PATH, MEETING_ASSETS_PATH
+        paths = MEETING_PATH, MEETING_ASSETS_PATH, MEETING_ROOMS_PATH
         return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
 
     @property

@@ -1,82 +1,50 @@
-// Which layout is shown, and who is in the spotlight. How the layouts look is the style sheet's business.
+// Where everything lies: pure functions from numbers to rectangles { left, top, width, height } in whole pixels.
 
-const AUTO_PERIOD = 8_000; // ms that "auto" stays with one layout
-const SWITCH_AFTER = 600; // ms somebody has to talk alone to take the spotlight: an "mm-hm" must not
-const SPEAKING_LEVEL = 0.01;
-const SPEAKING_HOLD = 350; // ms the border stays, so that it does not flicker between syllables
+const WIDEST = 16 / 9;
+const NARROWEST = 4 / 3; // a face in a narrower tile would lose its ears
+const STRIP = 0.22; // share of the longer side that the small tiles get beside something large
 
-export class Layout {
-  constructor(people, choice) {
-    this.people = people; // the element that holds the tiles
-    this.auto = choice !== "grid" && choice !== "spotlight";
-    this.tiles = [];
-    this.spotlight = 0;
-    this.candidate = { index: 0, since: 0 };
-    this.show(this.auto ? "grid" : choice);
+// Equal tiles, as large as can be, in rows that are centred; the last row may have fewer.
+export function grid(count, area, gap) {
+  const shapes = Array.from({ length: count }, (_, i) => shape(count, i + 1, area, gap));
+  const { columns, rows, width, height } = shapes.reduce((best, next) =>
+    next.width * next.height > best.width * best.height ? next : best,
+  );
+  const top = area.top + Math.floor((area.height - rows * height - (rows - 1) * gap) / 2);
+  return Array.from({ length: count }, (_, i) => {
+    const row = Math.floor(i / columns);
+    const inRow = Math.min(columns, count - row * columns);
+    const left = area.left + Math.floor((area.width - inRow * width - (inRow - 1) * gap) / 2);
+    return { left: left + (i % columns) * (width + gap), top: top + row * (height + gap), width, height };
+  });
+}
+
+function shape(count, columns, area, gap) {
+  const rows = Math.ceil(count / columns);
+  const cell = {
+    width: Math.floor((area.width - (columns - 1) * gap) / columns),
+    height: Math.floor((area.height - (rows - 1) * gap) / rows),
+  };
+  return {
+    columns,
+    rows,
+    width: Math.max(1, Math.min(cell.width, Math.floor(cell.height * WIDEST))),
+    height: Math.max(1, Math.min(cell.height, Math.floor(cell.width / NARROWEST))),
+  };
+}
+
+// Something large (`main`), and `count` small tiles beside it, or below it where the page is higher than wide.
+export function focus(count, area, gap) {
+  if (count === 0) {
+    return { main: area, tiles: [] };
   }
-
-  show(name) {
-    this.people.dataset.layout = name;
-  }
-
-  // From now on "auto" counts its periods.
-  start() {
-    if (this.auto) {
-      setInterval(() => this.show(this.people.dataset.layout === "grid" ? "spotlight" : "grid"), AUTO_PERIOD);
-    }
-  }
-
-  addTile(name) {
-    const tile = document.createElement("article");
-    tile.className = "tile";
-    const video = document.createElement("video");
-    video.autoplay = true;
-    video.playsInline = true;
-    const plate = document.createElement("div");
-    plate.className = "plate";
-    const bars = document.createElement("span");
-    bars.className = "bars";
-    bars.append(...[1, 2, 3].map(() => document.createElement("i")));
-    const label = document.createElement("span");
-    label.className = "name";
-    label.textContent = name;
-    plate.append(bars, label);
-    tile.append(video, plate);
-    this.people.append(tile);
-    this.tiles.push({ tile, bars, video, lastHeard: -Infinity });
-    this.mark();
-    return video;
-  }
-
-  // `levels`: how loud each participant is heard, 0 to 1.
-  hear(levels, now) {
-    const talking = [];
-    this.tiles.forEach((entry, index) => {
-      if (levels[index] > SPEAKING_LEVEL) {
-        entry.lastHeard = now;
-      }
-      const speaking = now - entry.lastHeard < SPEAKING_HOLD;
-      entry.tile.classList.toggle("speaking", speaking);
-      const step = speaking ? String(Math.min(3, Math.ceil(levels[index] * 14))) : "0";
-      if (entry.bars.dataset.level !== step) {
-        entry.bars.dataset.level = step;
-      }
-      if (speaking) {
-        talking.push(index);
-      }
-    });
-
-    if (talking.length !== 1 || talking[0] === this.spotlight) {
-      this.candidate.index = this.spotlight;
-    } else if (talking[0] !== this.candidate.index) {
-      this.candidate = { index: talking[0], since: now };
-    } else if (now - this.candidate.since >= SWITCH_AFTER) {
-      this.spotlight = this.candidate.index;
-      this.mark();
-    }
-  }
-
-  mark() {
-    this.tiles.forEach(({ tile }, index) => tile.classList.toggle("spotlight", index === this.spotlight));
-  }
+  const upright = area.height > area.width;
+  const long = upright ? area.height : area.width;
+  const strip = Math.floor(long * STRIP);
+  const rest = long - strip - gap;
+  const main = upright ? { ...area, height: rest } : { ...area, width: rest };
+  const side = upright
+    ? { ...area, top: area.top + rest + gap, height: strip }
+    : { ...area, left: area.left + rest + gap, width: strip };
+  return { main, tiles: grid(count, side, gap) };
 }

@@ -1,130 +1,255 @@
-// The demo meeting: four participants, each sent through a peer connection of their own, and a whiteboard.
+// The meeting's page, for three kinds of visitors: people, the recorder, and checks of how the page looks.
 //
-// For tests and the curious, window.demoMeeting is
-//   { participants: [{ name, connection, video }], audio, startedAt }
-// where connection.sender and connection.receiver are the RTCPeerConnections in use (null between two attempts)
-// and startedAt is the performance.now() of START_RECORDING (null before).
+// /meet/ID                     people: lobby, then the meeting
+// /meet/ID#host=TOKEN          the same as host
+// /meet/ID#recorder=TOKEN      the recorder: sees and hears all, is seen by nobody, sends nothing
+// /meet/ID?state=grid-4        drawn participants who do not move (see states.js)
+// ?layout=grid|spotlight       the layout to begin with
 
-import { Connection } from "./connection.js";
-import { Conversation } from "./conversation.js";
-import { Layout } from "./layout.js";
-import { Participant, PEOPLE, VIDEO } from "./participant.js";
+import { PeopleChannel, RecorderChannel } from "./channel.js";
+import { Controls, askForPage, showBanner } from "./controls.js";
+import { lobby } from "./lobby.js";
+import { Media, screenSource } from "./media.js";
+import { Plugins } from "./plugins.js";
+import { Record } from "./record.js";
+import { Room } from "./room.js";
+import { Tile } from "./tile.js";
+import { View } from "./view.js";
 
-// Measured: H.264 (OpenH264) costs about 10 % of a core less than VP8 for these four. A browser without it takes the
-// next codec it has. `?codec=VP8` is there to measure it again.
-const DEFAULT_CODEC = "H264";
+const OWN = "own"; // the id of one's own tile; the server's have 16 letters
 
 const element = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-
+const secrets = new URLSearchParams(location.hash.slice(1));
 const meetingId = idFromAddress();
-element("meeting-id").textContent = meetingId;
-document.title = `${meetingId} · Demo meeting`;
-element("count").textContent = `${PEOPLE.length} participants`;
+document.querySelectorAll(".meeting-id").forEach((each) => (each.textContent = meetingId));
+document.title = `${meetingId} · Meeting`;
 
-const layout = new Layout(element("people"), query.get("layout"));
-// "none": made for the peer connections only, so nothing of it can be heard directly and no device is opened for it.
-const audio = new AudioContext({ sampleRate: 48_000, latencyHint: "balanced", sinkId: { type: "none" } });
-const demoMeeting = { participants: [], audio, startedAt: null };
-window.demoMeeting = demoMeeting;
-
-const whiteboardLoaded = new Promise((resolve) => {
-  const frame = element("whiteboard");
-  // Before it is loaded, a frame holds an empty document, which is "complete" too.
-  const loaded = () => {
-    const { URL: url, readyState } = frame.contentDocument;
-    return url.endsWith("/whiteboard.html") && readyState === "complete";
-  };
-  if (loaded()) {
-    resolve();
-  } else {
-    frame.addEventListener("load", resolve, { once: true });
-  }
-});
-
-const certificate = await RTCPeerConnection.generateCertificate({ name: "ECDSA", namedCurve: "P-256" });
-const firstFrames = [];
-const faults = new Map(); // participant's name -> why it is not connected
-
-const senders = PEOPLE.map((person, index) => {
-  const participant = new Participant(person, index, audio);
-  const video = layout.addTile(person.name);
-  firstFrames.push(firstFrame(video));
-  const connection = new Connection(participant.stream, {
-    codec: query.get("codec") ?? DEFAULT_CODEC,
-    fps: VIDEO.fps,
-    certificate,
-    onRemote(stream) {
-      video.srcObject = stream;
-    },
-    onState(connected, reason) {
-      if (connected) {
-        faults.delete(person.name);
-      } else {
-        faults.set(person.name, reason);
-        console.error(`demo meeting: ${person.name}: ${reason}, trying again`);
-      }
-      showFaults();
-    },
-  });
-  demoMeeting.participants.push({ name: person.name, connection, video });
-  return participant;
-});
-
-// One timer for all four, so that their pictures arrive together and the page is composed once for all of them.
-const drawAll = () => {
-  const now = performance.now();
-  senders.forEach((participant) => participant.draw(now));
-};
-setInterval(drawAll, 1000 / VIDEO.fps);
-drawAll();
-
-const conversation = new Conversation(
-  senders.map(({ voice }) => voice),
-  audio,
-);
-setInterval(() => {
-  if (audio.state === "running") {
-    conversation.plan();
-  }
-  layout.hear(
-    demoMeeting.participants.map(({ connection }) => connection.level()),
-    performance.now(),
-  );
-}, 100);
-
-await Promise.all([audioRunning(), whiteboardLoaded, ...firstFrames]);
-start();
+// Until a video has its first picture it keeps the page from being loaded, which the recorder's bot waits for.
+addEventListener("load", start);
 
 function start() {
-  demoMeeting.startedAt = performance.now();
-  layout.start();
-  runClock(demoMeeting.startedAt);
-  console.log("START_RECORDING");
-  after("seconds", () => console.log("END_RECORDING"));
-  after("mute", () => senders.forEach(({ stream }) => stream.getTracks().forEach((track) => (track.enabled = false))));
-  after("leave", () => {
-    demoMeeting.participants.forEach(({ connection }) => connection.leave());
-    element("count").textContent = "0 participants";
-  });
-}
-
-// Does something as many seconds after the start as the address says, if it says so.
-function after(name, act) {
-  const seconds = Number(query.get(name));
-  if (seconds > 0 && seconds < 2 ** 31 / 1000) {
-    setTimeout(act, seconds * 1000);
+  if (query.has("state")) {
+    rehearse(query.get("state"));
+  } else if (secrets.has("recorder")) {
+    record(secrets.get("recorder"));
+  } else {
+    meet();
   }
 }
 
-// Resolves when the video shows a picture that came by WebRTC. A connection that ends before it began leaves a black
-// frame, which is not one.
-function firstFrame(video) {
-  return new Promise((resolve) => {
-    const look = (_now, { rtpTimestamp }) =>
-      rtpTimestamp === undefined ? video.requestVideoFrameCallback(look) : resolve();
-    video.requestVideoFrameCallback(look);
+async function rehearse(state) {
+  const { showState } = await import("./states.js");
+  show("room");
+  document.body.classList.toggle("bare", !query.has("controls"));
+  await showState(state);
+  console.log("START_RECORDING");
+}
+
+function show(screen) {
+  document.body.dataset.screen = screen;
+}
+
+function makeView(plugins) {
+  const view = new View(element("stage"), { plugin: plugins, empty: element("empty") });
+  view.use(query.get("layout") === "spotlight" ? "spotlight" : "grid");
+  return view;
+}
+
+// ── the recorder ──
+
+function record(token) {
+  document.body.classList.add("bare");
+  show("room");
+  let started = false;
+  const plugins = new Plugins(element("plugin"), { canDraw: false, onDraw() {} });
+  const room = new Room({ view: makeView(plugins), media: null, send: (message) => channel.send(message) });
+  const channel = new RecorderChannel(meetingId, token, {
+    async onMessage(message) {
+      hear(message, room, plugins);
+      if (message.type === "welcome" && !started) {
+        started = true;
+        await room.ready();
+        console.log("START_RECORDING");
+      } else if (message.type === "ended") {
+        room.clear();
+        console.log("END_RECORDING");
+      } else if (message.type === "refused") {
+        showBanner(`This meeting cannot be recorded: ${message.message}`);
+      }
+    },
+    onLost: () => room.clear(),
   });
+  setInterval(() => room.hear(performance.now()), 100);
+  addEventListener("pagehide", () => channel.close());
+}
+
+// ── people ──
+
+async function meet() {
+  const token = hostToken();
+  let room = null;
+  let channel = null;
+  let name = "";
+  let sharing = null;
+  const own = new Tile({ own: true });
+  const media = new Media({
+    onTrack: (stream, kind, track) => room?.each((peer) => peer.replace(stream, kind, track)),
+    onScreenEnd: () => unshare(),
+  });
+
+  show("lobby");
+  name = await lobby(media);
+  own.name(`${name} (you)`);
+  own.show(media.camera);
+  show("room");
+
+  const plugins = new Plugins(element("plugin"), { canDraw: true, onDraw: (message) => channel.send(message) });
+  const view = makeView(plugins);
+  view.add(OWN, own);
+  room = new Room({ view, media, send: (message) => channel.send(message) });
+  const join = () => ({ type: "join", name, media: media.state(), ...(token && { token }) });
+  channel = new PeopleChannel(meetingId, join, {
+    onMessage(message) {
+      hear(message, room, plugins);
+      if (message.type === "welcome") {
+        showBanner("");
+        element("live").hidden = !message.recording;
+        element("end").hidden = !message.host;
+        channel.send({ type: "state", media: media.state() });
+      } else if (message.type === "joined" || message.type === "listener") {
+        room.connect(message.member?.id ?? message.id, false);
+      } else if (message.type === "recording") {
+        element("live").hidden = !message.on;
+      } else if (message.type === "ended") {
+        goodbye("The meeting is over");
+      } else if (message.type === "refused") {
+        goodbye(message.message);
+      }
+      update();
+    },
+    onLost() {
+      room.clear();
+      showBanner("The connection to the meeting is lost, trying again");
+      update();
+    },
+  });
+
+  const tell = () => {
+    channel.send({ type: "state", media: media.state() });
+    update();
+  };
+  const turn = async (kind) => {
+    await media.turn(kind, !media.is(kind));
+    tell();
+  };
+  const open = (kind, url = null) => channel.send({ type: "plugin", kind, url });
+  async function share() {
+    const stream = await media.share();
+    sharing = new Tile({ own: true, screen: true });
+    sharing.name("Your screen");
+    sharing.show(stream);
+    view.add(OWN, sharing, view.screens);
+    tell(); // before the stream itself comes, so that the others know it for a screen
+    room.each((peer) => peer.add(screenSource(stream)));
+  }
+  function unshare() {
+    const stream = media.screen;
+    if (stream !== null) {
+      media.unshare();
+      view.remove(OWN, view.screens);
+      room.each((peer) => peer.remove(stream));
+      tell();
+    }
+  }
+  function update() {
+    own.media(media.state());
+    element("count").textContent = String(room.members.size + 1);
+    controls.show({
+      audio: media.is("audio"),
+      video: media.is("video"),
+      share: media.screen !== null,
+      "layout-switch": view.layout === "spotlight",
+      whiteboard: plugins.kind === "whiteboard",
+      "share-page": plugins.kind === "page",
+    });
+  }
+  function goodbye(text) {
+    channel.close();
+    room.clear();
+    media.close();
+    plugins.show(null);
+    element("over-text").textContent = text;
+    showBanner("");
+    show("over");
+  }
+
+  const controls = new Controls({
+    audio: () => turn("audio"),
+    video: () => turn("video"),
+    share: () => (media.screen === null ? share() : unshare()),
+    "layout-switch": () => {
+      view.use(view.layout === "grid" ? "spotlight" : "grid");
+      update();
+    },
+    whiteboard: () => open(plugins.kind === "whiteboard" ? null : "whiteboard"),
+    "share-page": async () => {
+      const url = plugins.kind === "page" ? null : await askForPage();
+      if (plugins.kind === "page" || url !== null) {
+        open(url === null ? null : "page", url);
+      }
+    },
+    end: () => channel.send({ type: "end" }),
+    leave: () => goodbye("You have left the meeting"),
+    again: () => location.reload(),
+  });
+  update();
+  setInterval(() => room.hear(performance.now()), 100);
+  addEventListener("pagehide", () => channel.close());
+  if (token !== null) {
+    new Record(element("record"), meetingId, token, (text) => showBanner(text, 6));
+  }
+}
+
+// What the room tells everybody, whoever they are.
+function hear(message, room, plugins) {
+  switch (message.type) {
+    case "welcome":
+      room.welcome(message);
+      plugins.restore(message.strokes);
+      plugins.show(message.plugin.kind, message.plugin.url);
+      break;
+    case "joined":
+      room.join(message.member);
+      break;
+    case "left":
+      room.leave(message.id);
+      break;
+    case "state":
+      room.state(message.member);
+      break;
+    case "signal":
+      room.signal(message);
+      break;
+    case "stroke":
+    case "clear":
+      plugins.hear(message);
+      break;
+    case "plugin":
+      plugins.show(message.kind, message.url);
+      room.view.arrange();
+      break;
+  }
+}
+
+// The host's token, which leaves the address at once: whoever is sent the address is to be a guest.
+function hostToken() {
+  const key = `host ${meetingId}`;
+  if (secrets.has("host")) {
+    sessionStorage.setItem(key, secrets.get("host"));
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem(key);
 }
 
 // The id is whatever the address says after /meet/, and is only ever shown as text.
@@ -135,50 +260,4 @@ function idFromAddress() {
   } catch {
     return raw; // "%" signs that encode nothing
   }
-}
-
-function runClock(from) {
-  const clock = element("clock");
-  const show = () => {
-    const tenths = Math.floor((performance.now() - from + 1) / 100);
-    const two = (n) => String(n).padStart(2, "0");
-    const hours = Math.floor(tenths / 36_000);
-    const minutes = `${two(Math.floor(tenths / 600) % 60)}:${two(Math.floor(tenths / 10) % 60)}.${tenths % 10}`;
-    clock.textContent = hours > 0 ? `${hours}:${minutes}` : minutes;
-    setTimeout(show, (tenths + 1) * 100 - (performance.now() - from)); // at the very change, without drift
-  };
-  show();
-}
-
-// Opened by a person in an ordinary browser, sound has to wait for a click. A recorder allows it from the start.
-async function audioRunning() {
-  if (audio.state === "running") {
-    return;
-  }
-  const started = new Promise((resolve) => {
-    audio.addEventListener("statechange", () => audio.state === "running" && resolve());
-  });
-  const hint = setTimeout(() => showBanner("Click anywhere to join with sound", "hint"), 1_000);
-  document.addEventListener("pointerdown", () => {
-    audio.resume();
-    demoMeeting.participants.forEach(({ video }) => video.play().catch(() => {}));
-  });
-  await started;
-  clearTimeout(hint);
-  showFaults();
-}
-
-function showFaults() {
-  if (faults.size === 0) {
-    showBanner("");
-  } else {
-    showBanner(`Connection problem, trying again\n${[...faults].map(([name, why]) => `${name}: ${why}`).join("\n")}`);
-  }
-}
-
-function showBanner(text, kind = "fault") {
-  const banner = element("banner");
-  banner.textContent = text;
-  banner.hidden = text === "";
-  banner.className = `banner ${kind}`;
 }

@@ -107,7 +107,7 @@ async def visit(browser: Browser, url: str, width: int = 1280, height: int = 720
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def meeting(browser: Browser, address: str) -> AsyncIterator[Visit]:
-    visited = await visit(browser, f"{address}/meet/weekly?layout=grid&seconds=1.5")
+    visited = await visit(browser, f"{address}/meet/weekly?demo&layout=grid&seconds=1.5")
     yield visited
     await visited.page.close()
 
@@ -152,7 +152,7 @@ async def test_page_should_log_no_errors(meeting: Visit) -> None:
 
 @pytest.mark.parametrize("layout", ["grid", "spotlight"])
 async def test_page_should_fit_the_viewport_in_layout(browser: Browser, address: str, layout: str) -> None:
-    visited = await visit(browser, f"{address}/meet/fit?layout={layout}")
+    visited = await visit(browser, f"{address}/meet/fit?demo&layout={layout}")
 
     try:
         assert await visited.page.locator(f"#people[data-layout={layout}]").count() == 1
@@ -167,7 +167,7 @@ async def test_page_should_fit_the_viewport_in_layout(browser: Browser, address:
 
 async def test_page_should_show_a_hostile_id_as_text(browser: Browser, address: str) -> None:
     hostile = '"><script>console.error(1)</script><img src=x onerror=console.error(2)>/../李雷 %'
-    visited = await visit(browser, f"{address}/meet/{quote(hostile, safe='')}")
+    visited = await visit(browser, f"{address}/meet/{quote(hostile, safe='')}?demo")
 
     try:
         assert await visited.page.locator("#meeting-id").text_content() == hostile
@@ -179,7 +179,7 @@ async def test_page_should_show_a_hostile_id_as_text(browser: Browser, address: 
 
 
 async def test_page_should_reconnect_when_a_connection_is_lost(browser: Browser, address: str) -> None:
-    visited = await visit(browser, f"{address}/meet/broken")
+    visited = await visit(browser, f"{address}/meet/broken?demo")
 
     async def back() -> bool:
         connected: bool = await visited.page.evaluate(
@@ -201,8 +201,8 @@ async def test_page_should_reconnect_when_a_connection_is_lost(browser: Browser,
 
 async def test_routes_should_answer_with_security_headers(address: str) -> None:
     async with httpx.AsyncClient(base_url=address) as client:
-        page = await client.get("/meet/any%2Fthing")
-        script = await client.get("/meet-assets/meeting.js")
+        page = await client.get("/meet/any%2Fthing?demo")
+        script = await client.get("/meet-assets/demo/demo.js")
         elsewhere = await client.get("/meet-assets/%2e%2e/meeting.py")
 
     assert page.status_code == script.status_code == 200

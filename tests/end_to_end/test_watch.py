@@ -141,7 +141,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
 def meeting() -> Iterator[str]:
     """Where the built-in meeting is."""
     with app_in_thread(Starlette(routes=meeting_routes)) as address:
-        yield f"{address}/meet/watched"
+        yield f"{address}/meet/demo"
 
 
 async def pactl(stage: Stage, *words: str) -> str:

@@ -1,0 +1,133 @@
+"""The meeting's layouts, with drawn participants, in a real Chromium."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from starlette.applications import Starlette
+
+from api.meeting import meeting_routes
+from tests.api.serving import app_in_thread
+
+STATES = [*(f"grid-{count}" for count in (1, 2, 4, 6, 9)), "spotlight", "screen", "whiteboard", "page"]
+SIZES = [(1280, 720), (720, 1280), (320, 180), (1920, 1080)]
+
+SHOWN = """() => [...document.querySelectorAll("#stage .tile, #stage .plugin:not([hidden])")].map((shown) => {
+    const { left, top, right, bottom } = shown.getBoundingClientRect();
+    return { left, top, right, bottom, name: shown.querySelector(".name")?.textContent ?? "" }; })"""
+OVERFLOW = """() => { const e = document.scrollingElement;
+    return [e.scrollWidth - e.clientWidth, e.scrollHeight - e.clientHeight]; }"""
+LAYOUT = """async ([count, width, height, gap]) => {
+    const { grid } = await import("/meet-assets/layout.js");
+    return grid(count, { left: 0, top: 0, width, height }, gap); }"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with app_in_thread(Starlette(routes=meeting_routes)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
+    yield page
+    page.close()
+    assert errors == []
+
+
+def show(page: Page, address: str, state: str, width: int = 1280, height: int = 720) -> None:
+    page.set_viewport_size(ViewportSize(width=width, height=height))
+    with page.expect_console_message(lambda line: line.text == "START_RECORDING"):
+        page.goto(f"{address}/meet/layouts?state={state}")
+
+
+def apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    across = one["right"] <= other["left"] or other["right"] <= one["left"]
+    return bool(across or one["bottom"] <= other["top"] or other["bottom"] <= one["top"])
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_state_should_fit_every_size_without_overlap(page: Page, address: str, state: str) -> None:
+    for width, height in SIZES:
+        show(page, address, state, width, height)
+        shown = page.evaluate(SHOWN)
+        people = int(state[5:]) if state.startswith("grid") else None
+        assert len(shown) == people or (people is None and len(shown) >= 4)
+        for one in shown:
+            assert one["left"] >= 0
+            assert one["top"] >= 0
+            assert one["right"] <= width
+            assert one["bottom"] <= height
+            # Whole pixels: a half one would blur an edge.
+            assert all(float(one[edge]).is_integer() for edge in ("left", "top", "right", "bottom"))
+        assert all(apart(one, other) for one, other in itertools.combinations(shown, 2))
+        assert page.evaluate(OVERFLOW) == [0, 0]
+
+
+def test_large_one_should_take_most_of_the_page(page: Page, address: str) -> None:
+    for state in ("spotlight", "screen", "whiteboard", "page"):
+        show(page, address, state)
+        areas = sorted(
+            (one["right"] - one["left"]) * (one["bottom"] - one["top"]) for one in page.evaluate(SHOWN)
+        )
+        assert areas[-1] > 0.6 * 1280 * 720
+        assert areas[-1] > 5 * areas[-2]
+
+
+@pytest.mark.parametrize("state", ["grid-4", "whiteboard"])
+def test_state_should_look_the_same_each_time(page: Page, address: str, state: str) -> None:
+    pictures = []
+    for _ in range(3):
+        show(page, address, state)
+        pictures.append(page.screenshot())
+    assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_grid_should_have_equal_tiles_in_centred_rows(page: Page, address: str) -> None:
+    show(page, address, "grid-1")
+    for count in range(1, 10):
+        tiles = page.evaluate(LAYOUT, [count, 1260, 700, 10])
+        assert len({(tile["width"], tile["height"]) for tile in tiles}) == 1
+        assert 1.3 < tiles[0]["width"] / tiles[0]["height"] < 1.8
+        for _, row in itertools.groupby(tiles, key=lambda tile: tile["top"]):
+            in_row = list(row)
+            left, right = in_row[0]["left"], 1260 - in_row[-1]["left"] - in_row[-1]["width"]
+            assert abs(left - right) <= 1
+
+
+def test_hostile_id_should_be_text_in_the_lobby(page: Page, address: str) -> None:
+    hostile = '"><script>console.error(1)</script><img src=x onerror=console.error(2)>/../李雷 %'
+    page.goto(f"{address}/meet/{quote(hostile, safe='')}")
+    page.locator("#lobby-form").wait_for()
+    assert page.locator("#lobby .meeting-id").text_content() == hostile
+    assert page.locator(".meeting-id > *").count() == 0
+    assert hostile in page.title()
+
+
+def test_meeting_should_be_worked_by_keyboard(page: Page, address: str) -> None:
+    page.goto(f"{address}/meet/layouts?state=grid-2&controls")
+    page.locator("#leave").wait_for()
+    reached = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached[:6] == ["audio", "video", "share", "layout-switch", "whiteboard", "share-page"]
+    assert "leave" in reached

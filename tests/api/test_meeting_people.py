@@ -1,0 +1,82 @@
+"""People in the meeting, in browsers of their own: what one does, the other sees."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from farm.settings import Settings
+from tests.api.serving import served_in_thread
+from tests.people import Look, join, somebody
+
+ADA = Look("Ada", (200, 30, 30), 500)
+SOREN = Look("Søren", (30, 60, 200), 1300)
+SECONDS = 60_000
+
+PICTURE = """() => { const video = document.querySelector(".tile:not(.own):not(.screen) video");
+    return video.videoWidth > 0 && !video.paused; }"""
+
+
+@pytest.fixture
+def two(settings: Settings, tmp_path: Path) -> Iterator[tuple[Page, Page]]:
+    """Two people who see each other."""
+    expect.set_options(timeout=SECONDS)
+    with (
+        served_in_thread(settings) as address,
+        sync_playwright() as playwright,
+        somebody(playwright, ADA, tmp_path) as ada,
+        somebody(playwright, SOREN, tmp_path) as soren,
+    ):
+        for page, look in ((ada, ADA), (soren, SOREN)):
+            join(page, f"{address}/meet/two", look)
+        for page in (ada, soren):
+            expect(page.locator(".tile:not(.own)")).to_have_count(1)
+        yield ada, soren
+
+
+@pytest.mark.timeout(400)
+def test_people_should_see_what_others_do(two: tuple[Page, Page]) -> None:
+    ada, soren = two
+    other = ada.locator(".tile:not(.own):not(.screen)")
+    expect(other.locator(".name")).to_have_text(SOREN.name)
+    # Heard is who speaks: the border says that sound has come.
+    expect(ada.locator(".tile.speaking")).to_have_count(1)
+    deadline = time.monotonic() + SECONDS / 1000
+    while not ada.evaluate(PICTURE):
+        assert time.monotonic() < deadline, "no picture has come"
+        ada.wait_for_timeout(100)
+
+    soren.click("#audio")
+    expect(ada.locator(".tile.muted:not(.own)")).to_have_count(1)
+    expect(ada.locator(".tile.speaking")).to_have_count(0)
+    soren.click("#audio")
+    expect(ada.locator(".tile.speaking")).to_have_count(1)
+
+    soren.click("#video")
+    expect(other.locator(".avatar")).to_be_visible()
+    soren.click("#video")
+    expect(other.locator(".avatar")).to_be_hidden()
+
+    # Both at once: their offers may meet on the way.
+    ada.click("#share")
+    soren.click("#share")
+    for page in (ada, soren):
+        expect(page.locator(".tile.screen")).to_have_count(2)
+    ada.click("#share")
+    soren.click("#share")
+    for page in (ada, soren):
+        expect(page.locator(".tile.screen")).to_have_count(0)
+
+    ada.click("#layout-switch")
+    large = ada.locator(".tile:not(.own)").bounding_box()
+    assert large is not None
+    assert large["width"] > 700
+
+    soren.click("#leave")
+    expect(ada.locator(".tile:not(.own)")).to_have_count(0)
+    expect(ada.locator("#count")).to_have_text("1")
+    soren.click("#again")
+    soren.click("#join")
+    expect(other.locator(".name")).to_have_text(SOREN.name)
