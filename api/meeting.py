@@ -3,7 +3,8 @@
 `/meet/{meeting_id}` is a meeting of four synthetic participants who move and talk. What it shows and plays
 has gone through real WebRTC peer connections inside the page, so a recording of it proves that decoded
 pictures and sound reach the file. It follows the page contract "console": it prints `START_RECORDING` when
-all four pictures are there, and with `?seconds=N` prints `END_RECORDING` that much later.
+all four pictures are there, and with `?seconds=N` prints `END_RECORDING` that much later. With `?mute=N` all
+participants mute themselves then, picture and sound; with `?leave=N` all leave.
 `?layout=grid|spotlight|auto` picks the layout.
 
 The pages run no code but their own files: the server puts nothing from the request into the answer (the

@@ -11,7 +11,7 @@ from api.context import context_of
 from api.operations import Operation
 from api.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
 from api.responses import RecordingDefaultsObject, success
-from api.rules import check_max_seconds, check_page, check_storage, resolve_storage
+from api.rules import check_max_seconds, check_page, check_storage, check_watermark, resolve_storage
 
 
 async def _get(request: Request) -> Response:
@@ -26,6 +26,7 @@ async def _put(request: Request) -> Response:
     check_max_seconds(context, wanted.max_seconds, '"max_seconds"')
     if wanted.url is not None:
         await check_page(context, wanted.url, '"url"')
+    await check_watermark(context, wanted)
     organization_id = organization_of(request)
     if wanted.storage_config is not None:
         # Looked up now, so that a name or an address that is wrong shows at once.

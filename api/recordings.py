@@ -23,6 +23,7 @@ from api.requests import (
     OrderRecording,
     StartHeaders,
     StartRecording,
+    VideoConfig,
     fields_set,
     read_headers,
     read_query,
@@ -38,12 +39,13 @@ from api.responses import (
     recording_object,
     success,
 )
-from api.rules import check_max_seconds, check_page, check_storage, check_webhook, resolve_storage
+from api.rules import check_address, check_max_seconds, check_page, check_storage, resolve_storage
 from encoder.formats import AudioExport
-from farm.errors import InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
+from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
+from farm.page_access import PAGE_ACCESS, PageAccess, seal_access
 from farm.queues import (
     drop_job,
     enqueue_recording,
@@ -58,6 +60,7 @@ from farm.recordings import (
     ReasonKind,
     Recording,
     Status,
+    Watermark,
     now,
     output_file_name,
 )
@@ -68,6 +71,7 @@ from farm.spool import remove_evidence
 from farm.storage.place import StorageError
 from farm.storage.targets import Target, public
 from farm.transfers import STORE, Transfer
+from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,13 +95,18 @@ async def _start(request: Request) -> Response:
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
+    invoked = _new_recording(context, organization_id, wanted, target)
+    if invoked.watermark is not None:
+        png = await _drawn(context, invoked.watermark, invoked)
+        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
     recording = await run_in_threadpool(
         _invoke,
         context,
-        _new_recording(context, organization_id, wanted, target),
+        invoked,
         target,
         wanted.allow_multiple_recordings,
         _idempotency(context, request, sent),
+        PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints),
     )
     return success(await answer_with(context, recording))
 
@@ -115,7 +124,7 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
     else:
         await check_page(context, _page_of(context, wanted), '"meeting_id"')
     await asyncio.gather(
-        *(check_webhook(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
+        *(check_address(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
     )
 
 
@@ -134,6 +143,27 @@ async def _target(
     target = await resolve_storage(context, organization_id, wanted.storage_config, field)
     await check_storage(context, target, field)
     return target
+
+
+async def _drawn(context: Context, watermark: Watermark, recording: Recording) -> bytes:
+    """The watermark as it will stand in the picture. Raises InvalidRequest when it cannot be had or drawn."""
+    field = '"video_config.watermark": '
+    try:
+        content = await fetch(watermark.url, context.settings.address_rule)
+        return await draw(content, watermark, recording.width, recording.height)
+    except (InvalidRequest, AddressRefused) as error:
+        raise type(error)(field + error.message) from None
+
+
+def _watermark(video: VideoConfig) -> Watermark | None:
+    wanted = video.watermark
+    if wanted is None:
+        return None
+    if not video.export_file:
+        raise InvalidRequest('"video_config.watermark": without a video file there is nothing to draw it on')
+    return Watermark(
+        url=wanted.url, width=wanted.size.width, height=wanted.size.height, position=wanted.position
+    )
 
 
 def _keeps_copy(wanted: StartRecording) -> bool:
@@ -178,10 +208,13 @@ def _new_recording(
         codec=video.codec,
         width=video.width,
         height=video.height,
+        fps=video.fps,
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
+        priority=wanted.priority,
         webhooks=tuple(dict.fromkeys(wanted.webhooks)),
         output_file_name=output_file_name(wanted.file_name_prefix, wanted.meeting_id, invoked_time, suffix),
+        watermark=_watermark(video),
         video_file=video.export_file,
         audio_file=audio_file,
         keep_copy=keep_copy,
@@ -217,6 +250,7 @@ def _invoke(
     target: Target | None,
     allow_multiple: bool,
     idempotency: Idempotency | None,
+    access: PageAccess,
 ) -> Recording:
     """Keep the recording and queue its job; when the second fails the recording ends at once."""
     kept = context.records.add(
@@ -231,6 +265,9 @@ def _invoke(
         return kept
     recording = kept
     try:
+        if access != PageAccess():
+            sealed = seal_access(context.sealer, recording.id, access)
+            context.records.keep_sealed(recording.id, PAGE_ACCESS, sealed)
         enqueue_recording(context.redis, recording)
     except redis.RedisError as error:
         # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.

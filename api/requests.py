@@ -26,11 +26,13 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from starlette.requests import Request
 
 from browser_bot.contracts import PageContract
+from browser_bot.hints import PageHints
 from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
+from farm.page_access import AuthToken, Layout
 from farm.recording_configs import Defaults, combine
-from farm.recordings import Status
+from farm.recordings import Corner, Priority, Status
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
 
@@ -102,6 +104,13 @@ WebhookUrl = Annotated[
 ]
 """A URL to tell things at; where it may lie, `browser_bot.addresses` says."""
 
+FramesPerSecond = Annotated[int, Field(ge=15, le=60), BeforeValidator(_whole)]
+MarkPixels = Annotated[int, Field(ge=1, le=1920), BeforeValidator(_whole)]
+WatermarkUrl = Annotated[
+    str, StringConstraints(min_length=1, max_length=2048), Field(json_schema_extra={"format": "uri"})
+]
+"""Where a picture is; where it may lie, `browser_bot.addresses` says."""
+
 WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 WebhookEvents = Annotated[list[WebhookEvent], Field(min_length=1, max_length=20)]
 
@@ -143,14 +152,32 @@ def _or_null(described: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [rest, {"type": "null"}]} | about
 
 
+class WatermarkSize(_NullsLeftOut):
+    """Pixels of the picture; without a height the watermark keeps its shape."""
+
+    width: MarkPixels = 200
+    height: MarkPixels | None = None
+
+
+class WatermarkConfig(_NullsLeftOut):
+    """A PNG, JPEG or SVG of up to 5 MiB, which is fetched once, now."""
+
+    url: WatermarkUrl
+    size: WatermarkSize = WatermarkSize()
+    position: Corner = Corner.LEFT_TOP
+
+
 class VideoConfig(_NullsLeftOut):
     """The picture."""
 
     codec: Codec = Codec.H264
     width: Pixels = 1280
     height: Pixels = 720
+    fps: FramesPerSecond = 30
     export_file: bool = Field(default=True, description="false records the sound alone")
-    watermark: NotYet = None
+    watermark: WatermarkConfig | None = Field(
+        default=None, description="drawn over the picture, in the very corner"
+    )
 
 
 class AudioConfig(_NullsLeftOut):
@@ -182,6 +209,10 @@ class RecordingConfig(_NullsLeftOut):
     audio_config: AudioConfig | None = Field(
         default=None, description="makes a file with the sound alone; without it there is none beside a video"
     )
+    priority: Priority = Field(
+        default=Priority.NORMAL,
+        description="who is recorded first where slots are scarce",
+    )
     dyte_bucket_config: BucketConfig | None = None
     realtimekit_bucket_config: BucketConfig | None = None
     storage_config: StorageConfig | None = Field(
@@ -202,6 +233,17 @@ class StartRecording(RecordingConfig):
     meeting_id: MeetingId
     allow_multiple_recordings: bool = Field(
         default=False, description="also when the meeting is being recorded already"
+    )
+    auth_token: AuthToken | None = Field(
+        default=None,
+        description="`authToken` of the page, or `token` of a LiveKit template; else the farm makes it",
+        json_schema_extra={"writeOnly": True},
+    )
+    layout: Layout | None = Field(default=None, description="of a LiveKit template, such as grid")
+    page_hints: PageHints | None = Field(
+        default=None,
+        description="how to come in and what to hide, on a page that knows nothing of recorders",
+        json_schema_extra={"writeOnly": True},
     )
     rtmp_out_config: NotYet = None
     interactive_config: NotYet = None

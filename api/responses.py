@@ -12,7 +12,18 @@ from api.context import Context
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, time_text
+from farm.findings import Finding
+from farm.recordings import (
+    Corner,
+    Failure,
+    Priority,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    Watermark,
+    time_text,
+)
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
@@ -40,6 +51,21 @@ class ReasonObject(BaseModel):
     caller: CallerObject | None = None
 
 
+class SizeObject(BaseModel):
+    """Pixels; without a height the shape is kept."""
+
+    width: int
+    height: int | None
+
+
+class WatermarkObject(BaseModel):
+    """What is drawn over the picture."""
+
+    url: str
+    size: SizeObject
+    position: Corner
+
+
 class VideoObject(BaseModel):
     """The picture."""
 
@@ -47,16 +73,19 @@ class VideoObject(BaseModel):
     width: int
     height: int
     fps: int
+    watermark: WatermarkObject | None = Field(description="drawn over it")
 
 
 class TimelineObject(BaseModel):
-    """A state that the recording went to, a take that began or ended, or a fault after which it went on."""
+    """A state that the recording went to, a take or finding that began or ended, or a fault it survived."""
 
     time: Moment
-    event: Literal["state", "take_began", "take_ended", "fault"]
+    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"]
     status: Status | None = None
     take: int | None = None
     fault: str | None = None
+    finding: Finding | None = None
+    seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
 
 
 class AudioObject(BaseModel):
@@ -115,13 +144,15 @@ class RecordingObject(BaseModel):
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
     max_seconds: int
+    priority: Priority
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
     transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
     expired_time: Moment | None = Field(description="when the files were deleted by their age")
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
     quality: dict[str, JsonValue] | None = Field(
-        description="frames captured, lost and doubled, takes, speed (1 is real time), silent seconds"
+        description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
+        "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
     )
     queue_position: int | None = Field(default=None, description="while INVOKED: 1 is the next to be taken")
     timeline: list[TimelineObject]
@@ -207,6 +238,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "url": recording.url,
         "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
+        "priority": recording.priority,
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,
@@ -225,11 +257,22 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
     }
 
 
+def _watermark(mark: Watermark | None) -> WatermarkObject | None:
+    if mark is None:
+        return None
+    size = SizeObject(width=mark.width, height=mark.height)
+    return WatermarkObject(url=mark.url, size=size, position=mark.position)
+
+
 def _video(recording: Recording) -> VideoObject | None:
     if not recording.video_file:
         return None
     return VideoObject(
-        codec=recording.codec, width=recording.width, height=recording.height, fps=recording.fps
+        codec=recording.codec,
+        width=recording.width,
+        height=recording.height,
+        fps=recording.fps,
+        watermark=_watermark(recording.watermark),
     )
 
 

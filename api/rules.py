@@ -3,6 +3,7 @@
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
+from api.requests import RecordingConfig
 from browser_bot.addresses import PageAddressError, check_url
 from farm.errors import AddressRefused, InvalidRequest, NotFound
 from farm.storage.places import check_target_address
@@ -16,12 +17,19 @@ def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> 
         raise InvalidRequest(f"{field}: this farm records {longest} seconds at most")
 
 
-async def check_webhook(context: Context, url: str, field: str) -> None:
+async def check_address(context: Context, url: str, field: str) -> None:
     """Raises AddressRefused when nothing may be sent to `url`; `field` says where it comes from."""
     try:
         await check_url(url, context.settings.address_rule)
     except PageAddressError as error:
         raise AddressRefused(f"{field}: {error}") from None
+
+
+async def check_watermark(context: Context, wanted: RecordingConfig) -> None:
+    """Raises AddressRefused when the farm may not fetch the watermark that is wanted."""
+    mark = wanted.video_config.watermark
+    if mark is not None:
+        await check_address(context, mark.url, '"video_config.watermark.url"')
 
 
 async def resolve_storage(

@@ -12,7 +12,7 @@ from api.context import Context, context_of
 from api.operations import ROOT, Operation
 from api.requests import CreateWebhook, EditWebhook, Page, read_query, read_request
 from api.responses import Paging, success
-from api.rules import check_webhook
+from api.rules import check_address
 from api.webhook_objects import (
     LogObject,
     NewWebhookObject,
@@ -48,7 +48,7 @@ async def _create(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     wanted = await read_request(request, CreateWebhook)
-    await check_webhook(context, wanted.url, '"url"')
+    await check_address(context, wanted.url, '"url"')
     webhook = await run_in_threadpool(
         context.webhooks.create,
         organization_id,
@@ -81,7 +81,7 @@ async def _edit(request: Request) -> Response:
 async def _change(request: Request, organization_id: str, fields: dict[str, object]) -> Response:
     context = context_of(request)
     if isinstance(url := fields.get("url"), str):
-        await check_webhook(context, url, '"url"')
+        await check_address(context, url, '"url"')
     if isinstance(events := fields.get("events"), list):
         fields["events"] = _unique(events)
     webhook = await run_in_threadpool(context.webhooks.change, organization_id, _id(request), **fields)

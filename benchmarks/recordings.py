@@ -6,6 +6,7 @@ from pathlib import Path
 
 from encoder.formats import Codec, Format
 from encoder.journal import Journal
+from farm.findings import Finding
 from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
 from farm.spool import Spool
@@ -38,6 +39,12 @@ class Starts:
 
     async def broken(self, fault: str) -> None:
         pass
+
+    async def finding_began(self, finding: Finding) -> None:
+        """The watch has found something."""
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        """What it had found is over."""
 
     async def ended(self, outcome: Outcome) -> None:
         """The recording is over."""

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from playwright.async_api import CDPSession, ConsoleMessage, Frame, Page, Request
+from playwright.async_api import ConsoleMessage, Frame, Page, Request
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.browser import DRIVER_GRACE, Browser
@@ -23,6 +25,9 @@ from browser_bot.contracts import (
 from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
+from browser_bot.hints import PageHints, follow
+from browser_bot.probe import PageState, Probe
+from browser_bot.recording_sdk import START, RecordingSdk
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +67,23 @@ NETWORK_ERRORS = {
 class Bot:
     """Drives the one page of a stage's browser: `join` once, then wait for `over`."""
 
-    def __init__(self, browser: Browser, contract: PageContract, gateway: Gateway | None = None) -> None:
-        """Listen to the page of `browser`, which goes out through `gateway` if there is one."""
+    def __init__(
+        self,
+        browser: Browser,
+        contract: PageContract,
+        gateway: Gateway | None = None,
+        hints: PageHints | None = None,
+        secrets: Collection[str] = (),
+    ) -> None:
+        """Listen to the page of `browser`, which goes out through `gateway` if there is one.
+
+        `secrets` are texts that come up in its URL and must not in logs and errors.
+        """
+        self._hints = hints or PageHints()
+        self._secrets = tuple({text for secret in secrets for text in (secret, quote(secret, safe=""))})
+        self._sdk: RecordingSdk | None = None
+        if contract in {PageContract.AUTO, PageContract.SDK}:
+            self._sdk = RecordingSdk(browser.page, self._told)
         self._page = browser.page
         self._browser_gone = browser.gone
         self._gateway = gateway
@@ -84,8 +104,7 @@ class Bot:
         browser.context.on("close", lambda _: self._lose("the browser has died"))
         self._lines_left = MAX_LINES
         self._diary: deque[str] = deque(maxlen=DIARY_LINES)
-        self._offline = False
-        self._session: CDPSession | None = None
+        self._probe = Probe(browser.page)
         # What Chromium's own blocker lets through would stand over the page in the recording.
         browser.context.on("page", self._close_popup)
 
@@ -95,13 +114,18 @@ class Bot:
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
         Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
         """
+        await self._install_probe()
+        await self._install_sdk()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         for attempt in range(1, tries + 1):
             turn_ends = loop.time() + share
             try:
                 await self._open(url, share)
+                await self._unless_lost(follow(self._page, self._hints))
                 break
+            except PageLostError:
+                raise
             except PageError as error:
                 logger.warning("try %d of %d: %s", attempt, tries, error)
                 if attempt == tries:
@@ -111,17 +135,26 @@ class Bot:
 
     async def over(self) -> None:
         """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
-        asking = asyncio.ensure_future(self._until_hung())
+        beside = [asyncio.ensure_future(self._until_hung()), asyncio.ensure_future(self._until_sdk_is_over())]
         try:
             await self._unless_lost(self._ended.wait())
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if self._sdk is not None:
+                self._sdk.close()
+            await self._probe.close()
 
     @property
-    def offline(self) -> bool:
-        """Whether the page last said that it has no network; it is asked while `over` waits."""
-        return self._offline
+    def speaks_sdk(self) -> bool:
+        """Whether the page has turned out to have the recording SDK."""
+        return self._sdk is not None and self._sdk.connected.is_set()
+
+    @property
+    def page_state(self) -> PageState | None:
+        """What the page said of itself just now, None if nothing; it is asked while `over` waits."""
+        return self._probe.state
 
     @property
     def diary(self) -> list[str]:
@@ -166,35 +199,45 @@ class Bot:
 
     async def _question(self) -> None:
         try:
-            if self._session is None:
-                self._session = await self._page.context.new_cdp_session(self._page)
-            answer = await self._session.send("Runtime.evaluate", {"expression": "navigator.onLine"})
+            await self._probe.look()
         except PlaywrightError as error:
             # An answer too: of a page that goes away, which others notice.
             logger.debug("the page could not be asked: %s", error.message)
-            self._session = None
+
+    async def _install_probe(self) -> None:
+        try:
+            async with asyncio.timeout(DRIVER_GRACE):
+                await self._probe.install()
+        except (PlaywrightError, TimeoutError) as error:
+            # The page is recorded without it. A browser that is dead or hangs shows at the next step.
+            logger.warning("the page cannot be watched: %r", error)
+
+    async def _install_sdk(self) -> None:
+        if self._sdk is None:
             return
-        offline = answer["result"].get("value") is False
-        if offline != self._offline:
-            logger.warning("the page says that it is %s", "offline" if offline else "online again")
-        self._offline = offline
+        try:
+            async with asyncio.timeout(DRIVER_GRACE):
+                await self._sdk.serve()
+        except (PlaywrightError, TimeoutError) as error:
+            logger.warning("the recording SDK cannot be heard: %r", error)
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
         self._ended.clear()
         self._asked_for = url
+        failed = f"the page {self._clean(url)} did not load"
         try:
             async with asyncio.timeout(seconds + DRIVER_GRACE):
                 answer = await self._page.goto(url, wait_until="load", timeout=seconds * 1000)
         except TimeoutError:
-            raise PageError(f"the page {url} did not load: the browser does not answer") from None
+            raise PageError(f"{failed}: the browser does not answer") from None
         except PlaywrightError as error:
             await self._stop_loading()
-            raise PageError(f"the page {url} did not load: {self._in_words(error, seconds)}") from error
+            raise PageError(f"{failed}: {self._in_words(error, seconds)}") from error
         if answer is not None and PROBLEM_HEADER in answer.headers:
-            raise PageError(f"the page {url} did not load: {self._gateway_problem(answer.url)}")
+            raise PageError(f"{failed}: {self._gateway_problem(answer.url)}")
         if answer is not None and answer.status >= 400:
-            raise PageError(f"the page {url} did not load: it answered {answer.status} {answer.status_text}")
+            raise PageError(f"{failed}: it answered {answer.status} {answer.status_text}")
 
     async def _stop_loading(self) -> None:
         """End a try that may still be on its way: it would disturb the next one and the screenshot."""
@@ -208,7 +251,9 @@ class Bot:
         if self._contract is PageContract.PLAIN:
             await self._plain_ready()
         elif self._contract is PageContract.CONSOLE:
-            await self._signalled()
+            await self._signalled(f"print {START_SIGNAL}")
+        elif self._contract is PageContract.SDK:
+            await self._sdk_started()
         else:
             plain = asyncio.ensure_future(self._plain_ready())
             signal = asyncio.ensure_future(self._started.wait())
@@ -220,6 +265,34 @@ class Bot:
                 for waiting in (plain, signal):
                     waiting.cancel()
                 await asyncio.wait((plain, signal))
+            if self.speaks_sdk and not self._started.is_set():
+                await self._sdk_started()
+
+    async def _sdk_started(self) -> None:
+        """Wait for the SDK's word, which has two minutes from when its socket has connected."""
+        assert self._sdk is not None
+        try:
+            async with asyncio.timeout(SIGNAL_TIMEOUT):
+                await self._sdk.connected.wait()
+        except TimeoutError:
+            raise PageError(
+                f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
+            ) from None
+        await self._signalled(f"send {START}")
+
+    async def _until_sdk_is_over(self) -> None:
+        """Look at the SDK's flags until they say that the recording is over."""
+        if self._sdk is None:
+            return
+        if self._contract is PageContract.AUTO:
+            await self._sdk.connected.wait()
+        await self._sdk.until_over()
+        self._ended.set()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        if message.get("type") == START:
+            self._started.set()
+        self._log(f"page SDK: {str(message)[:MAX_LINE]}")
 
     async def _plain_ready(self) -> None:
         try:
@@ -231,14 +304,12 @@ class Bot:
             # It navigated away under our question: whatever it shows now is the page.
             logger.info("the page changed while it was looked at: %s", error.message)
 
-    async def _signalled(self) -> None:
+    async def _signalled(self, signal: str) -> None:
         try:
             async with asyncio.timeout(SIGNAL_TIMEOUT):
                 await self._started.wait()
         except TimeoutError:
-            raise PageError(
-                f"the page loaded, but did not print {START_SIGNAL} within {SIGNAL_TIMEOUT:.0f} s"
-            ) from None
+            raise PageError(f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s") from None
 
     async def _unless_lost(self, waiting: Awaitable[object]) -> None:
         """Wait for something of the page's, but not longer than the page lives."""
@@ -289,12 +360,18 @@ class Bot:
 
     def _log(self, line: str) -> None:
         """Note what the page does; in the log as long as it does not do too much."""
+        line = self._clean(line)
         self._diary.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}")
         self._lines_left -= 1
         if self._lines_left >= 0:
             logger.info("%s", line)
         elif self._lines_left == -1:
             logger.warning("the page has printed %d lines; no more of them are kept", MAX_LINES)
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
 
     def _lose(self, reason: str) -> None:
         if not self._lost.done():
@@ -317,4 +394,4 @@ class Bot:
         for name, words in NETWORK_ERRORS.items():
             if name in error.message:
                 return words
-        return error.message.splitlines()[0].removeprefix("Page.goto: ")
+        return self._clean(error.message.splitlines()[0].removeprefix("Page.goto: "))

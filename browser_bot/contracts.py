@@ -20,6 +20,8 @@ class PageContract(StrEnum):
     """The page says nothing: it has loaded, with fonts and pictures, and its videos show first frames."""
     CONSOLE = "console"
     """The page prints START_RECORDING and END_RECORDING, as LiveKit's templates do."""
+    SDK = "sdk"
+    """The page has the recording SDK of Dyte or RealtimeKit, see `recording_sdk`."""
 
 
 # Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole

@@ -18,6 +18,10 @@ class ProgramNotFoundError(StageError):
         self.package = package
 
 
+class StageWornError(StageError):
+    """The stage works, but not as it should; a new one will do."""
+
+
 class PageError(Exception):
     """The page could not be opened or did not become ready; the message is for people."""
 

@@ -5,6 +5,7 @@ One recording can then neither hear nor break another, and no shared daemon runs
 
 import asyncio
 import os
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -24,6 +25,33 @@ SAMPLE_RATE = 48_000
 _AUTH = struct.pack(">cIcIcIcI256x", b"L", 8, b"L", 0, b"L", 32, b"x", 256)
 AUTHENTICATION = struct.pack(">IIIII", len(_AUTH), 0xFFFFFFFF, 0, 0, 0) + _AUTH
 
+# The daemon's command line (pulse-cli-syntax(5)); what pacmd says first makes each answer end in a prompt.
+_HELLO = "hello\n"
+_PROMPT = b">>> "
+_MOST_ANSWER = 1 << 20
+_INPUT = re.compile(r"^    index: (\d+)$(.*?)(?=^    index: |\Z)", re.MULTILINE | re.DOTALL)
+_STATE = re.compile(r"^\tstate: (\w+)$", re.MULTILINE)
+_SINK = re.compile(r"^\tsink: \d+ <(.*)>$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class SinkInput:
+    """Something that plays: its number at the daemon, the sink it plays to, and whether it does just now."""
+
+    number: int
+    sink: str
+    runs: bool
+
+
+def parse_sink_inputs(listing: str) -> list[SinkInput]:
+    """What the daemon lists at `list-sink-inputs`."""
+    inputs = []
+    for entry in _INPUT.finditer(listing):
+        state, sink = _STATE.search(entry[2]), _SINK.search(entry[2])
+        if state and sink:
+            inputs.append(SinkInput(int(entry[1]), sink[1], state[1] == "RUNNING"))
+    return inputs
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -32,6 +60,7 @@ class Sound:
     server: str
     source: str
     daemon: Program
+    commands: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,6 +70,27 @@ class Sound:
     async def hung(self) -> StageError:
         """Wait until the daemon hangs, or is stopped, and return the error that tells of it."""
         return await self.daemon.hung(Path(self.server.removeprefix("unix:")), AUTHENTICATION)
+
+    async def inputs(self) -> list[SinkInput]:
+        """What plays, or could. Raises OSError when the daemon is gone; put a time-out around it."""
+        return parse_sink_inputs(await self._command("list-sink-inputs"))
+
+    async def bring_back(self) -> None:
+        """Have everything play to the sink that is recorded. Raises OSError as `inputs` does."""
+        for playing in await self.inputs():
+            if playing.sink != SINK:
+                await self._command(f"move-sink-input {playing.number} {SINK}")
+
+    async def _command(self, command: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(self.commands, limit=_MOST_ANSWER)
+        try:
+            writer.write(f"{_HELLO}{command}\n".encode())
+            await reader.readuntil(_PROMPT)
+            return (await reader.readuntil(_PROMPT)).decode(errors="replace")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise ConnectionError(f"PulseAudio did not answer: {error}") from error
+        finally:
+            writer.close()
 
 
 def daemon_configuration() -> str:
@@ -57,7 +107,7 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
 
     Raises StageError when it does not come up, ProgramNotFoundError when it is not installed.
     """
-    clients = directory / "pulse.sock"
+    clients, commands = directory / "pulse.sock", directory / "commands.sock"
     configuration = directory / "pulse-daemon.conf"
     configuration.write_text(daemon_configuration())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notifications:
@@ -76,6 +126,7 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
                 "-L", f"module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=2 format=s16le "
                 "norewinds=1",
                 "-L", f"module-native-protocol-unix socket={clients} auth-anonymous=1 auth-cookie-enabled=0",
+                "-L", f"module-cli-protocol-unix socket={commands}",
             ],
             log=directory / "pulseaudio.log",
             env={
@@ -88,7 +139,7 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
         )  # fmt: skip
         try:
             await _ready(notifications, daemon)
-            yield Sound(f"unix:{clients}", f"{SINK}.monitor", daemon)
+            yield Sound(f"unix:{clients}", f"{SINK}.monitor", daemon, commands)
         finally:
             await daemon.stop()
 

@@ -91,13 +91,16 @@ def record(
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
     from farm.record_once import record_once
     from farm.recorder import Plan
+    from farm.watch import Limits
 
+    settings = load_settings()
     plan = Plan(
         url=url,
         format=format_of(out, codec, size, fps),
         contract=PageContract(contract),
         max_seconds=seconds,
-        chromium=load_settings().chromium,
+        chromium=settings.chromium,
+        limits=Limits(most_memory=settings.stage_memory, empty_seconds=settings.empty_seconds),
     )
     report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))
     if as_json:
@@ -121,6 +124,17 @@ def api() -> None:
     """Run the API alone; workers run elsewhere, with the same FARM_REDIS_URL."""
     # Started by its name: the API builds on the farm, not the farm on the API.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "api"])  # noqa: S606 - no shell is wanted
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="check|approve SUITE [OPTIONS]")
+def layouts(arguments: tuple[str, ...]) -> None:
+    """Check that layouts stay as they were designed."""
+    # Like the API: layouts build on the farm and on its built-in meeting.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "layouts", *arguments])  # noqa: S606
 
 
 @cli.command()

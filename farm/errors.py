@@ -96,6 +96,13 @@ class WrongState(FarmError):
     http_status = 409
 
 
+class TakenOver(FarmError):
+    """Another node has the recording now."""
+
+    code = "taken_over"
+    http_status = 409
+
+
 class AlreadyRecording(FarmError):
     """The meeting has an active recording and the client did not ask for several."""
 

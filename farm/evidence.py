@@ -56,13 +56,20 @@ def _fault_number(place: Path) -> int:
 
 
 async def collect(
-    directory: Path, stage: "Stage | None", bot: "Bot | None", spool: Path, fault: Exception
+    directory: Path,
+    stage: "Stage | None",
+    bot: "Bot | None",
+    spool: Path,
+    fault: Exception,
+    *,
+    screenshot: bool = True,
 ) -> None:
     """Keep what there is to see of `fault` in the next `fault-…` of `directory`, whatever of it still works.
 
-    Never raises, and takes 3 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
+    A screenshot makes the browser stumble: there is none while a take runs on the stage. Never raises, and
+    takes 3 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
     """
-    collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault))
+    collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault, screenshot=screenshot))
     try:
         await asyncio.wait((collecting,), timeout=_MOST_SECONDS)
     finally:
@@ -76,7 +83,13 @@ async def collect(
 
 
 async def _collect(
-    directory: Path, stage: "Stage | None", bot: "Bot | None", spool: Path, fault: Exception
+    directory: Path,
+    stage: "Stage | None",
+    bot: "Bot | None",
+    spool: Path,
+    fault: Exception,
+    *,
+    screenshot: bool,
 ) -> None:
     place = await asyncio.to_thread(_next_place, directory)
     parts: list[Awaitable[object]] = [
@@ -90,7 +103,8 @@ async def _collect(
     if bot is not None:
         diary = "".join(f"{line}\n" for line in bot.diary).encode(errors="replace")
         parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MOST_BYTES:]))
-        parts.append(bot.screenshot(place / SCREENSHOT))
+        if screenshot:
+            parts.append(bot.screenshot(place / SCREENSHOT))
     for problem in await asyncio.gather(*parts, return_exceptions=True):
         if isinstance(problem, BaseException):
             logger.warning("a part of the evidence could not be kept: %r", problem)

@@ -15,12 +15,14 @@ from encoder.errors import NothingRecorded
 from encoder.journal import Journal
 from encoder.probe import probe
 from farm.errors import NotFound
+from farm.findings import Tally, read_tally
 from farm.outbox import Outbox, describe, read_manifest, remove_takes, write_manifest
 from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to
-from farm.recordings import Failure, FileKind, Recording, Status
+from farm.recordings import Failure, FileKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
 from farm.redis_clients import connect
+from farm.set_aside import has_recorded, is_left, set_aside
 from farm.settings import Settings, load_settings
 from farm.spool import Spool, evidence_dir, spool_of
 from farm.transfer_job import run_transfer, settle
@@ -49,6 +51,12 @@ def finish(recording_id: str) -> None:
 def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> None:
     records = Records(client)
     spool = spool_of(recording, settings)
+    if is_left(recording, settings):
+        _set_aside(recording, spool, settings, records)
+        return
+    if recording.node not in {None, settings.node}:
+        logger.info("recording %s is another node's now", recording.id)
+        return
     if recording.status is not Status.UPLOADING:
         settle(recording.id, settings, client)
         return
@@ -63,7 +71,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 recording = _make_files(recording, spool, outbox, records)
             except NothingRecorded as error:
                 failure = Failure(code="nothing_recorded", message=str(error))
-                records.change_state(recording.id, Status.ERRORED, error=failure)
+                records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 logger.error("recording %s: %s", recording.id, error)
                 spool.remove()
                 return
@@ -75,6 +83,17 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
     if STORE in waiting:
         run_transfer(recording.id, STORE, settings, client)
     settle(recording.id, settings, client)
+
+
+def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
+    if not has_recorded(spool, settings):
+        return
+    with Outbox.of(spool).claimed("finish") as mine:
+        place = set_aside(recording, spool, settings) if mine else None
+    if place is not None:
+        logger.warning("recording %s: what this node had of it lies in %s", recording.id, place)
+        fault = f"the node {settings.node} is back; what it had recorded was set aside there"
+        records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
 def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Records) -> Recording:
@@ -104,11 +123,15 @@ def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
         except NothingRecorded as error:
             # A recording that was killed in its first moments can have frames and no sound.
             logger.warning("recording %s gets no audio file: %s", recording.id, error)
-    write_manifest(outbox, recording, made, quality_of(cut, spool.journals()))
+    quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
+    write_manifest(outbox, recording, made, quality)
 
 
-def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValue]:
-    """What is told about a finished file; the speed is that of its slowest take, null if none is known."""
+def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:
+    """What is told about a finished file, and what the watch found while it was recorded.
+
+    The speed is that of its slowest take, null if none is known; the encoder's steps those of its cheapest.
+    """
     speeds = [journal.speed for journal in journals if journal.speed]
     return {
         "frames_captured": file.frames,
@@ -116,5 +139,7 @@ def quality_of(file: CutFile, journals: Sequence[Journal]) -> dict[str, JsonValu
         "frames_doubled": file.crowded,
         "takes": file.takes,
         "speed": min(speeds) if speeds else None,
+        "encoder_steps": max((journal.step for journal in journals), default=0),
         "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
+        **tally.as_json(),
     }

@@ -1,7 +1,8 @@
 """Recordings that would stay INVOKED for ever: those without a job, and those that no worker takes.
 
 A recording has no job when the API is killed between keeping the record and queueing the job, when Redis goes
-away there, or when a worker dies before it could say anything about a recording.
+away there, or when a worker dies before it could say anything about a recording. Only in the last case its
+client was told that it is queued, and it is queued again.
 """
 
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Final
 import redis
 
 from farm.errors import WrongState
-from farm.queues import drop_job, has_live_job
+from farm.queues import drop_job, enqueue_recording, has_live_job, was_queued
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
 
@@ -28,14 +29,16 @@ def fail_lost_recordings(
 ) -> list[Recording]:
     """Make recordings ERRORED that nobody will make; returns these.
 
-    They are those that have been INVOKED for longer than `grace` and have no job, and those that have waited
-    for a worker for longer than `timeout`. Harmless to call often and from several processes. Raises
-    redis.RedisError when Redis cannot be reached.
+    They are those that have been INVOKED for longer than `grace` and never had a job, and those that have
+    waited for a worker for longer than `timeout`. What a dead worker had taken is queued again. Harmless to
+    call often and from several processes. Raises redis.RedisError when Redis cannot be reached.
     """
     lost = []
     for recording in records.unfinished():
         failure = _failure(recording, client, timeout, grace)
         if failure is None:
+            if _was_dropped(recording, client, grace):
+                enqueue_recording(client, recording)
             continue
         with suppress(WrongState):  # a worker had it after all
             lost.append(fail_before_start(records, recording, failure))
@@ -49,7 +52,7 @@ def _failure(
     if recording.status is not Status.INVOKED:
         return None
     age = now() - recording.invoked_time
-    if age > grace and not has_live_job(client, recording.id):
+    if age > grace and not was_queued(client, recording.id):
         return NOT_QUEUED
     # Once a node has it, the page's own time-outs count.
     if age > timeout and recording.node is None:
@@ -59,6 +62,15 @@ def _failure(
             message=f"no worker had a free slot within {seconds} s; start it again, or run more workers",
         )
     return None
+
+
+def _was_dropped(recording: Recording, client: redis.Redis, grace: timedelta) -> bool:
+    return (
+        recording.status is Status.INVOKED
+        and recording.node is None
+        and now() - recording.invoked_time > grace
+        and not has_live_job(client, recording.id)
+    )
 
 
 def fail_before_start(records: Records, recording: Recording, failure: Failure = NOT_QUEUED) -> Recording:

@@ -1,7 +1,7 @@
 """The RQ queues and their jobs."""
 
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from farm.recordings import Recording
+from farm.recordings import Priority, Recording
 from farm.transfers import STORE
 
 RECORD_JOB: Final = "farm.record_job.record"
@@ -23,6 +23,12 @@ TRANSFER_JOB: Final = "farm.transfer_job.transfer"
 
 SEND_JOB: Final = "farm.webhook_sender.send_due"
 """The function that sends whatever webhooks are due."""
+
+_RECORDINGS: Final = {
+    Priority.HIGH: "recordings-high",
+    Priority.NORMAL: "recordings",
+    Priority.LOW: "recordings-low",
+}
 
 _RECORD_SECONDS: Final = 86_400 + 3600
 """What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
@@ -44,6 +50,9 @@ _TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
 
 _SEND_SECONDS: Final = 180
 
+_CLAIM_TIMEOUT: Final = timedelta(seconds=30)
+"""How long a job that has begun may take to claim its recording."""
+
 _RESULT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 7 * 86400
 """How long RQ keeps what came of a job; the recording's own record is kept apart from it."""
@@ -55,14 +64,24 @@ _OVER: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPE
 _TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
 
 
-def recordings_queue(client: redis.Redis) -> Queue:
-    """The queue every slot of every node takes recordings from."""
-    return Queue("recordings", connection=client)
+def recordings_queue(client: redis.Redis, priority: Priority = Priority.NORMAL) -> Queue:
+    """The queue of a priority that every slot of every node takes recordings from."""
+    return Queue(_RECORDINGS[priority], connection=client)
+
+
+def recordings_queues(client: redis.Redis) -> list[Queue]:
+    """The queues of all priorities, in the order in which slots take from them."""
+    return [recordings_queue(client, priority) for priority in Priority]
 
 
 def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
     """The queue of recordings that only `node` can go on with; its slots take these first."""
     return Queue(f"recordings.{node}", connection=client)
+
+
+def continuations_queue(client: redis.Redis) -> Queue:
+    """The queue of recordings whose node is gone; slots of every node take these before they begin others."""
+    return Queue("continuations", connection=client)
 
 
 def transfers_queue(client: redis.Redis, node: str) -> Queue:
@@ -85,7 +104,23 @@ def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
     """
     job_ids = [str(recording_id), _continuation_id(recording_id)]
     jobs = [job for job in Job.fetch_many(job_ids, connection=client) if job is not None]
-    return any(job.get_status(refresh=False) not in _OVER for job in jobs)
+    return any(_is_live(client, job) for job in jobs)
+
+
+def _is_live(client: redis.Redis, job: Job) -> bool:
+    status = job.get_status(refresh=False)
+    if status is JobStatus.QUEUED:
+        # A worker that dies with a job in its hands leaves it as it was, but in no queue.
+        return Queue(job.origin, connection=client).get_job_position(job.id) is not None
+    return status not in _OVER
+
+
+def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
+    """Whether there ever was a job to make a recording.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    return Job.exists(str(recording_id), connection=client)
 
 
 def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
@@ -93,8 +128,13 @@ def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    position = recordings_queue(client).get_job_position(str(recording_id))
-    return None if position is None else position + 1
+    before = 0
+    for queue in recordings_queues(client):
+        position = queue.get_job_position(str(recording_id))
+        if position is not None:
+            return before + position + 1
+        before += queue.count
+    return None
 
 
 def queue_positions(client: redis.Redis) -> dict[str, int]:
@@ -102,7 +142,7 @@ def queue_positions(client: redis.Redis) -> dict[str, int]:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    waiting = recordings_queue(client).get_job_ids()
+    waiting = [job_id for queue in recordings_queues(client) for job_id in queue.get_job_ids()]
     return {recording_id: position for position, recording_id in enumerate(waiting, 1)}
 
 
@@ -112,7 +152,7 @@ def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
     Raises redis.RedisError when Redis cannot be reached.
     """
     # A worker that has taken it needs it still.
-    if recordings_queue(client).remove(str(recording_id)):
+    if any(queue.remove(str(recording_id)) for queue in recordings_queues(client)):
         with suppress(NoSuchJobError):
             Job.fetch(str(recording_id), connection=client).delete()
 
@@ -122,7 +162,7 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    recordings_queue(client).enqueue(
+    recordings_queue(client, recording.priority).enqueue(
         RECORD_JOB,
         str(recording.id),
         job_id=str(recording.id),
@@ -133,24 +173,39 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
     )
 
 
-def enqueue_continuation(client: redis.Redis, recording: Recording, node: str) -> None:
-    """Queue the job that goes on with a recording whose recorder on `node` has died.
+def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:
+    """Queue the job that goes on with a recording: on `node`, whose recorder has died, or with None anywhere.
 
-    Harmless to call twice; the caller knows that no recorder lives. Raises redis.RedisError when Redis cannot
-    be reached.
+    Harmless to call twice; with a node the caller knows that no recorder lives. Raises redis.RedisError when
+    Redis cannot be reached.
     """
-    queue, job_id = node_recordings_queue(client, node), _continuation_id(recording.id)
+    queue = continuations_queue(client) if node is None else node_recordings_queue(client, node)
+    job_id = _continuation_id(recording.id)
     try:
         _continue(queue, recording, job_id)
     except DuplicateJobError:
         with suppress(NoSuchJobError):
             job = Job.fetch(job_id, connection=client)
-            if job.get_status() in _TO_COME:
+            if _will_go_on(job, queue, anywhere=node is None):
                 return
-            # Its worker died with the recorder, or it is over.
+            # Its worker died with the recorder, it is over, or it waits for another node.
             job.delete()
         with suppress(DuplicateJobError):  # somebody else was quicker
             _continue(queue, recording, job_id)
+
+
+def _will_go_on(job: Job, queue: Queue, *, anywhere: bool) -> bool:
+    status = job.get_status()
+    if status in _TO_COME:
+        return job.origin == queue.name
+    # On some other node it may be about to claim the recording.
+    began = job.started_at
+    return (
+        anywhere
+        and status is JobStatus.STARTED
+        and began is not None
+        and datetime.now(UTC) - began < _CLAIM_TIMEOUT
+    )
 
 
 def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
@@ -186,13 +241,50 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
     )
 
 
+def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) -> bool:
+    """Whether a job that cuts and stores a recording on `node` waits, is at work or is to be tried again.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    queue = transfers_queue(client, node)
+    registries = queue.started_job_registry, queue.scheduled_job_registry
+    job_ids = [
+        *queue.get_job_ids(),
+        *(job_id for registry in registries for job_id in registry.get_job_ids()),
+    ]
+    return any(
+        job is not None and job.func_name == FINISH_JOB and job.args == (str(recording_id),)
+        for job in Job.fetch_many(job_ids, connection=client)
+    )
+
+
+def enqueue_transfer_from_store(client: redis.Redis, recording: Recording, target: str) -> None:
+    """Queue one try of a transfer of files that the store has, for any node, unless it is queued or at work.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    job_id = f"transfer-{recording.id}-{target}"
+    with suppress(NoSuchJobError):
+        job = Job.fetch(job_id, connection=client)
+        if job.get_status() not in _OVER:
+            return
+        job.delete()
+    with suppress(DuplicateJobError):  # somebody else was quicker
+        enqueue_transfer(client, recording, target, None, job_id=job_id)
+
+
 def enqueue_transfer(
-    client: redis.Redis, recording: Recording, target: str, node: str | None, at: datetime | None = None
+    client: redis.Redis,
+    recording: Recording,
+    target: str,
+    node: str | None,
+    at: datetime | None = None,
+    job_id: str | None = None,
 ) -> None:
     """Queue one try of a transfer, for now or for later, where a customer's storage never delays the store.
 
-    Harmless to call twice: the record says what is still to be done. Raises redis.RedisError when Redis
-    cannot be reached.
+    Harmless to call twice: the record says what is still to be done. Raises DuplicateJobError when there is a
+    job called `job_id`, redis.RedisError when Redis cannot be reached.
     """
     queue = transfers_queue(client, node) if node and target == STORE else uploads_queue(client, node)
     # RQ drops what is left of a second, and a try that begins too early would be none.
@@ -201,6 +293,8 @@ def enqueue_transfer(
         TRANSFER_JOB,
         str(recording.id),
         target,
+        job_id=job_id,
+        unique=job_id is not None,
         job_timeout=_TRANSFER_SECONDS + sum(file.size for file in recording.files) // SLOWEST_TRANSFER,
         retry=_TRANSFER_RETRY,
         result_ttl=_RESULT_SECONDS,

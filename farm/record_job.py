@@ -5,33 +5,43 @@ When its process was killed, another one goes on from what is in the spool.
 
 import asyncio
 import logging
-import shutil
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
 import redis
-from rq import Retry
 
+from encoder.command import Watermark
 from encoder.journal import Journal
-from farm.errors import NotFound, WrongState
+from farm.errors import NotFound, TakenOver, WrongState
+from farm.findings import Finding
+from farm.keys import load_secret_key
+from farm.nodes import Nodes
+from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
+from farm.page_access import PAGE_ACCESS, PageAccess, open_access, opening_of
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
 from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import DIED, end_dead
+from farm.recovery import DIED, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
+from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
-from farm.spool import SpoolHeld, evidence_dir, format_of, spool_of
+from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
+from farm.timeline import recorded_elsewhere, take_overs
+from farm.warm_stage import ready_stage
+from farm.watch import Limits
+from farm.watermark import corner_of
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+WATERMARK = "watermark.png"
 # In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 # Between two looks whether Redis still knows of the recording.
@@ -47,23 +57,19 @@ FAILURES = {
         code="disk_full", message="the node's disk was nearly full; what it had recorded until then was kept"
     ),
 }
-# A recording that finds no room on the disk waits at the front of the queue, for any node.
-NO_ROOM = Retry(max=1_000_000, interval=5, enqueue_at_front=True)
 INTERNAL = Caller(type="INTERNAL")
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),
     EndReason.PAGE_ENDED: Reason(reason=ReasonKind.PAGE_ENDED, caller=INTERNAL),
+    EndReason.ALL_PEERS_LEFT: Reason(reason=ReasonKind.ALL_PEERS_LEFT, caller=INTERNAL),
     EndReason.SHUTDOWN: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
     EndReason.DISK_FULL: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
     EndReason.FAULT: Reason(reason=ReasonKind.INTERNAL_ERROR, caller=INTERNAL),
 }
 
 
-def record(recording_id: str) -> Retry | None:
-    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone.
-
-    It is for later when it has not begun and this node's disk has no room.
-    """
+def record(recording_id: str) -> None:
+    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
     settings = load_settings()
     with connect(settings.redis_address) as client:
         records = Records(client)
@@ -71,18 +77,9 @@ def record(recording_id: str) -> Retry | None:
             recording = records.get(None, recording_id)
         except NotFound:
             logger.info("recording %s was stopped and deleted already", recording_id)
-            return None
-        if recording.node is None and not _has_room(settings):
-            logger.warning("recording %s waits: there is too little free disk", recording_id)
-            return NO_ROOM
+            return
         with logging_to(evidence_dir(settings, recording_id)):
             _make(recording, settings, records, client)
-    return None
-
-
-def _has_room(settings: Settings) -> bool:
-    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return shutil.disk_usage(settings.spool_dir).free >= settings.disk_reserve
 
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
@@ -94,22 +91,24 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     if recording.node is not None and spool.is_held():
         logger.info("recording %s is being recorded", recording_id)
         return
+    before = recording.node
     try:
-        records.update(recording_id, node=settings.node)
-    except NotFound:
-        logger.info("recording %s was stopped and deleted", recording_id)
+        recording = _claim(recording, settings, records, client)
+    except (NotFound, WrongState, TakenOver) as error:
+        logger.info("recording %s is left alone: %s", recording_id, error)
         return
-    if recording.node is not None:
-        # Whoever recorded it has died.
+    if before is not None:
+        # Whoever recorded it has died, or its node is gone.
         spool.make()
-        entry = TimelineEntry(event="fault", fault=DIED.message, time=now())
-        records.note(recording.id, entry)
-        if spool.breaks_too_often():
+        if before == settings.node:
+            records.note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
+        if spool.breaks_too_often() or _is_taken_over_too_often(recording):
             end_dead(recording.id, settings, client)
             return
-        logger.warning("recording %s is gone on with", recording_id)
+        logger.warning("recording %s of the node %s is gone on with", recording_id, before)
     try:
-        asyncio.run(_record(recording, settings, records, client))
+        with ready_stage() as (runner, warm):
+            runner.run(_record(recording, settings, records, client, warm))
     except SpoolHeld:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)
@@ -119,15 +118,46 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         raise
 
 
-async def _record(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
+    """Make the recording this node's. Raises NotFound, WrongState, TakenOver when it is another's."""
+    if recording.node in {None, settings.node}:
+        return records.claim(recording, settings.node)
+    gone = Nodes(client).gone(recording.node)
+    if gone is None:
+        raise TakenOver(f"its node {recording.node} lives")
+    # The take that ran there ended when the node was last heard.
+    ended = max([gone.heard, *(entry.time for entry in recording.timeline)])
+    fault = f"the node {recording.node} is gone; another one goes on with the recording"
+    entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=ended)
+    return records.claim(recording, settings.node, entry)
+
+
+def _is_taken_over_too_often(recording: Recording) -> bool:
+    """Whether a recording has gone through so many nodes that it is the one that kills them."""
+    return take_overs(recording.timeline, now() - timedelta(seconds=BREAKS_WITHIN_SECONDS)) >= BREAKS
+
+
+async def _record(
+    recording: Recording,
+    settings: Settings,
+    records: Records,
+    client: redis.Redis,
+    warm: OpenedStage | None,
+) -> None:
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
         recorder = Recorder(
-            plan_of(recording, settings),
+            plan_of(
+                recording,
+                settings,
+                await asyncio.to_thread(_watermark, recording, settings, records),
+                await asyncio.to_thread(_access, recording, settings, records),
+            ),
             spool_of(recording, settings),
             evidence_dir(settings, str(recording.id)),
             read_orders(orders_client, recording.id),
             reporter,
+            warm,
         )
         reporter.when_refused = recorder.stop
         # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
@@ -156,6 +186,7 @@ class Reporter:
         self._client = client
         self._started = recording.started_time is not None
         self._kept: Recording | None = None
+        self._gives_way = False
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
     async def recording(self, take: Journal) -> None:
@@ -177,8 +208,15 @@ class Reporter:
 
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
-        entry = TimelineEntry(event="fault", fault=fault, time=now())
-        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
+        self._say_entry(TimelineEntry(event="fault", fault=fault, time=now()))
+
+    async def finding_began(self, finding: Finding) -> None:
+        """The watch has found something."""
+        self._say_entry(TimelineEntry(event="finding_began", finding=finding, time=now()))
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        """What it had found is over."""
+        self._say_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -187,8 +225,10 @@ class Reporter:
             fields["error"] = Failure(code="recording_failed", message=outcome.fault)
         elif outcome.reason in FAILURES:
             fields["error"] = FAILURES[outcome.reason]
-        if outcome.started:
-            self._say(Status.UPLOADING, **fields)
+        node = self._settings.node
+        keeper = node if outcome.started else other_keeper(self._recording, node)
+        if keeper is not None:
+            self._say(Status.UPLOADING, node=keeper, **fields)
             return
         if outcome.fault is None:
             fields["stop_reason"] = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
@@ -201,8 +241,10 @@ class Reporter:
         self._news.put_nowait(partial(self._send, status, fields))
 
     def _say_event(self, event: Literal["take_began", "take_ended"], take: Journal, time: datetime) -> None:
-        entry = TimelineEntry(event=event, take=take.number, time=time)
-        self._news.put_nowait(partial(self._records.note, self._recording.id, entry))
+        self._say_entry(TimelineEntry(event=event, take=take.number, time=time))
+
+    def _say_entry(self, entry: TimelineEntry) -> None:
+        self._news.put_nowait(partial(self._note, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
         if outcome.reason is EndReason.STOPPED:
@@ -226,7 +268,14 @@ class Reporter:
     async def _patiently(self, send: Callable[[], None]) -> None:
         while True:
             try:
-                await asyncio.to_thread(send)
+                if not self._gives_way:
+                    await asyncio.to_thread(send)
+                return
+            except TakenOver as error:
+                # What is recorded here is set aside when the recording has ended; see `farm.set_aside`.
+                logger.warning("%s; this one's recorder stops", error)
+                self._gives_way = True
+                self.when_refused()
                 return
             except redis.RedisError as error:
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
@@ -241,6 +290,8 @@ class Reporter:
             if register_again(spool.directory, self._records):
                 logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
             return
+        if recording.node != self._settings.node:
+            raise TakenOver(f"the node {recording.node} has the recording {recording.id} now")
         if recording.status in UNDELETABLE and recording != self._kept:
             keep_record(spool, recording, self._records.sealed_targets(recording.id))
             self._kept = recording
@@ -252,6 +303,9 @@ class Reporter:
                 await self._news.join()
         except TimeoutError:
             logger.error("recording %s: Redis is away; its takes stay in the spool", self._recording.id)
+
+    def _note(self, entry: TimelineEntry) -> None:
+        self._records.note(self._recording.id, entry, by=self._settings.node)
 
     def _send(self, status: Status, fields: dict[str, Any]) -> None:
         self._look()
@@ -265,25 +319,60 @@ class Reporter:
                 # Nothing was recorded, and nobody else would ever clear what is there.
                 spool_of(self._recording, self._settings).remove()
             return
-        self._look()
+        keeper = fields.get("node", self._settings.node)
+        if keeper == self._settings.node:
+            self._look()
         if status is Status.UPLOADING:
-            enqueue_finish(self._client, self._recording, self._settings.node)
-        elif status is Status.ERRORED:
+            enqueue_finish(self._client, self._recording, keeper)
+        if status is Status.ERRORED or keeper != self._settings.node:
             spool_of(self._recording, self._settings).remove()
 
     def _change_state(self, status: Status, fields: dict[str, Any]) -> None:
         try:
-            self._records.change_state(self._recording.id, status, **fields)
+            self._records.change_state(self._recording.id, status, by=self._settings.node, **fields)
         except WrongState:
             # Perhaps it was said before, and the answer was lost.
             if self._records.get(None, self._recording.id).status is not status:
                 raise
 
 
-def plan_of(recording: Recording, settings: Settings) -> Plan:
+def _watermark(recording: Recording, settings: Settings, records: Records) -> Watermark | None:
+    """What is drawn over the picture; it is kept in the spool, for a Redis that forgets it."""
+    if recording.watermark is None:
+        return None
+    spool = spool_of(recording, settings)
+    file = spool.directory / WATERMARK
+    if not file.exists():
+        png = records.watermark(recording.id)
+        if png is None:
+            logger.error("recording %s: its watermark is gone; it is recorded without", recording.id)
+            return None
+        spool.make()
+        partial = file.with_suffix(".partial")
+        partial.write_bytes(png)
+        partial.replace(file)
+    left, top = corner_of(file.read_bytes(), recording.watermark.position, recording.width, recording.height)
+    return Watermark(file, left, top)
+
+
+def _access(recording: Recording, settings: Settings, records: Records) -> PageAccess:
+    """What the client gave to open the page with."""
+    sealed = records.sealed_target(recording.id, PAGE_ACCESS)
+    if sealed is None:
+        return PageAccess()
+    return open_access(Sealer(load_secret_key(settings)), recording.id, sealed)
+
+
+def plan_of(
+    recording: Recording,
+    settings: Settings,
+    watermark: Watermark | None = None,
+    access: PageAccess | None = None,
+) -> Plan:
     """What the recorder is to do for a recording on this node."""
+    opening = opening_of(recording, access or PageAccess(), settings)
     return Plan(
-        url=recording.url,
+        url=opening.url,
         format=format_of(recording),
         contract=recording.page_contract,
         max_seconds=recording.max_seconds,
@@ -293,7 +382,11 @@ def plan_of(recording: Recording, settings: Settings) -> Plan:
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
         paused=recording.status is Status.PAUSED,
-        least_disk=settings.disk_reserve // 2,
+        limits=Limits(settings.disk_reserve // 2, settings.stage_memory, settings.empty_seconds),
+        watermark=watermark,
+        hints=opening.hints,
+        secrets=opening.secrets,
+        elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )
 
 

@@ -19,6 +19,7 @@ from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.probe import Media, probe
 from farm.errors import RecordingFailed
+from farm.findings import Finding, Tally, read_tally
 from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
 from farm.spool import Spool
@@ -36,6 +37,7 @@ class Report:
     media: Media
     outcome: Outcome
     start_latency_ns: int
+    tally: Tally
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints; durations in seconds."""
@@ -53,6 +55,7 @@ class Report:
             "start_latency": self.start_latency_ns / 1e9,
             "reason": self.outcome.reason.value,
             "fault": self.outcome.fault,
+            **self.tally.as_json(),
         }
 
     def in_words(self) -> str:
@@ -84,6 +87,12 @@ class _StartClock:
         pass
 
     async def broken(self, fault: str) -> None:
+        pass
+
+    async def finding_began(self, finding: Finding) -> None:
+        pass
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
         pass
 
     async def ended(self, outcome: Outcome) -> None:
@@ -122,8 +131,9 @@ async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -
         media = await asyncio.to_thread(probe, target)
     except CutError as error:
         raise RecordingFailed(f"{outcome.fault or error}; the takes are kept in {spool.directory}") from error
+    tally = read_tally(spool.directory)
     spool.remove()
-    return Report(file, media, outcome, clock.latency_ns)
+    return Report(file, media, outcome, clock.latency_ns, tally)
 
 
 def _put(file: CutFile, target: Path) -> CutFile:

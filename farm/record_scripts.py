@@ -56,13 +56,15 @@ return {0}
 """
 )
 
-# KEYS record, active, unfinished, events, index, meeting's index, targets; ARGV id, order of invocation,
-# member of the index, whether its state is active, how many targets, name, target sealed, …, field, value, …
-# Answers whether it was not there.
+# KEYS record, active, unfinished, events, index, meeting's index, targets, those taken over from its node;
+# ARGV id, order of invocation, member of the index, whether its state is active, how many targets, name,
+# target sealed, …, field, value, …
+# Answers whether it was not there, or 2 when another node has taken it over: whoever deleted it meant it.
 RESTORE = (
     COPY
     + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('SISMEMBER', KEYS[8], ARGV[1]) == 1 then return 2 end
 local fields = 6 + 2 * tonumber(ARGV[5])
 for i = 6, fields - 1, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], unpack(ARGV, fields))
@@ -78,8 +80,9 @@ return 1
 # KEYS record, active, unfinished, changes, events, kept, targets; ARGV id, token, timeline entry, new state,
 # allowed present states between commas, whether the new state is active, whether it is final, what the
 # indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files are
-# kept from now on or '', field, value, …
-# Answers {1, record} or {0, present state}. The token makes a second try after a lost answer harmless.
+# kept from now on or '', the node that it must be of as JSON or '', field, value, …
+# Answers {1, record}, {0, present state}, or {2} when it is another node's. The token makes a second try
+# after a lost answer harmless.
 CHANGE = (
     COPY
     + """
@@ -87,11 +90,12 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if not present then return {0, ''} end
 present = cjson.decode(present)
 if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
+  if ARGV[13] ~= '' and redis.call('HGET', KEYS[1], 'node') ~= ARGV[13] then return {2} end
   if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return {0, present} end
   local timeline = redis.call('HGET', KEYS[1], 'timeline')
   timeline = (timeline and timeline ~= '') and (timeline .. ',' .. ARGV[3]) or ARGV[3]
   redis.call('HSET', KEYS[1], 'status', cjson.encode(ARGV[4]), 'timeline', timeline, 'change', ARGV[2],
-             unpack(ARGV, 13))
+             unpack(ARGV, 14))
   if ARGV[12] ~= '' then redis.call('ZADD', KEYS[6], ARGV[12], ARGV[1]) end
   if ARGV[6] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
   if ARGV[7] == '1' then
@@ -110,15 +114,44 @@ return {1, redis.call('HGETALL', KEYS[1])}
 """
 )
 
-# KEYS record; ARGV entry
+# KEYS record; ARGV entry, the node that it must be of as JSON or ''
+# Answers whether it is not another node's.
 NOTE = """
 local timeline = redis.call('HGET', KEYS[1], 'timeline')
-if not timeline then return 0 end
+if not timeline then return 1 end
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'node') ~= ARGV[2] then return 0 end
 -- It is there already when a client tries again because it lost the answer.
 if not string.find(timeline, ARGV[1], 1, true) then
   redis.call('HSET', KEYS[1], 'timeline', timeline .. ',' .. ARGV[1])
 end
 return 1
+"""
+
+# KEYS record, nodes that are gone, those taken over from its node, from the new one; ARGV id, its node as
+# JSON, the new one as JSON, its node's name, timeline entry or '', active states between commas, how long (s)
+# it is remembered whose it was
+# Answers {1, record}, {0, present state}, or {2} when it is another node's, or its node is not gone. A client
+# that lost the answer tries again: it has the recording already, and that is no refusal.
+CLAIM = """
+local present = redis.call('HGET', KEYS[1], 'status')
+if not present then return {0, ''} end
+present = cjson.decode(present)
+if not string.find(ARGV[6], ',' .. present .. ',', 1, true) then return {0, present} end
+local node = redis.call('HGET', KEYS[1], 'node')
+if node ~= ARGV[3] then
+  if node ~= ARGV[2] then return {2} end
+  if node ~= 'null' then
+    if redis.call('HEXISTS', KEYS[2], ARGV[4]) == 0 then return {2} end
+    redis.call('SADD', KEYS[3], ARGV[1])
+    redis.call('EXPIRE', KEYS[3], ARGV[7])
+    redis.call('SREM', KEYS[4], ARGV[1])
+  end
+  redis.call('HSET', KEYS[1], 'node', ARGV[3])
+  if ARGV[5] ~= '' then
+    redis.call('HSET', KEYS[1], 'timeline', redis.call('HGET', KEYS[1], 'timeline') .. ',' .. ARGV[5])
+  end
+end
+return {1, redis.call('HGETALL', KEYS[1])}
 """
 
 # KEYS record, active, unfinished, orders, targets, kept; ARGV id, what the indexes' keys begin with, meeting,

@@ -4,11 +4,11 @@ It knows nothing of Redis: orders come in through an iterator, and what happens 
 
 There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
 unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
+What does not break but is not as it should be, the watch finds (`farm/watch.py`); what it says is done here.
 """
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack
@@ -21,27 +21,34 @@ from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
-from browser_bot.errors import PageError, StageError
-from browser_bot.gateway import open_gateway
-from browser_bot.stage import Stage, open_stage
-from encoder.command import Source
+from browser_bot.errors import PageError, StageError, StageWornError
+from browser_bot.gateway import Gateway
+from browser_bot.hints import NO_HINTS, PageHints
+from browser_bot.stage import Stage
+from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.takes import Takes
 from farm.evidence import collect
+from farm.findings import Finding, keep_tally, read_tally
+from farm.lookout import Lookout, look_at_disk
+from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
+from farm.timeline import NOTHING, Elsewhere
+from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Watch
 
 logger = logging.getLogger(__name__)
 
 SECOND_NS = 1_000_000_000
 # A recording, pauses included, never lasts longer than a day.
 LONGEST_NS = 86_400 * SECOND_NS
-DISK_SECONDS = 1.0
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
+# A page whose network comes and goes must not fill the timeline; the tally has all of it.
+MOST_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. With less free disk than `least_disk` (bytes) it ends.
+    its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
+    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts.
     """
 
     url: str
@@ -62,7 +70,19 @@ class Plan:
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
     paused: bool = False
-    least_disk: int = 0
+    limits: Limits = NO_LIMITS
+    watermark: Watermark | None = None
+    hints: PageHints = NO_HINTS
+    secrets: tuple[str, ...] = ()
+    elsewhere: Elsewhere = NOTHING
+
+    @property
+    def stage(self) -> StageNeeds:
+        """What its stage must be."""
+        picture = self.format
+        return StageNeeds(
+            picture.width, picture.height, picture.fps, self.chromium, self.address_rule, self.always_allowed
+        )
 
 
 class EndReason(StrEnum):
@@ -75,12 +95,26 @@ class EndReason(StrEnum):
     """The node was shut down."""
     DISK_FULL = "DISK_FULL"
     """The node's disk is nearly full."""
+    ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
+    """Nobody was in the meeting any more."""
     FAULT = "FAULT"
+
+
+ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
+"""The findings that end a recording."""
+
+STAGE_FINDINGS = {
+    Finding.NO_SOUND: "participants speak and the page plays nothing",
+    Finding.FROZEN_PICTURE: "the picture is frozen",
+    Finding.BLACK_PICTURE: "the picture is black",
+    Finding.MEMORY: "the stage uses too much memory",
+}
+"""Findings for which there is evidence, or a new stage, in words."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recording ended: why, the fault in words if it was one, and whether anything was recorded."""
+    """How a recording ended: why, the fault in words if it was one, and if this node recorded anything."""
 
     reason: EndReason
     fault: str | None
@@ -102,6 +136,12 @@ class Listener(Protocol):
     async def broken(self, fault: str) -> None:
         """Something broke; the recording goes on with a new take."""
 
+    async def finding_began(self, finding: Finding) -> None:
+        """The watch has found something."""
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        """What it had found is over, after so many seconds."""
+
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed; the stage still stands."""
 
@@ -110,14 +150,25 @@ class Recorder:
     """Makes one recording. `run` is called once."""
 
     def __init__(
-        self, plan: Plan, spool: Spool, evidence: Path, orders: AsyncIterator[Order], listener: Listener
+        self,
+        plan: Plan,
+        spool: Spool,
+        evidence: Path,
+        orders: AsyncIterator[Order],
+        listener: Listener,
+        warm: OpenedStage | None = None,
     ) -> None:
-        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`."""
+        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`.
+
+        `warm` is a stage that stands already: it is used if it is as the plan needs it, and torn down.
+        """
         self._plan = plan
         self._spool = spool
         self._evidence = evidence
         self._orders = orders
         self._listener = listener
+        self._warm = warm
+        self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._stop_reason = EndReason.STOPPED
         # Orders set what is wanted, not what to do: one that comes twice, or late together with its
@@ -126,11 +177,17 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
         self._take: Journal | None = None
-        self._began_ns, self._recorded_ns = _gone_on_from(spool)
+        self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
+        self._started = bool(spool.journals())
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
+        self._watch = Watch(plan.limits, read_tally(spool.directory))
+        self._told = 0
+        self._lookout: Lookout | None = None
+        self._stage_fault: StageError | None = None
+        self._stage_condemned = asyncio.Event()
         self._clearing: set[asyncio.Task[None]] = set()
 
     @property
@@ -145,21 +202,24 @@ class Recorder:
         return self._recorded_ns + running
 
     def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
-        """End the recording properly, as a stop order does."""
-        self._stop_reason = reason
+        """End the recording properly, as a stop order does. What told it first is the reason."""
+        if not self._stop.is_set():
+            self._stop_reason = reason
         self._stop.set()
 
     async def run(self) -> Outcome:
         """Make the recording and return how it ended; a fault is an outcome, not an exception."""
         self._spool.make()
         with self._spool.held():
-            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_disk())]
+            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_it())]
             try:
                 return await self._record()
             finally:
                 for task in beside:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                for problem in await asyncio.gather(*beside, return_exceptions=True):
+                    if isinstance(problem, Exception):
+                        logger.error("orders or watch had ended", exc_info=problem)
 
     async def _read_orders(self) -> None:
         async for order in self._orders:
@@ -170,13 +230,53 @@ class Recorder:
                 self._pause_wanted = order is Order.PAUSE
                 self._pause_changed.set()
 
-    async def _watch_disk(self) -> None:
-        """End the recording while there is still room to close its takes."""
-        # The kernel has no event for it.
-        while shutil.disk_usage(self._spool.directory).free >= self._plan.least_disk:  # noqa: ASYNC110
-            await asyncio.sleep(DISK_SECONDS)
-        logger.error("the disk is nearly full; the recording is ended")
-        self.stop(EndReason.DISK_FULL)
+    async def _watch_it(self) -> None:
+        """Look each second, from the first to the last, and do what the watch says."""
+        tally = self._watch.tally
+        while True:
+            lookout = self._lookout
+            seen = look_at_disk(self._spool.directory) if lookout is None else await lookout.look()
+            # Of a stage that was given up meanwhile nothing counts any more.
+            if lookout is self._lookout:
+                for change in self._watch.see(seen):
+                    if isinstance(change, Began):
+                        await self._begin_finding(change)
+                    elif self._told <= MOST_TOLD:
+                        logger.info("over after %.1f s: %s", change.seconds, change.finding)
+                        await self._listener.finding_ended(change.finding, change.seconds)
+                if lookout is not None and Finding.SOUND_ELSEWHERE in self._watch.present:
+                    await lookout.bring_sound_back()
+            if tally != self._watch.tally:
+                tally = self._watch.tally
+                keep_tally(self._spool.directory, tally)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _begin_finding(self, began: Began) -> None:
+        """Tell of a finding and do what is to be done."""
+        finding = began.finding
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            logger.warning("found: %s", finding)
+            await self._listener.finding_began(finding)
+        match began.remedy:
+            case Remedy.END:
+                self.stop(ENDS[finding])
+            case Remedy.NEW_STAGE:
+                self._condemn(StageWornError(STAGE_FINDINGS[finding]))
+            case Remedy.BREAK:
+                self._condemn(StageError(STAGE_FINDINGS[finding]))
+            case Remedy.EVIDENCE:
+                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+
+    def _condemn(self, fault: StageError) -> None:
+        """Have the stage that stands given up for a new one."""
+        self._stage_fault = fault
+        self._stage_condemned.set()
+
+    async def _condemned(self) -> None:
+        await self._stage_condemned.wait()
+        assert self._stage_fault is not None
+        raise self._stage_fault
 
     async def _record(self) -> Outcome:
         """Record on one stage after the other, until it is over."""
@@ -199,6 +299,8 @@ class Recorder:
             except (StageError, PageError, EncoderError) as error:
                 logger.error("%s", error)
                 fault = error
+                if self._stop.is_set():
+                    return await self._end(self._stop_reason)
                 if await self._is_to_end(error):
                     await self._keep_evidence(self._scene, error)
                     self._fault = in_words(error)
@@ -211,10 +313,12 @@ class Recorder:
 
     async def _is_to_end(self, fault: Exception) -> bool:
         """Whether a fault ends the recording: before its first take, or as one of too many."""
-        if self._began_ns is None or self._stop.is_set():
+        is_worn = isinstance(fault, StageWornError)
+        if self._began_ns is None and not is_worn:
             return True
-        # A machine that is too slow, or whose clock is set, gets another take as often as it takes.
-        cured = isinstance(fault, EncoderTooSlow | ClockJumped)
+        # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
+        # a stage is worn the watch has decided.
+        cured = is_worn or isinstance(fault, EncoderTooSlow | ClockJumped)
         if not cured and self._spool.breaks_too_often():
             return True
         await self._listener.broken(in_words(fault))
@@ -222,6 +326,7 @@ class Recorder:
 
     async def _break_off(self) -> None:
         """Close the takes of a stage that broke."""
+        self._lookout = None
         if self._watching is not None:
             # A browser that broke has nothing to say any more.
             self._watching.cancel()
@@ -235,43 +340,43 @@ class Recorder:
 
     async def _end(self, reason: EndReason) -> Outcome:
         """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        self._lookout = None
         await self._close_takes()
-        outcome = Outcome(reason, self._fault, started=self._began_ns is not None)
+        outcome = Outcome(reason, self._fault, started=self._started)
         await self._listener.ended(outcome)
         return outcome
 
     async def _open_stage(self, parts: AsyncExitStack) -> Stage | None:
-        """Open the stage; None if a stop order comes first."""
-        plan = self._plan
-        proxy = None
-        self._gateway = None
-        if plan.address_rule is not None:
-            self._gateway, proxy = await parts.enter_async_context(
-                open_gateway(plan.address_rule, plan.always_allowed)
-            )
-        opening = asyncio.ensure_future(
-            parts.enter_async_context(
-                open_stage(
-                    plan.format.width,
-                    plan.format.height,
-                    plan.format.fps,
-                    chromium=plan.chromium,
-                    proxy=proxy,
-                )
-            )
-        )
-        await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
-        if not opening.done():
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
+        """Open the stage, or take the warm one; None if a stop order comes first."""
+        opened = await self._warm_or_new()
+        if opened is None:
             return None
-        return opening.result()
+        parts.push_async_callback(opened.close)
+        self._gateway = opened.gateway
+        return opened.stage
+
+    async def _warm_or_new(self) -> OpenedStage | None:
+        needs = self._plan.stage
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            if warm.needs == needs:
+                return warm
+            self._beside(warm.close())
+        opening = asyncio.create_task(open_for(needs))
+        try:
+            await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
+        finally:
+            opening.cancel()  # does nothing to one that is done
+            await asyncio.gather(opening, return_exceptions=True)
+        return None if opening.cancelled() else opening.result()
 
     async def _record_on(self, stage: Stage) -> EndReason:
-        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
-        self._takes = Takes(source, self._spool.directory, self._plan.format, self._spool.next_take())
+        # A page that is known to have the SDK draws its watermark itself.
+        drawn = None if self._plan.contract is PageContract.SDK else self._plan.watermark
+        self._takes = self._new_takes(stage, drawn)
         self._takes.prepare()
-        bot = Bot(stage.browser, self._plan.contract, self._gateway)
+        plan = self._plan
+        bot = Bot(stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets)
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
@@ -280,9 +385,20 @@ class Recorder:
         )
         if joined == "stop":
             return self._stop_reason
+        if bot.speaks_sdk and drawn is not None:
+            await self._takes.close()
+            self._takes = self._new_takes(stage, None)
+        self._stage_condemned.clear()
+        self._lookout = Lookout(stage, bot, self._plan.format, self._spool.directory)
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
+
+    def _new_takes(self, stage: Stage, watermark: Watermark | None) -> Takes:
+        display, sound = stage.display, stage.sound
+        source = Source(display.name, display.authority, sound.server, sound.source, watermark)
+        number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
+        return Takes(source, self._spool.directory, self._plan.format, number)
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None
@@ -293,6 +409,7 @@ class Recorder:
                 time=asyncio.sleep(self._seconds_left()),
                 pause=self._pause_changed.wait(),
                 stage=_raise(stage.died()),
+                watch=self._condemned(),
                 encoder=self._takes.died(),
             )
             match happened:
@@ -306,11 +423,13 @@ class Recorder:
                     await self._pause_or_resume(stage)
                 case "encoder":
                     death = await self._takes.died()
+                    if self._stop.is_set():
+                        return self._stop_reason
                     if await self._is_to_end(death):
                         await self._keep_evidence(self._scene, death)
                         self._fault = in_words(death)
                         return EndReason.FAULT
-                    self._beside(self._keep_evidence(self._scene, death))
+                    self._beside(self._keep_evidence(self._scene, death, screenshot=False))
                     logger.warning("going on with a new take: %s", death)
                     await self._end_take()
                     await self._begin_take(stage)
@@ -333,6 +452,7 @@ class Recorder:
         self._takes.prepare()
         take = await self._takes.begin()
         self._take = take
+        self._started = True
         if self._began_ns is None:
             self._began_ns = take.monotonic_us * 1000
         self._take_over = asyncio.Event()
@@ -370,9 +490,11 @@ class Recorder:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS
 
-    async def _keep_evidence(self, scene: tuple[Stage, Bot] | None, fault: Exception) -> None:
+    async def _keep_evidence(
+        self, scene: tuple[Stage, Bot] | None, fault: Exception, *, screenshot: bool = True
+    ) -> None:
         stage, bot = scene or (None, None)
-        await collect(self._evidence, stage, bot, self._spool.directory, fault)
+        await collect(self._evidence, stage, bot, self._spool.directory, fault, screenshot=screenshot)
 
     def _beside(self, work: Coroutine[None, None, None]) -> None:
         """Have something done that the recording need not wait for."""
@@ -408,13 +530,17 @@ async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
 
 
-def _gone_on_from(spool: Spool) -> tuple[int | None, int]:
-    """When the first take in a spool began, in ns of CLOCK_MONOTONIC, and how long all of them are (ns).
+def _gone_on_from(spool: Spool, elsewhere: Elsewhere) -> tuple[int | None, int]:
+    """When the first take began, here or elsewhere, in ns of CLOCK_MONOTONIC, and how long all are (ns).
 
     By the wall clock: the machine may have been started anew since. None if there is no take.
     """
     journals = spool.journals()
-    if not journals:
+    began_us = [journal.wall_us for journal in journals[:1]]
+    if elsewhere.began is not None:
+        began_us.append(round(elsewhere.began.timestamp() * 1e6))
+    if not began_us:
         return None, 0
-    ago = max(0, time.time_ns() - journals[0].wall_us * 1000)
-    return time.monotonic_ns() - ago, sum(spool.recorded_us(journal) for journal in journals) * 1000
+    ago = max(0, time.time_ns() - min(began_us) * 1000)
+    recorded_us = sum(spool.recorded_us(journal) for journal in journals) + elsewhere.recorded_us
+    return time.monotonic_ns() - ago, recorded_us * 1000

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioExport, Codec
+from farm.findings import Finding
 from farm.transfers import STORE, Transfer, TransferState
 
 
@@ -80,8 +81,17 @@ class ReasonKind(StrEnum):
     PAGE_ENDED = "PAGE_ENDED"
     """The page said that it is over."""
     ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
+    """Nobody was in the meeting any more."""
     INTERNAL_ERROR = "INTERNAL_ERROR"
     """A fault that restarts did not cure."""
+
+
+class Priority(StrEnum):
+    """Who is recorded first where slots are scarce; the members are in that order."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class Caller(BaseModel):
@@ -103,6 +113,29 @@ class Reason(BaseModel):
     caller: Caller | None = None
 
 
+class Corner(StrEnum):
+    """The corner of the picture that the watermark stands in, and touches."""
+
+    LEFT_TOP = "left top"
+    RIGHT_TOP = "right top"
+    LEFT_BOTTOM = "left bottom"
+    RIGHT_BOTTOM = "right bottom"
+
+
+class Watermark(BaseModel):
+    """What is drawn over the picture: a PNG, JPEG or SVG, scaled to `width` x `height` pixels.
+
+    Without a height it is as high as its shape makes it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    width: Annotated[int, Field(description="pixels")]
+    height: Annotated[int | None, Field(description="pixels")] = None
+    position: Corner = Corner.LEFT_TOP
+
+
 class Failure(BaseModel):
     """Why a recording is ERRORED: a stable code for programs, a sentence for people."""
 
@@ -113,18 +146,24 @@ class Failure(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """One entry of a recording's timeline: a state, a take that began or ended, or something that broke."""
+    """One entry of a recording's timeline: a state, a take or finding that began or ended, or what broke."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
-    event: Literal["state", "take_began", "take_ended", "fault"] = "state"
+    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"] = "state"
     status: Status | None = None
     """The state, of a `state`."""
     take: int | None = None
     """The take's number, counted from 0."""
     fault: str | None = None
     """What broke, of a `fault` after which the recording went on."""
+    finding: Finding | None = None
+    """What the watch found, of a `finding_began` or `finding_ended`."""
+    seconds: float | None = None
+    """How long a finding lasted that has ended."""
+    node: str | None = None
+    """The node that was gone, of a `fault` after which another one went on."""
 
 
 class FileKind(StrEnum):
@@ -163,12 +202,14 @@ class Recording(BaseModel):
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720
     fps: Annotated[int, Field(description="frames per second")] = 30
+    watermark: Watermark | None = None
     video_file: bool = True
     """Whether there is a file with picture and sound; else `audio_file` is the only one."""
     audio_file: AudioExport | None = None
     """What the file with sound alone is encoded to; None if there is none."""
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
+    priority: Priority = Priority.NORMAL
     webhooks: tuple[str, ...] = ()
     """URLs that are told of this recording's states, besides the organisation's webhooks."""
     output_file_name: str
@@ -197,9 +238,9 @@ class Recording(BaseModel):
     stop_reason: Reason | None = None
     error: Failure | None = None
     quality: dict[str, JsonValue] | None = None
-    """What was measured while recording: frames captured, frames lost, start latency."""
+    """What was measured while recording: frames captured, frames lost, what the watch found."""
     timeline: tuple[TimelineEntry, ...] = ()
-    """Every state and take with its time, oldest first."""
+    """Every state, take and finding with its time, oldest first."""
 
 
 def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:

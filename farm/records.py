@@ -10,8 +10,10 @@ Keys
                                   microsecond of invocation; the states' indexes share no member
     farm:index:{org}:{status}:{meeting}   the same of one meeting; both also with EXPIRED in place of a
                                   state, for UPLOADED ones whose files are gone by their age
+    farm:watermark:{id}           the picture drawn over the recording's, a PNG
     farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
                                   the name of the transfer
+    farm:left:{node}              set: ids of the recordings that other nodes have taken over from a node
     farm:kept                     sorted set: ids of all recordings whose files are kept, by the Unix time
                                   since when
     farm:idempotency:{org}:{hash} id and request of the recording that a client's Idempotency-Key has started
@@ -40,8 +42,9 @@ import redis.asyncio
 
 from farm import record_scripts
 from farm.changes import CHANGES_KEY, events_key
-from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
+from farm.errors import AlreadyRecording, InvalidRequest, NotFound, TakenOver, WrongState
 from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
+from farm.nodes import GONE_KEY
 from farm.orders import orders_key
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
 from farm.redis_clients import in_time
@@ -54,9 +57,14 @@ _FIXED = frozenset(
 
 _UNFINISHED_KEY = "farm:unfinished"
 _KEPT_KEY = "farm:kept"
+# A day in the queue and a day of recording at most, and one more.
+_WATERMARK_SECONDS = 3 * 86_400
 
 _IDEMPOTENCY_SECONDS: Final = 86_400
 """How long an Idempotency-Key is remembered."""
+
+_LEFT_SECONDS: Final = 90 * 86_400
+"""How long a node that was gone is told what was taken over from it, after the last time."""
 
 _RECORD_PREFIX = "farm:recording:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -67,8 +75,16 @@ def record_key(recording_id: UUID | str) -> str:
     return f"{_RECORD_PREFIX}{str(recording_id).lower()}"
 
 
+def _watermark_key(recording_id: UUID | str) -> str:
+    return f"farm:watermark:{str(recording_id).lower()}"
+
+
 def _targets_key(recording_id: UUID | str) -> str:
     return f"farm:targets:{str(recording_id).lower()}"
+
+
+def _left_key(node: str | None) -> str:
+    return f"farm:left:{node or ''}"
 
 
 def _active_key(organization_id: str, meeting_id: str) -> str:
@@ -136,6 +152,7 @@ class Records:
         self._redis = client
         self._add = client.register_script(record_scripts.ADD)
         self._change = client.register_script(record_scripts.CHANGE)
+        self._claim = client.register_script(record_scripts.CLAIM)
         self._restore = client.register_script(record_scripts.RESTORE)
         self._update = client.register_script(record_scripts.UPDATE)
         self._active = client.register_script(record_scripts.ACTIVE)
@@ -237,6 +254,7 @@ class Records:
         to: Status,
         *,
         only_from: Collection[Status] | None = None,
+        by: str | None = None,
         **fields: Any,
     ) -> Recording:
         """Move a recording to another state, set `fields` with it, and announce it; all or nothing.
@@ -244,12 +262,12 @@ class Records:
         The move must be in `TRANSITIONS`; `only_from` narrows the states it may start from. Of several
         callers at once one wins, the others get WrongState. Returns the recording as it is then.
 
-        Raises NotFound, WrongState, ValueError for a field that may not be set, pydantic.ValidationError for
-        a value of the wrong type.
+        Raises NotFound, WrongState, TakenOver when `by` is given and not its node, ValueError for a field
+        that may not be set, pydantic.ValidationError for a value of the wrong type.
         """
         allowed = sources(to) if only_from is None else sources(to) & frozenset(only_from)
         recording = self.get(None, recording_id)
-        succeeded, answer = self._change(
+        outcome, *answer = self._change(
             keys=[*self._keys_of(recording), _KEPT_KEY, _targets_key(recording.id)],
             args=[
                 str(recording.id),
@@ -264,15 +282,46 @@ class Records:
                 member_of(recording),
                 order_of(recording),
                 f"{now().timestamp():.3f}" if to is Status.UPLOADED else "",
+                "" if by is None else json.dumps(by),
                 *_flat(_encode_changes(recording, fields)),
             ],
         )
-        if succeeded:
-            return decode(_pairs(answer))
-        present = answer.decode()
+        if outcome == 1:
+            return decode(_pairs(answer[0]))
+        if outcome == 2:
+            raise _taken_over(recording_id)
+        present = answer[0].decode()
         if not present:
             raise _not_found(recording_id)
         raise WrongState(f"recording {recording.id} is {present} and cannot become {to}")
+
+    def claim(self, recording: Recording, node: str, entry: TimelineEntry | None = None) -> Recording:
+        """Make an active recording one of `node`, if nobody else did so since `recording` was read.
+
+        From another node it is taken only while that one is gone (`farm.nodes`); `entry` then goes into its
+        timeline. Returns the recording as it is then. Raises NotFound, WrongState when it is not active any
+        more, TakenOver when it is another node's.
+        """
+        outcome, *answer = self._claim(
+            keys=[record_key(recording.id), GONE_KEY, _left_key(recording.node), _left_key(node)],
+            args=[
+                str(recording.id),
+                json.dumps(recording.node),
+                json.dumps(node),
+                recording.node or "",
+                entry.model_dump_json(exclude_none=True) if entry is not None else "",
+                _between_commas(ACTIVE),
+                _LEFT_SECONDS,
+            ],
+        )
+        if outcome == 1:
+            return decode(_pairs(answer[0]))
+        if outcome == 2:
+            raise _taken_over(recording.id)
+        present = answer[0].decode()
+        if not present:
+            raise _not_found(recording.id)
+        raise WrongState(f"recording {recording.id} is {present} and cannot be gone on with")
 
     def update(self, recording_id: UUID | str, **fields: Any) -> Recording:
         """Set fields that do not change the state; returns the recording as it is then.
@@ -288,9 +337,14 @@ class Records:
             raise _not_found(recording_id)
         return decode(_pairs(flat))
 
-    def note(self, recording_id: UUID | str, entry: TimelineEntry) -> None:
-        """Add an entry to the timeline of a recording; of one that is deleted meanwhile nothing is kept."""
-        self._note(keys=[record_key(recording_id)], args=[entry.model_dump_json(exclude_none=True)])
+    def note(self, recording_id: UUID | str, entry: TimelineEntry, *, by: str | None = None) -> None:
+        """Add an entry to the timeline of a recording; of one that is deleted meanwhile nothing is kept.
+
+        Raises TakenOver when `by` is given and not its node.
+        """
+        text = entry.model_dump_json(exclude_none=True)
+        if not self._note(keys=[record_key(recording_id)], args=[text, "" if by is None else json.dumps(by)]):
+            raise _taken_over(recording_id)
 
     def set_transfer(
         self,
@@ -325,28 +379,49 @@ class Records:
             f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
         )
 
+    def was_taken_over(self, recording_id: UUID | str, node: str) -> bool:
+        """Whether other nodes have taken a recording over from `node`, which may not know yet."""
+        return bool(self._redis.sismember(_left_key(node), str(recording_id)))
+
     def restore(self, recording: Recording, targets: Mapping[str, str]) -> bool:
-        """Keep an unfinished recording, and its sealed storages, that Redis has lost; false if it has not."""
+        """Keep an unfinished recording, and its sealed storages, that Redis has lost; false if it has not.
+
+        Raises TakenOver when another node had taken it over from its node: it was deleted since, not lost.
+        """
         index = f"{index_prefix(recording.organization_id)}{recording.status}"
         record, active, unfinished, _, events = self._keys_of(recording)
-        return bool(
-            self._restore(
-                keys=[
-                    *(record, active, unfinished, events),
-                    *(index, f"{index}:{recording.meeting_id}"),
-                    _targets_key(recording.id),
-                ],
-                args=[
-                    str(recording.id),
-                    order_of(recording),
-                    member_of(recording),
-                    int(recording.status in ACTIVE),
-                    len(targets),
-                    *(part for pair in targets.items() for part in pair),
-                    *_flat(encode(recording, Recording.model_fields)),
-                ],
-            )
+        outcome = self._restore(
+            keys=[
+                *(record, active, unfinished, events),
+                *(index, f"{index}:{recording.meeting_id}"),
+                _targets_key(recording.id),
+                _left_key(recording.node),
+            ],
+            args=[
+                str(recording.id),
+                order_of(recording),
+                member_of(recording),
+                int(recording.status in ACTIVE),
+                len(targets),
+                *(part for pair in targets.items() for part in pair),
+                *_flat(encode(recording, Recording.model_fields)),
+            ],
         )
+        if outcome == 2:
+            raise _taken_over(recording.id)
+        return bool(outcome)
+
+    def keep_watermark(self, recording_id: UUID, png: bytes) -> None:
+        """Keep the picture that is drawn over a recording's, for as long as that may wait and take."""
+        self._redis.set(_watermark_key(recording_id), png, ex=_WATERMARK_SECONDS)
+
+    def watermark(self, recording_id: UUID) -> bytes | None:
+        """The picture that is drawn over a recording's."""
+        return cast("bytes | None", self._redis.get(_watermark_key(recording_id)))
+
+    def keep_sealed(self, recording_id: UUID, name: str, sealed: str) -> None:
+        """Keep something sealed beside the storages of a recording, for as long as these."""
+        self._redis.hset(_targets_key(recording_id), name, sealed)
 
     def sealed_targets(self, recording_id: UUID | str) -> dict[str, str]:
         """The customer's storages of a recording, sealed, by the names of the transfers that go there."""
@@ -487,6 +562,10 @@ def _encode_changes(recording: Recording, fields: Mapping[str, Any]) -> dict[str
 
 def _not_found(recording_id: UUID | str) -> NotFound:
     return NotFound(f"no recording has the id {recording_id}")
+
+
+def _taken_over(recording_id: UUID | str) -> TakenOver:
+    return TakenOver(f"another node has the recording {recording_id} now")
 
 
 def _flat(values: Mapping[str, bytes]) -> list[str | bytes]:

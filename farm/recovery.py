@@ -1,30 +1,36 @@
 """Recovery: what dead processes have left in the spool is gone on with, or cut, stored and transferred."""
 
 import logging
-from datetime import timedelta
-from typing import Final
+import shutil
+from pathlib import Path
+from typing import Any, Final
 from uuid import UUID
 
 import redis
 
-from farm.errors import FarmError, NotFound, WrongState
-from farm.queues import enqueue_continuation, enqueue_finish, enqueue_transfer, uploads_queue
-from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Status, now
+from farm.errors import FarmError, NotFound, TakenOver, WrongState
+from farm.queues import (
+    enqueue_continuation,
+    enqueue_finish,
+    enqueue_transfer,
+    has_live_job,
+    is_to_be_finished,
+    uploads_queue,
+)
+from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
 from farm.records import Records
 from farm.redis_clients import connect
+from farm.set_aside import has_recorded, is_left
 from farm.settings import Settings, load_settings
-from farm.spool import spool_of
+from farm.spool import spool_directory, spool_of
 from farm.spool_record import register_again
-from farm.transfers import OVER, Transfer
+from farm.timeline import node_with_takes
+from farm.transfers import OVER, is_overdue
 
 logger = logging.getLogger(__name__)
 
 DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
 DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
-
-
-OVERDUE: Final = timedelta(minutes=1)
-"""How much later than its time a try may begin without its job counting as lost."""
 
 _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 """The states in which no recorder needs the spool any more."""
@@ -41,24 +47,34 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
             if register_again(directory, Records(client)):
                 logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
             recovered += recover(directory.name, settings, client)
+        except TakenOver:
+            _remove_deleted(directory)
         except (FarmError, OSError) as error:
             logger.error("%s lies in the spool and is left alone: %s", directory, error)
     return recovered
 
 
+def _remove_deleted(directory: Path) -> None:
+    logger.warning("recording %s, which another node had taken over, was deleted", directory.name)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
-    One that was being recorded is recorded further, on this node. Raises NotFound if Redis does not know it,
-    redis.RedisError when Redis cannot be reached.
+    One that was being recorded is recorded further, on this node; what is left of one that ended elsewhere is
+    set aside. Raises NotFound if Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
     spool = spool_of(recording, settings)
-    if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
-        return False  # another node has it now
     if recording.status not in _TAKES_DONE and spool.is_held():
         return False
+    if is_left(recording, settings) and has_recorded(spool, settings):
+        enqueue_finish(client, recording, settings.node)
+        return True
+    if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
+        return False  # another node has it now
     if recording.status in ACTIVE:
         logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
         enqueue_continuation(client, recording, settings.node)
@@ -74,11 +90,43 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     return True
 
 
-def look_for_transfers() -> None:
-    """The RQ job of each minute: `recover_transfers` on this node."""
+def look_for_lost() -> None:
+    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings."""
     settings = load_settings()
     with connect(settings.redis_address) as client:
+        recover_unqueued(settings, client)
         recover_transfers(settings, client)
+
+
+def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
+    """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
+
+    Their job has met a Redis that was away, or they could not tell it their end. Raises redis.RedisError when
+    Redis cannot be reached.
+    """
+    records = Records(client)
+    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
+    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
+    recovered = 0
+    for recording_id in sorted(here):
+        try:
+            if not _is_cared_for(records.get(None, recording_id), settings, client):
+                recovered += recover(recording_id, settings, client)
+        except NotFound:
+            if records.was_taken_over(recording_id, settings.node):
+                _remove_deleted(spool_directory(settings, recording_id))
+        except OSError as error:
+            logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
+    return recovered
+
+
+def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Whether somebody will come to an unfinished recording, or to what is left here of one that ended."""
+    if recording.status in ACTIVE:
+        return has_live_job(client, recording.id)
+    if recording.files and any(transfer.state not in OVER for transfer in recording.transfers):
+        return True  # see `recover_transfers`
+    return is_to_be_finished(client, recording.id, settings.node)
 
 
 def recover_transfers(settings: Settings, client: redis.Redis) -> int:
@@ -94,18 +142,13 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
             recording = Records(client).get(None, directory.name)
         except NotFound:
             continue
+        if recording.node not in {None, settings.node} and not is_in_store(recording):
+            continue  # another node has the files
         for transfer in recording.transfers if recording.files else ():
-            if _is_overdue(transfer):
+            if is_overdue(transfer, now()):
                 enqueue_transfer(client, recording, transfer.target, settings.node)
                 found += 1
     return found
-
-
-def _is_overdue(transfer: Transfer) -> bool:
-    # One that is RUNNING may be that of a dead process; if it is not, it runs only once all the same.
-    if transfer.state in OVER:
-        return False
-    return transfer.next_try is None or transfer.next_try < now() - OVERDUE
 
 
 def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
@@ -117,18 +160,31 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
     recording = records.get(None, recording_id)
     spool = spool_of(recording, settings)
     saved = bool(spool.takes()) and recording.status is not Status.INVOKED
+    keeper = settings.node if saved else other_keeper(recording, settings.node)
+    fields: dict[str, Any] = {"node": keeper} if keeper else {}
     try:
         records.change_state(
             recording_id,
-            Status.UPLOADING if saved else Status.ERRORED,
+            Status.UPLOADING if keeper else Status.ERRORED,
+            by=settings.node,
             stopped_time=now(),
             stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
-            error=DIED if saved else DIED_EARLY,
+            error=DIED if keeper else DIED_EARLY,
+            **fields,
         )
-    except WrongState as error:
+    except (WrongState, TakenOver) as error:
         logger.warning("%s", error)
         return
-    if saved:
-        enqueue_finish(client, recording, settings.node)
-    else:
+    if keeper:
+        enqueue_finish(client, recording, keeper)
+    if not saved:
         spool.remove()
+
+
+def other_keeper(recording: Recording, node: str) -> str | None:
+    """The node that has the takes of a recording of which `node` has none; None if there are none.
+
+    It was gone, but if it comes back in time there is a file after all.
+    """
+    keeper = None if recording.status is Status.INVOKED else node_with_takes(recording.timeline)
+    return None if keeper == node else keeper

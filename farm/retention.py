@@ -27,7 +27,7 @@ _MOST: Final = 1000
 
 
 def sweep() -> None:
-    """Delete what is older than FARM_RETENTION: files in the store, and this node's logs of recordings."""
+    """Delete what is older than FARM_RETENTION: files in the store, this node's logs, what it set aside."""
     settings = load_settings()
     if not settings.retention:
         return
@@ -36,6 +36,7 @@ def sweep() -> None:
         store = open_store(settings, load_secret_key(settings))
         expire_recordings(client, store, oldest)
     _remove_evidence(settings, oldest)
+    _remove_set_aside(settings, oldest)
 
 
 def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> int:
@@ -78,4 +79,10 @@ def _remove_evidence(settings: Settings, oldest: datetime) -> None:
         except FileNotFoundError:
             continue  # its recording was deleted just now
         if changed < oldest.timestamp():
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_set_aside(settings: Settings, oldest: datetime) -> None:
+    for directory in settings.left_dir.glob("*"):
+        if directory.stat().st_mtime < oldest.timestamp():
             shutil.rmtree(directory, ignore_errors=True)

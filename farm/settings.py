@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, parse_address_rule
 from farm.errors import SettingsError
+from farm.machine import cores, memory, slots_for
 from farm.store_url import StoreKind, StoreLocation, parse_store_url
 
 MEETING_PATH = "/meet/"
@@ -81,6 +82,13 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _socket_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("must begin with ws:// or wss:// and name a host")
+    return url
+
+
 def _meeting_url(url: str) -> str:
     if "{meeting_id}" not in url:
         raise ValueError("must hold {meeting_id}, which is replaced by the meeting's id")
@@ -131,8 +139,8 @@ def _bytes(value: Any) -> Any:
     return int(match[1]) << _SIZES[match[2]]
 
 
-def _cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)))
+def _slots() -> int:
+    return min(slots_for(cores(), memory()), 256)
 
 
 def _host_name() -> str:
@@ -154,10 +162,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
     slots: int = Field(
-        default_factory=_cores,
+        default_factory=_slots,
         ge=1,
         le=256,
-        description="Recordings this node makes at the same time; by default one for each core.",
+        description="Recordings this node makes at the same time; by default as many as its cores and memory "
+        "are good for: 0.8 of a core and 1 GiB each.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         default=None,
@@ -241,6 +250,12 @@ class Settings(BaseSettings):
         le=86400,
         description="Longest recording in seconds; a recording that asks for nothing gets this.",
     )
+    empty_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86400,
+        description="Seconds after which a recording ends whose participants have all left; 0 for never.",
+    )
     join_seconds: int = Field(
         default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
     )
@@ -263,6 +278,26 @@ class Settings(BaseSettings):
         ge=0,
         description="Free disk (bytes, or with K, M, G, T) below which a node begins no recording; below "
         "half of it the running ones are ended properly.",
+    )
+    max_load: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the processors' time in use above which a node that records already begins "
+        "nothing more; 1 for no limit.",
+    )
+    stage_memory: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=4 << 30,
+        ge=0,
+        description="Memory (bytes, or with K, M, G, T) that browser, display and sound of a recording may "
+        "use; above it they are begun anew. 0 for any.",
+    )
+    node_patience: Annotated[int, BeforeValidator(_seconds)] = Field(
+        default=3600,
+        ge=0,
+        le=30 * 86400,
+        description="How long a node that is gone may take to come back with recordings that were over: "
+        "seconds, or a number with m, h or d; then they are ERRORED.",
     )
     event_streams: int = Field(
         default=100,
@@ -304,6 +339,21 @@ class Settings(BaseSettings):
     webhook_limit: int = Field(
         default=50, ge=1, le=1000, description="Webhooks that an organisation may register."
     )
+    page_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret that signs the `authToken` which pages with a recording SDK are opened with; "
+        "without it they get the token of the request, or none.",
+    )
+    livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
+        default=None, description="A LiveKit server (wss://…) whose room templates are recorded."
+    )
+    livekit_key: str | None = Field(default=None, description="API key of the LiveKit server.")
+    livekit_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    jitsi_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
+        default=("meet.jit.si", "8x8.vc"),
+        description="Hosts of Jitsi Meet, with commas, whose meetings are joined without asking anything.",
+    )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
     )
@@ -338,6 +388,11 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """The spool: takes of recordings that are not finished."""
         return self.data_dir / "spool"
+
+    @property
+    def left_dir(self) -> Path:
+        """What this node had recorded of recordings that others went on with; one directory for each."""
+        return self.data_dir / "left"
 
     @property
     def evidence_dir(self) -> Path:

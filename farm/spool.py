@@ -18,6 +18,8 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+LOCK_TRIES = 5
+LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
 # A recording that breaks so often within so long a time has a reason that a new start does not cure.
 BREAKS = 3
@@ -49,9 +51,13 @@ class Spool:
         files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
+    def numbers(self) -> set[int]:
+        """The numbers of all takes that were begun."""
+        return {_number(file) for file in self.directory.glob("take-[0-9]*.*")}
+
     def next_take(self) -> int:
         """The number of the next take, behind all those that were begun."""
-        return max((_number(file) + 1 for file in self.directory.glob("take-[0-9]*.*")), default=0)
+        return max(self.numbers(), default=-1) + 1
 
     def recorded_us(self, journal: Journal) -> int:
         """How long a take is, in µs; of one that was killed, by when its file was last written."""
@@ -94,28 +100,45 @@ class Spool:
         Raises SpoolHeld when another process records into it.
         """
         with (self.directory / HOLD).open("w") as file:
-            try:
-                # The kernel gives the lock back when the process dies, whatever killed it.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SpoolHeld(f"another process records into {self.directory}") from None
+            # The kernel gives the lock back when the process dies, whatever killed it.
+            if not _lock(file.fileno()):
+                raise SpoolHeld(f"another process records into {self.directory}")
             yield
 
     def is_held(self) -> bool:
         """Whether a living recorder records into it."""
-        try:
-            with (self.directory / HOLD).open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            # It is just being made, unless it has been there for long.
-            return self.directory.is_dir() and time.time() - self.directory.stat().st_mtime < MAKING_SECONDS
-        except BlockingIOError:
-            return True
-        return False
+        return _is_held(self.directory)
 
     def remove(self) -> None:
         """Delete all of it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _lock(descriptor: int) -> bool:
+    for _ in range(LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        # Whoever only looks whether it is held (`_is_held`) has it for some microseconds.
+        time.sleep(LOCK_PAUSE)
+    return False
+
+
+def _is_held(directory: Path) -> bool:
+    try:
+        with (directory / HOLD).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        # It is just being made, unless it has been there for long.
+        return directory.is_dir() and time.time() - directory.stat().st_mtime < MAKING_SECONDS
+    except BlockingIOError:
+        return True
+    return False
+
+
+def is_recorded_into(spool_dir: Path) -> bool:
+    """Whether a node records anything now, `spool_dir` being where its spools are."""
+    return any(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
 
 
 def _number(file: Path) -> int:

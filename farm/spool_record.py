@@ -32,12 +32,19 @@ def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> 
 def register_again(spool_directory: Path, records: Records) -> bool:
     """Tell Redis of a recording that it has lost; false if it has not, or the spool knows too little.
 
-    Raises redis.RedisError when Redis cannot be reached.
+    Raises TakenOver when it was deleted after another node had taken it over, redis.RedisError when Redis
+    cannot be reached.
     """
     kept = _read(spool_directory / _FILE)
     if kept is None or kept.recording.status in FINAL:
         return False
     return records.restore(kept.recording, kept.targets)
+
+
+def kept_by(spool_directory: Path) -> str | None:
+    """The node that has recorded into a spool, as its record says; None if there is none."""
+    kept = _read(spool_directory / _FILE)
+    return None if kept is None else kept.recording.node
 
 
 def _read(file: Path) -> _Kept | None:

@@ -24,6 +24,7 @@ from farm.records import Records
 from farm.redis_clients import connect
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
+from farm.set_aside import has_recorded, is_left
 from farm.settings import Settings, load_settings
 from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.host_keys import HostKeys
@@ -121,9 +122,15 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     if not settled(recording.transfers):
         return
     if recording.status is Status.UPLOADING:
-        with suppress(WrongState):
-            records.change_state(recording_id, Status.UPLOADED)
-    spool_of(recording, settings).remove()
+        try:
+            recording = records.change_state(recording_id, Status.UPLOADED)
+        except WrongState:
+            recording = records.get(None, recording_id)
+    spool = spool_of(recording, settings)
+    if recording.status is Status.UPLOADED and not (
+        is_left(recording, settings) and has_recorded(spool, settings)
+    ):
+        spool.remove()
 
 
 def _is_due(transfer: Transfer | None) -> bool:

@@ -106,6 +106,26 @@ def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_giv
     )
 
 
+def lost(transfer: Transfer) -> Transfer:
+    """The transfer when the files for it are on a node that is gone."""
+    error = TransferError(code="node_lost", message="the node that had the files is gone")
+    return transfer.model_copy(update={"state": TransferState.GIVEN_UP, "next_try": None, "error": error})
+
+
+OVERDUE: Final = timedelta(minutes=1)
+"""How much later than its time a try may begin without its job counting as lost."""
+
+
+def is_overdue(transfer: Transfer, moment: datetime) -> bool:
+    """Whether a try should have begun long ago; its job may be lost, because a process, a node or Redis died.
+
+    One that is RUNNING may be that of a dead process; if it is not, it runs only once all the same.
+    """
+    if transfer.state in OVER:
+        return False
+    return transfer.next_try is None or transfer.next_try < moment - OVERDUE
+
+
 def again(transfer: Transfer) -> Transfer:
     """The transfer when somebody wants it tried now, and for another day."""
     return transfer.model_copy(update={"state": TransferState.WAITING, "first_tried": None, "next_try": None})

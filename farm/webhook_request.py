@@ -1,29 +1,18 @@
-"""One HTTP request to a receiver, which may be anywhere, slow, broken or hostile.
-
-The name is looked up once, its addresses are checked, and the connection goes to one of these: a name that
-leads elsewhere a moment later leads nowhere. Redirects are not followed, and no proxy of the environment is
-used.
-"""
+"""One HTTP request to a receiver, which may be anywhere, slow, broken or hostile; see `farm.checked_http`."""
 
 import asyncio
-import ssl
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import httpx
 
-from browser_bot.addresses import AddressRule, Destination, IpAddress, PageAddressError, destination_of
+from browser_bot.addresses import AddressRule, PageAddressError
+from farm.checked_http import CheckedHttp
 from farm.webhook_log import LONGEST_ANSWER
 
 _LONGEST_READ: Final = 64 * 1024
 """Bytes of an answer that are read at most."""
-
-_CONNECT_SHARE: Final = 0.4
-"""The share of the time that one address may take to accept a connection, so that the next one has some."""
-
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass
@@ -53,20 +42,8 @@ class Poster:
 
     def __init__(self, rule: AddressRule, seconds: float) -> None:
         """To addresses that `rule` allows; a request takes `seconds` at most, answer included."""
-        self._rule = rule
         self._seconds = seconds
-        # Connections are not kept: they would be shared by names that lie at the same address.
-        transport = httpx.AsyncHTTPTransport(
-            verify=_tls(),
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
-        )
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(seconds, connect=seconds * _CONNECT_SHARE),
-        )
+        self._http = CheckedHttp(rule, seconds)
 
     async def __aenter__(self) -> "Poster":
         """Begin."""
@@ -74,7 +51,7 @@ class Poster:
 
     async def __aexit__(self, *_: object) -> None:
         """Close what is open."""
-        await self._client.aclose()
+        await self._http.__aexit__()
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
         """Send `body`; whatever goes wrong is told in the answer."""
@@ -95,50 +72,10 @@ class Poster:
         return answer
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str], answer: Answer) -> None:
-        destination = await destination_of(url, self._rule)
-        if not destination.addresses:
-            raise PageAddressError(f"the name {destination.host} does not resolve")
-        last = len(destination.addresses) - 1
-        for number, address in enumerate(destination.addresses):
-            request = self._request(url, destination, address, body, headers)
-            try:
-                response = await self._client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                if number == last:
-                    raise
-                continue
-            try:
-                answer.status = response.status_code
-                await _read(response, answer)
-            finally:
-                await response.aclose()
-            return
-
-    def _request(
-        self, url: str, destination: Destination, address: IpAddress, body: bytes, headers: dict[str, str]
-    ) -> httpx.Request:
-        """The request to one address; the name stays in the Host header and in TLS, which verifies it."""
-        parts = httpx.URL(url)
-        return self._client.build_request(
-            "POST",
-            parts.copy_with(host=str(address), port=destination.port),
-            content=body,
-            headers={
-                "Host": _host_header(parts.scheme, destination),
-                "User-Agent": "Recording-Farm-Webhooks",
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                **headers,
-            },
-            extensions={"sni_hostname": destination.host},
-        )
-
-
-# Reading the certificate authorities takes longer than a delivery.
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+        about = {"User-Agent": "Recording-Farm-Webhooks", "Content-Type": "application/json"}
+        async with self._http.answer("POST", url, about | headers, body) as response:
+            answer.status = response.status_code
+            await _read(response, answer)
 
 
 async def _read(response: httpx.Response, answer: Answer) -> None:
@@ -149,11 +86,6 @@ async def _read(response: httpx.Response, answer: Answer) -> None:
         read += len(chunk)
         if read >= _LONGEST_READ:
             return
-
-
-def _host_header(scheme: str, destination: Destination) -> str:
-    host = f"[{destination.host}]" if ":" in destination.host else destination.host
-    return host if destination.port == _DEFAULT_PORTS[scheme] else f"{host}:{destination.port}"
 
 
 def _fail(answer: Answer, error: str) -> None:

@@ -4,6 +4,7 @@ farm worker ── pool "recordings" ── one RQ worker a slot ── work hor
             ├─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
             ├─ pool "uploads"    ── a few RQ workers     ── work horse: to the customer's storage
             ├─ cron                                       queues what is done each minute
+            ├─ node                                       says that this node lives, looks whether others do
             ├─ dispatcher                                 turns changes of recordings into deliveries
             └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
@@ -13,89 +14,43 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
 
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
-from rq.executions import Execution
-from rq.job import Job
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
 
-from browser_bot.sweep import sweep_stages
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
-from farm.errors import NotFound
+from farm.lost_nodes import run_node
+from farm.nodes import Nodes
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
+    continuations_queue,
     enqueue_sending,
     node_recordings_queue,
-    recordings_queue,
+    recordings_queues,
     transfers_queue,
     uploads_queue,
     webhooks_queue,
 )
-from farm.recovery import look_for_transfers, recover, recover_spool
+from farm.recovery import look_for_lost
 from farm.redis_clients import connect
 from farm.retention import sweep
-from farm.settings import Settings, load_settings
+from farm.settings import Settings
+from farm.slot import SlotWorker, SpoolWorker
 from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 MINUTE = 60
-
-
-class SpoolWorker(Worker):
-    """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Begin with what one that died before this one has left, then work."""
-        recover_spool(load_settings(), self.connection)
-        return super().work(*args, **kwargs)
-
-
-class SlotWorker(SpoolWorker):
-    """One slot. Its work horse is a recorder, which must be told to end and may die."""
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """See `SpoolWorker`."""
-        sweep_stages()
-        return super().work(*args, **kwargs)
-
-    def handle_warm_shutdown_request(self) -> None:
-        """Have the running recording end properly after a while; its meeting may last for long."""
-        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
-        end = threading.Timer(load_settings().drain_seconds, self._end_recording)
-        end.daemon = True
-        end.start()
-
-    def _end_recording(self) -> None:
-        if self.horse_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.horse_pid, signal.SIGTERM)
-
-    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Have the recording of a killed recorder gone on with, once RQ has done with its job."""
-        self._horse_killed = False
-        super().monitor_work_horse(job, queue, execution)
-        if self._horse_killed:
-            sweep_stages()
-            with suppress(NotFound):  # it was stopped before its start, and deleted
-                recover(job.args[0], load_settings(), self.connection)
-
-    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Remember it."""
-        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
-        self._horse_killed = True
 
 
 class UploadWorker(SpoolWorker):
@@ -122,7 +77,13 @@ def run_worker(settings: Settings) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
-        recordings = node_recordings_queue(client, settings.node), recordings_queue(client)
+        # Before any slot looks into the spool: what lies there is not for others to take over any more.
+        Nodes(client).beat(settings.node, settings.slots)
+        recordings = (
+            node_recordings_queue(client, settings.node),
+            continuations_queue(client),
+            *recordings_queues(client),
+        )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         parts = _run_until_told(
             (
@@ -131,6 +92,7 @@ def run_worker(settings: Settings) -> None:
                 partial(_start, settings, "cron", _run_cron),
                 partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
                 partial(_start, settings, "dispatcher", run_dispatcher),
+                partial(_start, settings, "node", run_node),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
             )
@@ -164,7 +126,7 @@ def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_cla
 def _run_cron(settings: Settings) -> None:
     cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
-    for job in (sweep, look_for_transfers):
+    for job in (sweep, look_for_lost):
         cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
     cron.start()  # type: ignore[no-untyped-call]
 

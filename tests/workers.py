@@ -26,6 +26,7 @@ def running_worker(
         "FARM_DATA_DIR": str(data_dir),
         "FARM_REDIS_URL": redis_address,
         "FARM_SLOTS": "1",
+        "FARM_MAX_LOAD": "1",
         "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
         **settings,
     }

@@ -101,15 +101,20 @@ export class Connection {
     }
   }
 
-  fail(reason, sender = this.sender) {
-    if (sender !== this.sender || this.sender === null) {
-      return;
-    }
+  // For good: both ends are closed, and nothing is tried again.
+  leave() {
     clearTimeout(this.deadline);
     const peers = [this.sender, this.receiver];
     this.sender = null;
     this.receiver = null;
-    peers.forEach((peer) => peer.close());
+    peers.forEach((peer) => peer?.close());
+  }
+
+  fail(reason, sender = this.sender) {
+    if (sender !== this.sender || this.sender === null) {
+      return;
+    }
+    this.leave();
     this.onState(false, reason);
     setTimeout(() => this.open(), RETRY);
   }

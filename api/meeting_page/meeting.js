@@ -101,9 +101,19 @@ function start() {
   layout.start();
   runClock(demoMeeting.startedAt);
   console.log("START_RECORDING");
-  const seconds = Number(query.get("seconds"));
+  after("seconds", () => console.log("END_RECORDING"));
+  after("mute", () => senders.forEach(({ stream }) => stream.getTracks().forEach((track) => (track.enabled = false))));
+  after("leave", () => {
+    demoMeeting.participants.forEach(({ connection }) => connection.leave());
+    element("count").textContent = "0 participants";
+  });
+}
+
+// Does something as many seconds after the start as the address says, if it says so.
+function after(name, act) {
+  const seconds = Number(query.get(name));
   if (seconds > 0 && seconds < 2 ** 31 / 1000) {
-    setTimeout(() => console.log("END_RECORDING"), seconds * 1000);
+    setTimeout(act, seconds * 1000);
   }
 }
 

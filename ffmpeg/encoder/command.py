@@ -55,13 +55,29 @@ SILENCE_SECONDS = 1
 
 
 @dataclass(frozen=True)
+class Watermark:
+    """A picture with transparency that is drawn over the display's, and where its left upper corner is.
+
+    Position and size are even, because both codecs store colour for squares of four pixels.
+    """
+
+    file: Path
+    left: int
+    top: int
+
+
+@dataclass(frozen=True)
 class Source:
-    """Where a take comes from: an X display with its cookie file, and a PulseAudio server and source."""
+    """Where a take comes from: an X display with its cookie file, and a PulseAudio server and source.
+
+    With a `watermark` that is in the picture, too.
+    """
 
     display: str
     authority: Path
     pulse_server: str
     pulse_source: str
+    watermark: Watermark | None = None
 
 
 @dataclass(frozen=True)
@@ -162,8 +178,19 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
         thread_queue_size=VIDEO_QUEUE_FRAMES,
     ).video
     picture = picture.filter("setpts", f"PTS-{epoch}/TB")
+    picture = _in_color(picture, fmt, "yuv420p")
+    if (mark := source.watermark) is None:
+        return picture
+    # The one frame of the picture's, which is there before anything else and stands for ever.
+    drawn = _in_color(ffmpeg.input(str(mark.file), format="png_pipe").video, fmt, "yuva420p")
+    return ffmpeg.overlay(picture, drawn, x=mark.left, y=mark.top, eof_action="repeat", format="yuv420")
+
+
+def _in_color(
+    picture: ffmpeg.nodes.FilterableStream, fmt: Format, pixels: str
+) -> ffmpeg.nodes.FilterableStream:
     picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
-    return picture.filter("format", "yuv420p")
+    return picture.filter("format", pixels)
 
 
 def cheapest_step(fmt: Format) -> int:

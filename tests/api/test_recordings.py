@@ -28,6 +28,9 @@ PAGE = "http://8.8.8.8/meeting"
 """A public address that needs no resolver; nothing is sent there, because no worker runs."""
 
 
+MARK = "http://8.8.8.8/mark.png"
+
+
 async def start(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
     response = await client.post("/v2/recordings", json={"meeting_id": "demo"} | fields)
     assert response.status_code == 200, response.text
@@ -96,7 +99,13 @@ async def test_start_should_take_every_field_that_is_built(
     )
     assert data["output_file_name"].startswith("Physics_9am_97440c6a-140b-40a9-9499-b23fd7a3868a_")
     assert data["output_file_name"].endswith(".webm")
-    assert data["video_config"] == {"codec": "VP8", "width": 720, "height": 1280, "fps": 30}
+    assert data["video_config"] == {
+        "codec": "VP8",
+        "width": 720,
+        "height": 1280,
+        "fps": 30,
+        "watermark": None,
+    }
     recording = records.get(None, data["id"])
     assert (recording.url, recording.max_seconds, recording.page_contract) == (PAGE, 61, "console")
 
@@ -104,7 +113,13 @@ async def test_start_should_take_every_field_that_is_built(
 async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> None:
     nulls = dict.fromkeys(StartRecording.model_fields.keys() - {"meeting_id"})
     data = await start(client, **nulls)
-    assert data["video_config"] == {"codec": "H264", "width": 1280, "height": 720, "fps": 30}
+    assert data["video_config"] == {
+        "codec": "H264",
+        "width": 1280,
+        "height": 720,
+        "fps": 30,
+        "watermark": None,
+    }
     default = {"video_config": {"codec": "VP8", "width": 640}}
     assert (await client.put("/v2/recording_config", json=default)).status_code == 200
     data = await start(
@@ -113,7 +128,7 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
         video_config=dict.fromkeys(VideoConfig.model_fields.keys()) | {"width": 320},
         audio_config=dict.fromkeys(AudioConfig.model_fields.keys()),
     )
-    assert data["video_config"] == {"codec": "VP8", "width": 320, "height": 720, "fps": 30}
+    assert data["video_config"] == {"codec": "VP8", "width": 320, "height": 720, "fps": 30, "watermark": None}
     response = await client.post("/v2/recordings", json={"meeting_id": "c", "colour": None})
     assert_error(response, 422, '"colour"')
 
@@ -185,8 +200,20 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"video_config": {"height": 0}}, "video_config.height"),
         ({"video_config": {"height": -720}}, "video_config.height"),
         ({"video_config": {"height": 721}}, "video_config.height"),
-        ({"video_config": {"watermark": {"url": "https://a.example/w.png"}}}, "video_config.watermark"),
         ({"video_config": {"colour": "red"}}, "video_config.colour"),
+        ({"video_config": {"watermark": {"url": "http://127.0.0.1/a.png"}}}, "video_config.watermark"),
+        ({"video_config": {"watermark": {"url": "http://a.invalid/a.png"}}}, "video_config.watermark"),
+        (
+            {"video_config": {"watermark": {"url": MARK, "size": {"width": 0}}}},
+            "video_config.watermark.size.width",
+        ),
+        (
+            {"video_config": {"watermark": {"url": MARK, "position": "middle"}}},
+            "video_config.watermark.position",
+        ),
+        ({"video_config": {"watermark": {"url": MARK}, "export_file": False}}, "video_config.watermark"),
+        ({"video_config": {"fps": 14}}, "video_config.fps"),
+        ({"video_config": {"fps": 61}}, "video_config.fps"),
         ({"audio_config": {"codec": "Vorbis"}}, "audio_config.codec"),
         ({"audio_config": {"channel": "5.1"}}, "audio_config.channel"),
         ({"audio_config": {"export_file": "no"}}, "audio_config.export_file"),

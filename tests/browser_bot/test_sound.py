@@ -8,7 +8,7 @@ import pytest
 
 from browser_bot import sound
 from browser_bot.errors import StageError
-from browser_bot.sound import Sound, open_sound
+from browser_bot.sound import SinkInput, Sound, open_sound, parse_sink_inputs
 from tests.browser_bot.helpers import listen, loudest_frequency, our_children, programs_of, run
 
 
@@ -44,6 +44,42 @@ async def test_what_is_played_should_be_heard_at_the_source(short_path: Path) ->
                 heard = loudest_frequency(await listen(opened, 0.3))
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
+
+
+async def test_what_plays_should_be_told_and_brought_back_from_another_sink(short_path: Path) -> None:
+    async with open_sound(short_path) as opened:
+        assert await opened.inputs() == []
+        playing = asyncio.ensure_future(play_tone(opened, 1000, 20))
+        async with asyncio.timeout(10):
+            while await opened.inputs() != [SinkInput(0, "stage", runs=True)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        for words in (
+            ("load-module", "module-null-sink", "sink_name=other"),
+            ("move-sink-input", "0", "other"),
+        ):
+            code, _, complaints = await run("pactl", *words, env=opened.environment)
+            assert code == 0, complaints
+        assert await opened.inputs() == [SinkInput(0, "other", runs=True)]
+        await opened.bring_back()
+        assert await opened.inputs() == [SinkInput(0, "stage", runs=True)]
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+    with pytest.raises(OSError, match=r"No such file|refused"):
+        await opened.inputs()
+
+
+def test_listing_should_be_read_whatever_programs_call_themselves() -> None:
+    listing = (
+        "2 sink input(s) available.\n"
+        "    index: 3\n\tdriver: <protocol-native.c>\n\tstate: CORKED\n\tsink: 0 <stage>\n\tmuted: no\n"
+        '\tproperties:\n\t\tmedia.name = "\tstate: RUNNING"\n'
+        "    index: 12\n\tdriver: <protocol-native.c>\n\tstate: RUNNING\n\tsink: 1 <a <b> c>\n>>> "
+    )
+    assert parse_sink_inputs(listing) == [
+        SinkInput(3, "stage", runs=False),
+        SinkInput(12, "a <b> c", runs=True),
+    ]
+    assert parse_sink_inputs("0 sink input(s) available.\n>>> ") == []
 
 
 async def test_too_long_path_should_be_told(tmp_path: Path) -> None:

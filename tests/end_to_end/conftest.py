@@ -85,6 +85,8 @@ def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
         "FARM_API_KEYS": "acme:key",
         "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
         "FARM_SLOTS": "2",
+        # The tests share the machine with each other.
+        "FARM_MAX_LOAD": "1",
         **settings,
     }
     with (data_dir / "farm.log").open("ab") as log:

@@ -9,6 +9,7 @@ import pytest
 
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
+from farm.findings import Finding
 from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.spool import Spool
@@ -51,6 +52,12 @@ class Listener:
         pass
 
     async def broken(self, fault: str) -> None:
+        pass
+
+    async def finding_began(self, finding: Finding) -> None:
+        pass
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
         pass
 
     async def ended(self, outcome: Outcome) -> None:

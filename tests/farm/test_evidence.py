@@ -52,6 +52,15 @@ async def test_fault_should_leave_everything_there_is_to_see(tmp_path: Path, spo
     assert 0 < resources["disk"]["free"] < resources["disk"]["total"]
 
 
+async def test_evidence_should_be_had_without_disturbing_the_page(tmp_path: Path, spool: Path) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        bot = Bot(stage.browser, PageContract.CONSOLE)
+        await bot.join(PAGE, seconds=10, tries=1)
+        await collect(tmp_path, stage, bot, spool, StageError("ffmpeg ended"), screenshot=False)
+    (place,) = fault_directories(tmp_path)
+    assert {file.name for file in place.iterdir()} == {*FILES} - {"page.png"}
+
+
 @pytest.mark.parametrize("victim", ["browser", "driver", "everything"])
 async def test_stage_that_hangs_should_not_keep_the_evidence(
     tmp_path: Path, spool: Path, victim: str

@@ -2,7 +2,18 @@ from datetime import UTC, datetime
 
 import redis
 
-from farm.queues import enqueue_recording, enqueue_transfer, recordings_queue, transfers_queue, uploads_queue
+from farm.queues import (
+    drop_job,
+    enqueue_recording,
+    enqueue_transfer,
+    queue_position,
+    queue_positions,
+    recordings_queue,
+    recordings_queues,
+    transfers_queue,
+    uploads_queue,
+)
+from farm.recordings import Priority
 from farm.transfers import STORE
 from tests.conftest import MakeRecording
 
@@ -45,3 +56,19 @@ def test_store_should_be_tried_again_where_customers_storage_is_not_waited_for(
         enqueue_transfer(redis_client, recording, target, "node-1")
     assert [job.args[1] for job in transfers_queue(redis_client, "node-1").jobs] == [STORE]
     assert [job.args[1] for job in uploads_queue(redis_client, "node-1").jobs] == ["s3"]
+
+
+def test_high_priority_should_stand_before_normal_and_low_in_the_order_of_coming(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    order = [Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.NORMAL, Priority.HIGH]
+    recordings = [make_recording(priority=priority) for priority in order]
+    for recording in recordings:
+        enqueue_recording(redis_client, recording)
+    positions = [queue_position(redis_client, recording.id) for recording in recordings]
+    assert positions == [5, 3, 1, 4, 2]
+    assert positions == [queue_positions(redis_client)[str(recording.id)] for recording in recordings]
+    assert [queue.count for queue in recordings_queues(redis_client)] == [2, 2, 1]
+    drop_job(redis_client, recordings[2].id)
+    assert queue_position(redis_client, recordings[2].id) is None
+    assert queue_position(redis_client, recordings[0].id) == 4

@@ -1,14 +1,19 @@
 """The job's edges; that it makes recordings, the end-to-end tests show."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
 
-from farm.record_job import Reporter, record
-from farm.recorder import EndReason, Outcome
-from farm.recordings import Reason, ReasonKind, Recording, Status
+from farm.findings import Finding
+from farm.orders import Order
+from farm.queues import transfers_queue
+from farm.record_job import Reporter, plan_of, record
+from farm.recorder import EndReason, Outcome, Recorder
+from farm.recordings import Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import Spool, spool_of
@@ -48,6 +53,43 @@ async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_s
     assert spool_of(recording, settings).directory.exists() == started
 
 
+async def test_what_the_watch_finds_should_be_in_the_timeline(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    spool_of(recording, settings).make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.finding_began(Finding.PAGE_OFFLINE)
+    await reporter.finding_ended(Finding.PAGE_OFFLINE, 12.5)
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    _, began, ended = records.get(None, recording.id).timeline
+    assert (began.event, began.finding, began.seconds) == ("finding_began", Finding.PAGE_OFFLINE, None)
+    assert (ended.event, ended.finding, ended.seconds) == ("finding_ended", Finding.PAGE_OFFLINE, 12.5)
+
+
+async def test_meeting_that_all_have_left_should_have_its_reason(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    spool_of(recording, settings).make()
+    records.change_state(recording.id, Status.RECORDING)
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.ended(Outcome(EndReason.ALL_PEERS_LEFT, None, started=True))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    ended = records.get(None, recording.id)
+    assert (ended.status, ended.error) == (Status.UPLOADING, None)
+    assert ended.stop_reason is not None
+    assert ended.stop_reason.reason is ReasonKind.ALL_PEERS_LEFT
+
+
 def test_job_of_a_deleted_recording_should_do_nothing(
     settings: Settings, records: Records, make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,3 +118,69 @@ def test_second_job_for_a_recording_should_not_end_it(
     with spool.held():
         record(str(recording.id))
     assert records.get(None, recording.id).status is Status.RECORDING
+
+
+async def test_recorder_should_give_way_to_another_node_and_say_nothing(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, node="node-2")
+    spool_of(recording, settings).make()
+    before = records.get(None, recording.id)
+    reporter = Reporter(before, settings, records, redis_client)
+    refused = asyncio.Event()
+    reporter.when_refused = refused.set
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.broken("it broke")
+    await reporter.ended(Outcome(EndReason.STOPPED, None, started=True))
+    async with asyncio.timeout(10):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    assert refused.is_set()
+    assert records.get(None, recording.id) == before
+    assert transfers_queue(redis_client, settings.node).is_empty()
+    # What was recorded waits there until it is set aside.
+    assert spool_of(recording, settings).directory.exists()
+
+
+async def test_recorder_that_has_nothing_should_leave_the_end_to_the_node_that_has(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, node=settings.node)
+    records.note(recording.id, TimelineEntry(event="take_began", take=0, time=now()))
+    records.note(recording.id, TimelineEntry(event="fault", fault="gone", node="node-2", time=now()))
+    reporter = Reporter(records.get(None, recording.id), settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.ended(Outcome(EndReason.FAULT, "it cannot be joined", started=False))
+    async with asyncio.timeout(10):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    after = records.get(None, recording.id)
+    assert (after.status, after.node) == (Status.UPLOADING, "node-2")
+    assert transfers_queue(redis_client, "node-2").count == 1
+    assert transfers_queue(redis_client, settings.node).is_empty()
+
+
+async def test_what_another_node_recorded_should_count_for_the_longest_time(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(max_seconds=60))
+    began = now() - timedelta(seconds=50)
+    for entry in (
+        TimelineEntry(event="take_began", take=3, time=began),
+        TimelineEntry(event="fault", fault="gone", node="node-2", time=began + timedelta(seconds=40)),
+    ):
+        records.note(recording.id, entry)
+    plan = plan_of(records.get(None, recording.id), settings)
+    reporter = Reporter(recording, settings, records, redis_client)
+    recorder = Recorder(plan, spool_of(recording, settings), settings.data_dir, no_orders(), reporter)
+    assert recorder.recorded_ns == 40 * 10**9
+    assert plan.elsewhere.next_take == 4
+
+
+async def no_orders() -> AsyncIterator[Order]:
+    return
+    yield

@@ -13,7 +13,7 @@ from farm.changes import CHANGES_KEY, events_key, recording_of
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_lost_recordings
-from farm.queues import enqueue_recording, has_live_job, queue_position
+from farm.queues import enqueue_recording, has_live_job, queue_position, recordings_queue
 from farm.recordings import (
     Caller,
     Failure,
@@ -269,6 +269,20 @@ def test_recording_without_a_job_should_not_stay_invoked(
         Status.RECORDING,
     ]
     assert fail_lost_recordings(records, redis_client, HOUR) == []
+
+
+def test_recording_whose_worker_died_with_the_job_in_hand_should_be_queued_again(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    dropped = records.add(make_recording(invoked_time=now() - timedelta(minutes=2)))
+    enqueue_recording(redis_client, dropped)
+    assert has_live_job(redis_client, dropped.id)
+    assert recordings_queue(redis_client).pop_job_id() == str(dropped.id)
+    assert not has_live_job(redis_client, dropped.id)
+    assert fail_lost_recordings(records, redis_client, HOUR) == []
+    assert queue_position(redis_client, dropped.id) == 1
+    assert fail_lost_recordings(records, redis_client, HOUR) == []
+    assert len(recordings_queue(redis_client).jobs) == 1
 
 
 def test_recording_that_no_worker_takes_should_end_after_the_timeout(

@@ -1,0 +1,115 @@
+"""HTTP requests to servers that strangers name: they go to addresses that were checked, and nowhere else.
+
+The name is looked up once, its addresses are checked, and the connection goes to one of these: a name that
+leads elsewhere a moment later leads nowhere. Redirects are not followed, and no proxy of the environment is
+used.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Final
+
+import httpx
+
+from browser_bot.addresses import AddressRule, Destination, IpAddress, PageAddressError, destination_of
+
+_CONNECT_SHARE: Final = 0.4
+"""The share of the time that one address may take to accept a connection, so that the next one has some."""
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class CheckedHttp:
+    """Makes requests. Use it as an asynchronous context manager, in one event loop."""
+
+    def __init__(self, rule: AddressRule, seconds: float) -> None:
+        """To addresses that `rule` allows; each single wait takes `seconds` at most."""
+        self._rule = rule
+        # Connections are not kept: they would be shared by names that lie at the same address.
+        transport = httpx.AsyncHTTPTransport(
+            verify=_tls(),
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
+        )
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(seconds, connect=seconds * _CONNECT_SHARE),
+        )
+
+    async def __aenter__(self) -> "CheckedHttp":
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what is open."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request; yields the answer, whose body is still to be read.
+
+        Raises PageAddressError when the URL or its address is not allowed or does not resolve, and
+        httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no answer.
+        """
+        destination = await destination_of(url, self._rule)
+        if not destination.addresses:
+            raise PageAddressError(f"the name {destination.host} does not resolve")
+        response = await self._first_answer(method, url, destination, headers, body)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _first_answer(
+        self, method: str, url: str, destination: Destination, headers: Mapping[str, str], body: bytes | None
+    ) -> httpx.Response:
+        *others, last = destination.addresses
+        for address in others:
+            try:
+                request = self._request(method, url, destination, address, headers, body)
+                return await self._client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        request = self._request(method, url, destination, last, headers, body)
+        return await self._client.send(request, stream=True)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        destination: Destination,
+        address: IpAddress,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> httpx.Request:
+        """The request to one address; the name stays in the Host header and in TLS, which verifies it."""
+        parts = httpx.URL(url)
+        return self._client.build_request(
+            method,
+            parts.copy_with(host=str(address), port=destination.port),
+            content=body,
+            headers={
+                "Host": _host_header(parts.scheme, destination),
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+                **headers,
+            },
+            extensions={"sni_hostname": destination.host},
+        )
+
+
+# Reading the certificate authorities takes longer than a delivery.
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _host_header(scheme: str, destination: Destination) -> str:
+    host = f"[{destination.host}]" if ":" in destination.host else destination.host
+    return host if destination.port == _DEFAULT_PORTS[scheme] else f"{host}:{destination.port}"

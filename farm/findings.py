@@ -1,0 +1,82 @@
+"""What the watch over a recording can find, and the tally of it.
+
+It is kept in the spool while the recording lasts, because whoever found something may die. Then it becomes a
+part of the recording's `quality`.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue
+
+_FILE: Final = "findings.json"
+
+
+class Finding(StrEnum):
+    """What is the matter with what is recorded."""
+
+    SOUND_ELSEWHERE = "sound_elsewhere"
+    """The page plays to another sink than the one that is recorded."""
+    NO_SOUND = "no_sound"
+    """Participants speak, and the page plays nothing."""
+    FROZEN_PICTURE = "frozen_picture"
+    """The picture stands still, and the browser's compositor with it."""
+    BLACK_PICTURE = "black_picture"
+    PAGE_OFFLINE = "page_offline"
+    """The page says that it has no network."""
+    DISK_FULL = "disk_full"
+    MEMORY = "memory"
+    """The stage uses more memory than it may."""
+    MEETING_EMPTY = "meeting_empty"
+    """Nobody sends anything any more to the page."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something was found, and for how many seconds together."""
+
+    times: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was found in a recording so far, and the most memory that a stage of it used, in bytes."""
+
+    findings: Mapping[Finding, Count] = field(default_factory=dict)
+    peak_memory: int = 0
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The same as it is told to clients."""
+        return {
+            "findings": {
+                finding.value: {"times": count.times, "seconds": round(count.seconds, 1)}
+                for finding, count in self.findings.items()
+            },
+            "peak_memory": self.peak_memory,
+        }
+
+
+def keep_tally(spool: Path, tally: Tally) -> None:
+    """Keep a tally in the directory of a spool. A full disk is no error here."""
+    file = spool / _FILE
+    partial = file.with_suffix(".partial")
+    with suppress(OSError):
+        partial.write_text(json.dumps(tally.as_json()))
+        os.replace(partial, file)
+
+
+def read_tally(spool: Path) -> Tally:
+    """The tally that is kept in the directory of a spool; an empty one if there is none."""
+    try:
+        kept = json.loads((spool / _FILE).read_text())
+        findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
+        return Tally(findings, int(kept["peak_memory"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Tally()

@@ -1,0 +1,54 @@
+"""A stage with its gateway, opened for what a recording needs, perhaps before there is a recording."""
+
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from browser_bot.addresses import AddressRule
+from browser_bot.gateway import Gateway, open_gateway
+from browser_bot.stage import Stage, open_stage
+
+
+@dataclass(frozen=True)
+class StageNeeds:
+    """What a stage must be: its picture, its Chromium, and what that may open (None: everything)."""
+
+    width: int
+    height: int
+    fps: int
+    chromium: Path | None = None
+    address_rule: AddressRule | None = None
+    always_allowed: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class OpenedStage:
+    """A stage that stands; whoever has it closes it."""
+
+    needs: StageNeeds
+    stage: Stage
+    gateway: Gateway | None
+    _parts: AsyncExitStack
+
+    async def close(self) -> None:
+        """Tear it down."""
+        await self._parts.aclose()
+
+
+async def open_for(needs: StageNeeds) -> OpenedStage:
+    """Open a stage.
+
+    Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
+    """
+    async with AsyncExitStack() as parts:
+        gateway = proxy = None
+        if needs.address_rule is not None:
+            gateway, proxy = await parts.enter_async_context(
+                open_gateway(needs.address_rule, needs.always_allowed)
+            )
+        stage = await parts.enter_async_context(
+            open_stage(needs.width, needs.height, needs.fps, chromium=needs.chromium, proxy=proxy)
+        )
+        return OpenedStage(needs, stage, gateway, parts.pop_all())
+    raise AssertionError

@@ -1,0 +1,115 @@
+"""How a page is opened: the parameters that its contract wants, tokens among them, and hints to come in.
+
+What a client gives for it may be secret (a token, a meeting's password): it is kept sealed and never shown.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from browser_bot.addresses import lies_under
+from browser_bot.contracts import PageContract
+from browser_bot.hints import JITSI, PageHints, is_jitsi, jitsi_url
+from farm.page_tokens import livekit_token, recorder_token
+from farm.recordings import Recording
+from farm.sealing import Sealer
+from farm.settings import Settings
+
+PAGE_ACCESS: Final = "page"
+"""The name under which it is kept beside the recording's storages; no transfer is called so."""
+
+
+AuthToken = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
+Layout = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class PageAccess(BaseModel):
+    """What a client gives to open the page of a recording: a token, a template's layout, hints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    auth_token: AuthToken | None = None
+    layout: Layout | None = None
+    page_hints: PageHints | None = None
+
+
+@dataclass(frozen=True)
+class PageOpening:
+    """The URL to open, what of it is secret, and what to do then."""
+
+    url: str
+    secrets: tuple[str, ...]
+    hints: PageHints
+
+
+def seal_access(sealer: Sealer, recording_id: UUID, access: PageAccess) -> str:
+    """What a client gave, sealed."""
+    return sealer.seal(access.model_dump_json(exclude_none=True), _context(recording_id))
+
+
+def open_access(sealer: Sealer, recording_id: UUID, sealed: str) -> PageAccess:
+    """What a client gave.
+
+    Raises SettingsError if it was sealed with another secret or for another recording.
+    """
+    return PageAccess.model_validate_json(sealer.open(sealed, _context(recording_id)))
+
+
+def _context(recording_id: UUID) -> str:
+    return f"recording {recording_id}, access to its page"
+
+
+def opening_of(recording: Recording, access: PageAccess, settings: Settings) -> PageOpening:
+    """How the page of a recording is opened."""
+    hints = access.page_hints or PageHints()
+    if recording.page_contract is PageContract.CONSOLE:
+        parameters = _livekit_parameters(recording, access, settings)
+    elif recording.page_contract is PageContract.PLAIN or lies_under(
+        recording.url, settings.built_in_meetings
+    ):
+        parameters = {}
+    elif is_jitsi(recording.url, settings.jitsi_hosts):
+        return PageOpening(jitsi_url(recording.url), (), access.page_hints or JITSI)
+    else:
+        parameters = _sdk_parameters(recording, access, settings)
+    secrets = tuple(parameters[name] for name in ("authToken", "token") if name in parameters)
+    texts = tuple(step.text for step in hints.join if hasattr(step, "text") and step.text)
+    return PageOpening(with_parameters(recording.url, parameters), (*secrets, *texts), hints)
+
+
+def _sdk_parameters(recording: Recording, access: PageAccess, settings: Settings) -> dict[str, str]:
+    """What a page with the recording SDK reads: `authToken`, and `config`, JSON in Base64."""
+    token = access.auth_token
+    if token is None and settings.page_secret is not None:
+        token = recorder_token(recording, settings.page_secret.get_secret_value())
+    config = base64.b64encode(json.dumps(_sdk_config(recording)).encode()).decode()
+    return ({"authToken": token} if token else {}) | {"config": config}
+
+
+def _sdk_config(recording: Recording) -> dict[str, Any]:
+    mark = recording.watermark
+    if mark is None:
+        return {}
+    size = {name: value for name, value in (("width", mark.width), ("height", mark.height)) if value}
+    return {"watermark": {"enabled": True, "url": mark.url, "position": mark.position, "size": size}}
+
+
+def _livekit_parameters(recording: Recording, access: PageAccess, settings: Settings) -> dict[str, str]:
+    """What a LiveKit room template reads; nothing unless a LiveKit server is configured."""
+    parameters = {"layout": access.layout} if access.layout else {}
+    if settings.livekit_url and settings.livekit_key and settings.livekit_secret:
+        token = livekit_token(recording, settings.livekit_key, settings.livekit_secret.get_secret_value())
+        parameters |= {"url": settings.livekit_url, "token": access.auth_token or token}
+    return parameters
+
+
+def with_parameters(url: str, parameters: dict[str, str]) -> str:
+    """The URL with parameters behind those it has already; the fragment stays the last part."""
+    parts = urlsplit(url)
+    query = "&".join(part for part in (parts.query, urlencode(parameters)) if part)
+    return urlunsplit(parts._replace(query=query))

@@ -1,0 +1,245 @@
+"""A slot: an RQ worker that makes one recording at a time, each in a work horse of its own.
+
+The next work horse is forked before there is a job for it, with a stage that stands already. What is handed
+to it are names: job, queue and RQ's execution.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from rq import Queue, Worker
+from rq.executions import Execution
+from rq.job import Job
+
+from browser_bot.sweep import sweep_stages
+from encoder.formats import Format
+from farm.admission import refusal
+from farm.errors import NotFound
+from farm.machine import Processors, what_is_free
+from farm.opened_stage import StageNeeds
+from farm.processes import call_this_process
+from farm.recovery import recover, recover_spool
+from farm.settings import Settings, load_settings
+from farm.spool import is_recorded_into
+from farm.warm_stage import TAKEN, wait_warm
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 2
+"""Seconds between two looks at whether the node has room for a recording, while none comes."""
+
+TAKE_TIMEOUT: Final = 2.0
+END_TIMEOUT: Final = 5.0
+
+
+class SpoolWorker(Worker):
+    """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Begin with what one that died before this one has left, then work."""
+        recover_spool(load_settings(), self.connection)
+        return super().work(*args, **kwargs)
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Tell Redis that the job is at work; when Redis is away, the work horse must not end for that."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except redis.RedisError as error:
+            logger.warning("Redis cannot be told that the job %s is at work: %s", job.id, error)
+
+
+@dataclass(frozen=True)
+class WarmHorse:
+    """A work horse that waits for its job at the other end of a line."""
+
+    pid: int
+    line: socket.socket
+
+    @classmethod
+    def fork(cls, run: Callable[[socket.socket], None]) -> "WarmHorse":
+        """Fork a process that does `run`."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            ours.settimeout(TAKE_TIMEOUT)
+            return cls(pid, ours)
+        status = 1
+        try:
+            os.setpgrp()
+            ours.close()
+            run(theirs)
+            status = 0
+        except Exception:
+            logger.exception("a work horse that waited has failed")
+        finally:
+            os._exit(status)
+
+    def is_alive(self) -> bool:
+        """Whether it can be given a job; one that has died is reaped."""
+        with suppress(ChildProcessError):
+            return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
+        return False
+
+    def take(self, job: bytes) -> bool:
+        """Give it its job; whether it has it. One that does not answer is killed."""
+        with self.line, suppress(OSError):
+            self.line.sendall(job)
+            if self.line.recv(1) == TAKEN:
+                return True
+        self._kill()
+        return False
+
+    def end(self) -> None:
+        """Have it tear its stage down and end."""
+        with self.line, suppress(OSError):
+            self.line.shutdown(socket.SHUT_RDWR)  # closing alone does nothing while a fork has it too
+        killer = threading.Timer(END_TIMEOUT, os.kill, (self.pid, signal.SIGKILL))
+        killer.start()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        killer.cancel()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+class SlotWorker(SpoolWorker):
+    """One slot. Its work horse is a recorder, which must be told to end and may die.
+
+    The first of its queues is the node's own; what is in there has been begun and must go on in any case. The
+    second has what other nodes have begun, the rest is new.
+    """
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """See `SpoolWorker`."""
+        self._settings = load_settings()
+        self._warm: WarmHorse | None = None
+        self._refused = False
+        self._processors = Processors()
+        sweep_stages()
+        return super().work(*args, **kwargs)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a job; for a new recording only while the node has room for one."""
+        if timeout is None:
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        while True:
+            self._look()
+            found = super().dequeue_job_and_maintain_ttl(LOOK_SECONDS, LOOK_SECONDS)
+            if found is None:
+                self.check_for_suspension(burst=False)
+                continue
+            job, queue = found
+            queues, _ = self._admitted()
+            if queue in queues:
+                return found
+            queue.push_job_id(job.id, at_front=True)
+
+    def _look(self) -> None:
+        self._ordered_queues, refused = self._admitted()
+        if refused is None and self._refused:
+            logger.warning("recordings are begun again")
+        elif refused is not None and not self._refused:
+            logger.warning("no recording is begun here: %s", refused)
+        self._refused = refused is not None
+        if self._warm is not None and not self._warm.is_alive():
+            self._warm = None
+            sweep_stages()
+        if self._warm is None and not self._refused:
+            self._warm = WarmHorse.fork(self._wait_for_job)
+
+    def _admitted(self) -> tuple[list[Queue], str | None]:
+        """The queues that this slot may take from now, and why not from all."""
+        spool_dir = self._settings.spool_dir
+        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = what_is_free(spool_dir, self._processors)
+        shortage = refusal(free, self._settings, records_already=False)
+        refused = shortage or refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
+        if refused is None:
+            return self.queues, None
+        # A recording that was begun elsewhere loses more by waiting than it would here.
+        return self.queues[: 1 if shortage else 2], refused
+
+    def _wait_for_job(self, line: socket.socket) -> None:
+        """Be a work horse, from before its job is there."""
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        call_this_process("farm warm")
+        names = wait_warm(needs_of_default(self._settings), line)
+        if not names:
+            return
+        call_this_process("farm recorder")
+        job_id, queue_name, execution_id = json.loads(names)
+        job = Job.fetch(job_id, connection=self.connection)
+        execution = Execution.fetch(execution_id, job_id, connection=self.connection)
+        self.execution = execution
+        os.environ["RQ_JOB_ID"] = job_id
+        self.main_work_horse(job, Queue(queue_name, connection=self.connection))
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Give the job to the work horse that waits, or to a new one if there is none."""
+        warm, self._warm = self._warm, None
+        assert self.execution is not None
+        names = json.dumps([job.id, queue.name, self.execution.id]).encode()
+        if warm is not None and warm.take(names):
+            self._horse_pid = warm.pid
+            return
+        super().fork_work_horse(job, queue)
+
+    def teardown(self) -> None:
+        """End the work horse that waits, too."""
+        if self._warm is not None:
+            self._warm.end()
+        super().teardown()  # type: ignore[no-untyped-call]
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Have the running recording end properly after a while; its meeting may last for long."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        end = threading.Timer(self._settings.drain_seconds, self._end_recording)
+        end.daemon = True
+        end.start()
+
+    def _end_recording(self) -> None:
+        if self.horse_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.horse_pid, signal.SIGTERM)
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Have the recording of a killed recorder gone on with, once RQ has done with its job."""
+        self._horse_killed = False
+        super().monitor_work_horse(job, queue, execution)
+        if self._horse_killed:
+            sweep_stages()
+            with suppress(NotFound):  # it was stopped before its start, and deleted
+                recover(job.args[0], self._settings, self.connection)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Remember it."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        self._horse_killed = True
+
+
+def needs_of_default(settings: Settings) -> StageNeeds:
+    """What a stage must be for a recording that asks for nothing in particular."""
+    picture = Format()
+    return StageNeeds(
+        picture.width,
+        picture.height,
+        picture.fps,
+        settings.chromium,
+        settings.address_rule,
+        settings.built_in_meetings,
+    )

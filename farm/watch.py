@@ -1,0 +1,246 @@
+"""The watch over what is recorded: decides from what is seen of it each second what is the matter.
+
+All of it is here in one table of rules. A look that comes late, because the machine stood still, says nothing
+of the time before: of the time between two looks no more counts than two of them should take.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
+
+from browser_bot.probe import PageState
+from browser_bot.sound import SINK, SinkInput
+from farm.findings import Count, Finding, Tally
+
+LOOK_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 2 * LOOK_SECONDS
+# People pause when they speak; what counts is how long they were heard with nothing playing all the while.
+UNHEARD_SECONDS: Final = 5.0
+STILL_SECONDS: Final = 10.0
+# A cure that does not last is not tried again before this.
+REST_SECONDS: Final = 300.0
+
+
+class Remedy(Enum):
+    """What is done about a finding."""
+
+    NOTE = auto()
+    """Nothing, besides telling of it; so it is with all of them."""
+    EVIDENCE = auto()
+    """What there is to see of it is kept."""
+    BRING_BACK = auto()
+    """What plays elsewhere is moved to the sink that is recorded."""
+    NEW_STAGE = auto()
+    """A new take on a new stage; it does not count as a break."""
+    BREAK = auto()
+    """The same as of a stage that has died."""
+    END = auto()
+    """The recording ends properly."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a recording may come to: free disk and memory in bytes, and how long nobody may be there, in s.
+
+    Of memory and time 0 is any.
+    """
+
+    least_disk: int = 0
+    most_memory: int = 0
+    empty_seconds: float = 0
+
+
+NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
+
+    `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes.
+    """
+
+    at: float
+    free_disk: int | None = None
+    memory: int | None = None
+    page: PageState | None = None
+    sound: tuple[SinkInput, ...] | None = None
+    still: bool | None = None
+    black: bool | None = None
+
+
+@dataclass(frozen=True)
+class Began:
+    """A finding has begun, and what is to be done."""
+
+    finding: Finding
+    remedy: Remedy
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finding is over, after so many seconds."""
+
+    finding: Finding
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When something is the matter: true for so long in a row. What cannot be told leaves it as it is.
+
+    The first time in a recording it may have another remedy than later; between two times there is a rest.
+    """
+
+    finding: Finding
+    holds: Callable[[Seen], bool | None]
+    remedy: Remedy
+    seconds: float = 0
+    later: Remedy | None = None
+    rest: float = 0
+
+
+@dataclass
+class _Course:
+    """How it stands with a rule: since how long it holds, and when the finding began."""
+
+    held: float = 0.0
+    present: bool = False
+    began: float | None = None
+
+
+class Watch:
+    """Looks at one recording, in order, and says what begins and what ends."""
+
+    def __init__(self, limits: Limits, tally: Tally | None = None) -> None:
+        """Begin with what was found before, by a recorder that died."""
+        self._limits = limits
+        self._tally = tally or Tally()
+        self._had_company = False
+        self._at: float | None = None
+        self._rules = self._table()
+        self._courses = {rule.finding: _Course() for rule in self._rules}
+
+    @property
+    def tally(self) -> Tally:
+        """What was found so far."""
+        return self._tally
+
+    @property
+    def present(self) -> set[Finding]:
+        """What is the matter now."""
+        return {finding for finding, course in self._courses.items() if course.present}
+
+    def see(self, seen: Seen) -> list[Began | Ended]:
+        """What has begun and what is over."""
+        passed = min(seen.at - self._at, LONGEST_SECONDS) if self._at is not None else 0.0
+        self._at = seen.at
+        if seen.page is not None and seen.page.tracks:
+            self._had_company = True
+        self._tally = replace(self._tally, peak_memory=max(self._tally.peak_memory, seen.memory or 0))
+        changes = [self._change(rule, seen, passed) for rule in self._rules]
+        return [change for change in changes if change is not None]
+
+    def _table(self) -> list[_Rule]:
+        limits = self._limits
+        rules = [
+            _Rule(Finding.SOUND_ELSEWHERE, _plays_elsewhere, Remedy.BRING_BACK),
+            _Rule(Finding.NO_SOUND, _is_unheard, Remedy.NEW_STAGE, UNHEARD_SECONDS, later=Remedy.NOTE),
+            _Rule(Finding.FROZEN_PICTURE, _is_frozen, Remedy.BREAK, STILL_SECONDS),
+            _Rule(
+                Finding.BLACK_PICTURE, lambda seen: seen.black, Remedy.EVIDENCE, STILL_SECONDS,
+                rest=REST_SECONDS,
+            ),
+            _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
+            _Rule(
+                Finding.DISK_FULL,
+                lambda seen: None if seen.free_disk is None else seen.free_disk < limits.least_disk,
+                Remedy.END,
+            ),
+        ]  # fmt: skip
+        if limits.most_memory:
+            rules.append(
+                _Rule(
+                    Finding.MEMORY,
+                    lambda seen: None if seen.memory is None else seen.memory > limits.most_memory,
+                    Remedy.NEW_STAGE,
+                    rest=REST_SECONDS,
+                )
+            )
+        if limits.empty_seconds:
+            rules.append(_Rule(Finding.MEETING_EMPTY, self._is_empty, Remedy.END, limits.empty_seconds))
+        return rules
+
+    def _is_empty(self, seen: Seen) -> bool | None:
+        """Whether all have left: nobody sends anything, after somebody did, and nothing is on its way.
+
+        What is on its way may be somebody coming back, after the network was gone for instance.
+        """
+        if seen.page is None:
+            return None
+        if seen.page.tracks or not self._had_company:
+            return False
+        return None if seen.page.unsettled or not seen.page.online else True
+
+    def _change(self, rule: _Rule, seen: Seen, passed: float) -> Began | Ended | None:
+        course = self._courses[rule.finding]
+        match rule.holds(seen):
+            case None:
+                return None
+            case False:
+                held, course.held = course.held, 0.0
+                if not course.present:
+                    return None
+                course.present = False
+                return Ended(rule.finding, round(held, 1))
+            case True:
+                course.held += passed
+                if course.present:
+                    self._count(rule.finding, 0, passed)
+                elif course.held >= rule.seconds and self._is_rested(rule, seen.at):
+                    return self._begin(rule, seen.at)
+        return None
+
+    def _is_rested(self, rule: _Rule, at: float) -> bool:
+        began = self._courses[rule.finding].began
+        return began is None or at - began >= rule.rest
+
+    def _begin(self, rule: _Rule, at: float) -> Began:
+        course = self._courses[rule.finding]
+        course.present, course.began = True, at
+        before = self._tally.findings.get(rule.finding, Count())
+        self._count(rule.finding, 1, course.held)
+        return Began(rule.finding, rule.later if rule.later and before.times else rule.remedy)
+
+    def _count(self, finding: Finding, times: int, seconds: float) -> None:
+        before = self._tally.findings.get(finding, Count())
+        count = Count(before.times + times, before.seconds + seconds)
+        self._tally = replace(self._tally, findings={**self._tally.findings, finding: count})
+
+
+def _plays_elsewhere(seen: Seen) -> bool | None:
+    return None if seen.sound is None else any(each.sink != SINK for each in seen.sound)
+
+
+def _is_offline(seen: Seen) -> bool | None:
+    return None if seen.page is None else not seen.page.online
+
+
+def _is_unheard(seen: Seen) -> bool | None:
+    if seen.sound is None:
+        return None
+    if any(each.runs for each in seen.sound):
+        return False
+    # While nobody speaks there is nothing to be missed.
+    return True if seen.page is not None and seen.page.speaking else None
+
+
+def _is_frozen(seen: Seen) -> bool | None:
+    """Whether the picture stands still although it need not.
+
+    A picture may well stand still: a shared slide does, for an hour. But then the compositor goes on.
+    """
+    if seen.still is None or seen.page is None:
+        return None
+    return seen.still and not seen.page.drawn

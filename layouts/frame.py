@@ -1,0 +1,45 @@
+"""A frame of a finished file: the one that a player shows at a time."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from PIL.Image import Image as Picture
+
+from layouts.errors import NoSuchFrame
+
+
+def frame_at(file: Path, at: Fraction) -> Picture:
+    """The frame that is shown `at` seconds from the file's start: the last one that began no later.
+
+    Raises NoSuchFrame when the file cannot be read, or is over before.
+    """
+    try:
+        with av.open(str(file)) as source:
+            if not source.streams.video:
+                raise NoSuchFrame(f"{file} has no picture")
+            stream = source.streams.video[0]
+            base = stream.time_base
+            assert base is not None
+            begin = Fraction(stream.start_time or 0) * base
+            wanted = begin + at
+            # Seeking goes to the key frame before it.
+            source.seek(int(wanted / base), stream=stream)
+            shown: av.VideoFrame | None = None
+            end = begin
+            for frame in source.decode(stream):
+                if frame.pts is None:
+                    continue
+                if frame.pts * base > wanted:
+                    break
+                shown = frame
+                end = (frame.pts + max(frame.duration or 0, 1)) * base
+            else:
+                if wanted >= end:
+                    raise NoSuchFrame(f"{file} ends after {float(end - begin):.3f} s, before {float(at):g} s")
+            if shown is None:
+                raise NoSuchFrame(f"{file} has no picture at {float(at):g} s")
+            picture: Picture = shown.to_image()  # type: ignore[no-untyped-call]
+            return picture
+    except (av.FFmpegError, OSError) as error:
+        raise NoSuchFrame(f"{file} cannot be read: {error}") from error

@@ -1,0 +1,226 @@
+"""A state's picture: its page on a stage like a recording's, with everything stopped that moves by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL.Image import Image as Picture
+from playwright.async_api import CDPSession, ConsoleMessage, Page
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from browser_bot.contracts import START_SIGNAL
+from browser_bot.errors import StageError
+from browser_bot.stage import Stage, open_stage
+from layouts.errors import RenderingFailed
+from layouts.pictures import MADE_BY, MASK_COLOUR, Box
+from layouts.still import still_picture
+from layouts.suite import State, Viewport
+
+FPS = 30
+READY_TIMEOUT = 30.0
+"""Seconds for each step: to load, to become ready, to run the script."""
+STATE_TIMEOUT = 90.0
+"""Seconds for all of a state, also when the browser does not answer."""
+LEAVE_TIMEOUT = 5.0
+TIME_ZONE = "UTC"
+
+# Zero seconds, not no animation: what an animation leaves behind at its end is part of the layout.
+# A sheet made by script, because a page's Content-Security-Policy may forbid style elements.
+STOP_ANIMATIONS = """
+(() => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`*, *::before, *::after {
+    animation-delay: 0s !important; animation-duration: 0s !important;
+    animation-play-state: running !important;
+    transition-delay: 0s !important; transition-duration: 0s !important;
+    caret-color: transparent !important; scroll-behavior: auto !important }`);
+  document.adoptedStyleSheets.push(sheet);
+})()
+"""
+
+# A box over a masked element would also cover what lies over it, a name plate for instance. So its own
+# content goes: pictures are moved out of their boxes, all else is hidden or made transparent. Not by a
+# filter: with one, the round corners of a frame are drawn in two ways, as chance has it (measured).
+MASK_ELEMENTS = """
+([selectors, colour]) => {
+  const sheet = new CSSStyleSheet();
+  for (const selector of selectors) {
+    document.querySelector(selector); // nothing else than a selector gets into the rules
+    const masked = `:is(${selector})`;
+    sheet.insertRule(`${masked} {
+      background: ${colour} !important; object-position: -99999px -99999px !important;
+      color: transparent !important; -webkit-text-fill-color: transparent !important;
+      text-shadow: none !important }`);
+    sheet.insertRule(`${masked} *, ${masked}::before, ${masked}::after, ${masked}::placeholder {
+      visibility: hidden !important }`);
+  }
+  document.adoptedStyleSheets.push(sheet);
+}
+"""
+IS_MASKED = "(element, selectors) => selectors.some(selector => element.matches(selector))"
+MASK_FRAME = """
+(colour) => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`html { visibility: visible !important; background: ${colour} !important }
+    html * { visibility: hidden !important }`);
+  document.adoptedStyleSheets.push(sheet);
+}
+"""
+
+SETTLE = """
+async () => {
+  await document.fonts.ready;
+  const pictures = [...document.images].filter(image => image.loading !== 'lazy');
+  await Promise.all(pictures.map(image => image.decode().catch(() => {})));
+  for (const animation of document.getAnimations()) {
+    try { animation.finish() } catch { animation.cancel() } // one without an end has no end to go to
+  }
+  for (const drawing of document.querySelectorAll('svg')) {
+    drawing.pauseAnimations();
+    drawing.setCurrentTime(0);
+  }
+}
+"""
+
+# Each of these takes a frame that is really drawn; requestAnimationFrame is part of the clock that stands.
+DRAW = "async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished }"
+
+FORGET = "() => { try { sessionStorage.clear() } catch { /* a page without an origin has none */ } }"
+
+
+class Renderer:
+    """Makes pictures of one size, one state after the other, each as if it were the first."""
+
+    def __init__(self, stage: Stage, viewport: Viewport, session: CDPSession, browser: str) -> None:
+        """Use a stage whose page is prepared; `browser` is its name and version."""
+        self._display = stage.display
+        self._page = stage.browser.page
+        self._viewport = viewport
+        self._session = session
+        self._browser = browser
+
+    async def picture(self, state: State, address: str) -> Picture:
+        """The picture of a state whose page is at `address`. Raises RenderingFailed, in words for people."""
+        step = "the browser does not answer"
+        try:
+            async with asyncio.timeout(STATE_TIMEOUT):
+                await self._forget(address)
+                step = "its page did not load"
+                await self._open(state, address)
+                step = "what it waits for did not appear"
+                if state.wait_for is not None:
+                    await self._page.wait_for_selector(state.wait_for, timeout=READY_TIMEOUT * 1000)
+                step = "its script failed"
+                await self._page.evaluate(f"async () => {{\n{state.script}\n}}")
+                step = "it did not settle"
+                await self._prepare(state)
+                boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
+                picture = await still_picture(self._display, self._viewport, boxes, self._drawn)
+        except TimeoutError:
+            raise RenderingFailed(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
+        except PlaywrightTimeout:
+            raise RenderingFailed(f"{step}: not within {READY_TIMEOUT:.0f} s") from None
+        except PlaywrightError as error:
+            raise RenderingFailed(f"{step}: {_in_words(error)}") from error
+        finally:
+            await self._leave()
+        picture.info[MADE_BY] = self._browser
+        return picture
+
+    async def _forget(self, address: str) -> None:
+        """Take away what the states before have left at the page's origin, so that none depends on them."""
+        await self._page.context.clear_cookies()
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https"):
+            origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+            await self._session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+
+    async def _open(self, state: State, address: str) -> None:
+        timeout = READY_TIMEOUT * 1000
+        if state.contract == "plain":
+            await self._load(address, timeout)
+            return
+        loaded = False
+        try:
+            async with self._page.expect_console_message(_says_start, timeout=timeout):
+                await self._load(address, timeout)
+                loaded = True
+        except PlaywrightTimeout:
+            if not loaded:
+                raise
+            raise RenderingFailed(
+                f"its page loaded, but did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
+            ) from None
+
+    async def _load(self, address: str, timeout: float) -> None:
+        answer = await self._page.goto(address, wait_until="load", timeout=timeout)
+        if answer is not None and answer.status >= 400:
+            raise RenderingFailed(f"its page did not load: it answered {answer.status}")
+
+    async def _prepare(self, state: State) -> None:
+        """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames."""
+        selectors = [mask for mask in state.masks if isinstance(mask, str)]
+        colour = f"rgb{MASK_COLOUR}"
+        for frame in self._page.frames:
+            await frame.evaluate(MASK_ELEMENTS, [selectors, colour])
+            if frame.parent_frame is not None:
+                element = await frame.frame_element()
+                if await element.evaluate(IS_MASKED, selectors):
+                    await frame.evaluate(MASK_FRAME, colour)
+            await frame.evaluate(SETTLE)
+
+    async def _drawn(self) -> None:
+        await self._page.evaluate(DRAW)
+
+    async def _leave(self) -> None:
+        """Take away what only the page itself can, and leave it."""
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._page.evaluate(FORGET)
+                await self._page.goto("about:blank")
+
+
+def _says_start(message: ConsoleMessage) -> bool:
+    return message.text.strip() == START_SIGNAL
+
+
+@asynccontextmanager
+async def open_renderer(
+    viewport: Viewport, time: datetime, *, chromium: Path | None = None
+) -> AsyncIterator[Renderer]:
+    """Open a stage for pictures of this size, on whose pages it is always `time`.
+
+    Raises RenderingFailed when the stage does not come up.
+    """
+    try:
+        async with open_stage(viewport.width, viewport.height, FPS, chromium=chromium) as stage:
+            page = stage.browser.page
+            stage.browser.context.on("page", _close)
+            await page.emulate_media(reduced_motion="reduce")
+            await page.add_init_script(STOP_ANIMATIONS)
+            # Timers run on: pages need them to become ready.
+            await page.clock.set_fixed_time(time)
+            session = await stage.browser.context.new_cdp_session(page)
+            await session.send("Emulation.setTimezoneOverride", {"timezoneId": TIME_ZONE})
+            version = await session.send("Browser.getVersion")
+            yield Renderer(stage, viewport, session, str(version["product"]))
+    except StageError as error:
+        raise RenderingFailed(f"the stage did not come up: {error}") from error
+    except PlaywrightError as error:
+        raise RenderingFailed(f"the stage's browser failed: {_in_words(error)}") from error
+
+
+async def _close(window: Page) -> None:
+    """A window that a page opens would stand over it."""
+    with suppress(PlaywrightError):
+        await window.close()
+
+
+def _in_words(error: PlaywrightError) -> str:
+    """The first line without Playwright's name for what it did and without the address: it may be secret."""
+    line = error.message.splitlines()[0]
+    return line.partition(": ")[2].partition(" at http")[0] or line

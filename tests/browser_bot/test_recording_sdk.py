@@ -1,0 +1,195 @@
+"""Pages made for the recording SDK of Dyte or RealtimeKit, and pages that need hints."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from browser_bot import recording_sdk
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.errors import PageError
+from browser_bot.hints import PageHints, is_jitsi, jitsi_url
+from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch
+from browser_bot.stage import Stage, open_stage
+from tests.browser_bot.helpers import Site, blank, open_site
+
+SOON = 20.0
+# What the SDK does, as its documentation tells: it connects, answers "2" with "3", and says that it begins.
+SDK_PAGE = """<!doctype html><title>SDK</title><script>
+window.heard = [];
+const name = new URLSearchParams(location.search).get("name") ?? "Dyte";
+const small = name[0].toLowerCase() + name.slice(1);
+window[`trigger${name}Recording`] = true;
+const socket = new WebSocket("ws://localhost:8080/ws");
+socket.binaryType = "arraybuffer";
+socket.onmessage = ({data}) => { heard.push(data); if (data === "2") socket.send("3"); };
+socket.onopen = () => {
+  window[`${small}RecordingSdk`] = true;
+  window[`${small}Recording`] = {isMeetingJoined: () => true};
+  setTimeout(() => socket.send(JSON.stringify({type: "StartRecording"})), 2500);
+};
+</script>"""
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage() -> AsyncIterator[Stage]:
+    async with open_stage(320, 180, 30) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(shared_stage: Stage) -> Stage:
+    return await blank(shared_stage)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    async with open_site() as site:
+        yield site
+
+
+@pytest.mark.parametrize("contract", [PageContract.SDK, PageContract.AUTO])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("Dyte", "window.triggerDyteRecording = false"),
+        ("RealtimeKit", "window.triggerRealtimeKitRecording = false"),
+        ("RealtimeKit", "delete window.realtimeKitRecording"),
+    ],
+)
+async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
+    stage: Stage, site: Site, contract: PageContract, name: str, end: str
+) -> None:
+    page = stage.browser.page
+    bot = Bot(stage.browser, contract)
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait_for(bot.join(site.add(f"/sdk?name={name}", SDK_PAGE), seconds=SOON, tries=1), SOON)
+    assert asyncio.get_running_loop().time() - began >= 2.5
+    assert bot.speaks_sdk
+    over = asyncio.create_task(bot.over())
+    done, _ = await asyncio.wait({over}, timeout=2.5)
+    assert not done
+    assert await page.evaluate("heard[0]") == "2"
+    await page.evaluate(end)
+    await asyncio.wait_for(over, 5)
+
+
+async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording_sdk, "KEEP_ALIVE_SECONDS", 0.2)
+    bot = Bot(stage.browser, PageContract.SDK)
+    await asyncio.wait_for(bot.join(site.add("/sdk", SDK_PAGE), seconds=SOON, tries=1), SOON)
+    assert len(await stage.browser.page.evaluate("heard")) >= 5
+
+
+async def test_page_that_never_begins_should_fail_in_words(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.bot.SIGNAL_TIMEOUT", 1.0)
+    with pytest.raises(PageError, match="its recording SDK did not connect within 1 s"):
+        await Bot(stage.browser, PageContract.SDK).join(site.add("/plain", "<p>x"), seconds=SOON, tries=1)
+    silent = SDK_PAGE.replace("setTimeout(", "(() => 0)(")
+    with pytest.raises(PageError, match="did not send StartRecording within 1 s"):
+        await Bot(stage.browser, PageContract.SDK).join(site.add("/silent", silent), seconds=SOON, tries=1)
+
+
+async def test_hostile_messages_should_change_nothing(stage: Stage, site: Site) -> None:
+    hostile = SDK_PAGE.replace(
+        "window[`${small}RecordingSdk`] = true;",
+        """socket.send("{".repeat(9)); socket.send("[".repeat(60000)); socket.send("x".repeat(200000));
+        socket.send(new Uint8Array([1, 2, 3])); socket.send('["StartRecording"]'); socket.send("null");
+        socket.send('{"type": {"toString": 1}}');""",
+    )
+    bot = Bot(stage.browser, PageContract.SDK)
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait_for(bot.join(site.add("/hostile", hostile), seconds=SOON, tries=1), SOON)
+    assert asyncio.get_running_loop().time() - began >= 2.5
+
+
+@pytest.mark.parametrize(
+    ("states", "over"),
+    [
+        ([{"over": True}], [True]),
+        ([{"over": "yes"}, {"over": 1}, None, "over", []], [False] * 5),
+        ([{"meeting": True, "present": True}, {"meeting": False, "present": True}], [False, True]),
+        # Loaded anew, and there again.
+        ([{"meeting": True}, {}, None, {"meeting": True}, {}], [False] * 5),
+        # It never had any: a page that opened the socket by itself.
+        ([{}, {}, {}], [False] * 3),
+    ],
+)
+async def test_flags_should_say_when_it_is_over(states: list[Any], over: list[bool]) -> None:
+    watch = FlagWatch()
+    assert [watch.is_over(state, float(second)) for second, state in enumerate(states)] == over
+
+
+async def test_page_without_its_sdk_for_long_should_be_over() -> None:
+    watch = FlagWatch()
+    assert not watch.is_over({"meeting": True}, 0)
+    assert not watch.is_over({}, 1)
+    assert not watch.is_over({}, GONE_SECONDS)
+    assert watch.is_over({}, 1 + GONE_SECONDS)
+
+
+LOBBY = """<!doctype html><meta http-equiv="Content-Security-Policy" content="style-src 'none'">
+<div id="bar">controls</div><input name="name"><button onclick="later()">Join</button><script>
+const later = () => setTimeout(() => {
+  document.body.insertAdjacentHTML("beforeend", "<main>" + document.querySelector("input").value + "</main>");
+}, 300);
+</script>"""
+
+
+async def test_hints_should_lead_into_the_meeting_and_hide_controls(stage: Stage, site: Site) -> None:
+    hints = PageHints.model_validate(
+        {
+            "join": [
+                {"wait_for": "button"},
+                {"fill": "input", "text": "s3cret name"},
+                {"click": "text=Join"},
+            ],
+            "css": "#bar, input, button { visibility: hidden }",
+            "wait_for": "main",
+        }
+    )
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints)
+    await asyncio.wait_for(bot.join(site.add("/lobby", LOBBY), seconds=SOON, tries=1), SOON)
+    page = stage.browser.page
+    assert await page.locator("main").text_content() == "s3cret name"
+    assert not await page.locator("#bar").is_visible()
+
+
+async def test_hint_that_finds_nothing_should_be_named_but_not_its_text(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.hints.STEP_TIMEOUT", 0.5)
+    hints = PageHints.model_validate({"join": [{"fill": "#password", "text": "s3cret"}]})
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints)
+    with pytest.raises(PageError, match="the hint '#password' found nothing") as failed:
+        await bot.join(site.add("/lobby", LOBBY), seconds=1, tries=1)
+    assert "s3cret" not in str(failed.value)
+
+
+async def test_secrets_in_the_url_should_stay_out_of_errors_and_diary(stage: Stage, site: Site) -> None:
+    url = site.add("/token?authToken=s3/cret", "<script>console.log(location.href)</script>")
+    bot = Bot(stage.browser, PageContract.PLAIN, secrets=["s3/cret"])
+    await bot.join(url, seconds=SOON, tries=1)
+    assert any("authToken=…" in line for line in bot.diary)
+    with pytest.raises(PageError) as failed:
+        await bot.join("http://127.0.0.1:9/?authToken=s3%2Fcret", seconds=1, tries=1)
+    for text in (str(failed.value), *bot.diary):
+        assert "cret" not in text
+
+
+async def test_jitsi_meeting_should_be_known_by_its_host_and_joined_without_questions() -> None:
+    hosts = ("meet.jit.si",)
+    assert is_jitsi("https://Meet.Jit.si/Room", hosts)
+    assert not is_jitsi("https://meet.jit.si.example/Room", hosts)
+    url = jitsi_url("https://meet.jit.si/Room?jwt=a#config.startWithAudioMuted=false")
+    before, _, fragment = url.partition("#")
+    assert before == "https://meet.jit.si/Room?jwt=a"
+    assert "config.prejoinConfig.enabled=false&" in fragment
+    assert fragment.endswith("&config.startWithAudioMuted=false")

@@ -1,0 +1,254 @@
+"""Two nodes, one Redis, one store: what becomes of recordings when a node is gone, and when it is back."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import psutil
+import pytest
+
+from farm.embedded_redis import EmbeddedRedis, embedded_redis
+from farm.nodes import GONE_AFTER
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.settings import Settings
+from tests.end_to_end.conftest import Farm, wait_until_healthy
+from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
+from tests.workers import running_worker
+
+STOPPED = 30.0
+AWAY = 60.0
+"""Seconds."""
+
+Worker = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """An API, and a Redis for it and for workers that are started as nodes."""
+
+    farm: Farm
+    redis: EmbeddedRedis
+    directory: Path
+
+    @contextmanager
+    def node(self, name: str) -> Iterator[Worker]:
+        """Run a worker with a data directory of its own."""
+        with (
+            connect(self.redis.address) as client,
+            running_worker(
+                client, self.redis.address, self.directory / name, FARM_NODE=name, **self.shared
+            ) as worker,
+        ):
+            yield worker
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """What all parts of the farm have in common."""
+        return {
+            "FARM_STORE_URL": f"file://{self.directory}/store",
+            "FARM_SECRET_KEY": "a secret of sixteen",
+            "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
+        }
+
+    def node_of(self, recording_id: str) -> str | None:
+        """The node that has a recording."""
+        with connect(self.redis.address) as client:
+            return Records(client).get(None, recording_id).node
+
+    def left(self, name: str, recording_id: str) -> Path:
+        """Where a node sets a recording aside."""
+        return self.directory / name / "left" / recording_id
+
+
+@contextmanager
+def running_machines(directory: Path) -> Iterator[Machines]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data_dir = directory / "api"
+    data_dir.mkdir(parents=True)
+    with embedded_redis(Settings(data_dir=directory)) as server:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("FARM_")},
+            "FARM_DATA_DIR": str(data_dir),
+            "FARM_REDIS_URL": server.address,
+            "FARM_PORT": str(port),
+            "FARM_API_KEYS": "acme:key",
+        }
+        with (data_dir / "farm.log").open("ab") as log, client:
+            shared = Machines(Farm(None, data_dir, client), server, directory).shared  # type: ignore[arg-type]
+            api = subprocess.Popen(
+                [sys.executable, "-m", "farm.cli", "api"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment | shared,
+            )  # fmt: skip
+            try:
+                farm = Farm(api, data_dir, client)
+                wait_until_healthy(farm)
+                yield Machines(farm, server, directory)
+            finally:
+                api.terminate()
+                api.wait(60)
+
+
+def tree(worker: Worker) -> list[psutil.Process]:
+    """All processes of a node."""
+    root = psutil.Process(worker.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def kill(worker: Worker) -> None:
+    processes = tree(worker)
+    for process in processes:
+        process.kill()
+    worker.wait(10)
+    psutil.wait_procs(processes, timeout=10)
+
+
+def faults_of(recording: dict[str, Any]) -> list[str]:
+    return [entry["fault"] for entry in recording["timeline"] if entry["event"] == "fault"]
+
+
+def wait_until_set_aside(machines: Machines, name: str, recording_id: str) -> Path:
+    deadline = time.monotonic() + 150
+    while not list(machines.left(name, recording_id).glob("*.mp4")) or list(
+        (machines.directory / name / "spool").glob("*-*")
+    ):
+        assert time.monotonic() < deadline, (machines.directory / name / "worker.log").read_text()[-3000:]
+        time.sleep(0.2)
+    (film,) = machines.left(name, recording_id).glob("*.mp4")
+    return film
+
+
+def seconds_of(film: Path) -> float:
+    with av.open(str(film)) as file:
+        assert file.duration is not None
+        return file.duration / 1e6
+
+
+@pytest.mark.timeout(500)
+def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_machines(tmp_path) as machines:
+        farm = machines.farm
+        with machines.node("goes") as goes:
+            started = farm.start(url=f"{pages}/page.html")
+            recording = wait_for_take(farm, started["id"], 1, 90)
+            started_time = recording["started_time"]
+            with machines.node("stays"):
+                time.sleep(RECORDED)
+                killed = time.time()
+                kill(goes)
+                recording = wait_for_take(farm, started["id"], 2, 120)
+                gap = takes_began(recording)[1].timestamp() - killed
+                time.sleep(RECORDED)
+                farm.order(started["id"], "stop")
+                recording = farm.wait_for(started["id"], "UPLOADED")
+                assert machines.node_of(started["id"]) == "stays"
+                assert (recording["error"], recording["started_time"]) == (None, started_time)
+                assert recording["stop_reason"]["reason"] == "API_CALL"
+                (fault,) = faults_of(recording)
+                assert "goes is gone" in fault
+                # The takes are numbered on, and the file has the second node's alone.
+                numbers = [entry["take"] for entry in recording["timeline"] if entry["event"] == "take_began"]
+                assert (numbers, recording["quality"]["takes"]) == ([0, 1], 1)
+                length = duration(farm, recording, tmp_path / "file.mp4")
+                assert length > RECORDED - 1
+                assert gap < (GONE_AFTER + 10) * patience()
+        with machines.node("goes"):
+            aside = wait_until_set_aside(machines, "goes", started["id"])
+            assert seconds_of(aside) > RECORDED - 2.2
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert "goes is back" in faults_of(recording)[-1]
+    print(f"next take after {gap:.1f} s; {length:.1f} s in the file, {seconds_of(aside):.1f} s aside")
+
+
+@pytest.mark.timeout(500)
+def test_node_that_was_stopped_for_long_should_give_way(pages: str, tmp_path: Path) -> None:
+    with running_machines(tmp_path) as machines, machines.node("stops") as stops:
+        farm = machines.farm
+        started = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, started["id"], 1, 90)
+        with machines.node("stays"):
+            time.sleep(RECORDED)
+            halted = tree(stops)
+            began = time.monotonic()
+            for process in halted:
+                process.suspend()
+            try:
+                wait_for_take(farm, started["id"], 2, 120)
+                time.sleep(max(0.0, began + STOPPED - time.monotonic()))
+            finally:
+                for process in halted:
+                    process.resume()
+            resumed = time.monotonic()
+            while encoders(stops):
+                assert time.monotonic() - resumed < 60
+                time.sleep(0.1)
+            gave_way = time.monotonic() - resumed
+            assert machines.node_of(started["id"]) == "stays"
+            farm.order(started["id"], "stop")
+            recording = farm.wait_for(started["id"], "UPLOADED")
+            assert (recording["error"], recording["quality"]["takes"]) == (None, 1)
+            numbers = [entry["take"] for entry in recording["timeline"] if entry["event"] == "take_began"]
+            assert numbers == [0, 1]
+            aside = wait_until_set_aside(machines, "stops", started["id"])
+            assert seconds_of(aside) > RECORDED - 2.2
+    print(f"gave way {gave_way:.1f} s after it went on")
+
+
+def encoders(worker: Worker) -> list[psutil.Process]:
+    """The encoders of a node."""
+    found = []
+    for process in tree(worker):
+        try:
+            if process.name() == "ffmpeg":
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_nobody_should_be_taken_over_because_redis_was_away(pages: str, tmp_path: Path) -> None:
+    with running_machines(tmp_path) as machines, machines.node("one"):
+        farm = machines.farm
+        small = {"width": 640, "height": 360}
+        first = farm.start(url=f"{pages}/page.html", meeting_id="a", video_config=small)
+        wait_for_take(farm, first["id"], 1, 90)
+        with machines.node("two"):
+            second = farm.start(url=f"{pages}/page.html", meeting_id="b", video_config=small)
+            wait_for_take(farm, second["id"], 1, 90)
+            machines.redis.process.send_signal(signal.SIGKILL)
+            machines.redis.process.wait(10)
+            away = time.monotonic()
+            answer = farm.client.put(f"/v2/recordings/{first['id']}", json={"action": "stop"})
+            assert answer.status_code == 503
+            time.sleep(max(0.0, away + AWAY - time.monotonic()))
+            machines.redis.start_again()
+            wait_until_healthy(farm)
+            # Longer than it takes to be taken for gone.
+            time.sleep(2 * GONE_AFTER)
+            farm.order(first["id"], "pause")
+            farm.wait_for(first["id"], "PAUSED")
+            farm.order(first["id"], "resume")
+            wait_for_take(farm, first["id"], 2, 60)
+            for started, name in ((first, "one"), (second, "two")):
+                farm.order(started["id"], "stop")
+                recording = farm.wait_for(started["id"], "UPLOADED")
+                assert machines.node_of(started["id"]) == name
+                # A machine that is busy with more than this may be too slow for the encoder.
+                assert [fault for fault in faults_of(recording) if "speed" not in fault] == []
+                assert recording["recording_duration"] > AWAY + GONE_AFTER

@@ -1,0 +1,294 @@
+"""What the watch finds in real recordings of real pages, and what is done about it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from starlette.applications import Starlette
+
+from api.meeting import meeting_routes
+from browser_bot.stage import Stage
+from encoder.formats import Format
+from encoder.journal import Journal
+from farm import recorder as recorder_module
+from farm.evidence import fault_directories
+from farm.findings import Finding, Tally, read_tally
+from farm.lookout import Lookout
+from farm.orders import Order
+from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.spool import Spool
+from farm.watch import Limits
+from tests.api.serving import app_in_thread
+from tests.browser_bot.helpers import run
+from tests.disks import small_disk
+from tests.encoder.beeps import beeps, played
+from tests.pages import FIDELITY_PAGE
+from tests.processes import wait_until_none
+
+BEEPS = f"file://{FIDELITY_PAGE}"
+FORMAT = Format(width=640, height=360)
+LONGEST = 60.0
+"""Seconds that a test waits for something to be found."""
+
+
+@dataclass
+class Watched:
+    """A recording that is under way, what was told of it, and its stages."""
+
+    spool: Spool
+    evidence: Path
+    takes: list[Journal] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
+    gone: list[Finding] = field(default_factory=list)
+    outcome: Outcome | None = None
+    stages: list[Stage] = field(default_factory=list)
+    orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until what was told is as it is to be."""
+        try:
+            async with asyncio.timeout(LONGEST):
+                while not holds():
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"not in time; told was {self}") from None
+
+    async def read_orders(self) -> AsyncIterator[Order]:
+        while True:
+            yield await self.orders.get()
+
+    @property
+    def tally(self) -> Tally:
+        return read_tally(self.spool.directory)
+
+    async def recording(self, take: Journal) -> None:
+        self.takes.append(take)
+        self.changed.set()
+
+    async def take_ended(self, take: Journal) -> None:
+        pass
+
+    async def paused(self) -> None:
+        self.changed.set()
+
+    async def broken(self, fault: str) -> None:
+        self.faults.append(fault)
+        self.changed.set()
+
+    async def finding_began(self, finding: Finding) -> None:
+        self.found.append(finding)
+        self.changed.set()
+
+    async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        assert seconds >= 0
+        self.gone.append(finding)
+        self.changed.set()
+
+    async def ended(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.changed.set()
+
+
+Record = Callable[..., AbstractAsyncContextManager[Watched]]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """Record a page while a test looks on; at the end of its block the recording is stopped and cut."""
+
+    @asynccontextmanager
+    async def record(url: str, fmt: Format = FORMAT, **limits: Any) -> AsyncIterator[Watched]:
+        spool = Spool(tmp_path / "spool", fmt)
+        watched = Watched(spool, tmp_path / "evidence")
+
+        class Seeing(Lookout):
+            def __init__(self, stage: Stage, *others: Any) -> None:
+                super().__init__(stage, *others)
+                watched.stages.append(stage)
+                watched.changed.set()
+
+        monkeypatch.setattr(recorder_module, "Lookout", Seeing)
+        plan = Plan(url, fmt, max_seconds=120, limits=Limits(**limits))
+        recorder = Recorder(plan, spool, watched.evidence, watched.read_orders(), watched)
+        recording = asyncio.create_task(recorder.run())
+        try:
+            await watched.until(lambda: len(watched.takes) == 1)
+            yield watched
+            recorder.stop()
+            await asyncio.wait_for(recording, LONGEST)
+        finally:
+            recording.cancel()
+            await asyncio.gather(recording, return_exceptions=True)
+        assert watched.outcome is not None
+        assert watched.outcome.fault is None
+        spool.cut(tmp_path / "out.mp4")
+        assert wait_until_none() == []
+
+    return record
+
+
+@pytest.fixture(scope="module")
+def meeting() -> Iterator[str]:
+    """Where the built-in meeting is."""
+    with app_in_thread(Starlette(routes=meeting_routes)) as address:
+        yield f"{address}/meet/watched"
+
+
+async def pactl(stage: Stage, *words: str) -> str:
+    code, output, complaints = await run("pactl", *words, env=stage.sound.environment)
+    assert code == 0, complaints
+    return output.decode()
+
+
+async def end_streams(stage: Stage) -> None:
+    """Take away what plays; Chromium does not begin it again by itself."""
+    reader, writer = await asyncio.open_unix_connection(stage.sound.commands)
+    writer.write(b"".join(b"kill-sink-input %d\n" % each.number for each in await stage.sound.inputs()))
+    await writer.drain()
+    writer.close()
+    del reader
+
+
+async def test_sound_on_another_sink_should_come_back_and_be_in_the_file(
+    record: Record, tmp_path: Path
+) -> None:
+    async with record(BEEPS) as watched:
+        (stage,) = watched.stages
+        await asyncio.sleep(2)
+        await pactl(stage, "load-module", "module-null-sink", "sink_name=elsewhere")
+        (playing,) = await stage.sound.inputs()
+        await pactl(stage, "move-sink-input", str(playing.number), "elsewhere")
+        await watched.until(lambda: watched.gone == [Finding.SOUND_ELSEWHERE])
+        assert watched.found == [Finding.SOUND_ELSEWHERE]
+        assert [each.sink for each in await stage.sound.inputs()] == ["stage"]
+        await asyncio.sleep(4)
+        assert watched.tally.findings[Finding.SOUND_ELSEWHERE].times == 1
+    assert (len(watched.takes), watched.faults) == (1, [])
+    heard = beeps(played(tmp_path / "out.mp4"))
+    # Of the beeps each second one or two are missing.
+    assert heard[-1] - heard[0] > 4
+    assert len([time for time in heard if time > heard[-1] - 3.5]) >= 3
+
+
+async def test_sound_that_is_missing_should_be_a_new_stage_once_and_then_noted(
+    record: Record, meeting: str
+) -> None:
+    async with record(meeting) as watched:
+        await end_streams(watched.stages[0])
+        await watched.until(lambda: len(watched.takes) == 2)
+        assert watched.faults == ["participants speak and the page plays nothing"]
+        await watched.until(lambda: watched.gone == [Finding.NO_SOUND])
+        await end_streams(watched.stages[1])
+        await watched.until(lambda: watched.found == [Finding.NO_SOUND, Finding.NO_SOUND])
+        await asyncio.sleep(3)
+    assert (len(watched.takes), len(watched.faults)) == (2, 1)
+    assert not (watched.spool.directory / "breaks.json").exists()
+
+
+async def test_frozen_picture_should_be_a_new_stage(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        (stage,) = watched.stages
+        children = psutil.Process(stage.browser.pid).children(recursive=True)
+        (gpu,) = [child for child in children if "--type=gpu-process" in child.cmdline()]
+        os.kill(gpu.pid, signal.SIGSTOP)
+        await watched.until(lambda: len(watched.takes) == 2)
+        await watched.until(lambda: watched.gone == [Finding.FROZEN_PICTURE])
+        await asyncio.sleep(2)
+    assert watched.found == [Finding.FROZEN_PICTURE]
+    assert watched.faults == ["the picture is frozen"]
+    assert (watched.spool.directory / "breaks.json").exists()
+
+
+async def test_black_page_should_be_noted_with_evidence_and_recorded(record: Record, tmp_path: Path) -> None:
+    page = tmp_path / "black.html"
+    page.write_text("<body style='background: black'>")
+    async with record(f"file://{page}") as watched:
+        await watched.until(lambda: watched.found == [Finding.BLACK_PICTURE])
+        await asyncio.sleep(3)
+        (place,) = fault_directories(watched.evidence)
+        assert (place / "page.png").exists()
+    assert (len(watched.takes), watched.faults, watched.found) == (1, [], [Finding.BLACK_PICTURE])
+
+
+async def test_page_that_is_offline_should_be_noted_at_its_beginning_and_end(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        context = watched.stages[0].browser.context
+        await context.set_offline(True)
+        await watched.until(lambda: watched.found == [Finding.PAGE_OFFLINE])
+        await context.set_offline(False)
+        await watched.until(lambda: watched.gone == [Finding.PAGE_OFFLINE])
+        assert watched.tally.findings[Finding.PAGE_OFFLINE].seconds > 0
+    assert (len(watched.takes), watched.faults) == (1, [])
+
+
+async def test_too_much_memory_should_be_a_new_stage_and_not_one_after_the_other(record: Record) -> None:
+    async with record(BEEPS, most_memory=50 << 20) as watched:
+        await watched.until(lambda: len(watched.takes) == 2)
+        await asyncio.sleep(13)
+        assert watched.tally.peak_memory > 50 << 20
+    assert (len(watched.takes), watched.found) == (2, [Finding.MEMORY])
+    assert watched.faults == ["the stage uses too much memory"]
+    assert not (watched.spool.directory / "breaks.json").exists()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_meeting_that_all_have_left_should_end_the_recording(
+    record: Record, meeting: str, *, paused: bool
+) -> None:
+    async with record(f"{meeting}?leave=5", empty_seconds=3) as watched:
+        if paused:
+            await watched.orders.put(Order.PAUSE)
+        await watched.until(lambda: watched.outcome is not None)
+    assert watched.outcome == Outcome(EndReason.ALL_PEERS_LEFT, None, started=True)
+    assert watched.found == [Finding.MEETING_EMPTY]
+
+
+async def test_meeting_in_which_all_are_muted_should_go_on(record: Record, meeting: str) -> None:
+    async with record(f"{meeting}?mute=3", empty_seconds=3) as watched:
+        await asyncio.sleep(15)
+        assert watched.outcome is None
+    assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
+
+
+async def test_disk_that_fills_should_end_the_recording_and_keep_it(record: Record, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool", 64):
+        async with record(BEEPS, least_disk=30 << 20) as watched:
+            await asyncio.sleep(3)
+            (tmp_path / "spool" / "ballast").write_bytes(bytes(40 << 20))
+            await watched.until(lambda: watched.outcome is not None)
+        assert watched.outcome == Outcome(EndReason.DISK_FULL, None, started=True)
+        assert watched.found == [Finding.DISK_FULL]
+        assert watched.tally.findings[Finding.DISK_FULL].times == 1
+
+
+async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: Path) -> None:
+    page = tmp_path / "still.html"
+    page.write_text("<body style='background: teal'>")
+    async with record(f"file://{page}") as watched:
+        await asyncio.sleep(14)
+    assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
+
+
+async def test_stop_that_comes_with_a_fault_should_be_the_reason_of_the_end(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        await asyncio.sleep(2)
+        await watched.orders.put(Order.PAUSE)
+        await asyncio.sleep(1)
+        # The next take cannot begin, and it takes 5 s to find that out.
+        os.kill(watched.stages[0].display.server.pid, signal.SIGSTOP)
+        await watched.orders.put(Order.RESUME)
+        await asyncio.sleep(1)
+        await watched.orders.put(Order.STOP)
+        await watched.until(lambda: watched.outcome is not None)
+    assert watched.outcome == Outcome(EndReason.STOPPED, None, started=True)
+    assert (len(watched.takes), watched.faults) == (1, [])

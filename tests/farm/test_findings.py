@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from farm.findings import Count, Finding, Tally, keep_tally, read_tally
+
+TALLY = Tally({Finding.PAGE_OFFLINE: Count(2, 9.5), Finding.NO_SOUND: Count(1, 5)}, 1 << 30)
+
+
+def test_tally_should_be_read_as_it_was_kept(tmp_path: Path) -> None:
+    assert read_tally(tmp_path) == Tally()
+    keep_tally(tmp_path, TALLY)
+    assert read_tally(tmp_path) == TALLY
+    assert TALLY.as_json() == {
+        "findings": {
+            "page_offline": {"times": 2, "seconds": 9.5},
+            "no_sound": {"times": 1, "seconds": 5},
+        },
+        "peak_memory": 1 << 30,
+    }
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "{}", "[]", '{"findings": [], "peak_memory": 1}', '{"findings": {"x": 1}}']
+)
+def test_tally_that_cannot_be_read_should_be_empty(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "findings.json").write_text(kept)
+    assert read_tally(tmp_path) == Tally()
+
+
+def test_disk_that_is_gone_should_be_no_fault(tmp_path: Path) -> None:
+    keep_tally(tmp_path / "gone", TALLY)

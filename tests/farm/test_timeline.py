@@ -1,0 +1,68 @@
+from datetime import UTC, datetime, timedelta
+
+from farm.recordings import Status, TimelineEntry
+from farm.timeline import NOTHING, node_with_takes, recorded_elsewhere, take_overs
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def began(seconds: float, take: int) -> TimelineEntry:
+    return TimelineEntry(time=at(seconds), event="take_began", take=take)
+
+
+def ended(seconds: float, take: int) -> TimelineEntry:
+    return TimelineEntry(time=at(seconds), event="take_ended", take=take)
+
+
+def state(seconds: float, status: Status) -> TimelineEntry:
+    return TimelineEntry(time=at(seconds), status=status)
+
+
+def gone(seconds: float, node: str) -> TimelineEntry:
+    return TimelineEntry(time=at(seconds), event="fault", fault="gone", node=node)
+
+
+TWO_NODES = (
+    state(0, Status.INVOKED),
+    began(2, 0),
+    state(2, Status.RECORDING),
+    ended(12, 0),
+    state(12, Status.PAUSED),
+    began(20, 1),
+    state(20, Status.RECORDING),
+    gone(25.5, "a"),
+)
+
+
+def test_what_other_nodes_recorded_should_be_counted_until_they_were_last_heard() -> None:
+    elsewhere = recorded_elsewhere(TWO_NODES, here=set())
+    assert elsewhere.recorded_us == 15_500_000
+    assert (elsewhere.began, elsewhere.next_take) == (at(2), 2)
+
+
+def test_takes_that_lie_here_should_not_be_counted_twice() -> None:
+    assert recorded_elsewhere(TWO_NODES, here={0, 1}) == NOTHING
+    timeline = (*TWO_NODES, began(45, 2), ended(50, 2))
+    elsewhere = recorded_elsewhere(timeline, here={2})
+    assert (elsewhere.recorded_us, elsewhere.next_take) == (15_500_000, 3)
+
+
+def test_nothing_recorded_should_be_nothing_elsewhere() -> None:
+    assert recorded_elsewhere((state(0, Status.INVOKED), gone(3, "a")), here=set()) == NOTHING
+
+
+def test_takes_should_be_with_the_last_node_that_began_one() -> None:
+    assert node_with_takes(TWO_NODES[:-1]) is None
+    assert node_with_takes(TWO_NODES) == "a"
+    assert node_with_takes((*TWO_NODES, gone(60, "b"))) == "a"
+    assert node_with_takes((*TWO_NODES, began(50, 2), gone(60, "b"))) == "b"
+    assert node_with_takes((state(0, Status.INVOKED), gone(3, "a"))) is None
+
+
+def test_take_overs_should_be_counted_since_a_moment() -> None:
+    timeline = (*TWO_NODES, gone(60, "b"), gone(400, "c"))
+    assert [take_overs(timeline, at(seconds)) for seconds in (0, 30, 100, 500)] == [3, 2, 1, 0]

@@ -1,0 +1,169 @@
+"""What the watch decides, look by look."""
+
+from dataclasses import dataclass, replace
+from itertools import count
+
+import pytest
+
+from browser_bot.probe import PageState
+from browser_bot.sound import SinkInput
+from farm.findings import Count, Finding, Tally
+from farm.watch import REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
+
+LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
+PAGE = PageState(online=True, drawn=True, speaking=False, tracks=0, unsettled=0)
+PLAYS = (SinkInput(1, "stage", runs=True),)
+ELSEWHERE = (SinkInput(1, "other", runs=True),)
+CORKED = (SinkInput(1, "stage", runs=False),)
+WELL = Seen(
+    0, free_disk=200, memory=900, page=PAGE, sound=PLAYS, still=False, black=False
+)  # fmt: skip
+
+
+@dataclass
+class Looks:
+    """A watch and its clock: a look each second."""
+
+    watch: Watch
+    now: float = 0.0
+
+    def see(self, seconds: float = 1, page: PageState = PAGE, **other: object) -> list[Began | Ended]:
+        changes: list[Began | Ended] = []
+        for _ in range(round(seconds)):
+            self.now += 1
+            changes += self.watch.see(replace(WELL, at=self.now, page=page, **other))  # type: ignore[arg-type]
+        return changes
+
+
+@pytest.fixture
+def looks() -> Looks:
+    looks = Looks(Watch(LIMITS))
+    assert looks.see() == []
+    return looks
+
+
+def test_nothing_the_matter_should_be_nothing_found(looks: Looks) -> None:
+    assert looks.see(100) == []
+    assert looks.watch.present == set()
+    assert looks.watch.tally == Tally({}, 900)
+
+
+def test_what_cannot_be_seen_should_be_nothing_found() -> None:
+    watch = Watch(LIMITS)
+    assert [change for at in range(100) for change in watch.see(Seen(at))] == []
+
+
+def test_finding_should_be_told_once_when_it_begins_and_once_when_it_ends(looks: Looks) -> None:
+    offline = replace(PAGE, online=False)
+    assert looks.see(7, offline) == [Began(Finding.PAGE_OFFLINE, Remedy.NOTE)]
+    assert looks.watch.present == {Finding.PAGE_OFFLINE}
+    assert looks.see(7) == [Ended(Finding.PAGE_OFFLINE, 7)]
+    looks.see(2, offline)
+    assert looks.watch.tally.findings == {Finding.PAGE_OFFLINE: Count(2, 9)}
+
+
+def test_sound_elsewhere_should_be_brought_back_at_once(looks: Looks) -> None:
+    assert looks.see(1, sound=ELSEWHERE) == [Began(Finding.SOUND_ELSEWHERE, Remedy.BRING_BACK)]
+
+
+@pytest.mark.parametrize("sound", [(), CORKED])
+def test_missing_sound_should_want_a_new_stage_after_five_seconds_and_only_once(
+    looks: Looks, sound: tuple[SinkInput, ...]
+) -> None:
+    speaking = replace(PAGE, speaking=True)
+    assert looks.see(4, speaking, sound=sound) == []
+    # A pause between two sentences is no sound.
+    assert looks.see(10, sound=sound) == []
+    assert looks.see(1, speaking, sound=sound) == [Began(Finding.NO_SOUND, Remedy.NEW_STAGE)]
+    assert looks.see(1, sound=PLAYS) == [Ended(Finding.NO_SOUND, 5)]
+    assert looks.see(5, speaking, sound=sound) == [Began(Finding.NO_SOUND, Remedy.NOTE)]
+
+
+def test_silence_should_not_be_missing_sound(looks: Looks) -> None:
+    assert looks.see(100, sound=()) == []
+    speaking = replace(PAGE, speaking=True)
+    assert looks.see(100, speaking) == []
+    assert looks.see(4, speaking, sound=()) + looks.see(1, speaking) + looks.see(4, speaking, sound=()) == []
+
+
+def test_frozen_picture_should_be_a_break_and_a_still_one_nothing(looks: Looks) -> None:
+    undrawn = replace(PAGE, drawn=False)
+    assert looks.see(3600, still=True) == []
+    assert looks.see(100, undrawn) == []
+    assert looks.see(9, undrawn, still=True) == []
+    assert looks.see(5, undrawn, still=True) == [Began(Finding.FROZEN_PICTURE, Remedy.BREAK)]
+
+
+def test_black_picture_should_leave_evidence_and_not_each_minute(looks: Looks) -> None:
+    assert looks.see(9, black=True) == []
+    assert looks.see(5, black=True) == [Began(Finding.BLACK_PICTURE, Remedy.EVIDENCE)]
+    assert looks.see(1) == [Ended(Finding.BLACK_PICTURE, 14)]
+    assert looks.see(60, black=True) == []
+    assert looks.see(1) == []
+    looks.now += REST_SECONDS
+    assert looks.see(20, black=True) == [Began(Finding.BLACK_PICTURE, Remedy.EVIDENCE)]
+
+
+def test_disk_below_its_limit_should_end_the_recording(looks: Looks) -> None:
+    assert looks.see(5, free_disk=99) == [Began(Finding.DISK_FULL, Remedy.END)]
+
+
+def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
+    assert looks.see(1, memory=1001) == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
+    assert looks.see(1, memory=None) == []
+    assert looks.see(1, memory=500) == [Ended(Finding.MEMORY, 1)]
+    # The limit is lower than what any stage uses.
+    changes = looks.see(REST_SECONDS + 5, memory=1001)
+    assert changes == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
+    assert looks.watch.tally.peak_memory == 1001
+
+
+def test_limits_of_zero_should_be_none() -> None:
+    looks = Looks(Watch(Limits()))
+    with_peers = replace(PAGE, tracks=2)
+    assert looks.see(1, with_peers) + looks.see(1000, memory=1 << 50, free_disk=0) == []
+
+
+def test_meeting_should_be_empty_a_minute_after_all_have_left(looks: Looks) -> None:
+    assert looks.see(10, replace(PAGE, tracks=2)) == []
+    assert looks.see(59) == []
+    assert looks.see(1) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
+
+
+def test_meeting_to_which_somebody_comes_back_should_not_be_empty(looks: Looks) -> None:
+    peers = replace(PAGE, tracks=2)
+    for _ in count(0, 1):
+        assert looks.see(1, peers) + looks.see(50) == []
+        if looks.now > 300:
+            break
+
+
+def test_page_that_never_had_anybody_should_not_be_empty(looks: Looks) -> None:
+    assert looks.see(1000) == []
+    assert looks.see(1000, replace(PAGE, unsettled=1)) == []
+
+
+@pytest.mark.parametrize("trouble", [{"unsettled": 1}, {"online": False}])
+def test_network_that_is_gone_should_not_look_like_everybody_left(
+    looks: Looks, trouble: dict[str, int]
+) -> None:
+    assert looks.see(1, replace(PAGE, tracks=2)) == []
+    changes = looks.see(1000, replace(PAGE, **trouble))  # type: ignore[arg-type]
+    assert Finding.MEETING_EMPTY not in {change.finding for change in changes}
+
+
+def test_machine_that_stood_still_should_not_count(looks: Looks) -> None:
+    looks.see(1, replace(PAGE, tracks=2))
+    for _ in range(5):
+        looks.now += 1000
+        assert looks.see(1) == []
+    assert looks.see(49) == []
+    assert looks.see(1) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
+
+
+def test_recorder_that_goes_on_should_count_on() -> None:
+    looks = Looks(Watch(LIMITS, Tally({Finding.NO_SOUND: Count(1, 5)}, 7000)))
+    speaking = replace(PAGE, speaking=True)
+    looks.see()
+    assert looks.see(5, speaking, sound=()) == [Began(Finding.NO_SOUND, Remedy.NOTE)]
+    assert looks.watch.tally == Tally({Finding.NO_SOUND: Count(2, 10)}, 7000)

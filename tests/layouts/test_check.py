@@ -1,0 +1,184 @@
+"""`farm layouts`, run as people run it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layouts.pictures import read_png, write_png
+from tests.layouts.conftest import ROOM, DrawRoom
+
+# Each runs the command several times, and each of those opens stages.
+pytestmark = pytest.mark.timeout(600)
+
+SUITE = """
+viewport: 640x360
+masks: [canvas]
+states:
+  - name: room
+    url: room.html
+  - name: portrait
+    url: room.html
+    viewport: 360x640
+"""
+CHANGE = "document.querySelector('.plate').style.marginLeft = '2px'"
+
+
+def layouts(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "farm.cli", "layouts", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def outcomes(said: str) -> dict[str, Any]:
+    return {state["name"]: state["outcome"] for state in json.loads(said)["states"]}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A suite without baselines."""
+    directory = tmp_path / "suite"
+    directory.mkdir()
+    (directory / "room.html").write_bytes(ROOM.read_bytes())
+    (directory / "suite.yaml").write_text(SUITE)
+    return directory
+
+
+def test_layouts_should_be_checked_approved_and_found_changed(suite: Path) -> None:
+    new = layouts("check", suite)
+    assert new.returncode == 1, new.stderr
+    assert new.stderr.count("no baseline; look at it, then approve it") == 2
+    assert new.stdout == ""
+
+    approved = layouts("approve", suite)
+    assert approved.returncode == 0, approved.stderr
+    assert approved.stderr.splitlines() == ["approved room", "approved portrait"]
+    assert {file.name for file in (suite / "baseline").iterdir()} == {"room.png", "portrait.png"}
+
+    same = layouts("check", suite, "--json")
+    assert same.returncode == 0, same.stderr
+    assert outcomes(same.stdout) == {"room": "same", "portrait": "same"}
+    again = layouts("approve", suite)
+    assert again.returncode == 2
+    assert "run check first" in again.stderr
+
+    (suite / "suite.yaml").write_text(SUITE.replace("name: room", f'name: room\n    script: "{CHANGE}"'))
+    before = (suite / "baseline" / "room.png").read_bytes()
+    changed = layouts("check", suite, "--only", "room", "--json", "--report", suite / "elsewhere")
+    assert changed.returncode == 1, changed.stderr
+    (state,) = json.loads(changed.stdout)["states"]
+    assert state["outcome"] == "different"
+    assert state["pixels"] > 50
+    assert state["regions"][0]["x"] < 30
+    assert "<title>Layouts of suite: 1 different</title>" in (suite / "elsewhere/index.html").read_text()
+    assert (suite / "baseline" / "room.png").read_bytes() == before
+
+    assert layouts("approve", suite, "--report", suite / "elsewhere").returncode == 0
+    assert layouts("check", suite, "--only", "room").returncode == 0
+
+
+def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path) -> None:
+    file = tmp_path / "room.mp4"
+    page = suite / "room.html"
+    # Without what makes its plates appear for a minute, and so without the policy that names its parts.
+    page.write_text(
+        ROOM.read_text().replace("plate late", "plate").replace("Content-Security-Policy", "none")
+    )
+    recorded = subprocess.run(
+        [
+            *(sys.executable, "-m", "farm.cli", "record", page.as_uri(), "--out", str(file)),
+            *("--seconds", "3", "--size", "640x360", "--contract", "plain"),
+        ],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert recorded.returncode == 0, recorded.stderr
+    # In a recording everything moves: what is not the layout's is masked.
+    masks = "masks: [canvas, time, .bell, {x: 0, y: 290, width: 640, height: 70}]"
+    (suite / "suite.yaml").write_text(SUITE.replace("masks: [canvas]", masks))
+    assert layouts("check", suite, "--only", "room").returncode == 1
+    assert layouts("approve", suite).returncode == 0
+
+    at = ("--only", "room", "--recording", file, "--at")
+    same = layouts("check", suite, *at, "2.5")
+    assert same.returncode == 0, same.stderr
+    late = layouts("check", suite, *at, "60")
+    assert late.returncode == 2
+    assert "before 60 s" in late.stderr
+
+    baseline = suite / "baseline" / "room.png"
+    picture = read_png(baseline)
+    assert picture is not None
+    plates = picture.crop((0, 0, 300, 290))
+    picture.paste(plates, (2, 0))
+    write_png(picture, baseline)
+    moved = layouts("check", suite, *at, "2.5")
+    assert moved.returncode == 1, moved.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--only", "garden"), "the suite has no state garden"),
+        (("--recording", "a.mp4"), "--recording and --at go together"),
+        (("--at", "1"), "--recording and --at go together"),
+        (("--recording", "a.mp4", "--at", "1"), "name it with --only"),
+        (("--recording", "a.mp4", "--at", "soon", "--only", "room"), "no number of seconds"),
+        (("--recording", "a.mp4", "--at", "1/0", "--only", "room"), "no number of seconds"),
+        (("--recording", "a.mp4", "--at", "-1", "--only", "room"), "no time in a file"),
+        (("--recording", "a.mp4", "--at", "1", "--only", "room"), "a.mp4 cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_should_end_with_2(
+    suite: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    told = layouts("check", suite, *arguments)
+
+    assert told.returncode == 2
+    assert complaint in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_bad_suite_should_end_with_2(suite: Path) -> None:
+    (suite / "suite.yaml").write_text("states:\n - {name: ../a, url: b}")
+
+    told = layouts("check", suite)
+
+    assert told.returncode == 2
+    assert f"{suite}/suite.yaml:2: states.0.name: " in told.stderr
+
+
+def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path, draw_room: DrawRoom) -> None:
+    (suite / "suite.yaml").write_text(SUITE + "  - {name: gone, url: gone.html}\n")
+    (suite / "baseline").mkdir()
+    (suite / "baseline" / "portrait.png").write_text("no picture")
+    write_png(draw_room(), suite / "baseline" / "room.png")
+
+    told = layouts("check", suite, "--json")
+
+    assert told.returncode == 2, told.stderr
+    states = {state["name"]: state for state in json.loads(told.stdout)["states"]}
+    assert states["gone"]["outcome"] == "failed"
+    assert "ERR_FILE_NOT_FOUND" in states["gone"]["message"]
+    assert states["portrait"]["outcome"] == "failed"
+    assert "portrait.png is no picture" in states["portrait"]["message"]
+    assert states["room"]["outcome"] == "different"
+    assert states["room"]["message"] == "it is 640x360 and its baseline 320x180"
+
+
+def test_help_should_be_of_the_command(tmp_path: Path) -> None:
+    assert "approve" in layouts("--help").stdout
+    assert "--recording" in layouts("check", "--help").stdout
+    assert layouts("check", tmp_path / "nothing").returncode == 2
+    assert layouts("burn").returncode == 2
+    assert os.listdir(tmp_path) == []

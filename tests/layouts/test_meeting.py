@@ -1,0 +1,35 @@
+"""The project's own suite: the layouts of the built-in meeting."""
+
+from pathlib import Path
+
+import pytest
+
+from layouts.check import Outcome, check, judge
+from layouts.meetings import served_meetings
+from layouts.render import open_renderer
+from layouts.report import write_report
+from layouts.suite import load_suite
+
+MEETING = Path(__file__).parent / "meeting"
+SUITE = load_suite(MEETING)
+# Each loads a meeting anew, with real peer connections.
+RUNS = 5
+
+
+@pytest.mark.timeout(600)
+async def test_built_in_meeting_should_look_as_designed(tmp_path: Path) -> None:
+    checked = [each async for each in check(MEETING, SUITE, SUITE.states)]
+
+    wrong = [f"{each.state.name}: {each.message}" for each in checked if each.outcome is not Outcome.SAME]
+    assert wrong == [], f"see {write_report(tmp_path, 'The built-in meeting', checked)}"
+    assert len(checked) == len(SUITE.states)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["spotlight"])
+async def test_meeting_should_look_the_same_run_after_run(name: str, tmp_path: Path) -> None:
+    (state,) = SUITE.chosen([name])
+    async with served_meetings() as meetings, open_renderer(state.viewport, SUITE.time) as renderer:
+        for _ in range(RUNS):
+            checked = judge(MEETING, state, await renderer.picture(state, state.address(MEETING, meetings)))
+            assert checked.outcome is Outcome.SAME, write_report(tmp_path, name, [checked])

@@ -1,0 +1,166 @@
+"""Pictures from a real stage: what moves is stopped or masked, and nothing of a state reaches the next."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from PIL.Image import Image as Picture
+
+from layouts.comparison import compare
+from layouts.errors import RenderingFailed
+from layouts.pictures import MADE_BY, MASK_COLOUR, changed
+from layouts.render import Renderer, open_renderer
+from layouts.suite import State, Suite, Tolerance, Viewport
+from tests.layouts.conftest import ROOM
+from tests.pages import serve_pages
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+
+TIME = Suite.model_fields["time"].default
+VIEWPORT = Viewport(640, 360)
+RUNS = 20
+PLATE = "document.querySelector('.plate').style.marginLeft = '2px'"
+NO_TILE = "document.querySelector('.tile:last-child').remove()"
+COLOUR = (
+    "for (const part of ['', ' canvas']) document.querySelector(`.tile:last-child${part}`).style.display = "
+    "part ? 'none' : 'block'; document.querySelector('.tile:last-child').style.background = '#4a4f6b'"
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def renderer() -> AsyncIterator[Renderer]:
+    async with open_renderer(VIEWPORT, TIME) as renderer:
+        yield renderer
+
+
+async def room(renderer: Renderer, url: str = ROOM.as_uri(), **fields: Any) -> Picture:
+    said = {"name": "room", "url": url, "masks": ["canvas"], "viewport": VIEWPORT} | fields
+    return await renderer.picture(State.model_validate(said), url)
+
+
+def differs(baseline: Picture, actual: Picture) -> int:
+    result = compare(baseline, actual, 0.1, Tolerance())
+    return 0 if result.same else result.pixels
+
+
+async def test_room_should_look_exactly_the_same_in_20_runs(renderer: Renderer) -> None:
+    first = await room(renderer)
+
+    for _ in range(RUNS - 1):
+        assert changed(first, await room(renderer)) is None
+
+
+async def test_new_stage_should_give_exactly_the_same_picture(renderer: Renderer) -> None:
+    first = await room(renderer)
+
+    async with open_renderer(VIEWPORT, TIME) as other:
+        assert changed(first, await room(other)) is None
+
+
+async def test_picture_should_be_of_the_viewport_and_tell_its_browser(renderer: Renderer) -> None:
+    picture = await room(renderer)
+
+    assert picture.size == (640, 360)
+    assert "/" in picture.info[MADE_BY]
+
+
+@pytest.mark.parametrize("script", [PLATE, NO_TILE, COLOUR], ids=["2 px", "missing tile", "colour"])
+async def test_change_of_the_layout_should_be_found(renderer: Renderer, script: str) -> None:
+    assert differs(await room(renderer), await room(renderer, script=script)) > 50
+
+
+async def test_plate_over_a_masked_video_should_be_seen(renderer: Renderer) -> None:
+    picture = await room(renderer)
+
+    assert picture.getpixel((100, 60)) == MASK_COLOUR
+    left, bottom = 20, 10 + 130 - 10
+    plate = picture.crop((left, bottom - 20, left + 40, bottom))
+    assert len(plate.getcolors(1000) or []) > 10
+
+
+async def test_frame_within_the_page_should_be_masked_and_stopped_too(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    (tmp_path / "room.html").write_bytes(ROOM.read_bytes())
+    (tmp_path / "index.html").write_text('<iframe src="room.html" width="600" height="320"></iframe>')
+    with serve_pages(tmp_path) as address:
+        whole = await room(renderer, f"{address}/index.html", masks=["iframe"])
+        inside = await room(renderer, f"{address}/index.html", masks=["canvas"])
+        again = await room(renderer, f"{address}/index.html", masks=["canvas"])
+
+    assert changed(inside, again) is None
+    assert whole.crop((20, 20, 500, 300)).getcolors() == [(480 * 280, MASK_COLOUR)]
+    assert inside.getpixel((100, 60)) == MASK_COLOUR
+    assert len(inside.getcolors(10_000) or []) > 10
+
+
+async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
+    tiles = {"x": 0, "y": 0, "width": 640, "height": 300}
+
+    picture = await room(renderer, masks=[tiles])
+
+    assert picture.crop((0, 0, 640, 300)).getcolors() == [(640 * 300, MASK_COLOUR)]
+    assert len(picture.crop((0, 300, 640, 360)).getcolors(10_000) or []) > 10
+
+
+async def test_what_still_moves_should_be_told_with_its_place(renderer: Renderer) -> None:
+    with pytest.raises(RenderingFailed, match=r"did not stand still for 10 s: what moves is .* at \d+,\d+"):
+        await room(renderer, masks=[])
+
+
+async def test_time_should_stand_and_be_the_suites(renderer: Renderer) -> None:
+    said = """
+        const still = matchMedia('(prefers-reduced-motion)').matches;
+        const words = `${Date.now()} ${new Date().getTimezoneOffset()} ${still}`;
+        if (words !== '%d 0 true') throw new Error(words);
+    """
+
+    await room(renderer, script=said % (TIME.timestamp() * 1000))
+
+
+async def test_state_should_find_nothing_that_another_left(renderer: Renderer) -> None:
+    fresh = "if (document.title !== 'visit 0') throw new Error(document.title)"
+    with serve_pages(ROOM.parent) as address:
+        await room(renderer, f"{address}/room.html")
+        await room(renderer, f"{address}/room.html", script=fresh)
+
+
+async def test_page_should_be_ready_when_it_says_so(renderer: Renderer, tmp_path: Path) -> None:
+    page = tmp_path / "late.html"
+    page.write_text(
+        "<body><script>setTimeout(() => { document.body.innerHTML = '<b id=there>there</b>';"
+        "console.log('START_RECORDING') }, 1500)</script>"
+    )
+    there = await room(renderer, page.as_uri(), contract="console")
+
+    assert changed(there, await room(renderer, page.as_uri(), wait_for="#there")) is None
+    assert len(there.getcolors(10_000) or []) > 1
+
+
+async def test_window_that_the_page_opens_should_not_stand_over_it(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    page = tmp_path / "opens.html"
+    page.write_text("<script>window.open('about:blank', '', 'width=300,height=300')</script>still")
+
+    assert changed(await room(renderer, page.as_uri()), await room(renderer, page.as_uri())) is None
+
+
+async def test_fault_of_a_page_should_be_told_without_its_address(renderer: Renderer, tmp_path: Path) -> None:
+    with serve_pages(tmp_path) as address:
+        with pytest.raises(RenderingFailed, match="did not load: it answered 404"):
+            await room(renderer, f"{address}/nothing?token=secret")
+        closed = f"{address}/?token=secret"
+    with pytest.raises(RenderingFailed, match=r"did not load: .*ERR_CONNECTION_REFUSED") as refused:
+        await room(renderer, closed)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(RenderingFailed, match=r"its script failed: .*over"):
+        await room(renderer, script="throw new Error('over')")
+    with pytest.raises(RenderingFailed, match="its script failed"):
+        await room(renderer, script="this is no script")
+    with pytest.raises(RenderingFailed, match=r"did not settle: .*not a valid selector"):
+        await room(renderer, masks=["canvas {}, b"])
+
+    assert (await room(renderer)).size == (640, 360)

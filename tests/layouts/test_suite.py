@@ -1,0 +1,136 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from layouts.errors import BadSuite
+from layouts.pictures import Box
+from layouts.suite import MAX_BYTES, State, Tolerance, Viewport, load_suite, read_suite
+
+GOOD = b"""
+viewport: 720x1280
+masks: [video]
+tolerance: 0.5%
+states:
+  - name: grid
+    meeting: weekly?layout=grid
+    script: hide()
+  - name: lobby
+    url: pages/lobby.html?dark
+    viewport: 640x360
+    masks:
+      - {x: 1, y: 2, width: 3, height: 4}
+    tolerance: 20
+"""
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(BadSuite) as caught:
+        read_suite(text.encode(), "suite.yaml")
+    return caught.value.message
+
+
+def test_states_should_have_what_the_suite_says_where_they_say_nothing() -> None:
+    suite = read_suite(GOOD, "suite.yaml")
+
+    grid, lobby = suite.states
+    assert (grid.viewport, grid.masks, grid.tolerance) == (
+        Viewport(720, 1280),
+        ("video",),
+        Tolerance(0, 0.005),
+    )
+    assert lobby.viewport == Viewport(640, 360)
+    assert lobby.masks == (Box(1, 2, 3, 4),)
+    assert lobby.tolerance.of(1_000_000) == 20
+    assert suite.time == datetime(2026, 1, 15, 10, tzinfo=UTC)
+
+
+def test_addresses_should_be_of_the_meeting_or_beside_the_suite(tmp_path: Path) -> None:
+    grid, lobby = read_suite(GOOD, "suite.yaml").states
+
+    assert grid.address(tmp_path, "http://127.0.0.1:1/meet/") == "http://127.0.0.1:1/meet/weekly?layout=grid"
+    assert lobby.address(tmp_path, "") == f"file://{tmp_path}/pages/lobby.html?dark"
+    remote = State(name="a", url="https://meet.example.com/a?b")
+    assert remote.address(tmp_path, "") == "https://meet.example.com/a?b"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "suite.yaml:1: Input should be"),
+        ("- a", "suite.yaml:1: Input should be"),
+        ("states: []", "suite.yaml:1: states: Tuple should have at least 1 item"),
+        ("states:\n - name: a\n   url: [", "suite.yaml:3: "),
+        (
+            "states:\n - name: a\n   url: a.html\n   colour: red",
+            "suite.yaml:4: states.0.colour: Extra inputs",
+        ),
+        (
+            "states:\n - name: a\n   url: a.html\n - name: b\n   url: b.html\n   viewport: 1x1",
+            "suite.yaml:6: states.1.viewport: width and height must be even, from 16 to 1920",
+        ),
+        ("states:\n - url: a.html", "suite.yaml:2: states.0.name: Field required"),
+        ("states:\n - name: a", "suite.yaml:2: states.0: a state has either a url or a meeting"),
+        ("states:\n - {name: a, url: a, meeting: b}", "suite.yaml:2: states.0: a state has either"),
+        (
+            "states:\n - name: a\n   url: javascript:x",
+            "suite.yaml:2: states.0: url: only http, https and file",
+        ),
+        ("states:\n - {name: a, url: a}\n - {name: A, url: b}", "several states are named a"),
+        (
+            "viewport: wide\nstates:\n - {name: a, url: a}",
+            "suite.yaml:1: viewport: is not a size like 1280x720",
+        ),
+        ("tolerance: 101%\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: is neither a number"),
+        ("tolerance: -3\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: is neither a number"),
+        ("threshold: 2\nstates:\n - {name: a, url: a}", "suite.yaml:1: threshold: Input should be less"),
+        ("time: 2026-01-15\nstates:\n - {name: a, url: a}", "suite.yaml:1: time: "),
+        (
+            "masks:\n - video\n - {x: 0, y: 0, width: 0, height: 1}\nstates:\n - {name: a, url: a}",
+            "suite.yaml:3: masks.1.width: Input should be greater than or equal to 1",
+        ),
+        ("x: !!python/object/apply:os.system [id]", "suite.yaml:1: could not determine a constructor"),
+        ("\x00", "suite.yaml: this is no YAML"),
+    ],
+)
+def test_fault_should_be_told_with_its_line_and_field(text: str, expected: str) -> None:
+    assert expected in complaint(text)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "<b>", "-rf", "", "a\\n", "é", "a" * 101])
+def test_name_that_is_no_plain_file_name_should_be_refused(name: str) -> None:
+    assert "suite.yaml:2: states.0.name: String should" in complaint(
+        f'states:\n - {{url: a, name: "{name}"}}'
+    )
+
+
+def test_all_faults_should_be_told_at_once_but_not_hundreds() -> None:
+    states = "\n".join(f" - {{name: s{number}}}" for number in range(200))
+
+    lines = complaint(f"states:\n{states}").splitlines()
+
+    assert len(lines) == 10
+    assert lines[9].startswith("suite.yaml:11: ")
+
+
+def test_unknown_states_should_be_refused() -> None:
+    suite = read_suite(GOOD, "suite.yaml")
+
+    assert [state.name for state in suite.chosen(["lobby"])] == ["lobby"]
+    assert len(suite.chosen([])) == 2
+    with pytest.raises(BadSuite, match="no state garden"):
+        suite.chosen(["lobby", "garden"])
+
+
+def test_suite_that_is_not_there_or_too_large_should_be_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSuite, match=r"suite\.yaml cannot be read: No such file"):
+        load_suite(tmp_path)
+    (tmp_path / "suite.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(BadSuite, match="more than"):
+        load_suite(tmp_path)
+
+
+def test_page_should_be_shown_without_secrets() -> None:
+    state = State(name="a", url="https://user:pass@meet.example.com/room?token=secret#secret")
+
+    assert str(state) == "https://meet.example.com/room"
