@@ -21,7 +21,13 @@ from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
-from browser_bot.errors import PageError, StageError, StageWornError
+from browser_bot.errors import (
+    PageError,
+    PageLostError,
+    ProgramNotFoundError,
+    StageError,
+    StageWornError,
+)
 from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.stage import Stage
@@ -312,9 +318,9 @@ class Recorder:
             return None
 
     async def _is_to_end(self, fault: Exception) -> bool:
-        """Whether a fault ends the recording: before its first take, or as one of too many."""
+        """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
         is_worn = isinstance(fault, StageWornError)
-        if self._began_ns is None and not is_worn:
+        if self._began_ns is None and _will_stay(fault):
             return True
         # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
         # a stage is worn the watch has decided.
@@ -501,6 +507,12 @@ class Recorder:
         task = asyncio.create_task(work)
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
+
+
+def _will_stay(fault: Exception) -> bool:
+    """Whether no new stage cures it: a page that was tried in vain, a program that is not installed."""
+    is_refused = isinstance(fault, PageError) and not isinstance(fault, PageLostError)
+    return is_refused or isinstance(fault, ProgramNotFoundError)
 
 
 def in_words(fault: Exception) -> str:

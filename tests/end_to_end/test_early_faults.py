@@ -1,0 +1,64 @@
+"""What breaks before the first take."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from browser_bot.contracts import PageContract
+from encoder.formats import AudioExport, Format
+from farm.orders import Order
+from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.spool import Spool
+from tests.browser_bot.helpers import open_site, until
+from tests.end_to_end.test_audio import Listener
+
+# Ready after a while, so that there is one in which it is not.
+PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)</script>"
+
+
+class FaultListener(Listener):
+    """Keeps what broke, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    async def broken(self, fault: str) -> None:
+        self.faults.append(fault)
+
+
+async def no_orders() -> AsyncIterator[Order]:
+    return
+    yield
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("pulseaudio", "PulseAudio ended with -9"),
+        ("Xorg", "Xorg ended with -9"),
+        ("chromium", "the page was closed|the browser has died"),
+    ],
+)
+async def test_stage_that_breaks_before_the_first_take_should_be_replaced(
+    tmp_path: Path, name: str, fault: str
+) -> None:
+    listener = FaultListener()
+    spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
+    async with open_site() as site:
+        plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)
+        recording = asyncio.create_task(
+            Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener).run()
+        )
+        await until(lambda: "/" in site.asked, 30, "the page is asked for")
+        children = psutil.Process().children(recursive=True)
+        next(child for child in children if child.name() == name).kill()
+        outcome = await recording
+    assert outcome == Outcome(EndReason.MAX_DURATION, None, started=True)
+    (told,) = listener.faults
+    assert re.search(fault, told)
+    assert len(listener.takes) == 1
