@@ -20,12 +20,12 @@ PULSE_FRAGMENT_BYTES = 3840
 # the machine is too slow.
 VIDEO_QUEUE_FRAMES = 16
 AUDIO_QUEUE_PACKETS = 512
-# Segments begin at key frames, which come every 2 s, but sooner in the first second (shares of it): what is
-# killed right after its start leaves a file too. So every key frame is to begin one.
+# Clusters of WebM begin at key frames, which come every 2 s, but sooner in the first second (shares of it):
+# what is killed right after its start leaves a file too.
 EARLY_KEY_FRAMES = 4, 2, 1
-SEGMENT_SECONDS = 0.1
-# Sound alone could begin a segment with each packet; so many (s) are what a killed ffmpeg may take along.
-SOUND_SEGMENT_SECONDS = 0.25
+# MP4 is written in segments of so many seconds, which need not begin at key frames: it is what a killed ffmpeg
+# takes along.
+SEGMENT_SECONDS = 0.25
 # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
 # them for fades, which meetings do not have, costs some more.
 X264_PARAMETERS = "mbtree=0:rc-lookahead=0:weightp=0"
@@ -93,7 +93,7 @@ class TakeFiles:
 
     @property
     def media(self) -> Path:
-        """The growing file, whole up to its last 2 s at any moment."""
+        """The growing file; MP4 is whole up to its last quarter of a second at any moment, WebM up to 2 s."""
         return self._with(self.suffix)
 
     @property
@@ -213,12 +213,14 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
         "acodec": "aac",
         "format": "hls",
         "hls_segment_type": "fmp4",
-        "hls_flags": "single_file+independent_segments",
+        "hls_flags": "single_file+split_by_time",
         "hls_segment_filename": str(files.media),
+        "hls_time": SEGMENT_SECONDS,
+        # Nothing reads the list, and one of all segments would be written anew for each of them.
+        "hls_list_size": 1,
     }
     if fmt.audio_only is not None:
-        # Nothing reads the list, and one of all segments would be written anew for each of them.
-        return sound | in_mp4 | {"hls_time": SOUND_SEGMENT_SECONDS, "hls_list_size": 1}
+        return sound | in_mp4
     with_picture: dict[str, object] = sound | {
         # The muxer must not hold the picture back to wait for a silent or late sound, or the other way round.
         "max_interleave_delta": 1_000_000,
@@ -251,9 +253,6 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
                 "x264-params": X264_PARAMETERS,
                 "color_primaries": "bt709",
                 "color_trc": "bt709",
-                "hls_time": SEGMENT_SECONDS,
-                "hls_list_size": 0,
-                "hls_playlist_type": "event",
             }
         )
     return with_picture | {

@@ -186,7 +186,7 @@ class Take:
     async def stop(self) -> None:
         """End the take properly, with all frames up to this moment.
 
-        A take that does not end in time is killed; its file is then whole up to its last 2 s. So is one of
+        A take that does not end in time is killed; its file is then whole but for its very end. So is one of
         which nothing good can come any more, at once.
         """
         match self._fault:
