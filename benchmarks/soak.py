@@ -73,7 +73,7 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     """Record the page for so long, and tell what became of it."""
     stolen = Stolen.from_now()
     soak = soak_for(directory, hours * HOUR)
-    yield f"{soak.fidelity.summary()}; steal {stolen.share():.1%}"
+    yield f"{soak.fidelity.summary()} of {hours * HOUR:.0f} s wanted; steal {stolen.share():.1%}"
     yield f"drift {soak.drift_ms:+.1f} ms an hour, by the medians of the first and the last minute"
     yield f"memory {_memory(soak, None)}"
     for program in sorted({name for sample in soak.warm for name in sample.memory}):

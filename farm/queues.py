@@ -10,6 +10,7 @@ import redis
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
 
 from farm.recordings import Priority, Recording
 from farm.transfers import STORE
@@ -112,6 +113,10 @@ def _is_live(client: redis.Redis, job: Job) -> bool:
     if status is JobStatus.QUEUED:
         # A worker that dies with a job in its hands leaves it as it was, but in no queue.
         return Queue(job.origin, connection=client).get_job_position(job.id) is not None
+    if status is JobStatus.STARTED:
+        # One that dies a moment later leaves it at work, and RQ looks for such jobs each ten minutes only.
+        started = StartedJobRegistry(job.origin, connection=client)
+        return job.id not in started.get_expired_job_ids()
     return status not in _OVER
 
 

@@ -1,11 +1,14 @@
 from datetime import UTC, datetime
 
 import redis
+from rq.job import JobStatus
+from rq.registry import StartedJobRegistry
 
 from farm.queues import (
     drop_job,
     enqueue_recording,
     enqueue_transfer,
+    has_live_job,
     queue_position,
     queue_positions,
     recordings_queue,
@@ -31,6 +34,22 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     )
     assert job.timeout is not None
     assert job.timeout >= 100 + 3600
+
+
+def test_job_whose_worker_has_died_should_not_count_as_live(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = make_recording()
+    enqueue_recording(redis_client, recording)
+    queue = recordings_queue(redis_client)
+    (job,) = queue.jobs
+    queue.empty()  # type: ignore[no-untyped-call]
+    job.save()
+    job.set_status(JobStatus.STARTED)
+    executions = StartedJobRegistry(queue.name, connection=redis_client).key
+    for beat, live in ((60, True), (-1, False)):
+        redis_client.zadd(executions, {f"{job.id}:execution": datetime.now(UTC).timestamp() + beat})
+        assert has_live_job(redis_client, recording.id) == live
 
 
 def test_each_node_should_have_a_queue_of_transfers(redis_client: redis.Redis) -> None:
