@@ -23,7 +23,7 @@ AUDIO_QUEUE_PACKETS = 512
 # Clusters of WebM begin at key frames, which come every 2 s, but sooner in the first second (shares of it):
 # what is killed right after its start leaves a file too.
 EARLY_KEY_FRAMES = 4, 2, 1
-# MP4 is written in segments of so many seconds, which need not begin at key frames: it is what a killed ffmpeg
+# MP4 is written in segments of so many seconds, which need not begin at key frames: so much a killed ffmpeg
 # takes along.
 SEGMENT_SECONDS = 0.25
 # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
@@ -93,7 +93,7 @@ class TakeFiles:
 
     @property
     def media(self) -> Path:
-        """The growing file; MP4 is whole up to its last quarter of a second at any moment, WebM up to 2 s."""
+        """The growing file, at any moment whole but for its last quarter of a second (WebM: 2 s)."""
         return self._with(self.suffix)
 
     @property
