@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us, wall_ahead_us
@@ -76,6 +77,7 @@ class Take:
         self._progress_us = 0
         self._level_us = 0
         self._silent_us = 0
+        self._looked_us = -1
         self._progressed = asyncio.Event()
         self._words: list[str] = []
         self._readers = (
@@ -269,7 +271,10 @@ class Take:
                     faltering()
 
     def _look(self, journal: Journal) -> Look:
-        return Look(time.monotonic_ns() // 1000, wall_ahead_us(), self._encoded_us(journal))
+        encoded_us = self._encoded_us(journal)
+        waits = encoded_us == self._looked_us and waits_for_processor(self._process.pid)
+        self._looked_us = encoded_us
+        return Look(time.monotonic_ns() // 1000, wall_ahead_us(), encoded_us, waits)
 
     def _fail(self, fault: EncoderError, until_us: int) -> None:
         """Note a fault, and the time of CLOCK_MONOTONIC up to which the take is good."""
@@ -356,6 +361,15 @@ class Take:
                 self._level_us = self._progress_us
             self._progressed.set()
         self._progressed.set()
+
+
+def waits_for_processor(pid: int) -> bool:
+    """Whether a thread of a process runs or would if there was a processor for it (state R of proc(5))."""
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            if task.read_text(errors="replace").rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 def _environment(source: Source) -> Mapping[str, str]:

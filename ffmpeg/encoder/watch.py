@@ -1,7 +1,8 @@
 """The watch over a running take: decides from what is seen of it five times a second.
 
 A look that comes late, because the machine or the recorder stood still, says nothing about ffmpeg. So a hang
-is counted in looks, and of the time between two of them no more counts than two of them should take.
+is counted in looks, and of the time between two of them no more counts than two of them should take. And an
+ffmpeg that would run if there was a processor for it does not hang: it is too slow, if that lasts.
 """
 
 from collections import deque
@@ -16,6 +17,8 @@ LONGEST_US = round(2 * LOOK_SECONDS * 1_000_000)
 # to 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
 FALTERING_LOOKS = 2
 HANGING_LOOKS = 5
+# No machine is so busy for 30 s; an ffmpeg that runs all the time and gets nowhere hangs, too.
+SPINNING_LOOKS = 150
 # Too slow is what was below this speed in each fifth of ten seconds: one stall touches two of them at most.
 SLOW = 0.9
 FIFTHS = 5
@@ -26,11 +29,15 @@ JUMP_US = 100_000
 
 @dataclass(frozen=True)
 class Look:
-    """The time (CLOCK_MONOTONIC), how far the wall clock is ahead of it, and what is encoded; all in µs."""
+    """The time (CLOCK_MONOTONIC), how far the wall clock is ahead of it, and what is encoded; all in µs.
+
+    Whether ffmpeg waits for a processor needs to be known only where nothing was encoded since the last look.
+    """
 
     monotonic_us: int
     wall_ahead_us: int
     encoded_us: int
+    waits_for_processor: bool = False
 
 
 class Finding(Enum):
@@ -50,18 +57,21 @@ class Watch:
         """Begin with a look at the take as it has begun."""
         self._last = first
         self._idle_looks = 0
+        self._still_looks = 0
         self._counted_us = 0
         self._history = deque([(0, first.encoded_us)], maxlen=FIFTHS * FIFTH_LOOKS + 1)
 
     def see(self, look: Look) -> Finding | None:
         """What is the matter; None if nothing is."""
         last, self._last = self._last, look
-        self._idle_looks = 0 if look.encoded_us != last.encoded_us else self._idle_looks + 1
+        still = look.encoded_us == last.encoded_us
+        self._still_looks = self._still_looks + 1 if still else 0
+        self._idle_looks = self._idle_looks + 1 if still and not look.waits_for_processor else 0
         self._counted_us += min(look.monotonic_us - last.monotonic_us, LONGEST_US)
         self._history.append((self._counted_us, look.encoded_us))
         if abs(look.wall_ahead_us - last.wall_ahead_us) > JUMP_US:
             return Finding.CLOCK_JUMPED
-        if self._idle_looks >= HANGING_LOOKS:
+        if self._idle_looks >= HANGING_LOOKS or self._still_looks >= SPINNING_LOOKS:
             return Finding.HANGING
         if self._is_slow():
             return Finding.TOO_SLOW

@@ -1,8 +1,12 @@
+import os
+import signal
+import subprocess
 from itertools import chain, repeat
 
 import pytest
 
-from encoder.watch import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, Finding, Look, Watch
+from encoder.take import waits_for_processor
+from encoder.watch import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, SPINNING_LOOKS, Finding, Look, Watch
 
 LOOK_US = round(LOOK_SECONDS * 1_000_000)
 TEN_SECONDS = round(10 / LOOK_SECONDS)
@@ -33,6 +37,29 @@ def test_take_should_falter_before_it_hangs() -> None:
     watch = Watch(Look(0, AHEAD, 0))
     found = [watch.see(Look(number * LOOK_US, AHEAD, 0)) for number in range(1, HANGING_LOOKS + 1)]
     assert found == [None, *repeat(Finding.FALTERING, HANGING_LOOKS - 2), Finding.HANGING]
+
+
+def test_take_that_waits_for_a_processor_should_not_hang_until_it_has_waited_for_long() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    looks = (
+        Look(number * LOOK_US, AHEAD, 0, waits_for_processor=True) for number in range(1, SPINNING_LOOKS + 1)
+    )
+    found = [watch.see(look) for look in looks]
+    assert Finding.HANGING not in found[:-1]
+    assert found[TEN_SECONDS] is Finding.TOO_SLOW
+    assert found[-1] is Finding.HANGING
+
+
+def test_process_should_wait_for_a_processor_unless_it_sleeps_or_is_stopped() -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy:
+        try:
+            assert any(waits_for_processor(busy.pid) for _ in range(100))
+            busy.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, busy.pid, os.WSTOPPED)
+            assert not waits_for_processor(busy.pid)
+        finally:
+            busy.kill()
+    assert not waits_for_processor(busy.pid)
 
 
 def test_moment_without_progress_should_be_no_fault() -> None:
