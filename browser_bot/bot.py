@@ -31,7 +31,7 @@ from browser_bot.recording_sdk import START, RecordingSdk
 
 logger = logging.getLogger(__name__)
 
-SCREENSHOT_TIMEOUT = 2.0
+SCREENSHOT_TIMEOUT = 4.0
 STOP_TIMEOUT = 1.0
 # A question costs the driver, the browser and us 1.3 ms of processor time together (measured).
 ASK_PERIOD = 2.0

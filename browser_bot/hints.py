@@ -28,7 +28,7 @@ Selector = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class _Hint(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Click(_Hint):
@@ -53,7 +53,7 @@ class WaitFor(_Hint):
 class PageHints(_Hint):
     """What to do on a page once it has loaded, in this order: `join`, `css`, `wait_for`, `settle_seconds`."""
 
-    join: Annotated[tuple[Click | Fill | WaitFor, ...], Field(max_length=20)] = ()
+    join: Annotated[list[Click | Fill | WaitFor], Field(max_length=20)] = []
     css: Annotated[str, StringConstraints(max_length=10_000)] | None = None
     """Rules that are added to the page's, to hide its controls for instance."""
     wait_for: Selector | None = None

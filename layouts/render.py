@@ -181,6 +181,10 @@ class Renderer:
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await self._page.evaluate(FORGET)
+        # Also when it had nothing to forget: what a page that failed shows in its place comes late, and would
+        # interrupt the next one.
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
                 await self._page.goto("about:blank")
 
 

@@ -188,7 +188,7 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"url": "http://127.0.0.1:8000/v2/recordings"}, "url"),
         ({"url": "http://user:pass@8.8.8.8/"}, "url"),
         ({"url": "http://\u0000/"}, "url"),
-        ({"page_contract": "sdk"}, "page_contract"),
+        ({"page_contract": "tape"}, "page_contract"),
         ({"allow_multiple_recordings": "yes"}, "allow_multiple_recordings"),
         ({"video_config": []}, "video_config"),
         ({"video_config": {"codec": "VP9"}}, "video_config.codec"),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def tree(worker: Worker) -> list[psutil.Process]:
 def kill(worker: Worker) -> None:
     processes = tree(worker)
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it dies with its parent
+            process.kill()
     worker.wait(10)
     psutil.wait_procs(processes, timeout=10)
 

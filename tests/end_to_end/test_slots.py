@@ -15,8 +15,8 @@ def waiting_stage(farm: Farm) -> dict[str, int]:
     """The work horse that waits, with the programs of its stage by their names; empty until that stands."""
     for horse in processes_of(farm, "farm warm"):
         programs = horse.children(recursive=True)
-        if any("--type=renderer" in each.cmdline() for each in programs):
-            named = {each.name(): each.pid for each in reversed(programs)}
+        named = {each.name(): each.pid for each in reversed(programs)}
+        if "Xorg" in named and any("--type=renderer" in each.cmdline() for each in programs):
             return {**named, "horse": horse.pid}
     return {}
 

@@ -143,7 +143,8 @@ def test_shutdown_should_not_wait_for_an_upload_that_hangs(
             recording = node.finish(make_recording(), film, wire.port)
             wait_until(lambda: wire.passed > 9 * MIB)
             began = time.monotonic()
-        assert time.monotonic() - began < 10
+        # The upload would be cut off after minutes.
+        assert time.monotonic() - began < 30
     with node.running_worker():
         direct = node.finish(make_recording(meeting_id="next"), film, node.s3_port)
         node.wait_for(direct, Status.UPLOADED)
