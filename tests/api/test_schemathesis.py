@@ -97,7 +97,9 @@ def may_be_refused_for_its_meaning(body: Any) -> bool:
         part(name).get("enabled") is False for name in ("dyte_bucket_config", "realtimekit_bucket_config")
     )
     records_nothing = part("audio_config").get("export_file") is False
-    return unknown_preset or keeps_nothing or records_nothing
+    # There is no picture at the address that all URLs are given here.
+    has_watermark = part("video_config").get("watermark") is not None
+    return unknown_preset or keeps_nothing or records_nothing or has_watermark
 
 
 def check(case: schemathesis.Case[Any], farm: Farm) -> None:

@@ -424,6 +424,7 @@ def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Ch
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
+@pytest.mark.exact
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
 def test_memory_should_not_grow_with_the_file(endpoint: str, long_film: Path, checkpoint: Checkpoint) -> None:
