@@ -36,6 +36,7 @@ def wait_until_recording(process: "subprocess.Popen[str]", directory: Path) -> N
         time.sleep(0.05)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     ("name", "more", "codecs", "size"),
     [

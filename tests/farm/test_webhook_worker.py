@@ -121,6 +121,8 @@ def test_webhooks_should_go_on_after_redis_was_away(
             records = Records(client)
             records.add(recording)
             hook.wait_for(1)
+            # What is not settled yet would be sent again.
+            wait_until_nothing_waits(client)
             redis_server.pop_all().close()
             time.sleep(2)
             redis_server.enter_context(embedded_redis(settings))
