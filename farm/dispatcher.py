@@ -8,10 +8,7 @@ one that dies leaves nothing behind that another would have to claim.
 """
 
 import logging
-import signal
-import threading
 from collections.abc import Iterator
-from types import FrameType
 from typing import Final, cast
 from uuid import UUID, uuid4
 
@@ -22,6 +19,7 @@ from farm.changes import CHANGES_KEY, recording_of
 from farm.deliveries import Deliveries, Delivery
 from farm.keys import load_secret_key
 from farm.links import Links
+from farm.processes import told_to_stop
 from farm.queues import enqueue_sending
 from farm.recordings import Recording, now
 from farm.redis_clients import connect
@@ -47,13 +45,7 @@ _PIECE: Final = 100
 
 def run_dispatcher(settings: Settings) -> None:
     """Dispatch until SIGTERM; then take what is in the stream still, and return."""
-    stopping = threading.Event()
-
-    def stop(_: int, __: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopping = told_to_stop()
     with connect(settings.redis_address) as client:
         dispatcher = Dispatcher(settings, client)
         while not stopping.is_set():

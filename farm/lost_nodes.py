@@ -9,18 +9,16 @@ Files that are in the store already are carried on from there.
 """
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from types import FrameType
 from typing import Final
 
 import redis
 
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.nodes import BEAT_SECONDS, Gone, Nodes, Watch
+from farm.processes import told_to_stop
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
 from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.records import Records
@@ -41,13 +39,7 @@ LOST: Final = Failure(
 
 def run_node(settings: Settings) -> None:
     """Say that this node lives, and look after the recordings of those that are gone, until SIGTERM."""
-    stopping = threading.Event()
-
-    def stop(_: int, __: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopping = told_to_stop()
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
         while not stopping.is_set():

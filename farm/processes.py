@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import threading
+from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -18,6 +20,18 @@ def die_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
     if os.getppid() != parent or parent == 1:
         # The parent died before the kernel knew; it will not tell any more.
         os.kill(os.getpid(), sign)
+
+
+def told_to_stop() -> threading.Event:
+    """An event that is set by SIGTERM or SIGINT, which do nothing else from now on."""
+    stopping = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping
 
 
 def call_this_process(name: str) -> None:
