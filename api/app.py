@@ -21,10 +21,12 @@ from api.events import event_operations
 from api.evidence import evidence_operations
 from api.health import health_operations
 from api.host_links import host_link_operations
+from api.live import live_operations
 from api.meeting import meeting_routes
 from api.meeting_rooms import Rooms
 from api.meeting_signalling import meeting_signalling_routes
 from api.operations import routes_of
+from api.outputs import output_operations
 from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
@@ -53,6 +55,8 @@ _LOG = logging.getLogger(__name__)
 
 OPERATIONS: Final = (
     *recording_operations,
+    *output_operations,
+    *live_operations,
     *upload_operations,
     *recording_config_operations,
     *host_link_operations,

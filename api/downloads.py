@@ -1,7 +1,9 @@
 """Finished files, for whoever has a link; browsers play and seek in them (HTTP Range)."""
 
 import logging
+import tempfile
 import time
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -10,11 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.context import context_of
+from api.context import Context, context_of
 from api.errors import error_response
 from api.file_response import file_response
 from api.operations import ROOT, Operation
 from api.requests import read_query
+from encoder.hls import PLAYLIST_SUFFIX
+from farm.errors import NotFound, StoreUnavailable
 from farm.links import DOWNLOAD_PATH, verify_link
 from farm.recordings import content_type
 from farm.storage.place import StorageError
@@ -34,6 +38,8 @@ async def _download(request: Request) -> Response:
     recording_id, name = request.path_params["recording_id"], request.path_params["name"]
     signed = read_query(request, Signature)
     verify_link(context.link_secret, recording_id, name, signed.expires, signed.signature, time.time())
+    if name.endswith(PLAYLIST_SUFFIX):
+        return await run_in_threadpool(_playlist, context, recording_id, name, int(signed.expires))
     try:
         file = await run_in_threadpool(context.store.open, recording_id, name)
     except StorageError as error:
@@ -55,6 +61,29 @@ async def _download(request: Request) -> Response:
     )
 
 
+def _playlist(context: Context, recording_id: str, name: str, expires: int) -> Response:
+    """A playlist of the store's, its segments named by links that are valid as long as its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / name
+        try:
+            context.store.fetch(recording_id, name, copy)
+        except StorageError as error:
+            if error.reason == "not_found":
+                raise NotFound(f"recording {recording_id} has no file {name}") from None
+            _LOG.error("recording %s: %s", recording_id, error)
+            raise StoreUnavailable(f"the playlist of recording {recording_id} cannot be read now") from None
+        lines = copy.read_text().splitlines()
+    linked = (
+        line if not line or line.startswith("#") else context.links.segment(recording_id, line, expires)
+        for line in lines
+    )
+    return Response(
+        "\n".join(linked) + "\n",
+        media_type=content_type(name),
+        headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
+    )
+
+
 def _disposition(name: str) -> str:
     quoted = quote(name, safe="")
     return f'inline; filename="{name}"' if quoted == name else f"inline; filename*=utf-8''{quoted}"
@@ -70,7 +99,10 @@ download_operations: Final = (
         "recordings",
         query=Signature,
         errors=(403, 404, 416, 422, 500),
-        media_types=("video/mp4", "video/webm", "audio/mp4", "audio/mpeg"),
+        media_types=(
+            *("video/mp4", "video/webm", "audio/mp4", "audio/mpeg"),
+            *("application/x-tar", "application/vnd.apple.mpegurl", "video/mp2t"),
+        ),
         dialects=(ROOT,),
         public=True,
     ),

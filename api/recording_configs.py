@@ -11,7 +11,14 @@ from api.context import context_of
 from api.operations import Operation
 from api.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
 from api.responses import RecordingDefaultsObject, success
-from api.rules import check_max_seconds, check_page, check_storage, check_watermark, resolve_storage
+from api.rules import (
+    check_max_seconds,
+    check_output_address,
+    check_page,
+    check_storage,
+    check_watermark,
+    resolve_storage,
+)
 
 
 async def _get(request: Request) -> Response:
@@ -27,6 +34,10 @@ async def _put(request: Request) -> Response:
     if wanted.url is not None:
         await check_page(context, wanted.url, '"url"')
     await check_watermark(context, wanted)
+    if wanted.live_streaming_config is not None:
+        await check_output_address(
+            context, wanted.live_streaming_config.rtmp_url, '"live_streaming_config.rtmp_url"'
+        )
     organization_id = organization_of(request)
     if wanted.storage_config is not None:
         # Looked up now, so that a name or an address that is wrong shows at once.

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
@@ -20,10 +21,12 @@ from api.context import Context, context_of
 from api.meeting_tokens import recorder_address
 from api.operations import Operation
 from api.requests import (
+    HlsOutput,
     ListRecordings,
     OrderRecording,
     StartHeaders,
     StartRecording,
+    StreamOutput,
     VideoConfig,
     fields_set,
     read_headers,
@@ -40,12 +43,22 @@ from api.responses import (
     recording_object,
     success,
 )
-from api.rules import check_address, check_max_seconds, check_page, check_storage, resolve_storage
+from api.rules import (
+    check_address,
+    check_is_streamable,
+    check_max_seconds,
+    check_output_address,
+    check_page,
+    check_storage,
+    resolve_storage,
+)
 from encoder.formats import AudioExport
 from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
+from farm.output_book import seal_url, sealed_name
+from farm.outputs import Output, OutputKind, stream_output
 from farm.page_access import PAGE_ACCESS, PageAccess, seal_access
 from farm.queues import (
     drop_job,
@@ -71,6 +84,7 @@ from farm.sealed_targets import seal_target
 from farm.spool import remove_evidence
 from farm.storage.place import StorageError
 from farm.storage.targets import Target, public
+from farm.timed_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.transfers import STORE, Transfer
 from farm.watermark import draw, fetch
 
@@ -97,7 +111,8 @@ async def _start(request: Request) -> Response:
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
-    invoked = _new_recording(context, organization_id, wanted, target)
+    streams = await _streams(context, wanted)
+    invoked = _new_recording(context, organization_id, wanted, target, tuple(streams))
     if invoked.watermark is not None:
         png = await _drawn(context, invoked.watermark, invoked)
         await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
@@ -108,7 +123,7 @@ async def _start(request: Request) -> Response:
         target,
         wanted.allow_multiple_recordings,
         _idempotency(context, request, sent),
-        PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints),
+        _sealed(context, sent, invoked, streams),
     )
     return success(await answer_with(context, recording))
 
@@ -152,6 +167,56 @@ async def _target(
     target = await resolve_storage(context, organization_id, wanted.storage_config, field)
     await check_storage(context, target, field)
     return target
+
+
+async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str | None]:
+    """The live outputs that are wanted, with the URLs of those that have one."""
+    urls = [
+        (name, config.rtmp_url)
+        for name in ("rtmp_out_config", "live_streaming_config")
+        if (config := getattr(wanted, name)) is not None
+    ]
+    urls += [
+        (f"outputs.{number}", each.url)
+        for number, each in enumerate(wanted.outputs)
+        if isinstance(each, StreamOutput)
+    ]
+    has_hls = any(isinstance(each, HlsOutput) for each in wanted.outputs)
+    if urls or has_hls:
+        check_is_streamable(wanted.video_config.codec, f'"{urls[0][0] if urls else "outputs"}"')
+    for name, url in urls:
+        await check_output_address(context, url, f'"{name}"')
+    streams: dict[Output, str | None] = {
+        stream_output(url): url for url in dict.fromkeys(dict(urls).values())
+    }
+    if has_hls:
+        streams[Output(id=uuid4(), kind=OutputKind.HLS)] = None
+    return streams
+
+
+def _sealed(
+    context: Context, sent: StartRecording, recording: Recording, streams: Mapping[Output, str | None]
+) -> dict[str, str]:
+    """What the client gave that nobody may see, sealed, by the names it is kept under."""
+    sealed = {
+        sealed_name(output.id): seal_url(context.sealer, recording.id, output.id, url)
+        for output, url in streams.items()
+        if url is not None
+    }
+    access = PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints)
+    if access != PageAccess():
+        sealed[PAGE_ACCESS] = seal_access(context.sealer, recording.id, access)
+    return sealed
+
+
+def _is_interactive(wanted: StartRecording) -> bool:
+    """Whether the file is to have ID3 tags."""
+    if wanted.interactive_config is None:
+        return False
+    check_is_streamable(wanted.video_config.codec, '"interactive_config"')
+    if not wanted.video_config.export_file:
+        raise InvalidRequest('"interactive_config": without a video file there is nothing to put tags into')
+    return True
 
 
 async def _drawn(context: Context, watermark: Watermark, recording: Recording) -> bytes:
@@ -201,13 +266,19 @@ def _idempotency(context: Context, request: Request, sent: StartRecording) -> Id
 
 
 def _new_recording(
-    context: Context, organization_id: str, wanted: StartRecording, target: Target | None
+    context: Context,
+    organization_id: str,
+    wanted: StartRecording,
+    target: Target | None,
+    outputs: tuple[Output, ...],
 ) -> Recording:
     invoked_time = now()
     video, audio_file = wanted.video_config, _audio_file(wanted)
     keep_copy = _keeps_copy(wanted)
     places = ([STORE] if keep_copy else []) + ([target.type] if target else [])
     suffix = video.codec.suffix if video.export_file or audio_file is None else audio_file.codec.suffix
+    is_interactive = _is_interactive(wanted)
+    suffix = ARCHIVE_SUFFIX if is_interactive else suffix
     recording_id = uuid4()
     return Recording(
         id=recording_id,
@@ -231,6 +302,8 @@ def _new_recording(
         webhooks=tuple(dict.fromkeys(wanted.webhooks)),
         output_file_name=output_file_name(wanted.file_name_prefix, wanted.meeting_id, invoked_time, suffix),
         watermark=_watermark(video),
+        outputs=outputs,
+        timed_texts=is_interactive,
         video_file=video.export_file,
         audio_file=audio_file,
         keep_copy=keep_copy,
@@ -266,7 +339,7 @@ def _invoke(
     target: Target | None,
     allow_multiple: bool,
     idempotency: Idempotency | None,
-    access: PageAccess,
+    sealed: Mapping[str, str],
 ) -> Recording:
     """Keep the recording and queue its job; when the second fails the recording ends at once."""
     kept = context.records.add(
@@ -281,9 +354,8 @@ def _invoke(
         return kept
     recording = kept
     try:
-        if access != PageAccess():
-            sealed = seal_access(context.sealer, recording.id, access)
-            context.records.keep_sealed(recording.id, PAGE_ACCESS, sealed)
+        for name, text in sealed.items():
+            context.records.keep_sealed(recording.id, name, text)
         enqueue_recording(context.redis, recording)
     except redis.RedisError as error:
         # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.

@@ -1,7 +1,7 @@
 """What clients send: the bodies of requests, checked field by field.
 
-A field of the recording API that the farm does not do yet is refused, never quietly ignored: who asks for a
-watermark must not get a file without one.
+A field that is not known is refused, never quietly ignored: who asks for something must not get a file
+without it.
 """
 
 import json
@@ -30,6 +30,7 @@ from browser_bot.hints import PageHints
 from encoder.formats import AudioCodec, Codec
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
+from farm.outputs import MOST_OUTPUTS, read_stream_url
 from farm.page_access import AuthToken, Layout
 from farm.recording_configs import Defaults, combine
 from farm.recordings import Corner, Priority, Status
@@ -40,12 +41,6 @@ MAX_BODY_BYTES = 1 << 20
 
 LONGEST_SECONDS = 86400
 """The longest recording a request may ask for; the settings may allow less."""
-
-
-def _not_yet(value: Any) -> Any:
-    if value is not None:
-        raise PydanticCustomError("not_yet", "is not supported by this farm yet; leave it out")
-    return value
 
 
 # Controls, separators other than the space, and what is drawn as nothing or turns the writing direction.
@@ -87,7 +82,6 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-NotYet = Annotated[None, BeforeValidator(_not_yet), Field(description="not supported yet: leave it out")]
 # Even, because both codecs store colour for squares of four pixels.
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
 Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
@@ -110,6 +104,25 @@ WatermarkUrl = Annotated[
     str, StringConstraints(min_length=1, max_length=2048), Field(json_schema_extra={"format": "uri"})
 ]
 """Where a picture is; where it may lie, `browser_bot.addresses` says."""
+
+
+def _output_url(value: str) -> str:
+    try:
+        read_stream_url(value)
+    except ValueError as error:
+        raise PydanticCustomError("output_url", "{problem}", {"problem": str(error)}) from None
+    return value
+
+
+OutputUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048),
+    AfterValidator(_output_url),
+    Field(
+        json_schema_extra={"format": "uri", "writeOnly": True},
+        description="rtmp://, rtmps:// or srt://; the stream's key in it is never shown",
+    ),
+]
 
 WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 WebhookEvents = Annotated[list[WebhookEvent], Field(min_length=1, max_length=20)]
@@ -194,6 +207,30 @@ class BucketConfig(_Body):
     enabled: bool
 
 
+class RtmpOutConfig(_NullsLeftOut):
+    """Where the recording is sent while it is made."""
+
+    rtmp_url: OutputUrl
+
+
+class StreamOutput(_NullsLeftOut):
+    """A live output that is sent to a receiver: by RTMP, RTMPS or SRT."""
+
+    url: OutputUrl
+
+
+class HlsOutput(_NullsLeftOut):
+    """A live output as HLS: playlist and segments, in the store and the customer's storage."""
+
+    type: Literal["HLS"]
+
+
+class InteractiveConfig(_NullsLeftOut):
+    """The file is HLS with what the page says as ID3 tags, in a .tar."""
+
+    type: Literal["ID3"]
+
+
 class RecordingConfig(_NullsLeftOut):
     """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
 
@@ -223,8 +260,9 @@ class RecordingConfig(_NullsLeftOut):
 class RecordingDefaults(RecordingConfig):
     """The body of PUT …/recording_config."""
 
-    # What a start calls rtmp_out_config.
-    live_streaming_config: NotYet = None
+    live_streaming_config: RtmpOutConfig | None = Field(
+        default=None, description="what a start calls rtmp_out_config"
+    )
 
 
 class StartRecording(RecordingConfig):
@@ -245,8 +283,14 @@ class StartRecording(RecordingConfig):
         description="how to come in and what to hide, on a page that knows nothing of recorders",
         json_schema_extra={"writeOnly": True},
     )
-    rtmp_out_config: NotYet = None
-    interactive_config: NotYet = None
+    rtmp_out_config: RtmpOutConfig | None = Field(default=None, description="one live output; see outputs")
+    live_streaming_config: RtmpOutConfig | None = Field(
+        default=None, description="the same by its name in meetings"
+    )
+    outputs: Annotated[list[StreamOutput | HlsOutput], Field(max_length=MOST_OUTPUTS)] = Field(
+        default=[], description="where it is sent while it is made; only H.264"
+    )
+    interactive_config: InteractiveConfig | None = None
     webhooks: Annotated[list[WebhookUrl], Field(max_length=10)] = []
 
 
@@ -355,6 +399,12 @@ class StartHeaders(BaseModel):
         alias="Idempotency-Key",
         description="the same key with the same request gives the recording that it started, for a day",
     )
+
+
+class AddOutput(_NullsLeftOut):
+    """The body of POST /recordings/{id}/outputs."""
+
+    url: OutputUrl
 
 
 class OrderRecording(_Body):

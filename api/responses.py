@@ -14,7 +14,10 @@ from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec
 from farm.findings import Finding
+from farm.outputs import OVER as OUTPUTS_OVER
+from farm.outputs import Output, OutputKind, OutputState
 from farm.recordings import (
+    FINAL,
     Corner,
     Failure,
     Priority,
@@ -108,9 +111,10 @@ class TransferObject(BaseModel):
 
 
 class RecordingDefaultsObject(RecordingDefaults):
-    """What is set for recordings; of storage all but its keys."""
+    """What is set for recordings; of storage and streams all but their keys."""
 
     storage_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
+    live_streaming_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
 
 
 class RecordingWebhook(BaseModel):
@@ -118,6 +122,17 @@ class RecordingWebhook(BaseModel):
 
     id: str = Field(json_schema_extra={"format": "uuid"})
     url: str
+
+
+class OutputObject(BaseModel):
+    """A place that the recording is sent to while it is made."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    type: OutputKind
+    url: str | None = Field(description="without the stream's key; of HLS a link to the playlist, made anew")
+    state: OutputState
+    retries: int
+    error: str | None = Field(description="why the last try failed")
 
 
 class RecordingObject(BaseModel):
@@ -148,6 +163,10 @@ class RecordingObject(BaseModel):
     priority: Priority
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
+    interactive_config: dict[str, JsonValue] | None = Field(
+        description="`type` ID3 when the file is HLS with ID3 tags in a .tar"
+    )
+    outputs: list[OutputObject] = Field(description="where it is sent while it is made")
     transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
     expired_time: Moment | None = Field(description="when the files were deleted by their age")
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
@@ -243,6 +262,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,
+        "interactive_config": {"type": "ID3"} if recording.timed_texts else None,
+        "outputs": [_output(context, recording, output) for output in recording.outputs],
         # Of one that ended without a file nothing will ever be transferred.
         "transfers": [
             _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
@@ -274,6 +295,20 @@ def _video(recording: Recording) -> VideoObject | None:
         height=recording.height,
         fps=recording.fps,
         watermark=_watermark(recording.watermark),
+    )
+
+
+def _output(context: Context, recording: Recording, output: Output) -> OutputObject:
+    state = output.state
+    if recording.status in FINAL and state not in OUTPUTS_OVER:
+        # Its recorder died at the end, and nobody could say it.
+        state = OutputState.FAILED
+    url = output.url
+    if output.kind is OutputKind.HLS:
+        link = context.links.playlist(recording, output)
+        url = link.url if link else None
+    return OutputObject(
+        id=str(output.id), type=output.kind, url=url, state=state, retries=output.retries, error=output.error
     )
 
 

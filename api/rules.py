@@ -4,8 +4,10 @@ from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
 from api.requests import RecordingConfig
-from browser_bot.addresses import PageAddressError, check_url
+from browser_bot.addresses import PageAddressError, check_url, destination_at
+from encoder.formats import Codec
 from farm.errors import AddressRefused, InvalidRequest, NotFound
+from farm.outputs import read_stream_url
 from farm.storage.places import check_target_address
 from farm.storage.targets import PresetTarget, StorageConfig, Target
 
@@ -30,6 +32,21 @@ async def check_watermark(context: Context, wanted: RecordingConfig) -> None:
     mark = wanted.video_config.watermark
     if mark is not None:
         await check_address(context, mark.url, '"video_config.watermark.url"')
+
+
+async def check_output_address(context: Context, url: str, field: str) -> None:
+    """Raises AddressRefused when nothing may be sent to the receiver at `url`, which can be read."""
+    stream = read_stream_url(url)
+    try:
+        await destination_at(stream.host, stream.port, context.settings.address_rule)
+    except PageAddressError as error:
+        raise AddressRefused(f"{field}: {error}") from None
+
+
+def check_is_streamable(codec: Codec, field: str) -> None:
+    """Raises InvalidRequest when what is recorded cannot be sent anywhere as it is."""
+    if codec is not Codec.H264:
+        raise InvalidRequest(f"{field}: only a recording as H264 can be sent on while it is made")
 
 
 async def resolve_storage(

@@ -157,7 +157,14 @@ async def destination_of(url: str, rule: AddressRule) -> Destination:
 
 
 async def _destination(parts: SplitResult, rule: AddressRule) -> Destination:
-    host, port = _browser_host(parts.hostname or ""), _port(parts)
+    return await destination_at(_browser_host(parts.hostname or ""), _port(parts), rule)
+
+
+async def destination_at(host: str, port: int, rule: AddressRule) -> Destination:
+    """The same for a host and port that are not those of a page.
+
+    Raises PageAddressError when any of the addresses must not be opened.
+    """
     addresses = tuple(await _addresses_of(host, port))
     for ip in addresses:
         if not rule.is_allowed(ip):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
 from browser_bot.hints import PageHints, follow
 from browser_bot.probe import PageState, Probe
-from browser_bot.recording_sdk import START, RecordingSdk
+from browser_bot.recording_sdk import START, TEXTS_OVER, RecordingSdk, timed_text
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,14 @@ class Bot:
         gateway: Gateway | None = None,
         hints: PageHints | None = None,
         secrets: Collection[str] = (),
+        on_text: Callable[[str], None] | None = None,
     ) -> None:
         """Listen to the page of `browser`, which goes out through `gateway` if there is one.
 
-        `secrets` are texts that come up in its URL and must not in logs and errors.
+        `secrets` are texts that come up in its URL and must not in logs and errors. `on_text` gets what the
+        page's SDK sends to be put into the recording, see `recording_sdk`.
         """
+        self._on_text = on_text
         self._hints = hints or PageHints()
         self._secrets = tuple({text for secret in secrets for text in (secret, quote(secret, safe=""))})
         self._sdk: RecordingSdk | None = None
@@ -292,6 +295,11 @@ class Bot:
     def _told(self, message: dict[str, Any]) -> None:
         if message.get("type") == START:
             self._started.set()
+        text = timed_text(message)
+        if text == TEXTS_OVER:
+            self._on_text = None
+        elif text is not None and self._on_text is not None:
+            self._on_text(text)
         self._log(f"page SDK: {str(message)[:MAX_LINE]}")
 
     async def _plain_ready(self) -> None:

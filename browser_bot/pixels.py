@@ -6,6 +6,7 @@ hand: a connection, and a request for each row (X Window System Protocol, "Conne
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from browser_bot.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
@@ -26,15 +27,30 @@ async def rows_of(display: Display, width: int, height: int) -> bytes:
 
     Raises OSError when the display is gone or refuses; put a time-out around it.
     """
+    rows = ((2 * row + 1) * height // (2 * ROWS) for row in range(ROWS))
+    return await _regions(display, [(y, width, 1) for y in rows])
+
+
+async def picture_of(display: Display, width: int, height: int) -> bytes:
+    """All of the region that is recorded: four bytes for each pixel, blue, green, red and none.
+
+    Raises OSError when the display is gone or refuses; put a time-out around it.
+    """
+    return await _regions(display, [(0, width, height)])
+
+
+async def _regions(display: Display, regions: Sequence[tuple[int, int, int]]) -> bytes:
+    """Regions at the left edge: from which row, how wide, how high."""
     cookie = display.authority.read_bytes()[-COOKIE_BYTES:]
     reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.name.removeprefix(':')}")
     try:
         writer.write(connection_setup(cookie))
         root = _root(await _setup(reader))
-        for row in range(ROWS):
-            y = (2 * row + 1) * height // (2 * ROWS)
-            writer.write(struct.pack("<BBHIhhHHI", _GET_IMAGE, _Z_PIXMAP, 5, root, 0, y, width, 1, _COLOURS))
-        return b"".join([await _image(reader) for _ in range(ROWS)])
+        for y, width, height in regions:
+            writer.write(
+                struct.pack("<BBHIhhHHI", _GET_IMAGE, _Z_PIXMAP, 5, root, 0, y, width, height, _COLOURS)
+            )
+        return b"".join([await _image(reader) for _ in regions])
     except asyncio.IncompleteReadError as error:
         raise ConnectionError("the display was closed") from error
     finally:

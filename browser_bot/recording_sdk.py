@@ -27,6 +27,12 @@ PING: Final = "2"
 PONG: Final = "3"
 _LONGEST_MESSAGE: Final = 64 * 1024
 
+TEXT: Final = "ID3Data"
+"""What a message is called whose payload goes into the recording; participants send it to all."""
+
+TEXTS_OVER: Final = "CLOSE_TRANSPORT"
+"""The payload after which there are none any more."""
+
 PERIOD: Final = 1.0
 """Seconds between two looks at the flags."""
 
@@ -48,6 +54,14 @@ _STATE: Final = """
   };
 })()
 """
+
+
+def timed_text(message: dict[str, Any]) -> str | None:
+    """What a message has put into the recording; None if nothing. What is no text goes as JSON."""
+    if message.get("type") != TEXT or "payload" not in message:
+        return None
+    payload = message["payload"]
+    return payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
 
 
 class RecordingSdk:

@@ -110,6 +110,13 @@ class AlreadyRecording(FarmError):
     http_status = 409
 
 
+class NothingLive(FarmError):
+    """There is nothing to be seen of a recording at this moment."""
+
+    code = "nothing_live"
+    http_status = 409
+
+
 class TooManyStreams(FarmError):
     """The organisation has as many event streams open as it may have."""
 

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from encoder.audio_export import export_audio
 from encoder.cut import CutFile
 from encoder.errors import NothingRecorded
+from encoder.hls import read_timed_texts
 from encoder.journal import Journal
 from encoder.probe import probe
 from farm.errors import NotFound
@@ -25,6 +26,7 @@ from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left, set_aside
 from farm.settings import Settings, load_settings
 from farm.spool import Spool, evidence_dir, spool_of
+from farm.timed_archive import make_archive
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import OVER, STORE
 
@@ -113,16 +115,22 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
 
 
 def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
-    cut = spool.cut(outbox.directory / recording.output_file_name)
-    made = [(describe(cut.path, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), probe(cut.path))]
+    file = outbox.directory / recording.output_file_name
+    cut = spool.cut(file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file)
+    media = probe(cut.path)
+    if recording.timed_texts:
+        make_archive(cut, read_timed_texts(spool.texts), file)
+    made = [(describe(file, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), media)]
     if recording.video_file and recording.audio_file is not None:
-        path = cut.path.with_suffix(recording.audio_file.codec.suffix)
+        path = file.with_suffix(recording.audio_file.codec.suffix)
         try:
             export_audio(cut.path, path, recording.audio_file)
             made.append((describe(path, FileKind.AUDIO), probe(path)))
         except NothingRecorded as error:
             # A recording that was killed in its first moments can have frames and no sound.
             logger.warning("recording %s gets no audio file: %s", recording.id, error)
+    if recording.timed_texts:
+        cut.path.unlink()
     quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
     write_manifest(outbox, recording, made, quality)
 

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from farm.errors import LinkRefused
-from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now
+from farm.outputs import Output
+from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now, playlist_name
 from farm.settings import Settings
 from farm.store import Store
 
@@ -47,6 +48,25 @@ class Links:
     def audio(self, recording: Recording) -> DownloadLink | None:
         """A fresh link to the audio file, None while the store has none."""
         return self._to(recording, FileKind.AUDIO)
+
+    def playlist(self, recording: Recording, output: Output) -> DownloadLink | None:
+        """A fresh link to the playlist of an HLS output, which names its segments by links in turn.
+
+        None while the store has none of it. The farm serves it itself, wherever the store is.
+        """
+        if not output.segments or not recording.keep_copy or recording.expired_time is not None:
+            return None
+        expiry = (now() + timedelta(seconds=self._settings.link_seconds)).replace(microsecond=0)
+        link = download_link(self._secret, recording.id, playlist_name(recording), int(expiry.timestamp()))
+        return DownloadLink(self._settings.base_url + link, expiry)
+
+    def segment(self, recording_id: UUID | str, name: str, expires: int) -> str:
+        """A link to a segment, valid as long as that to its playlist (Unix seconds)."""
+        seconds = max(1, expires - int(now().timestamp()))
+        url = self._store.link(recording_id, name, seconds)
+        return url or self._settings.base_url + download_link(
+            self._secret, UUID(str(recording_id)), name, expires
+        )
 
     def _to(self, recording: Recording, kind: FileKind) -> DownloadLink | None:
         file = file_of(recording, kind)

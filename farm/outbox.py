@@ -145,7 +145,7 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
         return None
     files = [
         FinishedFile(
-            kind=FileKind(file["content_type"].split("/")[0]),
+            kind=FileKind(file.get("kind") or file["content_type"].split("/")[0]),
             name=file["name"],
             size=file["bytes"],
             sha256=file["sha256"],
@@ -183,6 +183,7 @@ def _manifest(
 
 def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
     return {
+        "kind": file.kind,
         "name": file.name,
         "content_type": content_type(file.name),
         "bytes": file.size,

@@ -15,6 +15,7 @@ import redis
 
 from encoder.command import Watermark
 from encoder.journal import Journal
+from farm.beside import beside
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
@@ -163,7 +164,8 @@ async def _record(
         # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
         telling = asyncio.create_task(reporter.tell())
-        await recorder.run()
+        async with beside(recording, settings, client, orders_client, lambda: recorder.shown):
+            await recorder.run()
         await reporter.told(TELL_TIMEOUT)
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
@@ -386,6 +388,7 @@ def plan_of(
         watermark=watermark,
         hints=opening.hints,
         secrets=opening.secrets,
+        timed_texts=recording.timed_texts,
         elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )
 

@@ -197,6 +197,36 @@ return {1, redis.call('HGETALL', KEYS[1])}
 """
 )
 
+# KEYS record, events, targets; ARGV id of the output, itself as JSON, whether it is a new one, states that
+# never change between commas, how many may be going on, name of what is sealed, what is sealed or ''
+# Answers {1, record}; or {0, reason}: '' when there is no record, NONE when there is no such output, MANY
+# when there are too many, or the state of one that is over.
+OUTPUT = (
+    COPY
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return {0, ''} end
+local texts, place, present, going_on = {}, nil, 'NONE', 0
+for i, output in ipairs(cjson.decode(redis.call('HGET', KEYS[1], 'outputs') or '[]')) do
+  texts[i] = cjson.encode(output)
+  if not string.find(ARGV[4], ',' .. output.state .. ',', 1, true) then going_on = going_on + 1 end
+  if output.id == ARGV[1] then
+    place, present = i, output.state
+  end
+end
+if string.find(ARGV[4], ',' .. present .. ',', 1, true) then return {0, present} end
+if ARGV[3] == '1' then
+  if not place and going_on >= tonumber(ARGV[5]) then return {0, 'MANY'} end
+elseif not place then
+  return {0, present}
+end
+texts[place or (#texts + 1)] = ARGV[2]
+redis.call('HSET', KEYS[1], 'outputs', '[' .. table.concat(texts, ',') .. ']')
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[3], ARGV[6], ARGV[7]) end
+tell_followers(KEYS[2], copy_of(KEYS[1]))
+return {1, redis.call('HGETALL', KEYS[1])}
+"""
+)
+
 # KEYS record, events, targets, kept; ARGV id, what the indexes' keys begin with, meeting, member of the
 # index, order of invocation, the index of those that have expired, of the others, time of expiry
 # Answers whether it has expired just now.

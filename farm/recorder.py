@@ -21,6 +21,7 @@ from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
+from browser_bot.display import Display
 from browser_bot.errors import (
     PageError,
     PageLostError,
@@ -34,6 +35,7 @@ from browser_bot.stage import Stage
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
+from encoder.hls import TimedText, timed_text_line
 from encoder.journal import Journal
 from encoder.takes import Takes
 from farm.evidence import collect
@@ -55,6 +57,7 @@ LAST_WORD_TIMEOUT = 2.0
 CLEAR_TIMEOUT = 10.0
 # A page whose network comes and goes must not fill the timeline; the tally has all of it.
 MOST_TOLD = 50
+MOST_TEXT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Plan:
 
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
-    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts.
+    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
+    the page says to be put into the file is kept in the spool.
     """
 
     url: str
@@ -81,6 +85,7 @@ class Plan:
     hints: PageHints = NO_HINTS
     secrets: tuple[str, ...] = ()
     elsewhere: Elsewhere = NOTHING
+    timed_texts: bool = False
 
     @property
     def stage(self) -> StageNeeds:
@@ -189,8 +194,10 @@ class Recorder:
         self._watching: asyncio.Task[None] | None = None
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
+        self._drawn: Watermark | None = None
         self._watch = Watch(plan.limits, read_tally(spool.directory))
         self._told = 0
+        self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0
         self._lookout: Lookout | None = None
         self._stage_fault: StageError | None = None
         self._stage_condemned = asyncio.Event()
@@ -206,6 +213,13 @@ class Recorder:
         """How much has been recorded so far, pauses left out."""
         running = time.monotonic_ns() - self._take.monotonic_us * 1000 if self._take is not None else 0
         return self._recorded_ns + running
+
+    @property
+    def shown(self) -> tuple[Display, int, int, Watermark | None] | None:
+        """The display, the size recorded of it, and what is drawn over it; None while no take runs."""
+        if self._take is None or self._scene is None:
+            return None
+        return self._scene[0].display, self._plan.format.width, self._plan.format.height, self._drawn
 
     def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
         """End the recording properly, as a stop order does. What told it first is the reason."""
@@ -378,11 +392,12 @@ class Recorder:
 
     async def _record_on(self, stage: Stage) -> EndReason:
         # A page that is known to have the SDK draws its watermark itself.
-        drawn = None if self._plan.contract is PageContract.SDK else self._plan.watermark
-        self._takes = self._new_takes(stage, drawn)
+        self._drawn = None if self._plan.contract is PageContract.SDK else self._plan.watermark
+        self._takes = self._new_takes(stage)
         self._takes.prepare()
         plan = self._plan
-        bot = Bot(stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets)
+        keep_text = self._keep_text if plan.timed_texts else None
+        bot = Bot(stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text)
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
@@ -391,18 +406,32 @@ class Recorder:
         )
         if joined == "stop":
             return self._stop_reason
-        if bot.speaks_sdk and drawn is not None:
+        if bot.speaks_sdk and self._drawn is not None:
             await self._takes.close()
-            self._takes = self._new_takes(stage, None)
+            self._drawn = None
+            self._takes = self._new_takes(stage)
         self._stage_condemned.clear()
         self._lookout = Lookout(stage, bot, self._plan.format, self._spool.directory)
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
 
-    def _new_takes(self, stage: Stage, watermark: Watermark | None) -> Takes:
+    def _keep_text(self, text: str) -> None:
+        """Keep what the page says, unless nothing is recorded now or there is too much of it."""
+        take, file = self._take, self._spool.texts
+        if take is None:
+            return
+        line = timed_text_line(TimedText(take.number, take.time_of(time.monotonic_ns() // 1000), text))
+        self._text_bytes += len(line)
+        if self._text_bytes > MOST_TEXT_BYTES:
+            logger.warning("the page has said too much; a text is left out")
+            return
+        with file.open("a") as texts:
+            texts.write(line)
+
+    def _new_takes(self, stage: Stage) -> Takes:
         display, sound = stage.display, stage.sound
-        source = Source(display.name, display.authority, sound.server, sound.source, watermark)
+        source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
         number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
         return Takes(source, self._spool.directory, self._plan.format, number)
 

@@ -3,16 +3,17 @@
 Key
     farm:recording_configs:{org}   hash: what is set for a meeting, by the meeting's id, as JSON; for all the
                                    organisation's meetings, by the empty text, which is no meeting's id. Of a
-                                   storage_config only the public part lies open, its keys are sealed
+                                   storage_config, and of a stream's URL, only the public part lies open
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast
 
 import redis
 from pydantic import JsonValue, TypeAdapter
 
+from farm.outputs import read_stream_url
 from farm.sealing import Sealer
 from farm.storage.targets import StorageConfig, public
 
@@ -30,7 +31,24 @@ _OTHER_NAMES: Final = {
 
 _STORAGE: Final = "storage_config"
 _STORAGE_CONFIG: Final[TypeAdapter[StorageConfig]] = TypeAdapter(StorageConfig)
-_SEALED: Final = "sealed_storage_config"
+_SEALED: Final = "sealed_"
+"""What the name of a sealed whole begins with, beside its public part."""
+
+
+def _public_storage(config: JsonValue) -> JsonValue:
+    return public(_STORAGE_CONFIG.validate_python(config))
+
+
+def _public_stream(config: JsonValue) -> JsonValue:
+    assert isinstance(config, dict)
+    return config | {"rtmp_url": read_stream_url(str(config["rtmp_url"])).hidden}
+
+
+_SECRET: Final[Mapping[str, Callable[[JsonValue], JsonValue]]] = {
+    _STORAGE: _public_storage,
+    "live_streaming_config": _public_stream,
+}
+"""Objects with secrets in them, and what may be shown of each."""
 
 _WHOLE: Final = frozenset({_STORAGE})
 """Objects that are taken whole or not at all."""
@@ -79,20 +97,18 @@ class RecordingConfigs:
     def get(self, organization_id: str, meeting_id: str | None) -> Config:
         """What is set, without the keys of storage; empty if nothing is."""
         config = self._read(organization_id, meeting_id or _WHOLE_ORGANIZATION)[0]
-        return {name: value for name, value in config.items() if name != _SEALED}
+        return _shown(config)
 
     def put(self, organization_id: str, meeting_id: str | None, config: Config) -> Config:
         """Set these defaults, in place of those there were; returns them without the keys of storage."""
         meeting = meeting_id or _WHOLE_ORGANIZATION
         kept = dict(config)
-        if _STORAGE in config:
-            storage = _STORAGE_CONFIG.validate_python(config[_STORAGE])
-            kept[_STORAGE] = public(storage)
-            kept[_SEALED] = self._sealer.seal(
-                json.dumps(config[_STORAGE]), _context(organization_id, meeting)
-            )
+        for name in _SECRET.keys() & config.keys():
+            kept[name] = _SECRET[name](config[name])
+            context = _context(organization_id, meeting, name)
+            kept[_SEALED + name] = self._sealer.seal(json.dumps(config[name]), context)
         self._redis.hset(_key(organization_id), meeting, json.dumps(kept))
-        return {name: value for name, value in kept.items() if name != _SEALED}
+        return _shown(kept)
 
     def delete(self, organization_id: str, meeting_id: str | None) -> None:
         """Set no defaults any more; harmless if there were none."""
@@ -106,7 +122,7 @@ class RecordingConfigs:
         meetings = _WHOLE_ORGANIZATION, meeting_id
         return Defaults(
             *(
-                self._opened(config, _context(organization_id, meeting))
+                self._opened(config, organization_id, meeting)
                 for meeting, config in zip(meetings, self._read(organization_id, *meetings), strict=True)
             )
         )
@@ -115,16 +131,26 @@ class RecordingConfigs:
         values = cast("list[bytes | None]", self._redis.hmget(_key(organization_id), list(meetings)))
         return [json.loads(value) if value else {} for value in values]
 
-    def _opened(self, config: Config, context: str) -> Config:
-        if _SEALED not in config:
-            return config
-        storage = json.loads(self._sealer.open(str(config[_SEALED]), context))
-        return {name: value for name, value in config.items() if name != _SEALED} | {_STORAGE: storage}
+    def _opened(self, config: Config, organization_id: str, meeting: str) -> Config:
+        opened = {
+            name: json.loads(
+                self._sealer.open(str(config[_SEALED + name]), _context(organization_id, meeting, name))
+            )
+            for name in _SECRET
+            if _SEALED + name in config
+        }
+        return {**_shown(config), **opened}
+
+
+def _shown(config: Config) -> dict[str, JsonValue]:
+    return {name: value for name, value in config.items() if not name.startswith(_SEALED)}
 
 
 def _key(organization_id: str) -> str:
     return f"farm:recording_configs:{organization_id}"
 
 
-def _context(organization_id: str, meeting: str) -> str:
-    return f"the defaults of {organization_id}, meeting {meeting!r}"
+def _context(organization_id: str, meeting: str, name: str) -> str:
+    context = f"the defaults of {organization_id}, meeting {meeting!r}"
+    # Storages were the first, and are sealed so in farms that run.
+    return context if name == _STORAGE else f"{context}, {name}"

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioExport, Codec
 from farm.findings import Finding
+from farm.outputs import Output
 from farm.transfers import STORE, Transfer, TransferState
 
 
@@ -62,6 +63,9 @@ _CONTENT_TYPES = {
     ".m4a": "audio/mp4",
     ".mp3": "audio/mpeg",
     ".json": "application/json",
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".ts": "video/mp2t",
+    ".tar": "application/x-tar",
 }
 
 
@@ -207,6 +211,10 @@ class Recording(BaseModel):
     """Whether there is a file with picture and sound; else `audio_file` is the only one."""
     audio_file: AudioExport | None = None
     """What the file with sound alone is encoded to; None if there is none."""
+    outputs: tuple[Output, ...] = ()
+    """Where it is sent while it is made; their URLs are kept apart, sealed."""
+    timed_texts: bool = False
+    """Whether the file is HLS with what the page says as ID3 tags, in one archive."""
     max_seconds: Annotated[int, Field(description="seconds of recording after which it ends")] = 86400
     file_name_prefix: str | None = None
     priority: Priority = Priority.NORMAL
@@ -263,6 +271,16 @@ def time_text(moment: datetime) -> str:
 def now() -> datetime:
     """The present time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def playlist_name(recording: Recording) -> str:
+    """The name of the playlist of a recording's HLS output; `segment_name` are the segments'."""
+    return PurePosixPath(recording.output_file_name).with_suffix(".m3u8").name
+
+
+def segment_name(recording: Recording, number: int) -> str:
+    """The name of a segment of a recording's HLS output, counted from 0."""
+    return f"{PurePosixPath(recording.output_file_name).stem}-{number:05d}.ts"
 
 
 _NOT_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]+")

@@ -46,12 +46,15 @@ from farm.errors import AlreadyRecording, InvalidRequest, NotFound, TakenOver, W
 from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.nodes import GONE_KEY
 from farm.orders import orders_key
+from farm.outputs import MOST_OUTPUTS, Output
+from farm.outputs import OVER as OUTPUTS_OVER
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
 from farm.redis_clients import in_time
 from farm.transfers import Transfer, TransferState
 
 _FIXED = frozenset(
-    {"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline", "transfers", "expired_time"}
+    {"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline", "transfers"}
+    | {"outputs", "expired_time"}
 )
 """Fields that nobody sets: the names of keys and the index are made of them, or a script keeps them."""
 
@@ -378,6 +381,45 @@ class Records:
         raise WrongState(
             f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
         )
+
+    def add_output(self, recording: Recording, output: Output, name: str, sealed: str) -> Recording:
+        """Add a live output to a recording, its URL sealed under `name`; returns the recording then.
+
+        Raises NotFound, WrongState when there are too many.
+        """
+        return self._set_output(recording, output, is_new=True, name=name, sealed=sealed)
+
+    def set_output(self, recording: Recording, output: Output) -> Recording:
+        """Set how a live output is, or that it is removed; returns the recording then.
+
+        Raises NotFound, also when there is no such output, WrongState when it is over already.
+        """
+        return self._set_output(recording, output, is_new=False, name="", sealed="")
+
+    def _set_output(
+        self, recording: Recording, output: Output, *, is_new: bool, name: str, sealed: str
+    ) -> Recording:
+        succeeded, answer = self._output(
+            keys=[
+                record_key(recording.id),
+                events_key(recording.organization_id),
+                _targets_key(recording.id),
+            ],
+            args=[
+                *(str(output.id), output.model_dump_json(), int(is_new)),
+                *(f",{','.join(sorted(OUTPUTS_OVER))},", MOST_OUTPUTS, name, sealed),
+            ],
+        )
+        if succeeded:
+            return decode(_pairs(answer))
+        match reason := answer.decode():
+            case "":
+                raise _not_found(recording.id)
+            case "NONE":
+                raise NotFound(f"recording {recording.id} has no output {output.id}")
+            case "MANY":
+                raise WrongState(f"recording {recording.id} has {MOST_OUTPUTS} outputs, which is the most")
+        raise WrongState(f"output {output.id} of recording {recording.id} is {reason} already")
 
     def was_taken_over(self, recording_id: UUID | str, node: str) -> bool:
         """Whether other nodes have taken a recording over from `node`, which may not know yet."""

@@ -13,7 +13,8 @@ import redis
 
 from farm.errors import NotFound
 from farm.keys import load_secret_key
-from farm.recordings import Recording, is_in_store, now
+from farm.outputs import Output, OutputKind
+from farm.recordings import Recording, is_in_store, now, playlist_name, segment_name
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
@@ -61,6 +62,16 @@ def delete_files(store: Store, recording: Recording) -> None:
     if is_in_store(recording):
         for file in recording.files:
             store.delete(recording.id, file.name)
+    for output in recording.outputs:
+        if output.kind is OutputKind.HLS and recording.keep_copy and recording.expired_time is None:
+            _delete_hls(store, recording, output)
+
+
+def _delete_hls(store: Store, recording: Recording, output: Output) -> None:
+    store.delete(recording.id, playlist_name(recording))
+    # One more than it has told of: it may have died in between.
+    for number in range(output.segments + 1):
+        store.delete(recording.id, segment_name(recording, number))
 
 
 def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:

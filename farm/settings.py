@@ -410,6 +410,11 @@ class Settings(BaseSettings):
         return self.data_dir / "spool"
 
     @property
+    def live_dir(self) -> Path:
+        """What is made of running recordings for those who watch; nothing in it is of use afterwards."""
+        return self.data_dir / "live"
+
+    @property
     def left_dir(self) -> Path:
         """What this node had recorded of recordings that others went on with; one directory for each."""
         return self.data_dir / "left"

@@ -37,6 +37,11 @@ class Spool:
     directory: Path
     format: Format
 
+    @property
+    def texts(self) -> Path:
+        """What the page said to be put into the file, each as a line."""
+        return self.directory / "texts.jsonl"
+
     def make(self) -> None:
         """Make the directory, which only this user may enter."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -147,7 +152,10 @@ def _number(file: Path) -> int:
 
 def _take(media: Path) -> TakeMedia:
     journal = read_journal(media.with_suffix(".json"))
-    return TakeMedia(media, journal.lags, journal.end_us) if journal else TakeMedia(media)
+    number = _number(media)
+    if journal is None:
+        return TakeMedia(media, number=number)
+    return TakeMedia(media, journal.lags, journal.end_us, number)
 
 
 def format_of(recording: Recording) -> Format:

@@ -217,17 +217,21 @@ def _into_store(recording: Recording, store: Store) -> Put:
 
 
 def _into(place: Place, target: Target, recording: Recording) -> Put:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+        key = key_at(target, recording, file.name)
+        return place.upload(source, key, checkpoint, content_type(file.name))
+
+    return put
+
+
+def key_at(target: Target, recording: Recording, name: str) -> str:
+    """Where a file of a recording goes in the customer's storage."""
     values = {
         "meeting_id": recording.meeting_id,
         "recording_id": str(recording.id),
         "organization_id": recording.organization_id,
     }
-
-    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
-        key = key_of(target.path, file.name, values, recording.invoked_time)
-        return place.upload(source, key, checkpoint, content_type(file.name))
-
-    return put
+    return key_of(target.path, name, values, recording.invoked_time)
 
 
 def _target_of(recording: Recording, name: str, settings: Settings, client: redis.Redis) -> Target:

@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ def run_worker(settings: Settings) -> None:
         client.ping()  # a wrong address is better told now than by every slot
         # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
+        shutil.rmtree(settings.live_dir, ignore_errors=True)  # of recorders that are dead
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
         # Before any slot looks into the spool: what lies there is not for others to take over any more.

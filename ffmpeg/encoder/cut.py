@@ -40,11 +40,21 @@ class TakeMedia:
 
     The lags are taken off the frames' times: what is seen in the file then changes when it was to change for
     people, and not when it was looked at. Frames grabbed from `end_us` on are left out; None keeps all.
+    The take's `number` is for whoever asks where it is in the file.
     """
 
     path: Path
     lags: tuple[Lag, ...] = ()
     end_us: int | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class TakeJoint:
+    """Where the take of a number is in a finished file: what its own time is moved by, in µs."""
+
+    take: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class CutFile:
     lost: int
     crowded: int
     takes: int
+    joints: tuple[TakeJoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,15 @@ def _join(
     heads: list[tuple[TakeMedia, _Head]], output: OutputContainer, fmt: Format, target: Path
 ) -> CutFile:
     writer = _Writer(output, fmt)
+    joints = []
     for take, head in heads:
         with open_take(take.path) as source:
-            writer.add(source, head, take)
-    return CutFile(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads))
+            offset = writer.add(source, head, take)
+        if take.number is not None:
+            joints.append(TakeJoint(take.number, offset))
+    return CutFile(
+        *(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
+    )
 
 
 class _Writer:
@@ -111,8 +127,8 @@ class _Writer:
         self.sound_end = 0
         self.frames = self.lost = self.crowded = 0
 
-    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> None:
-        """Write one take behind what is there."""
+    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> int:
+        """Write one take behind what is there; returns what its times were moved by."""
         joint = self._joint(head)
         grid = FrameGrid(head.video_first, self._period)
         start = head.video_first + joint.offset
@@ -138,6 +154,7 @@ class _Writer:
         self.frames += grid.frames
         self.lost += grid.lost
         self.crowded += grid.crowded
+        return joint.offset
 
     def _joint(self, head: _Head) -> Joint:
         if not self._streams:

@@ -1,0 +1,82 @@
+"""What can be seen of a recording while it is made: a frame, and a preview as HLS."""
+
+import asyncio
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import organization_of
+from api.context import context_of
+from api.operations import Operation
+from api.recordings import find_recording
+from encoder.formats import Codec
+from farm.errors import NothingLive
+from farm.live_requests import ask
+from farm.live_view import FRAME, PREVIEW
+from farm.recordings import Status, content_type
+
+_FRAME_SECONDS: Final = 5.0
+_PREVIEW_SECONDS: Final = 10.0
+"""The first piece of a preview takes some seconds to be made."""
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+async def _frame(request: Request) -> Response:
+    content = await _ask(request, FRAME, _FRAME_SECONDS)
+    return Response(content, headers=_HEADERS, media_type="image/jpeg")
+
+
+async def _preview(request: Request) -> Response:
+    name = request.path_params["name"]
+    content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
+    return Response(content, headers=_HEADERS, media_type=content_type(name))
+
+
+async def _ask(request: Request, what: str, seconds: float) -> bytes:
+    context = context_of(request)
+    recording = await find_recording(context, organization_of(request), request)
+    if recording.status is not Status.RECORDING:
+        raise NothingLive(f"recording {recording.id} is {recording.status}; nothing is recorded now")
+    if what != FRAME and recording.codec is not Codec.H264:
+        raise NothingLive(
+            f"recording {recording.id} is {recording.codec}, which has no preview as HLS; see live.jpg"
+        )
+    if what == FRAME and not recording.video_file:
+        raise NothingLive(f"recording {recording.id} is sound alone")
+    try:
+        async with asyncio.timeout(seconds + 2):
+            return await ask(context.waiting_redis, recording.id, what, seconds)
+    except TimeoutError:
+        raise NothingLive(f"recording {recording.id} does not answer; try again in a moment") from None
+
+
+_TAG: Final = "live"
+
+live_operations: Final = (
+    Operation(
+        "live_frame",
+        "GET",
+        "/recordings/{recording_id}/live.jpg",
+        _frame,
+        "What is recorded now, half a second old at most",
+        _TAG,
+        errors=(404, 409),
+        media_types=("image/jpeg",),
+    ),
+    Operation(
+        "live_preview",
+        "GET",
+        "/recordings/{recording_id}/live/{name}",
+        _preview,
+        "What is recorded now as HLS: `index.m3u8`, and the segments it names; a few seconds behind",
+        _TAG,
+        errors=(404, 409),
+        media_types=("application/vnd.apple.mpegurl", "video/mp2t"),
+    ),
+)

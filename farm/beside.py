@@ -1,0 +1,128 @@
+"""What goes on beside a recording while it is made: its live outputs, and whatever is asked of it.
+
+Nothing here can end a recording or hold it up; what breaks is logged.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import redis
+import redis.asyncio
+
+from encoder.formats import Codec
+from farm.hls_out import HlsOrder
+from farm.keys import load_secret_key
+from farm.live_outputs import LiveOutputs, Takes
+from farm.live_requests import answer_requests
+from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
+from farm.output_book import RecordedOutputs
+from farm.recordings import Recording
+from farm.records import Records
+from farm.sealed_targets import open_target
+from farm.sealing import Sealer
+from farm.settings import Settings
+from farm.spool import spool_of
+from farm.storage.host_keys import HostKeys
+from farm.storage.targets import SftpTarget, with_secrets
+from farm.transfers import STORE
+
+logger = logging.getLogger(__name__)
+
+HLS_SECONDS: Final = 4
+
+
+@asynccontextmanager
+async def beside(
+    recording: Recording,
+    settings: Settings,
+    client: redis.Redis,
+    waiting_client: redis.asyncio.Redis,
+    shown: Shown,
+) -> AsyncIterator[None]:
+    """Keep it going within; afterwards the outputs get what they lack, for as long as that may take.
+
+    `shown` says what can be seen now.
+    """
+    takes = takes_of(recording, settings)
+    sealer = Sealer(load_secret_key(settings))
+    directory = settings.live_dir / str(recording.id)
+    outputs = LiveOutputs(
+        takes,
+        RecordedOutputs(recording, Records(client), sealer),
+        settings.address_rule,
+        directory / "outputs",
+        partial(hls_order, recording, settings, client),
+    )
+    is_followed = recording.codec is Codec.H264
+    view = LiveView(shown, directory / "preview", partial(preview_order, takes) if is_followed else None)
+
+    async def answer(what: str) -> bytes:
+        if what == OUTPUTS:
+            outputs.look_again()
+            return b""
+        return await view.answer(what)
+
+    running = [
+        asyncio.create_task(view.run()),
+        asyncio.create_task(answer_requests(waiting_client, recording.id, answer)),
+    ]
+    following = asyncio.create_task(outputs.run())
+    try:
+        yield
+    finally:
+        outputs.end()
+        for task in running:
+            task.cancel()
+        for problem in await asyncio.gather(*running, following, return_exceptions=True):
+            if isinstance(problem, Exception):
+                logger.error("recording %s: what is beside it had ended", recording.id, exc_info=problem)
+
+
+def takes_of(recording: Recording, settings: Settings) -> Takes:
+    """The takes of a recording, for who follows them."""
+    spool = spool_of(recording, settings)
+    return Takes(spool.directory, spool.format.fps, audio_only=spool.format.audio_only is not None)
+
+
+def preview_order(takes: Takes, directory: Path) -> HlsOrder:
+    """The HLS that people look at while it is recorded: the newest seconds, in short segments."""
+    return HlsOrder(
+        spool=str(takes.directory),
+        fps=takes.fps,
+        audio_only=takes.audio_only,
+        directory=str(directory),
+        name=PREVIEW_NAME,
+        seconds=PREVIEW_SECONDS,
+        window=PREVIEW_WINDOW,
+    )
+
+
+def hls_order(recording: Recording, settings: Settings, client: redis.Redis, directory: Path) -> HlsOrder:
+    """The HLS that is an output: all of the recording, carried to its places."""
+    takes = takes_of(recording, settings)
+    target, host_key = None, None
+    name = next((each.target for each in recording.transfers if each.target != STORE), None)
+    sealed = Records(client).sealed_target(recording.id, name) if name is not None else None
+    if name is not None and sealed is not None:
+        opened = open_target(Sealer(load_secret_key(settings)), recording.id, name, sealed)
+        target = with_secrets(opened)
+        if isinstance(opened, SftpTarget):
+            host_key = HostKeys(client).known(recording.organization_id, opened)
+    texts = spool_of(recording, settings).texts if recording.timed_texts else None
+    return HlsOrder(
+        spool=str(takes.directory),
+        fps=takes.fps,
+        audio_only=takes.audio_only,
+        directory=str(directory),
+        name=Path(recording.output_file_name).stem,
+        seconds=HLS_SECONDS,
+        texts=str(texts) if texts is not None else None,
+        recording=recording.model_dump(mode="json"),
+        target=target,
+        host_key=host_key,
+    )

@@ -1,0 +1,115 @@
+"""What is asked of a recording while it is made, and answered by its recorder: a frame, say.
+
+Keys
+    farm:asked:{id}         list: what is asked, as JSON, with the token of the answer's key
+    farm:answered:{token}   list of one: the answer, for some seconds
+
+Through Redis, because the API knows of no node but what Redis says. Nothing is made that nobody asks for.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+from typing import Final, cast
+from uuid import UUID
+
+import redis
+import redis.asyncio
+
+from farm.errors import FarmError, NotFound, NothingLive
+
+logger = logging.getLogger(__name__)
+
+_KEPT_SECONDS: Final = 10
+_MOST_WAITING: Final = 64
+_BLOCK_SECONDS: Final = 2.0
+_READ_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 0.5
+_AT_ONCE: Final = 4
+"""So many are answered at once, so that no client can keep a recorder busy."""
+
+_GOOD, _MISSING, _BAD = b"0", b"1", b"2"
+
+Answer = Callable[[str], Awaitable[bytes]]
+"""Answers one thing asked. Raises NotFound for what there is not, NothingLive."""
+
+
+def _asked_key(recording_id: UUID | str) -> str:
+    return f"farm:asked:{str(recording_id).lower()}"
+
+
+def _answered_key(token: str) -> str:
+    return f"farm:answered:{token}"
+
+
+async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, seconds: float) -> bytes:
+    """Ask a recording's recorder, and wait so long for its answer.
+
+    Raises NothingLive when there is none, NotFound, redis.RedisError.
+    """
+    token = token_hex(16)
+    key = _asked_key(recording_id)
+    try:
+        async with asyncio.timeout(seconds + 1), client.pipeline() as pipeline:
+            pipeline.rpush(key, json.dumps({"what": what, "token": token}))
+            pipeline.ltrim(key, -_MOST_WAITING, -1)
+            pipeline.expire(key, _KEPT_SECONDS)
+            await pipeline.execute()
+            answered = await client.blpop([_answered_key(token)], timeout=seconds)
+    except TimeoutError as error:
+        raise redis.TimeoutError(f"no answer within {seconds} s") from error
+    if answered is None:
+        raise NothingLive(f"recording {recording_id} does not answer; try again in a moment")
+    kind, content = answered[1][:1], answered[1][1:]
+    if kind == _GOOD:
+        return cast("bytes", content)
+    raise (NotFound if kind == _MISSING else NothingLive)(content.decode())
+
+
+async def answer_requests(client: redis.asyncio.Redis, recording_id: UUID, answer: Answer) -> None:
+    """Answer what is asked of a recording, until cancelled."""
+    room = asyncio.Semaphore(_AT_ONCE)
+    async with asyncio.TaskGroup() as tasks:
+        while True:
+            await room.acquire()
+            asked = await _next(client, _asked_key(recording_id))
+            task = tasks.create_task(_answer(client, recording_id, asked, answer))
+            task.add_done_callback(lambda _: room.release())
+
+
+async def _next(client: redis.asyncio.Redis, key: str) -> bytes:
+    while True:
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                found = await client.blpop([key], timeout=_BLOCK_SECONDS)
+            if found is not None:
+                return cast("bytes", found[1])
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            logger.debug("what is asked cannot be read: %r", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _answer(client: redis.asyncio.Redis, recording_id: UUID, asked: bytes, answer: Answer) -> None:
+    try:
+        request = json.loads(asked)
+        what, token = str(request["what"]), str(request["token"])
+    except (ValueError, KeyError, TypeError):
+        logger.warning("recording %s: something was asked that is no request", recording_id)
+        return
+    try:
+        reply = _GOOD + await answer(what)
+    except FarmError as error:
+        reply = (_MISSING if isinstance(error, NotFound) else _BAD) + error.message.encode()
+    except Exception:
+        # A defect in what is shown must not end what is recorded.
+        logger.exception("recording %s: %s cannot be answered", recording_id, what)
+        reply = _BAD + b"the recorder cannot show it; its log says more"
+    try:
+        async with asyncio.timeout(_READ_SECONDS), client.pipeline() as pipeline:
+            pipeline.rpush(_answered_key(token), reply)
+            pipeline.expire(_answered_key(token), _KEPT_SECONDS)
+            await pipeline.execute()
+    except (redis.RedisError, OSError, TimeoutError) as error:
+        logger.debug("an answer cannot be given: %r", error)

@@ -1,0 +1,149 @@
+"""What can be seen of a recording while it is made: a frame of it now, and a preview as HLS.
+
+Both are made while somebody asks: a frame is taken of the display itself, the preview of the takes, by a
+program that ends when nobody has asked for a while.
+"""
+
+import asyncio
+import io
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from browser_bot.display import Display
+from browser_bot.pixels import picture_of
+from encoder.command import Watermark
+from farm.errors import NotFound, NothingLive
+from farm.hls_out import HlsOrder
+from farm.output_program import OutputProgram
+
+FRAME: Final = "frame"
+OUTPUTS: Final = "outputs"
+"""What is asked to say that the outputs have changed."""
+
+PREVIEW: Final = "preview/"
+"""What is asked for a file of the preview begins so."""
+
+PREVIEW_NAME: Final = "index"
+PREVIEW_SECONDS: Final = 2
+PREVIEW_WINDOW: Final = 6
+
+_FRESH_SECONDS: Final = 0.5
+"""So old a frame is given to the next who asks."""
+
+_GRAB_SECONDS: Final = 3.0
+_QUALITY: Final = 80
+_IDLE_SECONDS: Final = 20.0
+_FIRST_SEGMENT_SECONDS: Final = 8.0
+_END_SECONDS: Final = 2.0
+_FILE: Final = re.compile(rf"{PREVIEW_NAME}(\.m3u8|-\d{{5,9}}\.ts)", re.ASCII)
+
+Shown = Callable[[], tuple[Display, int, int, Watermark | None] | None]
+"""The display, its recorded size, and what is drawn over it; None while nothing is recorded."""
+
+
+class LiveView:
+    """Answers for one recording. `run` is called once."""
+
+    def __init__(self, shown: Shown, directory: Path, order: Callable[[Path], HlsOrder] | None) -> None:
+        """`directory` is for the preview, whose `order` is None where there can be none."""
+        self._shown = shown
+        self._directory = directory
+        self._order = order
+        self._lock = asyncio.Lock()
+        self._frame = b""
+        self._frame_ns = 0
+        self._wanted = asyncio.Event()
+        self._has_segment = asyncio.Event()
+
+    async def answer(self, what: str) -> bytes:
+        """A frame as JPEG, or a file of the preview. Raises NotFound, NothingLive."""
+        if what == FRAME:
+            return await self._newest_frame()
+        return await self._preview_file(what.removeprefix(PREVIEW))
+
+    async def run(self) -> None:
+        """Make the preview while it is asked for, until cancelled."""
+        try:
+            while True:
+                await self._wanted.wait()
+                await self._make_preview()
+        finally:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _newest_frame(self) -> bytes:
+        async with self._lock:
+            if time.monotonic_ns() - self._frame_ns > _FRESH_SECONDS * 1e9:
+                shown = self._shown()
+                if shown is None:
+                    raise NothingLive("nothing is recorded at this moment")
+                display, width, height, mark = shown
+                try:
+                    async with asyncio.timeout(_GRAB_SECONDS):
+                        pixels = await picture_of(display, width, height)
+                except (OSError, TimeoutError):
+                    raise NothingLive("the display does not answer") from None
+                grabbed = time.monotonic_ns()
+                self._frame = await asyncio.to_thread(_jpeg, pixels, width, height, mark)
+                self._frame_ns = grabbed
+            return self._frame
+
+    async def _preview_file(self, name: str) -> bytes:
+        if self._order is None:
+            raise NothingLive("there is no preview of what is recorded as VP8; live.jpg shows it")
+        if not _FILE.fullmatch(name):
+            raise NotFound(f"the preview has no file {name}")
+        if name.endswith(".m3u8"):
+            self._wanted.set()
+            try:
+                async with asyncio.timeout(_FIRST_SEGMENT_SECONDS):
+                    await self._has_segment.wait()
+            except TimeoutError:
+                raise NothingLive("nothing is recorded at this moment") from None
+        try:
+            return await asyncio.to_thread((self._directory / name).read_bytes)
+        except FileNotFoundError:
+            raise NotFound(f"the preview has no file {name}; it has only the newest") from None
+
+    async def _make_preview(self) -> None:
+        assert self._order is not None
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True, mode=0o700)
+        program = OutputProgram(
+            "farm.hls_out", self._order(self._directory), self._directory / "log", self._heard
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(program.run(_END_SECONDS))
+            idle = tasks.create_task(self._until_idle())
+            await asyncio.wait((running, idle), return_when=asyncio.FIRST_COMPLETED)
+            self._has_segment.clear()
+            program.end()
+            idle.cancel()
+
+    async def _until_idle(self) -> None:
+        with suppress(TimeoutError):
+            while True:
+                self._wanted.clear()
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await self._wanted.wait()
+
+    def _heard(self, _: Any) -> None:
+        self._has_segment.set()
+
+
+def _jpeg(pixels: bytes, width: int, height: int, mark: Watermark | None) -> bytes:
+    picture = Image.frombuffer("RGB", (width, height), pixels, "raw", "BGRX", 0, 1)
+    if mark is not None:
+        picture = picture.copy()
+        with Image.open(mark.file) as drawn:
+            rgba = drawn.convert("RGBA")
+        picture.paste(rgba, (mark.left, mark.top), rgba)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
