@@ -296,6 +296,7 @@ def _new_recording(
         width=video.width,
         height=video.height,
         fps=video.fps,
+        profile=video.profile,
         max_seconds=wanted.max_seconds or context.settings.max_seconds,
         file_name_prefix=wanted.file_name_prefix,
         priority=wanted.priority,

@@ -27,7 +27,7 @@ from starlette.requests import Request
 
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
-from encoder.formats import AudioCodec, Codec
+from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.outputs import MOST_OUTPUTS, read_stream_url
@@ -187,6 +187,7 @@ class VideoConfig(_NullsLeftOut):
     width: Pixels = 1280
     height: Pixels = 720
     fps: FramesPerSecond = 30
+    profile: Profile = Field(default=Profile.MIXED, description="what is mostly to be seen")
     export_file: bool = Field(default=True, description="false records the sound alone")
     watermark: WatermarkConfig | None = Field(
         default=None, description="drawn over the picture, in the very corner"

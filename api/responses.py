@@ -12,7 +12,7 @@ from api.context import Context
 from api.meeting_tokens import without_token
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
-from encoder.formats import AudioCodec, Codec
+from encoder.formats import AudioCodec, Codec, Profile
 from farm.findings import Finding
 from farm.outputs import OVER as OUTPUTS_OVER
 from farm.outputs import Output, OutputKind, OutputState
@@ -77,6 +77,7 @@ class VideoObject(BaseModel):
     width: int
     height: int
     fps: int
+    profile: Profile
     watermark: WatermarkObject | None = Field(description="drawn over it")
 
 
@@ -294,6 +295,7 @@ def _video(recording: Recording) -> VideoObject | None:
         width=recording.width,
         height=recording.height,
         fps=recording.fps,
+        profile=recording.profile,
         watermark=_watermark(recording.watermark),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import api, fidelity, load, peer, service, soak, storage, webhooks
+from benchmarks import api, fidelity, load, peer, profiles, service, soak, storage, webhooks
 
 Benchmark = Callable[[Path], Iterator[str]]
 
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "storage": storage.run,
     "load": load.run,
     "two": load.run_two,
+    "profiles": profiles.run,
     "peer": peer.run,
 }
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.recordings import record
-from encoder.formats import Codec
+from encoder.formats import Codec, Format
 from farm.orders import Order
 from tests.fidelity.measure import PROMISED, measure
 from tests.machine import StealWatch, Stolen
@@ -26,7 +26,7 @@ def run(directory: Path) -> Iterator[str]:
         for number in range(1, TIMES + 1):
             stolen = Stolen.from_now()
             with StealWatch() as watch:
-                file, starts = asyncio.run(record(directory, codec, SECONDS))
+                file, starts = asyncio.run(record(directory, Format(codec), SECONDS))
             share = stolen.share()
             fidelity = measure(file).after(1)
             began = starts.takes[0].monotonic_us * 1000
@@ -46,7 +46,7 @@ def run_pause(directory: Path) -> Iterator[str]:
     schedule = [(22.0, Order.PAUSE), (5.0, Order.RESUME)]
     for codec in Codec:
         stolen = Stolen.from_now()
-        file, starts = asyncio.run(record(directory, codec, 40, schedule))
+        file, starts = asyncio.run(record(directory, Format(codec), 40, schedule))
         share = stolen.share()
         fidelity = measure(file).after(1)
         jumps = [b - a for a, b in pairwise(fidelity.numbers) if b - a > JUMP]

@@ -5,20 +5,23 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 
 from benchmarks.recordings import record
-from encoder.formats import Codec
+from encoder.formats import Codec, Format
 from tests.fidelity.measure import measure
 from tests.machine import Stolen
 
 SECONDS = 40
 WARM_UP = 10.0
 WATCHED = 25.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def run(directory: Path) -> Iterator[str]:
     yield f"reference, 8 s of 720p30 by x264 veryfast on one thread: {_reference():.2f} s of a core"
     for codec in Codec:
         stolen = Stolen.from_now()
-        usage = asyncio.run(_record_and_watch(directory, codec))
+        _, usage = asyncio.run(watch_usage(record(directory, Format(codec), SECONDS)))
         share = stolen.share()
         yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}; steal {share:.1%}"
 
@@ -66,16 +69,17 @@ def run_two(directory: Path) -> Iterator[str]:
             yield f"{codec.value}, {number} of 2 at once: {summary}; steal {share:.1%}"
 
 
-async def _record_and_watch(directory: Path, codec: Codec) -> Usage:
-    recording = asyncio.create_task(record(directory, codec, SECONDS))
+async def watch_usage(work: Coroutine[Any, Any, T]) -> tuple[T, Usage]:
+    """Do something that takes longer than warming up and watching, and what it used meanwhile."""
+    recording = asyncio.create_task(work)
     await asyncio.sleep(WARM_UP)
     before, began = _cpu_seconds(), time.monotonic()
     await asyncio.sleep(WATCHED)
     after, elapsed = _cpu_seconds(), time.monotonic() - began
     megabytes = sum(process.memory_full_info().pss for process in _tree()) / 1e6
-    await recording
+    result = await recording
     names = {name for _, name in after}
-    return Usage(
+    return result, Usage(
         {
             name: sum(
                 seconds - before.get((pid, name), 0.0) for (pid, n), seconds in after.items() if n == name
@@ -105,5 +109,5 @@ async def _record_two(directory: Path, codec: Codec) -> list[Path]:
     for place in places:
         place.mkdir(exist_ok=True)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(record(place, codec, SECONDS)) for place in places]
+        tasks = [group.create_task(record(place, Format(codec), SECONDS)) for place in places]
     return [task.result()[0] for task in tasks]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from encoder.formats import Codec, Format
+from encoder.formats import Format
 from encoder.journal import Journal
 from farm.findings import Finding
 from farm.orders import Order
@@ -21,6 +21,8 @@ class Starts:
     def __init__(self) -> None:
         """Begin with none."""
         self.takes: list[Journal] = []
+        self.journals: list[Journal] = []
+        """The takes as they had ended, with their lags."""
 
     @property
     def phases_us(self) -> list[int]:
@@ -58,15 +60,20 @@ async def timed_orders(schedule: Sequence[tuple[float, Order]]) -> AsyncIterator
 
 
 async def record(
-    directory: Path, codec: Codec, seconds: float, schedule: Sequence[tuple[float, Order]] = ()
+    directory: Path,
+    fmt: Format,
+    seconds: float,
+    schedule: Sequence[tuple[float, Order]] = (),
+    page: str = PAGE,
 ) -> tuple[Path, Starts]:
     """Record the page for `seconds` and cut it; returns the file and how its takes began."""
-    spool = Spool(directory / "spool", Format(codec))
+    spool = Spool(directory / "spool", fmt)
     starts = Starts()
-    plan = Plan(url=PAGE, format=spool.format, max_seconds=seconds)
+    plan = Plan(url=page, format=spool.format, max_seconds=seconds)
     recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), starts)
     await recorder.run()
-    file = directory / f"recording{codec.suffix}"
+    file = directory / f"recording{fmt.codec.suffix}"
     spool.cut(file)
+    starts.journals = spool.journals()
     spool.remove()
     return file, starts

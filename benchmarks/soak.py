@@ -13,7 +13,8 @@ import psutil
 
 from benchmarks.recordings import record
 from browser_bot.usage import usage_of
-from encoder.formats import Codec
+from encoder.formats import Format
+from encoder.journal import Lag
 from tests.fidelity.measure import Fidelity, measure
 from tests.machine import Stolen
 
@@ -23,6 +24,7 @@ MINUTE_EVENTS = 60
 """The page flashes and beeps once a second."""
 
 SAMPLE_SECONDS = 10.0
+MOST_LAGS = 10
 WARM_UP = 0.2
 """The share of the time in which programs may still fill their caches; memory is watched after it."""
 
@@ -46,6 +48,7 @@ class Soak:
 
     fidelity: Fidelity
     samples: Sequence[Sample]
+    lags: Sequence[Lag]
 
     @property
     def drift_ms(self) -> float:
@@ -75,6 +78,8 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     soak = soak_for(directory, hours * HOUR)
     yield f"{soak.fidelity.summary()} of {hours * HOUR:.0f} s wanted; steal {stolen.share():.1%}"
     yield f"drift {soak.drift_ms:+.1f} ms an hour, by the medians of the first and the last minute"
+    lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MOST_LAGS])
+    yield f"frames came later than their time by {lags or 'what is not known'}, {len(soak.lags)} values in all"
     yield f"memory {_memory(soak, None)}"
     for program in sorted({name for sample in soak.warm for name in sample.memory}):
         yield f"… {program} {_memory(soak, program)}"
@@ -91,20 +96,20 @@ def _memory(soak: Soak, program: str | None) -> str:
 
 def soak_for(directory: Path, seconds: float) -> Soak:
     """Record the page for so long while the memory of all programs is watched, and measure the file."""
-    file, samples = asyncio.run(_record_and_sample(directory, seconds))
-    return Soak(measure(file).after(1), samples)
+    file, samples, lags = asyncio.run(_record_and_sample(directory, seconds))
+    return Soak(measure(file).after(1), samples, lags)
 
 
-async def _record_and_sample(directory: Path, seconds: float) -> tuple[Path, list[Sample]]:
+async def _record_and_sample(directory: Path, seconds: float) -> tuple[Path, list[Sample], list[Lag]]:
     began = time.monotonic()
-    recording = asyncio.create_task(record(directory, Codec.H264, seconds))
+    recording = asyncio.create_task(record(directory, Format(), seconds))
     samples: list[Sample] = []
     while True:
         await asyncio.wait((recording,), timeout=SAMPLE_SECONDS)
         if recording.done():
-            file, _ = recording.result()
+            file, starts = recording.result()
             # The last one may be of programs that were just ending.
-            return file, samples[:-1]
+            return file, samples[:-1], [lag for take in starts.journals for lag in take.lags]
         samples.append(Sample(time.monotonic() - began, await asyncio.to_thread(_memory_of_all)))
 
 

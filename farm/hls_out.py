@@ -39,9 +39,9 @@ Put = Callable[[Path], None]
 class HlsOrder:
     """What to make, and where to carry it.
 
-    Of the takes in the directory `spool`, `name.m3u8` and segments of so many `seconds` in `directory`. With a
-    `window` only so many of the newest are kept, from now on. `texts` is the file of its timed texts. With
-    the `recording` as JSON it is carried to the store, unless that keeps no copy, and to the customer's
+    Of the takes in the directory `spool`, `name.m3u8` and segments of so many `seconds` in `directory`.
+    With a `window` only so many of the newest are kept, from now on. `texts` is the file of its timed texts.
+    With the `recording` as JSON it is carried to the store, unless that keeps no copy, and to the customer's
     `target` (with its keys; `host_key` is what its SFTP server has shown before).
     """
 

@@ -62,9 +62,10 @@ async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, 
         raise redis.TimeoutError(f"no answer within {seconds} s") from error
     if answered is None:
         raise NothingLive(f"recording {recording_id} does not answer; try again in a moment")
-    kind, content = answered[1][:1], answered[1][1:]
+    reply = cast("bytes", answered[1])
+    kind, content = reply[:1], reply[1:]
     if kind == _GOOD:
-        return cast("bytes", content)
+        return content
     raise (NotFound if kind == _MISSING else NothingLive)(content.decode())
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
-from encoder.formats import AudioExport, Codec
+from encoder.formats import AudioExport, Codec, Profile
 from farm.findings import Finding
 from farm.outputs import Output
 from farm.transfers import STORE, Transfer, TransferState
@@ -206,6 +206,7 @@ class Recording(BaseModel):
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720
     fps: Annotated[int, Field(description="frames per second")] = 30
+    profile: Profile = Profile.MIXED
     watermark: Watermark | None = None
     video_file: bool = True
     """Whether there is a file with picture and sound; else `audio_file` is the only one."""

@@ -161,6 +161,7 @@ class Records:
         self._active = client.register_script(record_scripts.ACTIVE)
         self._note = client.register_script(record_scripts.NOTE)
         self._transfer = client.register_script(record_scripts.TRANSFER)
+        self._output = client.register_script(record_scripts.OUTPUT)
         self._expire = client.register_script(record_scripts.EXPIRE)
         self._delete = client.register_script(record_scripts.DELETE)
 

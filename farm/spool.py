@@ -161,7 +161,9 @@ def _take(media: Path) -> TakeMedia:
 def format_of(recording: Recording) -> Format:
     """How a recording is encoded; one that asks for no file at all has its picture kept."""
     audio_only = None if recording.video_file else recording.audio_file
-    return Format(recording.codec, recording.width, recording.height, recording.fps, audio_only)
+    return Format(
+        recording.codec, recording.width, recording.height, recording.fps, audio_only, recording.profile
+    )
 
 
 def spool_of(recording: Recording, settings: Settings) -> Spool:

@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 from pathlib import Path
 
 _FIRST = 11_000  # browsers open no page at 10080
@@ -23,3 +24,15 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def wait_for_port(port: int, seconds: float = 20) -> None:
+    """Wait until somebody listens at a port of the loopback."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at {port}"
+            time.sleep(0.05)

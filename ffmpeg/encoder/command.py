@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ffmpeg
 
-from encoder.formats import KEY_FRAME_SECONDS, SAMPLE_RATE, Codec, Format
+from encoder.formats import KEY_FRAME_SECONDS, SAMPLE_RATE, Codec, Format, Profile
 
 # 20 ms of 16-bit stereo: what PulseAudio hands over at once. Its default, 2 s, makes the sound's time
 # stamps wander.
@@ -43,6 +43,9 @@ STEPS: dict[Codec, tuple[dict[str, object], ...]] = {
         {"static-thresh": 1000, "profile:v": 3, "crf": 30},
     ),
 }
+# How much is left out (CRF) for each profile, as long as the bits suffice.
+H264_LOSS = {Profile.TALK: 26, Profile.TEXT: 20, Profile.MIXED: 23, Profile.MOTION: 23}
+VP8_LOSS = {Profile.TALK: 20, Profile.TEXT: 8, Profile.MIXED: 12, Profile.MOTION: 12}
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
@@ -244,7 +247,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
             | {
                 "vcodec": "libx264",
                 "preset": "veryfast",
-                "crf": 23,
+                "crf": H264_LOSS[fmt.profile],
                 "sc_threshold": 0,
                 "forced-idr": 1,
                 # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to
@@ -261,7 +264,7 @@ def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
         "cpu-used": 16,
         "auto-alt-ref": 0,
         "lag-in-frames": 0,
-        "crf": 12,
+        "crf": VP8_LOSS[fmt.profile],
         "video_bitrate": fmt.max_bitrate,
         "acodec": "libopus",
         "format": "webm",

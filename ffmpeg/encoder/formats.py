@@ -48,9 +48,30 @@ class AudioExport:
     channels: Literal[1, 2] = 2
 
 
+class Profile(StrEnum):
+    """What is mostly to be seen, and so what is worth its bits."""
+
+    TALK = "talk"
+    """Faces: small files."""
+    TEXT = "text"
+    """Slides, documents, code: sharp edges; what stands still costs little anyway."""
+    MIXED = "mixed"
+    MOTION = "motion"
+    """Films and games: more bits for what moves."""
+
+
+_BITRATES = {
+    Profile.TALK: 1_500_000,
+    Profile.TEXT: 4_000_000,
+    Profile.MIXED: 3_000_000,
+    Profile.MOTION: 6_000_000,
+}
+"""Bits per second that 720p30 may take."""
+
+
 @dataclass(frozen=True)
 class Format:
-    """What one recording is encoded to: codec, size in pixels (even), frames per second.
+    """What one recording is encoded to: codec, size in pixels (even), frames per second, profile.
 
     With `audio_only` there is no picture: the recording becomes that file alone. Size and rate are then only
     those of the display that the page sees.
@@ -61,6 +82,7 @@ class Format:
     height: int = 720
     fps: int = 30
     audio_only: AudioExport | None = None
+    profile: Profile = Profile.MIXED
 
     @property
     def take_suffix(self) -> str:
@@ -87,5 +109,6 @@ class Format:
 
     @property
     def max_bitrate(self) -> int:
-        """Bits per second that the video may take: 3 Mbit/s at 720p30, by area and rate elsewhere."""
-        return max(200_000, 3_000_000 * self.width * self.height * self.fps // (1280 * 720 * 30))
+        """Bits per second that the video may take: its profile's at 720p30, by area and rate elsewhere."""
+        most = _BITRATES[self.profile]
+        return max(200_000, most * self.width * self.height * self.fps // (1280 * 720 * 30))

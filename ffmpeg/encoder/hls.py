@@ -97,7 +97,9 @@ class HlsWriter:
                 **_listing(window),
             },
         )
-        self._streams = {each.type: self._output.add_stream_from_template(each) for each in streams}
+        self._streams: dict[str, Stream] = {
+            each.type: self._output.add_stream_from_template(each) for each in streams
+        }
         self._texts = self._output.add_data_stream("timed_id3") if with_texts else None
         self._text_us = -1
 

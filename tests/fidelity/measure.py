@@ -111,7 +111,7 @@ def _read_picture(file: Path) -> tuple[list[int], list[float], list[float], floa
         for frame in source.decode(stream):
             luma: Luma = frame.to_ndarray(format="gray").astype(np.uint8, copy=False)
             time = float(_start(frame))
-            numbers.append(_number(luma))
+            numbers.append(number_in(luma))
             times.append(time)
             flash = luma[luma.shape[0] // 4, luma.shape[1] // 2] > BRIGHT
             # A flash that was on when the recording began has no beginning in it.
@@ -128,7 +128,7 @@ def _start(frame: av.VideoFrame | av.AudioFrame) -> Fraction:
     return frame.pts * frame.time_base
 
 
-def _number(luma: Luma) -> int:
+def number_in(luma: Luma) -> int:
     height, width = luma.shape
     row = luma[height * 5 // 8]
     bar = width / BITS

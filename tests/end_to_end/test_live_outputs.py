@@ -1,0 +1,250 @@
+"""A recording that is sent on while it is made: to a real RTMP server, by SRT, as HLS."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+
+from tests.end_to_end.conftest import Farm
+from tests.fidelity.measure import Limits, measure
+from tests.ports import free_port
+from tests.rtmp import RtmpServer, rtmp_server
+
+# What is sent is what is recorded; a busy machine may lose frames in both.
+LIMITS = Limits(frames=30, mean=0.020, worst=0.060)
+
+
+@pytest.fixture
+def rtmp(tmp_path: Path) -> Iterator[RtmpServer]:
+    with rtmp_server(tmp_path / "rtmp") as server:
+        yield server
+
+
+def outputs_when(
+    farm: Farm, recording_id: str, good: Callable[[list[dict[str, Any]]], bool], seconds: float = 40
+) -> list[dict[str, Any]]:
+    """The outputs of a recording, as soon as they are `good`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        outputs: list[dict[str, Any]] = farm.answer(farm.client.get(f"/v2/recordings/{recording_id}"))[
+            "outputs"
+        ]
+        if good(outputs):
+            return outputs
+        assert time.monotonic() < deadline, outputs
+        time.sleep(0.1)
+
+
+def states(*wanted: str) -> Callable[[list[dict[str, Any]]], bool]:
+    return lambda outputs: [output["state"] for output in outputs] == list(wanted)
+
+
+def start(farm: Farm, pages: str, meeting_id: str, **wanted: Any) -> str:
+    recording = farm.start(
+        url=f"{pages}/page.html",
+        meeting_id=meeting_id,
+        video_config={"width": 640, "height": 360},
+        **wanted,
+    )
+    return str(recording["id"])
+
+
+def test_stream_should_arrive_in_sync_and_end_with_the_recording(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer
+) -> None:
+    recording_id = start(
+        shared_farm, pages, "stream", rtmp_out_config={"rtmp_url": f"{rtmp.url}/secret-key?token=hidden"}
+    )
+    outputs_when(shared_farm, recording_id, states("LIVE"))
+    time.sleep(8)
+    stopped = shared_farm.order(recording_id, "stop")
+    assert stopped["outputs"][0]["url"] == f"rtmp://127.0.0.1:{rtmp.port}/live/***"
+    (output,) = outputs_when(shared_farm, recording_id, states("ENDED"))
+    assert (output["retries"], output["error"]) == (0, None)
+    shared_farm.wait_for(recording_id, "UPLOADED")
+    (file,) = rtmp.recorded("secret-key")
+    fidelity = measure(file).after(1)
+    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+    assert fidelity.duration > 7
+    assert "secret-key" not in shared_farm.log()
+    for log in shared_farm.data_dir.glob("evidence/*/*"):
+        assert b"secret-key" not in log.read_bytes()
+
+
+def test_stream_should_go_on_over_a_pause_on_one_connection(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer
+) -> None:
+    recording_id = start(shared_farm, pages, "paused", outputs=[{"url": f"{rtmp.url}/key"}])
+    outputs_when(shared_farm, recording_id, states("LIVE"))
+    time.sleep(2)
+    shared_farm.order(recording_id, "pause")
+    time.sleep(3)
+    shared_farm.order(recording_id, "resume")
+    time.sleep(4)
+    shared_farm.order(recording_id, "stop")
+    (output,) = outputs_when(shared_farm, recording_id, states("ENDED"))
+    assert output["retries"] == 0
+    (file,) = rtmp.recorded("key")
+    fidelity = measure(file)
+    # Of the pause there is nothing in the stream, but the frames of those 3 s in its counter.
+    assert fidelity.missing > 60
+    assert abs(fidelity.mean_offset) < LIMITS.mean, fidelity.summary()
+    shared_farm.wait_for(recording_id, "UPLOADED")
+
+
+def test_server_that_is_killed_should_get_the_stream_again_when_it_is_back(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer
+) -> None:
+    recording_id = start(shared_farm, pages, "server-killed", outputs=[{"url": f"{rtmp.url}/key"}])
+    outputs_when(shared_farm, recording_id, states("LIVE"))
+    time.sleep(2)
+    rtmp.kill()
+    (output,) = outputs_when(shared_farm, recording_id, states("RETRYING"))
+    assert output["error"]
+    assert "key" not in output["error"]
+    rtmp.start()
+    (output,) = outputs_when(shared_farm, recording_id, states("LIVE"))
+    assert output["retries"] >= 1
+    time.sleep(3)
+    shared_farm.order(recording_id, "stop")
+    outputs_when(shared_farm, recording_id, states("ENDED"))
+    recording = shared_farm.wait_for(recording_id, "UPLOADED")
+    assert recording["quality"]["takes"] == 1
+    assert measure(rtmp.recorded("key")[-1]).numbers
+
+
+@contextmanager
+def receiver_that_stalls() -> Iterator[int]:
+    """Accepts connections and never reads from them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer, tmp_path: Path
+) -> None:
+    with receiver_that_stalls() as port:
+        recording_id = start(
+            shared_farm,
+            pages,
+            "stalled",
+            outputs=[
+                {"url": f"rtmp://127.0.0.1:{port}/live/key"},
+                {"url": f"rtmp://127.0.0.1:{free_port()}/live/key"},
+                {"url": f"{rtmp.url}/key"},
+            ],
+        )
+        outputs = outputs_when(shared_farm, recording_id, states("RETRYING", "RETRYING", "LIVE"))
+        assert [output["retries"] >= 1 for output in outputs] == [True, True, False]
+        shared_farm.order(recording_id, "stop")
+        recording = shared_farm.wait_for(recording_id, "UPLOADED")
+    assert recording["quality"]["takes"] == 1
+    file = tmp_path / "file.mp4"
+    file.write_bytes(httpx.get(recording["download_url"]).content)
+    fidelity = measure(file).after(1)
+    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+
+
+def test_outputs_should_be_added_and_removed_while_it_runs(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer
+) -> None:
+    client = shared_farm.client
+    recording_id = start(shared_farm, pages, "added")
+    shared_farm.wait_for(recording_id, "RECORDING")
+    path = f"/v2/recordings/{recording_id}/outputs"
+    added = shared_farm.answer(client.post(path, json={"url": f"{rtmp.url}/one"}))
+    shared_farm.answer(client.post(path, json={"url": f"{rtmp.url}/two"}))
+    outputs_when(shared_farm, recording_id, states("LIVE", "LIVE"))
+    one = added["outputs"][0]["id"]
+    shared_farm.answer(client.delete(f"{path}/{one}"))
+    assert client.delete(f"{path}/{one}").status_code == 409
+    assert client.delete(f"{path}/nothing").status_code == 404
+    time.sleep(3)
+    shared_farm.order(recording_id, "stop")
+    outputs_when(shared_farm, recording_id, states("REMOVED", "ENDED"))
+    shared_farm.wait_for(recording_id, "UPLOADED")
+    assert client.post(path, json={"url": f"{rtmp.url}/late"}).status_code == 409
+    lengths = [measure(rtmp.recorded(key)[0]).duration for key in ("one", "two")]
+    assert lengths[0] < lengths[1] - 2
+
+
+def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> None:
+    port = free_port()
+    file = tmp_path / "received.ts"
+    listener = subprocess.Popen(
+        [
+            *(shutil.which("ffmpeg") or "ffmpeg", "-loglevel", "error", "-y"),
+            *("-i", f"srt://127.0.0.1:{port}?mode=listener&passphrase=not-to-be-seen"),
+            *("-c", "copy", str(file)),
+        ],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        url = f"srt://127.0.0.1:{port}?passphrase=not-to-be-seen&latency=200"
+        recording_id = start(shared_farm, pages, "srt", outputs=[{"url": url}])
+        (output,) = outputs_when(shared_farm, recording_id, states("LIVE"))
+        assert output["url"] == f"srt://127.0.0.1:{port}?passphrase=***&latency=200"
+        time.sleep(5)
+        shared_farm.order(recording_id, "stop")
+        outputs_when(shared_farm, recording_id, states("ENDED"))
+        listener.wait(20)
+    finally:
+        listener.send_signal(signal.SIGKILL)
+        listener.wait()
+    shared_farm.wait_for(recording_id, "UPLOADED")
+    fidelity = measure(file).after(1)
+    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+
+
+def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_end(
+    shared_farm: Farm, pages: str, tmp_path: Path
+) -> None:
+    recording_id = start(shared_farm, pages, "hls", outputs=[{"type": "HLS"}])
+    (output,) = outputs_when(shared_farm, recording_id, states("LIVE"))
+    growing = httpx.get(output["url"]).text
+    assert "#EXT-X-ENDLIST" not in growing
+    time.sleep(4)
+    shared_farm.order(recording_id, "stop")
+    (output,) = outputs_when(shared_farm, recording_id, states("ENDED"))
+    recording = shared_farm.wait_for(recording_id, "UPLOADED")
+    playlist = httpx.get(output["url"])
+    assert playlist.headers["content-type"].startswith("application/vnd.apple.mpegurl")
+    assert "#EXT-X-ENDLIST" in playlist.text
+    segments = [line for line in playlist.text.splitlines() if not line.startswith("#")]
+    assert len(segments) >= 2
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(httpx.get(segment).content for segment in segments))
+    fidelity = measure(joined)
+    with av.open(recording["download_url"]) as file:
+        assert abs(fidelity.duration - fidelity.times[0] - (file.duration or 0) / 1e6) < 0.2
+    assert shared_farm.client.delete(f"/v2/recordings/{recording_id}").status_code == 200
+    assert list((shared_farm.data_dir / "store").glob(f"*{recording_id}*/*")) == []
+    assert httpx.get(segments[0]).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"rtmp_out_config": {"rtmp_url": "http://a.example/live/key"}}, "rtmp_url"),
+        ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/only-an-app"}}, "rtmp_url"),
+        ({"outputs": [{"url": "srt://a.example:9000?mode=listener"}]}, "outputs.0"),
+        ({"outputs": [{"url": "rtmp://a.example/a/b c"}]}, "outputs.0"),
+        ({"outputs": [{"type": "DASH"}]}, "outputs.0"),
+        ({"outputs": [{"type": "HLS"}], "video_config": {"codec": "VP8"}}, "outputs"),
+        ({"interactive_config": {"type": "ID4"}}, "interactive_config"),
+        ({"interactive_config": {"type": "ID3"}, "video_config": {"codec": "VP8"}}, "interactive_config"),
+    ],
+)
+def test_bad_output_should_be_refused(shared_farm: Farm, wanted: dict[str, Any], said: str) -> None:
+    answer = shared_farm.client.post("/v2/recordings", json={"meeting_id": "refused"} | wanted)
+    assert answer.status_code == 422, answer.text
+    assert said in answer.json()["error"]["message"]
