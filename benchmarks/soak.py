@@ -79,7 +79,7 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     yield f"{soak.fidelity.summary()} of {hours * HOUR:.0f} s wanted; steal {stolen.share():.1%}"
     yield f"drift {soak.drift_ms:+.1f} ms an hour, by the medians of the first and the last minute"
     lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MOST_LAGS])
-    yield f"frames came later than their time by {lags or 'what is not known'}, {len(soak.lags)} values in all"
+    yield f"frames were late by {lags or 'what is not known'}, {len(soak.lags)} values in all"
     yield f"memory {_memory(soak, None)}"
     for program in sorted({name for sample in soak.warm for name in sample.memory}):
         yield f"… {program} {_memory(soak, program)}"

@@ -131,7 +131,7 @@ class _Sender:
             thread.start()
         assert self._process.stdin is not None
         try:
-            self._output = av.open(self._process.stdin, "w", format="nut", options={"syncpoints": "none"})
+            self._output = av.open(self._process.stdin, "w", format="nut")
             self._streams = {}
             for stream in streams:
                 added = self._output.add_stream_from_template(stream)
