@@ -18,6 +18,7 @@ from encoder.packets import MICROSECOND, Packet
 
 PLAYLIST_SUFFIX: Final = ".m3u8"
 _SEGMENT: Final = "-%05d.ts"
+SLACK_SECONDS: Final = 0.2
 DESCRIPTION: Final = "ID3Data"
 """What a TXXX frame of ours is called."""
 
@@ -92,7 +93,8 @@ class HlsWriter:
             "w",
             format="hls",
             options={
-                "hls_time": str(seconds),
+                # A little less: sixty frames are two seconds but for 20 µs, and it would wait for the next.
+                "hls_time": f"{seconds - SLACK_SECONDS}",
                 "hls_segment_filename": str(directory / f"{name}{_SEGMENT}"),
                 **_listing(window),
             },

@@ -233,7 +233,10 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"storage_config": S3 | {"secret": "s3cret", "endpoint": "http://127.0.0.1:9"}}, "storage_config"),
         ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
         ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/live"}}, "rtmp_out_config"),
-        ({"interactive_config": {"type": "ID3"}}, "interactive_config"),
+        ({"rtmp_out_config": {"rtmp_url": "rtmp://127.0.0.1/live/key"}}, "rtmp_out_config"),
+        ({"outputs": [{"url": "srt://10.0.0.1:9000"}]}, "outputs.0"),
+        ({"interactive_config": {"type": "ID4"}}, "interactive_config"),
+        ({"video_config": {"profile": "film"}}, "video_config.profile"),
         ({"colour": "red"}, "colour"),
     ],
 )

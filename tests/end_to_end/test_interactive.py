@@ -1,0 +1,115 @@
+"""What a page says while it is recorded, as ID3 tags in the file."""
+
+import io
+import re
+import tarfile
+import time
+from pathlib import Path
+
+import av
+import httpx
+
+from encoder.hls import DESCRIPTION
+from tests.browser_bot.test_recording_sdk import SDK_PAGE
+from tests.end_to_end.conftest import Farm
+from tests.pages import serve_pages
+
+# Says what its picture is: each second another colour and its name, until there is nothing more to say.
+COLOURS = """<body style="margin:0"><script>
+const colours = ["#ff0000", "#00ff00", "#0000ff"];
+let number = 0;
+const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
+setInterval(() => {
+  number += 1;
+  document.body.style.background = colours[number % 3];
+  if (number < 12) say(number % 2 ? `colour ${number % 3}` : {colour: number % 3});
+  else if (number === 12) say("CLOSE_TRANSPORT");
+  else say("late");
+}, 1000);
+</script>"""
+
+
+def texts_in(segments: bytes) -> list[tuple[float, str]]:
+    """The ID3 texts in joined segments, with their times in seconds."""
+    found = []
+    with av.open(io.BytesIO(segments), format="mpegts") as source:
+        stream = next(stream for stream in source.streams if stream.type == "data")
+        for packet in source.demux(stream):
+            content = bytes(packet)
+            if content and packet.pts is not None:
+                assert content.startswith(b"ID3\x04")
+                text = content.split(DESCRIPTION.encode() + b"\0", 1)[1].decode()
+                found.append((float(packet.pts * packet.time_base), text))
+    return found
+
+
+def colours_in(segments: bytes) -> list[tuple[float, int]]:
+    """When the picture becomes red, green or blue (0, 1, 2)."""
+    changes: list[tuple[float, int]] = []
+    with av.open(io.BytesIO(segments), format="mpegts") as source:
+        for frame in source.decode(video=0):
+            colour = int(frame.to_ndarray(format="rgb24")[200, 200].argmax())
+            assert frame.pts is not None
+            if not changes or changes[-1][1] != colour:
+                changes.append((float(frame.pts * frame.time_base), colour))
+    return changes
+
+
+def check_texts(segments: bytes) -> None:
+    """Each text stands where the picture that it tells of begins."""
+    texts, colours = texts_in(segments), colours_in(segments)
+    assert len(texts) >= 4
+    for at, text in texts:
+        number = re.search(r"\d", text)
+        assert number is not None, text
+        # Not sooner than a moment before the picture, not later than a few frames.
+        assert any(abs(at - shown) < 0.3 for shown, colour in colours if colour == int(number[0])), (at, text)
+    assert {type_of(text) for _, text in texts} == {"text", "json"}
+
+
+def type_of(text: str) -> str:
+    return "json" if text.startswith("{") else "text"
+
+
+def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_live_hls(
+    shared_farm: Farm, tmp_path: Path
+) -> None:
+    (tmp_path / "sdk.html").write_text(SDK_PAGE + COLOURS)
+    with serve_pages(tmp_path) as pages:
+        started = shared_farm.start(
+            url=f"{pages}/sdk.html",
+            meeting_id="interactive",
+            interactive_config={"type": "ID3"},
+            outputs=[{"type": "HLS"}],
+            audio_config={"codec": "MP3"},
+        )
+        assert started["output_file_name"].endswith(".tar")
+        assert started["interactive_config"] == {"type": "ID3"}
+        shared_farm.wait_for(started["id"], "RECORDING")
+        time.sleep(4)
+        shared_farm.order(started["id"], "pause")
+        time.sleep(2)
+        shared_farm.order(started["id"], "resume")
+        time.sleep(7)
+        shared_farm.order(started["id"], "stop")
+        recording = shared_farm.wait_for(started["id"], "UPLOADED")
+    answer = httpx.get(recording["download_url"])
+    assert answer.headers["content-type"] == "application/x-tar"
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        files = {member.name: archive.extractfile(member) for member in archive}
+        content = {name: file.read() for name, file in files.items() if file is not None}
+    playlist = content["index.m3u8"].decode()
+    assert "#EXT-X-ENDLIST" in playlist
+    assert sorted(content) == ["index-00000.ts", "index-00001.ts", "index.m3u8"]
+    check_texts(content["index-00000.ts"] + content["index-00001.ts"])
+    assert b"late" not in content["index-00001.ts"]
+    assert recording["quality"]["takes"] == 2
+    assert httpx.get(recording["audio_download_url"]).headers["content-type"] == "audio/mpeg"
+
+    deadline = time.monotonic() + 30
+    while (output := recording["outputs"][0])["state"] != "ENDED":
+        assert time.monotonic() < deadline, output
+        recording = shared_farm.answer(shared_farm.client.get(f"/v2/recordings/{recording['id']}"))
+    live = httpx.get(output["url"]).text
+    segments = [line for line in live.splitlines() if not line.startswith("#")]
+    check_texts(b"".join(httpx.get(segment).content for segment in segments))

@@ -1,0 +1,65 @@
+import pytest
+
+from farm.live_outputs import stream_arguments
+from farm.outputs import OutputKind, read_stream_url, stream_output
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden", "secrets"),
+    [
+        ("rtmp://a.example/live2/KEY", "rtmp://a.example/live2/***", ("KEY",)),
+        ("RTMPS://A.example:444/app/inst/K?auth=1", "rtmps://a.example:444/app/inst/***", ("K?auth=1",)),
+        ("rtmp://[::1]/live/KEY", "rtmp://[::1]/live/***", ("KEY",)),
+        ("srt://a.example:9000", "srt://a.example:9000", ()),
+        (
+            "srt://a.example:9000?streamid=s1&passphrase=longer-secret&latency=200",
+            "srt://a.example:9000?streamid=***&passphrase=***&latency=200",
+            ("longer-secret", "s1"),
+        ),
+    ],
+)
+def test_url_should_be_shown_without_its_secrets(url: str, hidden: str, secrets: tuple[str, ...]) -> None:
+    stream = read_stream_url(url)
+    assert stream.hidden == hidden
+    assert stream.secrets == secrets
+    assert stream_output(url).url == hidden
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a.example/live/key",
+        "rtmp:///live/key",
+        "rtmp://a.example/live",
+        "rtmp://a.example//",
+        "rtmp://user:password@a.example/live/key",
+        "rtmp://a.example:0/live/key",
+        "rtmp://a.example:99999/live/key",
+        "rtmp://a.example/live/key listen=1",
+        "rtmp://a.example/live/key\n",
+        "rtmp://a.example/live/kéy",
+        "srt://a.example",
+        "srt://a.example:9000/path",
+        "srt://a.example:9000?mode=listener",
+        "srt://a.example:9000?latency=1e9",
+        "srt://a.example:9000?linger=5",
+    ],
+)
+def test_url_that_is_none_should_be_refused_in_words(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must|has a|may"):
+        read_stream_url(url)
+
+
+def test_connection_should_go_to_the_address_that_was_checked() -> None:
+    rtmp = stream_arguments(read_stream_url("rtmp://a.example/live/KEY"), "2001:db8::1")
+    assert rtmp[-1] == "rtmp://[2001:db8::1]:1935"
+    assert rtmp[rtmp.index("-rtmp_tcurl") + 1] == "rtmp://a.example:1935/live"
+    srt = stream_arguments(read_stream_url("srt://a.example:9000?latency=120"), "203.0.113.9")
+    assert srt[-1] == "srt://203.0.113.9:9000?mode=caller&connect_timeout=5000&latency=120000"
+
+
+def test_tls_should_be_verified_by_the_name() -> None:
+    arguments = stream_arguments(read_stream_url("rtmps://a.example/live/KEY"), "203.0.113.9")
+    assert arguments[-1] == "rtmps://a.example:443"
+    assert arguments[arguments.index("-tls_verify") + 1] == "1"
+    assert read_stream_url("rtmps://a.example/live/KEY").kind is OutputKind.RTMP
