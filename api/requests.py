@@ -119,7 +119,7 @@ OutputUrl = Annotated[
     StringConstraints(min_length=1, max_length=2048),
     AfterValidator(_output_url),
     Field(
-        json_schema_extra={"format": "uri", "writeOnly": True},
+        json_schema_extra={"format": "stream-uri", "writeOnly": True},
         description="rtmp://, rtmps:// or srt://; the stream's key in it is never shown",
     ),
 ]

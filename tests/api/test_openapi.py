@@ -62,6 +62,7 @@ def test_operation_should_tell_all_its_answers(document: dict[str, Any]) -> None
 def test_download_should_tell_the_types_of_all_files(document: dict[str, Any]) -> None:
     told = operations(document)["download"]["responses"]["200"]["content"]
     suffixes = [*(codec.suffix for codec in Codec), *(codec.suffix for codec in AudioCodec)]
+    suffixes += [".tar", ".m3u8", ".ts"]
     assert told.keys() == {content_type(f"file{suffix}") for suffix in suffixes}
 
 

@@ -118,7 +118,11 @@ async def test_what_is_no_meeting_should_be_refused(
         ({"meeting_id": "demo"}, "meeting_id"),
         ({"allow_multiple_recordings": True}, "allow_multiple_recordings"),
         ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/b"}}, "rtmp_out_config"),
-        ({"live_streaming_config": {"rtmp_url": "rtmp://a.example/b"}}, "live_streaming_config"),
+        ({"live_streaming_config": {"rtmp_url": "rtmp://a.example/b"}}, "live_streaming_config.rtmp_url"),
+        (
+            {"live_streaming_config": {"rtmp_url": "rtmp://127.0.0.1/a/b"}},
+            "live_streaming_config.rtmp_url",
+        ),
         ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.aws.access_key"),
         ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
         ({"storage_config": STORAGE | {"endpoint": "http://127.0.0.1:9"}}, "storage_config"),

@@ -104,6 +104,7 @@ async def test_start_should_take_every_field_that_is_built(
         "width": 720,
         "height": 1280,
         "fps": 30,
+        "profile": "mixed",
         "watermark": None,
     }
     recording = records.get(None, data["id"])
@@ -118,6 +119,7 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
         "width": 1280,
         "height": 720,
         "fps": 30,
+        "profile": "mixed",
         "watermark": None,
     }
     default = {"video_config": {"codec": "VP8", "width": 640}}
@@ -128,7 +130,10 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
         video_config=dict.fromkeys(VideoConfig.model_fields.keys()) | {"width": 320},
         audio_config=dict.fromkeys(AudioConfig.model_fields.keys()),
     )
-    assert data["video_config"] == {"codec": "VP8", "width": 320, "height": 720, "fps": 30, "watermark": None}
+    assert data["video_config"] == {"codec": "VP8", "width": 320, "height": 720, "fps": 30} | {
+        "profile": "mixed",
+        "watermark": None,
+    }
     response = await client.post("/v2/recordings", json={"meeting_id": "c", "colour": None})
     assert_error(response, 422, '"colour"')
 
@@ -232,10 +237,10 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"storage_config": S3 | {"secret": ["s3cret"]}}, "storage_config.s3.secret"),
         ({"storage_config": S3 | {"secret": "s3cret", "endpoint": "http://127.0.0.1:9"}}, "storage_config"),
         ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
-        ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/live"}}, "rtmp_out_config"),
+        ({"rtmp_out_config": {"rtmp_url": "rtmp://a.example/live"}}, "rtmp_out_config.rtmp_url"),
         ({"rtmp_out_config": {"rtmp_url": "rtmp://127.0.0.1/live/key"}}, "rtmp_out_config"),
         ({"outputs": [{"url": "srt://10.0.0.1:9000"}]}, "outputs.0"),
-        ({"interactive_config": {"type": "ID4"}}, "interactive_config"),
+        ({"interactive_config": {"type": "ID4"}}, "interactive_config.type"),
         ({"video_config": {"profile": "film"}}, "video_config.profile"),
         ({"colour": "red"}, "colour"),
     ],

@@ -23,6 +23,8 @@ from tests.conftest import settings_with
 # Most addresses are refused for what they are, which no schema can tell.
 schemathesis.openapi.format("uri", strategies.just("http://127.0.0.1:9/page"))
 
+schemathesis.openapi.format("stream-uri", strategies.just("rtmp://127.0.0.1:9/live/key"))
+
 DOCUMENT = openapi_document(OPERATIONS)
 OTHER_DIALECT = f"^{REALTIMEKIT.partition('{')[0]}"
 # It would go to whatever storages the examples name.
@@ -99,7 +101,12 @@ def may_be_refused_for_its_meaning(body: Any) -> bool:
     records_nothing = part("audio_config").get("export_file") is False
     # There is no picture at the address that all URLs are given here.
     has_watermark = part("video_config").get("watermark") is not None
-    return unknown_preset or keeps_nothing or records_nothing or has_watermark
+    # Only H.264 can be sent on, and only a video can have tags.
+    names = "rtmp_out_config", "live_streaming_config", "outputs", "interactive_config"
+    sent_on = any(body.get(name) for name in names)
+    no_way = sent_on and (part("video_config").get("codec") == "VP8")
+    no_picture = sent_on and part("video_config").get("export_file") is False
+    return unknown_preset or keeps_nothing or records_nothing or has_watermark or no_way or no_picture
 
 
 def check(case: schemathesis.Case[Any], farm: Farm) -> None:

@@ -3,12 +3,19 @@ from pathlib import Path
 
 import av
 import pytest
+from av.container import InputContainer
 
 from encoder.cut import CutFile, TakeJoint, TakeMedia, cut
 from encoder.formats import Codec, Format
 from encoder.hls import TimedText, id3_tag, make_hls, read_timed_texts, segments_in, timed_text_line
 from farm.timed_archive import place_texts
 from tests.takes import make_take
+
+
+def opened(content: bytes) -> InputContainer:
+    source = av.open(io.BytesIO(content), "r", format="mpegts")
+    assert isinstance(source, InputContainer)
+    return source
 
 
 def test_texts_should_stand_in_the_segments_at_their_times(tmp_path: Path) -> None:
@@ -22,13 +29,13 @@ def test_texts_should_stand_in_the_segments_at_their_times(tmp_path: Path) -> No
     assert segments_in(playlist.read_text()) == [segment.name for segment in segments]
     assert len(segments) == 3
     joined = b"".join(segment.read_bytes() for segment in segments)
-    with av.open(io.BytesIO(joined), format="mpegts") as source:
+    with opened(joined) as source:
         base = min(
             packet.pts * packet.time_base
             for packet in source.demux(source.streams.video[0])
             if packet.pts is not None
         )
-    with av.open(io.BytesIO(joined), format="mpegts") as source:
+    with opened(joined) as source:
         stream = next(stream for stream in source.streams if stream.type == "data")
         found = [
             (float(packet.pts * packet.time_base - base), bytes(packet))

@@ -50,6 +50,7 @@ def colours_in(segments: bytes) -> list[tuple[float, int]]:
         for frame in source.decode(video=0):
             colour = int(frame.to_ndarray(format="rgb24")[200, 200].argmax())
             assert frame.pts is not None
+            assert frame.time_base is not None
             if not changes or changes[-1][1] != colour:
                 changes.append((float(frame.pts * frame.time_base), colour))
     return changes
