@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import httpx
+from av.container import InputContainer
 
 from encoder.hls import DESCRIPTION
 from tests.browser_bot.test_recording_sdk import SDK_PAGE
@@ -29,10 +30,16 @@ setInterval(() => {
 </script>"""
 
 
+def opened(segments: bytes) -> InputContainer:
+    source = av.open(io.BytesIO(segments), "r", format="mpegts")
+    assert isinstance(source, InputContainer)
+    return source
+
+
 def texts_in(segments: bytes) -> list[tuple[float, str]]:
     """The ID3 texts in joined segments, with their times in seconds."""
     found = []
-    with av.open(io.BytesIO(segments), format="mpegts") as source:
+    with opened(segments) as source:
         stream = next(stream for stream in source.streams if stream.type == "data")
         for packet in source.demux(stream):
             content = bytes(packet)
@@ -46,7 +53,7 @@ def texts_in(segments: bytes) -> list[tuple[float, str]]:
 def colours_in(segments: bytes) -> list[tuple[float, int]]:
     """When the picture becomes red, green or blue (0, 1, 2)."""
     changes: list[tuple[float, int]] = []
-    with av.open(io.BytesIO(segments), format="mpegts") as source:
+    with opened(segments) as source:
         for frame in source.decode(video=0):
             colour = int(frame.to_ndarray(format="rgb24")[200, 200].argmax())
             assert frame.pts is not None
