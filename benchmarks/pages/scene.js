@@ -10,7 +10,7 @@ const grain = new OffscreenCanvas(512, 512);
   for (let i = 0; i < pixels.data.length; i += 4) {
     seed = (seed * 1103515245 + 12345) & 0x7fffffff;
     pixels.data[i] = pixels.data[i + 1] = pixels.data[i + 2] = (seed >> 16) & 255;
-    pixels.data[i + 3] = 10;
+    pixels.data[i + 3] = 5;
   }
   grain.getContext('2d').putImageData(pixels, 0, 0);
 }
@@ -85,7 +85,7 @@ function drawText(x, y, width, height, t) {
 }
 
 function drawMotion(x, y, width, height, t) {
-  for (let i = 0; i < 24; i++) {
+  for (let i = 0; i < 8; i++) {
     const angle = t * (0.5 + i * 0.13) + i;
     const cx = x + width / 2 + Math.cos(angle) * width * 0.45, cy = y + height / 2 + Math.sin(angle * 1.3) * height * 0.45;
     const light = g.createRadialGradient(cx, cy, 0, cx, cy, width * 0.25);
