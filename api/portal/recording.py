@@ -61,7 +61,9 @@ async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Re
         media=media.origin if media else "",
         problem=error.message if error else None,
         recording=recording | length_of(recording, present),
-        drawing=drawing_of(recording["timeline"], present, is_over=status not in ACTIVE),
+        drawing=drawing_of(
+            recording["timeline"], present, is_over=status not in ACTIVE, in_file=seconds_in_file(recording)
+        ),
         orders=_ORDERS.get(status, ()),
         is_live=status in {Status.RECORDING, Status.PAUSED},
         is_final=status in FINAL,
@@ -85,6 +87,16 @@ def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
         return Media(url.removeprefix(base_url), "", is_video)
     parts = urlsplit(url)
     return Media(url, f"{parts.scheme}://{parts.netloc}", is_video)
+
+
+def seconds_in_file(recording: dict[str, Any]) -> float | None:
+    """How long the finished file is, as exactly as that is known."""
+    video, quality = recording["video_config"], recording["quality"]
+    frames = quality.get("frames_captured") if quality else None
+    if video is not None and isinstance(frames, int):
+        return frames / float(video["fps"])
+    duration = recording["recording_duration"]
+    return None if duration is None else float(duration)
 
 
 def can_retry(recording: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from math import inf
 from typing import Any, Final, Literal
 
 _END_A_TAKE: Final = frozenset({"take_began", "take_ended", "fault"})
@@ -58,17 +59,26 @@ class Drawing:
     faults: tuple[Mark, ...]
 
 
-def drawing_of(entries: Entries, present: datetime, *, is_over: bool) -> Drawing | None:
-    """The drawing of a timeline at the time `present`; None before the first take."""
+def drawing_of(
+    entries: Entries, present: datetime, *, is_over: bool, in_file: float | None = None
+) -> Drawing | None:
+    """The drawing of a timeline at the time `present`; None before the first take.
+
+    `in_file` is how long the finished file is, in seconds. The end of a take is told a little after it; with it
+    that is put right.
+    """
     takes = list(_takes(entries, present, is_over=is_over))
     if not takes:
         return None
     began = takes[0][0]
+    told = [(_seconds(began, start), _seconds(began, end)) for start, end in takes]
+    late = 0.0 if in_file is None else (sum(end - start for start, end in told) - in_file) / len(told)
     spans, at = [], 0.0
-    for number, (start, end) in enumerate(takes):
-        first, last = _seconds(began, start), _seconds(began, end)
-        spans.append(Span(first, last, "take", at, f"Take {number + 1}"))
-        at += last - first
+    for number, (start, end) in enumerate(told):
+        following = told[number + 1][0] if number + 1 < len(told) else inf
+        span = Span(start, min(max(start, end - late), following), "take", at, f"Take {number + 1}")
+        spans.append(span)
+        at += span.seconds
     whole = max(spans[-1].end, 0.001)
     return Drawing(
         seconds=whole,

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
 from farm.nodes import Condition, Nodes
+from farm.queues import enqueue_recording
 from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
 from farm.records import Records
 from farm.settings import Settings
@@ -48,7 +49,7 @@ def address(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> Iterator[str]:
     """Where somebody from `acme` sees what they have recorded."""
-    fill(records, make_recording)
+    fill(records, redis_client, make_recording)
     nodes = Nodes(redis_client)
     for name, recordings, load in (("node-1", 2, 0.61), ("node-2", 0, 0.08)):
         condition = Condition(
@@ -72,7 +73,7 @@ def address(
         yield address
 
 
-def fill(records: Records, make_recording: MakeRecording) -> None:
+def fill(records: Records, client: redis.Redis, make_recording: MakeRecording) -> None:
     """Recordings in each state, one of them with everything that a timeline can have."""
     for number, (meeting, status) in enumerate(
         (
@@ -91,7 +92,7 @@ def fill(records: Records, make_recording: MakeRecording) -> None:
             meeting_id=meeting,
             invoked_time=BEGAN + timedelta(minutes=7 * number),
             status=status,
-            node=None if status is Status.INVOKED else "node-1",
+            node="node-1",
             output_file_name=f"{meeting}_1768467600000.mp4",
             **_ended(number) if status is Status.UPLOADED else {},
             **_shown() if is_shown else {},
@@ -100,6 +101,8 @@ def fill(records: Records, make_recording: MakeRecording) -> None:
             else None,
         )
         records.add(recording)
+        if status is Status.INVOKED:  # without a job, the API would take it for lost
+            enqueue_recording(client, recording)
         if status in {Status.RECORDING, Status.PAUSED, Status.UPLOADING}:
             began = recording.invoked_time + timedelta(seconds=2)
             records.note(recording.id, TimelineEntry(event="take_began", take=0, time=began))

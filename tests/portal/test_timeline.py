@@ -39,6 +39,24 @@ def test_pause_should_be_a_gap_that_the_file_does_not_have() -> None:
     assert (gap.start, gap.end, gap.kind, gap.at) == (10, 30, "pause", 10)
 
 
+def test_takes_should_be_as_long_together_as_the_file() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(10.8, "take_ended", take=0),
+        entry(20, "take_began", take=1),
+        entry(30.8, "take_ended", take=1),
+    ]
+    drawing = drawing_of(entries, BEGAN, is_over=True, in_file=20)
+    assert drawing is not None
+    assert [(take.start, round(take.end, 3), round(take.at, 3)) for take in drawing.takes] == [
+        (0, 10, 0),
+        (20, 30, 10),
+    ]
+    longer = drawing_of(entries, BEGAN, is_over=True, in_file=100)
+    assert longer is not None
+    assert longer.takes[0].end == 20  # no take lasts into the next one
+
+
 def test_fault_should_end_a_take_and_be_marked_where_the_file_goes_on() -> None:
     drawing = drawing_of(
         [
