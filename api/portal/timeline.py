@@ -64,8 +64,8 @@ def drawing_of(
 ) -> Drawing | None:
     """The drawing of a timeline at the time `present`; None before the first take.
 
-    `in_file` is how long the finished file is, in seconds. The end of a take is told a little after it; with it
-    that is put right.
+    `in_file` is how long the finished file is, in seconds; it puts right that the end of a take is told a
+    little after it.
     """
     takes = list(_takes(entries, present, is_over=is_over))
     if not takes:

@@ -24,10 +24,10 @@ from farm.records import Records
 from farm.settings import Settings
 from farm.transfers import Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording, settings_with
+from tests.portal.login import CSRF_FIELD
 
 HOST = "http://farm.test"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-CSRF_FIELD = re.compile(r'name="csrf_token" value="([0-9a-f]{64})"')
 
 
 class Visit:

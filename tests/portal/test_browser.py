@@ -233,7 +233,7 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: Farm) -> None:
         ):
             page.goto(path)
             shown = page.locator("#job-data .description-scroll") if "/job/" in path else page.locator("body")
-            if path != "/rq/0/view/workers":
+            if path not in {"/rq/0/view/workers", f"/start?meeting={HOSTILE}", f"/?meeting={HOSTILE}"}:
                 expect(shown).to_contain_text("<script>")
             assert page.title() != "run", path
             assert page.locator("img[src=x]").count() == 0, path

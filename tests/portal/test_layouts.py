@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 import redis
 from starlette.applications import Starlette
@@ -20,8 +19,8 @@ from farm.settings import Settings
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
 from tests.api.serving import app_in_thread
-from tests.api.test_portal import CSRF_FIELD
 from tests.conftest import MakeRecording
+from tests.portal.login import logged_in
 
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)
@@ -64,11 +63,7 @@ def address(
     nodes.drain("node-2")
     app = LoggedIn(create_app(settings))
     with app_in_thread(app) as address:  # type: ignore[arg-type] # any ASGI app
-        with httpx.Client(base_url=address, headers={"Origin": address}) as client:
-            found = CSRF_FIELD.search(client.get("/login").text)
-            assert found
-            fields = {"organization": "acme", "key": "acme-key", "csrf_token": found[1]}
-            assert client.post("/login", data=fields).status_code == 303
+        with logged_in(address, "acme", "acme-key") as client:
             app.cookie = f"farm_session={client.cookies['farm_session']}"
         yield address
 
