@@ -12,6 +12,7 @@ import secrets
 import time
 from typing import Final, NamedTuple, cast
 
+import redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
@@ -46,8 +47,8 @@ async def admit(request: Request, *, hosts: bool = False) -> None:
 
     Raises Unauthorized, CsrfRefused, RateLimited, redis.RedisError.
     """
-    session = session_of(request)
-    if session is not None and not _has_credentials(request.headers):
+    session = _session_alone(request)
+    if session is not None:
         request.state.api_key = await _admit_session(request, session)
         request.state.meeting_id = None
         return
@@ -123,8 +124,23 @@ def _text(value: str) -> str:
         raise Unauthorized("the API key is not UTF-8") from None
 
 
-def _has_credentials(headers: Headers) -> bool:
-    return "authorization" in headers or "x-auth-key" in headers
+async def is_still_admitted(request: Request) -> bool:
+    """Whether a request that was admitted would be now: its key opens anything still, its session goes on."""
+    context = context_of(request)
+    if not context.keys.is_valid(api_key_of(request)):
+        return False
+    session = _session_alone(request)
+    try:
+        return session is None or await context.sessions.key_of(session) is not None
+    except redis.RedisError:
+        return False  # a browser asks again by itself
+
+
+def _session_alone(request: Request) -> str | None:
+    """The session of a request that has no other credentials."""
+    if "authorization" in request.headers or "x-auth-key" in request.headers:
+        return None
+    return session_of(request)
 
 
 async def _admit_session(request: Request, session: str) -> ApiKey:

@@ -1,5 +1,6 @@
 """The API as the pages ask it: inside the process, with the visitor's session."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -54,22 +55,19 @@ async def fetch(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """The same for what is no JSON, or may fail."""
+    """The same for what is no JSON, or may fail. Raises Refused when it takes too long."""
     transport = httpx.ASGITransport(
         request.app, raise_app_exceptions=False, client=(client_address(request), 0)
     )
     base = f"{request.url.scheme}://portal"
-    async with httpx.AsyncClient(
-        transport=transport, base_url=base, trust_env=False, timeout=_SECONDS
-    ) as client:
-        return await client.request(
-            method,
-            DYTE + path,
-            json=body,
-            params=query,
-            headers={
-                "Cookie": request.headers.get("cookie", ""),
-                CSRF_HEADER: visitor.csrf_token,
-                **(headers or {}),
-            },
-        )
+    of_session = {"Cookie": request.headers.get("cookie", ""), CSRF_HEADER: visitor.csrf_token}
+    async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
+        try:
+            async with asyncio.timeout(_SECONDS):  # httpx has none for an app in the process
+                return await client.request(
+                    method, DYTE + path, json=body, params=query, headers={**of_session, **(headers or {})}
+                )
+        except TimeoutError:
+            raise Refused(
+                504, f"the farm has not done it within {_SECONDS:.0f} s; look again later"
+            ) from None

@@ -23,6 +23,7 @@ from farm.recordings import Failure, Status, TimelineEntry, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.transfers import Transfer, TransferError, TransferState
+from tests.api.serving import served
 from tests.conftest import MakeRecording, settings_with
 from tests.portal.login import CSRF_FIELD
 
@@ -182,6 +183,24 @@ async def test_logout_should_end_the_session(acme: Visit, redis_client: redis.Re
     assert redis_client.keys("farm:session:*") == []
     acme.client.cookies.set("farm_session", cookie, domain="farm.test")
     assert (await acme.client.get("/")).status_code == 303
+
+
+async def test_logout_should_end_the_event_stream_before_the_next_change(
+    settings: Settings, records: Records, make_recording: MakeRecording
+) -> None:
+    async with served(settings) as address, httpx.AsyncClient(base_url=address, timeout=10) as client:
+        visit = Visit(client)
+        await visit.log_in("acme", "acme-key", Origin=address)
+        async with client.stream("GET", "/v2/events") as stream:
+            assert stream.status_code == 200
+            lines = stream.aiter_lines()
+            records.add(make_recording(meeting_id="before"))
+            async for line in lines:
+                if "before" in line:
+                    break
+            assert (await visit.send("/logout")).status_code == 303
+            records.add(make_recording(meeting_id="after"))
+            assert not [line async for line in lines if "after" in line]
 
 
 async def test_revoked_key_should_end_its_sessions(app: Starlette, settings: Settings) -> None:

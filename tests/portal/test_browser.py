@@ -220,7 +220,7 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: Farm) -> None:
         page.goto("/settings")
         page.get_by_label("Name of a new key").fill(HOSTILE[:100])
         page.get_by_role("button", name="Make a key").click()
-        webhook = farm.answer(farm.client.get("/v2/webhooks"))[0]["id"]
+        (webhook,) = [each["id"] for each in farm.client.get("/v2/webhooks").json()["data"]]
         for path in (
             "/",
             f"/recordings/{recording['id']}",
@@ -265,9 +265,10 @@ def test_drained_node_should_begin_nothing_until_it_is_wanted_again(browser: Bro
     with visit(browser, farm) as page:
         page.goto("/nodes")
         expect(page.get_by_text(re.compile(r"\d of 2$"))).to_be_visible(timeout=SOON)
+        expect(page.locator("#nodes dl")).to_contain_text(re.compile(r"Warm stages\s*[12]"), timeout=SOON)
         page.get_by_role("button", name="Drain").click()
         expect(page.locator("#nodes .state")).to_have_text("drained")
-        page.wait_for_timeout(5000)  # a slot looks each two seconds
+        page.wait_for_timeout(5000)  # a slot looks each two seconds; what it had looked at before counts
         waiting = farm.start(meeting_id="drained")
         page.wait_for_timeout(4000)
         assert farm.answer(farm.client.get(f"/v2/recordings/{waiting['id']}"))["status"] == "INVOKED"
