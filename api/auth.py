@@ -23,13 +23,13 @@ from farm.errors import NotFound, SessionEnded, Unauthorized
 from farm.keys import ApiKey
 from farm.redis_clients import in_time
 
-SESSION_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="recording-farm"'}
-"""The same where a session has ended: at Basic a browser would ask people for a password itself."""
-
 CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'
 }
 """The header of every answer with the status 401."""
+
+SESSION_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="recording-farm"'}
+"""The same where a session has ended: at Basic a browser would ask people for a password itself."""
 
 
 class Credentials(NamedTuple):

@@ -36,7 +36,12 @@ from api.sessions import SAFE_METHODS
 
 # What is escaped in the template already: `$('<div/>').text(…).html()`.
 _UNESCAPED: Final = re.compile(r"<%=(?!\s*\$\('<div/>'\))")
-_INLINE_SCRIPT: Final = '<script type="text/javascript">'
+
+_ADDED: Final = {
+    '<script type="text/javascript">': '<script nonce="{{ g.nonce }}">',
+    '<a class="navbar-brand">RQ-dashboard</a>': '<a class="navbar-brand" href="/">Recording Farm</a>',
+}
+"""What is in the templates, and what stands there instead."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -76,7 +81,7 @@ class _Bridged(Response):
 
 
 class _Escaping(BaseLoader):
-    """The dashboard's templates, in which every value is escaped and the script has the page's nonce."""
+    """The dashboard's templates: values are escaped, the script has the page's nonce, a link leads back."""
 
     def __init__(self, directory: Path) -> None:
         self._files = FileSystemLoader(directory)
@@ -86,7 +91,9 @@ class _Escaping(BaseLoader):
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, file, is_current = self._files.get_source(environment, template)
         source = _UNESCAPED.sub("<%-", source)
-        return source.replace(_INLINE_SCRIPT, '<script nonce="{{ g.nonce }}">'), file, is_current
+        for before, after in _ADDED.items():
+            source = source.replace(before, after)
+        return source, file, is_current
 
 
 def _flask_app(client: redis.Redis) -> Any:

@@ -77,6 +77,15 @@ async function refresh() {
   }
 }
 
+let ticks = 0;
+
+// Each second. What has no events of its own is looked at again after so many.
+function tick() {
+  writeLengths();
+  const seconds = Number(document.querySelector("[data-poll]")?.dataset.poll ?? 0);
+  if (seconds && ++ticks % seconds === 0) refresh();
+}
+
 let soon, again;
 
 function refreshSoon() {
@@ -180,11 +189,9 @@ writeTimes(document);
 writeLengths();
 watchPlayer();
 follow();
-setInterval(writeLengths, 1000);
+setInterval(tick, 1000);
 const picture = document.querySelector("img[data-again]");
 setInterval(renewPicture, 1000 * Number(picture?.dataset.again ?? 2));
-const poll = Number(document.body.dataset.poll ?? 0);
-if (poll) setInterval(refresh, 1000 * poll);
 
 // What was made just now is to be copied.
 const secret = document.querySelector("input.secret");
