@@ -31,6 +31,7 @@ from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
+from api.sessions import Sessions
 from api.storage import storage_operations
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
@@ -114,6 +115,7 @@ async def _running(
                 settings=settings,
                 keys=keys,
                 rate_limits=RateLimits(waiting_client, settings),
+                sessions=Sessions(waiting_client, secret),
                 link_secret=secret,
                 store=store,
                 links=Links(settings, store, secret),

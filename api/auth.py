@@ -2,7 +2,8 @@
 
 What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
 Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, for what is about
-the recordings of that meeting.
+the recordings of that meeting. A browser that is logged in to the portal has a session (see `api.sessions`),
+which counts only where there is nothing of all that.
 """
 
 import base64
@@ -11,12 +12,14 @@ import secrets
 import time
 from typing import Final, NamedTuple, cast
 
+import redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
 from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
-from farm.errors import NotFound, Unauthorized
+from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
+from farm.errors import NotFound, SessionEnded, Unauthorized
 from farm.keys import ApiKey
 from farm.redis_clients import in_time
 
@@ -24,6 +27,9 @@ CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'
 }
 """The header of every answer with the status 401."""
+
+SESSION_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="recording-farm"'}
+"""The same where a session has ended: at Basic a browser would ask people for a password itself."""
 
 
 class Credentials(NamedTuple):
@@ -39,14 +45,19 @@ async def admit(request: Request, *, hosts: bool = False) -> None:
     With `hosts` the token of a meeting's host is taken too, for its organisation's key; `check_meeting` then
     says whether something is about that meeting.
 
-    Raises Unauthorized, RateLimited, redis.RedisError.
+    Raises Unauthorized, CsrfRefused, RateLimited, redis.RedisError.
     """
+    session = _session_alone(request)
+    if session is not None:
+        request.state.api_key = await _admit_session(request, session)
+        request.state.meeting_id = None
+        return
     credentials = credentials_of(request.headers)
-    address = request.client.host if request.client else ""
+    address = client_address(request)
     token = _host_token(context_of(request), credentials) if hosts else None
     async with in_time():
         if token is None:
-            key = await _authenticate(context_of(request), credentials, address)
+            key = await authenticate(context_of(request), credentials, address)
         else:
             key = _key_for(token, credentials)
             await context_of(request).rate_limits.count_request(key)
@@ -113,7 +124,54 @@ def _text(value: str) -> str:
         raise Unauthorized("the API key is not UTF-8") from None
 
 
-async def _authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
+async def is_still_admitted(request: Request) -> bool:
+    """Whether a request that was admitted would be now: its key opens anything still, its session goes on."""
+    context = context_of(request)
+    if not context.keys.is_valid(api_key_of(request)):
+        return False
+    session = _session_alone(request)
+    try:
+        return session is None or await context.sessions.key_of(session) is not None
+    except redis.RedisError:
+        return False  # a browser asks again by itself
+
+
+def _session_alone(request: Request) -> str | None:
+    """The session of a request that has no other credentials."""
+    if "authorization" in request.headers or "x-auth-key" in request.headers:
+        return None
+    return session_of(request)
+
+
+async def _admit_session(request: Request, session: str) -> ApiKey:
+    context = context_of(request)
+    key = await key_of_session(context, session)
+    if request.method not in SAFE_METHODS:
+        context.sessions.check_csrf(session, request.headers.get(CSRF_HEADER, ""))
+    async with in_time():
+        await context.rate_limits.count_request(key)
+    return key
+
+
+async def key_of_session(context: Context, session: str) -> ApiKey:
+    """The API key that a session stands for. Raises SessionEnded, redis.RedisError."""
+    stands_for = await context.sessions.key_of(session)
+    key = context.keys.with_id(stands_for.key_id) if stands_for else None
+    if key is None or stands_for is None or key.organization_id != stands_for.organization_id:
+        raise SessionEnded("your session has ended; log in again")
+    return key
+
+
+def client_address(request: Request) -> str:
+    """The address that a request comes from."""
+    return request.client.host if request.client else ""
+
+
+async def authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
+    """The key that credentials are good for; counts the request, or the guess from that address.
+
+    Raises Unauthorized, RateLimited, redis.RedisError.
+    """
     key = _key_of(context, credentials)
     if key is None or key.from_settings:
         # Once an address has guessed too often, no guess tells it anything, not even a right one. A key that

@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from api.meeting_rooms import Rooms
 from api.rate_limit import RateLimits
+from api.sessions import Sessions
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
@@ -31,6 +32,7 @@ class Context:
     settings: Settings
     keys: ApiKeys
     rate_limits: RateLimits
+    sessions: Sessions
     link_secret: bytes
     store: Store
     links: Links

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
-from api.auth import CHALLENGE
-from farm.errors import FarmError, RateLimited, Unauthorized
+from api.auth import CHALLENGE, SESSION_CHALLENGE
+from farm.errors import FarmError, RateLimited, SessionEnded, Unauthorized
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ async def _farm_error(_request: Request, error: Exception) -> Response:
 
 def _headers_of(error: FarmError) -> Mapping[str, str] | None:
     match error:
+        case SessionEnded():
+            return SESSION_CHALLENGE
         case Unauthorized():
             return CHALLENGE
         case RateLimited():

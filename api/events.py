@@ -1,7 +1,7 @@
 """`GET /events`: an organisation's changes as Server-Sent Events."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Final
 
@@ -12,13 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.auth import api_key_of
+from api.auth import is_still_admitted, organization_of
 from api.context import Context, context_of
 from api.operations import Operation
 from api.requests import read_headers, read_query
 from api.responses import recording_object
 from farm.feeds import Change
-from farm.keys import ApiKey
 from farm.recordings import Recording
 from farm.streams import EntryId
 
@@ -54,27 +53,26 @@ class FollowHeaders(BaseModel):
 
 
 async def _follow(request: Request) -> Response:
-    key = api_key_of(request)
     query = read_query(request, FollowQuery)
     last = read_headers(request, FollowHeaders).last_event_id or query.last_event_id
-    return _Events(context_of(request), key, EntryId.parse(last) if last else None)
+    return _Events(request, EntryId.parse(last) if last else None)
 
 
 class _Events(Response):
     """A stream of events, which has its feed for as long as it is sent."""
 
-    def __init__(self, context: Context, key: ApiKey, after: EntryId | None) -> None:
-        self._context = context
-        self._key = key
+    def __init__(self, request: Request, after: EntryId | None) -> None:
+        self._request = request
+        self._context = context_of(request)
         self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         render = partial(_text, self._context)
-        async with self._context.feeds.feed(self._key.organization_id, render) as feed:
+        async with self._context.feeds.feed(organization_of(self._request), render) as feed:
             stopping = anyio.Event()
             changes = feed.follow(self._after, stopping.wait)
             response = EventSourceResponse(
-                _events(changes, partial(self._context.keys.is_valid, self._key)),
+                _events(changes, partial(is_still_admitted, self._request)),
                 ping=_HEARTBEAT_SECONDS,
                 ping_message_factory=lambda: ServerSentEvent(comment=""),
                 send_timeout=_SEND_SECONDS,
@@ -85,12 +83,12 @@ class _Events(Response):
 
 
 async def _events(
-    changes: AsyncIterator[Change], is_welcome: Callable[[], bool]
+    changes: AsyncIterator[Change], is_welcome: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[ServerSentEvent]:
     # Something to read at once: it tells the client, and proxies, that the stream is open.
     yield ServerSentEvent(comment="")
     async for change in changes:
-        if not is_welcome():
+        if not await is_welcome():
             return
         yield _event(change)
 

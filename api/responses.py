@@ -162,6 +162,7 @@ class RecordingObject(BaseModel):
     page_contract: PageContract
     max_seconds: int
     priority: Priority
+    node: str | None = Field(description="the machine that records it, once one has taken it")
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
     interactive_config: dict[str, JsonValue] | None = Field(
@@ -260,6 +261,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "page_contract": recording.page_contract,
         "max_seconds": recording.max_seconds,
         "priority": recording.priority,
+        "node": recording.node,
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,

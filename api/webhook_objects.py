@@ -74,6 +74,14 @@ class ReplayObject(BaseModel):
     status: Literal["queued"] = "queued"
 
 
+class ExampleObject(BaseModel):
+    """An example that will be sent."""
+
+    webhook_id: Id
+    delivery_id: str
+    status: Literal["queued"] = "queued"
+
+
 class PublicKeyObject(BaseModel):
     """The farm's public key."""
 

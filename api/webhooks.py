@@ -14,6 +14,7 @@ from api.requests import CreateWebhook, EditWebhook, Page, read_query, read_requ
 from api.responses import Paging, success
 from api.rules import check_address
 from api.webhook_objects import (
+    ExampleObject,
     LogObject,
     NewWebhookObject,
     PublicKeyObject,
@@ -28,9 +29,13 @@ from api.webhook_objects import (
 from farm.deliveries import Delivery
 from farm.errors import NotFound, WrongState
 from farm.queues import enqueue_sending
-from farm.recordings import now
+from farm.recordings import Recording, now
 from farm.webhook_log import Attempt
+from farm.webhook_payload import status_update
 from farm.webhooks import EVENTS, WebhookEvent, webhook_id_of
+
+TEST_MEETING: Final = "webhook-test"
+"""The meeting of the recording that a test delivery tells of."""
 
 
 async def _list(request: Request) -> Response:
@@ -140,6 +145,44 @@ async def _replay(request: Request) -> Response:
         replay_of=request.path_params["log_id"],
     )
     return success(replay, status=202)
+
+
+async def _test(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    delivery = await run_in_threadpool(_example, context, organization_id, _id(request))
+    if not await run_in_threadpool(context.deliveries.push, delivery):
+        raise WrongState(f"too much waits for the webhook {delivery.webhook_id} already")
+    await run_in_threadpool(enqueue_sending, context.redis)
+    example = ExampleObject(webhook_id=str(delivery.webhook_id), delivery_id=delivery.id)
+    return success(example, status=202)
+
+
+def _example(context: Context, organization_id: str, webhook_id: str) -> Delivery:
+    """The delivery of a recording that there never was, which a receiver can tell by its meeting.
+
+    Raises NotFound, WrongState when the webhook is not enabled.
+    """
+    webhook = context.webhooks.get(organization_id, webhook_id)
+    if not webhook.enabled:
+        raise WrongState(f"the webhook {webhook_id} is not enabled")
+    recording = Recording(
+        id=uuid4(),
+        organization_id=organization_id,
+        meeting_id=TEST_MEETING,
+        url=context.settings.page_of(TEST_MEETING),
+        output_file_name=f"{TEST_MEETING}.mp4",
+        invoked_time=now(),
+    )
+    return Delivery(
+        id=str(uuid4()),
+        organization_id=organization_id,
+        webhook_id=webhook.id,
+        recording_id=recording.id,
+        lane=f"test-{recording.id}",
+        body=status_update(recording),
+        created_at=recording.invoked_time,
+    )
 
 
 def _replayed(context: Context, organization_id: str, webhook_id: str, log_id: str) -> Delivery:
@@ -288,6 +331,17 @@ webhook_operations: Final = (
         _TAG,
         answer=NewWebhookObject,
         errors=(404,),
+    ),
+    Operation(
+        "test_webhook",
+        "POST",
+        "/webhooks/{webhook_id}/test",
+        _test,
+        f"Send an example, of the meeting {TEST_MEETING}, to a webhook; its log tells what came of it",
+        _TAG,
+        answer=ExampleObject,
+        status=202,
+        errors=(404, 409),
     ),
     Operation(
         "get_webhook_logs",

@@ -29,6 +29,17 @@ def write_owner(directory: Path) -> None:
     (directory / OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
 
 
+def owners_of_stages(root: Path | None = None) -> list[int]:
+    """The processes that this user's stages below `root` belong to; one of them may have ended."""
+    owners = []
+    for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
+        with suppress(OSError, ValueError):
+            if directory.lstat().st_uid == os.geteuid():
+                pid, _ = (directory / OWNER).read_text().split()
+                owners.append(int(pid))
+    return owners
+
+
 def sweep_stages(root: Path | None = None) -> int:
     """End and delete this user's stages below `root` whose owner is gone; returns how many there were.
 

@@ -62,6 +62,26 @@ class Unauthorized(FarmError):
     http_status = 401
 
 
+class SessionEnded(Unauthorized):
+    """The session of somebody who had logged in has ended, or the key that it stood for."""
+
+    code = "session_ended"
+
+
+class CsrfRefused(FarmError):
+    """A request that changes something came with a session's cookie, but not from one of its pages."""
+
+    code = "csrf_refused"
+    http_status = 403
+
+
+class NotAdministrator(FarmError):
+    """What was asked for is for the administrators of the farm (FARM_ADMINS)."""
+
+    code = "not_administrator"
+    http_status = 403
+
+
 class RateLimited(FarmError):
     """Too many requests; `limit` are allowed a minute, and `retry_after` is in whole seconds."""
 

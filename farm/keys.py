@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
 from farm.secret_files import draft_of, read_or_make, unusable
-from farm.settings import ORGANIZATION_ID, OrganizationKey, Settings
+from farm.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ KEY_PREFIX: Final = "farm_"
 
 _KEYS_FILE: Final = "api-keys.json"
 _SECRET_FILE: Final = "secret-key"  # noqa: S105 - the name of the file, not the secret
-_DEFAULT_ORGANIZATION: Final = "default"
 
 _LOCK_SECONDS: Final = 5.0
 """How long a change of the file waits for another one; each takes milliseconds."""
@@ -113,6 +112,11 @@ class ApiKeys:
     def is_valid(self, key: ApiKey) -> bool:
         """Whether a key that was found opens anything still."""
         return key.hash in self._of_settings or key.hash in self._keys_of_file()
+
+    def with_id(self, key_id: str) -> ApiKey | None:
+        """The key with this id, if it opens anything still."""
+        every = (*self._of_settings.values(), *self._keys_of_file().values())
+        return next((key for key in every if key.id == key_id), None)
 
     def _keys_of_file(self) -> Mapping[str, ApiKey]:
         version, keys = self._kept
@@ -215,7 +219,7 @@ def _make_first_key(path: Path) -> NewKey | None:
         # Of several processes starting at once, one makes it.
         if path.exists():
             return None
-        new = _new_key(_DEFAULT_ORGANIZATION, "made on the first start")
+        new = _new_key(FIRST_ORGANIZATION, "made on the first start")
         _write(path, (new.key,))
         return new
 

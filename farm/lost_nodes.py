@@ -17,6 +17,8 @@ from typing import Final
 import redis
 
 from farm.errors import NotFound, TakenOver, WrongState
+from farm.machine import Processors
+from farm.node_condition import condition_of_this_node
 from farm.nodes import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.processes import told_to_stop
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
@@ -60,6 +62,7 @@ class Watcher:
         self._client = client
         self._nodes = Nodes(client)
         self._watch = Watch()
+        self._processors = Processors()
         self._cared = float("-inf")
 
     def start_anew(self) -> None:
@@ -68,7 +71,8 @@ class Watcher:
 
     def step(self) -> None:
         """Beat once, look once, and do what follows. Raises redis.RedisError when Redis cannot be reached."""
-        self._nodes.beat(self._settings.node, self._settings.slots)
+        condition = condition_of_this_node(self._settings, self._processors)
+        self._nodes.beat(self._settings.node, self._settings.slots, condition)
         beats = self._nodes.beats()
         silent = self._watch.look(beats, time.monotonic())
         news = [name for name in silent if self._nodes.mark_gone(name, beats[name])]

@@ -3,6 +3,7 @@
 Keys
     farm:nodes    hash: the last beat of each node by the node's name, as JSON
     farm:gone     hash: of each node that is gone by its name, since when; its next beat takes it out
+    farm:drained  set: nodes that somebody wants to begin no recordings; they go on with what they have
 
 A node is gone when another one, which has seen Redis all the time, saw no new beat of it for 15 s. Neither
 clocks nor keys that expire decide it: when Redis was away or has lost everything, all beats are missing at
@@ -10,7 +11,7 @@ once, and no node may be taken for gone because of that. One that Redis does not
 """
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -19,6 +20,7 @@ from farm.recordings import now
 
 NODES_KEY: Final = "farm:nodes"
 GONE_KEY: Final = "farm:gone"
+_DRAINED_KEY: Final = "farm:drained"
 
 BEAT_SECONDS: Final = 2.0
 """Between two beats of a node."""
@@ -43,13 +45,31 @@ if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then redis.call('HDEL', KEYS[1], AR
 """
 
 
+class Condition(BaseModel):
+    """How a node is: recordings under way, stages that wait for one, and what of its machine is free."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recordings: int
+    warm_stages: int
+    load: float
+    """The share of the processors' time that is in use, 0 to 1."""
+    disk_free: int
+    """Bytes of the spool's disk."""
+    disk_size: int
+    memory_free: int
+    """Bytes."""
+
+
 class Beat(BaseModel):
-    """What a node says of itself: its time, and how many recordings it can make at once."""
+    """What a node says of itself: its time, how many recordings it can make at once, and how it is."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
     slots: int
+    condition: Condition | None = None
+    """None when it has just begun, or cannot tell."""
 
 
 class Gone(BaseModel):
@@ -59,6 +79,16 @@ class Gone(BaseModel):
 
     heard: AwareDatetime
     since: AwareDatetime
+
+
+class Node(NamedTuple):
+    """A node as the others know it."""
+
+    name: str
+    beat: Beat
+    gone: Gone | None
+    drained: bool
+    """Whether it is to begin no recordings."""
 
 
 class Watch:
@@ -95,10 +125,11 @@ class Nodes:
         self._mark = client.register_script(_MARK)
         self._forget = client.register_script(_FORGET)
 
-    def beat(self, node: str, slots: int) -> None:
+    def beat(self, node: str, slots: int, condition: Condition | None = None) -> None:
         """Say that a node lives; whatever was noted of its end is void."""
+        beat = Beat(time=now(), slots=slots, condition=condition)
         with self._redis.pipeline() as pipeline:
-            pipeline.hset(NODES_KEY, node, Beat(time=now(), slots=slots).model_dump_json())
+            pipeline.hset(NODES_KEY, node, beat.model_dump_json())
             pipeline.hdel(GONE_KEY, node)
             pipeline.execute()
 
@@ -106,6 +137,35 @@ class Nodes:
         """The last beat of each node by its name."""
         beats = cast("dict[bytes, bytes]", self._redis.hgetall(NODES_KEY))
         return {name.decode(): beat for name, beat in beats.items()}
+
+    def all(self) -> list[Node]:
+        """All nodes that are known, by their names."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(NODES_KEY)
+            pipeline.hgetall(GONE_KEY)
+            pipeline.smembers(_DRAINED_KEY)
+            beats, gone, drained = pipeline.execute()
+        return [
+            Node(
+                name.decode(),
+                Beat.model_validate_json(beat),
+                Gone.model_validate_json(gone[name]) if name in gone else None,
+                name in drained,
+            )
+            for name, beat in sorted(beats.items())
+        ]
+
+    def drain(self, node: str) -> None:
+        """Have a node begin no recordings, until `undrain`; also when its worker is started again."""
+        self._redis.sadd(_DRAINED_KEY, node)
+
+    def undrain(self, node: str) -> None:
+        """Have a node begin recordings again; harmless if it does."""
+        self._redis.srem(_DRAINED_KEY, node)
+
+    def is_drained(self, node: str) -> bool:
+        """Whether a node is to begin no recordings."""
+        return bool(self._redis.sismember(_DRAINED_KEY, node))
 
     def mark_gone(self, node: str, beat: bytes) -> bool:
         """Note that a node is gone, unless `beat` is not its last one; whether that is new."""

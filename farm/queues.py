@@ -174,8 +174,20 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
         job_timeout=_RECORD_SECONDS,
         result_ttl=_RESULT_SECONDS,
         failure_ttl=_FAILURE_SECONDS,
-        description=f"record {recording.meeting_id}",
+        description=f"record the meeting {recording.meeting_id}",
+        meta=_about(recording),
     )
+
+
+def _about(recording: Recording, node: str | None = None) -> dict[str, str | None]:
+    """What an operator is told of a job. The node is the one that can do it, or at last has taken it."""
+    return {"recording": str(recording.id), "meeting": recording.meeting_id, "node": node}
+
+
+def note_node(job: Job, node: str) -> None:
+    """Note in a job which node has taken it. Raises redis.RedisError when Redis cannot be reached."""
+    job.meta["node"] = node
+    job.save_meta()  # type: ignore[no-untyped-call]
 
 
 def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:
@@ -222,7 +234,8 @@ def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
         job_timeout=_RECORD_SECONDS,
         result_ttl=0,
         failure_ttl=_FAILURE_SECONDS,
-        description=f"go on with {recording.meeting_id}",
+        description=f"go on with the recording of the meeting {recording.meeting_id}",
+        meta=_about(recording, recording.node),
     )
 
 
@@ -242,7 +255,8 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
         retry=Retry(max=len(_FINISH_INTERVALS), interval=_FINISH_INTERVALS),
         result_ttl=_RESULT_SECONDS,
         failure_ttl=_FAILURE_SECONDS,
-        description=f"finish {recording.meeting_id}",
+        description=f"finish the recording of the meeting {recording.meeting_id}",
+        meta=_about(recording, node),
     )
 
 
@@ -304,7 +318,8 @@ def enqueue_transfer(
         retry=_TRANSFER_RETRY,
         result_ttl=_RESULT_SECONDS,
         failure_ttl=_FAILURE_SECONDS,
-        description=f"transfer {recording.meeting_id} to {target}",
+        description=f"transfer the recording of the meeting {recording.meeting_id} to {target}",
+        meta=_about(recording, node),
     )
 
 

@@ -32,6 +32,9 @@ MEETING_ROOMS_PATH = "/meet-rooms/"
 ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an organisation may be called; no colon, which ends it in Basic credentials and in Redis keys."""
 
+FIRST_ORGANIZATION = "default"
+"""The organisation of the API key that is made on the first start."""
+
 _LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel takes 107."""
 
@@ -125,6 +128,13 @@ def _store_url(url: str) -> str:
     return url
 
 
+def _organizations(value: Any) -> Any:
+    names = [name.strip() for name in _split_at_commas(value)]
+    if not all(ORGANIZATION_ID.fullmatch(name) for name in names):
+        raise ValueError("write organisations as in FARM_API_KEYS, with commas between several")
+    return names
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -189,6 +199,11 @@ class Settings(BaseSettings):
         default=(),
         description="API keys as organisation:key, with commas between several, besides those of "
         "`farm keys`. Where there are neither, one key is made on the first start and printed once.",
+    )
+    admins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_organizations)] = Field(
+        default=(),
+        description="Organisations whose keys see the farm's nodes and queues in the portal, with commas; by "
+        "default the first one of FARM_API_KEYS, or that of the key made on the first start.",
     )
     rate_limit: int = Field(
         default=2000, ge=0, le=10_000_000, description="Requests a minute for each API key; 0 for no limit."
@@ -377,6 +392,13 @@ class Settings(BaseSettings):
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
     )
+
+    @property
+    def administrators(self) -> frozenset[str]:
+        """The organisations whose keys are those of the farm's administrators."""
+        if self.admins:
+            return frozenset(self.admins)
+        return frozenset({self.api_keys[0].organization_id if self.api_keys else FIRST_ORGANIZATION})
 
     @property
     def redis_address(self) -> str:

@@ -25,12 +25,14 @@ from encoder.formats import Format
 from farm.admission import refusal
 from farm.errors import NotFound
 from farm.machine import Processors, what_is_free
+from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
 from farm.processes import call_this_process
+from farm.queues import note_node
 from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
 from farm.spool import is_recorded_into
-from farm.warm_stage import TAKEN, wait_warm
+from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,12 @@ class SpoolWorker(Worker):
         """Begin with what one that died before this one has left, then work."""
         recover_spool(load_settings(), self.connection)
         return super().work(*args, **kwargs)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Do a job, in which its node is noted for those who look at the queues."""
+        with suppress(redis.RedisError):
+            note_node(job, load_settings().node)
+        super().execute_job(job, queue)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Tell Redis that the job is at work; when Redis is away, the work horse must not end for that."""
@@ -127,6 +135,7 @@ class SlotWorker(SpoolWorker):
         self._settings = load_settings()
         self._warm: WarmHorse | None = None
         self._refused = False
+        self._drained = False
         self._processors = Processors()
         sweep_stages()
         return super().work(*args, **kwargs)
@@ -169,15 +178,22 @@ class SlotWorker(SpoolWorker):
         free = what_is_free(spool_dir, self._processors)
         shortage = refusal(free, self._settings, records_already=False)
         refused = shortage or refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
+        if self._is_drained():
+            return self.queues[:1], "somebody has drained this node"
         if refused is None:
             return self.queues, None
         # A recording that was begun elsewhere loses more by waiting than it would here.
         return self.queues[: 1 if shortage else 2], refused
 
+    def _is_drained(self) -> bool:
+        with suppress(redis.RedisError):  # while Redis is away, no job comes anyway
+            self._drained = Nodes(self.connection).is_drained(self._settings.node)
+        return self._drained
+
     def _wait_for_job(self, line: socket.socket) -> None:
         """Be a work horse, from before its job is there."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        call_this_process("farm warm")
+        call_this_process(WARM_HORSE)
         names = wait_warm(needs_of_default(self._settings), line)
         if not names:
             return

@@ -146,6 +146,11 @@ def is_recorded_into(spool_dir: Path) -> bool:
     return any(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
 
 
+def recordings_under_way(spool_dir: Path) -> int:
+    """How many recordings a node makes now, `spool_dir` being where its spools are."""
+    return sum(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
+
+
 def _number(file: Path) -> int:
     return int(file.name.removeprefix("take-").split(".")[0])
 

@@ -15,6 +15,9 @@ from farm.opened_stage import OpenedStage, StageNeeds, open_for
 
 logger = logging.getLogger(__name__)
 
+WARM_HORSE: Final = "farm warm"
+"""What a process is called that waits with a stage."""
+
 LONGEST_SECONDS: Final = 900.0
 """How long a stage is kept: what a browser gathers by itself must not be in a recording."""
 

@@ -9,6 +9,7 @@ The organisation is part of the key, so nobody can read another's log.
 
 import re
 import time
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, NamedTuple, cast
 from uuid import UUID
@@ -104,6 +105,22 @@ class WebhookLog:
         # XREVRANGE takes no count of 0.
         wanted = entries[offset : offset + count] if count else []
         return LogPage([_entry(*entry) for entry in wanted], total)
+
+    def of_recording(
+        self, organization_id: str, webhook_id: str, recording_id: UUID, since: datetime
+    ) -> list[LogEntry]:
+        """What was tried of one recording since then, the newest first."""
+        found = self._redis.xrevrange(
+            log_key(organization_id, webhook_id), min=int(since.timestamp() * 1000), count=LONGEST_LOG
+        )
+        # Most entries may be of other recordings, so they are not read as JSON.
+        name = str(recording_id).encode()
+        entries = (
+            _entry(*entry)
+            for entry in cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+            if name in entry[1][b"attempt"]
+        )
+        return [entry for entry in entries if entry.attempt.recording_id == recording_id]
 
     def get(self, organization_id: str, webhook_id: str, log_id: str) -> LogEntry:
         """One entry. Raises NotFound."""

@@ -14,8 +14,11 @@ async def test_health_should_be_good_once_redis_answers(client: httpx.AsyncClien
     assert (response.status_code, response.json()["success"]) == (200, True)
 
 
-async def test_front_page_should_run_no_code(client: httpx.AsyncClient) -> None:
-    response = await client.get("/")
+async def test_front_page_should_lead_to_the_login_which_says_where_the_api_is(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.get("/", follow_redirects=True)
+    assert (response.status_code, response.url.path) == (200, "/login")
     assert response.headers["content-type"].startswith("text/html")
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy

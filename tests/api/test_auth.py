@@ -151,7 +151,7 @@ async def test_key_of_other_letters_should_be_taken(settings: Settings) -> None:
 
 async def test_what_needs_no_key_should_be_open(app: Starlette) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://farm.test") as client:
-        paths = ["/", "/healthz", "/meet/demo"]
+        paths = ["/login", "/healthz", "/meet/demo"]
         assert [await status_with(client, path) for path in paths] == [200] * 3
 
 

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 import redis
-from rq.job import JobStatus
+from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
 from farm.queues import (
@@ -9,6 +9,7 @@ from farm.queues import (
     enqueue_recording,
     enqueue_transfer,
     has_live_job,
+    note_node,
     queue_position,
     queue_positions,
     recordings_queue,
@@ -91,3 +92,19 @@ def test_high_priority_should_stand_before_normal_and_low_in_the_order_of_coming
     drop_job(redis_client, recordings[2].id)
     assert queue_position(redis_client, recordings[2].id) is None
     assert queue_position(redis_client, recordings[0].id) == 4
+
+
+def test_job_should_tell_operators_what_it_is_about(
+    redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = make_recording(meeting_id="weekly")
+    enqueue_recording(redis_client, recording)
+    enqueue_transfer(redis_client, recording, "aws", "node-2")
+    (record_job,) = recordings_queue(redis_client).jobs
+    (transfer_job,) = uploads_queue(redis_client, "node-2").jobs
+    about = {"recording": str(recording.id), "meeting": "weekly"}
+    assert record_job.meta == {**about, "node": None}
+    assert transfer_job.meta == {**about, "node": "node-2"}
+    assert transfer_job.description == "transfer the recording of the meeting weekly to aws"
+    note_node(record_job, "node-1")
+    assert Job.fetch(record_job.id, connection=redis_client).get_meta()["node"] == "node-1"

@@ -1,0 +1,73 @@
+"""The API as the pages ask it: inside the process, with the visitor's session."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import httpx
+from starlette.requests import Request
+
+from api.auth import client_address
+from api.operations import DYTE
+from api.portal.visitor import Refused, Visitor
+from api.sessions import CSRF_HEADER
+from farm.errors import SessionEnded
+
+_SECONDS: Final = 60.0
+"""A check of a storage takes 20 s at most, and a watermark may be fetched before a recording starts."""
+
+
+class Answer(NamedTuple):
+    """What the API answers: the data, and of a list which page that is."""
+
+    data: Any
+    paging: Mapping[str, int] | None
+
+
+async def ask(
+    request: Request,
+    visitor: Visitor,
+    method: str,
+    path: str,
+    *,
+    body: Any = None,
+    query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Ask for something at `path`, which follows the dialect's prefix. Raises Refused, SessionEnded."""
+    response = await fetch(request, visitor, method, path, body=body, query=query, headers=headers)
+    content = response.json()
+    if content["success"]:
+        return Answer(content["data"], content.get("paging"))
+    error = content["error"]
+    if error["type"] == SessionEnded.code:
+        raise SessionEnded(error["message"])
+    raise Refused(response.status_code, error["message"])
+
+
+async def fetch(
+    request: Request,
+    visitor: Visitor,
+    method: str,
+    path: str,
+    *,
+    body: Any = None,
+    query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """The same for what is no JSON, or may fail. Raises Refused when it takes too long."""
+    transport = httpx.ASGITransport(
+        request.app, raise_app_exceptions=False, client=(client_address(request), 0)
+    )
+    base = f"{request.url.scheme}://portal"
+    of_session = {"Cookie": request.headers.get("cookie", ""), CSRF_HEADER: visitor.csrf_token}
+    async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
+        try:
+            async with asyncio.timeout(_SECONDS):  # httpx has none for an app in the process
+                return await client.request(
+                    method, DYTE + path, json=body, params=query, headers={**of_session, **(headers or {})}
+                )
+        except TimeoutError:
+            raise Refused(
+                504, f"the farm has not done it within {_SECONDS:.0f} s; look again later"
+            ) from None

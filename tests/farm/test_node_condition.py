@@ -1,0 +1,56 @@
+"""What a node tells of itself, and what it does when it is drained."""
+
+from pathlib import Path
+
+import redis
+
+from farm.lost_nodes import Watcher
+from farm.machine import Processors
+from farm.node_condition import condition_of_this_node
+from farm.nodes import Nodes
+from tests.conftest import settings_with
+
+
+def test_beat_should_tell_how_the_node_is(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, redis_address, slots=3)
+    directory = settings.spool_dir / "00000000-0000-0000-0000-000000000001"
+    directory.mkdir(parents=True)
+    Watcher(settings, redis_client).step()
+    (node,) = Nodes(redis_client).all()
+    condition = node.beat.condition
+    assert condition is not None
+    assert (node.name, node.beat.slots, node.gone, node.drained) == (settings.node, 3, None, False)
+    assert condition.recordings == 1  # a spool that was made just now is about to be recorded into
+    assert 0 <= condition.load <= 1
+    assert 0 < condition.disk_free <= condition.disk_size
+    assert condition.memory_free > 0
+
+
+def test_stages_of_other_farms_should_not_count(tmp_path: Path) -> None:
+    condition = condition_of_this_node(settings_with(tmp_path, None), Processors())
+    assert condition is not None
+    assert condition.warm_stages == 0
+
+
+def test_spool_that_cannot_be_should_leave_the_condition_unknown(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert condition_of_this_node(settings_with(tmp_path / "data", None), Processors()) is None
+
+
+def test_drained_node_should_stay_drained_through_its_beats(redis_client: redis.Redis) -> None:
+    nodes = Nodes(redis_client)
+    nodes.beat("a", 2)
+    nodes.drain("a")
+    nodes.beat("a", 2)
+    assert [(node.name, node.drained) for node in nodes.all()] == [("a", True)]
+    nodes.undrain("a")
+    nodes.undrain("a")
+    assert not nodes.is_drained("a")
+
+
+def test_beat_of_a_node_that_tells_less_should_be_read(redis_client: redis.Redis) -> None:
+    redis_client.hset("farm:nodes", "old", '{"time": "2026-01-15T10:00:00Z", "slots": 2}')
+    (node,) = Nodes(redis_client).all()
+    assert (node.beat.slots, node.beat.condition) == (2, None)

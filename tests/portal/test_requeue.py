@@ -1,0 +1,133 @@
+"""A failed job that is requeued in RQ's dashboard does what is still to be done, and nothing twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from rq import Queue, SimpleWorker
+from rq.job import Job, JobStatus
+
+from farm.queues import (
+    enqueue_finish,
+    enqueue_recording,
+    enqueue_sending,
+    enqueue_transfer,
+    recordings_queue,
+    transfers_queue,
+    webhooks_queue,
+)
+from farm.recordings import Status
+from farm.records import Records
+from farm.settings import Settings
+from farm.spool import spool_of
+from farm.transfers import STORE
+from tests.api.serving import served_in_thread
+from tests.conftest import MakeRecording
+from tests.portal.login import logged_in
+from tests.storage.ended import ended
+
+
+@pytest.fixture
+def acme(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    """An administrator; the jobs that are done here have the farm's settings."""
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
+    monkeypatch.setenv("FARM_WEBHOOK_KEY", str(settings.webhook_key))
+    with served_in_thread(settings) as address, logged_in(address, "acme", "acme-key") as client:
+        yield client
+
+
+def failed(queue: Queue) -> list[Job]:
+    """Have all jobs of a queue fail, as when their worker dies."""
+    jobs = queue.jobs
+    for job in jobs:
+        queue.remove(job.id)
+        job.set_status(JobStatus.FAILED)
+        queue.failed_job_registry.add(job, ttl=3600)
+    return jobs
+
+
+def requeue(client: httpx.Client, *jobs: Job) -> None:
+    for job in jobs:
+        path = f"/rq/job/{job.id}/requeue"
+        response = client.post(path, headers={"Sec-Fetch-Site": "same-origin"})
+        assert (response.status_code, response.json()) == (200, {"status": "OK"})
+        again = client.post(path, headers={"Sec-Fetch-Site": "same-origin"})
+        assert again.status_code == 409
+
+
+def work(*queues: Queue) -> None:
+    """Do what is in the queues."""
+    SimpleWorker(queues, connection=queues[0].connection).work(burst=True, logging_level="ERROR")
+    assert [len(queue.failed_job_registry) for queue in queues] == [0] * len(queues)
+
+
+def test_jobs_of_a_recording_should_be_harmless_to_repeat(
+    acme: httpx.Client,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"film")
+    recording = ended(records, settings, make_recording(), film)
+    queues = (
+        recordings_queue(redis_client),
+        transfers_queue(redis_client, settings.node),
+        webhooks_queue(redis_client),
+    )
+    enqueue_finish(redis_client, recording, settings.node)
+    jobs = failed(queues[1])
+    requeue(acme, *jobs)
+    work(*queues)
+    after = records.get("acme", recording.id)
+    assert after.status is Status.UPLOADED
+    stored = settings.data_dir / "store" / str(recording.id) / recording.output_file_name
+    about = stored.stat()
+
+    enqueue_recording(redis_client, recording)
+    enqueue_finish(redis_client, recording, settings.node)
+    enqueue_transfer(redis_client, recording, STORE, settings.node)
+    enqueue_sending(redis_client)
+    jobs = [job for queue in queues for job in failed(queue)]
+    assert len(jobs) == 4
+    requeue(acme, *jobs)
+    work(*queues)
+    assert records.get("acme", recording.id) == after
+    assert stored.stat() == about
+
+
+def test_recording_under_way_should_not_be_disturbed_by_a_second_job(
+    acme: httpx.Client,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, node=settings.node)
+    before = records.get("acme", recording.id)
+    spool = spool_of(before, settings)
+    spool.make()
+    enqueue_recording(redis_client, recording)
+    queue = recordings_queue(redis_client)
+    with spool.held():
+        requeue(acme, *failed(queue))
+        work(queue)
+    assert records.get("acme", recording.id) == before
+
+
+def test_job_that_has_not_failed_should_not_be_requeued(
+    acme: httpx.Client, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    enqueue_recording(redis_client, recording)
+    response = acme.post(f"/rq/job/{recording.id}/requeue", headers={"Sec-Fetch-Site": "same-origin"})
+    assert response.status_code == 409
+    assert recordings_queue(redis_client).count == 1

@@ -1,0 +1,115 @@
+"""The drawing of a timeline, to scale."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from api.portal.timeline import drawing_of
+
+BEGAN = datetime(2026, 1, 15, 10, tzinfo=UTC)
+
+
+def entry(second: float, event: str, **fields: Any) -> dict[str, Any]:
+    return {"time": (BEGAN + timedelta(seconds=second)).isoformat(), "event": event, **fields}
+
+
+def test_recording_without_a_take_should_have_no_drawing() -> None:
+    assert drawing_of([entry(0, "state", status="INVOKED")], BEGAN, is_over=False) is None
+
+
+def test_pause_should_be_a_gap_that_the_file_does_not_have() -> None:
+    drawing = drawing_of(
+        [
+            entry(-1, "state", status="INVOKED"),
+            entry(0, "take_began", take=0),
+            entry(0.01, "state", status="RECORDING"),
+            entry(10, "take_ended", take=0),
+            entry(10.01, "state", status="PAUSED"),
+            entry(30, "take_began", take=1),
+            entry(30.01, "state", status="RECORDING"),
+            entry(40, "take_ended", take=1),
+            entry(40, "state", status="UPLOADING"),
+        ],
+        BEGAN + timedelta(seconds=100),
+        is_over=True,
+    )
+    assert drawing is not None
+    assert (drawing.seconds, drawing.recorded, drawing.is_running) == (40, 20, False)
+    assert [(take.start, take.end, take.at) for take in drawing.takes] == [(0, 10, 0), (30, 40, 10)]
+    (gap,) = drawing.gaps
+    assert (gap.start, gap.end, gap.kind, gap.at) == (10, 30, "pause", 10)
+
+
+def test_takes_should_be_as_long_together_as_the_file() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(10.8, "take_ended", take=0),
+        entry(20, "take_began", take=1),
+        entry(30.8, "take_ended", take=1),
+    ]
+    drawing = drawing_of(entries, BEGAN, is_over=True, in_file=20)
+    assert drawing is not None
+    assert [(take.start, round(take.end, 3), round(take.at, 3)) for take in drawing.takes] == [
+        (0, 10, 0),
+        (20, 30, 10),
+    ]
+    longer = drawing_of(entries, BEGAN, is_over=True, in_file=100)
+    assert longer is not None
+    assert longer.takes[0].end == 20  # no take lasts into the next one
+
+
+def test_fault_should_end_a_take_and_be_marked_where_the_file_goes_on() -> None:
+    drawing = drawing_of(
+        [
+            entry(0, "take_began", take=0),
+            entry(5, "fault", fault="the browser died"),
+            entry(8, "take_began", take=1),
+        ],
+        BEGAN + timedelta(seconds=20),
+        is_over=False,
+    )
+    assert drawing is not None
+    assert drawing.is_running
+    assert (drawing.seconds, drawing.recorded) == (20, 17)
+    (gap,), (fault,) = drawing.gaps, drawing.faults
+    assert (gap.kind, gap.seconds) == ("gap", 3)
+    assert (fault.time, fault.at, fault.label) == (5, 5, "the browser died")
+
+
+def test_finding_that_has_not_ended_should_last_as_long_as_the_recording() -> None:
+    drawing = drawing_of(
+        [
+            entry(0, "take_began", take=0),
+            entry(2, "finding_began", finding="no_sound"),
+            entry(4, "finding_began", finding="black_picture"),
+            entry(6, "finding_ended", finding="no_sound", seconds=4),
+            entry(10, "take_ended", take=0),
+        ],
+        BEGAN,
+        is_over=True,
+    )
+    assert drawing is not None
+    found = [(finding.label, finding.start, finding.end) for finding in drawing.findings]
+    assert found == [("No sound", 2, 6), ("Black picture", 4, 10)]
+
+
+def test_take_whose_end_nobody_told_should_end_with_the_recording() -> None:
+    entries = [entry(0, "take_began", take=0), entry(12, "state", status="UPLOADING")]
+    drawing = drawing_of(entries, BEGAN + timedelta(days=1), is_over=True)
+    assert drawing is not None
+    assert (drawing.seconds, drawing.is_running) == (12, False)
+
+
+def test_paused_recording_should_not_get_longer() -> None:
+    entries = [entry(0, "take_began", take=0), entry(7, "take_ended", take=0)]
+    drawing = drawing_of(entries, BEGAN + timedelta(seconds=60), is_over=False)
+    assert drawing is not None
+    assert (drawing.recorded, drawing.is_running) == (7, False)
+
+
+def test_clock_that_was_set_back_should_turn_nothing_round() -> None:
+    entries = [entry(0, "take_began", take=0), entry(-5, "take_ended", take=0), entry(-9, "fault", fault="x")]
+    drawing = drawing_of(entries, BEGAN, is_over=True)
+    assert drawing is not None
+    assert drawing.seconds > 0
+    assert drawing.takes[0].seconds == 0
+    assert drawing.faults[0].time == 0
