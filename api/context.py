@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from api.meeting_rooms import Rooms
 from api.rate_limit import RateLimits
+from api.store_watch import StoreWatch
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
@@ -33,6 +34,7 @@ class Context:
     rate_limits: RateLimits
     link_secret: bytes
     store: Store
+    store_watch: StoreWatch
     links: Links
     sealer: Sealer
     redis: redis.Redis

@@ -114,6 +114,7 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
 
 def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
     cut = spool.cut(outbox.directory / recording.output_file_name)
+    logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
     made = [(describe(cut.path, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), probe(cut.path))]
     if recording.video_file and recording.audio_file is not None:
         path = cut.path.with_suffix(recording.audio_file.codec.suffix)

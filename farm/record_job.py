@@ -15,6 +15,7 @@ import redis
 
 from encoder.command import Watermark
 from encoder.journal import Journal
+from farm.counts import Counts, of_claim
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
@@ -97,7 +98,9 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     except (NotFound, WrongState, TakenOver) as error:
         logger.info("recording %s is left alone: %s", recording_id, error)
         return
-    if before is not None:
+    if before is None:
+        Counts(client).add(of_claim(recording, now()))
+    else:
         # Whoever recorded it has died, or its node is gone.
         spool.make()
         if before == settings.node:
