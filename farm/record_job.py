@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -111,7 +112,8 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         logger.warning("recording %s of the node %s is gone on with", recording_id, before)
     try:
         with ready_stage() as (runner, warm):
-            runner.run(_record(recording, settings, records, client, warm))
+            # The runner of a warm stage has the context of when nobody knew of the recording.
+            runner.run(_record(recording, settings, records, client, warm), context=copy_context())
     except SpoolHeld:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)

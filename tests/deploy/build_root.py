@@ -2,8 +2,8 @@
 
     python -m tests.deploy.build_root DIRECTORY [BASE]
 
-BASE is a Debian root that is copied for each stage; without it debootstrap (Debian's) makes one. It needs root,
-some four gigabytes and a few minutes, so it is no test of the suite. At the end it tells the size of what an
+BASE is a Debian root that is copied for each stage; without it debootstrap makes one. It needs root, some
+four gigabytes and a few minutes, so it is no test of the suite. At the end it tells the size of what an
 image would hold, and records a page in it as the image's user with Chromium's sandbox on.
 """
 

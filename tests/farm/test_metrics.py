@@ -36,6 +36,7 @@ def shown(collector: FarmCollector | NodeCollector) -> dict[tuple[str, ...], flo
 
 
 def values_of(text: str) -> dict[tuple[str, ...], float]:
+    """The values by the metrics' names and the labels' values, these in the order of the labels' names."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
