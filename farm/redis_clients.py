@@ -47,11 +47,13 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
     sentinels = parse_redis_address(address)
     if sentinels is None:
         return redis.Redis.from_url(address, **options)
-    asked = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+    asked = _Sentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts, sentinel_kwargs=_for_sentinels(sentinels, Retry(NoBackoff(), 0))
     )
     return asked.master_for(  # type: ignore[no-any-return,no-untyped-call]
-        sentinels.master, ssl=sentinels.tls, **{**sentinels.servers, **options}
+        sentinels.master,
+        connection_class=_MasterTlsConnection if sentinels.tls else _MasterConnection,
+        **{**sentinels.servers, **options},
     )
 
 
@@ -71,7 +73,7 @@ def connect_async(address: str) -> redis.asyncio.Redis:
     sentinels = parse_redis_address(address)
     if sentinels is None:
         return redis.asyncio.Redis.from_url(address, **options)
-    asked = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+    asked = _AsyncSentinel(  # type: ignore[no-untyped-call]
         # These have a time-out all the same: one that hangs would keep every new connection from being made.
         sentinels.hosts,
         sentinel_kwargs=_for_sentinels(sentinels, AsyncRetry(NoBackoff(), 0)),
@@ -92,6 +94,45 @@ def _for_sentinels(sentinels: Sentinels, retry: Retry | AsyncRetry) -> dict[str,
         "ssl": sentinels.tls,
         **sentinels.credentials,
     }
+
+
+class _MasterConnection(redis.sentinel.SentinelManagedConnection):
+    """A connection to the master, that is closed when the reading of an answer was broken off.
+
+    redis-py's own (8.1) stays open then, other than those to a single server: by a time-out, or by the signal
+    that tells RQ's worker to end. The answer, come late, would be taken for that of the next command.
+    """
+
+    def read_response(self, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
+        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **options)  # type: ignore[no-untyped-call]
+
+
+class _MasterTlsConnection(_MasterConnection, redis.sentinel.SentinelManagedSSLConnection):
+    """The same by TLS."""
+
+
+class _Sentinel(redis.sentinel.Sentinel):
+    """redis-py's, but for what it says: that has a page on each Sentinel."""
+
+    def discover_master(self, service_name: str) -> Any:
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except redis.sentinel.MasterNotFoundError:
+            raise redis.sentinel.MasterNotFoundError(_no_master(service_name)) from None
+
+
+class _AsyncSentinel(redis.asyncio.sentinel.Sentinel):
+    """The same for asyncio."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        except redis.asyncio.sentinel.MasterNotFoundError:
+            raise redis.asyncio.sentinel.MasterNotFoundError(_no_master(service_name)) from None
+
+
+def _no_master(name: str) -> str:
+    return f"no Sentinel knows a master called {name} that is up"
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
