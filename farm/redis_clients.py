@@ -103,8 +103,10 @@ class _MasterConnection(redis.sentinel.SentinelManagedConnection):
     that tells RQ's worker to end. The answer, come late, would be taken for that of the next command.
     """
 
-    def read_response(self, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
-        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **options)  # type: ignore[no-untyped-call]
+    def read_response(
+        self, disable_decoding: bool = False, *, disconnect_on_error: bool | None = True, **options: Any
+    ) -> Any:
+        return super().read_response(disable_decoding, disconnect_on_error=disconnect_on_error, **options)
 
 
 class _MasterTlsConnection(_MasterConnection, redis.sentinel.SentinelManagedSSLConnection):
