@@ -39,10 +39,11 @@ bench: setup ## measure fidelity, delays and load; wants a quiet machine
 chaos: setup ## 20 recordings while the farm's parts are killed at random (CHAOS_ARGS="--seed N" for one again)
 	$(BIN)/python -m chaos $(CHAOS_ARGS)
 
-lock: setup ## write requirements.lock anew (LOCK_ARGS=--upgrade for the newest of everything)
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --generate-hashes \
-		--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras \
-		$(LOCK_ARGS) -o requirements.lock pyproject.toml
+LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(LOCK_ARGS)
+lock: setup ## write both requirements.lock anew (LOCK_ARGS=--upgrade for the newest of everything)
+	$(LOCK) --extra dev --extra otel -o requirements.lock pyproject.toml
+	$(LOCK) --extra otel --build-deps-for wheel -c requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and what tests left; recordings stay
 	rm -rf .venv tests/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

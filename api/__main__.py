@@ -4,9 +4,11 @@ import sys
 
 from api.server import serve
 from farm.errors import FarmError
+from farm.logs import set_up_logs_from_environment
 from farm.settings import load_settings
 
 if __name__ == "__main__":
+    set_up_logs_from_environment()
     try:
         serve(load_settings())
     except (FarmError, OSError) as error:

@@ -12,6 +12,7 @@ import redis
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 
 from api.context import Context
 from api.docs import document_routes
@@ -25,14 +26,18 @@ from api.live import live_operations
 from api.meeting import meeting_routes
 from api.meeting_rooms import Rooms
 from api.meeting_signalling import meeting_signalling_routes
+from api.metrics import metrics_operations
 from api.operations import routes_of
 from api.outputs import output_operations
 from api.portal import portal_routes
 from api.rate_limit import RateLimits
+from api.readiness import readiness_operations
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
 from api.sessions import Sessions
+from api.request_log import RequestLog
 from api.storage import storage_operations
+from api.store_watch import StoreWatch
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
 from farm.deliveries import Deliveries
@@ -67,6 +72,8 @@ OPERATIONS: Final = (
     *webhook_operations,
     *download_operations,
     *health_operations,
+    *readiness_operations,
+    *metrics_operations,
 )
 """All that clients can ask for."""
 
@@ -101,7 +108,12 @@ def create_app(settings: Settings) -> Starlette:
         *meeting_routes,
         *meeting_signalling_routes,
     ]
-    return Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[Middleware(RequestLog)],
+        lifespan=lifespan,
+    )
 
 
 @asynccontextmanager
@@ -118,6 +130,7 @@ async def _running(
                 sessions=Sessions(waiting_client, secret),
                 link_secret=secret,
                 store=store,
+                store_watch=StoreWatch(store),
                 links=Links(settings, store, secret),
                 sealer=sealer,
                 redis=client,

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from api.meeting_rooms import Rooms
 from api.rate_limit import RateLimits
 from api.sessions import Sessions
+from api.store_watch import StoreWatch
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
@@ -35,6 +36,7 @@ class Context:
     sessions: Sessions
     link_secret: bytes
     store: Store
+    store_watch: StoreWatch
     links: Links
     sealer: Sealer
     redis: redis.Redis

@@ -46,11 +46,16 @@ def error_response(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """An error as an answer; `kind` is its `type`."""
-    answer = ErrorAnswer(
+    answer = error_answer(status, kind, message)
+    return JSONResponse(answer.model_dump(mode="json"), status, headers=dict(headers or {}))
+
+
+def error_answer(status: int, kind: str, message: str) -> ErrorAnswer:
+    """The content of that answer."""
+    return ErrorAnswer(
         error=TypedErrorObject(code=status, message=message, type=kind),
         errors=[ErrorObject(code=status, message=message)],
     )
-    return JSONResponse(answer.model_dump(mode="json"), status, headers=dict(headers or {}))
 
 
 async def _farm_error(_request: Request, error: Exception) -> Response:

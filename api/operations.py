@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from api.auth import admit
+from api.request_log import bind_recording
 
 DYTE: Final = "/v2"
 REALTIMEKIT: Final = "/client/v4/accounts/{account_id}/realtime/kit/{app_id}"
@@ -85,6 +86,7 @@ class _Path(Route):
 def _by_method(operations: dict[str, Operation]) -> Handler:
     async def handle(request: Request) -> Response:
         _check_dialect(request)
+        bind_recording(request.path_params)
         # Starlette answers HEAD wherever there is a GET.
         operation = operations["GET" if request.method == "HEAD" else request.method]
         if not operation.public:

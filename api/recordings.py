@@ -20,6 +20,7 @@ from api.auth import check_meeting, hosted_meeting, organization_of
 from api.context import Context, context_of
 from api.meeting_tokens import recorder_address
 from api.operations import Operation
+from api.request_log import bind_recording
 from api.requests import (
     HlsOutput,
     ListRecordings,
@@ -125,6 +126,7 @@ async def _start(request: Request) -> Response:
         _idempotency(context, request, sent),
         _sealed(context, sent, invoked, streams),
     )
+    bind_recording({"recording_id": recording.id})
     return success(await answer_with(context, recording))
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import re
 import sys
@@ -17,7 +16,8 @@ from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
-from farm.settings import ORGANIZATION_ID, load_settings
+from farm.logs import set_up_logs_from_environment
+from farm.settings import ORGANIZATION_ID, LogLevel, load_settings
 
 _LONGEST_NAME = 100
 """Characters of an API key's name."""
@@ -27,13 +27,11 @@ _LONGEST_NAME = 100
 @click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
 def cli(verbose: bool) -> None:
     """Recording Farm: records web meetings the way people see and hear them."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if not verbose:
-        logging.getLogger("rq").setLevel(logging.WARNING)
+    if verbose:
+        os.environ["FARM_LOG_LEVEL"] = (
+            LogLevel.INFO.value
+        )  # for the parts that are programs of their own, too
+    set_up_logs_from_environment()
 
 
 class SizeType(click.ParamType[tuple[int, int]]):
@@ -145,6 +143,16 @@ def worker(slots: int | None) -> None:
 
     settings = load_settings()
     run_worker(settings.model_copy(update={"slots": slots}) if slots else settings)
+
+
+@cli.command()
+def health() -> None:
+    """Ask the API and the worker that run here whether they can work; exit code 1 unless all that do can."""
+    from farm.health import ask_here
+
+    found = ask_here(load_settings())
+    click.echo(json.dumps(found))
+    sys.exit(0 if found and all(found.values()) else 1)
 
 
 @cli.command()

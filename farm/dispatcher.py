@@ -16,15 +16,18 @@ import redis
 from pydantic import ValidationError
 
 from farm.changes import CHANGES_KEY, recording_of
+from farm.counts import Counts, of_change
 from farm.deliveries import Deliveries, Delivery
 from farm.keys import load_secret_key
 from farm.links import Links
+from farm.logs import about
 from farm.processes import told_to_stop
 from farm.queues import enqueue_sending
-from farm.recordings import Recording, now
+from farm.recordings import FINAL, Recording, now
 from farm.redis_clients import connect
 from farm.settings import Settings
 from farm.store import open_store
+from farm.traces import open_sender
 from farm.webhook_payload import status_update
 from farm.webhooks import STATUS_UPDATE, Webhooks, webhook_id_of
 
@@ -58,6 +61,7 @@ def run_dispatcher(settings: Settings) -> None:
             dispatcher.dispatch_all()
         except redis.RedisError as error:
             _LOG.warning("some changes are left to be dispatched at the next start: %s", error)
+        dispatcher.close()
 
 
 class Dispatcher:
@@ -68,8 +72,15 @@ class Dispatcher:
         self._redis = client
         self._webhooks = Webhooks(client, settings.webhook_limit)
         self._deliveries = Deliveries(client)
+        self._counts = Counts(client)
+        self._traces = open_sender(settings.node)
         secret = load_secret_key(settings)
         self._links = Links(settings, open_store(settings, secret), secret)
+
+    def close(self) -> None:
+        """Send the last traces."""
+        if self._traces is not None:
+            self._traces.close()
 
     def step(self) -> None:
         """Have sent what is due, then wait for a change or for what is due next, and dispatch the changes.
@@ -100,7 +111,17 @@ class Dispatcher:
             _LOG.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
             self._deliveries.dispatch(entry_id, ())
             return
+        with about(recording.id):
+            self._dispatch_change(entry_id, recording)
+
+    def _dispatch_change(self, entry_id: bytes, recording: Recording) -> None:
         refused = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
+        if refused < 0:
+            return  # another node's dispatcher was quicker
+        # Here, and not where it changed: nobody waits for it, and each change comes by once.
+        self._counts.add(of_change(recording))
+        if self._traces is not None and recording.status in FINAL:
+            self._traces.send(recording)
         if refused > 0:
             _LOG.error(
                 "recording %s: %d webhooks are not told that it is %s, because too much waits for them",

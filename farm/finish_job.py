@@ -117,6 +117,7 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
 def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
     file = outbox.directory / recording.output_file_name
     cut = spool.cut(file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file)
+    logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
     media = probe(cut.path)
     if recording.timed_texts:
         make_archive(cut, read_timed_texts(spool.texts), file)

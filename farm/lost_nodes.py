@@ -16,6 +16,7 @@ from typing import Final
 
 import redis
 
+from farm.counts import Counts, of_transfer
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.machine import Processors
 from farm.node_condition import condition_of_this_node
@@ -127,6 +128,7 @@ def give_up(recording: Recording, client: redis.Redis) -> None:
     for transfer in recording.transfers:
         if transfer.state not in OVER:
             recording = records.set_transfer(recording.id, lost(transfer), only_from={transfer.state})
+            Counts(client).add(of_transfer(lost(transfer)))
     if any(transfer.state is TransferState.DONE for transfer in recording.transfers):
         records.change_state(recording.id, Status.UPLOADED, by=recording.node)
     else:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import redis
 from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.beside import beside
+from farm.counts import Counts, of_claim
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
@@ -98,7 +100,9 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     except (NotFound, WrongState, TakenOver) as error:
         logger.info("recording %s is left alone: %s", recording_id, error)
         return
-    if before is not None:
+    if before is None:
+        Counts(client).add(of_claim(recording, now()))
+    else:
         # Whoever recorded it has died, or its node is gone.
         spool.make()
         if before == settings.node:
@@ -109,7 +113,8 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         logger.warning("recording %s of the node %s is gone on with", recording_id, before)
     try:
         with ready_stage() as (runner, warm):
-            runner.run(_record(recording, settings, records, client, warm))
+            # The runner of a warm stage has the context of when nobody knew of the recording.
+            runner.run(_record(recording, settings, records, client, warm), context=copy_context())
     except SpoolHeld:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)

@@ -5,19 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from farm.logs import about
+
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def logging_to(directory: Path) -> Iterator[None]:
-    """Keep what is logged meanwhile in `recorder.log` as well."""
+    """Keep what is logged meanwhile in `recorder.log` as well; `directory` is named by the recording's id."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     handler = logging.FileHandler(directory / "recorder.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
-        yield
+        with about(directory.name):
+            yield
     except Exception:
         logger.exception("the job failed")
         raise

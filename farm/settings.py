@@ -7,17 +7,19 @@ import hashlib
 import os
 import re
 import socket
-from ipaddress import ip_network
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, parse_address_rule
 from farm.errors import SettingsError
 from farm.machine import cores, memory, slots_for
+from farm.redis_address import parse_redis_address
 from farm.store_url import StoreKind, StoreLocation, parse_store_url
 
 MEETING_PATH = "/meet/"
@@ -75,9 +77,25 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+class LogFormat(StrEnum):
+    """How the log is written to standard error."""
+
+    AUTO = "auto"
+    """As text on a terminal, else as JSON."""
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(StrEnum):
+    """From which level on the log is written to standard error."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def _redis_url(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    parse_redis_address(url)
     return url
 
 
@@ -193,7 +211,8 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         default=None,
         repr=False,
-        description="Redis to use (redis://, rediss:// or unix://); without it `farm up` starts its own.",
+        description="Redis to use: redis://, rediss:// (TLS) or unix://, or redis+sentinel://host:26379,host:26379/"
+        "master/0 (with rediss+ by TLS); without it `farm up` starts its own.",
     )
     api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
         default=(),
@@ -392,6 +411,36 @@ class Settings(BaseSettings):
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
     )
+    node_host: str = Field(
+        default="127.0.0.1",
+        description="Address at which a worker listens on FARM_NODE_PORT; any but the loopback's wants a "
+        "FARM_METRICS_TOKEN.",
+    )
+    node_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port at which a worker answers /metrics and /healthz; by default none.",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Bearer token with which Prometheus reads /metrics of API and nodes; without it only a "
+        "node's on the loopback can be read.",
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere.",
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.WARNING, description="`info`, `warning` or `error`; `farm -v` is `info`."
+    )
+
+    @model_validator(mode="after")
+    def _keep_metrics_private(self) -> "Settings":
+        if self.node_port is not None and self.metrics_token is None and not is_loopback(self.node_host):
+            raise ValueError("FARM_NODE_HOST lets others than this machine ask; set FARM_METRICS_TOKEN too")
+        return self
 
     @property
     def administrators(self) -> frozenset[str]:
@@ -449,8 +498,7 @@ class Settings(BaseSettings):
     @property
     def local_url(self) -> str:
         """Where programs on this machine reach the API, without a slash at the end."""
-        host = _WILDCARD_HOSTS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return local_address(self.host, self.port)
 
     @property
     def base_url(self) -> str:
@@ -472,6 +520,22 @@ class Settings(BaseSettings):
         """The page of a meeting, for a request that names no page."""
         template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
         return template.replace("{meeting_id}", quote(meeting_id, safe=""))
+
+
+def local_address(host: str, port: int) -> str:
+    """Where programs on this machine reach what listens at a host and port, without a slash at the end."""
+    host = _WILDCARD_HOSTS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether who listens at `host` hears this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings() -> Settings:

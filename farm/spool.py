@@ -141,9 +141,14 @@ def _is_held(directory: Path) -> bool:
     return False
 
 
+def recorded_into(spool_dir: Path) -> Iterator[Path]:
+    """The spools that a node records into now, `spool_dir` being where all of its are."""
+    return (directory for directory in spool_dir.glob("*-*-*-*-*") if _is_held(directory))
+
+
 def is_recorded_into(spool_dir: Path) -> bool:
     """Whether a node records anything now, `spool_dir` being where its spools are."""
-    return any(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
+    return any(True for _ in recorded_into(spool_dir))
 
 
 def recordings_under_way(spool_dir: Path) -> int:

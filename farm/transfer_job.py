@@ -14,6 +14,7 @@ from uuid import UUID
 import redis
 from rq.timeouts import JobTimeoutException
 
+from farm.counts import Counts, of_transfer
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
@@ -105,6 +106,7 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
             # First of all: were this process killed in between, nobody would come back to it.
             enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
+        Counts(client).add(of_transfer(after))
 
 
 def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:

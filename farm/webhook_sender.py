@@ -18,8 +18,10 @@ from uuid import uuid4
 
 import redis
 
+from farm.counts import Counts, of_attempt
 from farm.deliveries import Deliveries, Delivery, Head
 from farm.errors import NotFound
+from farm.logs import about
 from farm.recordings import now
 from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
@@ -96,6 +98,7 @@ class Sender:
         self._settings = settings
         self._webhooks = Webhooks(client, settings.webhook_limit)
         self._deliveries = Deliveries(client)
+        self._counts = Counts(client)
         self._key = key
         self._threads = ThreadPoolExecutor(_THREADS, "redis")
         self._claim_seconds = 2 * settings.webhook_timeout + 1
@@ -158,6 +161,10 @@ class Sender:
         return Target(webhook.url, webhook.secret) if webhook.enabled else None
 
     async def _try(self, poster: Poster, target: Target, head: Head) -> Answer:
+        with about(head.delivery.recording_id, webhook=str(head.delivery.webhook_id)):
+            return await self._try_once(poster, target, head)
+
+    async def _try_once(self, poster: Poster, target: Target, head: Head) -> Answer:
         delivery = head.delivery
         began = now()
         headers = signature_headers(
@@ -191,7 +198,10 @@ class Sender:
         )
         if outcome is AttemptOutcome.GIVEN_UP:
             _LOG.warning("webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error)
-        await self._do(self._deliveries.settle, head, attempt, wait)
+        else:
+            _LOG.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
+        if await self._do(self._deliveries.settle, head, attempt, wait):
+            await self._do(self._counts.add, of_attempt(outcome))
         return answer
 
     async def _do(self, function: Callable[..., _Result], *args: object) -> _Result:

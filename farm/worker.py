@@ -5,6 +5,7 @@ farm worker ── pool "recordings" ── one RQ worker a slot ── work hor
             ├─ pool "uploads"    ── a few RQ workers     ── work horse: to the customer's storage
             ├─ cron                                       queues what is done each minute
             ├─ node                                       says that this node lives, looks whether others do
+            ├─ node server                                answers at FARM_NODE_PORT, if there is one
             ├─ dispatcher                                 turns changes of recordings into deliveries
             └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
@@ -30,6 +31,7 @@ from rq.worker_pool import WorkerPool
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.lost_nodes import run_node
+from farm.node_server import run_node_server
 from farm.nodes import Nodes
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
@@ -97,6 +99,7 @@ def run_worker(settings: Settings) -> None:
                 partial(_start, settings, "node", run_node),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
+                *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
             )
         )
         slots, finishing, *others = parts

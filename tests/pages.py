@@ -16,13 +16,13 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve_pages(directory: Path) -> Iterator[str]:
+def serve_pages(directory: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """Serve the files of `directory`; yields the URL it is at, without a slash at the end."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(directory)))
+    server = ThreadingHTTPServer((host, 0), partial(_QuietHandler, directory=str(directory)))
     thread = threading.Thread(target=server.serve_forever, name="pages")
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://{host}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from farm.queues import webhooks_queue
 
 @contextmanager
 def running_worker(
-    client: redis.Redis, redis_address: str, data_dir: Path, **settings: str
+    client: redis.Redis, redis_address: str, data_dir: Path, *, within: Sequence[str] = (), **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `farm worker`, ready to send webhooks; it is ended with SIGTERM and leaves no process."""
+    """Run `farm worker`, ready to send webhooks; it is ended with SIGTERM and leaves no process.
+
+    `within` are the words of a program that becomes it.
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("FARM_")},
         "FARM_DATA_DIR": str(data_dir),
@@ -33,7 +36,7 @@ def running_worker(
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "farm.cli", "worker"],
+            [*within, sys.executable, "-m", "farm.cli", "worker"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     tree: list[psutil.Process] = []

@@ -1,0 +1,235 @@
+"""What Prometheus reads: of the farm, from Redis, and of one node, from its machine.
+
+Everything is read when it is asked for, so no process has to keep numbers. Each API process shows the whole
+farm; of several take any one (`max`), not the sum.
+"""
+
+import secrets
+import shutil
+from collections import Counter as Tallied
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import psutil
+import redis
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from rq import Queue
+
+from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
+from farm.findings import read_tally
+from farm.machine import Processors, what_is_free
+from farm.nodes import Beat, Nodes
+from farm.recordings import ACTIVE, Recording, Status, now
+from farm.records import Records
+from farm.settings import Settings
+from farm.spool import recorded_into
+
+ALIVE_WITHIN: Final = timedelta(seconds=60)
+"""How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that lives: its name and how many recordings it can make at once."""
+
+    name: str
+    slots: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The work in a queue: jobs that wait, and jobs that failed for the last time."""
+
+    queue: str
+    jobs: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Farm:
+    """The farm at one moment."""
+
+    recordings: Sequence[Recording]
+    """Those that have not ended."""
+    nodes: Sequence[Node]
+    gone: int
+    queues: Sequence[Waiting]
+    counts: dict[tuple[str, ...], float]
+
+
+def may_read(settings: Settings, authorization: str | None) -> bool:
+    """Whether a request with such an Authorization header may see the metrics; never without a token."""
+    if settings.metrics_token is None or authorization is None:
+        return False
+    scheme, _, token = authorization.partition(" ")
+    expected = settings.metrics_token.get_secret_value()
+    return scheme.lower() == "bearer" and secrets.compare_digest(token.strip().encode(), expected.encode())
+
+
+def read_farm(client: redis.Redis) -> Farm:
+    """Look at the farm. Raises redis.RedisError."""
+    nodes = Nodes(client)
+    beats = nodes.beats()
+    gone = {name for name in beats if nodes.gone(name) is not None}
+    return Farm(
+        recordings=Records(client).unfinished(),
+        nodes=living(beats, gone),
+        gone=len(gone),
+        queues=[
+            Waiting(queue.name, queue.count, queue.failed_job_registry.get_job_count(cleanup=False))
+            for queue in Queue.all(connection=client)
+        ],
+        counts=Counts(client).read(),
+    )
+
+
+def living(beats: dict[str, bytes], gone: Iterable[str]) -> list[Node]:
+    """Those nodes that live, by their last beats and those that the others have found to be gone."""
+    read = {name: Beat.model_validate_json(beat) for name, beat in beats.items() if name not in set(gone)}
+    return [
+        Node(name, beat.slots) for name, beat in sorted(read.items()) if abs(now() - beat.time) < ALIVE_WITHIN
+    ]
+
+
+def in_use(recordings: Iterable[Recording], nodes: Iterable[Node]) -> dict[str, int]:
+    """How many slots of each node are in use."""
+    used = Tallied(recording.node for recording in recordings if recording.status in ACTIVE)
+    return {node.name: used[node.name] for node in nodes}
+
+
+def waiting(recordings: Iterable[Recording], nodes: Iterable[Node]) -> list[Recording]:
+    """The recordings that wait for a slot: nobody has begun them, or their node is gone."""
+    names = {node.name for node in nodes}
+    return [each for each in recordings if each.status in ACTIVE and each.node not in names]
+
+
+def load_ratio(recordings: Sequence[Recording], nodes: Sequence[Node]) -> float:
+    """Slots that are wanted (in use, or waited for) for each slot there is.
+
+    Above 1 something waits. Without any slot it is how many wait, so that whoever scales by it begins.
+    """
+    wanted = sum(in_use(recordings, nodes).values()) + len(waiting(recordings, nodes))
+    return wanted / max(1, sum(node.slots for node in nodes))
+
+
+class FarmCollector(Collector):
+    """The metrics of the whole farm."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """`client` must return bytes (see `farm.redis_clients`)."""
+        self._redis = client
+
+    def collect(self) -> Iterator[Metric]:
+        """Look at the farm; without Redis there is no more than that to tell."""
+        try:
+            farm = read_farm(self._redis)
+        except redis.RedisError:
+            yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=0)
+            return
+        yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=1)
+        yield from _of_recordings(farm)
+        yield from _of_nodes(farm)
+        yield from _of_queues(farm)
+        yield from _of_counts(farm)
+
+
+def _of_recordings(farm: Farm) -> Iterator[Metric]:
+    states = Tallied(recording.status for recording in farm.recordings)
+    unfinished = GaugeMetricFamily(
+        "farm_recordings", "Recordings that have not ended, by state.", labels=["status"]
+    )
+    for status in (*(status for status in Status if status in ACTIVE), Status.UPLOADING):
+        unfinished.add_metric([status.value], states[status])
+    yield unfinished
+    begins = [recording.invoked_time for recording in waiting(farm.recordings, farm.nodes)]
+    yield GaugeMetricFamily("farm_recordings_waiting", "Recordings that wait for a slot.", value=len(begins))
+    longest = max(((now() - begin).total_seconds() for begin in begins), default=0.0)
+    yield GaugeMetricFamily(
+        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=max(longest, 0.0)
+    )
+
+
+def _of_nodes(farm: Farm) -> Iterator[Metric]:
+    nodes = GaugeMetricFamily("farm_nodes", "Nodes by whether they live or are gone.", labels=["state"])
+    nodes.add_metric(["alive"], len(farm.nodes))
+    nodes.add_metric(["gone"], farm.gone)
+    yield nodes
+    slots = GaugeMetricFamily("farm_slots", "Recordings that a node can make at once.", labels=["node"])
+    used = GaugeMetricFamily("farm_slots_used", "Slots of a node that are in use.", labels=["node"])
+    by_node = in_use(farm.recordings, farm.nodes)
+    for node in farm.nodes:
+        slots.add_metric([node.name], node.slots)
+        used.add_metric([node.name], by_node[node.name])
+    yield slots
+    yield used
+    yield GaugeMetricFamily(
+        "farm_load_ratio",
+        "Slots that are in use or waited for, for each slot there is; what an autoscaler should use.",
+        value=load_ratio(farm.recordings, farm.nodes),
+    )
+
+
+def _of_queues(farm: Farm) -> Iterator[Metric]:
+    length = GaugeMetricFamily("farm_queue_length", "Jobs that wait in an RQ queue.", labels=["queue"])
+    failed = GaugeMetricFamily(
+        "farm_queue_failed", "Jobs of an RQ queue that failed for the last time.", labels=["queue"]
+    )
+    for queue in farm.queues:
+        length.add_metric([queue.queue], queue.jobs)
+        failed.add_metric([queue.queue], queue.failed)
+    yield length
+    yield failed
+
+
+def _of_counts(farm: Farm) -> Iterator[Metric]:
+    for counter in COUNTERS:
+        family = CounterMetricFamily(counter.name, counter.help, labels=counter.labels)
+        found = {field[1:]: value for field, value in farm.counts.items() if field[0] == counter.name}
+        expected = counter.expected if counter.labels else ((),)
+        for labels, value in (dict.fromkeys(expected, 0.0) | found).items():
+            family.add_metric(labels, value)
+        yield family
+    for histogram in HISTOGRAMS:
+        buckets, total = buckets_of(histogram, farm.counts)
+        yield HistogramMetricFamily(histogram.name, histogram.help, buckets=buckets, sum_value=total)
+
+
+class NodeCollector(Collector):
+    """The metrics of one node, from its machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        """The settings of the node."""
+        self._settings = settings
+        self._processors = Processors()
+
+    def collect(self) -> Iterator[Metric]:
+        """Look at the machine."""
+        spool_dir = self._settings.spool_dir
+        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = what_is_free(spool_dir, self._processors)
+        recording = sorted(recorded_into(spool_dir))
+        for name, text, value in (
+            ("slots", "Recordings that this node can make at once.", self._settings.slots),
+            ("slots_used", "Recordings that it makes now.", len(recording)),
+            ("disk_bytes", "Size of the disk that the spool is on.", shutil.disk_usage(spool_dir).total),
+            ("disk_free_bytes", "What of it is free.", free.disk),
+            ("disk_reserve_bytes", "FARM_DISK_RESERVE.", self._settings.disk_reserve),
+            ("memory_bytes", "Memory of the machine.", psutil.virtual_memory().total),
+            ("memory_free_bytes", "What of it, or of the container's, is free.", free.memory),
+            ("processors_busy_ratio", "Share of the processors' time in use.", 1 - free.processors),
+        ):
+            family = GaugeMetricFamily(f"farm_node_{name}", text, labels=["node"])
+            family.add_metric([self._settings.node], value)
+            yield family
+        memory = GaugeMetricFamily(
+            "farm_recording_memory_bytes",
+            "The most memory that browser, display and sound of a running recording have used so far.",
+            labels=["node", "recording"],
+        )
+        for directory in recording:
+            memory.add_metric([self._settings.node, directory.name], read_tally(directory).peak_memory)
+        yield memory

@@ -1,0 +1,74 @@
+import shutil
+
+import httpx
+import redis
+from starlette.applications import Starlette
+
+from api.store_watch import StoreWatch
+from farm.nodes import Nodes
+from farm.settings import Settings
+from farm.storage.place import StorageError
+from farm.store import open_store
+from tests.api.conftest import client_of
+from tests.conftest import settings_with
+
+
+async def test_farm_should_be_ready_with_redis_store_and_a_node(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    answer = await client.get("/readyz", auth=None)
+    assert answer.status_code == 503
+    assert answer.json()["data"] == {"redis": "ready", "store": "ready", "nodes": "failed"}
+    assert answer.json()["error"]["message"] == "not ready: nodes"
+    Nodes(redis_client).beat("node-1", 2)
+    answer = await client.get("/readyz", auth=None)
+    assert answer.status_code == 200
+    assert answer.json()["data"] == {"redis": "ready", "store": "ready", "nodes": "ready"}
+
+
+async def test_node_that_is_gone_should_not_count(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    nodes = Nodes(redis_client)
+    nodes.beat("node-1", 2)
+    nodes.mark_gone("node-1", nodes.beats()["node-1"])
+    answer = await client.get("/readyz")
+    assert answer.json()["data"]["nodes"] == "failed"
+
+
+async def test_farm_without_redis_should_say_what_is_missing(settings: Settings) -> None:
+    away = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"})
+    async with client_of(away) as client:
+        answer = await client.get("/readyz", auth=None)
+    assert answer.status_code == 503
+    assert answer.json()["data"] == {"redis": "failed", "store": "ready", "nodes": "failed"}
+
+
+async def test_store_that_takes_nothing_should_be_told_without_why(
+    settings: Settings, redis_client: redis.Redis, app: Starlette
+) -> None:
+    Nodes(redis_client).beat("node-1", 2)
+    store = settings.data_dir / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text("a file where the store should be")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://farm.test") as client:
+        answer = await client.get("/readyz")
+    assert answer.json()["data"]["store"] == "failed"
+    assert str(settings.data_dir) not in answer.text
+
+
+async def test_store_should_be_tried_seldom(settings: Settings) -> None:
+    store = open_store(settings_with(settings.data_dir, None), b"0" * 32)
+    tries = 0
+
+    def count() -> None:
+        nonlocal tries
+        tries += 1
+        raise StorageError("failed", "broken")
+
+    store.check = count  # type: ignore[method-assign]
+    watch = StoreWatch(store)
+    assert [await watch.is_ready() for _ in range(3)] == [False, False, False]
+    assert tries == 1

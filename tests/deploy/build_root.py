@@ -1,0 +1,162 @@
+"""Runs the lines of Dockerfile.chromium in a plain Debian root, without any container engine.
+
+    python -m tests.deploy.build_root DIRECTORY [BASE]
+
+BASE is a Debian root that is copied for each stage; without it debootstrap makes one. It needs root, some
+four gigabytes and a few minutes, so it is no test of the suite. At the end it tells the size of what an
+image would hold, and records a page in it as the image's user with Chromium's sandbox on.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.deploy.dockerfile import Instruction, instructions
+
+ROOT = Path(__file__).parents[2]
+SUITE = "bookworm"
+SECONDS = 1800.0
+PAGE = "data:text/html,<title>image</title><h1>recorded in the image"
+
+
+def main(directory: Path, base: Path | None) -> None:
+    """Build both stages below `directory`, and try the second."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if base is None:
+        base = directory / "base"
+        if not base.exists():
+            run(["debootstrap", "--variant=minbase", SUITE, str(base)])
+    stages: dict[str, Path] = {}
+    stage = base
+    environment: dict[str, str] = {}
+    place = Path("/")
+    for instruction in instructions(ROOT / "Dockerfile.chromium"):
+        match instruction.name:
+            case "FROM":
+                name = [*instruction.arguments.split(" AS "), "final"][1]
+                stage = stages[name] = directory / name
+                environment, place = {}, Path("/")
+                print(f"== {name}", flush=True)
+                shutil.rmtree(stage, ignore_errors=True)
+                run(["cp", "-a", "--reflink=auto", f"{base}/.", str(stage)])
+            case "WORKDIR":
+                place = Path(instruction.arguments)
+                inside(stage, place).mkdir(parents=True, exist_ok=True)
+            case "COPY":
+                copy(instruction, stage, place, stages)
+            case "ENV":
+                environment |= dict(re.findall(r"(\w+)=(\S+)", instruction.arguments))
+            case "RUN":
+                print(f"RUN {instruction.arguments[:100]}", flush=True)
+                in_root(stage, place, environment, ["sh", "-c", instruction.arguments])
+            case _:
+                pass  # what it says is of a container that runs
+    final = stages["final"]
+    size = int(subprocess.check_output(["du", "-sxb", str(final)], text=True).split()[0])
+    print(f"the final root has {size / 1e9:.2f} GB ({size} bytes)", flush=True)
+    record(final, environment)
+
+
+def record(stage: Path, environment: dict[str, str]) -> None:
+    """Record a page as the image's user does."""
+    user = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs"]
+    with mounted(stage):
+        command = ["farm", "record", PAGE, "--out", "/data/page.mp4", "--seconds", "3", "--json"]
+        said = in_root(stage, Path("/data"), environment, [*user, *command])
+        print(said.strip(), flush=True)
+        assert "sandbox is off" not in said
+    film = stage / "data" / "page.mp4"
+    assert film.stat().st_size > 10_000
+    print(f"recorded {film.stat().st_size} bytes as the user 10001", flush=True)
+
+
+def inside(stage: Path, path: Path) -> Path:
+    """A path of the root, as it is called outside."""
+    return stage / path.relative_to("/")
+
+
+def copy(instruction: Instruction, stage: Path, place: Path, stages: dict[str, Path]) -> None:
+    """What COPY does."""
+    words = instruction.arguments.split()
+    origin = ROOT
+    if words[0].startswith("--from="):
+        origin = stages[words.pop(0).removeprefix("--from=")]
+    *sources, target = words
+    for source in sources:
+        found = origin / source.removeprefix("/")
+        to = inside(stage, place / target)
+        if target.endswith("/"):
+            to = to / found.name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if found.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(found, to, symlinks=True, dirs_exist_ok=True, ignore=ignored)
+        else:
+            shutil.copy2(found, to)
+
+
+@contextmanager
+def mounted(stage: Path) -> Iterator[None]:
+    """Give the root what a container has: processes, devices, shared memory."""
+    points = [("proc", "proc", "proc"), ("tmpfs", "tmpfs", "dev/shm"), ("tmpfs", "tmpfs", "tmp")]
+    mounts = [
+        *(["mount", "-t", kind, what, str(stage / where)] for kind, what, where in points),
+        *(
+            ["mount", "--bind", f"/dev/{name}", str(stage / "dev" / name)]
+            for name in ("null", "urandom", "random", "zero")
+        ),
+    ]
+    done: list[str] = []
+    try:
+        for mount in mounts:
+            point = Path(mount[-1])
+            if mount[1] == "-t":
+                point.mkdir(parents=True, exist_ok=True)
+            elif not point.exists():
+                point.touch()
+            run(mount)
+            done.append(mount[-1])
+        yield
+    finally:
+        for place in reversed(done):
+            run(["umount", "-l", place])
+
+
+def in_root(stage: Path, place: Path, environment: dict[str, str], command: list[str]) -> str:
+    """Run a command with the stage as its root."""
+    for name in ("etc/resolv.conf", "etc/hosts"):
+        shutil.copy2(f"/{name}", stage / name)
+    outside = {
+        name: value
+        for name, value in os.environ.items()
+        if re.match(r"(?i)(pip_|https?_proxy|no_proxy)", name)
+    }
+    default = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    shell = ["sh", "-c", 'cd "$0" && exec "$@"', str(place)]
+    return run(["chroot", str(stage), *shell, *command], default | outside | environment)
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Run a command; what it says is shown if it fails."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        said = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        sys.exit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{said}")
+    return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute() if len(sys.argv) > 2 else None)

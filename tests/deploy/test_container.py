@@ -1,0 +1,120 @@
+"""Dockerfile and compose.yaml say what the farm needs; `build_root.py` runs the Dockerfile's lines."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from farm.settings import Settings
+from tests.deploy.dockerfile import Instruction, instructions
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "Dockerfile.chromium"
+
+
+def of(name: str) -> list[Instruction]:
+    return [each for each in instructions(DOCKERFILE) if each.name == name]
+
+
+def last(name: str) -> str:
+    return of(name)[-1].arguments
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return loaded
+
+
+def test_image_should_have_what_scripts_setup_installs() -> None:
+    setup = (ROOT / "scripts" / "setup").read_text()
+    wanted = re.search(r"^wanted=\((.*?)^\)", setup, re.MULTILINE | re.DOTALL)
+    assert wanted is not None
+    packages = {line.split()[0] for line in re.findall(r'"([^"]+)"', wanted[1])} - {"make"}
+    (installed,) = [run.arguments for run in of("RUN") if "chromium" in run.arguments]
+    assert packages <= set(installed.split())
+
+
+def test_image_should_not_run_as_root_and_have_a_check() -> None:
+    assert last("USER") == "10001:10001"
+    assert json.loads(last("ENTRYPOINT")) == ["tini", "--", "farm"]
+    assert json.loads(last("HEALTHCHECK").partition("CMD ")[2]) == ["farm", "health"]
+    assert len(of("FROM")) == 2
+    assert not any("no-sandbox" in each.arguments for each in instructions(DOCKERFILE))
+
+
+def test_image_should_take_only_what_is_sent_to_the_builder() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    copied = {
+        source
+        for copy in of("COPY")
+        if "--from" not in copy.arguments
+        for source in copy.arguments.split()[:-1]
+    }
+    assert copied == allowed
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_settings_of_the_image_should_be_ones_that_there_are() -> None:
+    names = set(re.findall(r"FARM_\w+(?==)", last("ENV")))
+    assert names
+    assert names <= {f"FARM_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_python_packages_should_be_pinned_with_their_hashes() -> None:
+    (install,) = [run.arguments for run in of("RUN") if "--require-hashes" in run.arguments]
+    assert "deploy/requirements.lock" in install
+    lock = (ROOT / "deploy" / "requirements.lock").read_text()
+    pinned = re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE)
+    assert {"playwright", "prometheus-client", "opentelemetry-sdk", "setuptools"} <= set(pinned)
+    assert not {"pytest", "mypy", "moto"} & set(pinned)
+    # Each is the version that the tests run with.
+    all_of_it = (ROOT / "requirements.lock").read_text()
+    for line in re.findall(r"^[a-z0-9._-]+==\S+", lock, re.MULTILINE):
+        assert f"\n{line} " in all_of_it or f"\n{line}\n" in all_of_it, line
+
+
+def test_seccomp_profile_should_let_chromium_make_its_sandbox() -> None:
+    profile = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
+    (denied,) = profile["syscalls"]
+    assert denied["action"] == "SCMP_ACT_ERRNO"
+    names = set(denied["names"])
+    assert not names & {"clone", "clone3", "unshare", "setns", "chroot", "seccomp", "prctl"}
+    assert {"mount", "bpf", "kexec_load", "init_module", "ptrace"} - names == {"ptrace"}
+
+
+def test_compose_should_have_an_api_two_workers_redis_and_storage() -> None:
+    services = compose()["services"]
+    assert {"api", "worker-1", "worker-2", "redis", "minio"} <= set(services)
+    assert services["worker-1"]["hostname"] != services["worker-2"]["hostname"]
+    spools = [services[name]["volumes"][0] for name in ("worker-1", "worker-2")]
+    assert len(set(spools)) == 2
+
+
+def test_compose_should_name_only_what_it_has() -> None:
+    loaded = compose()
+    for service in loaded["services"].values():
+        for volume in service.get("volumes", ()):
+            assert volume.split(":")[0] in loaded["volumes"]
+        for other in service.get("depends_on", ()):
+            assert other in loaded["services"]
+        for secret in service.get("secrets", ()):
+            assert secret["source"] in loaded["secrets"]
+
+
+@pytest.mark.parametrize("name", ["api", "worker-1", "worker-2"])
+def test_parts_of_compose_should_be_confined_and_set_up(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "seccomp=deploy/seccomp.json" in service["security_opt"]
+    assert "privileged" not in service
+    environment = service["environment"]
+    assert set(environment) <= {f"FARM_{field.upper()}" for field in Settings.model_fields}
+    values = {key: value for key, value in environment.items() if not value.startswith("${")}
+    Settings.model_validate({key.removeprefix("FARM_").lower(): value for key, value in values.items()})
+    if name != "api":
+        drain, grace = int(environment["FARM_DRAIN_SECONDS"]), service["stop_grace_period"]
+        assert int(grace.removesuffix("m")) * 60 > drain

@@ -1,0 +1,156 @@
+"""The manifests are what Kubernetes takes, and keep what the farm promises."""
+
+import shutil
+import subprocess
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from browser_bot.addresses import AddressRule
+from farm.settings import Settings
+
+BASE = Path(__file__).parents[2] / "deploy" / "kubernetes"
+
+Manifest = dict[str, Any]
+
+OTHERS = {"ScaledObject": "keda.sh/v1alpha1", "Kustomization": "kustomize.config.k8s.io/v1beta1"}
+"""Kinds that are not Kubernetes' own, which the validator has no schema of."""
+
+
+def manifests() -> list[Manifest]:
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    return [
+        manifest
+        for resource in kustomization["resources"]
+        for manifest in yaml.safe_load_all((BASE / resource).read_text())
+    ]
+
+
+def named(kind: str, name: str) -> Manifest:
+    (found,) = [each for each in manifests() if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def test_every_file_should_be_part_of_the_base() -> None:
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    assert {path.name for path in BASE.iterdir()} == {*kustomization["resources"], "kustomization.yaml"}
+
+
+@pytest.mark.parametrize(
+    "manifest", manifests(), ids=lambda each: f"{each['kind']}-{each['metadata']['name']}"
+)
+def test_manifest_should_fit_its_schema(manifest: Manifest) -> None:
+    if manifest["kind"] in OTHERS:
+        assert manifest["apiVersion"] == OTHERS[manifest["kind"]]
+        return
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_worker_should_wait_for_its_recordings_before_it_goes() -> None:
+    pod = named("StatefulSet", "worker")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    drain = int(environment["FARM_DRAIN_SECONDS"])
+    assert Settings(drain_seconds=drain).drain_seconds == drain
+    assert pod["terminationGracePeriodSeconds"] >= drain + 600
+
+
+def test_spool_should_outlive_its_pod() -> None:
+    worker = named("StatefulSet", "worker")["spec"]
+    (claim,) = worker["volumeClaimTemplates"]
+    (container,) = worker["template"]["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts[claim["metadata"]["name"]] == "/data"
+    assert set(worker["persistentVolumeClaimRetentionPolicy"].values()) == {"Retain"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("StatefulSet", "worker"), ("Deployment", "api")])
+def test_pods_should_have_no_more_rights_than_they_need(kind: str, name: str) -> None:
+    pod = named(kind, name)["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert "privileged" not in context
+
+
+def test_settings_should_be_ones_that_there_are() -> None:
+    known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
+    used = set(named("ConfigMap", "recording-farm")["data"])
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        for container in named(kind, name)["spec"]["template"]["spec"]["containers"]:
+            used |= {entry["name"] for entry in container.get("env", ())}
+    assert used - known == set()
+
+
+def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
+    assert named("NetworkPolicy", "nothing")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    rules = named("NetworkPolicy", "outside")["spec"]["egress"]
+    blocks = [to["ipBlock"] for rule in rules for to in rule["to"] if "ipBlock" in to]
+    # What the farm's own rule of addresses calls private is closed here as well.
+    inside = [
+        "10.1.2.3", "172.20.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "127.0.0.1", "0.0.0.0",
+        "224.0.0.1", "255.255.255.255", "fd00::1", "fe80::1", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
+        "ff02::1",
+    ]  # fmt: skip
+    for text in inside:
+        assert not AddressRule().is_allowed(ip_address(text))
+        assert not any(allows(block, text) for block in blocks), text
+    for text in ("93.184.216.34", "2606:2800:220:1::1"):
+        assert any(allows(block, text) for block in blocks)
+    inner = [to for rule in rules for to in rule["to"] if "ipBlock" not in to]
+    assert all("podSelector" in to for to in inner)
+
+
+def allows(block: Manifest, text: str) -> bool:
+    address = ip_address(text)
+    networks = [ip_network(each) for each in block["except"]]
+    inside = [network for network in networks if network.version == address.version and address in network]
+    whole = ip_network(block["cidr"])
+    return whole.version == address.version and address in whole and not inside
+
+
+def test_scaler_should_scale_the_workers_by_queue_and_load() -> None:
+    spec = named("ScaledObject", "worker")["spec"]
+    target = spec["scaleTargetRef"]
+    assert named(target["kind"], target["name"])["apiVersion"] == target["apiVersion"]
+    assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
+    assert {trigger["name"] for trigger in spec["triggers"]} == {"load", "queue"}
+    for trigger in spec["triggers"]:
+        assert trigger["type"] == "prometheus"
+        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+        assert float(trigger["metadata"]["threshold"]) > 0
+    # KEDA says how many there are; a number here would be put back with each `kubectl apply`.
+    assert "replicas" not in named("StatefulSet", "worker")["spec"]
+
+
+def test_budgets_should_be_of_pods_that_there_are() -> None:
+    for name in ("api", "worker"):
+        budget = named("PodDisruptionBudget", name)["spec"]
+        kind = "StatefulSet" if name == "worker" else "Deployment"
+        labels = named(kind, name)["spec"]["template"]["metadata"]["labels"]
+        assert budget["selector"]["matchLabels"].items() <= labels.items()
+        assert budget["maxUnavailable"] == 1
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_should_build_the_base() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout))
+    assert len(built) == len(manifests())
+    for manifest in built:
+        if manifest["kind"] not in OTHERS:
+            kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)

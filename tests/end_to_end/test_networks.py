@@ -1,0 +1,136 @@
+"""Two nodes on machines of their own, in network namespaces, that share a Redis."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from rq import Worker
+
+from farm.nodes import Nodes
+from farm.queues import node_recordings_queue
+from farm.records import Records
+from farm.redis_clients import connect
+from tests.end_to_end.conftest import Farm, wait_until_healthy
+from tests.end_to_end.test_faults import RECORDED, wait_for_take
+from tests.end_to_end.test_lost_nodes import encoders, faults_of
+from tests.networks import HUB, Host, cannot_make_networks, network
+from tests.pages import FIDELITY_PAGE, serve_pages
+from tests.ports import free_port
+from tests.redis_servers import running, wait_until
+from tests.workers import running_worker
+
+PASSWORD = "word-of-the-network"
+WHY_NOT = cannot_make_networks()
+
+
+@contextmanager
+def hub(directory: Path) -> Iterator[tuple[Farm, redis.Redis, str]]:
+    """Redis and an API on this machine; yields the API, a client of Redis, and its address in the network."""
+    redis_port, port = free_port(), free_port()
+    address = f"redis://:{PASSWORD}@{HUB}:{redis_port}/0"
+    words = ("--port", str(redis_port), "--bind", HUB, "--requirepass", PASSWORD, "--save", "")
+    data_dir = directory / "api"
+    data_dir.mkdir(parents=True)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("FARM_")},
+        **shared(directory),
+        "FARM_DATA_DIR": str(data_dir), "FARM_REDIS_URL": address, "FARM_PORT": str(port),
+        "FARM_API_KEYS": "acme:key",
+    }  # fmt: skip
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30)
+    with running(directory / "redis", *words), connect(address) as redis_client, client:
+        wait_until(redis_client.ping)
+        with (data_dir / "farm.log").open("ab") as log:
+            api = subprocess.Popen(
+                [sys.executable, "-m", "farm.cli", "api"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            )  # fmt: skip
+        try:
+            farm = Farm(api, data_dir, client)
+            wait_until_healthy(farm)
+            yield farm, redis_client, address
+        finally:
+            api.terminate()
+            api.wait(60)
+
+
+def shared(directory: Path) -> dict[str, str]:
+    return {
+        "FARM_STORE_URL": f"file://{directory}/store",
+        "FARM_SECRET_KEY": "a secret of sixteen",
+        "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
+    }
+
+
+def start_small(farm: Farm, url: str, meeting_id: str) -> dict[str, Any]:
+    return farm.start(url=url, meeting_id=meeting_id, video_config={"width": 640, "height": 360})
+
+
+def wait_for_slot(client: redis.Redis, name: str) -> None:
+    wait_until(lambda: Worker.all(queue=node_recordings_queue(client, name)), 60)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Path) -> None:
+    with (
+        network("one", "two") as hosts,
+        serve_pages(FIDELITY_PAGE.parent, HUB) as pages,
+        hub(tmp_path) as (farm, client, address),
+        ExitStack() as machines,
+    ):
+        workers = {}
+        for host in hosts:
+            workers[host.name] = machines.enter_context(
+                running_worker(
+                    client, address, tmp_path / host.name,
+                    within=host.words, FARM_NODE=host.name, **shared(tmp_path),
+                )
+            )  # fmt: skip
+            wait_for_slot(client, host.name)
+        records = Records(client)
+        by_node: dict[str, str] = {}
+        for meeting_id in ("a", "b"):
+            started = start_small(farm, f"{pages}/page.html", meeting_id)
+            wait_for_take(farm, started["id"], 1, 90)
+            node = records.get(None, started["id"]).node
+            assert node is not None
+            by_node[node] = started["id"]
+        assert set(by_node) == {"one", "two"}
+        time.sleep(RECORDED)
+        # The node that stays has a slot again, and then the other one is cut off.
+        farm.order(by_node["two"], "stop")
+        farm.wait_for(by_node["two"], "UPLOADED", timeout=90)
+        cut: Host = hosts[0]
+        cut.cut_off()
+        machines.callback(cut.join)
+        began = time.monotonic()
+        recording = wait_for_take(farm, by_node["one"], 2, 120)
+        gone_on = time.monotonic() - began
+        assert records.get(None, by_node["one"]).node == "two"
+        assert Nodes(client).gone("one") is not None
+        assert any("one is gone" in fault for fault in faults_of(recording))
+        time.sleep(RECORDED)
+        farm.order(by_node["one"], "stop")
+        recording = farm.wait_for(by_node["one"], "UPLOADED", timeout=90)
+        assert (recording["error"], recording["quality"]["takes"]) == (None, 1)
+        # Back again, it gives way and is a node like before.
+        cut.join()
+        wait_until(lambda: not encoders(workers["one"]), 90)
+        wait_until(lambda: Nodes(client).gone("one") is None, 60)
+        late = [start_small(farm, f"{pages}/page.html", meeting_id) for meeting_id in ("c", "d")]
+        for started in late:
+            wait_for_take(farm, started["id"], 1, 90)
+        assert {records.get(None, started["id"]).node for started in late} == {"one", "two"}
+        for started in late:
+            farm.order(started["id"], "stop")
+            farm.wait_for(started["id"], "UPLOADED", timeout=90)
+    print(f"gone on with {gone_on:.1f} s after the link was cut")

@@ -1,0 +1,206 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from farm.errors import SettingsError
+from farm.findings import Tally, keep_tally
+from farm.metrics import FarmCollector, Node, NodeCollector, load_ratio, may_read, waiting
+from farm.nodes import NODES_KEY, Beat, Nodes
+from farm.queues import enqueue_recording
+from farm.recordings import Recording, Status, now
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.settings import Settings, load_settings
+from tests.conftest import MakeRecording, settings_with
+from tests.ports import free_port
+
+TOKEN = "a-token-of-enough-characters"
+
+
+def shown(collector: FarmCollector | NodeCollector) -> dict[tuple[str, ...], float]:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return values_of(generate_latest(registry).decode())
+
+
+def values_of(text: str) -> dict[tuple[str, ...], float]:
+    """The values by the metrics' names and the labels' values, these in the order of the labels' names."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_farm_should_show_states_slots_and_queues(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    Nodes(redis_client).beat("one", 3)
+    for number, status in enumerate((Status.RECORDING, Status.PAUSED, Status.UPLOADING)):
+        records.add(make_recording(status=status, node="one", meeting_id=f"m{number}"))
+    late = now() - timedelta(seconds=90)
+    queued = records.add(make_recording(meeting_id="late", invoked_time=late))
+    enqueue_recording(redis_client, queued)
+    found = shown(FarmCollector(redis_client))
+    assert found["farm_redis_up",] == 1
+    assert found["farm_recordings", "RECORDING"] == 1
+    assert found["farm_recordings", "PAUSED"] == 1
+    assert found["farm_recordings", "INVOKED"] == 1
+    assert found["farm_recordings", "UPLOADING"] == 1
+    assert (found["farm_slots", "one"], found["farm_slots_used", "one"]) == (3, 2)
+    assert found["farm_load_ratio",] == 1
+    assert found["farm_recordings_waiting",] == 1
+    assert 90 <= found["farm_longest_wait_seconds",] < 120
+    assert found["farm_queue_length", "recordings"] == 1
+    assert (found["farm_nodes", "alive"], found["farm_nodes", "gone"]) == (1, 0)
+
+
+def test_nodes_that_are_gone_or_silent_should_not_count(
+    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> None:
+    nodes = Nodes(redis_client)
+    for name in ("lives", "goes"):
+        nodes.beat(name, 2)
+    nodes.mark_gone("goes", nodes.beats()["goes"])
+    silent = Beat(time=now() - timedelta(minutes=5), slots=9)
+    redis_client.hset(NODES_KEY, "silent", silent.model_dump_json())
+    records.add(make_recording(status=Status.RECORDING, node="goes"))
+    found = shown(FarmCollector(redis_client))
+    assert (found["farm_nodes", "alive"], found["farm_nodes", "gone"]) == (1, 1)
+    assert found["farm_recordings_waiting",] == 1
+    assert found["farm_load_ratio",] == 0.5
+    assert ("farm_slots", "silent") not in found
+
+
+def test_farm_without_redis_should_say_so_and_no_more() -> None:
+    with connect("unix:///nowhere/redis.sock", retries=0) as client:
+        assert shown(FarmCollector(client)) == {("farm_redis_up",): 0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "of_nodes", "ratio"),
+    [
+        ([Node("a", 4)], ["a"], 0.25),
+        ([Node("a", 1), Node("b", 1)], ["a", None, None], 1.5),
+        ([], [None, None, None], 3),
+        ([], [], 0),
+    ],
+)
+def test_load_should_be_what_is_wanted_for_each_slot(
+    make_recording: MakeRecording, nodes: list[Node], of_nodes: list[str | None], ratio: float
+) -> None:
+    recordings: list[Recording] = [make_recording(node=node) for node in of_nodes]
+    assert load_ratio(recordings, nodes) == ratio
+    assert len(waiting(recordings, nodes)) == sum(node is None for node in of_nodes)
+
+
+def test_node_should_show_its_machine_and_the_memory_of_each_recording(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, None, slots="3", disk_reserve="1G")
+    spool = settings.spool_dir / "0a1b2c3d-0000-4000-8000-000000000000"
+    spool.mkdir(parents=True)  # as it is while a recording begins
+    keep_tally(spool, Tally(peak_memory=123_456))
+    found = shown(NodeCollector(settings))
+    assert (found["farm_node_slots", "node-1"], found["farm_node_slots_used", "node-1"]) == (3, 1)
+    assert found["farm_recording_memory_bytes", "node-1", spool.name] == 123_456
+    assert found["farm_node_disk_reserve_bytes", "node-1"] == 1 << 30
+    assert 0 < found["farm_node_disk_free_bytes", "node-1"] <= found["farm_node_disk_bytes", "node-1"]
+    assert 0 < found["farm_node_memory_free_bytes", "node-1"] <= found["farm_node_memory_bytes", "node-1"]
+    assert 0 <= found["farm_node_processors_busy_ratio", "node-1"] <= 1
+
+
+def test_names_should_be_prometheus_own(redis_client: redis.Redis, tmp_path: Path) -> None:
+    found = shown(FarmCollector(redis_client)) | shown(NodeCollector(settings_with(tmp_path, None)))
+    assert all(re.fullmatch(r"farm_[a-z_]+", name) for name, *_ in found)
+
+
+def test_only_the_token_should_open_the_metrics(tmp_path: Path) -> None:
+    closed, opened = settings_with(tmp_path, None), settings_with(tmp_path, None, metrics_token=TOKEN)
+    assert not may_read(closed, f"Bearer {TOKEN}")
+    assert may_read(opened, f"Bearer {TOKEN}")
+    assert may_read(opened, f"bearer  {TOKEN}")
+    for wrong in (None, "", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x"):
+        assert not may_read(opened, wrong)
+
+
+def test_node_should_not_be_read_from_elsewhere_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARM_NODE_PORT", "9100")
+    assert load_settings().node_host == "127.0.0.1"
+    monkeypatch.setenv("FARM_NODE_HOST", "0.0.0.0")
+    with pytest.raises(SettingsError, match="FARM_METRICS_TOKEN"):
+        load_settings()
+    monkeypatch.setenv("FARM_METRICS_TOKEN", TOKEN)
+    assert load_settings().node_port == 9100
+
+
+@contextmanager
+def node_server(settings: Settings) -> Iterator[httpx.Client]:
+    port = free_port()
+    source = (
+        "import sys; from farm.settings import Settings; from farm.node_server import run_node_server; "
+        "run_node_server(Settings.model_validate_json(sys.stdin.read()))"
+    )
+    values = {
+        "data_dir": str(settings.data_dir), "redis_url": settings.redis_address, "node": "node-1",
+        "node_port": port, "node_host": settings.node_host,
+        "metrics_token": settings.metrics_token.get_secret_value() if settings.metrics_token else None,
+    }  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+
+    process.stdin.write(json.dumps(values).encode())
+    process.stdin.close()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            _wait_until_it_answers(client, process)
+            yield client
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def _wait_until_it_answers(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            client.get("/")
+            return
+        except httpx.TransportError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_node_server_should_answer_metrics_and_health(settings: Settings) -> None:
+    with node_server(settings) as client:
+        answer = client.get("/metrics")
+        assert answer.status_code == 200
+        assert "farm_node_slots" in answer.text
+        assert client.get("/healthz").json() == {"redis": "ready"}
+        assert client.get("/else").status_code == 404
+        assert client.post("/metrics").status_code == 405
+
+
+def test_node_server_should_want_its_token(settings: Settings) -> None:
+    with node_server(settings_with(settings.data_dir, settings.redis_url, metrics_token=TOKEN)) as client:
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers={"Authorization": "Bearer x"}).status_code == 401
+        assert client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+def test_node_server_without_redis_should_not_be_healthy(tmp_path: Path) -> None:
+    with node_server(settings_with(tmp_path, f"unix://{tmp_path}/none.sock")) as client:
+        assert client.get("/healthz").status_code == 503
+        assert client.get("/metrics").status_code == 200
