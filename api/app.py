@@ -34,8 +34,8 @@ from api.rate_limit import RateLimits
 from api.readiness import readiness_operations
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
-from api.sessions import Sessions
 from api.request_log import RequestLog
+from api.sessions import Sessions
 from api.storage import storage_operations
 from api.store_watch import StoreWatch
 from api.uploads import upload_operations
