@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -68,7 +69,9 @@ def main() -> None:
     order = HlsOrder(**json.loads(sys.stdin.readline()))
     over = input_ended(sys.stdin)
     directory = Path(order.directory)
-    carriers = [_Carrier(put, directory / f"place-{number}") for number, put in enumerate(_places(order))]
+    puts = _places(order)
+    carried = _Carried(len(puts))
+    carriers = [_Carrier(put, directory / f"place-{number}", carried) for number, put in enumerate(puts)]
     _make(order, over, carriers)
     for carrier in carriers:
         carrier.end()
@@ -154,12 +157,31 @@ def _time_of(text: TimedText, followed: Followed) -> int:
     return max(0, followed.time_us - (followed.take_us - text.us))
 
 
+class _Carried:
+    """Deletes a segment once it has arrived everywhere."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._arrivals: Counter[Path] = Counter()
+        self._lock = threading.Lock()
+
+    def at_one(self, segment: Path) -> None:
+        """It has arrived at one more place."""
+        with self._lock:
+            self._arrivals[segment] += 1
+            if self._arrivals[segment] < self._places:
+                return
+            del self._arrivals[segment]
+        segment.unlink(missing_ok=True)
+
+
 class _Carrier:
     """Carries files to one place, one after the other, each until it has arrived."""
 
-    def __init__(self, put: Put, outgoing: Path) -> None:
+    def __init__(self, put: Put, outgoing: Path, carried: _Carried) -> None:
         """`outgoing` is a directory of its own, for playlists on their way."""
         self._put = put
+        self._carried = carried
         self._outgoing = outgoing
         self._items: queue.SimpleQueue[tuple[list[Path], str, str] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -180,6 +202,7 @@ class _Carrier:
             segments, name, playlist = item
             for segment in segments:
                 self._insist(segment)
+                self._carried.at_one(segment)
             # A file of its own: a place may keep what it gets as a second name of it.
             copy = self._outgoing / name
             copy.unlink(missing_ok=True)
@@ -204,7 +227,7 @@ def _places(order: HlsOrder) -> list[Put]:
     recording = Recording.model_validate(order.recording)
     puts = [_store_of(recording, settings, Path(order.directory))] if recording.keep_copy else []
     if order.target is not None:
-        target = TARGET.validate_python(order.target)
+        target = TARGET.validate_json(json.dumps(order.target))
         puts.append(_customers(recording, target, order.host_key, settings, Path(order.directory)))
     return puts
 

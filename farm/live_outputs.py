@@ -201,10 +201,16 @@ class _Keeper:
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
             retries = self._output.retries + 1
-            logger.warning("output %s is tried again in %.0f s: %s", self._output.id, pause, self._error)
-            self._say(state=OutputState.RETRYING, retries=retries, error=self._error or "it ended by itself")
+            why = self._error or self._last_words()
+            logger.warning("output %s is tried again in %.0f s: %s", self._output.id, pause, why)
+            error = self._error or "the program that sends it has failed; the node's log says why"
+            self._say(state=OutputState.RETRYING, retries=retries, error=error)
             await _wait_for(self._ending, pause)
         return 1
+
+    def _last_words(self) -> str:
+        log = self._directory / "log"
+        return log.read_text(errors="replace").strip()[-_LONGEST_ERROR:] if log.exists() else ""
 
     async def _run_program(self) -> int:
         self._error = None

@@ -29,14 +29,13 @@ def start_take(
     )
 
 
-def make_take(directory: Path, number: int = 0, *, seconds: float, lag_us: int = 0) -> Path:
+def make_take(directory: Path, number: int = 0, *, seconds: float, lags: tuple[Lag, ...] = ()) -> Path:
     """Write such a take at once, with its journal."""
     assert start_take(directory, number, seconds=seconds, real_time=False).wait(60) == 0
     path = directory / f"take-{number:03d}.mp4"
     now_us = time.monotonic_ns() // 1000
     # Its time counts from 0, which was a moment ago.
     wall_us = round(time.time()) * 1_000_000
-    lags = (Lag(0, lag_us),) if lag_us else ()
     journal = Journal(number, wall_us // 1_000_000, wall_us, now_us - round(seconds * 1e6), 0, lags)
     write_journal(path.with_suffix(".json"), journal)
     return path

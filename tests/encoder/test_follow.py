@@ -7,6 +7,7 @@ import pytest
 from encoder.follow import Followed, follow
 from encoder.formats import Format
 from encoder.growing_file import introduction_bytes, last_fragments
+from encoder.journal import Lag
 from tests.takes import make_take, start_take
 
 ENDED = itertools.repeat(True).__next__
@@ -36,7 +37,7 @@ def test_takes_should_follow_each_other_without_a_gap_and_in_sync(tmp_path: Path
 
 
 def test_lag_of_the_frames_should_be_taken_off(tmp_path: Path) -> None:
-    make_take(tmp_path, seconds=1, lag_us=50_000)
+    make_take(tmp_path, seconds=1, lags=(Lag(0, 50_000),))
     packets = followed(tmp_path)
     first_sound = next(each for each in packets if each.kind == "audio")
     first_frame = next(each for each in packets if each.kind == "video")
@@ -44,6 +45,14 @@ def test_lag_of_the_frames_should_be_taken_off(tmp_path: Path) -> None:
     distance = first_sound.time_us - first_frame.time_us
     recorded = first_sound.take_us - first_frame.take_us
     assert distance == recorded + 50_000
+
+
+def test_lag_that_grows_should_not_turn_time_back(tmp_path: Path) -> None:
+    make_take(tmp_path, seconds=3, lags=(Lag(0, 0), Lag(1_500_000, 66_666), Lag(2_000_000, 0)))
+    video = times(followed(tmp_path), "video")
+    steps = [b - a for a, b in itertools.pairwise(video)]
+    assert min(steps) == 2_000
+    assert video[-1] == pytest.approx(89 * 33_333, abs=100)
 
 
 def test_live_should_begin_at_a_key_frame_near_the_end(tmp_path: Path) -> None:

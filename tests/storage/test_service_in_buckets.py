@@ -1,6 +1,7 @@
 """The whole farm with its store in a bucket or a container, and the customer's copy beside it."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,52 @@ def test_store_in_s3_should_give_links_and_forget_what_is_deleted(
         farm.answer(farm.client.delete(f"/v2/recordings/{recording['id']}"))
         assert list(bucket.objects.all()) == []
         assert len(list(customers.objects.all())) == 3
+    for each in (bucket, customers):
+        each.objects.all().delete()
+        each.delete()
+    assert wait_until_none() == []
+
+
+def test_hls_should_grow_in_the_store_and_the_customers_bucket(
+    s3_endpoint: str, s3: Any, tmp_path: Path
+) -> None:
+    bucket, customers = s3.create_bucket(Bucket="hls-store"), s3.create_bucket(Bucket="hls-customers")
+    storage = {
+        "type": "s3", "bucket": "hls-customers", "access_key": "key", "secret": "secret",
+        "endpoint": s3_endpoint, "path": "{meeting_id}",
+    }  # fmt: skip
+    with (
+        serve_pages(FIDELITY_PAGE.parent) as pages,
+        running_farm(
+            tmp_path / "data",
+            FARM_STORE_URL=f"s3://hls-store?endpoint={s3_endpoint}",
+            FARM_STORE_ACCESS_KEY="key",
+            FARM_STORE_SECRET="secret",
+        ) as farm,
+    ):
+        started = farm.start(url=f"{pages}/page.html", storage_config=storage, outputs=[{"type": "HLS"}])
+        stem = Path(started["output_file_name"]).stem
+        deadline = time.monotonic() + 60
+        while f"demo/{stem}.m3u8" not in {each.key for each in customers.objects.all()}:
+            assert time.monotonic() < deadline, farm.log()
+            time.sleep(0.2)
+        assert farm.order(started["id"], "stop")["status"] != "UPLOADED"
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        while (output := recording["outputs"][0])["state"] != "ENDED":
+            assert time.monotonic() < deadline, output
+            recording = farm.answer(farm.client.get(f"/v2/recordings/{started['id']}"))
+        playlist = customers.Object(f"demo/{stem}.m3u8").get()["Body"].read().decode()
+        names = [line for line in playlist.splitlines() if not line.startswith("#")]
+        assert "#EXT-X-ENDLIST" in playlist
+        keys = {each.key for each in customers.objects.all()}
+        assert {f"demo/{name}" for name in names} <= keys
+        # The store's own are links of the bucket's.
+        links = [line for line in httpx.get(output["url"]).text.splitlines() if not line.startswith("#")]
+        assert len(links) == len(names)
+        assert streams_of(downloaded(links[0], tmp_path / "segment.ts")) == ["h264", "aac"]
+        farm.answer(farm.client.delete(f"/v2/recordings/{recording['id']}"))
+        assert list(bucket.objects.all()) == []
+        assert list((farm.data_dir / "live").rglob("*.ts")) == []
     for each in (bucket, customers):
         each.objects.all().delete()
         each.delete()
