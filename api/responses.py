@@ -13,6 +13,7 @@ from api.meeting_tokens import without_token
 from api.requests import RecordingDefaults
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
+from farm.estimate import estimate
 from farm.findings import Finding
 from farm.outputs import OVER as OUTPUTS_OVER
 from farm.outputs import Output, OutputKind, OutputState
@@ -28,6 +29,7 @@ from farm.recordings import (
     Watermark,
     time_text,
 )
+from farm.spool import format_of
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
@@ -125,6 +127,13 @@ class RecordingWebhook(BaseModel):
     url: str
 
 
+class EstimateObject(BaseModel):
+    """What it will cost, roughly, by what was measured of its profile."""
+
+    bytes_per_hour: int
+    cores: float = Field(description="how much of a processor core")
+
+
 class OutputObject(BaseModel):
     """A place that the recording is sent to while it is made."""
 
@@ -165,6 +174,7 @@ class RecordingObject(BaseModel):
     node: str | None = Field(description="the machine that records it, once one has taken it")
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
+    estimate: EstimateObject
     interactive_config: dict[str, JsonValue] | None = Field(
         description="`type` ID3 when the file is HLS with ID3 tags in a .tar"
     )
@@ -265,6 +275,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,
+        "estimate": EstimateObject(**vars(estimate(format_of(recording)))),
         "interactive_config": {"type": "ID3"} if recording.timed_texts else None,
         "outputs": [_output(context, recording, output) for output in recording.outputs],
         # Of one that ended without a file nothing will ever be transferred.
