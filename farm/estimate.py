@@ -1,7 +1,7 @@
 """What a recording will cost, by what was measured: bytes an hour, and processors.
 
-Measured at 1280x720 and 30 fps on pages of the kind that each profile is for (`python -m benchmarks profiles`,
-figures in benchmarks/README.md). A real page can differ by a factor of two: it is for planning, not for billing.
+Measured at 1280x720, 30 fps, on pages of the kind that each profile is for (`python -m benchmarks profiles`;
+benchmarks/README.md has the figures). A real page can differ by a factor of two: it is for planning, no more.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,14 @@ class _Measured:
 
 
 _MEASURED: Final = {
-    (Codec.H264, Profile.TALK): _Measured(0, 0.0),
+    (Codec.H264, Profile.TALK): _Measured(320_000, 0.77),
+    (Codec.H264, Profile.TEXT): _Measured(140_000, 0.60),
+    (Codec.H264, Profile.MIXED): _Measured(900_000, 0.85),
+    (Codec.H264, Profile.MOTION): _Measured(4_000_000, 1.0),
+    (Codec.VP8, Profile.TALK): _Measured(1_300_000, 0.80),
+    (Codec.VP8, Profile.TEXT): _Measured(300_000, 0.60),
+    (Codec.VP8, Profile.MIXED): _Measured(2_500_000, 0.85),
+    (Codec.VP8, Profile.MOTION): _Measured(5_000_000, 1.0),
 }
 
 

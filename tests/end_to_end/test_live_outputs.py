@@ -12,9 +12,11 @@ from typing import Any
 
 import av
 import httpx
+import psutil
 import pytest
 
-from tests.end_to_end.conftest import Farm
+from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.test_faults import processes_of, wait_for_take
 from tests.fidelity.measure import Limits, measure
 from tests.ports import free_port
 from tests.rtmp import RtmpServer, rtmp_server
@@ -229,6 +231,43 @@ def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_e
     assert shared_farm.client.delete(f"/v2/recordings/{recording_id}").status_code == 200
     assert list((shared_farm.data_dir / "store").glob(f"*{recording_id}*/*")) == []
     assert httpx.get(segments[0]).status_code == 404
+
+
+def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
+    pages: str, rtmp: RtmpServer, tmp_path: Path
+) -> None:
+    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
+        recording_id = start(farm, pages, "killed", outputs=[{"url": f"{rtmp.url}/key"}, {"type": "HLS"}])
+        outputs_when(farm, recording_id, states("LIVE", "LIVE"))
+        for process in psutil.Process(farm.process.pid).children(recursive=True):
+            if {"farm.stream_out", "farm.hls_out"} & set(process.cmdline()):
+                process.kill()
+        # Each comes back by itself.
+        outputs_when(
+            farm,
+            recording_id,
+            lambda outputs: all(each["state"] == "LIVE" and each["retries"] == 1 for each in outputs),
+        )
+        encoder = max(processes_of(farm, "ffmpeg"), key=lambda process: process.cpu_times().user)
+        recorder = encoder.parent()
+        assert recorder is not None
+        recorder.kill()
+        wait_for_take(farm, recording_id, 1, timeout=60)
+        sent = len(rtmp.recorded("key"))
+        deadline = time.monotonic() + 40
+        while len(rtmp.recorded("key")) == sent:
+            assert time.monotonic() < deadline, farm.log()
+            time.sleep(0.1)
+        time.sleep(5)
+        farm.order(recording_id, "stop")
+        _, hls = outputs_when(farm, recording_id, states("ENDED", "ENDED"))
+        recording = farm.wait_for(recording_id, "UPLOADED")
+        # Of HLS nothing is missing: it was made anew of all takes.
+        playlist = httpx.get(hls["url"]).text
+        seconds = sum(
+            float(line[8:].rstrip(",")) for line in playlist.splitlines() if line.startswith("#EXTINF:")
+        )
+        assert seconds == pytest.approx(recording["recording_duration"], abs=1.5)
 
 
 @pytest.mark.parametrize(
