@@ -17,7 +17,7 @@ import redis.asyncio
 from encoder.formats import Codec
 from farm.hls_out import HlsOrder
 from farm.keys import load_secret_key
-from farm.live_outputs import LiveOutputs, Takes
+from farm.live_outputs import LiveOutputs, Means, Takes
 from farm.live_requests import answer_requests
 from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
 from farm.output_book import RecordedOutputs
@@ -51,13 +51,9 @@ async def beside(
     takes = takes_of(recording, settings)
     sealer = Sealer(load_secret_key(settings))
     directory = settings.live_dir / str(recording.id)
-    outputs = LiveOutputs(
-        takes,
-        RecordedOutputs(recording, Records(client), sealer),
-        settings.address_rule,
-        directory / "outputs",
-        partial(hls_order, recording, settings, client),
-    )
+    book = RecordedOutputs(recording, Records(client), sealer)
+    means = Means(takes, book, settings.address_rule, partial(hls_order, recording, settings, client))
+    outputs = LiveOutputs(means, directory / "outputs")
     is_followed = recording.codec is Codec.H264
     view = LiveView(shown, directory / "preview", partial(preview_order, takes) if is_followed else None)
 

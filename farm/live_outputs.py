@@ -68,26 +68,26 @@ class OutputBook(Protocol):
         """Where an RTMP or SRT output goes, with its secrets. Raises FarmError when that is not kept."""
 
 
+@dataclass(frozen=True)
+class Means:
+    """What outputs are made of, and where they may go.
+
+    Connections are made where `rule` allows it. `hls_order` says what HLS is made, in a directory.
+    """
+
+    takes: Takes
+    book: OutputBook
+    rule: AddressRule
+    hls_order: Callable[[Path], HlsOrder]
+
+
 class LiveOutputs:
     """Keeps a recording's outputs going. `run` is called once, `end` when its last take is closed."""
 
-    def __init__(
-        self,
-        takes: Takes,
-        book: OutputBook,
-        rule: AddressRule,
-        directory: Path,
-        hls_order: Callable[[Path], HlsOrder],
-    ) -> None:
-        """Connect where `rule` allows it; `directory` is for what the programs make.
-
-        `hls_order` says what HLS is made, in a directory.
-        """
-        self._takes = takes
-        self._book = book
-        self._rule = rule
+    def __init__(self, means: Means, directory: Path) -> None:
+        """`directory` is for what the programs make."""
+        self._means = means
         self._directory = directory
-        self._hls_order = hls_order
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._keepers: dict[UUID, _Keeper] = {}
@@ -118,7 +118,7 @@ class LiveOutputs:
 
     async def _wanted(self) -> list[Output]:
         try:
-            return await asyncio.to_thread(self._book.wanted)
+            return await asyncio.to_thread(self._means.book.wanted)
         except (redis.RedisError, FarmError) as error:
             logger.warning("the outputs cannot be looked up: %s", error)
             return []
@@ -129,8 +129,7 @@ class LiveOutputs:
             if output.state is OutputState.REMOVED:
                 keeper.end(OutputState.REMOVED)
         elif output.state not in OVER:
-            directory = self._directory / str(output.id)
-            keeper = _Keeper(output, self._takes, self._book, self._rule, directory, self._hls_order)
+            keeper = _Keeper(output, self._means, self._directory / str(output.id))
             self._keepers[output.id] = keeper
             tasks.create_task(keeper.run())
 
@@ -138,21 +137,10 @@ class LiveOutputs:
 class _Keeper:
     """Keeps one output going."""
 
-    def __init__(
-        self,
-        output: Output,
-        takes: Takes,
-        book: OutputBook,
-        rule: AddressRule,
-        directory: Path,
-        hls_order: Callable[[Path], HlsOrder],
-    ) -> None:
+    def __init__(self, output: Output, means: Means, directory: Path) -> None:
         self._output = output
-        self._takes = takes
-        self._book = book
-        self._rule = rule
+        self._means = means
         self._directory = directory
-        self._hls_order = hls_order
         self._ending = asyncio.Event()
         self._end_state = OutputState.ENDED
         self._program: OutputProgram | None = None
@@ -232,16 +220,16 @@ class _Keeper:
     async def _new_program(self) -> OutputProgram:
         log = self._directory / "log"
         if not self._is_stream:
-            order = await asyncio.to_thread(self._hls_order, self._directory)
+            order = await asyncio.to_thread(self._means.hls_order, self._directory)
             return OutputProgram("farm.hls_out", order, log, self._heard, environment=os.environ)
-        url = await asyncio.to_thread(self._book.url, self._output)
-        destination = await destination_at(url.host, url.port, self._rule)
+        url = await asyncio.to_thread(self._means.book.url, self._output)
+        destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
             raise PageAddressError(f"the name {url.host} does not resolve")
         stream = StreamOrder(
-            spool=str(self._takes.directory),
-            fps=self._takes.fps,
-            audio_only=self._takes.audio_only,
+            spool=str(self._means.takes.directory),
+            fps=self._means.takes.fps,
+            audio_only=self._means.takes.audio_only,
             arguments=stream_arguments(url, str(destination.addresses[0])),
             secrets=list(url.secrets),
         )
@@ -272,7 +260,7 @@ class _Keeper:
         while True:
             self._news.clear()
             try:
-                await asyncio.to_thread(self._book.tell, self._output)
+                await asyncio.to_thread(self._means.book.tell, self._output)
                 return
             except redis.RedisError as error:
                 logger.warning("output %s: Redis cannot be told: %s", self._output.id, error)
