@@ -227,7 +227,8 @@ def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_e
     joined.write_bytes(b"".join(httpx.get(segment).content for segment in segments))
     fidelity = measure(joined)
     with av.open(recording["download_url"]) as file:
-        assert abs(fidelity.duration - fidelity.times[0] - (file.duration or 0) / 1e6) < 0.2
+        # What ffmpeg still grabs while it ends is left out of the file alone.
+        assert -0.2 < fidelity.duration - fidelity.times[0] - (file.duration or 0) / 1e6 < 1.0
     assert shared_farm.client.delete(f"/v2/recordings/{recording_id}").status_code == 200
     assert list((shared_farm.data_dir / "store").glob(f"*{recording_id}*/*")) == []
     assert httpx.get(segments[0]).status_code == 404
