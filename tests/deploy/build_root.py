@@ -20,6 +20,7 @@ from tests.deploy.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SECONDS = 1800.0
 PAGE = "data:text/html,<title>image</title><h1>recorded in the image"
 
@@ -31,6 +32,7 @@ def main(directory: Path, base: Path | None) -> None:
         base = directory / "base"
         if not base.exists():
             run(["debootstrap", "--variant=minbase", SUITE, str(base)])
+            take_over_sources(base)
     stages: dict[str, Path] = {}
     stage = base
     environment: dict[str, str] = {}
@@ -60,6 +62,14 @@ def main(directory: Path, base: Path | None) -> None:
     size = int(subprocess.check_output(["du", "-sxb", str(final)], text=True).split()[0])
     print(f"the final root has {size / 1e9:.2f} GB ({size} bytes)", flush=True)
     record(final, environment)
+
+
+def take_over_sources(base: Path) -> None:
+    """Let the root have its packages, updates among them, from where this machine has its own."""
+    sources = base / "etc" / "apt" / "sources.list.d"
+    for file in Path("/etc/apt/sources.list.d").glob("debian*.sources"):
+        shutil.copy2(file, sources)
+        (base / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
 
 
 def record(stage: Path, environment: dict[str, str]) -> None:
@@ -131,6 +141,8 @@ def in_root(stage: Path, place: Path, environment: dict[str, str], command: list
     """Run a command with the stage as its root."""
     for name in ("etc/resolv.conf", "etc/hosts"):
         shutil.copy2(f"/{name}", stage / name)
+    # Whom this machine trusts: its way to the packages may go through a proxy of its own.
+    shutil.copy2(CERTIFICATES, stage / "tmp" / "certificates.pem")
     outside = {
         name: value
         for name, value in os.environ.items()
@@ -138,7 +150,8 @@ def in_root(stage: Path, place: Path, environment: dict[str, str], command: list
     }
     default = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
     shell = ["sh", "-c", 'cd "$0" && exec "$@"', str(place)]
-    return run(["chroot", str(stage), *shell, *command], default | outside | environment)
+    trusted = {"PIP_CERT": "/tmp/certificates.pem"}
+    return run(["chroot", str(stage), *shell, *command], default | outside | trusted | environment)
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> str:
