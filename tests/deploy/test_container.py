@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,23 @@ def test_image_should_have_what_scripts_setup_installs() -> None:
     packages = {line.split()[0] for line in re.findall(r'"([^"]+)"', wanted[1])} - {"make"}
     (installed,) = [run.arguments for run in of("RUN") if "chromium" in run.arguments]
     assert packages <= set(installed.split())
+
+
+def test_what_is_installed_should_have_all_modules_and_files() -> None:
+    """An installation that cannot be edited has only what pyproject.toml names."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    places = {
+        name: setuptools["package-dir"].get(name, name.replace(".", "/")) for name in setuptools["packages"]
+    }
+    named = {
+        file
+        for name, place in places.items()
+        for pattern in ("*.py", *setuptools["package-data"].get(name, ()))
+        for file in (ROOT / place).glob(pattern)
+    }
+    rooms = {ROOT / place for name, place in places.items() if "." not in name}
+    there = {file for room in rooms for file in room.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    assert sorted(str(file) for file in there - named) == []
 
 
 def test_image_should_not_run_as_root_and_have_a_check() -> None:

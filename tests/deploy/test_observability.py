@@ -97,9 +97,90 @@ def test_panels_should_not_lie_over_each_other() -> None:
     assert len(numbers) == len(set(numbers))
 
 
-@pytest.mark.skipif(
+WITH_PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian's prometheus) is not installed"
 )
+
+ERRORED = 'farm_recordings_ended_total{status="ERRORED",reason="INTERNAL_ERROR",error="recording_failed"}'
+HEALTHY = {
+    'farm_redis_up{instance="a"}': "1x120",
+    'farm_nodes{state="alive"}': "2x120",
+    'farm_nodes{state="gone"}': "0x120",
+    "farm_longest_wait_seconds": "0x120",
+    "farm_load_ratio": "0.5x120",
+    'farm_start_seconds_bucket{le="3.0"}': "0+10x120",
+    'farm_start_seconds_bucket{le="20.0"}': "0+10x120",
+    'farm_start_seconds_bucket{le="+Inf"}': "0+10x120",
+    'farm_finish_seconds_bucket{le="10.0"}': "0+10x120",
+    'farm_finish_seconds_bucket{le="3600.0"}': "0+10x120",
+    'farm_finish_seconds_bucket{le="+Inf"}': "0+10x120",
+    'farm_recordings_ended_total{status="UPLOADED",reason="API_CALL",error=""}': "0+10x120",
+    ERRORED: "0x120",
+    "farm_frames_captured_total": "0+100000x120",
+    "farm_frames_lost_total": "0+10x120",
+    'farm_encoder_speed_bucket{le="0.95"}': "0x120",
+    "farm_encoder_speed_count": "0+10x120",
+    'farm_transfer_failures_total{place="store",error="timed_out"}': "0x120",
+    'farm_transfers_total{place="aws",result="given_up"}': "0x120",
+    'farm_webhook_attempts_total{outcome="given_up"}': "0x120",
+    'farm_queue_failed{queue="recordings"}': "0x120",
+    'farm_node_disk_free_bytes{node="n"}': "9000000000x120",
+    'farm_node_disk_reserve_bytes{node="n"}': "2000000000x120",
+    'farm_node_memory_free_bytes{node="n"}': "8000000000x120",
+    'farm_node_processors_busy_ratio{node="n"}': "0.5x120",
+}
+"""A farm that needs nobody, for two hours."""
+
+BROKEN = {
+    "FarmRedisDown": {'farm_redis_up{instance="a"}': "0x120"},
+    "FarmMetricsMissing": {'farm_redis_up{instance="a"}': "1x60"},
+    "FarmNoNode": {'farm_nodes{state="alive"}': "0x120"},
+    "FarmNodeGone": {'farm_nodes{state="gone"}': "1x120"},
+    "FarmRecordingsWait": {"farm_longest_wait_seconds": "0+60x120"},
+    "FarmFull": {"farm_load_ratio": "1x120"},
+    "FarmStartSlow": {'farm_start_seconds_bucket{le="3.0"}': "0+5x120"},
+    "FarmRecordingsFail": {ERRORED: "0+1x120"},
+    "FarmFramesLost": {"farm_frames_lost_total": "0+200x120"},
+    "FarmEncoderSlow": {'farm_encoder_speed_bucket{le="0.95"}': "0+2x120"},
+    "FarmFinishSlow": {'farm_finish_seconds_bucket{le="10.0"}': "0+5x120"},
+    "FarmStoreFails": {'farm_transfer_failures_total{place="store",error="timed_out"}': "0+1x120"},
+    "FarmTransfersGivenUp": {'farm_transfers_total{place="aws",result="given_up"}': "0x100 1x20"},
+    "FarmWebhooksGivenUp": {'farm_webhook_attempts_total{outcome="given_up"}': "0x100 1x20"},
+    "FarmJobsFailed": {'farm_queue_failed{queue="recordings"}': "1x120"},
+    "FarmDiskLow": {'farm_node_disk_free_bytes{node="n"}': "3000000000x120"},
+    "FarmMemoryLow": {'farm_node_memory_free_bytes{node="n"}': "500000000x120"},
+    "FarmNodeBusy": {'farm_node_processors_busy_ratio{node="n"}': "0.99x120"},
+}
+"""What is different for each alert."""
+
+
+def test_every_alert_should_have_a_case_of_its_own() -> None:
+    assert [rule["alert"] for rule in alerts()] == list(BROKEN)
+    assert all(set(different) <= set(HEALTHY) for different in BROKEN.values())
+
+
+@WITH_PROMTOOL
+def test_each_alert_should_fire_when_it_is_to_and_only_then(tmp_path: Path) -> None:
+    def case(series: dict[str, str], firing: list[str]) -> dict[str, Any]:
+        samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in firing]
+        expression = 'count by (alertname) (ALERTS{alertstate="firing"})'
+        return {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [{"expr": expression, "eval_time": "115m", "exp_samples": samples}],
+        }
+
+    tests = [case(HEALTHY, []), *(case(HEALTHY | BROKEN[name], [name]) for name in BROKEN)]
+    file = tmp_path / "alerts-test.yaml"
+    rules = {"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}
+    file.write_text(yaml.safe_dump(rules))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@WITH_PROMTOOL
 def test_promtool_should_take_the_rules(tmp_path: Path) -> None:
     rules = tmp_path / "all.yaml"
     recorded = [{"record": f"check:{n}", "expr": text} for n, text in enumerate(expressions())]

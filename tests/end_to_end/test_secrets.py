@@ -5,12 +5,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
 from farm.redis_clients import connect
 from farm.settings import Settings
 from tests.end_to_end.conftest import running_farm
+from tests.ports import free_port
 
 SECRETS = {
     "aws": "hunter2-of-aws",
@@ -20,6 +22,7 @@ SECRETS = {
     "sftp": "hunter2-of-sftp",
     "passphrase": "hunter2-of-the-passphrase",
 }
+METRICS_TOKEN = "hunter2-of-the-metrics"
 CONFIGS: list[dict[str, Any]] = [
     {
         "type": "aws", "access_key": "AKIA-hunter2", "secret": SECRETS["aws"], "bucket": "b",
@@ -88,7 +91,13 @@ def unpacked(value: Any) -> bytes:
 
 @pytest.mark.timeout(300)
 def test_secrets_should_be_found_nowhere(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data") as farm:
+    node_port = free_port()
+    with running_farm(
+        tmp_path / "data",
+        FARM_METRICS_TOKEN=METRICS_TOKEN,
+        FARM_NODE_PORT=str(node_port),
+        FARM_LOG_FORMAT="json",
+    ) as farm:
         answers: list[bytes] = []
 
         def ask(method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -120,6 +129,13 @@ def test_secrets_should_be_found_nowhere(pages: str, tmp_path: Path) -> None:
             recording = farm.wait_for(started["id"], "UPLOADING")
         ask("GET", f"/v2/recordings/{started['id']}")
         ask("GET", "/v2/recordings")
+        for address in (str(farm.client.base_url), f"http://127.0.0.1:{node_port}"):
+            for token in (METRICS_TOKEN, f"{METRICS_TOKEN}-wrong"):
+                metrics = httpx.get(
+                    f"{address}/metrics", headers={"Authorization": f"Bearer {token}"}, timeout=20
+                )
+                assert metrics.status_code == (200 if token == METRICS_TOKEN else 401)
+                answers.append(metrics.content)
         assert {transfer["target"] for transfer in recording["transfers"]} == {
             *("store", "s3", "azure", "gcs", "sftp", "sftp-2"),
         }
