@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 2
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 

@@ -42,9 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(APPROVE, action="store_true", help="make what layout_snapshot pictures the baselines")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _layout_picture() -> Iterator[TakePicture]:
-    """Pictures states, in a thread of its own; a stage for each viewport stands until the end."""
+    """Pictures states, in a thread of its own; a stage for each viewport stands until the module's end."""
     from anyio.from_thread import start_blocking_portal
 
     from farm.settings import load_settings

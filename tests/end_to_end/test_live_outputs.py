@@ -60,6 +60,7 @@ def start(farm: Farm, pages: str, meeting_id: str, **wanted: Any) -> str:
     return str(recording["id"])
 
 
+@pytest.mark.exact
 def test_stream_should_arrive_in_sync_and_end_with_the_recording(
     shared_farm: Farm, pages: str, rtmp: RtmpServer
 ) -> None:
@@ -82,6 +83,7 @@ def test_stream_should_arrive_in_sync_and_end_with_the_recording(
         assert b"secret-key" not in log.read_bytes()
 
 
+@pytest.mark.exact
 def test_stream_should_go_on_over_a_pause_on_one_connection(
     shared_farm: Farm, pages: str, rtmp: RtmpServer
 ) -> None:
@@ -131,6 +133,7 @@ def receiver_that_stalls() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.exact
 def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
     shared_farm: Farm, pages: str, rtmp: RtmpServer, tmp_path: Path
 ) -> None:
@@ -179,6 +182,7 @@ def test_outputs_should_be_added_and_removed_while_it_runs(
     assert lengths[0] < lengths[1] - 2
 
 
+@pytest.mark.exact
 def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> None:
     port = free_port()
     file = tmp_path / "received.ts"
@@ -207,6 +211,7 @@ def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> Non
     assert fidelity.faults(LIMITS) == [], fidelity.summary()
 
 
+@pytest.mark.exact
 def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_end(
     shared_farm: Farm, pages: str, tmp_path: Path
 ) -> None:

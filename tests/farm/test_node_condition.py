@@ -1,7 +1,11 @@
 """What a node tells of itself, and what it does when it is drained."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import redis
 
 from farm.lost_nodes import Watcher
@@ -28,10 +32,14 @@ def test_beat_should_tell_how_the_node_is(
     assert condition.memory_free > 0
 
 
-def test_stages_of_other_farms_should_not_count(tmp_path: Path) -> None:
+def test_stages_of_other_farms_should_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The farms of other tests may have warm stages; of a worker that has just begun none is.
+    worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(os, "getppid", lambda: worker.pid)
     condition = condition_of_this_node(settings_with(tmp_path, None), Processors())
     assert condition is not None
     assert condition.warm_stages == 0
+    worker.communicate(b"\n", timeout=20)
 
 
 def test_spool_that_cannot_be_should_leave_the_condition_unknown(tmp_path: Path) -> None:
