@@ -185,7 +185,11 @@ class Renderer:
         # interrupt the next one.
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await self._page.goto("about:blank")
+                try:
+                    await self._page.goto("about:blank")
+                except PlaywrightError:
+                    # What was shown in its place came between; the blank page comes after it.
+                    await self._page.wait_for_url("about:blank")
 
 
 def _says_start(message: ConsoleMessage) -> bool:
