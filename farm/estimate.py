@@ -26,14 +26,14 @@ class _Measured:
 
 
 _MEASURED: Final = {
-    (Codec.H264, Profile.TALK): _Measured(320_000, 0.77),
-    (Codec.H264, Profile.TEXT): _Measured(140_000, 0.60),
-    (Codec.H264, Profile.MIXED): _Measured(900_000, 0.85),
-    (Codec.H264, Profile.MOTION): _Measured(4_000_000, 1.0),
-    (Codec.VP8, Profile.TALK): _Measured(1_300_000, 0.80),
-    (Codec.VP8, Profile.TEXT): _Measured(300_000, 0.60),
-    (Codec.VP8, Profile.MIXED): _Measured(2_500_000, 0.85),
-    (Codec.VP8, Profile.MOTION): _Measured(5_000_000, 1.0),
+    (Codec.H264, Profile.TALK): _Measured(210_000, 0.77),
+    (Codec.H264, Profile.TEXT): _Measured(410_000, 0.66),
+    (Codec.H264, Profile.MIXED): _Measured(1_380_000, 0.83),
+    (Codec.H264, Profile.MOTION): _Measured(3_560_000, 1.46),
+    (Codec.VP8, Profile.TALK): _Measured(1_240_000, 0.66),
+    (Codec.VP8, Profile.TEXT): _Measured(590_000, 0.63),
+    (Codec.VP8, Profile.MIXED): _Measured(1_610_000, 0.66),
+    (Codec.VP8, Profile.MOTION): _Measured(4_910_000, 1.06),
 }
 
 
