@@ -82,6 +82,7 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["_Carrier"]
     texts = _Texts(Path(order.texts)) if order.texts else None
     writer: HlsWriter | None = None
     told: set[str] = set()
+    reached = 0
     for streams, packets in follow(
         Path(order.spool), order.format, over.is_set, live=order.window is not None
     ):
@@ -99,9 +100,13 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["_Carrier"]
                 for text, time_us in texts.until(each):
                     writer.write_text(text, time_us)
             writer.write(each.packet, each.kind, each.time_us)
+            reached = each.time_us
             if each.packet.is_keyframe and (each.kind == "video" or order.audio_only):
                 _tell_new(directory, order.name, told, carriers)
     if writer is not None:
+        if texts is not None:
+            for text in texts.left():
+                writer.write_text(text, reached)
         writer.close()
         _tell_new(directory, order.name, told, carriers)
 
@@ -138,8 +143,17 @@ class _Texts:
         self._waiting = [each for each in self._waiting if not _is_due(each, followed)]
         return [(each.text, _time_of(each, followed)) for each in due]
 
+    def left(self) -> list[str]:
+        """Those behind the last packet."""
+        self._look()
+        return [each.text for each in self._waiting]
+
     def _look(self) -> None:
-        size = self._file.stat().st_size if self._file.exists() else 0
+        try:
+            size = self._file.stat().st_size
+        except FileNotFoundError:
+            # Nothing was said yet; or all is done, and the spool has been cleared.
+            return
         if size != self._size:
             self._size = size
             texts = read_timed_texts(self._file)

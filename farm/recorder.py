@@ -426,8 +426,12 @@ class Recorder:
         if self._text_bytes > MOST_TEXT_BYTES:
             logger.warning("the page has said too much; a text is left out")
             return
-        with file.open("a") as texts:
-            texts.write(line)
+        try:
+            with file.open("a") as texts:
+                texts.write(line)
+        except OSError as error:
+            # A full disk ends the recording elsewhere, and properly.
+            logger.warning("a text of the page cannot be kept: %s", error)
 
     def _new_takes(self, stage: Stage) -> Takes:
         display, sound = stage.display, stage.sound

@@ -168,6 +168,9 @@ def make_hls(
                 at_us, text = waiting.pop(0)
                 writer.write_text(text, at_us)
             writer.write(packet, packet.stream.type, time_us)
+        # What was said behind the last packet stands at the end.
+        for at_us, text in waiting:
+            writer.write_text(text, at_us)
     return [writer.playlist, *(directory / each for each in segments_in(writer.playlist.read_text()))]
 
 

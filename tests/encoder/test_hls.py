@@ -24,7 +24,7 @@ def test_texts_should_stand_in_the_segments_at_their_times(tmp_path: Path) -> No
     cut([TakeMedia(tmp_path / "take-000.mp4")], mp4, Format(Codec.H264, 320, 180))
     directory = tmp_path / "hls"
     directory.mkdir()
-    texts = [(3_100_000, "später"), (500_000, "first"), (500_000, "at the same time")]
+    texts = [(3_100_000, "später"), (500_000, "first"), (500_000, "at the same time"), (5_000_000, "last")]
     playlist, *segments = make_hls(mp4, directory, "index", texts, seconds=2)
     assert segments_in(playlist.read_text()) == [segment.name for segment in segments]
     assert len(segments) == 3
@@ -42,8 +42,10 @@ def test_texts_should_stand_in_the_segments_at_their_times(tmp_path: Path) -> No
             for packet in source.demux(stream)
             if packet.pts is not None
         ]
-    assert [round(at, 2) for at, _ in found] == [0.5, 0.5, 3.1]
-    assert [tag for _, tag in found] == [id3_tag(text) for text in ("first", "at the same time", "später")]
+    assert [round(at, 2) for at, _ in found] == [0.5, 0.5, 3.1, 5.0]
+    assert [tag for _, tag in found] == [
+        id3_tag(text) for text in ("first", "at the same time", "später", "last")
+    ]
 
 
 def test_tag_should_be_id3_with_one_text_of_ours() -> None:
