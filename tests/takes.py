@@ -4,10 +4,29 @@ import subprocess
 import time
 from pathlib import Path
 
+from encoder.formats import Codec
 from encoder.journal import Journal, Lag, write_journal
 
 BEEP = "aevalsrc='0.8*lt(mod(t,1),0.1)*sin(6283*t)':s=48000"
 FLASH = "color=black:size=320x180:rate=30,drawbox=color=white:t=fill:enable='lt(mod(t,1),0.1)'"
+
+
+def container(file: Path) -> list[str]:
+    """What makes a growing file of ffmpeg's output, as `encoder.command` has it."""
+    if file.suffix == Codec.VP8.suffix:
+        return ["-f", "webm", "-cluster_time_limit", "2000", str(file)]
+    flags = "delay_moov+default_base_moof+skip_trailer"
+    return [
+        "-f",
+        "mp4",
+        "-movflags",
+        flags,
+        "-movie_timescale",
+        "1000000",
+        "-frag_duration",
+        "250000",
+        str(file),
+    ]
 
 
 def start_take(
@@ -21,9 +40,7 @@ def start_take(
             *(*pace, "-f", "lavfi", "-i", FLASH, *pace, "-f", "lavfi", "-i", BEEP),
             *("-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "60"),
             *("-pix_fmt", "yuv420p", "-c:a", "aac", "-flush_packets", "1"),
-            *("-f", "hls", "-hls_segment_type", "fmp4", "-hls_flags", "single_file+split_by_time"),
-            *("-hls_segment_filename", directory / f"take-{number:03d}.mp4", "-hls_time", "0.25"),
-            *("-hls_list_size", "1", directory / f"take-{number:03d}.m3u8"),
+            *container(directory / f"take-{number:03d}.mp4"),
         ],
         stdin=subprocess.DEVNULL,
     )

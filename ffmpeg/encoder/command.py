@@ -23,9 +23,11 @@ AUDIO_QUEUE_PACKETS = 512
 # Clusters of WebM begin at key frames, which come every 2 s, but sooner in the first second (shares of it):
 # what is killed right after its start leaves a file too.
 EARLY_KEY_FRAMES = 4, 2, 1
-# MP4 is written in segments of so many seconds, which need not begin at key frames: so much a killed ffmpeg
-# takes along.
-SEGMENT_SECONDS = 0.25
+# MP4 is written in fragments of so many µs, which need not begin at key frames: so much a killed ffmpeg takes
+# along. The mp4 muxer itself must part them: the hls muxer does not show it the next frame, so it reckons a
+# fragment's last frame to last as long as any other and adds the error to all times behind it (measured:
+# 330 ms for good after one stall of the grabbing).
+FRAGMENT_US = 250_000
 # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
 # them for fades, which meetings do not have, costs some more.
 X264_PARAMETERS = "mbtree=0:rc-lookahead=0:weightp=0"
@@ -100,11 +102,6 @@ class TakeFiles:
         return self._with(self.suffix)
 
     @property
-    def playlist(self) -> Path:
-        """The list of byte ranges (HLS) of a take in MP4."""
-        return self._with(".m3u8")
-
-    @property
     def sound_gate(self) -> Path:
         """The FIFO before the sound."""
         return self._with(".sound-gate")
@@ -143,9 +140,9 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int, st
         streams += [_gate(files.display_gate), _picture(source, fmt, epoch)]
     output = ffmpeg.output(
         *streams,
-        str(files.media if files.suffix == Codec.VP8.suffix else files.playlist),
+        str(files.media),
         copyts=None,
-        **_encoding(files, fmt) | _cheaper(fmt, step),
+        **encoding(fmt) | _cheaper(fmt, step),
     )
     arguments: list[str] = output.global_args(*SPEECH).get_args()
     return arguments
@@ -210,23 +207,24 @@ def _color_matrix(codec: Codec) -> str:
     return "bt709" if codec is Codec.H264 else "smpte170m"
 
 
-def _encoding(files: TakeFiles, fmt: Format) -> dict[str, object]:
+def encoding(fmt: Format) -> dict[str, object]:
+    """The options of ffmpeg's output: how picture and sound are encoded, and what file they grow into."""
     sound: dict[str, object] = {"ar": SAMPLE_RATE, "ac": 2, "audio_bitrate": 128_000}
     in_mp4: dict[str, object] = {
         "acodec": "aac",
-        "format": "hls",
-        "hls_segment_type": "fmp4",
-        "hls_flags": "single_file+split_by_time",
-        "hls_segment_filename": str(files.media),
-        "hls_time": SEGMENT_SECONDS,
-        # Nothing reads the list, and one of all segments would be written anew for each of them.
-        "hls_list_size": 1,
+        "format": "mp4",
+        # The beginnings of sound and picture are known when the first fragment is, and not before.
+        "movflags": "delay_moov+default_base_moof+skip_trailer",
+        "movie_timescale": 1_000_000,
+        "frag_duration": FRAGMENT_US,
+        "flush_packets": 1,
     }
     if fmt.audio_only is not None:
         return sound | in_mp4
     with_picture: dict[str, object] = sound | {
-        # The muxer must not hold the picture back to wait for a silent or late sound, or the other way round.
-        "max_interleave_delta": 1_000_000,
+        # The muxer must not hold the picture back for long to wait for a silent or late sound. But for a late
+        # picture it has to wait (see FRAGMENT_US), as long as the watch lets one be late: 1.2 s.
+        "max_interleave_delta": 2_000_000,
         # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
         # own grid of 1/fps would round two frames into one.
         "fps_mode": "passthrough",

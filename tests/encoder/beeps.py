@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.formats import SAMPLE_RATE, Codec
+from tests.takes import container
 
 Samples = NDArray[np.float32]
 
@@ -32,19 +33,8 @@ def make_take(file: Path, begin: float, end: float, *, picture_from: float | Non
         streams += ["-map", "[v]", "-fps_mode", "passthrough", "-enc_time_base:v", "1:1000000", "-g", "60"]
         streams += ["-bf", "0", "-c:v", "libvpx" if file.suffix == Codec.VP8.suffix else "libx264"]
     command = ["ffmpeg", "-y", "-loglevel", "error", *inputs, "-filter_complex", graph, *streams, "-copyts"]
-    subprocess.run([*command, *_container(file)], check=True, timeout=60)
+    subprocess.run([*command, *container(file)], check=True, timeout=60)
     return file
-
-
-def _container(file: Path) -> list[str]:
-    """As `encoder.command` has it: one growing file in both formats."""
-    if file.suffix == Codec.VP8.suffix:
-        return ["-f", "webm", "-cluster_time_limit", "2000", str(file)]
-    return [
-        *("-f", "hls", "-hls_time", "0.25", "-hls_list_size", "1", "-hls_segment_type", "fmp4"),
-        *("-hls_flags", "single_file+independent_segments", "-hls_segment_filename", str(file)),
-        str(file.with_suffix(".m3u8")),
-    ]
 
 
 def played(file: Path, channels: int = 2) -> Samples:

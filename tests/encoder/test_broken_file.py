@@ -19,8 +19,8 @@ from tests.encoder.beeps import make_take
 SUFFIXES = [".mp4", ".webm", ".m4a"]
 CLUSTER = bytes.fromhex("1F43B675")
 RANDOM_POINTS = 100
-# A fragment of these takes, s: two key frames in the picture, `hls_time` in the sound.
-FRAGMENT = {".mp4": 2.0, ".webm": 2.0, ".m4a": 0.25}
+# A fragment of these takes, s: in WebM from key frame to key frame.
+FRAGMENT = {".mp4": 0.25, ".webm": 2.0, ".m4a": 0.25}
 PACKET_US = 24_000
 
 

@@ -27,10 +27,9 @@ ENCODER = {
         *("-color_primaries", "bt709", "-color_range", "tv", "-color_trc", "bt709", "-colorspace", "bt709"),
         *("-crf", "23", "-enc_time_base:v", "1:1000000"),
         *("-force_key_frames", "expr:eq(n,7)+eq(n,15)+eq(n,30)", "-forced-idr", "1"),
-        *("-fps_mode", "passthrough", "-g", "60", "-hls_flags", "single_file+split_by_time"),
-        *("-hls_list_size", "1"),
-        *("-hls_segment_filename", "/spool/take-002.mp4", "-hls_segment_type", "fmp4", "-hls_time", "0.25"),
-        *("-keyint_min", "60", "-max_interleave_delta", "1000000", "-maxrate", "3000000"),
+        *("-flush_packets", "1", "-fps_mode", "passthrough", "-frag_duration", "250000", "-g", "60"),
+        *("-keyint_min", "60", "-max_interleave_delta", "2000000", "-maxrate", "3000000"),
+        *("-movflags", "delay_moov+default_base_moof+skip_trailer", "-movie_timescale", "1000000"),
         *("-preset", "veryfast", "-sc_threshold", "0", "-threads:v", "1", "-vcodec", "libx264"),
         *("-x264-params", "mbtree=0:rc-lookahead=0:weightp=0"),
     ],
@@ -40,7 +39,7 @@ ENCODER = {
         *("-color_range", "tv", "-colorspace", "smpte170m", "-cpu-used", "16", "-crf", "12"),
         *("-deadline", "realtime", "-enc_time_base:v", "1:1000000", "-flush_packets", "1"),
         *("-force_key_frames", "expr:eq(n,7)+eq(n,15)+eq(n,30)", "-fps_mode", "passthrough", "-g", "60"),
-        *("-keyint_min", "60", "-lag-in-frames", "0", "-max_interleave_delta", "1000000"),
+        *("-keyint_min", "60", "-lag-in-frames", "0", "-max_interleave_delta", "2000000"),
         *("-maxrate", "3000000", "-threads:v", "1", "-vcodec", "libvpx"),
     ],
 }
@@ -78,11 +77,10 @@ def test_time_stamps_should_be_passed_through(codec: Codec) -> None:
     assert not any("fps=" in arg for arg in args)
 
 
-def test_h264_should_be_a_single_growing_file_with_a_playlist() -> None:
+def test_h264_should_be_a_growing_mp4_in_fragments() -> None:
     args = arguments(Format())
-    assert option(args, "-hls_flags") == "single_file+split_by_time"
-    assert option(args, "-hls_segment_filename") == "/spool/take-002.mp4"
-    assert "/spool/take-002.m3u8" in args
+    assert "/spool/take-002.mp4" in args
+    assert option(args, "-frag_duration") == "250000"
     assert option(args, "-vcodec") == "libx264"
     assert option(args, "-bf") == "0"
 
@@ -108,13 +106,10 @@ def test_take_without_picture_should_be_the_sound_alone(export: AudioExport) -> 
     assert option(args, "-acodec") == "aac"
 
 
-def test_take_without_picture_should_be_a_single_growing_file_and_a_short_list() -> None:
+def test_take_without_picture_should_be_a_growing_mp4_too() -> None:
     args = arguments(Format(audio_only=AudioExport()))
-    assert option(args, "-hls_flags") == "single_file+split_by_time"
-    assert option(args, "-hls_segment_filename") == "/spool/take-002.m4a"
-    assert option(args, "-hls_time") == "0.25"
-    assert option(args, "-hls_list_size") == "1"
-    assert "-hls_playlist_type" not in args
+    assert "/spool/take-002.m4a" in args
+    assert option(args, "-frag_duration") == "250000"
 
 
 @pytest.mark.parametrize(

@@ -13,22 +13,12 @@ from encoder.errors import CutError
 from encoder.formats import Codec, Format
 from encoder.journal import Lag
 from encoder.probe import probe
+from tests.takes import container
 
 ENCODING = {
     Codec.H264: ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "60", "-c:a", "aac"],
     Codec.VP8: ["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "16", "-g", "60", "-c:a", "libopus"],
 }
-
-
-def container(file: Path, codec: Codec) -> list[str]:
-    """As `encoder.command` has it: one growing file in both formats."""
-    if codec is Codec.VP8:
-        return ["-f", "webm", "-cluster_time_limit", "2000", str(file)]
-    return [
-        *("-f", "hls", "-hls_time", "1.9", "-hls_list_size", "0", "-hls_segment_type", "fmp4"),
-        *("-hls_flags", "single_file+independent_segments", "-hls_segment_filename", str(file)),
-        str(file.with_suffix(".m3u8")),
-    ]
 
 
 def make_take(file: Path, codec: Codec, seconds: float, *, video_from: float = 3.5) -> Path:
@@ -56,7 +46,7 @@ def make_take(file: Path, codec: Codec, seconds: float, *, video_from: float = 3
                 "1:1000000",
             ),
             *ENCODING[codec],
-            *container(file, codec),
+            *container(file),
         ],
         check=True,
         timeout=60,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import av
 import psutil
@@ -25,6 +26,7 @@ from encoder.formats import AudioExport, Codec, Format
 from encoder.takes import Takes
 from farm.spool import Spool
 from tests.encoder import recording_process
+from tests.fidelity.measure import measure
 from tests.pages import FIDELITY_PAGE
 
 WIDTH, HEIGHT = recording_process.SIZE
@@ -116,6 +118,35 @@ async def test_standing_still_for_a_moment_should_be_no_fault(fmt: Format, tmp_p
         assert not death.done(), death.result()
         death.cancel()
         await takes.close()
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("codec", list(Codec))
+async def test_stalls_of_the_grabbing_should_not_move_sound_and_picture_apart(
+    codec: Codec, tmp_path: Path
+) -> None:
+    fmt = Format(codec, WIDTH, HEIGHT)
+    async with recorded_page() as source:
+        takes = Takes(source, tmp_path, fmt)
+        began = time.monotonic()
+        await takes.begin()
+        await asyncio.sleep(4)
+        calm = time.monotonic() - began
+        for _ in range(6):
+            process = encoder()
+            process.suspend()
+            await asyncio.sleep(0.4)
+            process.resume()
+            await asyncio.sleep(0.8)
+        again = time.monotonic() - began
+        await asyncio.sleep(5)
+        await takes.close()
+    fidelity = measure(Spool(tmp_path, fmt).cut(tmp_path / f"out{fmt.take_suffix}").path)
+    seconds = dict(zip(fidelity.numbers, fidelity.times, strict=True))
+    before = [offset for number, offset in fidelity.events.items() if seconds[number] < calm]
+    after = [offset for number, offset in fidelity.events.items() if seconds[number] > again]
+    # A stall may change the compositor's depth by a period, which nobody watches here.
+    assert abs(median(after) - median(before)) < 0.060, fidelity.summary()
 
 
 @asynccontextmanager

@@ -17,12 +17,15 @@ import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import processes_of, wait_for_take
-from tests.fidelity.measure import Limits, measure
+from tests.fidelity.measure import Fidelity, measure
 from tests.ports import free_port
 from tests.rtmp import RtmpServer, rtmp_server
 
-# What is sent is what is recorded; a busy machine may lose frames in both.
-LIMITS = Limits(frames=30, mean=0.020, worst=0.060)
+FRAMES_LOST = 30
+"""What a busy machine may lose of a page, in the file and in what is sent alike."""
+OFFSET = 0.050
+"""Sound against picture (s). What is sent learns some seconds late that the compositor's depth has changed by a
+period, which the file knows."""
 
 
 @pytest.fixture
@@ -60,9 +63,34 @@ def start(farm: Farm, pages: str, meeting_id: str, **wanted: Any) -> str:
     return str(recording["id"])
 
 
+def check_sound_and_picture(fidelity: Fidelity) -> None:
+    """In sync, with few frames lost. One flash that a busy browser drew late does not count: it is so in the
+    page, and how near every single one is, test_fidelity looks at."""
+    assert fidelity.missing + fidelity.doubled <= FRAMES_LOST, fidelity.summary()
+    assert len(fidelity.events) >= int(fidelity.duration) - 1, fidelity.summary()
+    assert abs(fidelity.median_offset) < OFFSET, fidelity.summary()
+
+
+def check_same(received: Fidelity, file: Fidelity) -> None:
+    """What was sent is in the file: frame for frame, each beep as far from its flash but for a period."""
+    first = file.numbers.index(received.numbers[0])
+    both = min(len(received.numbers), len(file.numbers) - first)
+    assert received.numbers[:both] == file.numbers[first : first + both]
+    common = received.events.keys() & file.events.keys()
+    assert len(common) >= int(received.duration) - 2
+    # The file knows from where on the compositor's depth was another, the stream learns of it seconds later.
+    assert max(abs(received.events[number] - file.events[number]) for number in common) < 0.040
+
+
+def downloaded(recording: dict[str, Any], directory: Path) -> Path:
+    file = directory / "file.mp4"
+    file.write_bytes(httpx.get(recording["download_url"]).content)
+    return file
+
+
 @pytest.mark.exact
 def test_stream_should_arrive_in_sync_and_end_with_the_recording(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer
+    shared_farm: Farm, pages: str, rtmp: RtmpServer, tmp_path: Path
 ) -> None:
     recording_id = start(
         shared_farm, pages, "stream", rtmp_out_config={"rtmp_url": f"{rtmp.url}/secret-key?token=hidden"}
@@ -73,10 +101,11 @@ def test_stream_should_arrive_in_sync_and_end_with_the_recording(
     assert stopped["outputs"][0]["url"] == f"rtmp://127.0.0.1:{rtmp.port}/live/***"
     (output,) = outputs_when(shared_farm, recording_id, states("ENDED"))
     assert (output["retries"], output["error"]) == (0, None)
-    shared_farm.wait_for(recording_id, "UPLOADED")
-    (file,) = rtmp.recorded("secret-key")
-    fidelity = measure(file).after(1)
-    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+    recording = shared_farm.wait_for(recording_id, "UPLOADED")
+    (received,) = rtmp.recorded("secret-key")
+    fidelity = measure(received).after(1)
+    check_sound_and_picture(fidelity)
+    check_same(fidelity, measure(downloaded(recording, tmp_path)))
     assert fidelity.duration > 7
     assert "secret-key" not in shared_farm.log()
     for log in shared_farm.data_dir.glob("evidence/*/*"):
@@ -101,7 +130,7 @@ def test_stream_should_go_on_over_a_pause_on_one_connection(
     fidelity = measure(file)
     # Of the pause there is nothing in the stream, but the frames of those 3 s in its counter.
     assert fidelity.missing > 60
-    assert abs(fidelity.mean_offset) < LIMITS.mean, fidelity.summary()
+    assert abs(fidelity.median_offset) < OFFSET, fidelity.summary()
     shared_farm.wait_for(recording_id, "UPLOADED")
 
 
@@ -153,10 +182,7 @@ def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
         shared_farm.order(recording_id, "stop")
         recording = shared_farm.wait_for(recording_id, "UPLOADED")
     assert recording["quality"]["takes"] == 1
-    file = tmp_path / "file.mp4"
-    file.write_bytes(httpx.get(recording["download_url"]).content)
-    fidelity = measure(file).after(1)
-    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+    check_sound_and_picture(measure(downloaded(recording, tmp_path)).after(1))
 
 
 def test_outputs_should_be_added_and_removed_while_it_runs(
@@ -206,9 +232,10 @@ def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> Non
     finally:
         listener.send_signal(signal.SIGKILL)
         listener.wait()
-    shared_farm.wait_for(recording_id, "UPLOADED")
+    recording = shared_farm.wait_for(recording_id, "UPLOADED")
     fidelity = measure(file).after(1)
-    assert fidelity.faults(LIMITS) == [], fidelity.summary()
+    check_sound_and_picture(fidelity)
+    check_same(fidelity, measure(downloaded(recording, tmp_path)))
 
 
 @pytest.mark.exact

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import av
 import numpy as np
@@ -35,17 +35,26 @@ PROMISED = Limits(frames=0, mean=0.010, worst=0.020)
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What a recording has of the page. Times in seconds, offsets positive where sound is late."""
+    """What a recording has of the page. Times in seconds.
+
+    `events` has the number of each frame that begins a flash, and how much later its beep is (negative where
+    the sound comes first).
+    """
 
     numbers: list[int]
     times: list[float]
-    offsets: list[float]
+    events: dict[int, float]
     duration: float
 
     def after(self, seconds: float) -> "Fidelity":
         """The same without the beginning."""
         kept = [(n, t) for n, t in zip(self.numbers, self.times, strict=True) if t >= seconds]
-        return Fidelity([n for n, _ in kept], [t for _, t in kept], self.offsets, self.duration)
+        return Fidelity([n for n, _ in kept], [t for _, t in kept], self.events, self.duration)
+
+    @property
+    def offsets(self) -> list[float]:
+        """How much later than its flash each beep is."""
+        return list(self.events.values())
 
     @property
     def doubled(self) -> int:
@@ -80,6 +89,11 @@ class Fidelity:
         return mean(self.offsets)
 
     @property
+    def median_offset(self) -> float:
+        """The offset in the middle: one late flash does not change it."""
+        return median(self.offsets)
+
+    @property
     def worst_offset(self) -> float:
         """The largest distance of any one event."""
         return max(abs(offset) for offset in self.offsets)
@@ -97,14 +111,14 @@ def measure(file: Path) -> Fidelity:
     """Decode the whole file and read it."""
     numbers, times, flashes, video_end = _read_picture(file)
     beeps = _read_beeps(file)
-    offsets = [beep - flash for flash in flashes for beep in beeps if abs(beep - flash) < 0.4]
-    return Fidelity(numbers, times, offsets, video_end)
+    events = {number: beep - flash for flash, number in flashes for beep in beeps if abs(beep - flash) < 0.4}
+    return Fidelity(numbers, times, events, video_end)
 
 
-def _read_picture(file: Path) -> tuple[list[int], list[float], list[float], float]:
+def _read_picture(file: Path) -> tuple[list[int], list[float], list[tuple[float, int]], float]:
     numbers: list[int] = []
     times: list[float] = []
-    flashes: list[float] = []
+    flashes: list[tuple[float, int]] = []
     lit = False
     with av.open(str(file)) as source:
         stream = source.streams.video[0]
@@ -116,7 +130,7 @@ def _read_picture(file: Path) -> tuple[list[int], list[float], list[float], floa
             flash = luma[luma.shape[0] // 4, luma.shape[1] // 2] > BRIGHT
             # A flash that was on when the recording began has no beginning in it.
             if flash and not lit and len(times) > 1:
-                flashes.append(time)
+                flashes.append((time, numbers[-1]))
             lit = bool(flash)
         end = float(source.duration or 0) / av.time_base
     return numbers, times, flashes, end
