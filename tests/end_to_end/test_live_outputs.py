@@ -24,8 +24,7 @@ from tests.rtmp import RtmpServer, rtmp_server
 FRAMES_LOST = 30
 """What a busy machine may lose of a page, in the file and in what is sent alike."""
 OFFSET = 0.050
-"""Sound against picture (s). What is sent learns some seconds late that the compositor's depth has changed by a
-period, which the file knows."""
+"""Sound against picture (s). What is sent learns late that the compositor's depth has changed by a period."""
 
 
 @pytest.fixture
