@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import StatusCode, Tracer
 
 from farm.recordings import Recording
-from farm.traces import Span, spans_of
+from farm.spans import Span, spans_of
 
 _FLUSH_MILLISECONDS: Final = 5000
 """How long a process that ends waits until its last spans are sent."""

@@ -4,7 +4,8 @@
 
 BASE is a Debian root that is copied for each stage; without it debootstrap makes one. It needs root, some
 four gigabytes and a few minutes, so it is no test of the suite. At the end it tells the size of what an
-image would hold, and records a page in it as the image's user with Chromium's sandbox on.
+image would hold, and records a page in it as the image's user with Chromium's sandbox on, under the seccomp
+profile of deploy/.
 """
 
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.deploy import seccomp
 from tests.deploy.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +99,11 @@ def make_slim(base: Path) -> None:
 
 
 def record(stage: Path, environment: dict[str, str]) -> None:
-    """Record a page as the image's user does, in a container of the kernel's own means."""
+    """Record a page as the image's user does, in a container of the kernel's own means, under its profile."""
     user = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs"]
+    for file in (ROOT / "deploy" / "seccomp.json", Path(seccomp.__file__)):
+        shutil.copy2(file, stage / "data")
+    user += ["python3", "-I", "/data/seccomp.py", "/data/seccomp.json"]
     command = ["farm", "record", PAGE, "--out", "/data/page.mp4", "--seconds", "3", "--json"]
     said = in_root(stage, Path("/data"), environment, [*user, *command], enter=CONTAINER)
     print(said.strip(), flush=True)

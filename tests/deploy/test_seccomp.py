@@ -1,0 +1,106 @@
+"""The seccomp profile, loaded for real: Chromium's sandbox is on under it, and the kernel is out of reach."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.deploy import seccomp
+
+PROFILE = Path(__file__).parents[2] / "deploy" / "seccomp.json"
+NOBODY = 65534
+# What root may ask of the kernel, if it is but to be told that there is no such thing.
+REACHING = {
+    "mount": "libc.mount(b'none', b'/nowhere', b'tmpfs', 0, None)",
+    "swap": "libc.swapoff(b'/nowhere')",
+    "process accounting": "libc.acct(b'/nowhere')",
+}
+DENIED = "-1 1"
+
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+MAKE_NAMESPACE = ["unshare", "--user", "--map-root-user", "true"]
+
+
+def is_possible() -> bool:
+    """Whether an ordinary user of this machine has a Python and may make user namespaces."""
+    if os.geteuid() != 0 or not Path("/usr/bin/python3").exists():
+        return False
+    return subprocess.run([*AS_NOBODY, *MAKE_NAMESPACE], timeout=10, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(
+    not is_possible(), reason="wants root, Debian's Python, and user namespaces for ordinary users"
+)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of an ordinary user, with the profile and what loads it."""
+    # Whoever runs the tests keeps other users out of its own temporary directory.
+    with TemporaryDirectory(prefix="farm-seccomp-", dir="/var/tmp") as name:
+        directory = Path(name)
+        for file in (PROFILE, Path(seccomp.__file__)):
+            shutil.copy(file, directory)
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        yield directory
+
+
+def loader(place: Path) -> list[str]:
+    return ["/usr/bin/python3", "-I", str(place / "seccomp.py"), str(place / PROFILE.name)]
+
+
+def run(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=place,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(place)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def dumped(place: Path) -> subprocess.CompletedProcess[str]:
+    """What Chromium makes of a page; it does not start when it cannot make its sandbox."""
+    switches = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    profile = f"--user-data-dir={place / 'profile'}"
+    page = "data:text/html,<script>document.write(6*7)</script>"
+    return run(place, *AS_NOBODY, *loader(place), "chromium", *switches, profile, "--dump-dom", page)
+
+
+def test_chromium_should_make_its_sandbox_under_the_profile(place: Path) -> None:
+    done = dumped(place)
+    assert "42" in done.stdout, done.stderr[-2000:]
+
+
+def test_chromium_should_not_start_under_a_profile_that_keeps_it_from_its_sandbox(place: Path) -> None:
+    profile = json.loads(PROFILE.read_text())
+    profile["syscalls"].append({"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1})
+    (place / PROFILE.name).write_text(json.dumps(profile))
+    done = dumped(place)
+    assert done.returncode != 0
+    assert "42" not in done.stdout
+
+
+@pytest.mark.parametrize("call", REACHING.values(), ids=REACHING)
+def test_what_reaches_the_kernel_should_be_denied(place: Path, call: str) -> None:
+    program = f"import ctypes; libc = ctypes.CDLL(None, use_errno=True); print({call}, ctypes.get_errno())"
+    asking = ["/usr/bin/python3", "-Ic", program]
+    asked = run(place, *asking).stdout.strip()
+    assert asked.startswith("-1 ")
+    assert asked != DENIED
+    done = run(place, *loader(place), *asking)
+    assert done.stdout.strip() == DENIED, done.stderr
+
+
+def test_user_namespaces_should_be_allowed(place: Path) -> None:
+    done = run(place, *AS_NOBODY, *loader(place), *MAKE_NAMESPACE)
+    assert done.returncode == 0, done.stderr
