@@ -188,6 +188,7 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: Takes | None = None
         self._take: Journal | None = None
+        self._stopped_ns: int | None = None
         self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
         self._started = bool(spool.journals())
         self._take_over = asyncio.Event()
@@ -225,6 +226,7 @@ class Recorder:
         """End the recording properly, as a stop order does. What told it first is the reason."""
         if not self._stop.is_set():
             self._stop_reason = reason
+            self._stopped_ns = time.monotonic_ns()
         self._stop.set()
 
     async def run(self) -> Outcome:
@@ -502,13 +504,26 @@ class Recorder:
     async def _end_take(self) -> None:
         assert self._takes is not None
         ended = self._take
+        over_ns = None
         if ended is not None:
-            self._recorded_ns = self.recorded_ns
+            over_ns = self._over_ns(ended)
+            self._recorded_ns += over_ns - ended.monotonic_us * 1000
             self._take = None
         self._take_over.set()
-        await asyncio.gather(self._takes.end(), self._end_watch())
+        await asyncio.gather(self._takes.end(over_ns and over_ns // 1000), self._end_watch())
         if ended is not None:
             await self._listener.take_ended(ended)
+
+    def _over_ns(self, take: Journal) -> int:
+        """Where the running take ends: when it was told to or its time was up, and not when that is done."""
+        began_ns = take.monotonic_us * 1000
+        ends = [time.monotonic_ns()]
+        if self._stopped_ns is not None:
+            ends.append(self._stopped_ns)
+        if self._plan.max_seconds is not None:
+            ends.append(began_ns + round(self._plan.max_seconds * SECOND_NS) - self._recorded_ns)
+        # One that began behind the stop still has its frames.
+        return min(end for end in ends if end > began_ns)
 
     async def _watch_compositor(self, stage: Stage, takes: Takes, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):

@@ -185,8 +185,8 @@ class Take:
             return self.progress.frames * self._format.period_us
         return self._level_us - journal.monotonic_us + self.progress.out_us if self.progress.out_us else 0
 
-    async def stop(self) -> None:
-        """End the take properly, with all frames up to this moment.
+    async def stop(self, at_us: int | None = None) -> None:
+        """End the take properly, with all frames up to `at_us` (µs of CLOCK_MONOTONIC), or to this moment.
 
         A take that does not end in time is killed; its file is then whole but for its very end. So is one of
         which nothing good can come any more, at once.
@@ -198,7 +198,7 @@ class Take:
                 await self._interrupt(SLOW_STOP_TIMEOUT)
             case _:
                 if self._journal is not None:
-                    await self._catch_up(self._journal, time.monotonic_ns() // 1000)
+                    await self._catch_up(self._journal, at_us or time.monotonic_ns() // 1000)
                 await self._interrupt(STOP_TIMEOUT)
         await self.kill()
         if self._journal is not None:
@@ -285,14 +285,14 @@ class Take:
         if self._journal.end_us is None or end_us < self._journal.end_us:
             self._note(replace(self._journal, end_us=end_us))
 
-    async def _catch_up(self, journal: Journal, now_us: int) -> None:
-        """Wait until what has been grabbed by now is encoded, and note the end for the cut.
+    async def _catch_up(self, journal: Journal, at_us: int) -> None:
+        """Wait until what has been grabbed by `at_us` is encoded, and note the end for the cut.
 
         At a signal ffmpeg throws away the frames that wait for its encoder, so it is told a little later; the
         cut leaves out what it has grabbed meanwhile.
         """
-        self._note(replace(journal, end_us=journal.time_of(now_us)))
-        wanted = now_us - journal.monotonic_us
+        self._note(replace(journal, end_us=journal.time_of(at_us)))
+        wanted = at_us - journal.monotonic_us
         if self._format.audio_only is None:
             wanted -= wanted % self._format.period_us
         else:

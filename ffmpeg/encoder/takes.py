@@ -129,11 +129,11 @@ class Takes:
         self.prepare()
         return error
 
-    async def end(self) -> None:
-        """End the running take properly. Does nothing if none runs."""
+    async def end(self, at_us: int | None = None) -> None:
+        """End the running take properly, as it was at `at_us`; see `Take.stop`. Does nothing if none runs."""
         if self._current is not None:
             take, self._current = self._current, None
-            await take.stop()
+            await take.stop(at_us)
             self._frames_before += take.progress.frames
 
     async def close(self) -> None:

@@ -52,7 +52,7 @@ def test_json_should_tell_what_was_recorded(
     assert process.returncode == 0, stderr
     report = json.loads(stdout)
     assert report["path"] == str(tmp_path / name)
-    assert report["duration"] == pytest.approx(3, abs=0.2)
+    assert report["duration"] == pytest.approx(3, abs=0.15)
     assert report["bytes"] == (tmp_path / name).stat().st_size
     assert report["reason"] == "MAX_DURATION"
     assert 80 <= report["frames_captured"] <= 95
@@ -72,7 +72,7 @@ def test_sound_alone_should_be_recorded_by_the_files_suffix(tmp_path: Path, name
     assert process.returncode == 0, stderr
     report = json.loads(stdout)
     assert report["streams"] == [{"type": "audio", "codec": codec, "sample_rate": 48000, "channels": 2}]
-    assert report["duration"] == pytest.approx(3, abs=0.2)
+    assert report["duration"] == pytest.approx(3, abs=0.15)
     assert (report["frames_captured"], report["frames_lost"], report["takes"]) == (0, 0, 1)
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
