@@ -19,7 +19,7 @@ class ProgramNotFoundError(StageError):
 
 
 class StageWornError(StageError):
-    """The stage works, but not as it should; a new one will do."""
+    """A new stage will do: this one works, but not as it should, or its break is known already."""
 
 
 class PageError(Exception):

@@ -473,7 +473,7 @@ class Recorder:
                     self._beside(self._keep_evidence(self._scene, death, screenshot=False))
                     logger.warning("going on with a new take: %s", death)
                     await self._end_take()
-                    await self._begin_take(stage)
+                    await self._begin_another_take(stage)
 
     async def _pause_or_resume(self, stage: Stage) -> None:
         assert self._takes is not None
@@ -487,6 +487,13 @@ class Recorder:
             await self._listener.paused()
         elif paused:
             await self._begin_take(stage)
+
+    async def _begin_another_take(self, stage: Stage) -> None:
+        """Go on after a break of the encoder. If that was the stage's fault, the break is counted already."""
+        try:
+            await first_of(take=self._begin_take(stage), stage=_raise(stage.died()))
+        except (StageError, EncoderError) as error:
+            raise StageWornError(str(error)) from error
 
     async def _begin_take(self, stage: Stage) -> None:
         assert self._takes is not None

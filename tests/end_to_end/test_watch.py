@@ -1,6 +1,7 @@
 """What the watch finds in real recordings of real pages, and what is done about it."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -277,6 +278,19 @@ async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: P
     async with record(f"file://{page}") as watched:
         await asyncio.sleep(14)
     assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
+
+
+@pytest.mark.parametrize("victim", ["display", "sound"])
+async def test_program_of_the_stage_that_hangs_should_be_one_break(record: Record, victim: str) -> None:
+    async with record(BEEPS) as watched:
+        await asyncio.sleep(2)
+        stage = watched.stages[0]
+        hanging = stage.display.server if victim == "display" else stage.sound.daemon
+        os.kill(hanging.pid, signal.SIGSTOP)
+        await watched.until(lambda: len(watched.takes) == 2)
+        breaks = json.loads((watched.spool.directory / "breaks.json").read_text())
+        assert len(breaks) == 1, watched.faults
+        assert len(watched.stages) == 2
 
 
 async def test_stop_that_comes_with_a_fault_should_be_the_reason_of_the_end(record: Record) -> None:
