@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import httpx
 from starlette.requests import Request
@@ -22,6 +23,14 @@ class Answer(NamedTuple):
 
     data: Any
     paging: Mapping[str, int] | None
+
+
+def segment(text: str) -> str:
+    """What a visitor names, as one segment of a path. Raises Refused when it is empty."""
+    if not text:
+        raise Refused(422, "a name or an id is missing")
+    # Dots alone would lead to another place of the API.
+    return quote(text, safe="").replace(".", "%2E")
 
 
 async def ask(
@@ -60,13 +69,17 @@ async def fetch(
         request.app, raise_app_exceptions=False, client=(client_address(request), 0)
     )
     base = f"{request.url.scheme}://portal"
-    of_session = {"Cookie": request.headers.get("cookie", ""), CSRF_HEADER: visitor.csrf_token}
+    sent = {
+        "Cookie": request.headers.get("cookie", ""),
+        CSRF_HEADER: visitor.csrf_token,
+        **(headers or {}),
+    }
+    # Other programs of the same host have cookies too, in any letters; they stand in headers as Latin-1.
+    encoded = [(name.encode(), text.encode("latin-1", "replace")) for name, text in sent.items()]
     async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
         try:
             async with asyncio.timeout(_SECONDS):  # httpx has none for an app in the process
-                return await client.request(
-                    method, DYTE + path, json=body, params=query, headers={**of_session, **(headers or {})}
-                )
+                return await client.request(method, DYTE + path, json=body, params=query, headers=encoded)
         except TimeoutError:
             raise Refused(
                 504, f"the farm has not done it within {_SECONDS:.0f} s; look again later"

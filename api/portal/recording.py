@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from api.context import Context, context_of
-from api.portal.client import ask, fetch
+from api.portal.client import ask, fetch, segment
 from api.portal.page import page
 from api.portal.recordings import length_of
 from api.portal.timeline import drawing_of
@@ -143,7 +143,7 @@ async def _upload(request: Request, visitor: Visitor, form: Form) -> Response:
 
 
 async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
-    webhook_id, log_id = (quote(form.get(name, ""), safe="") for name in ("webhook_id", "log_id"))
+    webhook_id, log_id = (segment(form.get(name, "")) for name in ("webhook_id", "log_id"))
     path = f"/webhooks/{webhook_id}/logs/{log_id}/replay"
     return await _do(request, visitor, "POST", path, "replay")
 
@@ -181,7 +181,7 @@ async def _live_picture(request: Request, visitor: Visitor) -> Response:
 
 
 def _path(request: Request) -> str:
-    return f"/recordings/{quote(request.path_params['recording_id'], safe='')}"
+    return f"/recordings/{segment(request.path_params['recording_id'])}"
 
 
 _PAGE: Final = "/recordings/{recording_id}"

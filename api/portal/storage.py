@@ -1,13 +1,12 @@
 """Storage presets in the settings: the form that adds one, the check, and their end."""
 
 from typing import Final
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from api.portal.client import ask
+from api.portal.client import ask, segment
 from api.portal.page import page
 from api.portal.settings import settings_page
 from api.portal.storage_kinds import STORAGES, config_of_storage
@@ -61,7 +60,7 @@ async def _check(request: Request, visitor: Visitor, form: Form) -> Response:
 
 
 def _path(form: Form) -> str:
-    return f"/storage/presets/{quote(form.get('name', ''), safe='')}"
+    return f"/storage/presets/{segment(form.get('name', ''))}"
 
 
 storage_routes: Final[list[BaseRoute]] = [

@@ -1,13 +1,12 @@
 """Webhooks in the settings: add and delete them, send an example, and see what was sent to each."""
 
 from typing import Any, Final
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from api.portal.client import ask
+from api.portal.client import ask, segment
 from api.portal.page import page
 from api.portal.settings import settings_page
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
@@ -66,7 +65,7 @@ async def _test(request: Request, visitor: Visitor, _form: Form) -> Response:
 
 
 async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
-    log_id = quote(form.get("log_id", ""), safe="")
+    log_id = segment(form.get("log_id", ""))
     return await _do(request, visitor, f"{_path(request)}/logs/{log_id}/replay", "replay")
 
 
@@ -79,7 +78,7 @@ async def _do(request: Request, visitor: Visitor, path: str, what: str, body: An
 
 
 def _path(request: Request) -> str:
-    return f"/webhooks/{quote(request.path_params['webhook_id'], safe='')}"
+    return f"/webhooks/{segment(request.path_params['webhook_id'])}"
 
 
 _PAGE: Final = "/settings/webhooks/{webhook_id}"

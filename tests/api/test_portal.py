@@ -697,3 +697,31 @@ async def test_job_should_say_what_it_is_about_and_nothing_secret(
     shown = (await acme.client.get(f"/rq/0/data/job/{recording_id}.json")).text
     assert "record the meeting weekly" in shown
     assert "very-secret" not in shown
+
+
+# --- What no page of ours sends --------------------------------------------------------------------------
+
+
+async def test_cookies_of_other_programs_should_not_disturb_a_page(acme: Visit) -> None:
+    cookies = f"theirs=café; farm_session={acme.client.cookies['farm_session']}"
+    response = await acme.client.get("/settings", headers=cast(Any, [(b"cookie", cookies.encode())]))
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_names_should_never_lead_to_another_place_of_the_api(acme: Visit, name: str) -> None:
+    for path in ("/settings/storage", "/settings/storage/delete"):
+        response = await acme.send(path, type="aws", name=name)
+        assert response.status_code in {404, 422}, response.text
+        assert "there is nothing at" not in response.text
+
+
+@pytest.mark.parametrize("kind", ["recordings", "settings/webhooks"])
+@pytest.mark.parametrize("dots", ["%2e", "%2e%2e"])
+async def test_dots_should_be_an_id_that_nothing_has(acme: Visit, kind: str, dots: str) -> None:
+    assert re.search(r"no (recording|webhook) has the id \.", await acme.see(f"/{kind}/{dots}", 404))
+
+
+async def test_mark_of_a_start_in_any_letters_should_be_answered(acme: Visit) -> None:
+    response = await acme.send("/start", meeting_id="m", once="é\n€")
+    assert response.status_code in {303, 422}, response.text
