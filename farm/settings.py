@@ -425,8 +425,8 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="Bearer token with which Prometheus reads /metrics of API and nodes; without it only a "
-        "node's on the loopback can be read.",
+        description="Bearer token, of 16 characters or more, with which Prometheus reads /metrics of API and "
+        "nodes; without it only a node's on the loopback can be read.",
     )
     log_format: LogFormat = Field(
         default=LogFormat.AUTO,
