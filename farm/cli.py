@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import sys
@@ -17,7 +18,9 @@ from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.logs import set_up_logs_from_environment
-from farm.settings import ORGANIZATION_ID, LogLevel, load_settings
+from farm.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_NAME = 100
 """Characters of an API key's name."""
@@ -32,6 +35,8 @@ def cli(verbose: bool) -> None:
             LogLevel.INFO.value
         )  # for the parts that are programs of their own, too
     set_up_logs_from_environment()
+    for name in unknown_settings(os.environ):
+        logger.warning("%s is no setting of the farm, and nothing looks at it", name)
 
 
 class SizeType(click.ParamType[tuple[int, int]]):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -548,6 +549,14 @@ def load_settings() -> Settings:
     except ValidationError as error:
         problems = [f"{_variable(problem['loc'])}: {_sentence(problem['msg'])}" for problem in error.errors()]
         raise SettingsError("; ".join(problems)) from None
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """The variables that look like a setting of the farm and are none: misspelt, or of another version."""
+    known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
+    return sorted(
+        name for name in environment if name.upper().startswith("FARM_") and name.upper() not in known
+    )
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from browser_bot.addresses import AddressRule
 from farm.errors import SettingsError
 from farm.keys import load_secret_key
-from farm.settings import Settings, load_settings
+from farm.settings import Settings, load_settings, unknown_settings
 from tests.conftest import settings_with
 
 
@@ -81,6 +81,11 @@ def test_bad_setting_should_give_one_error_that_names_it(
     with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
         load_settings()
     assert "secret" not in str(caught.value)
+
+
+def test_variable_that_is_no_setting_should_be_found() -> None:
+    environment = {"FARM_PORT": "1", "farm_slots": "1", "FARM_SLOT": "1", "FARMER": "1", "PATH": "/bin"}
+    assert unknown_settings(environment) == ["FARM_SLOT"]
 
 
 def test_every_setting_should_have_a_description() -> None:
