@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import redis
 from rq import Queue, Worker
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
@@ -148,6 +149,8 @@ class SlotWorker(SpoolWorker):
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while True:
             self._look()
+            if self._stop_requested:
+                raise StopRequested
             found = super().dequeue_job_and_maintain_ttl(LOOK_SECONDS, LOOK_SECONDS)
             if found is None:
                 self.check_for_suspension(burst=False)
@@ -223,6 +226,8 @@ class SlotWorker(SpoolWorker):
 
     def handle_warm_shutdown_request(self) -> None:
         """Have the running recording end properly after a while; its meeting may last for long."""
+        # RQ raises StopRequested next, which Python throws away when the signal came in the middle of a fork.
+        self._stop_requested = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         end = threading.Timer(self._settings.drain_seconds, self._end_recording)
         end.daemon = True

@@ -1,0 +1,49 @@
+"""A slot as a program of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
+SLOT = """
+import os, signal, sys
+
+def stop_in_the_fork():
+    if sys._getframe(1).f_code.co_filename.endswith("slot.py"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+os.register_at_fork(after_in_parent=stop_in_the_fork)
+
+from rq import Queue
+from farm.redis_clients import connect
+from farm.settings import load_settings
+from farm.slot import SlotWorker
+
+client = connect(load_settings().redis_address)
+SlotWorker([Queue("farm-test", connection=client)], connection=client).work()
+"""
+
+
+@pytest.mark.usefixtures("redis_client")
+def test_slot_should_end_when_it_is_told_to_in_the_middle_of_a_fork(
+    redis_address: str, tmp_path: Path
+) -> None:
+    settings = {
+        "FARM_DATA_DIR": str(tmp_path),
+        "FARM_REDIS_URL": redis_address,
+        "FARM_MAX_LOAD": "1",
+        "FARM_DISK_RESERVE": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SLOT],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Exception ignored" in done.stderr
+    assert done.returncode == 0, done.stderr
