@@ -524,13 +524,11 @@ class Recorder:
     def _over_ns(self, take: Journal) -> int:
         """Where the running take ends: when it was told to or its time was up, and not when that is done."""
         began_ns = take.monotonic_us * 1000
-        ends = [time.monotonic_ns()]
-        if self._stopped_ns is not None:
-            ends.append(self._stopped_ns)
+        told = [] if self._stopped_ns is None else [self._stopped_ns]
         if self._plan.max_seconds is not None:
-            ends.append(began_ns + round(self._plan.max_seconds * SECOND_NS) - self._recorded_ns)
+            told.append(began_ns + round(self._plan.max_seconds * SECOND_NS) - self._recorded_ns)
         # One that began behind the stop still has its frames.
-        return min(end for end in ends if end > began_ns)
+        return min([time.monotonic_ns(), *(end for end in told if end > began_ns)])
 
     async def _watch_compositor(self, stage: Stage, takes: Takes, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):
