@@ -1,4 +1,4 @@
-"""Which programs of the tests' stages run."""
+"""Which programs run: the tests' stages', and those below a process."""
 
 import tempfile
 import time
@@ -6,6 +6,37 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+
+def below(
+    pid: int | None = None, *, name: str | None = None, word: str | None = None
+) -> list[psutil.Process]:
+    """What runs below a process, at any depth; below this one if none is given.
+
+    A program may end while it is looked at: one that has ended, or waits for its parent, is left out.
+
+    Args:
+        name: what the program is called, as `ps` shows it
+        word: a word of its command line
+    """
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if (
+                process.status() != psutil.STATUS_ZOMBIE
+                and name in {None, process.name()}
+                and (word is None or word in process.cmdline())
+            ):
+                found.append(process)
+    return found
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line; empty for a process that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def stage_programs() -> list[str]:
@@ -18,11 +49,12 @@ def stage_programs() -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            words = [*process.cmdline(), *process.environ().values()]
+            words = process.cmdline()
+            said = [*words, *process.environ().values()]
         except psutil.Error:
             continue
-        if any(stages in word and not any(one in word for one in waiting) for word in words):
-            found.append(" ".join(process.cmdline())[:200])
+        if any(stages in word and not any(one in word for one in waiting) for word in said):
+            found.append(" ".join(words)[:200])
     return found
 
 

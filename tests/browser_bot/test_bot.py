@@ -26,6 +26,7 @@ from tests.browser_bot.helpers import (
     run,
 )
 from tests.ports import free_port
+from tests.processes import below
 
 WIDTH, HEIGHT = 320, 180
 # What a page that is there takes to be joined on a busy machine.
@@ -326,9 +327,11 @@ async def test_death_of_the_browser_should_be_told(stages: Path, victim: str) ->
             site.add("/", "<script>console.log('START_RECORDING')</script>"), seconds=SOON, tries=1
         )
         over = asyncio.ensure_future(bot.over())
-        driver = next(child for child in psutil.Process().children() if "node" in child.name()
-                      and any(f"--user-data-dir={stage.directory}/profile" in grandchild.cmdline()
-                              for grandchild in child.children()))  # fmt: skip
+        driver = next(
+            child
+            for child in psutil.Process().children()
+            if "node" in child.name() and below(child.pid, word=f"--user-data-dir={stage.directory}/profile")
+        )
         browser = driver.children()[0]
         os.kill({"chromium": browser, "node": driver}[victim].pid, signal.SIGKILL)
         with pytest.raises(PageLostError, match=r"the browser has died|the page was closed"):

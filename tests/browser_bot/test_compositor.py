@@ -4,12 +4,12 @@ import signal
 from itertools import pairwise
 from typing import Any
 
-import psutil
 import pytest
 
 from browser_bot import compositor
 from browser_bot.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
 from browser_bot.stage import open_stage
+from tests.processes import below, words_of
 
 PERIOD = 33_333
 ANIMATED = (
@@ -118,8 +118,8 @@ async def test_browser_that_hung_for_a_while_should_be_watched_again(
     async with open_stage(640, 360, 30) as stage:
         main = next(
             child
-            for child in psutil.Process().children(recursive=True)
-            if "chrom" in child.name() and not any("--type=" in word for word in child.cmdline())
+            for child in below()
+            if "chrom" in child.name() and not any("--type=" in word for word in words_of(child))
         )
         main.suspend()
         watching = asyncio.create_task(watch())
@@ -142,5 +142,4 @@ async def test_page_that_cannot_be_watched_should_tell_nothing() -> None:
 
 
 def _gpu_process() -> int:
-    children = psutil.Process().children(recursive=True)
-    return next(child.pid for child in children if "--type=gpu-process" in child.cmdline())
+    return below(word="--type=gpu-process")[0].pid

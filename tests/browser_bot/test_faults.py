@@ -20,6 +20,7 @@ from browser_bot.heartbeat import greet, silence
 from browser_bot.stage import Stage, open_stage
 from browser_bot.usage import usage_of
 from tests.browser_bot.helpers import Site, answer, open_site, our_children, programs_of, until
+from tests.processes import below
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
 TEARDOWN_SECONDS = 3.0
@@ -31,8 +32,7 @@ Victim = Callable[[Stage], list[int]]
 
 
 def renderers(stage: Stage) -> list[int]:
-    children = psutil.Process(stage.browser.pid).children(recursive=True)
-    return [child.pid for child in children if "--type=renderer" in child.cmdline()]
+    return [child.pid for child in below(stage.browser.pid, word="--type=renderer")]
 
 
 VICTIMS: dict[str, Victim] = {

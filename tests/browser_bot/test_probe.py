@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 from playwright.async_api import ConsoleMessage
@@ -17,6 +16,7 @@ from browser_bot.pixels import is_black, rows_of
 from browser_bot.probe import PageState, Probe, parse_answer
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, blank, open_site, until
+from tests.processes import below
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -281,8 +281,7 @@ async def test_stopped_compositor_should_be_told_from_a_still_picture(site: Site
         assert still[0][-4:-1] == bytes([128, 128, 0])
         await asyncio.sleep(5)
         assert bot.page_state == QUIET
-        children = psutil.Process(stage.browser.pid).children(recursive=True)
-        (gpu,) = [child for child in children if "--type=gpu-process" in child.cmdline()]
+        (gpu,) = below(stage.browser.pid, word="--type=gpu-process")
         os.kill(gpu.pid, signal.SIGSTOP)
         await until(lambda: bot.page_state is not None and not bot.page_state.drawn, SOON, "no frames")
         os.kill(gpu.pid, signal.SIGCONT)

@@ -14,6 +14,7 @@ from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.spool import Spool
 from tests.encoder.beeps import Samples, beeps, played
+from tests.processes import below
 
 # A beep each second by the clock of the sound alone. With the largest buffer there are no gaps on a busy
 # machine; with the usual one there are, and each moves all beeps behind it.
@@ -66,7 +67,7 @@ class Listener:
 
 def encoder() -> psutil.Process:
     """The ffmpeg that records."""
-    return next(child for child in psutil.Process().children() if child.name() == "ffmpeg")
+    return below(name="ffmpeg")[0]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from browser_bot.contracts import PageContract
@@ -15,6 +14,7 @@ from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.end_to_end.test_audio import Listener
+from tests.processes import below
 
 # Ready after a while, so that there is one in which it is not.
 PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)</script>"
@@ -55,8 +55,7 @@ async def test_stage_that_breaks_before_the_first_take_should_be_replaced(
             Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener).run()
         )
         await until(lambda: "/" in site.asked, 30, "the page is asked for")
-        children = psutil.Process().children(recursive=True)
-        next(child for child in children if child.name() == name).kill()
+        below(name=name)[0].kill()
         outcome = await recording
     assert outcome == Outcome(EndReason.MAX_DURATION, None, started=True)
     (told,) = listener.faults

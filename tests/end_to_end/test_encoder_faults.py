@@ -28,6 +28,7 @@ from farm.spool import Spool
 from tests.encoder import recording_process
 from tests.fidelity.measure import measure
 from tests.pages import FIDELITY_PAGE
+from tests.processes import below
 
 WIDTH, HEIGHT = recording_process.SIZE
 FORMATS = [
@@ -55,8 +56,7 @@ async def recorded_page(width: int = WIDTH, height: int = HEIGHT) -> AsyncIterat
 
 def encoder() -> psutil.Process:
     """The ffmpeg that records: the one that uses the processor."""
-    running = [child for child in psutil.Process().children(recursive=True) if child.name() == "ffmpeg"]
-    return max(running, key=lambda process: sum(process.cpu_times()[:2]))
+    return max(below(name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))
 
 
 def decoded(file: Path) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.pages import FIDELITY_PAGE, serve_pages
-from tests.processes import wait_until_none
+from tests.processes import below, wait_until_none
 
 RECORDED = 3.0
 """Seconds that are recorded before something breaks, and after."""
@@ -30,7 +30,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 def processes_of(farm: Farm, name: str) -> list[psutil.Process]:
     """The farm's processes of a program."""
-    return [each for each in psutil.Process(farm.process.pid).children(recursive=True) if each.name() == name]
+    return below(farm.process.pid, name=name)
 
 
 def horse_of(farm: Farm) -> psutil.Process:
@@ -49,9 +49,8 @@ def kill_chromium(farm: Farm) -> None:
 
 
 def crash_page(farm: Farm) -> None:
-    for process in processes_of(farm, "chromium"):
-        if "--type=renderer" in process.cmdline():
-            process.kill()
+    for process in below(farm.process.pid, word="--type=renderer"):
+        process.kill()
 
 
 def kill_display(farm: Farm) -> None:

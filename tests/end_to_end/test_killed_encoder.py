@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import psutil
 import pytest
 
 from browser_bot.bot import Bot
@@ -15,6 +14,7 @@ from encoder.formats import Codec, Format
 from encoder.takes import Takes
 from farm.spool import Spool
 from tests.pages import FIDELITY_PAGE
+from tests.processes import below
 
 
 async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_same(
@@ -52,9 +52,7 @@ async def test_killed_encoder_should_leave_all_but_the_very_end(codec: Codec, tm
             takes = Takes(source, directory, fmt)
             await takes.begin()
             await asyncio.sleep(seconds)
-            (encoder,) = (
-                child for child in psutil.Process().children(recursive=True) if child.name() == "ffmpeg"
-            )
+            (encoder,) = below(name="ffmpeg")
             encoder.kill()
             await takes.died()
             await takes.close()

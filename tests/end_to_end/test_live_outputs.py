@@ -12,13 +12,13 @@ from typing import Any
 
 import av
 import httpx
-import psutil
 import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import processes_of, wait_for_take
 from tests.fidelity.measure import Fidelity, measure
 from tests.ports import free_port
+from tests.processes import below
 from tests.rtmp import RtmpServer, rtmp_server
 
 FRAMES_LOST = 30
@@ -271,9 +271,9 @@ def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
     with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
         recording_id = start(farm, pages, "killed", outputs=[{"url": f"{rtmp.url}/key"}, {"type": "HLS"}])
         outputs_when(farm, recording_id, states("LIVE", "LIVE"))
-        for process in psutil.Process(farm.process.pid).children(recursive=True):
-            if {"farm.stream_out", "farm.hls_out"} & set(process.cmdline()):
-                process.kill()
+        for module in ("farm.stream_out", "farm.hls_out"):
+            (process,) = below(farm.process.pid, word=module)
+            process.kill()
         # Each comes back by itself.
         outputs_when(
             farm,

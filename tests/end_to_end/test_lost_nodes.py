@@ -24,6 +24,7 @@ from farm.redis_clients import connect
 from farm.settings import Settings
 from tests.end_to_end.conftest import Farm, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
+from tests.processes import below
 from tests.workers import running_worker
 
 STOPPED = 30.0
@@ -212,14 +213,7 @@ def test_node_that_was_stopped_for_long_should_give_way(pages: str, tmp_path: Pa
 
 def encoders(worker: Worker) -> list[psutil.Process]:
     """The encoders of a node."""
-    found = []
-    for process in tree(worker):
-        try:
-            if process.name() == "ffmpeg":
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    return below(worker.pid, name="ffmpeg")
 
 
 @pytest.mark.timeout(600)

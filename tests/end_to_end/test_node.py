@@ -11,7 +11,7 @@ import pytest
 from tests.disks import small_disk
 from tests.end_to_end.conftest import running_farm, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
-from tests.processes import wait_until_none
+from tests.processes import below, wait_until_none, words_of
 
 MIB = 1 << 20
 
@@ -76,9 +76,9 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
         started = farm.start(url=f"{pages}/page.html")
         wait_for_take(farm, started["id"], 1, 60)
         time.sleep(RECORDED)
-        tree = psutil.Process(farm.process.pid).children(recursive=True)
+        tree = below(farm.process.pid)
         # Looked at before the first dies: the others die with it.
-        for process in [each for each in tree if victim in [*each.cmdline(), each.name()]]:
+        for process in [each for each in tree if victim in [*words_of(each), each.name()]]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if victim == "worker":

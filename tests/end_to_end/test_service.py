@@ -5,13 +5,12 @@ from pathlib import Path
 
 import av
 import httpx
-import psutil
 import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import wait_for_take
 from tests.fidelity.measure import measure
-from tests.processes import wait_until_none
+from tests.processes import below, wait_until_none, words_of
 
 
 def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:
@@ -144,9 +143,9 @@ def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
         assert shared_farm.process.poll() is None
     recorder = next(
         process.parent()
-        for process in psutil.Process(shared_farm.process.pid).children(recursive=True)
+        for process in below(shared_farm.process.pid, name="ffmpeg")
         # Not the other slot's, whose stage waits.
-        if process.name() == "ffmpeg" and any(str(recorded) in word for word in process.cmdline())
+        if any(str(recorded) in word for word in words_of(process))
     )
     assert recorder is not None
     recorder.parents()[generations - 1].kill()

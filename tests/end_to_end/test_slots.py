@@ -9,6 +9,7 @@ import psutil
 
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import horse_of, processes_of, wait_for_take
+from tests.processes import below
 
 
 def waiting_stage(farm: Farm) -> dict[str, int]:
@@ -16,7 +17,7 @@ def waiting_stage(farm: Farm) -> dict[str, int]:
     for horse in processes_of(farm, "farm warm"):
         programs = horse.children(recursive=True)
         named = {each.name(): each.pid for each in reversed(programs)}
-        if "Xorg" in named and any("--type=renderer" in each.cmdline() for each in programs):
+        if "Xorg" in named and below(horse.pid, word="--type=renderer"):
             return {**named, "horse": horse.pid}
     return {}
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from starlette.applications import Starlette
 
@@ -31,7 +30,7 @@ from tests.browser_bot.helpers import run
 from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
 from tests.pages import FIDELITY_PAGE
-from tests.processes import wait_until_none
+from tests.processes import below, wait_until_none
 
 BEEPS = f"file://{FIDELITY_PAGE}"
 FORMAT = Format(width=640, height=360)
@@ -199,8 +198,7 @@ async def test_sound_that_is_missing_should_be_a_new_stage_once_and_then_noted(
 async def test_frozen_picture_should_be_a_new_stage(record: Record) -> None:
     async with record(BEEPS) as watched:
         (stage,) = watched.stages
-        children = psutil.Process(stage.browser.pid).children(recursive=True)
-        (gpu,) = [child for child in children if "--type=gpu-process" in child.cmdline()]
+        (gpu,) = below(stage.browser.pid, word="--type=gpu-process")
         os.kill(gpu.pid, signal.SIGSTOP)
         await watched.until(lambda: len(watched.takes) == 2)
         await watched.until(lambda: watched.gone == [Finding.FROZEN_PICTURE])

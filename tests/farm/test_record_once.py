@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from encoder.probe import probe
 from tests.pages import FIDELITY_PAGE
-from tests.processes import stage_programs, wait_until_none
+from tests.processes import below, stage_programs, wait_until_none
 
 PAGE = f"file://{FIDELITY_PAGE}"
 
@@ -119,7 +118,7 @@ def test_kill_should_leave_no_program_and_keep_the_takes(tmp_path: Path) -> None
 def test_killed_encoder_should_be_replaced_by_a_new_take(tmp_path: Path) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--seconds", "6", "--json")
     wait_until_recording(process, tmp_path)
-    (encoder,) = [child for child in psutil.Process(process.pid).children() if child.name() == "ffmpeg"]
+    (encoder,) = below(process.pid, name="ffmpeg")
     encoder.kill()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
@@ -132,7 +131,7 @@ def test_killed_encoder_should_be_replaced_by_a_new_take(tmp_path: Path) -> None
 def test_killed_display_should_be_replaced_by_a_new_stage(tmp_path: Path) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--seconds", "5", "--json")
     wait_until_recording(process, tmp_path)
-    (xorg,) = [child for child in psutil.Process(process.pid).children() if child.name() == "Xorg"]
+    (xorg,) = below(process.pid, name="Xorg")
     xorg.kill()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr

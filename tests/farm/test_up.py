@@ -3,9 +3,8 @@
 import time
 from pathlib import Path
 
-import psutil
-
 from tests.end_to_end.conftest import running_farm, wait_until_healthy
+from tests.processes import below
 
 
 def test_redis_that_dies_should_be_started_again_with_what_it_held(tmp_path: Path) -> None:
@@ -13,8 +12,7 @@ def test_redis_that_dies_should_be_started_again_with_what_it_held(tmp_path: Pat
         config = {"max_seconds": 60}
         assert farm.client.put("/v2/recording_config", json=config).status_code == 200
         time.sleep(1.5)  # Redis writes to its disk each second
-        children = psutil.Process(farm.process.pid).children()
-        (server,) = [child for child in children if child.name() == "redis-server"]
+        (server,) = below(farm.process.pid, name="redis-server")
         server.kill()
         server.wait(5)
         wait_until_healthy(farm)

@@ -17,6 +17,7 @@ from farm.redis_clients import connect
 from farm.webhook_log import WebhookLog
 from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks
 from tests.conftest import MakeRecording, settings_with
+from tests.processes import below
 from tests.receivers import Receiver, Reply, receiver
 from tests.workers import process_connected_to, running_worker
 
@@ -104,8 +105,7 @@ def test_killed_process_should_lose_no_delivery(
 
 
 def _dispatcher(worker_pid: int) -> psutil.Process:
-    children = psutil.Process(worker_pid).children()
-    (dispatcher,) = (child for child in children if child.name() == "farm dispatcher")
+    (dispatcher,) = below(worker_pid, name="farm dispatcher")
     return dispatcher
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import psutil
 import pytest
 from azure.storage.blob import BlobServiceClient
 from google.auth.credentials import AnonymousCredentials
@@ -22,6 +21,7 @@ from farm.storage.check import CheckResult, check_place, check_target
 from farm.storage.gcs import GcsBucket, GcsPlace
 from farm.storage.places import CustomerPlace
 from farm.storage.targets import TARGET, Target
+from tests.processes import below
 from tests.storage.azure_account import connection_string
 from tests.storage.conftest import SshServer
 from tests.storage.google_tokens import service_account, token_server
@@ -193,5 +193,4 @@ async def test_check_should_end_whatever_the_server_does(monkeypatch: pytest.Mon
 async def test_check_should_end_with_whoever_asked_for_it() -> None:
     with server_that(drip) as port, pytest.raises(TimeoutError):
         await asyncio.wait_for(check_target(s3_target(port), LOCAL, "acme"), 2)
-    children = psutil.Process().children()
-    assert not [child for child in children if module.__name__ in child.cmdline()]
+    assert below(word=module.__name__) == []
