@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from benchmarks.peer import record_their_way
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format
 from tests.fidelity.measure import measure
@@ -38,13 +39,16 @@ class Usage:
 
 
 def run(directory: Path) -> Iterator[str]:
-    """One recording in each format, with all its programs, and what the machine is worth at the moment."""
+    """One recording in each format, with all its programs, beside what the machine is worth at the moment."""
     yield f"reference, 8 s of 720p30 by x264 veryfast on one thread: {_reference():.2f} s of a core"
     for codec in Codec:
         stolen = Stolen.from_now()
         _, usage = asyncio.run(watch_usage(record(directory, Format(codec), SECONDS)))
         share = stolen.share()
         yield f"one recording, 1280x720 at 30 fps, {codec.value}: {usage.summary()}; steal {share:.1%}"
+    stolen = Stolen.from_now()
+    _, usage = asyncio.run(watch_usage(record_their_way(directory / "peer.mp4", SECONDS)))
+    yield f"the same the peers' way, H264: {usage.summary()}; steal {stolen.share():.1%}"
 
 
 def _reference() -> float:
