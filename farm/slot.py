@@ -33,6 +33,7 @@ from farm.queues import note_node
 from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
 from farm.spool import is_recorded_into
+from farm.time_limit import TimeLimit
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ END_TIMEOUT: Final = 5.0
 
 class SpoolWorker(Worker):
     """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
+
+    death_penalty_class = TimeLimit
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Begin with what one that died before this one has left, then work."""

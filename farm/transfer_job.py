@@ -12,7 +12,6 @@ from pathlib import Path
 from uuid import UUID
 
 import redis
-from rq.timeouts import JobTimeoutException
 
 from farm.counts import Counts, of_transfer
 from farm.errors import NotFound, SettingsError, WrongState
@@ -33,6 +32,7 @@ from farm.storage.place import Checkpoint, Place, Placed, StorageError
 from farm.storage.places import place_of
 from farm.storage.targets import SftpTarget, Target, key_of
 from farm.store import Store, open_store
+from farm.time_limit import TimeIsUp
 from farm.transfers import (
     OVER,
     STORE,
@@ -148,7 +148,7 @@ def _carry_in_time(
 ) -> Placed:
     try:
         return _carry(recording, target, outbox, settings, client)
-    except JobTimeoutException:
+    except TimeIsUp:
         text = f"the storage took less than {SLOWEST_TRANSFER >> 10} KiB a second"
         raise StorageError("too_slow", text) from None
 

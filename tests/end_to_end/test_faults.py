@@ -23,7 +23,7 @@ RECORDED = 3.0
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A farm with one slot, for faults that break one recording only."""
-    with running_farm(tmp_path_factory.mktemp("faults"), FARM_SLOTS="1") as farm:
+    with running_farm(tmp_path_factory.mktemp("faults")) as farm:
         yield farm
     assert wait_until_none() == []
 
@@ -172,7 +172,7 @@ def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: F
 
 
 def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data") as farm:
+    with running_farm(tmp_path / "data", FARM_SLOTS="2") as farm:
         going, over = (farm.start(url=f"{pages}/page.html", meeting_id=name) for name in ("a", "b"))
         for each in (going, over):
             wait_for_take(farm, each["id"], 1, 60)
@@ -184,7 +184,7 @@ def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_p
                 process.kill()
         psutil.wait_procs(tree, timeout=10)
     assert wait_until_none() == []
-    with running_farm(tmp_path / "data") as farm:
+    with running_farm(tmp_path / "data", FARM_SLOTS="2") as farm:
         wait_for_take(farm, going["id"], 2, 60)
         time.sleep(RECORDED)
         farm.order(going["id"], "stop")

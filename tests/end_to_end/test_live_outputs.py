@@ -268,7 +268,7 @@ def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_e
 def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
     pages: str, rtmp: RtmpServer, tmp_path: Path
 ) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
+    with running_farm(tmp_path / "data") as farm:
         recording_id = start(farm, pages, "killed", outputs=[{"url": f"{rtmp.url}/key"}, {"type": "HLS"}])
         outputs_when(farm, recording_id, states("LIVE", "LIVE"))
         for module in ("farm.stream_out", "farm.hls_out"):

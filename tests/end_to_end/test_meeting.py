@@ -178,7 +178,7 @@ def record_meeting(farm: Farm, directory: Path, shared_page: str) -> Path:
 def test_meeting_should_be_recorded_as_people_saw_and_heard_it(tmp_path: Path) -> None:
     with (
         page_of_one_colour(tmp_path) as shared_page,
-        running_farm(tmp_path / "data", FARM_ALLOW_PRIVATE_ADDRESSES=PAGE_HOST, FARM_SLOTS="1") as farm,
+        running_farm(tmp_path / "data", FARM_ALLOW_PRIVATE_ADDRESSES=PAGE_HOST) as farm,
     ):
         file = record_meeting(farm, tmp_path, shared_page)
 

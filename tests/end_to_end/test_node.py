@@ -19,7 +19,7 @@ MIB = 1 << 20
 def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
     pages: str, tmp_path: Path
 ) -> None:
-    with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="30") as farm:
+    with running_farm(tmp_path / "data", FARM_SLOTS="2", FARM_DRAIN_SECONDS="30") as farm:
         going = farm.start(url=f"{pages}/page.html", meeting_id="a")
         wait_for_take(farm, going["id"], 1, 60)
         farm.process.send_signal(signal.SIGTERM)
@@ -94,7 +94,10 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
 
 def test_disk_that_fills_should_end_recordings_properly_and_begin_none(pages: str, tmp_path: Path) -> None:
     disk = tmp_path / "data" / "spool"
-    with small_disk(disk, 64), running_farm(tmp_path / "data", FARM_DISK_RESERVE="40M") as farm:
+    with (
+        small_disk(disk, 64),
+        running_farm(tmp_path / "data", FARM_SLOTS="2", FARM_DISK_RESERVE="40M") as farm,
+    ):
         running = farm.start(url=f"{pages}/page.html", meeting_id="a")
         wait_for_take(farm, running["id"], 1, 60)
         ballast = disk / "ballast"

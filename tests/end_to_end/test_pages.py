@@ -27,7 +27,7 @@ def test_page_made_for_the_sdk_should_run_unchanged_and_draw_its_watermark_itsel
     Image.new("RGB", (100, 50), "red").save(tmp_path / "mark.png")
     with (
         serve_pages(tmp_path) as pages,
-        running_farm(tmp_path / "data", FARM_SLOTS="1", FARM_PAGE_SECRET=SECRET) as farm,
+        running_farm(tmp_path / "data", FARM_PAGE_SECRET=SECRET) as farm,
     ):
         mark = {"url": f"{pages}/mark.png", "position": "right top"}
         started = farm.start(

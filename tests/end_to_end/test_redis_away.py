@@ -24,7 +24,7 @@ def redis_of(farm: Farm) -> psutil.Process:
 
 @pytest.mark.timeout(300)
 def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm, ExitStack() as awake:
+    with running_farm(tmp_path / "data") as farm, ExitStack() as awake:
         started = farm.start(url=f"{pages}/page.html")
         wait_for_take(farm, started["id"], 1, 60)
         server = redis_of(farm)
@@ -41,7 +41,7 @@ def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) ->
 
 @pytest.mark.timeout(300)
 def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
+    with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html", file_name_prefix="kept")
         wait_for_take(farm, started["id"], 1, 60)
         time.sleep(RECORDED)

@@ -8,7 +8,7 @@ from tests.processes import below
 
 
 def test_redis_that_dies_should_be_started_again_with_what_it_held(tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
+    with running_farm(tmp_path / "data") as farm:
         config = {"max_seconds": 60}
         assert farm.client.put("/v2/recording_config", json=config).status_code == 200
         time.sleep(1.5)  # Redis writes to its disk each second

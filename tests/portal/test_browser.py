@@ -26,7 +26,9 @@ OVERFLOW = "() => document.scrollingElement.scrollWidth - document.scrollingElem
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    with running_farm(tmp_path_factory.mktemp("farm"), FARM_API_KEYS="acme:key,other:other-key") as farm:
+    with running_farm(
+        tmp_path_factory.mktemp("farm"), FARM_SLOTS="2", FARM_API_KEYS="acme:key,other:other-key"
+    ) as farm:
         yield farm
     assert wait_until_none() == []
 
