@@ -3,7 +3,7 @@
 from types import FrameType
 from typing import Any
 
-from rq.timeouts import UnixSignalDeathPenalty
+from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 
 class TimeIsUp(BaseException):
@@ -15,15 +15,18 @@ class TimeIsUp(BaseException):
 
 
 class TimeLimit(UnixSignalDeathPenalty):
-    """What RQ's workers put around a job; raises TimeIsUp in it."""
+    """What RQ's workers put around a job, in which it raises TimeIsUp, and around their own waiting."""
 
-    def handle_death_penalty(self, _signal: int, _frame: FrameType | None) -> None:
-        """Interrupt the job wherever it is."""
-        raise TimeIsUp(f"the job took longer than {self._timeout} s")
+    def handle_death_penalty(self, signal: int, frame: FrameType | None) -> None:
+        """Interrupt what is limited, wherever it is."""
+        if self._exception is JobTimeoutException:
+            raise TimeIsUp(f"the job took longer than {self._timeout} s")
+        # RQ itself waits for this one: it looks after its work horse now and then.
+        super().handle_death_penalty(signal, frame)  # type: ignore[no-untyped-call]
 
     def __exit__(self, *raised: Any) -> None:
         """Take the limit away; one that comes just now is late, and the job is done."""
         try:
-            self.cancel_death_penalty()  # type: ignore[no-untyped-call]
+            super().__exit__(*raised)  # type: ignore[no-untyped-call]
         except TimeIsUp:
             self.cancel_death_penalty()  # type: ignore[no-untyped-call]

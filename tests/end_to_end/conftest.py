@@ -59,7 +59,7 @@ class Farm:
                 return recording
             assert recording["status"] != "ERRORED", recording["error"]
             assert time.monotonic() < deadline, recording
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def answer(self, response: httpx.Response) -> dict[str, Any]:
         """The data of a successful answer."""

@@ -98,7 +98,7 @@ def wait_for_take(farm: Farm, recording_id: str, number: int, timeout: float) ->
         if len(takes_began(recording)) >= number:
             return recording
         assert time.monotonic() < deadline, (recording["timeline"], farm.log()[-3000:])
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def duration(farm: Farm, recording: dict[str, Any], target: Path) -> float:

@@ -63,6 +63,7 @@ def observed(pages: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         receiver() as traces,
         running_farm(
             tmp_path_factory.mktemp("observed"),
+            FARM_SLOTS="2",
             FARM_METRICS_TOKEN=TOKEN,
             FARM_NODE_PORT=str(node_port),
             FARM_NODE="node-1",
