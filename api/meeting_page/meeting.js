@@ -25,6 +25,9 @@ const meetingId = idFromAddress();
 document.querySelectorAll(".meeting-id").forEach((each) => (each.textContent = meetingId));
 document.title = `${meetingId} · Meeting`;
 
+// ms for which a plugin is asked for again when the connection is back; later, nobody waits for it any more.
+const ASKED_FOR = 30_000;
+
 // Until a video has its first picture it keeps the page from being loaded, which the recorder's bot waits for.
 addEventListener("load", start);
 
@@ -92,6 +95,8 @@ async function meet() {
   let channel = null;
   let name = "";
   let sharing = null;
+  let asked = null; // the plugin that was asked for last, until the room says which one is open
+  let askedAt = 0;
   const own = new Tile({ own: true });
   const media = new Media({
     onTrack: (stream, kind, track) => room?.each((peer) => peer.replace(stream, kind, track)),
@@ -117,6 +122,12 @@ async function meet() {
         element("live").hidden = !message.recording;
         element("end").hidden = !message.host;
         channel.send({ type: "state", media: media.state() });
+        // A connection may be dead for seconds before anybody knows, and what is asked for meanwhile lost.
+        if (asked !== null && performance.now() - askedAt < ASKED_FOR) {
+          channel.send(asked);
+        }
+      } else if (message.type === "plugin") {
+        asked = null;
       } else if (message.type === "joined" || message.type === "listener") {
         room.connect(message.member?.id ?? message.id, false);
       } else if (message.type === "recording") {
@@ -143,7 +154,11 @@ async function meet() {
     await media.turn(kind, !media.is(kind));
     tell();
   };
-  const open = (kind, url = null) => channel.send({ type: "plugin", kind, url });
+  const open = (kind, url = null) => {
+    asked = { type: "plugin", kind, url };
+    askedAt = performance.now();
+    channel.send(asked);
+  };
   async function share() {
     const stream = await media.share();
     sharing = new Tile({ own: true, screen: true });

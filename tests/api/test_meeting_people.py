@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
 
 from farm.settings import Settings
 from tests.api.serving import served_in_thread
@@ -80,3 +80,33 @@ def test_people_should_see_what_others_do(two: tuple[Page, Page]) -> None:
     soren.click("#again")
     soren.click("#join")
     expect(other.locator(".name")).to_have_text(SOREN.name)
+
+
+@pytest.mark.timeout(300)
+def test_plugin_should_open_though_the_connection_was_dead_when_it_was_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    connections: list[WebSocketRoute] = []
+    swallows = False
+
+    def pass_on(people: WebSocketRoute) -> None:
+        room = people.connect_to_server()
+        people.on_message(lambda message: None if swallows else room.send(message))
+        connections.append(people)
+
+    with (
+        served_in_thread(settings) as address,
+        sync_playwright() as playwright,
+        somebody(playwright, ADA, tmp_path) as ada,
+    ):
+        ada.route_web_socket("**/meet-rooms/people/*", pass_on)
+        join(ada, f"{address}/meet/alone", ADA)
+        expect(ada.locator("#count")).to_have_text("1")
+        swallows = True
+        ada.click("#whiteboard")
+        ada.wait_for_timeout(500)
+        expect(ada.locator("#plugin[data-kind=whiteboard]")).to_have_count(0)
+        swallows = False
+        connections[0].close()
+        expect(ada.locator("#plugin[data-kind=whiteboard]")).to_be_visible(timeout=SECONDS)
+    assert len(connections) == 2

@@ -243,10 +243,11 @@ def recording(
             process.kill()
 
 
-def settable_clock(directory: Path) -> tuple[dict[str, str], Path]:
+@pytest.fixture
+def settable_clock(tmp_path: Path) -> Iterator[tuple[dict[str, str], Path]]:
     """An environment in which the wall clock is as far ahead as the file says, for ffmpeg too."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    ahead = directory / "ahead"
+    ahead = tmp_path / "ahead"
     ahead.write_text("+0")
     faking = {
         "LD_PRELOAD": str(library),
@@ -255,20 +256,24 @@ def settable_clock(directory: Path) -> tuple[dict[str, str], Path]:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     # Takes give ffmpeg an environment of its own.
-    program = directory / "bin" / "ffmpeg"
+    program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
     exports = "".join(f"export {name}={value}\n" for name, value in faking.items())
     program.write_text(f'#!/bin/sh\n{exports}exec /usr/bin/ffmpeg "$@"\n')
     program.chmod(0o755)
-    return os.environ | faking | {"PATH": f"{program.parent}:{os.environ['PATH']}"}, ahead
+    yield os.environ | faking | {"PATH": f"{program.parent}:{os.environ['PATH']}"}, ahead
+    # Each program that ran with the library leaves memory behind that is named after its process.
+    for left in Path("/dev/shm").glob("*faketime_s*_*"):
+        if not psutil.pid_exists(int(left.name.rpartition("_")[2])):
+            left.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("codec", list(Codec))
 @pytest.mark.parametrize("by", [HOUR, -HOUR], ids=["forward", "back"])
 async def test_clock_that_is_set_should_begin_a_new_take_at_once(
-    by: int, codec: Codec, tmp_path: Path
+    by: int, codec: Codec, tmp_path: Path, settable_clock: tuple[dict[str, str], Path]
 ) -> None:
-    environment, ahead = settable_clock(tmp_path)
+    environment, ahead = settable_clock
     spool = Spool(tmp_path / "spool", Format(codec, WIDTH, HEIGHT))
     spool.make()
     async with recorded_page() as source:

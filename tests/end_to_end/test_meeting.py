@@ -64,12 +64,12 @@ class Moment:
 
 def moments(file: Path) -> list[Moment]:
     """The file, a second at a time."""
+    pictures: list[tuple[float, NDArray[np.uint8]]] = []
     with av.open(str(file)) as source:
-        pictures = [
-            (float(frame.time or 0), frame.to_ndarray(format="rgb24").astype(np.uint8))
-            for frame in source.decode(video=0)
-            if frame.pts is not None and round(float(frame.time or 0) * 30) % 30 == 15
-        ]
+        for frame in source.decode(video=0):
+            # The first one in the middle of each second or after it: any may be missing on a slow machine.
+            if frame.time is not None and frame.time >= len(pictures) + 0.5:
+                pictures.append((frame.time, frame.to_ndarray(format="rgb24").astype(np.uint8)))
     with av.open(str(file)) as source:
         rate = source.streams.audio[0].rate
         sound = np.concatenate(
@@ -174,6 +174,8 @@ def record_meeting(farm: Farm, directory: Path, shared_page: str) -> Path:
     return download(farm, ended, directory / "meeting.mp4")
 
 
+# Three browsers and the recorder's want the machine for themselves: starved ones lose each other.
+@pytest.mark.exact
 @pytest.mark.timeout(600)
 def test_meeting_should_be_recorded_as_people_saw_and_heard_it(tmp_path: Path) -> None:
     with (
