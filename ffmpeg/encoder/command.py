@@ -31,6 +31,10 @@ FRAGMENT_US = 250_000
 # Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
 # them for fades, which meetings do not have, costs some more.
 X264_PARAMETERS = "mbtree=0:rc-lookahead=0:weightp=0"
+# Colours at full width and then the mean of each square of four pixels: as good as swscale's default (31.6 dB
+# both, on coloured boxes) at half of its instructions (15 against 29 million a frame of 720p), because its
+# short cut to half the width is no vector code.
+COLOUR_CONVERSION = "area+full_chroma_inp"
 # For a machine that is too slow, each step cheaper than the one before (measured of the encoder's time, for a
 # still page and for noise: H.264 -48 % and -29 %, then -51 % and -42 %; VP8 -54 % and -7 %, then -66 % and
 # -27 %). Nothing here may change the SPS and PPS: a file has one of each for all its takes. VP8 has no such
@@ -189,7 +193,9 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
 def _in_color(
     picture: ffmpeg.nodes.FilterableStream, fmt: Format, pixels: str
 ) -> ffmpeg.nodes.FilterableStream:
-    picture = picture.filter("scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv")
+    picture = picture.filter(
+        "scale", out_color_matrix=_color_matrix(fmt.codec), out_range="tv", flags=COLOUR_CONVERSION
+    )
     return picture.filter("format", pixels)
 
 
