@@ -62,7 +62,7 @@ class Receiver:
         """The states that were answered with success, in their order."""
         return [received.status for received, status in self.answered if 200 <= status < 300]
 
-    def wait_for(self, count: int, timeout: float = 15) -> list[Received]:
+    def wait_for(self, count: int, timeout: float = 60) -> list[Received]:
         """Wait until so many requests have come."""
         deadline = time.monotonic() + timeout
         while len(self.received) < count:

@@ -21,6 +21,23 @@ from tests.processes import wait_until_none
 START_SECONDS = 60
 
 
+def faults_of(recording: dict[str, Any]) -> list[str]:
+    """What broke while it was recorded, in words; not that the machine was too slow for the encoder."""
+    return [
+        entry["fault"] for entry in recording["timeline"] if entry["event"] == "fault" and not _is_slow(entry)
+    ]
+
+
+def takes_of(recording: dict[str, Any]) -> int:
+    """The takes in its file, less those that were begun because the machine was too slow for the encoder."""
+    takes: int = recording["quality"]["takes"]
+    return takes - sum(_is_slow(entry) for entry in recording["timeline"])
+
+
+def _is_slow(entry: dict[str, Any]) -> bool:
+    return "encodes at speed" in (entry["fault"] or "")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     yield
@@ -50,7 +67,7 @@ class Farm:
         """Stop, pause or resume."""
         return self.answer(self.client.put(f"/v2/recordings/{recording_id}", json={"action": action}))
 
-    def wait_for(self, recording_id: str, *states: str, timeout: float = 60) -> dict[str, Any]:
+    def wait_for(self, recording_id: str, *states: str, timeout: float = 90) -> dict[str, Any]:
         """Wait until a recording is in one of `states`."""
         deadline = time.monotonic() + timeout
         while True:

@@ -12,7 +12,7 @@ import av
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.conftest import Farm, faults_of, running_farm, takes_of
 from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.processes import below, wait_until_none
 
@@ -123,9 +123,9 @@ def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: 
     time.sleep(RECORDED)
     farm.order(started["id"], "stop")
     recording = farm.wait_for(started["id"], "UPLOADED")
-    faults = [entry["fault"] for entry in recording["timeline"] if entry["event"] == "fault"]
+    faults = faults_of(recording)
     assert len(faults) == 1
-    assert recording["quality"]["takes"] == 2
+    assert takes_of(recording) == 2
     assert recording["stop_reason"]["reason"] == "API_CALL"
     assert recording["error"] is None
     length = duration(farm, recording, tmp_path / "file.mp4")
@@ -145,7 +145,7 @@ def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: 
     recording = farm.wait_for(started["id"], "UPLOADED")
     assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
     assert recording["error"]["code"] == "recording_failed"
-    assert recording["quality"]["takes"] == 3
+    assert takes_of(recording) == 3
 
 
 def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: Farm, pages: str) -> None:
@@ -168,7 +168,7 @@ def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: F
     time.sleep(RECORDED)
     farm.order(started["id"], "stop")
     recording = farm.wait_for(started["id"], "UPLOADED")
-    assert recording["quality"]["takes"] == 2
+    assert takes_of(recording) == 2
 
 
 def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_p
         for each in (going, over):
             recording = farm.wait_for(each["id"], "UPLOADED")
             assert duration(farm, recording, tmp_path / f"{each['id']}.mp4") > RECORDED - 2.2
-        assert recording["quality"]["takes"] >= 1
+        assert takes_of(recording) >= 1
 
 
 def test_recording_whose_meeting_is_gone_should_be_cut_and_uploaded(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import av
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import processes_of, wait_for_take
 from tests.fidelity.measure import Fidelity, measure
 from tests.ports import free_port
@@ -150,7 +150,7 @@ def test_server_that_is_killed_should_get_the_stream_again_when_it_is_back(
     shared_farm.order(recording_id, "stop")
     outputs_when(shared_farm, recording_id, states("ENDED"))
     recording = shared_farm.wait_for(recording_id, "UPLOADED")
-    assert recording["quality"]["takes"] == 1
+    assert takes_of(recording) == 1
     assert measure(rtmp.recorded("key")[-1]).numbers
 
 
@@ -180,7 +180,7 @@ def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
         assert [output["retries"] >= 1 for output in outputs] == [True, True, False]
         shared_farm.order(recording_id, "stop")
         recording = shared_farm.wait_for(recording_id, "UPLOADED")
-    assert recording["quality"]["takes"] == 1
+    assert takes_of(recording) == 1
     check_sound_and_picture(measure(downloaded(recording, tmp_path)).after(1))
 
 

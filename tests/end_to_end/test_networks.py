@@ -18,9 +18,9 @@ from farm.nodes import Nodes
 from farm.queues import node_recordings_queue
 from farm.records import Records
 from farm.redis_clients import connect
-from tests.end_to_end.conftest import Farm, wait_until_healthy
+from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
-from tests.end_to_end.test_lost_nodes import encoders, faults_of
+from tests.end_to_end.test_lost_nodes import encoders
 from tests.networks import HUB, Host, cannot_make_networks, network
 from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.ports import free_port
@@ -121,7 +121,7 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         time.sleep(RECORDED)
         farm.order(by_node["one"], "stop")
         recording = farm.wait_for(by_node["one"], "UPLOADED", timeout=90)
-        assert (recording["error"], recording["quality"]["takes"]) == (None, 1)
+        assert (recording["error"], takes_of(recording)) == (None, 1)
         # Back again, it gives way and is a node like before.
         cut.join()
         wait_until(lambda: not encoders(workers["one"]), 90)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.disks import small_disk
-from tests.end_to_end.conftest import running_farm, wait_until_healthy
+from tests.end_to_end.conftest import running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 from tests.processes import below, wait_until_none, words_of
 
@@ -67,7 +67,7 @@ def test_second_signal_should_end_at_once_and_lose_nothing(pages: str, tmp_path:
         wait_for_take(farm, started["id"], 2, 60)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["quality"]["takes"] == 2
+        assert takes_of(recording) == 2
 
 
 @pytest.mark.parametrize("victim", ["worker", "api", "redis-server"])
@@ -87,7 +87,7 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
         wait_until_healthy(farm)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["quality"]["takes"] == (2 if victim == "worker" else 1)
+        assert takes_of(recording) == (2 if victim == "worker" else 1)
         assert recording["recording_duration"] >= 2 * RECORDED - 2.2
         assert recording["error"] is None
 

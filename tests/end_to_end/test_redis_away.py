@@ -10,7 +10,7 @@ import pytest
 
 from farm.redis_clients import connect
 from farm.settings import Settings
-from tests.end_to_end.conftest import Farm, running_farm, wait_until_healthy
+from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
 AWAY = 20.0
@@ -35,7 +35,7 @@ def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) ->
         wait_until_healthy(farm)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["quality"]["takes"] == 1
+        assert takes_of(recording) == 1
         assert recording["recording_duration"] >= AWAY
 
 
@@ -56,7 +56,7 @@ def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert recording["output_file_name"] == started["output_file_name"]
-        assert recording["quality"]["takes"] == 1
+        assert takes_of(recording) == 1
         assert recording["recording_duration"] >= RECORDED - 1
         # The farm is as good as new.
         again = farm.start(url=f"{pages}/page.html")

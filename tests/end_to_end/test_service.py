@@ -7,7 +7,7 @@ import av
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
 from tests.fidelity.measure import measure
 from tests.processes import below, wait_until_none, words_of
@@ -43,7 +43,7 @@ def test_recording_should_go_from_request_to_link(
         *(("take_began", 1), "RECORDING", ("take_ended", 1), "UPLOADING", "UPLOADED"),
     ]
     quality = recording["quality"]
-    assert quality["takes"] == 2
+    assert takes_of(recording) == 2
     assert quality["frames_captured"] > 0
     assert quality["speed"] > 0.5
     # The page beeps each second for a tenth of it.
@@ -152,7 +152,7 @@ def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     wait_for_take(shared_farm, started["id"], 2, 60)
     shared_farm.order(started["id"], "stop")
     recording = shared_farm.wait_for(started["id"], "UPLOADED")
-    assert (recording["quality"]["takes"], recording["error"]) == (2, None)
+    assert (takes_of(recording), recording["error"]) == (2, None)
     # The farm goes on as before.
     again = shared_farm.start(url=f"{pages}/page.html", meeting_id=f"after{generations}", max_seconds=1)
     shared_farm.wait_for(again["id"], "UPLOADED")

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import psutil
 
-from tests.end_to_end.conftest import Farm, running_farm
+from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import horse_of, processes_of, wait_for_take
 from tests.processes import below
 
@@ -45,7 +45,7 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
         time.sleep(2)
         farm.order(recording["id"], "stop")
         recording = farm.wait_for(recording["id"], "UPLOADED")
-        assert recording["quality"]["takes"] == 1
+        assert takes_of(recording) == 1
 
         another = wait_for_stage(farm)
         assert another["horse"] != waiting["horse"]
