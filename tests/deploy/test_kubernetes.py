@@ -112,6 +112,41 @@ def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
     assert all("podSelector" in to for to in inner)
 
 
+def test_who_is_let_out_to_a_pod_of_the_namespace_should_be_let_in_there() -> None:
+    policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
+    wanted = {
+        (source, target, port["port"])
+        for policy in policies
+        for rule in policy.get("egress", ())
+        for to in rule["to"]
+        if to.keys() == {"podSelector"}
+        for source in pods_of(policy["podSelector"])
+        for target in pods_of(to["podSelector"])
+        for port in rule["ports"]
+    }
+    let_in = {
+        (source, target, port["port"])
+        for policy in policies
+        for rule in policy.get("ingress", ())
+        for each in rule.get("from", ())
+        if each.keys() == {"podSelector"}
+        for source in pods_of(each["podSelector"])
+        for target in pods_of(policy["podSelector"])
+        for port in rule["ports"]
+    }
+    assert {("api", "redis", 6379), ("worker", "redis", 26379), ("redis", "redis", 6379)} <= wanted
+    assert wanted == let_in
+
+
+def pods_of(selector: Manifest) -> list[str]:
+    """The names of the pods that a policy chooses."""
+    names = [selector["matchLabels"]["app.kubernetes.io/name"]] if "matchLabels" in selector else []
+    for expression in selector.get("matchExpressions", ()):
+        assert (expression["key"], expression["operator"]) == ("app.kubernetes.io/name", "In")
+        names += expression["values"]
+    return names
+
+
 def allows(block: Manifest, text: str) -> bool:
     address = ip_address(text)
     networks = [ip_network(each) for each in block["except"]]
