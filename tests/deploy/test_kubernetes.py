@@ -9,6 +9,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 
 from browser_bot.addresses import AddressRule
 from farm.settings import Settings
@@ -88,6 +89,27 @@ def test_settings_should_be_ones_that_there_are() -> None:
         for container in named(kind, name)["spec"]["template"]["spec"]["containers"]:
             used |= {entry["name"] for entry in container.get("env", ())}
     assert used - known == set()
+
+
+def test_each_part_should_be_given_the_secrets_that_it_needs_and_no_others() -> None:
+    given = {}
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        (container,) = named(kind, name)["spec"]["template"]["spec"]["containers"]
+        # All of a secret at once would put its files into the environment as well.
+        assert [source.keys() for source in container["envFrom"]] == [{"configMapRef"}]
+        of_secret = [entry for entry in container["env"] if "secretKeyRef" in entry.get("valueFrom", ())]
+        assert all(entry["valueFrom"]["secretKeyRef"]["key"] == entry["name"] for entry in of_secret)
+        given[name] = {entry["name"] for entry in of_secret}
+    assert "FARM_API_KEYS" in given["api"] - given["worker"]
+    both = {"FARM_REDIS_URL", "FARM_SECRET_KEY", "FARM_METRICS_TOKEN", "FARM_STORE_SECRET"}
+    assert both <= given["api"] & given["worker"]
+    # None of Settings' secrets is forgotten.
+    secret = {f"FARM_{name.upper()}" for name, field in Settings.model_fields.items() if is_secret(field)}
+    assert secret <= given["api"] | given["worker"]
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
 
 
 def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
