@@ -11,6 +11,7 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
+from api.server import SHUTDOWN_SECONDS
 from browser_bot.addresses import AddressRule
 from farm.settings import Settings
 
@@ -58,6 +59,15 @@ def test_worker_should_wait_for_its_recordings_before_it_goes() -> None:
     drain = int(environment["FARM_DRAIN_SECONDS"])
     assert Settings(drain_seconds=drain).drain_seconds == drain
     assert pod["terminationGracePeriodSeconds"] >= drain + 600
+
+
+def test_api_should_serve_until_nobody_is_sent_to_it_any_more() -> None:
+    pod = named("Deployment", "api")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert int(seconds) >= 5
+    assert pod["terminationGracePeriodSeconds"] > int(seconds) + SHUTDOWN_SECONDS
 
 
 def test_spool_should_outlive_its_pod() -> None:
