@@ -99,6 +99,8 @@ def test_settings_should_be_ones_that_there_are() -> None:
         for container in named(kind, name)["spec"]["template"]["spec"]["containers"]:
             used |= {entry["name"] for entry in container.get("env", ())}
     assert used - known == set()
+    # Behind an ingress all clients would have one address, and one of them could lock out the others.
+    assert Settings(trusted_proxies=named("ConfigMap", "recording-farm")["data"]["FARM_TRUSTED_PROXIES"])
 
 
 def test_each_part_should_be_given_the_secrets_that_it_needs_and_no_others() -> None:
