@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from farm.health import LONGEST
 from farm.settings import Settings
 from tests.deploy.dockerfile import Instruction, instructions
 
@@ -59,6 +60,9 @@ def test_image_should_not_run_as_root_and_have_a_check() -> None:
     assert last("USER") == "10001:10001"
     assert json.loads(last("ENTRYPOINT")) == ["tini", "--", "farm"]
     assert json.loads(last("HEALTHCHECK").partition("CMD ")[2]) == ["farm", "health"]
+    # Each part may take all of its time, and Python some to begin.
+    (timeout,) = re.findall(r"--timeout=(\d+)s", last("HEALTHCHECK"))
+    assert int(timeout) > LONGEST + 2
     assert len(of("FROM")) == 2
     assert not any("no-sandbox" in each.arguments for each in instructions(DOCKERFILE))
 
