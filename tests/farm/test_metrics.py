@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from farm.errors import SettingsError
 from farm.findings import Tally, keep_tally
-from farm.metrics import FarmCollector, Node, NodeCollector, load_ratio, may_read, waiting
+from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
 from farm.nodes import NODES_KEY, Beat, Nodes
 from farm.queues import enqueue_recording
 from farm.recordings import Recording, Status, now
@@ -84,6 +84,30 @@ def test_nodes_that_are_gone_or_silent_should_not_count(
     assert ("farm_slots", "silent") not in found
 
 
+def test_free_slots_of_nodes_that_begin_nothing_should_not_count(
+    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> None:
+    nodes = Nodes(redis_client)
+    nodes.beat("takes", 2)
+    nodes.beat("drained", 4)
+    nodes.drain("drained")
+    nodes.beat("ends", 4, draining=True)
+    nodes.drain("ends")
+    for number, name in enumerate(("takes", "ends")):
+        records.add(make_recording(status=Status.RECORDING, node=name, meeting_id=f"m{number}"))
+    found = shown(FarmCollector(redis_client))
+    states = {state: found["farm_nodes", state] for state in ("alive", "drained", "draining", "gone")}
+    assert states == {"alive": 1, "drained": 1, "draining": 1, "gone": 0}
+    assert {name: found["farm_slots", name] for name in ("takes", "drained", "ends")} == {
+        "takes": 2,
+        "drained": 0,
+        "ends": 1,
+    }
+    assert found["farm_slots_used", "ends"] == 1
+    assert found["farm_recordings_waiting",] == 0
+    assert found["farm_load_ratio",] == 0.5
+
+
 def test_farm_without_redis_should_say_so_and_no_more() -> None:
     with connect("unix:///nowhere/redis.sock", retries=0) as client:
         assert shown(FarmCollector(client)) == {("farm_redis_up",): 0}
@@ -94,6 +118,9 @@ def test_farm_without_redis_should_say_so_and_no_more() -> None:
     [
         ([Node("a", 4)], ["a"], 0.25),
         ([Node("a", 1), Node("b", 1)], ["a", None, None], 1.5),
+        ([Node("a", 2), Node("b", 8, NodeState.DRAINED)], ["a", "b"], 0.5),
+        ([Node("a", 2, NodeState.DRAINING), Node("b", 1)], ["a", "a", None], 1),
+        ([Node("a", 2, NodeState.DRAINING)], ["a", None, None], 2),
         ([], [None, None, None], 3),
         ([], [], 0),
     ],
