@@ -9,7 +9,7 @@ import shutil
 from collections import Counter as Tallied
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -29,6 +29,7 @@ from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import recorded_into
+from farm.transfers import OVER, STORE, TransferState, transfer_to
 
 ALIVE_WITHIN: Final = timedelta(seconds=60)
 """How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""
@@ -136,6 +137,27 @@ def load_ratio(recordings: Sequence[Recording], nodes: Sequence[Node]) -> float:
     return wanted / max(1, sum(node.slots for node in beginning))
 
 
+def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings that are over and whose files are nowhere yet.
+
+    One that only waits for a customer's storage is not among them: its files are in the store.
+    """
+    return [
+        each
+        for each in recordings
+        if each.status is Status.UPLOADING
+        and not any(transfer.state is TransferState.DONE for transfer in each.transfers)
+    ]
+
+
+def refused_by_store(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings whose last try to be stored failed; the next may be hours away."""
+    transfers = ((each, transfer_to(each.transfers, STORE)) for each in recordings)
+    return [
+        each for each, to in transfers if to is not None and to.state not in OVER and to.error is not None
+    ]
+
+
 class FarmCollector(Collector):
     """The metrics of the whole farm."""
 
@@ -167,10 +189,24 @@ def _of_recordings(farm: Farm) -> Iterator[Metric]:
     yield unfinished
     begins = [recording.invoked_time for recording in waiting(farm.recordings, farm.nodes)]
     yield GaugeMetricFamily("farm_recordings_waiting", "Recordings that wait for a slot.", value=len(begins))
-    longest = max(((now() - begin).total_seconds() for begin in begins), default=0.0)
     yield GaugeMetricFamily(
-        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=max(longest, 0.0)
+        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=_oldest(begins)
     )
+    ends = [recording.stopped_time or recording.invoked_time for recording in unsaved(farm.recordings)]
+    yield GaugeMetricFamily(
+        "farm_oldest_unsaved_seconds",
+        "For how long the oldest recording has been over whose files are nowhere yet.",
+        value=_oldest(ends),
+    )
+    yield GaugeMetricFamily(
+        "farm_store_refused",
+        "Recordings that wait for another try to be stored, because the last one failed.",
+        value=len(refused_by_store(farm.recordings)),
+    )
+
+
+def _oldest(moments: Iterable[datetime]) -> float:
+    return max((max(0.0, (now() - moment).total_seconds()) for moment in moments), default=0.0)
 
 
 def _of_nodes(farm: Farm) -> Iterator[Metric]:

@@ -23,6 +23,7 @@ from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
+from farm.transfers import Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
 
@@ -82,6 +83,36 @@ def test_nodes_that_are_gone_or_silent_should_not_count(
     assert found["farm_recordings_waiting",] == 1
     assert found["farm_load_ratio",] == 0.5
     assert ("farm_slots", "silent") not in found
+
+
+def test_files_that_are_nowhere_and_a_store_that_refuses_should_be_seen_until_they_are_mended(
+    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> None:
+    def over(minutes: int, *transfers: Transfer) -> None:
+        records.add(
+            make_recording(
+                status=Status.UPLOADING,
+                meeting_id=f"m{minutes}",
+                stopped_time=now() - timedelta(minutes=minutes),
+                transfers=transfers,
+            )
+        )
+
+    error = TransferError(code="timed_out", message="it took too long")
+    later = now() + timedelta(hours=2)
+    refused = Transfer(target="store", attempts=9, error=error, next_try=later)
+    # The customer's dead storage is not the farm's fault: the store has the files.
+    over(90, Transfer(target="store", state=TransferState.DONE), Transfer(target="aws", error=error))
+    over(2, Transfer(target="store", state=TransferState.RUNNING))
+    found = shown(FarmCollector(redis_client))
+    assert 120 <= found["farm_oldest_unsaved_seconds",] < 150
+    assert found["farm_store_refused",] == 0
+    over(60, refused, Transfer(target="aws", state=TransferState.DONE))
+    over(40, refused.model_copy(update={"state": TransferState.RUNNING, "next_try": None}))
+    over(30)
+    found = shown(FarmCollector(redis_client))
+    assert 2400 <= found["farm_oldest_unsaved_seconds",] < 2430
+    assert found["farm_store_refused",] == 2
 
 
 def test_free_slots_of_nodes_that_begin_nothing_should_not_count(
