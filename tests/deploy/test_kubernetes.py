@@ -1,14 +1,18 @@
 """The manifests are what Kubernetes takes, and keep what the farm promises."""
 
+import re
 import shutil
 import subprocess
+import textwrap
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from api.server import SHUTDOWN_SECONDS
@@ -197,10 +201,104 @@ def test_scaler_should_scale_the_workers_by_queue_and_load() -> None:
     assert {trigger["name"] for trigger in spec["triggers"]} == {"load", "queue"}
     for trigger in spec["triggers"]:
         assert trigger["type"] == "prometheus"
-        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold", "ignoreNullValues"}
+        # What is missing is not nothing: the farm must not shrink because Prometheus or the API is away.
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
         assert float(trigger["metadata"]["threshold"]) > 0
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
     # KEDA says how many there are; a number here would be put back with each `kubectl apply`.
     assert "replicas" not in named("StatefulSet", "worker")["spec"]
+
+
+class Keda(BaseModel):
+    """What KEDA's reference says of those fields that are used here; any other is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
+
+
+class Target(Keda):
+    """Of `scaleTargetRef`."""
+
+    name: str
+    kind: str = "Deployment"
+    api_version: str = "apps/v1"
+
+
+class Fallback(Keda):
+    """Of `fallback`."""
+
+    failure_threshold: int
+    replicas: int
+    behavior: Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"] = (
+        "static"
+    )
+
+
+class Autoscaler(Keda):
+    """Of `horizontalPodAutoscalerConfig`; its behavior is Kubernetes' own."""
+
+    behavior: dict[str, Any]
+
+
+class Advanced(Keda):
+    """Of `advanced`."""
+
+    horizontal_pod_autoscaler_config: Autoscaler
+
+
+class Trigger(Keda):
+    """Of `triggers`; everything in a scaler's metadata is text."""
+
+    type: str
+    name: str
+    metadata: dict[str, str]
+
+
+class ScaledObject(Keda):
+    """Of `spec`."""
+
+    scale_target_ref: Target
+    min_replica_count: int
+    max_replica_count: int
+    polling_interval: int
+    cooldown_period: int
+    fallback: Fallback
+    advanced: Advanced
+    triggers: list[Trigger]
+
+
+def test_scaler_should_fit_what_keda_says_of_it() -> None:
+    spec = named("ScaledObject", "worker")["spec"]
+    ScaledObject.model_validate(spec)
+    # How fast it goes up and down is handed on to Kubernetes' own autoscaler as it is.
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "worker"},
+        "spec": {
+            "scaleTargetRef": spec["scaleTargetRef"],
+            "maxReplicas": spec["maxReplicaCount"],
+            "behavior": spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+        },
+    }
+    kubernetes_validate.validate(scaler, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_prometheus_should_find_api_and_workers_as_the_docs_say() -> None:
+    text = (BASE.parents[1] / "docs" / "operations.md").read_text()
+    (example,) = re.findall(r"\n( {8}scrape_configs:\n(?: {8}.*\n)+)", text)
+    (job,) = yaml.safe_load(textwrap.dedent(example))["scrape_configs"]
+    (search,) = job["kubernetes_sd_configs"]
+    assert search["namespaces"]["names"] == [named("Namespace", "recording-farm")["metadata"]["name"]]
+    kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if "regex" in rule}
+    names = kept["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    ports = kept["__meta_kubernetes_pod_container_port_name"]
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        pod = named(kind, name)["spec"]["template"]
+        assert re.fullmatch(names, pod["metadata"]["labels"]["app.kubernetes.io/name"])
+        (port,) = pod["spec"]["containers"][0]["ports"]
+        assert re.fullmatch(ports, port["name"])
 
 
 def test_budgets_should_be_of_pods_that_there_are() -> None:
