@@ -102,14 +102,16 @@ def test_python_packages_should_be_pinned_with_their_hashes() -> None:
         assert f"\n{line} " in all_of_it or f"\n{line}\n" in all_of_it, line
 
 
-def test_seccomp_profile_should_let_chromium_make_its_sandbox() -> None:
+def test_seccomp_profile_should_allow_no_more_than_it_names() -> None:
     profile = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
-    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
-    (denied,) = profile["syscalls"]
-    assert denied["action"] == "SCMP_ACT_ERRNO"
-    names = set(denied["names"])
-    assert not names & {"clone", "clone3", "unshare", "setns", "chroot", "seccomp", "prctl"}
-    assert {"mount", "bpf", "kexec_load", "init_module", "ptrace"} - names == {"ptrace"}
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = [rule for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    plain = [name for rule in allowed if "args" not in rule for name in rule["names"]]
+    assert len(plain) == len(set(plain))
+    # These are allowed for some arguments only, or never.
+    assert not {"clone", "clone3", "unshare", "setns", "socket", "ptrace", "mount", "bpf"} & set(plain)
+    # containerd does not know Docker's conditions, capabilities for instance: it would allow in any case.
+    assert {key for rule in allowed for key in rule} == {"comment", "names", "action", "args"}
 
 
 def test_compose_should_have_an_api_two_workers_redis_and_storage() -> None:
