@@ -66,8 +66,7 @@ async def _nodes(context: Context) -> bool:
 
 
 def _any_node(nodes: Nodes) -> bool:
-    beats = nodes.beats()
-    return bool(living(beats, {name for name in beats if nodes.gone(name) is not None}))
+    return bool(living(nodes.all()))
 
 
 readiness_operations: Final = (

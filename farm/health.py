@@ -1,10 +1,16 @@
 """Whether the parts of the farm on this machine can work, as they say themselves; for a container's check."""
 
+from typing import Final
+
 import httpx
 
 from farm.settings import Settings, local_address
 
-_SECONDS = 4.0
+_SECONDS: Final = 4.0
+"""In which a part must take the connection, and again in which it must answer."""
+
+LONGEST: Final = 2 * 2 * _SECONDS
+"""Seconds that asking both parts, one after the other, takes at most. Whoever runs it waits longer."""
 
 
 def ask_here(settings: Settings) -> dict[str, bool]:

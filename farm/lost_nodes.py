@@ -17,6 +17,7 @@ from typing import Final
 import redis
 
 from farm.counts import Counts, of_transfer
+from farm.draining import is_draining
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.machine import Processors
 from farm.node_condition import condition_of_this_node
@@ -73,7 +74,9 @@ class Watcher:
     def step(self) -> None:
         """Beat once, look once, and do what follows. Raises redis.RedisError when Redis cannot be reached."""
         condition = condition_of_this_node(self._settings, self._processors)
-        self._nodes.beat(self._settings.node, self._settings.slots, condition)
+        self._nodes.beat(
+            self._settings.node, self._settings.slots, condition, draining=is_draining(self._settings)
+        )
         beats = self._nodes.beats()
         silent = self._watch.look(beats, time.monotonic())
         news = [name for name in silent if self._nodes.mark_gone(name, beats[name])]

@@ -9,7 +9,8 @@ import shutil
 from collections import Counter as Tallied
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 import psutil
@@ -22,22 +23,36 @@ from rq import Queue
 from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.findings import read_tally
 from farm.machine import Processors, what_is_free
-from farm.nodes import Beat, Nodes
+from farm.nodes import Node as KnownNode
+from farm.nodes import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import recorded_into
+from farm.transfers import OVER, STORE, TransferState, transfer_to
 
 ALIVE_WITHIN: Final = timedelta(seconds=60)
 """How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""
 
 
+class NodeState(StrEnum):
+    """What a node that lives does with new recordings."""
+
+    ALIVE = "alive"
+    """It begins them."""
+    DRAINED = "drained"
+    """It begins none, because somebody wants it so."""
+    DRAINING = "draining"
+    """It begins none, because it was told to end."""
+
+
 @dataclass(frozen=True)
 class Node:
-    """A node that lives: its name and how many recordings it can make at once."""
+    """A node that lives: its name, how many recordings it can make at once, and whether it begins any."""
 
     name: str
     slots: int
+    state: NodeState = NodeState.ALIVE
 
 
 @dataclass(frozen=True)
@@ -72,13 +87,11 @@ def may_read(settings: Settings, authorization: str | None) -> bool:
 
 def read_farm(client: redis.Redis) -> Farm:
     """Look at the farm. Raises redis.RedisError."""
-    nodes = Nodes(client)
-    beats = nodes.beats()
-    gone = {name for name in beats if nodes.gone(name) is not None}
+    nodes = Nodes(client).all()
     return Farm(
         recordings=Records(client).unfinished(),
-        nodes=living(beats, gone),
-        gone=len(gone),
+        nodes=living(nodes),
+        gone=sum(node.gone is not None for node in nodes),
         queues=[
             Waiting(queue.name, queue.count, queue.failed_job_registry.get_job_count(cleanup=False))
             for queue in Queue.all(connection=client)
@@ -87,12 +100,19 @@ def read_farm(client: redis.Redis) -> Farm:
     )
 
 
-def living(beats: dict[str, bytes], gone: Iterable[str]) -> list[Node]:
-    """Those nodes that live, by their last beats and those that the others have found to be gone."""
-    read = {name: Beat.model_validate_json(beat) for name, beat in beats.items() if name not in set(gone)}
+def living(nodes: Iterable[KnownNode]) -> list[Node]:
+    """Those nodes that live: heard of just now, and not found to be gone by the others."""
     return [
-        Node(name, beat.slots) for name, beat in sorted(read.items()) if abs(now() - beat.time) < ALIVE_WITHIN
+        Node(node.name, node.beat.slots, _state(node))
+        for node in nodes
+        if node.gone is None and abs(now() - node.beat.time) < ALIVE_WITHIN
     ]
+
+
+def _state(node: KnownNode) -> NodeState:
+    if node.beat.draining:
+        return NodeState.DRAINING
+    return NodeState.DRAINED if node.drained else NodeState.ALIVE
 
 
 def in_use(recordings: Iterable[Recording], nodes: Iterable[Node]) -> dict[str, int]:
@@ -108,12 +128,34 @@ def waiting(recordings: Iterable[Recording], nodes: Iterable[Node]) -> list[Reco
 
 
 def load_ratio(recordings: Sequence[Recording], nodes: Sequence[Node]) -> float:
-    """Slots that are wanted (in use, or waited for) for each slot there is.
+    """Slots that are wanted (in use, or waited for) for each slot of the nodes that begin recordings.
 
     Above 1 something waits. Without any slot it is how many wait, so that whoever scales by it begins.
     """
-    wanted = sum(in_use(recordings, nodes).values()) + len(waiting(recordings, nodes))
-    return wanted / max(1, sum(node.slots for node in nodes))
+    beginning = [node for node in nodes if node.state is NodeState.ALIVE]
+    wanted = sum(in_use(recordings, beginning).values()) + len(waiting(recordings, nodes))
+    return wanted / max(1, sum(node.slots for node in beginning))
+
+
+def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings that are over and whose files are nowhere yet.
+
+    One that only waits for a customer's storage is not among them: its files are in the store.
+    """
+    return [
+        each
+        for each in recordings
+        if each.status is Status.UPLOADING
+        and not any(transfer.state is TransferState.DONE for transfer in each.transfers)
+    ]
+
+
+def refused_by_store(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings whose last try to be stored failed; the next may be hours away."""
+    transfers = ((each, transfer_to(each.transfers, STORE)) for each in recordings)
+    return [
+        each for each, to in transfers if to is not None and to.state not in OVER and to.error is not None
+    ]
 
 
 class FarmCollector(Collector):
@@ -147,28 +189,50 @@ def _of_recordings(farm: Farm) -> Iterator[Metric]:
     yield unfinished
     begins = [recording.invoked_time for recording in waiting(farm.recordings, farm.nodes)]
     yield GaugeMetricFamily("farm_recordings_waiting", "Recordings that wait for a slot.", value=len(begins))
-    longest = max(((now() - begin).total_seconds() for begin in begins), default=0.0)
     yield GaugeMetricFamily(
-        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=max(longest, 0.0)
+        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=_oldest(begins)
+    )
+    ends = [recording.stopped_time or recording.invoked_time for recording in unsaved(farm.recordings)]
+    yield GaugeMetricFamily(
+        "farm_oldest_unsaved_seconds",
+        "For how long the oldest recording has been over whose files are nowhere yet.",
+        value=_oldest(ends),
+    )
+    yield GaugeMetricFamily(
+        "farm_store_refused",
+        "Recordings that wait for another try to be stored, because the last one failed.",
+        value=len(refused_by_store(farm.recordings)),
     )
 
 
+def _oldest(moments: Iterable[datetime]) -> float:
+    return max((max(0.0, (now() - moment).total_seconds()) for moment in moments), default=0.0)
+
+
 def _of_nodes(farm: Farm) -> Iterator[Metric]:
-    nodes = GaugeMetricFamily("farm_nodes", "Nodes by whether they live or are gone.", labels=["state"])
-    nodes.add_metric(["alive"], len(farm.nodes))
+    nodes = GaugeMetricFamily(
+        "farm_nodes", "Nodes by whether they begin recordings, begin none, or are gone.", labels=["state"]
+    )
+    states = Tallied(node.state for node in farm.nodes)
+    for state in NodeState:
+        nodes.add_metric([state.value], states[state])
     nodes.add_metric(["gone"], farm.gone)
     yield nodes
-    slots = GaugeMetricFamily("farm_slots", "Recordings that a node can make at once.", labels=["node"])
+    slots = GaugeMetricFamily(
+        "farm_slots",
+        "Recordings that a node can make at once; those that it makes if it begins no others.",
+        labels=["node"],
+    )
     used = GaugeMetricFamily("farm_slots_used", "Slots of a node that are in use.", labels=["node"])
     by_node = in_use(farm.recordings, farm.nodes)
     for node in farm.nodes:
-        slots.add_metric([node.name], node.slots)
+        slots.add_metric([node.name], node.slots if node.state is NodeState.ALIVE else by_node[node.name])
         used.add_metric([node.name], by_node[node.name])
     yield slots
     yield used
     yield GaugeMetricFamily(
         "farm_load_ratio",
-        "Slots that are in use or waited for, for each slot there is; what an autoscaler should use.",
+        "Slots in use or waited for, for each slot of nodes that begin recordings; for an autoscaler.",
         value=load_ratio(farm.recordings, farm.nodes),
     )
 

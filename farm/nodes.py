@@ -70,6 +70,8 @@ class Beat(BaseModel):
     slots: int
     condition: Condition | None = None
     """None when it has just begun, or cannot tell."""
+    draining: bool = False
+    """Whether its worker was told to end and waits for its recordings."""
 
 
 class Gone(BaseModel):
@@ -88,7 +90,7 @@ class Node(NamedTuple):
     beat: Beat
     gone: Gone | None
     drained: bool
-    """Whether it is to begin no recordings."""
+    """Whether somebody wants it to begin no recordings."""
 
 
 class Watch:
@@ -125,9 +127,11 @@ class Nodes:
         self._mark = client.register_script(_MARK)
         self._forget = client.register_script(_FORGET)
 
-    def beat(self, node: str, slots: int, condition: Condition | None = None) -> None:
+    def beat(
+        self, node: str, slots: int, condition: Condition | None = None, *, draining: bool = False
+    ) -> None:
         """Say that a node lives; whatever was noted of its end is void."""
-        beat = Beat(time=now(), slots=slots, condition=condition)
+        beat = Beat(time=now(), slots=slots, condition=condition, draining=draining)
         with self._redis.pipeline() as pipeline:
             pipeline.hset(NODES_KEY, node, beat.model_dump_json())
             pipeline.hdel(GONE_KEY, node)

@@ -24,6 +24,7 @@ from rq.job import Job
 from browser_bot.sweep import sweep_stages
 from encoder.formats import Format
 from farm.admission import refusal
+from farm.draining import forget_draining, note_draining
 from farm.errors import NotFound
 from farm.machine import Processors, what_is_free
 from farm.nodes import Nodes
@@ -141,6 +142,7 @@ class SlotWorker(SpoolWorker):
         self._refused = False
         self._drained = False
         self._processors = Processors()
+        forget_draining(self._settings)
         sweep_stages()
         return super().work(*args, **kwargs)
 
@@ -231,6 +233,7 @@ class SlotWorker(SpoolWorker):
         """Have the running recording end properly after a while; its meeting may last for long."""
         # RQ raises StopRequested next, which Python throws away when the signal came in the middle of a fork.
         self._stop_requested = True
+        note_draining(self._settings)
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         end = threading.Timer(self._settings.drain_seconds, self._end_recording)
         end.daemon = True

@@ -6,7 +6,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -29,7 +29,7 @@ class TraceSender:
         """Send as `node`, through `processor`."""
         self._ids = _RecordingIds()
         self._provider = TracerProvider(
-            resource=Resource.create({"service.name": "recording-farm", "service.instance.id": node}),
+            resource=_resource(node),
             id_generator=self._ids,
             shutdown_on_exit=False,
         )
@@ -59,6 +59,13 @@ class _RecordingIds(RandomIdGenerator):
 
     def generate_trace_id(self) -> int:
         return self.trace_id
+
+
+def _resource(node: str) -> Resource:
+    """Who sends: the node of the farm, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise."""
+    # Not `create` alone: what it is given counts more than the variables.
+    ours = {"service.name": "recording-farm", "service.instance.id": node}
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 
 def otlp_processor() -> SpanProcessor:

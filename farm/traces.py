@@ -4,8 +4,9 @@ The trace is made of the record when the recording has ended: its timeline has a
 node, with its time. So nothing has to be carried from process to process, and a recording that nobody traces
 costs nothing. The trace's id is the recording's (both have 128 bits): who knows one finds the other.
 
-It needs the extra `otel` and is sent where OpenTelemetry's own variables say (OTEL_EXPORTER_OTLP_ENDPOINT or
-OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS and so on); without an endpoint there is none.
+It needs the extra `otel` and is sent where OpenTelemetry's own variables say, OTEL_EXPORTER_OTLP_ENDPOINT or
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; without one of these there is none. The others of its SDK count as well,
+but for the protocol: it is HTTP with protobuf.
 """
 
 import logging
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL: Final = "http/protobuf"
 
 
 def open_sender(node: str) -> "TraceSender | None":
@@ -32,4 +35,7 @@ def open_sender(node: str) -> "TraceSender | None":
     except ImportError:
         logger.warning("no traces are sent: the extra recording-farm[otel] is not installed")
         return None
+    protocol = next((value for name in _PROTOCOLS if (value := os.environ.get(name))), _PROTOCOL)
+    if protocol != _PROTOCOL:
+        logger.warning("traces are sent by %s: %s is asked for, which the farm cannot", _PROTOCOL, protocol)
     return TraceSender(node, otlp_processor())

@@ -34,6 +34,7 @@ def _shown(node: Node) -> dict[str, Any]:
         "heard": node.beat.time,
         "is_gone": node.gone is not None or is_silent,
         "is_drained": node.drained,
+        "is_draining": node.beat.draining,
         "condition": condition,
         "disk_used": 1 - condition.disk_free / condition.disk_size if condition else None,
     }

@@ -581,6 +581,9 @@ async def test_nodes_should_show_how_they_are_and_be_drained(acme: Visit, redis_
     await acme.send("/nodes/drain", node="node-1", drain="no")
     assert not nodes.is_drained("node-1")
     assert (await acme.send("/nodes/drain", node="nowhere", drain="yes")).status_code == 404
+    nodes.beat("node-2", 1, draining=True)
+    page = await acme.see("/nodes")
+    assert [page.count(f'data-state="{state}"') for state in ("ready", "draining")] == [1, 1]
 
 
 # --- Hostile text ----------------------------------------------------------------------------------------

@@ -14,32 +14,49 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# libseccomp's seccomp.h: what a rule does, and what a name resolves to that there is not.
+# libseccomp's seccomp.h: what a rule does, how it looks at an argument, what a name resolves to that is none.
 ALLOW = 0x7FFF0000
 ERRNO = 0x00050000
+COMPARISONS = {"SCMP_CMP_EQ": 4, "SCMP_CMP_MASKED_EQ": 7}
 UNKNOWN = -1
 
 
+class Comparison(ctypes.Structure):
+    """`struct scmp_arg_cmp`: of which argument, how, and with what; of a masked one, first the mask."""
+
+    _fields_ = (
+        ("index", ctypes.c_uint),
+        ("op", ctypes.c_int),
+        ("value", ctypes.c_uint64),
+        ("value_two", ctypes.c_uint64),
+    )
+
+
 def load(profile: dict[str, Any]) -> None:
-    """Put this process and all that comes of it under a profile that allows what it does not name."""
+    """Put this process and all that comes of it under a profile that denies what it does not name."""
     library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     library.seccomp_init.restype = ctypes.c_void_p
-    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
-    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ALLOW)))
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ERRNO | profile["defaultErrnoRet"])))
     if not context:
         sys.exit("libseccomp made no filter")
     for rule in profile["syscalls"]:
-        assert rule["action"] == "SCMP_ACT_ERRNO"
-        assert not rule.keys() - {"names", "action", "errnoRet", "comment"}
+        assert not rule.keys() - {"names", "action", "errnoRet", "args", "comment"}
+        action = {"SCMP_ACT_ALLOW": ALLOW, "SCMP_ACT_ERRNO": ERRNO | rule.get("errnoRet", 0)}[rule["action"]]
+        comparisons = [
+            Comparison(each["index"], COMPARISONS[each["op"]], each["value"], each.get("valueTwo", 0))
+            for each in rule.get("args", ())
+        ]
+        array = (Comparison * len(comparisons))(*comparisons)
         for name in rule["names"]:
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number == UNKNOWN:
                 continue
             failed = library.seccomp_rule_add_array(
-                context, ctypes.c_uint32(ERRNO | rule["errnoRet"]), number, 0, None
+                context, ctypes.c_uint32(action), number, len(comparisons), array
             )
             if failed:
-                sys.exit(f"{name} cannot be denied: {os.strerror(-failed)}")
+                sys.exit(f"the rule of {name} cannot be made: {os.strerror(-failed)}")
     if failed := library.seccomp_load(context):
         sys.exit(f"the filter cannot be loaded: {os.strerror(-failed)}")
 

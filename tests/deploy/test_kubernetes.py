@@ -1,15 +1,21 @@
 """The manifests are what Kubernetes takes, and keep what the farm promises."""
 
+import re
 import shutil
 import subprocess
+import textwrap
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
+from api.server import SHUTDOWN_SECONDS
 from browser_bot.addresses import AddressRule
 from farm.settings import Settings
 
@@ -59,6 +65,15 @@ def test_worker_should_wait_for_its_recordings_before_it_goes() -> None:
     assert pod["terminationGracePeriodSeconds"] >= drain + 600
 
 
+def test_api_should_serve_until_nobody_is_sent_to_it_any_more() -> None:
+    pod = named("Deployment", "api")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert int(seconds) >= 5
+    assert pod["terminationGracePeriodSeconds"] > int(seconds) + SHUTDOWN_SECONDS
+
+
 def test_spool_should_outlive_its_pod() -> None:
     worker = named("StatefulSet", "worker")["spec"]
     (claim,) = worker["volumeClaimTemplates"]
@@ -88,6 +103,29 @@ def test_settings_should_be_ones_that_there_are() -> None:
         for container in named(kind, name)["spec"]["template"]["spec"]["containers"]:
             used |= {entry["name"] for entry in container.get("env", ())}
     assert used - known == set()
+    # Behind an ingress all clients would have one address, and one of them could lock out the others.
+    assert Settings(trusted_proxies=named("ConfigMap", "recording-farm")["data"]["FARM_TRUSTED_PROXIES"])
+
+
+def test_each_part_should_be_given_the_secrets_that_it_needs_and_no_others() -> None:
+    given = {}
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        (container,) = named(kind, name)["spec"]["template"]["spec"]["containers"]
+        # All of a secret at once would put its files into the environment as well.
+        assert [source.keys() for source in container["envFrom"]] == [{"configMapRef"}]
+        of_secret = [entry for entry in container["env"] if "secretKeyRef" in entry.get("valueFrom", ())]
+        assert all(entry["valueFrom"]["secretKeyRef"]["key"] == entry["name"] for entry in of_secret)
+        given[name] = {entry["name"] for entry in of_secret}
+    assert "FARM_API_KEYS" in given["api"] - given["worker"]
+    both = {"FARM_REDIS_URL", "FARM_SECRET_KEY", "FARM_METRICS_TOKEN", "FARM_STORE_SECRET"}
+    assert both <= given["api"] & given["worker"]
+    # None of Settings' secrets is forgotten.
+    secret = {f"FARM_{name.upper()}" for name, field in Settings.model_fields.items() if is_secret(field)}
+    assert secret <= given["api"] | given["worker"]
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
 
 
 def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
@@ -112,6 +150,41 @@ def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
     assert all("podSelector" in to for to in inner)
 
 
+def test_who_is_let_out_to_a_pod_of_the_namespace_should_be_let_in_there() -> None:
+    policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
+    wanted = {
+        (source, target, port["port"])
+        for policy in policies
+        for rule in policy.get("egress", ())
+        for to in rule["to"]
+        if to.keys() == {"podSelector"}
+        for source in pods_of(policy["podSelector"])
+        for target in pods_of(to["podSelector"])
+        for port in rule["ports"]
+    }
+    let_in = {
+        (source, target, port["port"])
+        for policy in policies
+        for rule in policy.get("ingress", ())
+        for each in rule.get("from", ())
+        if each.keys() == {"podSelector"}
+        for source in pods_of(each["podSelector"])
+        for target in pods_of(policy["podSelector"])
+        for port in rule["ports"]
+    }
+    assert {("api", "redis", 6379), ("worker", "redis", 26379), ("redis", "redis", 6379)} <= wanted
+    assert wanted == let_in
+
+
+def pods_of(selector: Manifest) -> list[str]:
+    """The names of the pods that a policy chooses."""
+    names = [selector["matchLabels"]["app.kubernetes.io/name"]] if "matchLabels" in selector else []
+    for expression in selector.get("matchExpressions", ()):
+        assert (expression["key"], expression["operator"]) == ("app.kubernetes.io/name", "In")
+        names += expression["values"]
+    return names
+
+
 def allows(block: Manifest, text: str) -> bool:
     address = ip_address(text)
     networks = [ip_network(each) for each in block["except"]]
@@ -128,10 +201,104 @@ def test_scaler_should_scale_the_workers_by_queue_and_load() -> None:
     assert {trigger["name"] for trigger in spec["triggers"]} == {"load", "queue"}
     for trigger in spec["triggers"]:
         assert trigger["type"] == "prometheus"
-        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold", "ignoreNullValues"}
+        # What is missing is not nothing: the farm must not shrink because Prometheus or the API is away.
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
         assert float(trigger["metadata"]["threshold"]) > 0
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
     # KEDA says how many there are; a number here would be put back with each `kubectl apply`.
     assert "replicas" not in named("StatefulSet", "worker")["spec"]
+
+
+class Keda(BaseModel):
+    """What KEDA's reference says of those fields that are used here; any other is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
+
+
+class Target(Keda):
+    """Of `scaleTargetRef`."""
+
+    name: str
+    kind: str = "Deployment"
+    api_version: str = "apps/v1"
+
+
+class Fallback(Keda):
+    """Of `fallback`."""
+
+    failure_threshold: int
+    replicas: int
+    behavior: Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"] = (
+        "static"
+    )
+
+
+class Autoscaler(Keda):
+    """Of `horizontalPodAutoscalerConfig`; its behavior is Kubernetes' own."""
+
+    behavior: dict[str, Any]
+
+
+class Advanced(Keda):
+    """Of `advanced`."""
+
+    horizontal_pod_autoscaler_config: Autoscaler
+
+
+class Trigger(Keda):
+    """Of `triggers`; everything in a scaler's metadata is text."""
+
+    type: str
+    name: str
+    metadata: dict[str, str]
+
+
+class ScaledObject(Keda):
+    """Of `spec`."""
+
+    scale_target_ref: Target
+    min_replica_count: int
+    max_replica_count: int
+    polling_interval: int
+    cooldown_period: int
+    fallback: Fallback
+    advanced: Advanced
+    triggers: list[Trigger]
+
+
+def test_scaler_should_fit_what_keda_says_of_it() -> None:
+    spec = named("ScaledObject", "worker")["spec"]
+    ScaledObject.model_validate(spec)
+    # How fast it goes up and down is handed on to Kubernetes' own autoscaler as it is.
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "worker"},
+        "spec": {
+            "scaleTargetRef": spec["scaleTargetRef"],
+            "maxReplicas": spec["maxReplicaCount"],
+            "behavior": spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+        },
+    }
+    kubernetes_validate.validate(scaler, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_prometheus_should_find_api_and_workers_as_the_docs_say() -> None:
+    text = (BASE.parents[1] / "docs" / "operations.md").read_text()
+    (example,) = re.findall(r"\n( {8}scrape_configs:\n(?: {8}.*\n)+)", text)
+    (job,) = yaml.safe_load(textwrap.dedent(example))["scrape_configs"]
+    (search,) = job["kubernetes_sd_configs"]
+    assert search["namespaces"]["names"] == [named("Namespace", "recording-farm")["metadata"]["name"]]
+    kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if "regex" in rule}
+    names = kept["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    ports = kept["__meta_kubernetes_pod_container_port_name"]
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        pod = named(kind, name)["spec"]["template"]
+        assert re.fullmatch(names, pod["metadata"]["labels"]["app.kubernetes.io/name"])
+        (port,) = pod["spec"]["containers"][0]["ports"]
+        assert re.fullmatch(ports, port["name"])
 
 
 def test_budgets_should_be_of_pods_that_there_are() -> None:

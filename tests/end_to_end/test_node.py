@@ -8,6 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farm.nodes import Nodes
+from farm.redis_clients import connect
+from tests.conftest import settings_with
 from tests.disks import small_disk
 from tests.end_to_end.conftest import running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
@@ -28,6 +31,8 @@ def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
         time.sleep(2)
         assert farm.wait_for(going["id"], "RECORDING")
         assert farm.wait_for(late["id"], "INVOKED")
+        with connect(settings_with(tmp_path / "data", None).redis_address) as client:
+            assert [node.beat.draining for node in Nodes(client).all()] == [True]
         farm.order(going["id"], "stop")
         farm.process.wait(30)
     with running_farm(tmp_path / "data") as farm:

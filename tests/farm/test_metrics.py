@@ -16,13 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from farm.errors import SettingsError
 from farm.findings import Tally, keep_tally
-from farm.metrics import FarmCollector, Node, NodeCollector, load_ratio, may_read, waiting
+from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
 from farm.nodes import NODES_KEY, Beat, Nodes
 from farm.queues import enqueue_recording
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
+from farm.transfers import Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
 
@@ -84,6 +85,60 @@ def test_nodes_that_are_gone_or_silent_should_not_count(
     assert ("farm_slots", "silent") not in found
 
 
+def test_files_that_are_nowhere_and_a_store_that_refuses_should_be_seen_until_they_are_mended(
+    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> None:
+    def over(minutes: int, *transfers: Transfer) -> None:
+        records.add(
+            make_recording(
+                status=Status.UPLOADING,
+                meeting_id=f"m{minutes}",
+                stopped_time=now() - timedelta(minutes=minutes),
+                transfers=transfers,
+            )
+        )
+
+    error = TransferError(code="timed_out", message="it took too long")
+    later = now() + timedelta(hours=2)
+    refused = Transfer(target="store", attempts=9, error=error, next_try=later)
+    # The customer's dead storage is not the farm's fault: the store has the files.
+    over(90, Transfer(target="store", state=TransferState.DONE), Transfer(target="aws", error=error))
+    over(2, Transfer(target="store", state=TransferState.RUNNING))
+    found = shown(FarmCollector(redis_client))
+    assert 120 <= found["farm_oldest_unsaved_seconds",] < 150
+    assert found["farm_store_refused",] == 0
+    over(60, refused, Transfer(target="aws", state=TransferState.DONE))
+    over(40, refused.model_copy(update={"state": TransferState.RUNNING, "next_try": None}))
+    over(30)
+    found = shown(FarmCollector(redis_client))
+    assert 2400 <= found["farm_oldest_unsaved_seconds",] < 2430
+    assert found["farm_store_refused",] == 2
+
+
+def test_free_slots_of_nodes_that_begin_nothing_should_not_count(
+    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> None:
+    nodes = Nodes(redis_client)
+    nodes.beat("takes", 2)
+    nodes.beat("drained", 4)
+    nodes.drain("drained")
+    nodes.beat("ends", 4, draining=True)
+    nodes.drain("ends")
+    for number, name in enumerate(("takes", "ends")):
+        records.add(make_recording(status=Status.RECORDING, node=name, meeting_id=f"m{number}"))
+    found = shown(FarmCollector(redis_client))
+    states = {state: found["farm_nodes", state] for state in ("alive", "drained", "draining", "gone")}
+    assert states == {"alive": 1, "drained": 1, "draining": 1, "gone": 0}
+    assert {name: found["farm_slots", name] for name in ("takes", "drained", "ends")} == {
+        "takes": 2,
+        "drained": 0,
+        "ends": 1,
+    }
+    assert found["farm_slots_used", "ends"] == 1
+    assert found["farm_recordings_waiting",] == 0
+    assert found["farm_load_ratio",] == 0.5
+
+
 def test_farm_without_redis_should_say_so_and_no_more() -> None:
     with connect("unix:///nowhere/redis.sock", retries=0) as client:
         assert shown(FarmCollector(client)) == {("farm_redis_up",): 0}
@@ -94,6 +149,9 @@ def test_farm_without_redis_should_say_so_and_no_more() -> None:
     [
         ([Node("a", 4)], ["a"], 0.25),
         ([Node("a", 1), Node("b", 1)], ["a", None, None], 1.5),
+        ([Node("a", 2), Node("b", 8, NodeState.DRAINED)], ["a", "b"], 0.5),
+        ([Node("a", 2, NodeState.DRAINING), Node("b", 1)], ["a", "a", None], 1),
+        ([Node("a", 2, NodeState.DRAINING)], ["a", None, None], 2),
         ([], [None, None, None], 3),
         ([], [], 0),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.draining import forget_draining, note_draining
 from farm.lost_nodes import Watcher
 from farm.machine import Processors
 from farm.node_condition import condition_of_this_node
@@ -58,7 +59,20 @@ def test_drained_node_should_stay_drained_through_its_beats(redis_client: redis.
     assert not nodes.is_drained("a")
 
 
+def test_beat_should_tell_that_the_worker_was_told_to_end(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, redis_address)
+    watcher = Watcher(settings, redis_client)
+    told = []
+    for step in (forget_draining, note_draining, forget_draining):
+        step(settings)
+        watcher.step()
+        told += [node.beat.draining for node in Nodes(redis_client).all()]
+    assert told == [False, True, False]
+
+
 def test_beat_of_a_node_that_tells_less_should_be_read(redis_client: redis.Redis) -> None:
     redis_client.hset("farm:nodes", "old", '{"time": "2026-01-15T10:00:00Z", "slots": 2}')
     (node,) = Nodes(redis_client).all()
-    assert (node.beat.slots, node.beat.condition) == (2, None)
+    assert (node.beat.slots, node.beat.condition, node.beat.draining) == (2, None, False)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from farm.draining import is_draining
+from tests.conftest import settings_with
+
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
 SLOT = """
 import os, signal, sys
@@ -45,5 +48,6 @@ def test_slot_should_end_when_it_is_told_to_in_the_middle_of_a_fork(
         timeout=60,
         check=False,
     )
+    assert is_draining(settings_with(tmp_path, redis_address))
     assert "Exception ignored" in done.stderr
     assert done.returncode == 0, done.stderr

@@ -111,3 +111,29 @@ def test_nothing_should_be_sent_unless_it_is_said_where(monkeypatch: pytest.Monk
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     assert open_sender("node-1") is None
+
+
+def test_open_telemetrys_own_variables_should_say_who_sends(
+    make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(name, raising=False)
+    attributes = sent(ended(make_recording))[0].resource.attributes
+    assert (attributes["service.name"], attributes["service.instance.id"]) == ("recording-farm", "node-1")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "films")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.instance.id=seven")
+    attributes = sent(ended(make_recording))[0].resource.attributes
+    assert (attributes["service.name"], attributes["service.instance.id"]) == ("films", "seven")
+    assert attributes["deployment.environment"] == "test"
+
+
+def test_protocol_that_there_is_not_should_be_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    for protocol, is_told in (("http/protobuf", False), ("grpc", True)):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        sender = open_sender("node-1")
+        assert sender is not None
+        sender.close()
+        assert ("grpc" in caplog.text) is is_told
