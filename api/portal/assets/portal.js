@@ -25,10 +25,14 @@ function lengthInWords(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+const since = new WeakMap(); // when each running length came, by this page's own clock: the visitor's may be wrong
+
 function writeLengths() {
-  for (const running of document.querySelectorAll("[data-since]")) {
-    const since = (Date.now() - Date.parse(running.dataset.since)) / 1000;
-    running.textContent = lengthInWords(Number(running.dataset.seconds) + Math.max(0, since));
+  const present = performance.now();
+  for (const running of document.querySelectorAll("[data-running]")) {
+    if (!since.has(running)) since.set(running, present);
+    const more = (present - since.get(running)) / 1000;
+    running.textContent = lengthInWords(Number(running.dataset.running) + more);
   }
 }
 
