@@ -58,6 +58,7 @@ async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Re
         request,
         "recording.html",
         error.status if error else 200,
+        address=_path(request),
         media=media.origin if media else "",
         problem=error.message if error else None,
         recording=recording | length_of(recording, present),

@@ -64,11 +64,13 @@ function renew(fresh) {
 let refreshing = false;
 
 async function refresh() {
-  if (refreshing || document.hidden) return;
+  // Not where the browser is: after a form that was refused, that can be sent to and not be read.
+  const { address } = document.body.dataset;
+  if (!address || refreshing || document.hidden) return;
   refreshing = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.redirected) return location.reload(); // the session has ended
+    const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) return location.replace(address); // the session has ended
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const fresh of page.querySelectorAll("[data-live]")) renew(fresh);
