@@ -158,6 +158,30 @@ async def test_wrong_key_should_be_told_on_the_login_page(stranger: Visit) -> No
 
 
 async def test_guessing_should_be_limited_as_at_the_api(settings: Settings) -> None:
+async def test_cookie_that_a_neighbouring_host_can_set_should_count_for_nothing_behind_https(
+    settings: Settings,
+) -> None:
+    app = create_app(settings.model_copy(update={"public_url": "https://farm.test"}))
+    async with (
+        app.router.lifespan_context(app),
+        visit_of(app, base="https://farm.test") as visit,
+        visit_of(app, base="https://farm.test") as another,
+    ):
+        await another.log_in("other", "other-key", Origin="https://farm.test")
+        planted = another.client.cookies["__Host-farm_session"]
+        headers = {"Cookie": f"farm_session={planted}"}
+        assert (await visit.client.get("/", headers=headers)).status_code == 303
+        assert (await visit.client.get("/v2/recordings", headers=headers)).status_code == 401
+        assert (await another.client.get("/")).status_code == 200
+
+
+async def test_login_should_end_the_session_that_was_open(acme: Visit, redis_client: redis.Redis) -> None:
+    (before,) = cast("list[bytes]", redis_client.keys("farm:session:*"))
+    assert (await acme.log_in("acme", "acme-key")).status_code == 303
+    (after,) = cast("list[bytes]", redis_client.keys("farm:session:*"))
+    assert before != after
+
+
     app = create_app(settings.model_copy(update={"failure_limit": 3}))
     async with app.router.lifespan_context(app), visit_of(app) as visit:
         for _ in range(3):
