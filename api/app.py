@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,6 +21,7 @@ from api.events import event_operations
 from api.evidence import evidence_operations
 from api.health import health_operations
 from api.host_links import host_link_operations
+from api.key_watch import tell_first_key, watch_keys
 from api.live import live_operations
 from api.meeting import meeting_routes
 from api.meeting_rooms import Rooms
@@ -89,8 +89,7 @@ def create_app(settings: Settings) -> Starlette:
     or the store's settings do not fit.
     """
     keys, made = load_api_keys(settings)
-    if made is not None:
-        print(f"API key made, shown only this once: {made}", file=sys.stderr, flush=True)
+    tell_first_key(made)
     secret = load_secret_key(settings)
     signing_key = load_signing_key(settings)
     store = open_store(settings, secret)
@@ -145,12 +144,16 @@ async def _running(
                 signing_key=signing_key,
                 rooms=Rooms(settings.ice_servers),
             )
-            sweeping = asyncio.create_task(_sweep(context), name="sweep")
+            beside = (
+                asyncio.create_task(_sweep(context), name="sweep"),
+                asyncio.create_task(watch_keys(context), name="watch keys"),
+            )
             try:
                 yield context
             finally:
-                sweeping.cancel()
-                await asyncio.gather(sweeping, return_exceptions=True)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def _sweep(context: Context) -> None:

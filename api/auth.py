@@ -140,7 +140,7 @@ def _session_alone(request: Request) -> str | None:
     """The session of a request that has no other credentials."""
     if "authorization" in request.headers or "x-auth-key" in request.headers:
         return None
-    return session_of(request)
+    return session_of(request, context_of(request).settings)
 
 
 async def _admit_session(request: Request, session: str) -> ApiKey:

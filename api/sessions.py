@@ -104,10 +104,13 @@ class Sessions:
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
 
-def session_of(connection: HTTPConnection) -> str | None:
-    """The session that a browser names, which may have ended."""
-    cookies = connection.cookies
-    return cookies.get(_SECURE_COOKIE) or cookies.get(_COOKIE)
+def session_of(connection: HTTPConnection, settings: Settings) -> str | None:
+    """The session that a browser names, which may have ended.
+
+    Behind https only the cookie that no other host can set: one of a neighbouring name could give a browser
+    the session of somebody else.
+    """
+    return connection.cookies.get(_SECURE_COOKIE if _is_secure(connection, settings) else _COOKIE)
 
 
 def set_session(response: Response, connection: HTTPConnection, settings: Settings, session: str) -> None:

@@ -72,6 +72,18 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
             _stop(server.process)
 
 
+def answers(settings: Settings) -> bool:
+    """Whether the farm's own Redis runs; one whose socket somebody else may have made in /tmp does not."""
+    directory = settings.redis_socket.parent
+    try:
+        if directory.parent == Path("/tmp") and directory.lstat().st_uid != os.geteuid():  # noqa: S108
+            return False
+        with connect(settings.embedded_redis_address, retries=0) as client:
+            return bool(client.ping())
+    except (OSError, redis.RedisError):
+        return False
+
+
 def _make_private(directory: Path) -> None:
     """Make the socket's directory, or take it if it is this user's: in /tmp anybody can have made it."""
     directory.mkdir(mode=0o700, exist_ok=True)

@@ -1,10 +1,14 @@
 """API keys, and the secret that signs download links.
 
-Keys come from the settings and from a file in the data directory, readable by the farm's user alone. Of a key
-only its SHA-256 is kept, so a key that was lost cannot be read back, only replaced. No slow hash is needed:
-slowness makes guessing dear where people choose passwords, and a key that the farm makes has 256 random bits,
-which nobody can guess at any speed. Keys in the settings may be weaker; they are never written anywhere, and
-the API counts wrong guesses (see `api.rate_limit`).
+Keys come from the settings, and from Redis, which all APIs of a farm share (`farm.shared_keys`). Each API has
+a mirror of these in a file in its data directory, readable by the farm's user alone: there it looks keys up,
+and from there an emptied Redis is filled again. Both only ever gain keys, and ids of revoked ones, so the two
+are joined, whatever happened to either.
+
+Of a key only its SHA-256 is kept, so a key that was lost cannot be read back, only replaced. No slow hash is
+needed: slowness makes guessing dear where people choose passwords, and a key that the farm makes has 256
+random bits, which nobody can guess at any speed. Keys in the settings may be weaker; they are never written
+anywhere, and the API counts wrong guesses (see `api.rate_limit`).
 
 The file is only ever replaced as a whole, under a lock, so whoever reads it needs none.
 """
@@ -18,16 +22,21 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
+import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from farm.embedded_redis import answers
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
+from farm.redis_clients import connect
 from farm.secret_files import draft_of, read_or_make, unusable
 from farm.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
+from farm.shared_keys import Shared, begin_shared, read_shared, write_shared
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +50,8 @@ _LOCK_SECONDS: Final = 5.0
 """How long a change of the file waits for another one; each takes milliseconds."""
 
 _POLL_SECONDS: Final = 0.02
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _OrganizationId = Annotated[str, Field(pattern=f"^{ORGANIZATION_ID.pattern}$")]
@@ -60,8 +71,17 @@ class ApiKey(BaseModel):
     from_settings: Annotated[bool, Field(exclude=True)] = False
 
 
-class _File(BaseModel):
+class _Kept(BaseModel):
+    """Keys, in the order they were made, and the ids of those that were revoked."""
+
+    model_config = ConfigDict(frozen=True)
+
     version: Literal[2] = 2
+    keys: tuple[ApiKey, ...] = ()
+    revoked: tuple[str, ...] = ()
+
+
+class _File(_Kept):
     keys: tuple[ApiKey, ...]
 
 
@@ -78,7 +98,7 @@ class NewKey(NamedTuple):
     text: str
 
 
-class _Version(NamedTuple):
+class FileVersion(NamedTuple):
     """Which version of a file is there: each has a number of its own or was written at another time."""
 
     inode: int
@@ -89,6 +109,8 @@ class _Version(NamedTuple):
 class ApiKeys:
     """The API keys of all organisations: those of the settings, and those in the file as it is now.
 
+    It asks nothing of Redis, so that no request waits for one more answer; see `exchange_api_keys`.
+
     May be used by several threads at once.
     """
 
@@ -98,7 +120,8 @@ class ApiKeys:
         self._of_settings = _by_hash(_keys_of_settings(settings.api_keys))
         # The version first: if the file is replaced meanwhile, it is read once more, not once too few.
         version = _version_of(self._path)
-        self._kept: tuple[_Version | None, Mapping[str, ApiKey]] = version, _by_hash(_read(self._path))
+        keys: Mapping[str, ApiKey] = _by_hash(_read(self._path).keys)
+        self._kept = version, keys
 
     def find(self, text: str) -> ApiKey | None:
         """The key with this text, or None.
@@ -118,13 +141,17 @@ class ApiKeys:
         every = (*self._of_settings.values(), *self._keys_of_file().values())
         return next((key for key in every if key.id == key_id), None)
 
+    def file_version(self) -> FileVersion | None:
+        """Another one after each change of the file; None while there is none. Raises OSError."""
+        return _version_of(self._path)
+
     def _keys_of_file(self) -> Mapping[str, ApiKey]:
         version, keys = self._kept
         present = version
         try:
             present = _version_of(self._path)
             if present != version:
-                keys = _by_hash(_read(self._path))
+                keys = _by_hash(_read(self._path).keys)
         except (OSError, SettingsError) as error:
             # The farm replaces the file whole, so it is somebody else's doing: what was good goes on.
             _LOG.error("the API keys stay as they were: %s", error)
@@ -141,53 +168,138 @@ class LoadedKeys(NamedTuple):
     made: str | None
 
 
-def load_api_keys(settings: Settings) -> LoadedKeys:
-    """The keys of the settings and of the data directory; a first one is made where there is neither.
+class Exchanged(NamedTuple):
+    """The versions of file and Redis after they were joined, and credentials as in `LoadedKeys`."""
 
+    file: FileVersion | None
+    redis: bytes | None
+    made: str | None
+
+
+def load_api_keys(settings: Settings) -> LoadedKeys:
+    """The keys of the settings, the data directory and Redis; a first one is made where there is none of all.
+
+    While a Redis of the settings is away, none is made: the one who finds it there calls `exchange_api_keys`.
     Raises SettingsError when the file in the data directory cannot be read or written.
     """
-    made = None if settings.api_keys else _make_first_key(settings.data_dir / _KEYS_FILE)
-    return LoadedKeys(ApiKeys(settings), f"{made.key.organization_id}:{made.text}" if made else None)
+    made = None
+    try:
+        with _redis_of(settings, retries=0) as client:
+            made = exchange_api_keys(settings, client).made
+    except (redis.RedisError, ValidationError) as error:
+        _LOG.warning("the API keys are those of the data directory until Redis is there: %s", error)
+    return LoadedKeys(ApiKeys(settings), made)
+
+
+def exchange_api_keys(settings: Settings, client: redis.Redis | None) -> Exchanged:
+    """Have the data directory and Redis know of all keys that either knows of, and of all that are revoked.
+
+    Without a client there is no Redis. Raises SettingsError when the file in the data directory cannot be
+    read or written, redis.RedisError.
+    """
+    path = settings.data_dir / _KEYS_FILE
+    version = _version_of(path)
+    shared = read_shared(client) if client else None
+    is_first = not settings.api_keys and version is None and (shared is None or shared.version is None)
+    if not is_first and (shared is None or _tell_the_same(_read(path), _kept_of(shared))):
+        return Exchanged(version, shared.version if shared else None, None)
+    with _locked(path):
+        new = None
+        # Of several processes starting at once, one makes it.
+        if is_first and not path.exists() and (client is None or begin_shared(client)):
+            new = _new_key(FIRST_ORGANIZATION, "made on the first start")
+        made = f"{new.key.organization_id}:{new.text}" if new else None
+        redis_version = _join(path, client, _Kept(keys=(new.key,) if new else ()))
+        return Exchanged(_version_of(path), redis_version, made)
 
 
 def create_api_key(settings: Settings, organization_id: str, name: str = "") -> NewKey:
     """Make a key for an organisation, and keep its hash.
 
-    Raises SettingsError when the file in the data directory cannot be read or written.
+    Raises SettingsError when the file in the data directory cannot be read or written, redis.RedisError.
     """
     new = _new_key(organization_id, name)
-    with _locked(settings.data_dir / _KEYS_FILE) as path:
-        _write(path, (*_read(path), new.key))
+    path = settings.data_dir / _KEYS_FILE
+    with _redis_of(settings) as client, _locked(path):
+        _join(path, client, _Kept(keys=(new.key,)))
     return new
 
 
 def list_api_keys(settings: Settings) -> list[ApiKey]:
     """All keys, those of the settings first, each in the order they were made.
 
-    Raises SettingsError when the file in the data directory cannot be read.
+    Raises SettingsError when the file in the data directory cannot be read, redis.RedisError.
     """
-    return [*_keys_of_settings(settings.api_keys), *_read(settings.data_dir / _KEYS_FILE)]
+    with _redis_of(settings) as client:
+        of_redis = _kept_of(read_shared(client) if client else None)
+    kept = _joined(_read(settings.data_dir / _KEYS_FILE), of_redis)
+    return [*_keys_of_settings(settings.api_keys), *kept.keys]
 
 
 def revoke_api_key(settings: Settings, key_id: str) -> ApiKey:
     """Forget a key, so that it opens nothing any more; returns what was known of it.
 
-    Raises NotFound, SettingsError when it is a key of the settings or the file cannot be read or written.
+    Raises NotFound, SettingsError when it is a key of the settings or the file cannot be read or written,
+    redis.RedisError.
     """
-    if any(key.id == key_id for key in _keys_of_settings(settings.api_keys)):
+    key = next((key for key in list_api_keys(settings) if key.id == key_id), None)
+    if key is None:
+        raise NotFound(f"no key has the id {key_id}; `farm keys list` shows them all")
+    if key.from_settings:
         raise SettingsError(
             f"the key {key_id} comes from FARM_API_KEYS; take it out there and restart the API"
         )
     path = settings.data_dir / _KEYS_FILE
-    if not path.exists():
-        raise _unknown(key_id)
-    with _locked(path):
-        keys = _read(path)
-        revoked = next((key for key in keys if key.id == key_id), None)
-        if revoked is None:
-            raise _unknown(key_id)
-        _write(path, tuple(key for key in keys if key is not revoked))
-    return revoked
+    with _redis_of(settings) as client, _locked(path):
+        _join(path, client, _Kept(revoked=(key_id,)))
+    return key
+
+
+@contextmanager
+def _redis_of(settings: Settings, **options: int) -> Iterator[redis.Redis | None]:
+    """A client of the farm's Redis; None if that is its own, and not running."""
+    if settings.redis_url is None and not answers(settings):
+        yield None
+        return
+    with connect(settings.redis_address, **options) as client:
+        yield client
+
+
+def _join(path: Path, client: redis.Redis | None, news: _Kept) -> bytes | None:
+    """Bring file and Redis together, and `news` into both; returns Redis' version. Hold the file's lock."""
+    of_file = _read(path)
+    shared = read_shared(client) if client else None
+    of_redis = _kept_of(shared)
+    kept = _joined(of_file, of_redis, news)
+    version = shared.version if shared else None
+    # Redis first: if that fails nothing has changed, and whoever tries again is not told that all is well.
+    if client and not _tell_the_same(kept, of_redis):
+        version = write_shared(client, {key.id: key.model_dump_json() for key in kept.keys}, kept.revoked)
+    if not _tell_the_same(kept, of_file):
+        _write(path, kept)
+    return version
+
+
+def _joined(*parts: _Kept) -> _Kept:
+    """What all of them know together: a key that one knows to be revoked is revoked."""
+    revoked = {key_id for part in parts for key_id in part.revoked}
+    keys: dict[str, ApiKey] = {}
+    for key in (key for part in parts for key in part.keys if key.id not in revoked):
+        keys.setdefault(key.id, key)
+    # Those without a time were made before there was any.
+    in_order = sorted(keys.values(), key=lambda key: key.created or _LONG_AGO)
+    return _Kept(keys=tuple(in_order), revoked=tuple(sorted(revoked)))
+
+
+def _tell_the_same(one: _Kept, other: _Kept) -> bool:
+    return {key.id for key in one.keys} == {key.id for key in other.keys} and one.revoked == other.revoked
+
+
+def _kept_of(shared: Shared | None) -> _Kept:
+    if shared is None:
+        return _Kept()
+    keys = tuple(ApiKey.model_validate_json(text) for text in shared.keys.values())
+    return _joined(_Kept(keys=keys, revoked=tuple(shared.revoked)))
 
 
 def load_secret_key(settings: Settings) -> bytes:
@@ -212,18 +324,6 @@ def _new_key(organization_id: str, name: str) -> NewKey:
     return NewKey(key, text)
 
 
-def _make_first_key(path: Path) -> NewKey | None:
-    if path.exists():
-        return None
-    with _locked(path):
-        # Of several processes starting at once, one makes it.
-        if path.exists():
-            return None
-        new = _new_key(FIRST_ORGANIZATION, "made on the first start")
-        _write(path, (new.key,))
-        return new
-
-
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -245,24 +345,20 @@ def _key_without_id(organization_id: str, digest: str, *, from_settings: bool = 
     return ApiKey(id=key_id, organization_id=organization_id, hash=digest, from_settings=from_settings)
 
 
-def _unknown(key_id: str) -> NotFound:
-    return NotFound(f"no key has the id {key_id}; `farm keys list` shows them all")
-
-
-def _version_of(path: Path) -> _Version | None:
+def _version_of(path: Path) -> FileVersion | None:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return _Version(found.st_ino, found.st_mtime_ns, found.st_size)
+    return FileVersion(found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _read(path: Path) -> tuple[ApiKey, ...]:
-    """The keys in the file; none if there is no file."""
+def _read(path: Path) -> _Kept:
+    """What the file says; nothing if there is none."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return ()
+        return _Kept()
     except OSError as error:
         raise unusable(path, error) from error
     try:
@@ -272,15 +368,19 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
             f"{path} is damaged; restore it, or delete it and make new keys with `farm keys create`"
         ) from None
     if isinstance(found, _File):
-        return found.keys
-    return tuple(
-        _key_without_id(organization, digest) for organization, hashes in found.items() for digest in hashes
+        return _Kept(keys=found.keys, revoked=found.revoked)
+    return _Kept(
+        keys=tuple(
+            _key_without_id(organization, digest)
+            for organization, hashes in found.items()
+            for digest in hashes
+        )
     )
 
 
-def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
+def _write(path: Path, kept: _Kept) -> None:
     """Replace the file; whoever reads it at any moment finds the old one or the new one, whole."""
-    content = json.dumps(_File(keys=keys).model_dump(mode="json"), indent=2) + "\n"
+    content = json.dumps(kept.model_dump(mode="json"), indent=2) + "\n"
     with draft_of(path, content) as draft:
         draft.replace(path)
 

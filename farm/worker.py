@@ -22,6 +22,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Final
 
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 MINUTE = 60
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class UploadWorker(SpoolWorker):
@@ -102,8 +104,7 @@ def run_worker(settings: Settings) -> None:
                 *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
             )
         )
-        slots, finishing, *others = parts
-        _end(slots)
+        _slots, finishing, *others = parts
         _end(finishing)
         # What the last recordings left is finished here and now, and told.
         Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
@@ -147,40 +148,50 @@ def _start(settings: Settings, name: str, run: Callable[[Settings], None]) -> Ba
 def _run_apart(settings: Settings, name: str, run: Callable[[Settings], None]) -> None:
     # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
     os.setpgrp()
+    for sign in _ENDING:
+        # A part that is started again would have the parent's handler.
+        signal.signal(sign, signal.SIG_DFL)
     call_this_process(f"farm {name}")
     run(settings)
 
 
 def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseProcess]:
-    """Run all parts, again if one dies, until a signal; the first one is then told to end.
+    """Run all parts, again if one dies, until the first one, the slots, has ended after a signal.
 
-    A second signal ends everything at once: what runs goes on when a worker starts again.
+    The slots are told to end once: told twice, RQ would kill their recordings. All others run meanwhile, for
+    that may take long. A second signal ends everything at once: what runs goes on when a worker starts again.
     """
     stopping = False
     parts = [start() for start in starters]
+    told, tell = multiprocessing.Pipe(duplex=False)
 
     def stop(_: int, __: FrameType | None) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True
             logger.warning("ending the running recordings; a second signal ends everything at once")
-            parts[0].terminate()
+            # Not told from here: it may be about to be started again.
+            tell.send_bytes(b"stop")
             return
         logger.warning("ending at once")
         for part in parts:
             part.kill()
         raise SystemExit(1)
 
-    for sign in (signal.SIGINT, signal.SIGTERM):
+    for sign in _ENDING:
         signal.signal(sign, stop)
-    while not stopping:
-        multiprocessing.connection.wait([part.sentinel for part in parts])
+    while True:
+        if told in multiprocessing.connection.wait([told, *(part.sentinel for part in parts)]):
+            told.recv_bytes()
+            parts[0].terminate()
         for number, part in enumerate(parts):
-            if not stopping and not part.is_alive():
-                logger.error("%s has died and is started again", part.name)
-                time.sleep(RESTART_SECONDS)
-                parts[number] = starters[number]()
-    return parts
+            if part.is_alive():
+                continue
+            if stopping and number == 0:
+                return parts
+            logger.error("%s has died and is started again", part.name)
+            time.sleep(RESTART_SECONDS)
+            parts[number] = starters[number]()
 
 
 def _end(part: BaseProcess) -> None:

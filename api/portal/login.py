@@ -31,7 +31,7 @@ async def _log_in(request: Request) -> Response:
     context = context_of(request)
     form = await read_form(request)
     target = _local(form.get("next", ""))
-    session = session_of(request)
+    session = session_of(request, context.settings)
     try:
         check_same_origin(request)
         if session is None or not context.sessions.is_ours(session):
@@ -41,7 +41,8 @@ async def _log_in(request: Request) -> Response:
         key = await authenticate(context, credentials, client_address(request))
     except (Unauthorized, RateLimited, CsrfRefused) as error:
         return _page(request, target, error, form.get("organization", ""))
-    # A new one: whoever knew the one of the login page does not know this one.
+    # A new one: whoever knew the one of the login page does not know this one, which ends if it was open.
+    await context.sessions.close(session)
     response = see(target)
     set_session(response, request, context.settings, await context.sessions.open(key))
     return response
@@ -57,7 +58,7 @@ async def _log_out(request: Request, visitor: Visitor, _form: Form) -> Response:
 
 def _page(request: Request, target: str, error: FarmError | None = None, organization: str = "") -> Response:
     context = context_of(request)
-    session = session_of(request)
+    session = session_of(request, context.settings)
     if session is None or not context.sessions.is_ours(session):
         session = context.sessions.new()
     response = page(

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from api.portal.assets import ASSETS_PATH
+from api.sessions import SAFE_METHODS
 
 DONE: Final = {
     "ordered": "Told to the recording.",
@@ -28,12 +29,23 @@ DONE: Final = {
 
 
 def page(
-    request: Request, template: str, status: int = 200, *, media: str = "", **values: Any
+    request: Request,
+    template: str,
+    status: int = 200,
+    *,
+    address: str | None = None,
+    media: str = "",
+    **values: Any,
 ) -> HTMLResponse:
-    """A page made of a template; `media` is a further origin that its player may load from."""
+    """A page made of a template.
+
+    `address` is where it can be had again, which its script does; by default where it was asked for, unless
+    that was by a form, or in vain. `media` is a further origin that its player may load from.
+    """
     about = {
         "visitor": getattr(request.state, "visitor", None),
         "path": request.url.path,
+        "address": _asked_at(request, status) if address is None else address,
         "done": DONE.get(request.query_params.get("done", "")),
     }
     text = _TEMPLATES.get_template(template).render(about | values)
@@ -43,6 +55,13 @@ def page(
 def error_page(request: Request, status: int, message: str) -> Response:
     """A page that says what went wrong."""
     return page(request, "error.html", status, title=HTTPStatus(status).phrase, message=message, problem=None)
+
+
+def _asked_at(request: Request, status: int) -> str:
+    if request.method not in SAFE_METHODS or status >= 400:
+        return ""
+    url = request.url.remove_query_params("done")  # what was done then is not done once more
+    return url.path + (f"?{url.query}" if url.query else "")
 
 
 def _headers(media: str) -> Mapping[str, str]:

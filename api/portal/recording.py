@@ -58,6 +58,7 @@ async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Re
         request,
         "recording.html",
         error.status if error else 200,
+        address=_path(request),
         media=media.origin if media else "",
         problem=error.message if error else None,
         recording=recording | length_of(recording, present),
@@ -68,6 +69,7 @@ async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Re
         is_live=status in {Status.RECORDING, Status.PAUSED},
         is_final=status in FINAL,
         player=media,
+        sound=link_of(recording["audio_download_url"] or "", context.settings.base_url),
         start_at=_start_at(request),
         presets=[preset["name"] for preset in presets],
         can_retry=can_retry(recording),
@@ -82,11 +84,16 @@ def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
     if url is None:
         return None
     is_video = recording["video_config"] is not None
-    if url.startswith(f"{base_url}/"):
-        # However the browser reaches the farm, which may be by another name.
-        return Media(url.removeprefix(base_url), "", is_video)
+    link = link_of(url, base_url)
+    if link != url:
+        return Media(link, "", is_video)
     parts = urlsplit(url)
     return Media(url, f"{parts.scheme}://{parts.netloc}", is_video)
+
+
+def link_of(url: str, base_url: str) -> str:
+    """A download link for a browser, which may reach the farm by another name."""
+    return url.removeprefix(base_url) if url.startswith(f"{base_url}/") else url
 
 
 def seconds_in_file(recording: dict[str, Any]) -> float | None:

@@ -1,6 +1,6 @@
 """The list of recordings, and the form that starts one."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -85,7 +85,7 @@ def length_of(recording: dict[str, Any], present: datetime) -> dict[str, Any]:
     if seconds is None and drawing is not None:
         seconds = drawing.recorded
     is_running = drawing is not None and drawing.is_running
-    return {"seconds": seconds, "is_running": is_running, "present": present.astimezone(UTC).isoformat()}
+    return {"seconds": seconds, "is_running": is_running}
 
 
 async def _start_form(request: Request, visitor: Visitor) -> Response:

@@ -106,7 +106,7 @@ def with_error_pages(endpoint: Endpoint) -> Endpoint:
 async def visitor_of(request: Request) -> Visitor:
     """Who is logged in. Raises SessionEnded when nobody is, redis.RedisError."""
     context = context_of(request)
-    session = session_of(request)
+    session = session_of(request, context.settings)
     if session is None:
         raise SessionEnded("log in first")
     key = await key_of_session(context, session)
@@ -168,6 +168,7 @@ def _to_login(request: Request) -> Response:
     path = request.url.path if request.method in SAFE_METHODS else "/"
     query = f"?{request.url.query}" if request.url.query and request.method in SAFE_METHODS else ""
     response = see("/login" if path == "/" and not query else f"/login?next={quote(path + query, safe='')}")
-    if session_of(request) is not None:
-        forget_session(response, request, context_of(request).settings)
+    settings = context_of(request).settings
+    if session_of(request, settings) is not None:
+        forget_session(response, request, settings)
     return response

@@ -53,6 +53,7 @@ async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Re
         request,
         "webhook.html",
         error.status if error else 200,
+        address=f"/settings{_path(request)}",
         problem=error.message if error else None,
         webhook=webhook,
         attempts=[{"webhook": webhook["name"], **entry} for entry in log.data],

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from api.app import create_app
 from farm.settings import Settings
@@ -31,7 +32,10 @@ async def test_built_in_meeting_should_be_served(client: httpx.AsyncClient) -> N
 
 
 def test_api_key_should_be_printed_on_the_first_start_only(
-    tmp_path: Path, redis_address: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    redis_address: str,
+    redis_client: redis.Redis,  # noqa: ARG001 - it is empty
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = settings_with(tmp_path, redis_address, api_keys="")
     create_app(settings)

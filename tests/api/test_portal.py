@@ -1,9 +1,11 @@
 """The portal's pages, asked without a browser: who may see what, what they do, and that text stays text."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import unescape
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -18,14 +20,22 @@ from api.portal import portal_routes
 from api.sessions import CSRF_HEADER
 from farm.keys import create_api_key, list_api_keys, revoke_api_key
 from farm.nodes import Condition, Nodes
-from farm.queues import recordings_queue
-from farm.recordings import Failure, Status, TimelineEntry, now
+from farm.outputs import Output, OutputKind, OutputState
+from farm.queues import recordings_queue, uploads_queue
+from farm.recordings import Failure, FileKind, FinishedFile, Status, TimelineEntry, now
 from farm.records import Records
 from farm.settings import Settings
-from farm.transfers import Transfer, TransferError, TransferState
+from farm.transfer_job import settle
+from farm.transfers import STORE, Transfer, TransferError, TransferState
+from farm.webhook_log import Attempt, AttemptOutcome, log_key
+from farm.webhooks import STATUS_UPDATE
 from tests.api.serving import served
+from tests.api.test_uploads import S3
+from tests.api.test_webhooks import deliver
 from tests.conftest import MakeRecording, settings_with
 from tests.portal.login import CSRF_FIELD
+from tests.receivers import receiver
+from tests.storage.ended import stored
 
 HOST = "http://farm.test"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -146,6 +156,30 @@ async def test_login_should_change_the_session(stranger: Visit) -> None:
     before = stranger.client.cookies["farm_session"]
     await stranger.log_in("acme", "acme-key")
     assert stranger.client.cookies["farm_session"] != before
+
+
+async def test_cookie_that_a_neighbouring_host_can_set_should_count_for_nothing_behind_https(
+    settings: Settings,
+) -> None:
+    app = create_app(settings.model_copy(update={"public_url": "https://farm.test"}))
+    async with (
+        app.router.lifespan_context(app),
+        visit_of(app, base="https://farm.test") as visit,
+        visit_of(app, base="https://farm.test") as another,
+    ):
+        await another.log_in("other", "other-key", Origin="https://farm.test")
+        planted = another.client.cookies["__Host-farm_session"]
+        headers = {"Cookie": f"farm_session={planted}"}
+        assert (await visit.client.get("/", headers=headers)).status_code == 303
+        assert (await visit.client.get("/v2/recordings", headers=headers)).status_code == 401
+        assert (await another.client.get("/")).status_code == 200
+
+
+async def test_login_should_end_the_session_that_was_open(acme: Visit, redis_client: redis.Redis) -> None:
+    (before,) = cast("list[bytes]", redis_client.keys("farm:session:*"))
+    assert (await acme.log_in("acme", "acme-key")).status_code == 303
+    (after,) = cast("list[bytes]", redis_client.keys("farm:session:*"))
+    assert before != after
 
 
 async def test_wrong_key_should_be_told_on_the_login_page(stranger: Visit) -> None:
@@ -425,6 +459,74 @@ async def test_page_should_say_only_what_the_farm_says(acme: Visit) -> None:
     assert "evil" not in await acme.see("/?done=evil")
 
 
+async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
+    acme: Visit,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"film")
+    recording = stored(records, settings, redis_client, make_recording(), film, S3)
+    records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9))
+    settle(recording.id, settings, redis_client)
+    path, uploads = f"/recordings/{recording.id}", uploads_queue(redis_client, None)
+    assert 'id="retry"' in await acme.see(path)
+    response = await acme.send(f"{path}/upload")
+    assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=upload")
+    assert [job.args for job in uploads.jobs] == [(str(recording.id), "s3")]
+    assert records.get(None, recording.id).transfers[1].state is TransferState.WAITING
+
+    preset = {"host": "8.8.8.8", "username": "me", "password": "s3cret"}
+    await acme.send("/settings/storage", type="sftp", name="mine", **preset)
+    assert "<option>mine</option>" in await acme.see(path)
+    assert (await acme.send(f"{path}/upload", preset="mine")).status_code == 303
+    assert {job.args for job in uploads.jobs} == {(str(recording.id), name) for name in ("s3", "sftp")}
+    refused = await acme.send(f"{path}/upload", preset="gone")
+    assert refused.status_code == 422
+    assert f'<body data-address="{path}"' in refused.text
+
+
+async def test_webhook_should_be_told_again_from_the_page_of_the_recording(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    settings = settings.model_copy(update={"allow_private_addresses": "all"})
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:
+        with receiver() as hook:
+            await visit.send("/settings/webhooks", name="mine", url=hook.url)
+            path = (await visit.send("/start", meeting_id="m")).headers["location"]
+            await deliver(settings, redis_client)
+            fields = dict(re.findall(r'name="(webhook_id|log_id)" value="([^"]+)"', await visit.see(path)))
+            response = await visit.send(f"{path}/replay", **fields)
+            assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=replay")
+            await deliver(settings, redis_client)
+            first, second = hook.received
+            assert first.body == second.body
+
+
+async def test_links_to_files_should_lead_through_the_name_that_the_browser_has(
+    acme: Visit,
+    settings: Settings,
+    records: Records,
+    make_recording: MakeRecording,
+) -> None:
+    files = tuple(
+        FinishedFile(kind=kind, name=name, size=1, sha256="0" * 64)
+        for kind, name in ((FileKind.VIDEO, "film.mp4"), (FileKind.AUDIO, "film.m4a"))
+    )
+    ended = {"status": Status.UPLOADED, "files": files, "file_size": 1, "recording_duration": 1}
+    transfers = (Transfer(target=STORE, state=TransferState.DONE),)
+    recording = records.add(make_recording(transfers=transfers, **ended))
+    page = await acme.see(f"/recordings/{recording.id}")
+    links = re.findall(r'<a id="download[^"]*" class="button" href="([^"]+)"', page)
+    assert len(links) == 2
+    assert [link for link in links if not link.startswith("/")] == []
+    assert settings.base_url not in "".join(links)
+
+
 async def test_timeline_should_lead_to_places_in_the_file(
     acme: Visit, records: Records, make_recording: MakeRecording
 ) -> None:
@@ -601,6 +703,16 @@ async def test_text_of_clients_should_stay_text_everywhere(
         storage_config={"type": "aws", "bucket": HOSTILE, "path": HOSTILE},
         quality={"findings": {HOSTILE: {"times": HOSTILE, "seconds": HOSTILE}}, "speed": HOSTILE},
         node=HOSTILE,
+        output_file_name=f"{HOSTILE} file",
+        outputs=(
+            Output(
+                id=uuid4(),
+                kind=OutputKind.RTMP,
+                url=f"rtmp://example.com/{HOSTILE} url",
+                state=OutputState.FAILED,
+                error=f"{HOSTILE} output",
+            ),
+        ),
         transfers=(
             Transfer(
                 target=HOSTILE,
@@ -620,6 +732,28 @@ async def test_text_of_clients_should_stay_text_everywhere(
         events=("recording.statusUpdate",),
         enabled=True,
     )
+    attempt = Attempt(
+        delivery_id="1",
+        recording_id=recording.id,
+        number=1,
+        time=now(),
+        duration_ms=1,
+        outcome=AttemptOutcome.RETRYING,
+        status_code=500,
+        answer=f"{HOSTILE} answer",
+        error=f"{HOSTILE} failure",
+        next_attempt=None,
+        replay_of=None,
+        body=json.dumps({"event": STATUS_UPDATE, "recording": {"status": f"{HOSTILE} state"}}),
+    )
+    app.state.context.redis.xadd(log_key("acme", webhook.id), {"attempt": attempt.model_dump_json()})
+    preset = {
+        "host": "8.8.8.8",
+        "username": f"{HOSTILE} user",
+        "path": f"/{HOSTILE} path",
+        "password": "secret",
+    }
+    assert (await acme.send("/settings/storage", type="sftp", name="mine", **preset)).status_code == 303
     app.state.context.recording_configs.put(
         "acme", None, {"file_name_prefix": HOSTILE, "url": HOSTILE, "video_config": {"codec": HOSTILE}}
     )
@@ -635,6 +769,13 @@ async def test_text_of_clients_should_stay_text_everywhere(
             "/nodes",
         )
     ]
+    _, of_recording, of_settings, of_webhook, _ = pages
+    for shown, texts in (
+        (of_recording, ("file", "url", "output", "answer", "failure", "state")),
+        (of_settings, ("user", "path")),
+        (of_webhook, ("answer", "failure", "state")),
+    ):
+        assert [text for text in texts if f"alert(2)&gt; {text}" not in shown] == []
     query = httpx.QueryParams({"meeting": HOSTILE, "state": HOSTILE, "page": HOSTILE})
     pages.append(await acme.see(f"/?{query}", 422))
     pages.append(await acme.see(f"/start?{httpx.QueryParams({'meeting': HOSTILE})}"))

@@ -12,7 +12,7 @@ from farm.nodes import Nodes
 from farm.redis_clients import connect
 from tests.conftest import settings_with
 from tests.disks import small_disk
-from tests.end_to_end.conftest import running_farm, takes_of, wait_until_healthy
+from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 from tests.processes import below, wait_until_none, words_of
 
@@ -40,6 +40,36 @@ def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
         assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
         assert recording["recording_duration"] >= 3
         wait_for_take(farm, late["id"], 1, 60)
+
+
+def test_helper_that_dies_while_a_node_drains_should_not_end_its_recordings(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="60") as farm:
+        going = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, going["id"], 1, 60)
+        farm.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        for helper in ("farm cron", "farm node"):
+            (victim,) = below(farm.process.pid, name=helper)
+            victim.kill()
+            wait_for_another(farm, helper, victim)
+        time.sleep(RECORDED)
+        assert farm.wait_for(going["id"], "RECORDING")
+        farm.order(going["id"], "stop")
+        farm.process.wait(30)
+    with running_farm(tmp_path / "data") as farm:
+        recording = farm.wait_for(going["id"], "UPLOADED")
+        assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
+        assert recording["quality"]["takes"] == 1
+
+
+def wait_for_another(farm: Farm, name: str, process: psutil.Process) -> None:
+    """Wait until a helper process of the worker that was killed has been started again."""
+    deadline = time.monotonic() + 15
+    while not [each for each in below(farm.process.pid, name=name) if each.pid != process.pid]:
+        assert time.monotonic() < deadline, f"no {name} again"
+        time.sleep(0.1)
 
 
 def test_node_that_has_drained_for_long_enough_should_end_its_recordings_properly(

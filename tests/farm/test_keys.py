@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from farm import keys as module
+from farm.embedded_redis import embedded_redis
 from farm.errors import NotFound, SettingsError
 from farm.keys import (
-    ApiKey,
     ApiKeys,
     create_api_key,
     list_api_keys,
@@ -22,6 +22,7 @@ from farm.keys import (
 )
 from farm.settings import Settings
 from tests.conftest import settings_with
+from tests.ports import free_port
 
 FILE = "api-keys.json"
 
@@ -134,7 +135,7 @@ def test_revoked_key_should_open_nothing_while_another_thread_reads_the_file(
     read = module._read
     found_meanwhile = []
 
-    def read_slowly(path: Path) -> tuple[ApiKey, ...]:
+    def read_slowly(path: Path) -> module._Kept:
         monkeypatch.setattr(module, "_read", read)
         found_meanwhile.append(keys.find(new.text))
         return read(path)
@@ -305,3 +306,23 @@ def test_commands_at_the_same_time_should_lose_no_key(tmp_path: Path) -> None:
     assert [each.returncode for each in made] == [0] * 6
     found = list_api_keys(settings_with(tmp_path, None, api_keys=""))
     assert sorted(key.organization_id for key in found) == [f"org-{number}" for number in range(6)]
+
+
+def test_command_should_work_with_the_redis_of_a_farm_that_runs(tmp_path: Path) -> None:
+    before = farm_keys(tmp_path, "create", "before").stdout.strip()
+    settings = settings_with(tmp_path, None, api_keys="")
+    with embedded_redis(settings) as server:
+        made = farm_keys(tmp_path, "create", "acme").stdout.strip()
+        shared = settings_with(tmp_path / "elsewhere", server.address, api_keys="")
+        keys = load_api_keys(shared).keys
+        assert [organization_with(keys, each) for each in (before, made)] == ["before", "acme"]
+        key = keys.find(made)
+        assert key is not None
+        assert farm_keys(tmp_path, "revoke", key.id).returncode == 0
+        assert organization_with(load_api_keys(shared).keys, made) is None
+
+
+def test_command_should_say_so_when_redis_is_away(tmp_path: Path) -> None:
+    refused = farm_keys(tmp_path, "create", "acme", FARM_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "Redis cannot be used" in refused.stderr

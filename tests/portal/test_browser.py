@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,9 +48,15 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def visit(
-    browser: Browser, farm: Farm, organization: str = "acme", key: str = "key", **options: Any
+    browser: Browser,
+    farm: Farm,
+    organization: str = "acme",
+    key: str = "key",
+    *,
+    expected: Sequence[str] = (),
+    **options: Any,
 ) -> Iterator[Page]:
-    """Log in; at the end the page must have had nothing to complain about."""
+    """Log in; at the end the page must have had nothing to complain about but what is expected."""
     context = browser.new_context(
         base_url=str(farm.client.base_url), **{"viewport": DESKTOP, "locale": "en-GB", **options}
     )
@@ -71,7 +77,8 @@ def visit(
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("heading", name="Recordings")).to_be_visible()
         yield page
-        assert complaints == []
+        assert len(complaints) == len(expected), complaints
+        assert all(part in text for part, text in zip(expected, complaints, strict=True)), complaints
     finally:
         context.close()
 
@@ -100,7 +107,7 @@ def test_recording_should_be_started_watched_paused_stopped_and_played(browser: 
         expect(row.locator(".state")).to_have_text("recording", timeout=SOON)
         expect(page.locator("#picture")).to_be_visible()
         expect(page.locator("svg.timeline rect.take")).to_have_count(1)
-        recorded = page.locator("#orders [data-since]")
+        recorded = page.locator("#orders [data-running]")
         expect(recorded).to_have_text(re.compile(r"0:0[2-9]|0:[1-9]\d"), timeout=SOON)
 
         page.get_by_role("button", name="Pause").click()
@@ -157,6 +164,29 @@ def test_keyboard_alone_should_do(browser: Browser, farm: Farm) -> None:
         tab_to(page, "Take 1")
         page.keyboard.press("Enter")
         assert page.url.endswith("?done=ordered")  # the player was moved, no page was loaded
+
+
+@pytest.mark.timeout(300)
+def test_page_should_stay_up_to_date_after_a_refusal_and_with_a_wrong_clock(
+    browser: Browser, farm: Farm
+) -> None:
+    recording = farm.start(meeting_id="demo")
+    farm.wait_for(recording["id"], "RECORDING", timeout=90)
+    with visit(browser, farm, expected=["409"]) as page:
+        page.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
+        page.goto(f"/recordings/{recording['id']}")
+        recorded = page.locator("#orders [data-running]")
+        expect(recorded).to_have_text(re.compile(r"^0:\d\d$"))
+        before = recorded.text_content()
+        expect(recorded).not_to_have_text(before or "", timeout=3000)
+        # As if somebody else had been quicker.
+        page.locator("#order-pause").evaluate("button => { button.value = 'resume'; button.click(); }")
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert page.url.endswith("/order")
+        farm.order(recording["id"], "stop")
+        expect(state(page)).to_have_text("uploaded", timeout=A_WHILE)
+        link = page.locator("svg.timeline a[data-at]").first.get_attribute("href") or ""
+        assert link.startswith(f"/recordings/{recording['id']}?at=")
 
 
 def tab_to(page: Page, name: str) -> None:

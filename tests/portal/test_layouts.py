@@ -25,7 +25,7 @@ from tests.portal.login import logged_in
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)
 # A running length goes on, and a node was heard just now.
-MASKS = ["video", "[data-since]", ".nodes time"]
+MASKS = ["video", "[data-running]", ".nodes time"]
 # A time has more letters after ten, and what stands beside it moves.
 SAME_TIME = """document.querySelectorAll(".nodes time").forEach(time => {
   time.textContent = "Jan 15, 2026, 9:00 AM"; });"""

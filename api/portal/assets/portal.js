@@ -25,10 +25,14 @@ function lengthInWords(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+const since = new WeakMap(); // when each running length came, by this page's own clock: the visitor's may be wrong
+
 function writeLengths() {
-  for (const running of document.querySelectorAll("[data-since]")) {
-    const since = (Date.now() - Date.parse(running.dataset.since)) / 1000;
-    running.textContent = lengthInWords(Number(running.dataset.seconds) + Math.max(0, since));
+  const present = performance.now();
+  for (const running of document.querySelectorAll("[data-running]")) {
+    if (!since.has(running)) since.set(running, present);
+    const more = (present - since.get(running)) / 1000;
+    running.textContent = lengthInWords(Number(running.dataset.running) + more);
   }
 }
 
@@ -60,11 +64,13 @@ function renew(fresh) {
 let refreshing = false;
 
 async function refresh() {
-  if (refreshing || document.hidden) return;
+  // Not where the browser is: after a form that was refused, that can be sent to and not be read.
+  const { address } = document.body.dataset;
+  if (!address || refreshing || document.hidden) return;
   refreshing = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.redirected) return location.reload(); // the session has ended
+    const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) return location.replace(address); // the session has ended
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const fresh of page.querySelectorAll("[data-live]")) renew(fresh);

@@ -1,0 +1,65 @@
+"""The API keys that all API processes of a farm share, in Redis.
+
+Keys
+    farm:api_keys          hash: what is known of a key by its id, as JSON; of the key itself only its SHA-256
+    farm:api_keys:revoked  set: the ids of keys that were revoked
+    farm:api_keys:version  another text after each change
+
+A key that was revoked is noted for good. So it does not matter who writes what first: whoever does not know
+of the revocation yet may put the key back into the hash, and it opens nothing all the same.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import redis
+
+_KEYS: Final = "farm:api_keys"
+_REVOKED: Final = "farm:api_keys:revoked"
+VERSION_KEY: Final = "farm:api_keys:version"
+
+
+class Shared(NamedTuple):
+    """What Redis has: JSON by the keys' ids, the ids of revoked keys, and the version of both."""
+
+    keys: Mapping[str, bytes]
+    revoked: frozenset[str]
+    version: bytes | None
+
+
+def read_shared(client: redis.Redis) -> Shared:
+    """All that is shared. Raises redis.RedisError."""
+    with client.pipeline() as pipe:
+        pipe.hgetall(_KEYS)
+        pipe.smembers(_REVOKED)
+        pipe.get(VERSION_KEY)
+        keys, revoked, version = pipe.execute()
+    return Shared(
+        {key_id.decode(): text for key_id, text in keys.items()},
+        frozenset(key_id.decode() for key_id in revoked),
+        version,
+    )
+
+
+def write_shared(client: redis.Redis, keys: Mapping[str, str], revoked: Iterable[str]) -> bytes:
+    """Add keys, and revoke some; returns the new version. Raises redis.RedisError."""
+    version, ended = _new_version(), list(revoked)
+    with client.pipeline() as pipe:
+        if keys:
+            pipe.hset(_KEYS, mapping=cast(Any, keys))
+        if ended:
+            pipe.sadd(_REVOKED, *ended)
+            pipe.hdel(_KEYS, *ended)
+        pipe.set(VERSION_KEY, version)
+        pipe.execute()
+    return version
+
+
+def begin_shared(client: redis.Redis) -> bool:
+    """Whether this process is the first to write there: of several at once it is one. Raises RedisError."""
+    return cast("bool | None", client.set(VERSION_KEY, _new_version(), nx=True)) is True
+
+
+def _new_version() -> bytes:
+    return secrets.token_hex(8).encode()
