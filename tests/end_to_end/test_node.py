@@ -61,7 +61,7 @@ def test_helper_that_dies_while_a_node_drains_should_not_end_its_recordings(
     with running_farm(tmp_path / "data") as farm:
         recording = farm.wait_for(going["id"], "UPLOADED")
         assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
-        assert recording["quality"]["takes"] == 1
+        assert takes_of(recording) == 1
 
 
 def wait_for_another(farm: Farm, name: str, process: psutil.Process) -> None:
