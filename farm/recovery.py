@@ -9,6 +9,7 @@ from uuid import UUID
 import redis
 
 from farm.errors import FarmError, NotFound, TakenOver, WrongState
+from farm.lost_nodes import expect_nodes
 from farm.queues import (
     enqueue_continuation,
     enqueue_finish,
@@ -91,9 +92,13 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
 
 
 def look_for_lost() -> None:
-    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings."""
+    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings.
+
+    And have the nodes watched of which any recordings are.
+    """
     settings = load_settings()
     with connect(settings.redis_address) as client:
+        expect_nodes(client)
         recover_unqueued(settings, client)
         recover_transfers(settings, client)
 
