@@ -152,6 +152,8 @@ async def _record(
 ) -> None:
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
+        if recording.timed_texts:
+            spool_of(recording, settings).begin_texts()
         recorder = Recorder(
             plan_of(
                 recording,

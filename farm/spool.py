@@ -18,6 +18,7 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+TEXTS = "texts.jsonl"
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
@@ -39,12 +40,17 @@ class Spool:
 
     @property
     def texts(self) -> Path:
-        """What the page said to be put into the file, each as a line."""
-        return self.directory / "texts.jsonl"
+        """What the page said to be put into the file, each as a line; there only if that is wanted."""
+        return self.directory / TEXTS
 
     def make(self) -> None:
         """Make the directory, which only this user may enter."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def begin_texts(self) -> None:
+        """Have texts be put into the file; there may come none."""
+        self.make()
+        self.texts.touch()
 
     def takes(self) -> list[TakeMedia]:
         """The takes in their order."""

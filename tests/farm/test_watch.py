@@ -108,6 +108,11 @@ def test_disk_below_its_limit_should_end_the_recording(looks: Looks) -> None:
     assert looks.see(5, free_disk=99) == [Began(Finding.DISK_FULL, Remedy.END)]
 
 
+def test_disk_should_be_left_for_cutting_what_is_recorded(looks: Looks) -> None:
+    assert looks.see(room_for_cuts=100) == []
+    assert looks.see(room_for_cuts=101) == [Began(Finding.DISK_FULL, Remedy.END)]
+
+
 def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
     assert looks.see(1, memory=1001) == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
     assert looks.see(1, memory=None) == []
