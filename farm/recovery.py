@@ -2,12 +2,15 @@
 
 import logging
 import shutil
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import redis
 
+from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
 from farm.queues import (
@@ -23,7 +26,7 @@ from farm.records import Records
 from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
 from farm.settings import Settings, load_settings
-from farm.spool import spool_directory, spool_of
+from farm.spool import Spool, spool_directory, spool_of
 from farm.spool_record import register_again
 from farm.timeline import node_with_takes
 from farm.transfers import OVER, is_overdue
@@ -63,8 +66,8 @@ def _remove_deleted(directory: Path) -> None:
 def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
-    One that was being recorded is recorded further, on this node; what is left of one that ended elsewhere is
-    set aside. Raises NotFound if Redis does not know it, redis.RedisError when Redis cannot be reached.
+    One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
+    told; what is left of one that ended elsewhere is set aside. Raises NotFound if Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -77,6 +80,8 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
         return False  # another node has it now
     if recording.status in ACTIVE:
+        if end_as_kept(recording, settings, client):
+            return True
         logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
         enqueue_continuation(client, recording, settings.node)
         return True
@@ -154,6 +159,38 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
                 enqueue_transfer(client, recording, transfer.target, settings.node)
                 found += 1
     return found
+
+
+def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
+
+    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    """
+    spool = spool_of(recording, settings)
+    ending = kept_ending(spool)
+    if ending is None:
+        return False
+    logger.warning("recording %s had ended while Redis was away", recording.id)
+    records = Records(client)
+    change = partial(records.change_state, recording.id, by=settings.node)
+    try:
+        if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
+            change(Status.RECORDING, started_time=_began(spool))
+        change(ending.status, **ending.fields)
+    except (WrongState, TakenOver) as error:
+        logger.warning("%s", error)
+        return True
+    if ending.node is not None:
+        enqueue_finish(client, recording, ending.node)
+    if ending.node != settings.node:
+        spool.remove()
+    return True
+
+
+def _began(spool: Spool) -> datetime:
+    """When the first take began; now if its journal is gone."""
+    journals = spool.journals()
+    return datetime.fromtimestamp(journals[0].wall_us / 1e6, UTC) if journals else now()
 
 
 def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
