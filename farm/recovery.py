@@ -27,7 +27,7 @@ from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
 from farm.settings import Settings, load_settings
 from farm.spool import Spool, spool_directory, spool_of
-from farm.spool_record import register_again
+from farm.spool_record import keep_record, register_again
 from farm.timeline import node_with_takes
 from farm.transfers import OVER, is_overdue
 
@@ -48,8 +48,7 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
     recovered = 0
     for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
         try:
-            if register_again(directory, Records(client)):
-                logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+            _register_again(directory, Records(client))
             recovered += recover(directory.name, settings, client)
         except TakenOver:
             _remove_deleted(directory)
@@ -111,7 +110,7 @@ def look_for_lost() -> None:
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
     """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
 
-    Their job has met a Redis that was away, or they could not tell it their end. Raises redis.RedisError when
+    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises redis.RedisError when
     Redis cannot be reached.
     """
     records = Records(client)
@@ -123,11 +122,33 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
             if not _is_cared_for(records.get(None, recording_id), settings, client):
                 recovered += recover(recording_id, settings, client)
         except NotFound:
-            if records.was_taken_over(recording_id, settings.node):
-                _remove_deleted(spool_directory(settings, recording_id))
+            recovered += _recover_unknown(recording_id, settings, client)
         except OSError as error:
             logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
     return recovered
+
+
+def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
+    """Recover a recording that Redis does not know: it has lost it, or it was deleted."""
+    records = Records(client)
+    directory = spool_directory(settings, recording_id)
+    try:
+        if records.was_taken_over(recording_id, settings.node):
+            _remove_deleted(directory)
+        elif _register_again(directory, records):
+            return recover(recording_id, settings, client)
+    except TakenOver:
+        _remove_deleted(directory)
+    except NotFound:
+        logger.info("recording %s was deleted just now", recording_id)
+    return False
+
+
+def _register_again(directory: Path, records: Records) -> bool:
+    is_new = register_again(directory, records)
+    if is_new:
+        logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+    return is_new
 
 
 def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
@@ -176,13 +197,15 @@ def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -
     try:
         if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
             change(Status.RECORDING, started_time=_began(spool))
-        change(ending.status, **ending.fields)
+        recording = change(ending.status, **ending.fields)
     except (WrongState, TakenOver) as error:
         logger.warning("%s", error)
         return True
     if ending.node is not None:
         enqueue_finish(client, recording, ending.node)
-    if ending.node != settings.node:
+    if ending.node == settings.node:
+        keep_record(spool, recording, records.sealed_targets(recording.id))
+    else:
         spool.remove()
     return True
 
@@ -205,7 +228,7 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
     keeper = settings.node if saved else other_keeper(recording, settings.node)
     fields: dict[str, Any] = {"node": keeper} if keeper else {}
     try:
-        records.change_state(
+        recording = records.change_state(
             recording_id,
             Status.UPLOADING if keeper else Status.ERRORED,
             by=settings.node,
@@ -219,7 +242,9 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
         return
     if keeper:
         enqueue_finish(client, recording, keeper)
-    if not saved:
+    if saved:
+        keep_record(spool, recording, records.sealed_targets(recording_id))
+    else:
         spool.remove()
 
 

@@ -420,6 +420,43 @@ def test_spool_in_a_shared_directory_should_be_left_to_the_node_that_records_int
     assert spool.takes()
 
 
+def test_recording_that_redis_loses_while_it_is_uploading_should_be_finished(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    film: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = ended(records, settings, make_recording(), film)
+    was_recorded(recording, settings)
+    become(monkeypatch, settings)
+    redis_client.flushall()
+    assert recover_unqueued(settings, redis_client) == 1
+    assert records.get(None, recording.id) == recording
+    (job,) = transfers_queue(redis_client, HERE).jobs
+    assert job.args == (str(recording.id),)
+    assert recover_unqueued(settings, redis_client) == 0
+    finish(str(recording.id))
+    after = records.get(None, recording.id)
+    assert (after.status, after.files) == (Status.UPLOADED, recording.files)
+    assert not spool_of(recording, settings).directory.exists()
+
+
+def test_recording_that_redis_loses_after_its_recorder_has_died_should_not_be_recorded_again(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
+) -> None:
+    recording = recording_of(records, make_recording(), HERE)
+    spool = spool_of(recording, settings)
+    spool.make()
+    shutil.copy(film, spool.directory / "take-000.mp4")
+    was_recorded(recording, settings)
+    end_dead(recording.id, settings, redis_client)
+    redis_client.flushall()
+    assert recover_unqueued(settings, redis_client) == 1
+    assert records.get(None, recording.id).status is Status.UPLOADING
+
+
 def test_recording_that_nobody_works_on_should_be_found_within_a_minute(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
