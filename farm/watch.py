@@ -119,7 +119,6 @@ class Watch:
         """Begin with what was found before, by a recorder that died."""
         self._limits = limits
         self._tally = tally or Tally()
-        self._had_company = False
         self._at: float | None = None
         self._rules = self._table()
         self._courses = {rule.finding: _Course() for rule in self._rules}
@@ -138,9 +137,11 @@ class Watch:
         """What has begun and what is over."""
         passed = min(seen.at - self._at, LONGEST_SECONDS) if self._at is not None else 0.0
         self._at = seen.at
-        if seen.page is not None and seen.page.tracks:
-            self._had_company = True
-        self._tally = replace(self._tally, peak_memory=max(self._tally.peak_memory, seen.memory or 0))
+        self._tally = replace(
+            self._tally,
+            peak_memory=max(self._tally.peak_memory, seen.memory or 0),
+            had_company=self._tally.had_company or (seen.page is not None and seen.page.tracks > 0),
+        )
         changes = [self._change(rule, seen, passed) for rule in self._rules]
         return [change for change in changes if change is not None]
 
@@ -184,7 +185,7 @@ class Watch:
         """
         if seen.page is None:
             return None
-        if seen.page.tracks or not self._had_company:
+        if seen.page.tracks or not self._tally.had_company:
             return False
         return None if seen.page.unsettled or not seen.page.online else True
 

@@ -172,3 +172,11 @@ def test_recorder_that_goes_on_should_count_on() -> None:
     looks.see()
     assert looks.see(5, speaking, sound=()) == [Began(Finding.NO_SOUND, Remedy.NOTE)]
     assert looks.watch.tally == Tally({Finding.NO_SOUND: Count(2, 10)}, 7000)
+
+
+def test_recorder_that_goes_on_when_all_have_left_should_find_the_meeting_empty() -> None:
+    before = Looks(Watch(LIMITS))
+    assert before.see(1, replace(PAGE, tracks=2)) == []
+    looks = Looks(Watch(LIMITS, before.watch.tally))
+    looks.see()
+    assert looks.see(60) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
