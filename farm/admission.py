@@ -4,9 +4,7 @@ from farm.machine import RECORDING_MEMORY, Free
 from farm.settings import Settings
 
 
-def refusal(
-    free: Free, settings: Settings, *, records_already: bool, room_for_cuts: int = 0
-) -> str | None:
+def refusal(free: Free, settings: Settings, *, records_already: bool, room_for_cuts: int = 0) -> str | None:
     """Why no recording may begin here now, in words for the log; None if one may.
 
     What the cuts of recordings need that are here already, in bytes of disk, is not free for another one.

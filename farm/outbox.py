@@ -119,7 +119,7 @@ def write_manifest(
     quality: dict[str, JsonValue],
 ) -> None:
     """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    path = _manifest_path(outbox, recording)
+    path = manifest_path(outbox, recording)
     draft = path.with_name(f".{path.name}.partial")
     with draft.open("w") as file:
         json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
@@ -142,7 +142,7 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
 
     The takes may be gone by then, so this is all there is when Redis has lost what it was told.
     """
-    path = _manifest_path(outbox, recording)
+    path = manifest_path(outbox, recording)
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -160,7 +160,8 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
     return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
 
 
-def _manifest_path(outbox: Outbox, recording: Recording) -> Path:
+def manifest_path(outbox: Outbox, recording: Recording) -> Path:
+    """Where the manifest lies, if it is there."""
     return outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
 
 

@@ -66,7 +66,8 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
     One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
-    told; what is left of one that ended elsewhere is set aside. Raises NotFound if Redis does not know it, redis.RedisError when Redis cannot be reached.
+    told; what is left of one that ended elsewhere is set aside. Raises NotFound if Redis does not know it,
+    redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -110,14 +111,12 @@ def look_for_lost() -> None:
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
     """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
 
-    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises redis.RedisError when
-    Redis cannot be reached.
+    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises
+    redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
-    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
-    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
     recovered = 0
-    for recording_id in sorted(here):
+    for recording_id in _recordings_here(settings, records):
         try:
             if not _is_cared_for(records.get(None, recording_id), settings, client):
                 recovered += recover(recording_id, settings, client)
@@ -126,6 +125,13 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
         except OSError as error:
             logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
     return recovered
+
+
+def _recordings_here(settings: Settings, records: Records) -> list[str]:
+    """The ids of all recordings with a spool here, and of those that should have one."""
+    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
+    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
+    return sorted(here)
 
 
 def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
@@ -163,14 +169,16 @@ def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis)
 def recover_transfers(settings: Settings, client: redis.Redis) -> int:
     """Queue the transfers of files on this node that are overdue, because a process or Redis died; how many.
 
-    Raises redis.RedisError when Redis cannot be reached.
+    The files may be in the store alone, and Redis not know it because it lost its last moments. Raises
+    redis.RedisError when Redis cannot be reached.
     """
     found = 0
     if uploads_queue(client, settings.node).count:
         return found  # what waits there may be just these
-    for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
+    records = Records(client)
+    for recording_id in _recordings_here(settings, records):
         try:
-            recording = Records(client).get(None, directory.name)
+            recording = records.get(None, recording_id)
         except NotFound:
             continue
         if recording.node not in {None, settings.node} and not is_in_store(recording):
