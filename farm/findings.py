@@ -47,10 +47,14 @@ class Count:
 
 @dataclass(frozen=True)
 class Tally:
-    """What was found in a recording so far, and the most memory that a stage of it used, in bytes."""
+    """What was found in a recording so far, and the most memory that a stage of it used, in bytes.
+
+    `had_company`: whether somebody was in the meeting, at any time.
+    """
 
     findings: Mapping[Finding, Count] = field(default_factory=dict)
     peak_memory: int = 0
+    had_company: bool = False
 
     def as_json(self) -> dict[str, JsonValue]:
         """The same as it is told to clients."""
@@ -68,7 +72,7 @@ def keep_tally(spool: Path, tally: Tally) -> None:
     file = spool / _FILE
     partial = file.with_suffix(".partial")
     with suppress(OSError):
-        partial.write_text(json.dumps(tally.as_json()))
+        partial.write_text(json.dumps({**tally.as_json(), "had_company": tally.had_company}))
         os.replace(partial, file)
 
 
@@ -77,6 +81,6 @@ def read_tally(spool: Path) -> Tally:
     try:
         kept = json.loads((spool / _FILE).read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
-        return Tally(findings, int(kept["peak_memory"]))
+        return Tally(findings, int(kept["peak_memory"]), bool(kept.get("had_company")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Tally()

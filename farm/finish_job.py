@@ -17,7 +17,8 @@ from encoder.journal import Journal
 from encoder.probe import probe
 from farm.errors import NotFound
 from farm.findings import Tally, read_tally
-from farm.outbox import Outbox, describe, read_manifest, remove_takes, write_manifest
+from farm.keys import load_secret_key
+from farm.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
 from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import Failure, FileKind, Recording, Status, TimelineEntry, now
@@ -26,6 +27,8 @@ from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left, set_aside
 from farm.settings import Settings, load_settings
 from farm.spool import Spool, evidence_dir, spool_of
+from farm.storage.place import StorageError
+from farm.store import open_store
 from farm.timed_archive import make_archive
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import OVER, STORE
@@ -36,7 +39,8 @@ logger = logging.getLogger(__name__)
 def finish(recording_id: str) -> None:
     """Cut the takes of an ended recording, and begin its transfers; that to the store is made here and now.
 
-    Raises OSError or CutError when the disk fails; RQ then tries again.
+    Raises OSError or CutError when the disk fails, StorageError when the store must be asked and is away; RQ
+    then tries again.
     """
     settings = load_settings()
     with connect(settings.redis_address) as client:
@@ -70,7 +74,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
         recording = records.get(None, recording.id)
         if not recording.files:
             try:
-                recording = _make_files(recording, spool, outbox, records)
+                recording = _make_files(recording, spool, outbox, records, settings)
             except NothingRecorded as error:
                 failure = Failure(code="nothing_recorded", message=str(error))
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
@@ -98,8 +102,12 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
-def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Records) -> Recording:
+def _make_files(
+    recording: Recording, spool: Spool, outbox: Outbox, records: Records, settings: Settings
+) -> Recording:
     """Make all files of a recording in its outbox, unless they are there, and note them in its record."""
+    if not spool.takes():
+        _fetch_manifest(recording, outbox, settings)
     finished = read_manifest(outbox, recording)
     if finished is None:
         _cut(recording, spool, outbox)
@@ -112,6 +120,21 @@ def _make_files(recording: Recording, spool: Spool, outbox: Outbox, records: Rec
         recording_duration=round(finished.duration_us / 1_000_000),
         quality=finished.quality,
     )
+
+
+def _fetch_manifest(recording: Recording, outbox: Outbox, settings: Settings) -> None:
+    """Bring the manifest back if the store has it: Redis may have lost its last moments, and them alone.
+
+    Raises StorageError when the store cannot tell.
+    """
+    path = manifest_path(outbox, recording)
+    if path.exists():
+        return
+    try:
+        open_store(settings, load_secret_key(settings)).fetch(recording.id, path.name, path)
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
 
 
 def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:

@@ -12,6 +12,7 @@ from browser_bot.bot import Bot
 from browser_bot.pixels import is_black, rows_of
 from browser_bot.stage import Stage
 from encoder.formats import Format
+from farm.outbox import room_for_cuts
 from farm.watch import Seen
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 def look_at_disk(spool: Path) -> Seen:
     """A look when there is no stage: at the disk of the spool."""
-    return Seen(time.monotonic(), free_disk=_free(spool))
+    return Seen(time.monotonic(), free_disk=_free(spool), room_for_cuts=room_for_cuts(spool.parent))
 
 
 class Lookout:
@@ -51,6 +52,7 @@ class Lookout:
         return Seen(
             time.monotonic(),
             free_disk=_free(self._spool),
+            room_for_cuts=room_for_cuts(self._spool.parent),
             memory=memory,
             page=self._bot.page_state,
             sound=None if sound is None else tuple(sound),

@@ -106,6 +106,18 @@ def look_after(gone: Mapping[str, Gone], settings: Settings, client: redis.Redis
         Nodes(client).forget(name)
 
 
+def expect_nodes(client: redis.Redis) -> None:
+    """Have the node of each unfinished recording known, so that one that is gone is found to be.
+
+    A node that is gone is forgotten when it has no recordings; one may be handed back to it later, by a node
+    that took it over and could record nothing. Raises redis.RedisError when Redis cannot be reached.
+    """
+    nodes = Nodes(client)
+    wanted = {recording.node for recording in Records(client).unfinished() if recording.node is not None}
+    for name in wanted - nodes.beats().keys():
+        nodes.expect(name)
+
+
 def _look_after(recording: Recording, gone: Gone, settings: Settings, client: redis.Redis) -> None:
     if recording.status in ACTIVE:
         enqueue_continuation(client, recording, None)

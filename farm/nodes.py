@@ -137,6 +137,13 @@ class Nodes:
             pipeline.hdel(GONE_KEY, node)
             pipeline.execute()
 
+    def expect(self, node: str) -> None:
+        """Have a node known that is not, as if it had just been heard; one that is silent is found gone.
+
+        Nobody would take one that Redis does not know for gone.
+        """
+        self._redis.hsetnx(NODES_KEY, node, Beat(time=now(), slots=0).model_dump_json())
+
     def beats(self) -> dict[str, bytes]:
         """The last beat of each node by its name."""
         beats = cast("dict[bytes, bytes]", self._redis.hgetall(NODES_KEY))

@@ -6,24 +6,28 @@ It lies in the recording's spool. The manifest is written last, so an outbox wit
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final
 
 from pydantic import JsonValue
 
 from encoder.probe import Media
 from farm.recordings import FileKind, FinishedFile, Recording, content_type
-from farm.spool import Spool
+from farm.spool import TEXTS, Spool
 from farm.storage.place import Checkpoint
 
 MANIFEST_SUFFIX: Final = ".json"
 
 _DIRECTORY: Final = "out"
 _FROM_STORE: Final = ".from-store"
+
+_COPIES_OF_INTERACTIVE: Final = 3
+"""Of an interactive recording its cut makes the film, its segments, and the archive of these."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def write_manifest(
     quality: dict[str, JsonValue],
 ) -> None:
     """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    path = _manifest_path(outbox, recording)
+    path = manifest_path(outbox, recording)
     draft = path.with_name(f".{path.name}.partial")
     with draft.open("w") as file:
         json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
@@ -138,7 +142,7 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
 
     The takes may be gone by then, so this is all there is when Redis has lost what it was told.
     """
-    path = _manifest_path(outbox, recording)
+    path = manifest_path(outbox, recording)
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -156,7 +160,8 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
     return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
 
 
-def _manifest_path(outbox: Outbox, recording: Recording) -> Path:
+def manifest_path(outbox: Outbox, recording: Recording) -> Path:
+    """Where the manifest lies, if it is there."""
     return outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
 
 
@@ -194,6 +199,31 @@ def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
             for stream in media.streams
         ],
     }
+
+
+def room_for_cuts(spool_dir: Path) -> int:
+    """Bytes that the cuts of all takes below `spool_dir` have still to write beside them.
+
+    The takes of a recording are removed when its cut is done, so until then there are two copies of it.
+    """
+    return sum(_room_for_cut(directory) for directory in spool_dir.glob("*-*-*-*-*"))
+
+
+def _room_for_cut(spool_directory: Path) -> int:
+    takes = _bytes_of(spool_directory.glob("take-*"))
+    if not takes:
+        return 0
+    copies = _COPIES_OF_INTERACTIVE if (spool_directory / TEXTS).exists() else 1
+    return max(0, copies * takes - _bytes_of(Outbox.below(spool_directory).directory.rglob("*")))
+
+
+def _bytes_of(files: Iterable[Path]) -> int:
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):  # it was removed just now
+            status = file.stat()
+            total += status.st_size if S_ISREG(status.st_mode) else 0
+    return total
 
 
 def remove_takes(spool: Spool) -> None:

@@ -18,6 +18,7 @@ from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.beside import beside
 from farm.counts import Counts, of_claim
+from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
@@ -30,7 +31,7 @@ from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
 from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import DIED, end_dead, other_keeper
+from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
@@ -49,8 +50,8 @@ WATERMARK = "watermark.png"
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 # Between two looks whether Redis still knows of the recording.
 LOOK_SECONDS = 5.0
-# How long a recorder that is done goes on telling a Redis that is away. What was not told by then is found
-# in the spool when the worker next starts.
+# How long a recorder that is done goes on telling a Redis that is away. How it ended is kept in the spool,
+# and told when Redis is back.
 TELL_TIMEOUT = 60.0
 FAILURES = {
     EndReason.SHUTDOWN: Failure(
@@ -106,10 +107,13 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         # Whoever recorded it has died, or its node is gone.
         spool.make()
         if before == settings.node:
+            if end_as_kept(recording, settings, client):
+                return
             records.note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
         if spool.breaks_too_often() or _is_taken_over_too_often(recording):
             end_dead(recording.id, settings, client)
             return
+        forget_ending(spool)  # of a time before another node had it
         logger.warning("recording %s of the node %s is gone on with", recording_id, before)
     try:
         with ready_stage() as (runner, warm):
@@ -152,6 +156,8 @@ async def _record(
 ) -> None:
     async with connect_async(settings.redis_address) as orders_client:
         reporter = Reporter(recording, settings, records, client)
+        if recording.timed_texts:
+            spool_of(recording, settings).begin_texts()
         recorder = Recorder(
             plan_of(
                 recording,
@@ -227,22 +233,29 @@ class Reporter:
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
-        fields: dict[str, Any] = {"stopped_time": now(), "stop_reason": self._stop_reason(outcome)}
-        if outcome.fault is not None:
-            fields["error"] = Failure(code="recording_failed", message=outcome.fault)
-        elif outcome.reason in FAILURES:
-            fields["error"] = FAILURES[outcome.reason]
+        ending = self._ending(outcome)
+        if not self._gives_way:
+            await asyncio.to_thread(keep_ending, spool_of(self._recording, self._settings), ending)
+        self._say(ending.status, **ending.fields)
+
+    def _ending(self, outcome: Outcome) -> Ending:
         node = self._settings.node
         keeper = node if outcome.started else other_keeper(self._recording, node)
-        if keeper is not None:
-            self._say(Status.UPLOADING, node=keeper, **fields)
-            return
-        if outcome.fault is None:
-            fields["stop_reason"] = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
-            fields["error"] = Failure(
+        reason, error = self._stop_reason(outcome), FAILURES.get(outcome.reason)
+        if outcome.fault is not None:
+            error = Failure(code="recording_failed", message=outcome.fault)
+        elif keeper is None:
+            reason = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
+            error = Failure(
                 code="stopped_before_start", message="the recording was stopped before its first frame"
             )
-        self._say(Status.ERRORED, **fields)
+        return Ending(
+            status=Status.UPLOADING if keeper else Status.ERRORED,
+            stopped_time=now(),
+            stop_reason=reason,
+            error=error,
+            node=keeper,
+        )
 
     def _say(self, status: Status, **fields: Any) -> None:
         self._news.put_nowait(partial(self._send, status, fields))

@@ -2,13 +2,17 @@
 
 import logging
 import shutil
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import redis
 
+from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, TakenOver, WrongState
+from farm.lost_nodes import expect_nodes
 from farm.queues import (
     enqueue_continuation,
     enqueue_finish,
@@ -22,8 +26,8 @@ from farm.records import Records
 from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
 from farm.settings import Settings, load_settings
-from farm.spool import spool_directory, spool_of
-from farm.spool_record import register_again
+from farm.spool import Spool, spool_directory, spool_of
+from farm.spool_record import keep_record, register_again
 from farm.timeline import node_with_takes
 from farm.transfers import OVER, is_overdue
 
@@ -44,8 +48,7 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
     recovered = 0
     for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
         try:
-            if register_again(directory, Records(client)):
-                logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+            _register_again(directory, Records(client))
             recovered += recover(directory.name, settings, client)
         except TakenOver:
             _remove_deleted(directory)
@@ -62,8 +65,9 @@ def _remove_deleted(directory: Path) -> None:
 def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
-    One that was being recorded is recorded further, on this node; what is left of one that ended elsewhere is
-    set aside. Raises NotFound if Redis does not know it, redis.RedisError when Redis cannot be reached.
+    One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
+    told; what is left of one that ended elsewhere is set aside. Raises NotFound if Redis does not know it,
+    redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -76,6 +80,8 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
         return False  # another node has it now
     if recording.status in ACTIVE:
+        if end_as_kept(recording, settings, client):
+            return True
         logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
         enqueue_continuation(client, recording, settings.node)
         return True
@@ -91,9 +97,13 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
 
 
 def look_for_lost() -> None:
-    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings."""
+    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings.
+
+    And have the nodes watched of which any recordings are.
+    """
     settings = load_settings()
     with connect(settings.redis_address) as client:
+        expect_nodes(client)
         recover_unqueued(settings, client)
         recover_transfers(settings, client)
 
@@ -101,23 +111,50 @@ def look_for_lost() -> None:
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
     """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
 
-    Their job has met a Redis that was away, or they could not tell it their end. Raises redis.RedisError when
-    Redis cannot be reached.
+    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises
+    redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
-    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
-    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
     recovered = 0
-    for recording_id in sorted(here):
+    for recording_id in _recordings_here(settings, records):
         try:
             if not _is_cared_for(records.get(None, recording_id), settings, client):
                 recovered += recover(recording_id, settings, client)
         except NotFound:
-            if records.was_taken_over(recording_id, settings.node):
-                _remove_deleted(spool_directory(settings, recording_id))
+            recovered += _recover_unknown(recording_id, settings, client)
         except OSError as error:
             logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
     return recovered
+
+
+def _recordings_here(settings: Settings, records: Records) -> list[str]:
+    """The ids of all recordings with a spool here, and of those that should have one."""
+    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
+    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
+    return sorted(here)
+
+
+def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
+    """Recover a recording that Redis does not know: it has lost it, or it was deleted."""
+    records = Records(client)
+    directory = spool_directory(settings, recording_id)
+    try:
+        if records.was_taken_over(recording_id, settings.node):
+            _remove_deleted(directory)
+        elif _register_again(directory, records):
+            return recover(recording_id, settings, client)
+    except TakenOver:
+        _remove_deleted(directory)
+    except NotFound:
+        logger.info("recording %s was deleted just now", recording_id)
+    return False
+
+
+def _register_again(directory: Path, records: Records) -> bool:
+    is_new = register_again(directory, records)
+    if is_new:
+        logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+    return is_new
 
 
 def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
@@ -132,14 +169,16 @@ def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis)
 def recover_transfers(settings: Settings, client: redis.Redis) -> int:
     """Queue the transfers of files on this node that are overdue, because a process or Redis died; how many.
 
-    Raises redis.RedisError when Redis cannot be reached.
+    The files may be in the store alone, and Redis not know it because it lost its last moments. Raises
+    redis.RedisError when Redis cannot be reached.
     """
     found = 0
     if uploads_queue(client, settings.node).count:
         return found  # what waits there may be just these
-    for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
+    records = Records(client)
+    for recording_id in _recordings_here(settings, records):
         try:
-            recording = Records(client).get(None, directory.name)
+            recording = records.get(None, recording_id)
         except NotFound:
             continue
         if recording.node not in {None, settings.node} and not is_in_store(recording):
@@ -149,6 +188,40 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
                 enqueue_transfer(client, recording, transfer.target, settings.node)
                 found += 1
     return found
+
+
+def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
+
+    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    """
+    spool = spool_of(recording, settings)
+    ending = kept_ending(spool)
+    if ending is None:
+        return False
+    logger.warning("recording %s had ended while Redis was away", recording.id)
+    records = Records(client)
+    change = partial(records.change_state, recording.id, by=settings.node)
+    try:
+        if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
+            change(Status.RECORDING, started_time=_began(spool))
+        recording = change(ending.status, **ending.fields)
+    except (WrongState, TakenOver) as error:
+        logger.warning("%s", error)
+        return True
+    if ending.node is not None:
+        enqueue_finish(client, recording, ending.node)
+    if ending.node == settings.node:
+        keep_record(spool, recording, records.sealed_targets(recording.id))
+    else:
+        spool.remove()
+    return True
+
+
+def _began(spool: Spool) -> datetime:
+    """When the first take began; now if its journal is gone."""
+    journals = spool.journals()
+    return datetime.fromtimestamp(journals[0].wall_us / 1e6, UTC) if journals else now()
 
 
 def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
@@ -163,7 +236,7 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
     keeper = settings.node if saved else other_keeper(recording, settings.node)
     fields: dict[str, Any] = {"node": keeper} if keeper else {}
     try:
-        records.change_state(
+        recording = records.change_state(
             recording_id,
             Status.UPLOADING if keeper else Status.ERRORED,
             by=settings.node,
@@ -177,7 +250,9 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
         return
     if keeper:
         enqueue_finish(client, recording, keeper)
-    if not saved:
+    if saved:
+        keep_record(spool, recording, records.sealed_targets(recording_id))
+    else:
         spool.remove()
 
 

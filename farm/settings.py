@@ -331,8 +331,8 @@ class Settings(BaseSettings):
     disk_reserve: Annotated[int, BeforeValidator(_bytes)] = Field(
         default=2 << 30,
         ge=0,
-        description="Free disk (bytes, or with K, M, G, T) below which a node begins no recording; below "
-        "half of it the running ones are ended properly.",
+        description="Disk (bytes, or with K, M, G, T) that is to be free besides what the cuts need of it: "
+        "with less a node begins no recording, with less than half of it running ones are ended properly.",
     )
     max_load: float = Field(
         default=0.9,

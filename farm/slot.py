@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -29,6 +30,7 @@ from farm.errors import NotFound
 from farm.machine import Processors, what_is_free
 from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
+from farm.outbox import room_for_cuts
 from farm.processes import call_this_process
 from farm.queues import note_node
 from farm.recovery import recover, recover_spool
@@ -184,8 +186,9 @@ class SlotWorker(SpoolWorker):
         spool_dir = self._settings.spool_dir
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = what_is_free(spool_dir, self._processors)
-        shortage = refusal(free, self._settings, records_already=False)
-        refused = shortage or refusal(free, self._settings, records_already=is_recorded_into(spool_dir))
+        refused_if = partial(refusal, free, self._settings, room_for_cuts=room_for_cuts(spool_dir))
+        shortage = refused_if(records_already=False)
+        refused = shortage or refused_if(records_already=is_recorded_into(spool_dir))
         if self._is_drained():
             return self.queues[:1], "somebody has drained this node"
         if refused is None:

@@ -18,6 +18,7 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+TEXTS = "texts.jsonl"
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
@@ -39,12 +40,17 @@ class Spool:
 
     @property
     def texts(self) -> Path:
-        """What the page said to be put into the file, each as a line."""
-        return self.directory / "texts.jsonl"
+        """What the page said to be put into the file, each as a line; there only if that is wanted."""
+        return self.directory / TEXTS
 
     def make(self) -> None:
         """Make the directory, which only this user may enter."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def begin_texts(self) -> None:
+        """Have texts be put into the file; there may come none."""
+        self.make()
+        self.texts.touch()
 
     def takes(self) -> list[TakeMedia]:
         """The takes in their order."""
@@ -77,16 +83,20 @@ class Spool:
     def breaks_too_often(self) -> bool:
         """Note that the recording broke now; whether that is the third time in five minutes.
 
-        It is kept in the spool, because whoever noted the last one may be dead.
+        It is kept in the spool, because whoever noted the last one may be dead. What was noted before the
+        clock was set back does not count: nobody knows how long ago it was.
         """
         file = self.directory / "breaks.json"
         try:
             breaks = [float(moment) for moment in json.loads(file.read_text())]
         except (OSError, ValueError, TypeError):
             breaks = []
-        breaks = [*breaks, time.time()][-BREAKS:]
-        with suppress(OSError):  # a full disk must not end the recording here
-            file.write_text(json.dumps(breaks))
+        present = time.time()
+        breaks = [*(moment for moment in breaks if moment <= present), present][-BREAKS:]
+        partial = file.with_suffix(".partial")
+        with suppress(OSError):  # a full disk must not end the recording here, nor what it knows be lost
+            partial.write_text(json.dumps(breaks))
+            partial.replace(file)
         return len(breaks) == BREAKS and breaks[-1] - breaks[0] < BREAKS_WITHIN_SECONDS
 
     def cut(self, target: Path) -> CutFile:

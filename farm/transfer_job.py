@@ -192,7 +192,8 @@ def _put_one(
     if location is not None:
         return Placed(location, file.size)
     source = outbox.path_of(file)
-    if not source.exists() and is_in_store(recording):
+    # Redis may have lost its last moments, in which the file came into the store and was removed here.
+    if not source.exists() and (target == STORE or is_in_store(recording)):
         _fetch(recording, file, outbox, store)
     placed = put(source, file, outbox.checkpoint(target, file))
     outbox.note_arrival(target, file, placed.location)

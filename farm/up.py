@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 RESTART_SECONDS = 1.0
 # The worker ends its recordings and finishes them; the API stays until it has.
 STOP_TIMEOUT = 120.0
+# What a part gets when `farm up` dies. The worker ends nothing then: what runs goes on at the next start.
+WHEN_ORPHANED = {"worker": "KILL", "api": "TERM"}
 
 
 async def run_farm(settings: Settings) -> None:
@@ -58,7 +60,7 @@ async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Eve
     """Run a part of the farm, again if it dies, until told to stop; then wait so long (s) for it to end."""
     while not stopping.is_set():
         process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "farm.cli", part),
+            *("setpriv", "--pdeathsig", WHEN_ORPHANED[part], "--", sys.executable, "-m", "farm.cli", part),
             env=_environment(),
             # A Ctrl-C at the terminal goes to `farm up` alone, which ends its parts in order.
             process_group=0,

@@ -43,7 +43,7 @@ class Remedy(Enum):
 class Limits:
     """What a recording may come to: free disk and memory in bytes, and how long nobody may be there, in s.
 
-    Of memory and time 0 is any.
+    0 is any.
     """
 
     least_disk: int = 0
@@ -58,11 +58,13 @@ NO_LIMITS: Final = Limits()
 class Seen:
     """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
 
-    `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes.
+    `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes, and
+    `room_for_cuts`: what of the disk is needed to cut what this node has recorded.
     """
 
     at: float
     free_disk: int | None = None
+    room_for_cuts: int = 0
     memory: int | None = None
     page: PageState | None = None
     sound: tuple[SinkInput, ...] | None = None
@@ -117,7 +119,6 @@ class Watch:
         """Begin with what was found before, by a recorder that died."""
         self._limits = limits
         self._tally = tally or Tally()
-        self._had_company = False
         self._at: float | None = None
         self._rules = self._table()
         self._courses = {rule.finding: _Course() for rule in self._rules}
@@ -136,9 +137,11 @@ class Watch:
         """What has begun and what is over."""
         passed = min(seen.at - self._at, LONGEST_SECONDS) if self._at is not None else 0.0
         self._at = seen.at
-        if seen.page is not None and seen.page.tracks:
-            self._had_company = True
-        self._tally = replace(self._tally, peak_memory=max(self._tally.peak_memory, seen.memory or 0))
+        self._tally = replace(
+            self._tally,
+            peak_memory=max(self._tally.peak_memory, seen.memory or 0),
+            had_company=self._tally.had_company or (seen.page is not None and seen.page.tracks > 0),
+        )
         changes = [self._change(rule, seen, passed) for rule in self._rules]
         return [change for change in changes if change is not None]
 
@@ -153,12 +156,9 @@ class Watch:
                 rest=REST_SECONDS,
             ),
             _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
-            _Rule(
-                Finding.DISK_FULL,
-                lambda seen: None if seen.free_disk is None else seen.free_disk < limits.least_disk,
-                Remedy.END,
-            ),
         ]  # fmt: skip
+        if limits.least_disk:
+            rules.append(_Rule(Finding.DISK_FULL, self._is_disk_full, Remedy.END))
         if limits.most_memory:
             rules.append(
                 _Rule(
@@ -172,6 +172,12 @@ class Watch:
             rules.append(_Rule(Finding.MEETING_EMPTY, self._is_empty, Remedy.END, limits.empty_seconds))
         return rules
 
+    def _is_disk_full(self, seen: Seen) -> bool | None:
+        """Whether going on would leave too little to cut what is recorded, and the reserve besides."""
+        if seen.free_disk is None:
+            return None
+        return seen.free_disk < self._limits.least_disk + seen.room_for_cuts
+
     def _is_empty(self, seen: Seen) -> bool | None:
         """Whether all have left: nobody sends anything, after somebody did, and nothing is on its way.
 
@@ -179,7 +185,7 @@ class Watch:
         """
         if seen.page is None:
             return None
-        if seen.page.tracks or not self._had_company:
+        if seen.page.tracks or not self._tally.had_company:
             return False
         return None if seen.page.unsettled or not seen.page.online else True
 

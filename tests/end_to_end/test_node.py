@@ -1,5 +1,6 @@
 """What becomes of a node's recordings when it is told to end, is killed, or its disk fills."""
 
+import os
 import signal
 import time
 from contextlib import suppress
@@ -103,6 +104,26 @@ def test_second_signal_should_end_at_once_and_lose_nothing(pages: str, tmp_path:
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert takes_of(recording) == 2
+
+
+def test_farm_whose_process_group_is_killed_should_leave_nothing_and_go_on(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_farm(tmp_path / "data") as farm:
+        started = farm.start(url=f"{pages}/page.html")
+        wait_for_take(farm, started["id"], 1, 60)
+        time.sleep(RECORDED)
+        tree = below(farm.process.pid)
+        os.killpg(farm.process.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(tree, timeout=60)
+        assert alive == []
+    assert wait_until_none() == []
+    with running_farm(tmp_path / "data") as farm:
+        wait_for_take(farm, started["id"], 2, 60)
+        farm.order(started["id"], "stop")
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
+        assert recording["quality"]["takes"] == 2
 
 
 @pytest.mark.parametrize("victim", ["worker", "api", "redis-server"])

@@ -4,7 +4,7 @@ import pytest
 
 from farm.findings import Count, Finding, Tally, keep_tally, read_tally
 
-TALLY = Tally({Finding.PAGE_OFFLINE: Count(2, 9.5), Finding.NO_SOUND: Count(1, 5)}, 1 << 30)
+TALLY = Tally({Finding.PAGE_OFFLINE: Count(2, 9.5), Finding.NO_SOUND: Count(1, 5)}, 1 << 30, had_company=True)
 
 
 def test_tally_should_be_read_as_it_was_kept(tmp_path: Path) -> None:

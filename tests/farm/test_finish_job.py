@@ -8,38 +8,69 @@ import redis
 
 from farm.finish_job import finish
 from farm.outbox import Outbox
-from farm.recordings import FileKind, Status
-from farm.records import Records
+from farm.recordings import FileKind, Recording, Status
+from farm.records import Records, record_key
+from farm.recovery import recover_unqueued
 from farm.settings import Settings
 from farm.spool import spool_of
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
 
 
-def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes_are_gone(
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def recording(
+    settings: Settings, records: Records, make_recording: MakeRecording, tmp_path: Path
+) -> Recording:
+    """One whose file and manifest are in its outbox, and Redis knows nothing of them."""
     film = tmp_path / "film.mp4"
     film.write_bytes(b"film")
     recording = ended(records, settings, make_recording(), film)
     (video, manifest) = recording.files
     file = Outbox.of(spool_of(recording, settings)).path_of(manifest)
     described = {"name": video.name, "content_type": "video/mp4", "bytes": 4, "sha256": video.sha256}
+    file.unlink()
     file.write_text(json.dumps({"files": [described | {"duration_us": 61_400_000}], "quality": {"takes": 2}}))
-    records.update(recording.id, files=(), file_size=None)
+    return records.update(recording.id, files=(), file_size=None)
+
+
+@pytest.fixture
+def become(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the jobs that run here be those of this node."""
     assert settings.redis_url is not None
     monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_NODE", settings.node)
+
+
+@pytest.mark.usefixtures("become")
+def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes_are_gone(
+    settings: Settings, records: Records, recording: Recording
+) -> None:
     finish(str(recording.id))
-    after = Records(redis_client).get(None, recording.id)
+    after = records.get(None, recording.id)
     assert after.status is Status.UPLOADED
     assert [each.kind for each in after.files] == [FileKind.VIDEO, FileKind.MANIFEST]
     assert (after.file_size, after.recording_duration, after.quality) == (4, 61, {"takes": 2})
-    stored = settings.data_dir / "store" / str(recording.id) / video.name
+    stored = settings.data_dir / "store" / str(recording.id) / after.files[0].name
+    assert stored.read_bytes() == b"film"
+
+
+@pytest.mark.usefixtures("become")
+def test_recording_should_be_uploaded_when_redis_has_lost_that_and_only_the_store_has_its_files(
+    settings: Settings, records: Records, redis_client: redis.Redis, recording: Recording
+) -> None:
+    record = redis_client.dump(record_key(recording.id))
+    assert record is not None
+    finish(str(recording.id))
+    after = records.get(None, recording.id)
+    assert (after.status, spool_of(recording, settings).directory.exists()) == (Status.UPLOADED, False)
+    redis_client.flushall()
+    redis_client.restore(record_key(recording.id), 0, record)
+    redis_client.sadd("farm:unfinished", str(recording.id))
+    assert records.unfinished() == [recording]
+    assert recover_unqueued(settings, redis_client) == 1
+    finish(str(recording.id))
+    again = records.get(None, recording.id)
+    assert (again.status, again.files, again.quality) == (Status.UPLOADED, after.files, after.quality)
+    stored = settings.data_dir / "store" / str(recording.id) / again.files[0].name
     assert stored.read_bytes() == b"film"

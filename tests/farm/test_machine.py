@@ -68,3 +68,12 @@ def test_recording_should_wait_while_the_node_has_no_room(
     free: Free, records_already: bool, reason: str | None
 ) -> None:
     assert refusal(free, Settings(), records_already=records_already) == reason
+
+
+def test_recording_should_wait_while_the_disk_is_needed_to_cut_others() -> None:
+    free = Free(3 * GIB, 2 * GIB, 0.5)
+    assert refusal(free, Settings(), records_already=True, room_for_cuts=GIB) is None
+    assert (
+        refusal(free, Settings(), records_already=True, room_for_cuts=GIB + 1)
+        == "3072 MiB of disk are free, 1024 are needed to cut what is recorded; FARM_DISK_RESERVE is 2048"
+    )

@@ -8,16 +8,27 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.ending import kept_ending
 from farm.findings import Finding
+from farm.nodes import Nodes
 from farm.orders import Order
-from farm.queues import transfers_queue
+from farm.queues import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder
-from farm.recordings import Reason, ReasonKind, Recording, Status, TimelineEntry, now
+from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
+from farm.recovery import recover_unqueued
 from farm.settings import Settings
 from farm.spool import Spool, spool_of
 from tests.conftest import MakeRecording
+
+
+def become(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Have the jobs that run here be those of this node."""
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
 
 
 def stop_and_delete(records: Records, recording: Recording) -> None:
@@ -88,6 +99,90 @@ async def test_meeting_that_all_have_left_should_have_its_reason(
     assert (ended.status, ended.error) == (Status.UPLOADING, None)
     assert ended.stop_reason is not None
     assert ended.stop_reason.reason is ReasonKind.ALL_PEERS_LEFT
+
+
+@pytest.mark.parametrize("told", [Status.INVOKED, Status.RECORDING, Status.PAUSED])
+@pytest.mark.parametrize("through_a_job", [True, False])
+async def test_recording_that_ended_while_redis_was_away_should_end_and_not_go_on(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    told: Status,
+    through_a_job: bool,
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    if told is not Status.INVOKED:
+        records.change_state(recording.id, Status.RECORDING, started_time=now())
+    if told is Status.PAUSED:
+        records.change_state(recording.id, Status.PAUSED)
+    spool = spool_of(recording, settings)
+    spool.make()
+    with spool.held():
+        # Nothing of it reaches Redis.
+        await Reporter(recording, settings, records, redis_client).ended(
+            Outcome(EndReason.STOPPED, None, started=True)
+        )
+    ended = now()
+    if through_a_job:
+        # Another node had taken this one for gone, and had it queued for any.
+        become(monkeypatch, settings)
+        record(str(recording.id))
+    else:
+        assert recover_unqueued(settings, redis_client) == 1
+    after = records.get(None, recording.id)
+    assert (after.status, after.node, after.error) == (Status.UPLOADING, settings.node, None)
+    assert after.stop_reason is not None
+    assert after.stop_reason.reason is ReasonKind.API_CALL
+    assert after.stopped_time is not None
+    assert after.started_time is not None
+    assert after.stopped_time <= ended
+    assert not has_live_job(redis_client, recording.id)
+    assert is_to_be_finished(redis_client, recording.id, settings.node)
+
+
+async def test_recording_that_recorded_nothing_while_redis_was_away_should_be_errored(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    spool = spool_of(recording, settings)
+    spool.make()
+    with spool.held():
+        await Reporter(recording, settings, records, redis_client).ended(
+            Outcome(EndReason.FAULT, "it cannot be joined", started=False)
+        )
+    assert recover_unqueued(settings, redis_client) == 1
+    after = records.get(None, recording.id)
+    assert after.status is Status.ERRORED
+    assert after.error == Failure(code="recording_failed", message="it cannot be joined")
+    assert not spool.directory.exists()
+
+
+def test_ending_should_not_count_for_a_recorder_that_went_on_later(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, node="node-2")
+    spool = spool_of(recording, settings)
+    spool.make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    asyncio.run(reporter.ended(Outcome(EndReason.STOPPED, None, started=True)))
+    nodes = Nodes(redis_client)
+    nodes.beat("node-2", 1)
+    nodes.mark_gone("node-2", nodes.beats()["node-2"])
+    become(monkeypatch, settings)
+    monkeypatch.setattr(Spool, "is_held", lambda _: False)
+    with spool.held():
+        record(str(recording.id))
+    after = records.get(None, recording.id)
+    assert (after.status, after.node) == (Status.RECORDING, settings.node)
+    assert kept_ending(spool) is None
 
 
 def test_job_of_a_deleted_recording_should_do_nothing(

@@ -108,6 +108,11 @@ def test_disk_below_its_limit_should_end_the_recording(looks: Looks) -> None:
     assert looks.see(5, free_disk=99) == [Began(Finding.DISK_FULL, Remedy.END)]
 
 
+def test_disk_should_be_left_for_cutting_what_is_recorded(looks: Looks) -> None:
+    assert looks.see(room_for_cuts=100) == []
+    assert looks.see(room_for_cuts=101) == [Began(Finding.DISK_FULL, Remedy.END)]
+
+
 def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
     assert looks.see(1, memory=1001) == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
     assert looks.see(1, memory=None) == []
@@ -167,3 +172,11 @@ def test_recorder_that_goes_on_should_count_on() -> None:
     looks.see()
     assert looks.see(5, speaking, sound=()) == [Began(Finding.NO_SOUND, Remedy.NOTE)]
     assert looks.watch.tally == Tally({Finding.NO_SOUND: Count(2, 10)}, 7000)
+
+
+def test_recorder_that_goes_on_when_all_have_left_should_find_the_meeting_empty() -> None:
+    before = Looks(Watch(LIMITS))
+    assert before.see(1, replace(PAGE, tracks=2)) == []
+    looks = Looks(Watch(LIMITS, before.watch.tally))
+    looks.see()
+    assert looks.see(60) == [Began(Finding.MEETING_EMPTY, Remedy.END)]

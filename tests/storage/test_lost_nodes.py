@@ -2,15 +2,17 @@
 
 import shutil
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
 
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.finish_job import finish
-from farm.lost_nodes import look_after
-from farm.nodes import Gone, Nodes
+from farm.lost_nodes import Watcher, expect_nodes, look_after
+from farm.nodes import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.outbox import describe
 from farm.queues import (
     continuations_queue,
@@ -23,7 +25,7 @@ from farm.queues import (
 from farm.record_job import record
 from farm.recordings import FileKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.recovery import end_dead, recover, recover_spool, recover_transfers, recover_unqueued
+from farm.recovery import end_dead, look_for_lost, recover, recover_spool, recover_transfers, recover_unqueued
 from farm.retention import sweep
 from farm.settings import Settings
 from farm.spool import spool_of
@@ -178,6 +180,52 @@ def test_node_that_records_nothing_should_leave_the_end_to_the_one_that_did(
     ended_there = records.get(None, recording.id)
     assert (ended_there.status, ended_there.node) == (Status.UPLOADING, GONE)
     assert transfers_queue(redis_client, GONE).count == 1
+
+
+def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed_back_to_it(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = recording_of(records, make_recording(), GONE)
+    lose(redis_client)
+    take_over(records, recording)
+    look_after(gone_for(seconds=1), settings, redis_client)
+    nodes = Nodes(redis_client)
+    assert nodes.beats() == {}
+    end_dead(recording.id, settings, redis_client)
+    become(monkeypatch, settings)
+    clock = SimpleNamespace(monotonic=count(0, BEAT_SECONDS).__next__)
+    monkeypatch.setattr("farm.lost_nodes.time", clock)
+    watcher = Watcher(settings, redis_client)
+    for _ in range(10):
+        look_for_lost()
+        watcher.step()
+    assert nodes.gone(HERE) is None
+    gone = nodes.gone(GONE)
+    assert gone is not None
+    monkeypatch.setattr("farm.lost_nodes.now", lambda: gone.since + timedelta(hours=1))
+    look_after({GONE: gone}, settings, redis_client)
+    assert records.get(None, recording.id).status is Status.ERRORED
+
+
+def test_node_that_lives_should_not_be_gone_because_it_was_expected(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording_of(records, make_recording(), GONE)
+    nodes = Nodes(redis_client)
+    nodes.beat(GONE, 2)
+    beats = nodes.beats()
+    expect_nodes(redis_client)
+    assert nodes.beats() == beats
+    # Redis has forgotten everything; the node beats again.
+    redis_client.delete(NODES_KEY)
+    expect_nodes(redis_client)
+    expected = nodes.beats()[GONE]
+    nodes.beat(GONE, 2)
+    assert not nodes.mark_gone(GONE, expected)
 
 
 def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
@@ -370,6 +418,43 @@ def test_spool_in_a_shared_directory_should_be_left_to_the_node_that_records_int
     become(monkeypatch, shared)
     finish(str(recording.id))
     assert spool.takes()
+
+
+def test_recording_that_redis_loses_while_it_is_uploading_should_be_finished(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    film: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = ended(records, settings, make_recording(), film)
+    was_recorded(recording, settings)
+    become(monkeypatch, settings)
+    redis_client.flushall()
+    assert recover_unqueued(settings, redis_client) == 1
+    assert records.get(None, recording.id) == recording
+    (job,) = transfers_queue(redis_client, HERE).jobs
+    assert job.args == (str(recording.id),)
+    assert recover_unqueued(settings, redis_client) == 0
+    finish(str(recording.id))
+    after = records.get(None, recording.id)
+    assert (after.status, after.files) == (Status.UPLOADED, recording.files)
+    assert not spool_of(recording, settings).directory.exists()
+
+
+def test_recording_that_redis_loses_after_its_recorder_has_died_should_not_be_recorded_again(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
+) -> None:
+    recording = recording_of(records, make_recording(), HERE)
+    spool = spool_of(recording, settings)
+    spool.make()
+    shutil.copy(film, spool.directory / "take-000.mp4")
+    was_recorded(recording, settings)
+    end_dead(recording.id, settings, redis_client)
+    redis_client.flushall()
+    assert recover_unqueued(settings, redis_client) == 1
+    assert records.get(None, recording.id).status is Status.UPLOADING
 
 
 def test_recording_that_nobody_works_on_should_be_found_within_a_minute(

@@ -5,19 +5,22 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import redis
 
 from farm import queues
-from farm.queues import enqueue_transfer, uploads_queue
-from farm.recordings import now
-from farm.records import Records
+from farm.queues import enqueue_transfer, transfers_queue, uploads_queue
+from farm.recordings import Status, now
+from farm.records import Records, record_key
 from farm.recovery import recover_transfers
 from farm.settings import Settings
 from farm.slot import SpoolWorker
-from farm.transfers import Transfer, TransferState, transfer_to
+from farm.spool import spool_of
+from farm.transfer_job import run_transfer, settle
+from farm.transfers import STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
-from tests.storage.ended import stored
+from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at
 from tests.storage.wire import wire_to
 
@@ -48,6 +51,43 @@ def test_transfer_whose_job_was_lost_should_be_queued_again(
     # What waits in the queue may be just that.
     assert recover_transfers(settings, redis_client) == 0
     assert queued_with(Transfer(target="s3", state=TransferState.RUNNING)) == 1
+
+
+def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has_the_file(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    film: Path,
+    s3_endpoint: str,
+) -> None:
+    s3 = boto3.resource(
+        "s3", endpoint_url=s3_endpoint, aws_access_key_id="key", aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )  # fmt: skip
+    bucket = s3.create_bucket(Bucket="rolled-back")
+    where = f"s3://rolled-back?endpoint={s3_endpoint}&region=us-east-1"
+    settings = Settings.model_validate(
+        settings.model_dump() | {"store_url": where, "store_access_key": "key", "store_secret": "secret"}
+    )
+    recording = ended(records, settings, make_recording(), film)
+    records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.RUNNING))
+    record = redis_client.dump(record_key(recording.id))
+    assert record is not None
+    records.set_transfer(recording.id, Transfer(target=STORE))
+    run_transfer(recording.id, STORE, settings, redis_client)
+    settle(recording.id, settings, redis_client)
+    assert not spool_of(recording, settings).directory.exists()
+    redis_client.flushall()
+    redis_client.restore(record_key(recording.id), 0, record)
+    redis_client.sadd("farm:unfinished", str(recording.id))
+    assert recover_transfers(settings, redis_client) == 1
+    (job,) = transfers_queue(redis_client, settings.node).jobs
+    assert job.args == (str(recording.id), STORE)
+    run_transfer(recording.id, STORE, settings, redis_client)
+    settle(recording.id, settings, redis_client)
+    assert records.get(None, recording.id).status is Status.UPLOADED
+    assert bucket.Object(f"{recording.id}/{recording.files[0].name}").content_length == film.stat().st_size
 
 
 def test_storage_that_is_too_slow_should_not_be_waited_for(
