@@ -37,7 +37,7 @@ FILES: Final = (
 """What there may be of each fault."""
 
 _MOST_FAULTS: Final = 20
-_MOST_SECONDS: Final = 2.8
+_MOST_SECONDS: Final = 4.8
 _MOST_BYTES: Final = 1 << 20
 _LOG_BYTES: Final = 1 << 16
 _FFMPEG_LINES: Final = 200
@@ -67,7 +67,7 @@ async def collect(
     """Keep what there is to see of `fault` in the next `fault-…` of `directory`, whatever of it still works.
 
     A screenshot makes the browser stumble: there is none while a take runs on the stage. Never raises, and
-    takes 3 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
+    takes 5 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
     """
     collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault, screenshot=screenshot))
     try:

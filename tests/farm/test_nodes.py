@@ -67,7 +67,9 @@ def test_beat_should_undo_what_was_noted_of_an_end(redis_client: redis.Redis) ->
     assert (nodes.beats(), nodes.gone("a")) == ({}, None)
 
 
-def test_watcher_should_say_that_its_node_lives(redis_client: redis.Redis, redis_address: str) -> None:
-    settings = settings_with(Path("unused"), redis_address)
+def test_watcher_should_say_that_its_node_lives(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, redis_address)
     Watcher(settings, redis_client).step()
     assert list(Nodes(redis_client).beats()) == [settings.node]
