@@ -15,7 +15,7 @@ from browser_bot.stage import open_stage
 from farm.evidence import FILES, collect, fault_directories
 
 PAGE = "data:text/html,<body>here</body><script>console.log('seen'); console.log('START_RECORDING')</script>"
-MOST_SECONDS = 3.0
+MOST_SECONDS = 6
 
 
 @pytest.fixture
