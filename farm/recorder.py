@@ -381,7 +381,7 @@ class Recorder:
         needs = self._plan.stage
         warm, self._warm = self._warm, None
         if warm is not None:
-            if warm.needs == needs:
+            if warm.needs == needs and await self._is_well(warm.stage):
                 return warm
             self._beside(warm.close())
         opening = asyncio.create_task(open_for(needs))
@@ -391,6 +391,13 @@ class Recorder:
             opening.cancel()  # does nothing to one that is done
             await asyncio.gather(opening, return_exceptions=True)
         return None if opening.cancelled() else opening.result()
+
+    async def _is_well(self, stage: Stage) -> bool:
+        """Whether the browser of a stage that waited still answers; a page that it cannot open looks refused."""
+        well = await stage.browser.answers()
+        if not well:
+            logger.warning("the browser of the warm stage does not answer; another stage is opened")
+        return well
 
     async def _record_on(self, stage: Stage) -> EndReason:
         # A page that is known to have the SDK draws its watermark itself.
