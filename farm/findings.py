@@ -33,6 +33,8 @@ class Finding(StrEnum):
     DISK_FULL = "disk_full"
     MEMORY = "memory"
     """The stage uses more memory than it may."""
+    ENCODER_SLOW = "encoder_slow"
+    """The encoder does not keep up."""
     MEETING_EMPTY = "meeting_empty"
     """Nobody sends anything any more to the page."""
 

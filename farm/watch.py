@@ -59,6 +59,7 @@ class Seen:
     """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
 
     `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes.
+    For slowness the encoder has a watch of its own, which begins a cheaper take as long as there is one.
     """
 
     at: float
@@ -68,6 +69,7 @@ class Seen:
     sound: tuple[SinkInput, ...] | None = None
     still: bool | None = None
     black: bool | None = None
+    encoder_slow: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Watch:
                 rest=REST_SECONDS,
             ),
             _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
+            _Rule(Finding.ENCODER_SLOW, lambda seen: seen.encoder_slow, Remedy.NOTE),
             _Rule(
                 Finding.DISK_FULL,
                 lambda seen: None if seen.free_disk is None else seen.free_disk < limits.least_disk,

@@ -61,6 +61,8 @@ class Take:
         """Wrap a process that `load` has started behind `gates`: the sound's, and the display's if any."""
         self.files = files
         self.step = step
+        self.is_slow: bool | None = None
+        """Whether it does not keep up; None as long as that is not known."""
         self.progress = Progress()
         self._process = process
         self._format = fmt
@@ -262,6 +264,7 @@ class Take:
             await asyncio.sleep(LOOK_SECONDS)
             before, look = look, self._look(journal)
             before_finding, finding = finding, watch.see(look)
+            self.is_slow = watch.is_slow
             match finding:
                 case Finding.CLOCK_JUMPED:
                     by = (look.wall_ahead_us - before.wall_ahead_us) / 1e6
