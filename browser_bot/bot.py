@@ -27,7 +27,7 @@ from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
 from browser_bot.hints import PageHints, follow
 from browser_bot.probe import PageState, Probe
-from browser_bot.recording_sdk import START, TEXTS_OVER, RecordingSdk, timed_text
+from browser_bot.recording_sdk import START, RecordingSdk, timed_text
 
 logger = logging.getLogger(__name__)
 
@@ -302,9 +302,7 @@ class Bot:
         if message.get("type") == START:
             self._started.set()
         text = timed_text(message)
-        if text == TEXTS_OVER:
-            self._on_text = None
-        elif text is not None and self._on_text is not None:
+        if text is not None and self._on_text is not None:
             self._on_text(text)
         self._log(f"page SDK: {str(message)[:MAX_LINE]}")
 

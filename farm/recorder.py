@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,7 @@ from browser_bot.errors import (
 )
 from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
+from browser_bot.recording_sdk import TEXTS_OVER
 from browser_bot.stage import Stage
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
@@ -435,7 +436,10 @@ class Recorder:
     def _keep_text(self, text: str) -> None:
         """Keep what the page says, unless nothing is recorded now or there is too much of it."""
         take, file = self._take, self._spool.texts
-        if take is None:
+        if text == TEXTS_OVER:
+            with suppress(OSError):
+                self._spool.texts_over.touch()
+        if take is None or self._spool.texts_over.exists():
             return
         line = timed_text_line(TimedText(take.number, take.time_of(time.monotonic_ns() // 1000), text))
         self._text_bytes += len(line)
