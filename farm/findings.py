@@ -49,7 +49,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Tally:
-    """What was found in a recording so far, and the most memory that a stage of it used, in bytes."""
+    """What was found in a recording so far, and the most memory that a stage of it used, in bytes.
+
+    Memory that nobody looked at is 0.
+    """
 
     findings: Mapping[Finding, Count] = field(default_factory=dict)
     peak_memory: int = 0
@@ -61,7 +64,8 @@ class Tally:
                 finding.value: {"times": count.times, "seconds": round(count.seconds, 1)}
                 for finding, count in self.findings.items()
             },
-            "peak_memory": self.peak_memory,
+            # What ends within seconds nobody has looked at.
+            "peak_memory": self.peak_memory or None,
         }
 
 
@@ -79,6 +83,6 @@ def read_tally(spool: Path) -> Tally:
     try:
         kept = json.loads((spool / _FILE).read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
-        return Tally(findings, int(kept["peak_memory"]))
+        return Tally(findings, int(kept["peak_memory"] or 0))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Tally()
