@@ -27,7 +27,7 @@ from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
 from browser_bot.hints import PageHints, follow
 from browser_bot.probe import PageState, Probe
-from browser_bot.recording_sdk import START, TEXTS_OVER, RecordingSdk, timed_text
+from browser_bot.recording_sdk import START, RecordingSdk, timed_text
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ ASKS_MISSED = 5
 MAX_LINE = 500
 MAX_LINES = 5_000
 DIARY_LINES = 2_000
+
+# What Chromium shows instead of a page that it cannot load.
+ERROR_PAGE = "chrome-error://"
 
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
@@ -96,6 +99,8 @@ class Bot:
         self._ended = asyncio.Event()
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
+        # While it is being opened, what does not load is tried again.
+        self._opened = False
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._page.on("console", self._heard)
         self._page.on("request", self._requested)
@@ -134,6 +139,7 @@ class Bot:
                 if attempt == tries:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
+        self._opened = True
         await self._unless_lost(self._ready())
 
     async def over(self) -> None:
@@ -296,9 +302,7 @@ class Bot:
         if message.get("type") == START:
             self._started.set()
         text = timed_text(message)
-        if text == TEXTS_OVER:
-            self._on_text = None
-        elif text is not None and self._on_text is not None:
+        if text is not None and self._on_text is not None:
             self._on_text(text)
         self._log(f"page SDK: {str(message)[:MAX_LINE]}")
 
@@ -355,6 +359,8 @@ class Bot:
     def _navigated(self, frame: Frame) -> None:
         if frame == self._page.main_frame:
             self._navigating.clear()
+            if self._opened and frame.url.startswith(ERROR_PAGE):
+                self._lose("the page has gone to an address that does not load")
 
     def _is_navigation(self, request: Request) -> bool:
         return request.is_navigation_request() and request.frame == self._page.main_frame

@@ -31,6 +31,8 @@ START_TIMEOUT = 15.0
 DRIVER_GRACE = 1.0
 # Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure.
 MIN_WINDOW = (500, 100)
+# An idle browser answers in some ms; a busy machine must not cost one that is well.
+ANSWER_TIMEOUT = 3.0
 # Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for.
 CLOSE_TIMEOUT = 1.0
 PID_FILE = "chromium.pid"
@@ -105,6 +107,15 @@ class Browser:
     gone: asyncio.Event
     pid: int
     driver_pid: int
+
+    async def answers(self) -> bool:
+        """Whether the browser and its page answer, and do not hang. Ask before the page is opened."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self.page.evaluate("0")
+        except (PlaywrightError, TimeoutError):
+            return False
+        return True
 
 
 @contextmanager

@@ -31,7 +31,7 @@ TEXT: Final = "ID3Data"
 """What a message is called whose payload goes into the recording; participants send it to all."""
 
 TEXTS_OVER: Final = "CLOSE_TRANSPORT"
-"""The payload after which there are none any more."""
+"""The payload after which there are none any more in this recording."""
 
 PERIOD: Final = 1.0
 """Seconds between two looks at the flags."""

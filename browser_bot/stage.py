@@ -32,6 +32,8 @@ class Stage:
         try:
             done, _ = await asyncio.wait(deaths, return_when="FIRST_COMPLETED")
             return done.pop().result()
+        except OSError as error:
+            return StageError(f"display and sound cannot be watched: {error}")
         finally:
             for death in deaths:
                 death.cancel()
@@ -55,30 +57,31 @@ async def open_stage(
 
     Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
     """
-    # Directly below the temporary directory: the sockets in it may have no more than 107 bytes of path.
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-    write_owner(directory)
     async with AsyncExitStack() as parts:
-        parts.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
+            # Directly below the temporary directory: the sockets in it may have no more than 107 bytes of
+            # path.
+            directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+            parts.callback(shutil.rmtree, directory, ignore_errors=True)
+            write_owner(directory)
             async with asyncio.TaskGroup() as group:
                 driver = group.create_task(parts.enter_async_context(open_driver()))
                 display = group.create_task(
                     parts.enter_async_context(open_display(directory, width, height, fps))
                 )
                 sound = group.create_task(parts.enter_async_context(open_sound(directory)))
+            browser = await parts.enter_async_context(
+                open_browser(
+                    driver.result(),
+                    directory,
+                    width=width,
+                    height=height,
+                    environment=display.result().environment | sound.result().environment,
+                    chromium=chromium,
+                    proxy=proxy,
+                )
+            )
         except* (StageError, OSError) as errors:
             error = errors.exceptions[0]
             raise error if isinstance(error, StageError) else StageError(str(error)) from None
-        browser = await parts.enter_async_context(
-            open_browser(
-                driver.result(),
-                directory,
-                width=width,
-                height=height,
-                environment=display.result().environment | sound.result().environment,
-                chromium=chromium,
-                proxy=proxy,
-            )
-        )
         yield Stage(directory, display.result(), sound.result(), browser)

@@ -33,6 +33,8 @@ class Finding(StrEnum):
     DISK_FULL = "disk_full"
     MEMORY = "memory"
     """The stage uses more memory than it may."""
+    ENCODER_SLOW = "encoder_slow"
+    """The encoder does not keep up."""
     MEETING_EMPTY = "meeting_empty"
     """Nobody sends anything any more to the page."""
 
@@ -49,7 +51,7 @@ class Count:
 class Tally:
     """What was found in a recording so far, and the most memory that a stage of it used, in bytes.
 
-    `had_company`: whether somebody was in the meeting, at any time.
+    `had_company`: whether somebody was in the meeting, at any time. Memory that nobody looked at is 0.
     """
 
     findings: Mapping[Finding, Count] = field(default_factory=dict)
@@ -63,7 +65,8 @@ class Tally:
                 finding.value: {"times": count.times, "seconds": round(count.seconds, 1)}
                 for finding, count in self.findings.items()
             },
-            "peak_memory": self.peak_memory,
+            # What ends within seconds nobody has looked at.
+            "peak_memory": self.peak_memory or None,
         }
 
 
@@ -81,6 +84,7 @@ def read_tally(spool: Path) -> Tally:
     try:
         kept = json.loads((spool / _FILE).read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
-        return Tally(findings, int(kept["peak_memory"]), bool(kept.get("had_company")))
+        peak_memory = int(kept["peak_memory"] or 0)
+        return Tally(findings, peak_memory, bool(kept.get("had_company")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Tally()

@@ -76,10 +76,11 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
             try:
                 recording = _make_files(recording, spool, outbox, records, settings)
             except NothingRecorded as error:
+                logger.error("recording %s: %s", recording.id, error)
+                # Before the state: once it is ERRORED nobody comes for the takes any more.
+                _keep_broken(recording, spool, settings, records)
                 failure = Failure(code="nothing_recorded", message=str(error))
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
-                logger.error("recording %s: %s", recording.id, error)
-                spool.remove()
                 return
         remove_takes(spool)
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
@@ -100,6 +101,17 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         logger.warning("recording %s: what this node had of it lies in %s", recording.id, place)
         fault = f"the node {settings.node} is back; what it had recorded was set aside there"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+
+
+def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
+    """Set aside takes that nothing can be made of, for whoever can read more of them, and clear the spool."""
+    if not any(take.path.stat().st_size for take in spool.takes()):
+        spool.remove()
+        return
+    place = set_aside(recording, spool, settings)
+    logger.warning("recording %s: its takes lie in %s", recording.id, place)
+    fault = f"no take could be read; the node {settings.node} has set them aside"
+    records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
 def _make_files(

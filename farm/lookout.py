@@ -12,6 +12,7 @@ from browser_bot.bot import Bot
 from browser_bot.pixels import is_black, rows_of
 from browser_bot.stage import Stage
 from encoder.formats import Format
+from encoder.takes import Takes
 from farm.outbox import room_for_cuts
 from farm.watch import Seen
 
@@ -33,10 +34,11 @@ def look_at_disk(spool: Path) -> Seen:
 class Lookout:
     """Looks at one stage, from when its page is joined."""
 
-    def __init__(self, stage: Stage, bot: Bot, fmt: Format, spool: Path) -> None:
-        """Look at `stage` and its page, recorded in `fmt`, and at the disk of `spool`."""
+    def __init__(self, stage: Stage, bot: Bot, takes: Takes, fmt: Format, spool: Path) -> None:
+        """Look at `stage` and its page, recorded as `takes` in `fmt`, and at the disk of `spool`."""
         self._stage = stage
         self._bot = bot
+        self._takes = takes
         self._format = fmt
         self._spool = spool
         self._rows: bytes | None = None
@@ -58,6 +60,7 @@ class Lookout:
             sound=None if sound is None else tuple(sound),
             still=None if rows is None or before is None else rows == before,
             black=None if rows is None else is_black(rows),
+            encoder_slow=self._takes.is_slow,
         )
 
     async def bring_sound_back(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.addresses import AddressRule
+from browser_bot.errors import StageError
 from browser_bot.gateway import Gateway, open_gateway
 from browser_bot.stage import Stage, open_stage
 
@@ -44,9 +45,12 @@ async def open_for(needs: StageNeeds) -> OpenedStage:
     async with AsyncExitStack() as parts:
         gateway = proxy = None
         if needs.address_rule is not None:
-            gateway, proxy = await parts.enter_async_context(
-                open_gateway(needs.address_rule, needs.always_allowed)
-            )
+            try:
+                gateway, proxy = await parts.enter_async_context(
+                    open_gateway(needs.address_rule, needs.always_allowed)
+                )
+            except OSError as error:
+                raise StageError(f"the gateway did not start: {error}") from error
         stage = await parts.enter_async_context(
             open_stage(needs.width, needs.height, needs.fps, chromium=needs.chromium, proxy=proxy)
         )

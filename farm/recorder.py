@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,7 @@ from browser_bot.errors import (
 )
 from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
+from browser_bot.recording_sdk import TEXTS_OVER
 from browser_bot.stage import Stage
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
@@ -45,7 +46,7 @@ from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.orders import Order
 from farm.spool import Spool
 from farm.timeline import NOTHING, Elsewhere
-from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Watch
+from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -260,18 +261,22 @@ class Recorder:
             seen = look_at_disk(self._spool.directory) if lookout is None else await lookout.look()
             # Of a stage that was given up meanwhile nothing counts any more.
             if lookout is self._lookout:
-                for change in self._watch.see(seen):
-                    if isinstance(change, Began):
-                        await self._begin_finding(change)
-                    elif self._told <= MOST_TOLD:
-                        logger.info("over after %.1f s: %s", change.seconds, change.finding)
-                        await self._listener.finding_ended(change.finding, change.seconds)
+                await self._judge(seen)
                 if lookout is not None and Finding.SOUND_ELSEWHERE in self._watch.present:
                     await lookout.bring_sound_back()
             if tally != self._watch.tally:
                 tally = self._watch.tally
                 keep_tally(self._spool.directory, tally)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _judge(self, seen: Seen) -> None:
+        """Show the watch what was seen, and do what it says."""
+        for change in self._watch.see(seen):
+            if isinstance(change, Began):
+                await self._begin_finding(change)
+            elif self._told <= MOST_TOLD:
+                logger.info("over after %.1f s: %s", change.seconds, change.finding)
+                await self._listener.finding_ended(change.finding, change.seconds)
 
     async def _begin_finding(self, began: Began) -> None:
         """Tell of a finding and do what is to be done."""
@@ -381,7 +386,7 @@ class Recorder:
         needs = self._plan.stage
         warm, self._warm = self._warm, None
         if warm is not None:
-            if warm.needs == needs:
+            if warm.needs == needs and await self._is_well(warm.stage):
                 return warm
             self._beside(warm.close())
         opening = asyncio.create_task(open_for(needs))
@@ -391,6 +396,16 @@ class Recorder:
             opening.cancel()  # does nothing to one that is done
             await asyncio.gather(opening, return_exceptions=True)
         return None if opening.cancelled() else opening.result()
+
+    async def _is_well(self, stage: Stage) -> bool:
+        """Whether the browser of a stage that waited still answers.
+
+        If not, the page would seem to be one that does not load, and no other stage would be tried.
+        """
+        well = await stage.browser.answers()
+        if not well:
+            logger.warning("the browser of the warm stage does not answer; another stage is opened")
+        return well
 
     async def _record_on(self, stage: Stage) -> EndReason:
         # A page that is known to have the SDK draws its watermark itself.
@@ -413,7 +428,7 @@ class Recorder:
             self._drawn = None
             self._takes = self._new_takes(stage)
         self._stage_condemned.clear()
-        self._lookout = Lookout(stage, bot, self._plan.format, self._spool.directory)
+        self._lookout = Lookout(stage, bot, self._takes, self._plan.format, self._spool.directory)
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
@@ -421,7 +436,10 @@ class Recorder:
     def _keep_text(self, text: str) -> None:
         """Keep what the page says, unless nothing is recorded now or there is too much of it."""
         take, file = self._take, self._spool.texts
-        if take is None:
+        if text == TEXTS_OVER:
+            with suppress(OSError):
+                self._spool.texts_over.touch()
+        if take is None or self._spool.texts_over.exists():
             return
         line = timed_text_line(TimedText(take.number, take.time_of(time.monotonic_ns() // 1000), text))
         self._text_bytes += len(line)
@@ -439,7 +457,10 @@ class Recorder:
         display, sound = stage.display, stage.sound
         source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
         number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
-        return Takes(source, self._spool.directory, self._plan.format, number)
+        # The machine that was too slow for the usual settings is the same.
+        journals = self._spool.journals()
+        step = journals[-1].step if journals else 0
+        return Takes(source, self._spool.directory, self._plan.format, number, step)
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None
@@ -466,6 +487,9 @@ class Recorder:
                     death = await self._takes.died()
                     if self._stop.is_set():
                         return self._stop_reason
+                    if isinstance(death, EncoderTooSlow):
+                        # Its take ends now, so that no look may see it.
+                        await self._judge(Seen(time.monotonic(), encoder_slow=True))
                     if await self._is_to_end(death):
                         await self._keep_evidence(self._scene, death)
                         self._fault = in_words(death)

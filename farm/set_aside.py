@@ -1,7 +1,7 @@
 """What this node had recorded of a recording that others finished, or that was given up: it is set aside.
 
-It lies in the data directory, in `left/{id}`: one playable file if the takes can be joined, else the takes.
-Nobody is served it; it goes with FARM_RETENTION.
+So are takes that no file can be made of. All of it lies in the data directory, in `left/{id}`: one playable
+file if the takes can be joined, else the takes. Nobody is served it; it goes with FARM_RETENTION.
 """
 
 import logging

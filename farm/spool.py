@@ -43,6 +43,11 @@ class Spool:
         """What the page said to be put into the file, each as a line; there only if that is wanted."""
         return self.directory / TEXTS
 
+    @property
+    def texts_over(self) -> Path:
+        """Is there once the page has said that nothing more is to be put into the file."""
+        return self.directory / "texts.over"
+
     def make(self) -> None:
         """Make the directory, which only this user may enter."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

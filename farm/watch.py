@@ -59,7 +59,8 @@ class Seen:
     """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
 
     `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes, and
-    `room_for_cuts`: what of the disk is needed to cut what this node has recorded.
+    `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness the encoder
+    has a watch of its own, which begins a cheaper take as long as there is one.
     """
 
     at: float
@@ -70,6 +71,7 @@ class Seen:
     sound: tuple[SinkInput, ...] | None = None
     still: bool | None = None
     black: bool | None = None
+    encoder_slow: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Watch:
                 rest=REST_SECONDS,
             ),
             _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
+            _Rule(Finding.ENCODER_SLOW, lambda seen: seen.encoder_slow, Remedy.NOTE),
         ]  # fmt: skip
         if limits.least_disk:
             rules.append(_Rule(Finding.DISK_FULL, self._is_disk_full, Remedy.END))

@@ -54,7 +54,9 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
     """
     with (
         atomic_file(target) as partial,
-        av.open(str(recording)) as source,
+        # As a file object, so that a disk that fails is not taken for the file's end.
+        recording.open("rb") as file,
+        av.open(file, "r") as source,
         open_audio(partial, export.codec) as output,
     ):
         if not source.streams.audio:

@@ -16,6 +16,8 @@ from typing import BinaryIO
 import av
 from av.container import InputContainer
 
+from encoder.errors import CutError
+
 # ISO/IEC 14496-12: a box begins with its length in four bytes, itself included, and its type in four more.
 # Length 1 says that eight bytes follow with the length. These types are what the takes have.
 BOX_HEAD = 8
@@ -30,12 +32,21 @@ READ_BYTES = 65_536
 
 @contextmanager
 def open_take(path: Path) -> Iterator[InputContainer]:
-    """Open the whole part of a take's file; raises av.FFmpegError or OSError when there is none."""
-    with path.open("rb", buffering=0) as file:
-        part = _Part(file, whole_bytes(file))
-        # Metadata can be broken too, and would raise UnicodeDecodeError.
-        with av.open(part, "r", metadata_errors="replace") as source:
-            yield source
+    """Open the whole part of a take's file.
+
+    Raises av.FFmpegError when there is none, CutError when the disk fails, here or while it is read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            part = _Part(file, whole_bytes(file))
+            # Metadata can be broken too, and would raise UnicodeDecodeError.
+            with av.open(part, "r", metadata_errors="replace") as source:
+                yield source
+    except av.FFmpegError:
+        # Some of them are OSErrors as well, but libav does not see the disk: it tells of what is in the file.
+        raise
+    except OSError as error:
+        raise CutError(f"{path.name} cannot be read now: {error}") from error
 
 
 def whole_bytes(file: BinaryIO) -> int:

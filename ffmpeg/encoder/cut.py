@@ -181,7 +181,10 @@ def _unlagged(packet: Packet, take: TakeMedia) -> int:
 
 
 def _read_head(take: TakeMedia) -> _Head | None:
-    """Where a take's picture and sound begin; None if it has no whole frame."""
+    """Where a take's picture and sound begin; None if it has no whole frame.
+
+    Raises CutError when the disk fails: what cannot be read now must not be left out for good.
+    """
     video_first: int | None = None
     sound_times: list[int] = []
     delay = 0
@@ -195,8 +198,8 @@ def _read_head(take: TakeMedia) -> _Head | None:
                     video_first = _unlagged(packet, take)
                 if number > HEAD_PACKETS:
                     break
-    except (av.FFmpegError, OSError) as error:
-        logger.warning("take %s cannot be read and is left out: %s", take.path.name, error)
+    except av.FFmpegError as error:
+        logger.warning("take %s is broken and is left out: %s", take.path.name, error)
     return None if video_first is None else _Head(video_first, sound_times, delay)
 
 

@@ -21,7 +21,11 @@ MICROSECOND = Fraction(1, 1_000_000)
 
 
 def whole_packets(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """The whole packets of a file, of all its streams or these, up to where a killed ffmpeg left off."""
+    """The whole packets of a file, of all its streams or these, up to where a killed ffmpeg left off.
+
+    It must have been opened as a file object: then only what is in it ends it early, and a disk that fails
+    raises OSError.
+    """
     try:
         for packet in source.demux(*streams):
             # What follows may be of another stream, and from before the break.

@@ -95,7 +95,7 @@ def _has_sound(take: TakeMedia) -> bool:
     try:
         with open_take(take.path) as source:
             sound = list(islice(whole_packets(source), 1, 2))
-    except (av.FFmpegError, OSError) as error:
-        logger.warning("take %s cannot be read and is left out: %s", take.path.name, error)
+    except av.FFmpegError as error:
+        logger.warning("take %s is broken and is left out: %s", take.path.name, error)
         return False
     return any(take.end_us is None or time_of(packet) < take.end_us for packet in sound)

@@ -61,6 +61,8 @@ class Take:
         """Wrap a process that `load` has started behind `gates`: the sound's, and the display's if any."""
         self.files = files
         self.step = step
+        self.is_slow: bool | None = None
+        """Whether it does not keep up; None as long as that is not known."""
         self.progress = Progress()
         self._process = process
         self._format = fmt
@@ -92,20 +94,26 @@ class Take:
         It will encode `step` steps cheaper than usual. Raises EncoderError when it does not get there.
         """
         epoch = int(time.time()) - 1
-        # Before ffmpeg looks for them.
-        gates = [Gate(files.sound_gate)]
-        if fmt.audio_only is None:
-            gates.append(Gate(files.display_gate))
-        process = await asyncio.create_subprocess_exec(
-            # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
-            *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
-            *take_arguments(source, files, fmt, epoch, step),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(source),
-            process_group=0,
-        )
+        gates: list[Gate] = []
+        try:
+            # Before ffmpeg looks for them.
+            gates.append(Gate(files.sound_gate))
+            if fmt.audio_only is None:
+                gates.append(Gate(files.display_gate))
+            process = await asyncio.create_subprocess_exec(
+                # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
+                *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
+                *take_arguments(source, files, fmt, epoch, step),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(source),
+                process_group=0,
+            )
+        except OSError as error:
+            for gate in gates:
+                gate.remove()
+            raise EncoderError(f"ffmpeg did not start: {error}") from error
         take = cls(process, gates, files, fmt, epoch, step)
         try:
             await take._at_gate(take._gates[0], LOAD_TIMEOUT)
@@ -256,6 +264,7 @@ class Take:
             await asyncio.sleep(LOOK_SECONDS)
             before, look = look, self._look(journal)
             before_finding, finding = finding, watch.see(look)
+            self.is_slow = watch.is_slow
             match finding:
                 case Finding.CLOCK_JUMPED:
                     by = (look.wall_ahead_us - before.wall_ahead_us) / 1e6
@@ -313,7 +322,10 @@ class Take:
         return journal
 
     async def _at_gate(self, gate: Gate, timeout: float) -> None:
-        await self._unless_it_dies(asyncio.ensure_future(gate.reached()), timeout)
+        try:
+            await self._unless_it_dies(asyncio.ensure_future(gate.reached()), timeout)
+        except OSError as error:
+            raise EncoderError(f"ffmpeg's gate cannot be opened: {error}") from error
 
     async def _unless_it_dies(self, event: asyncio.Future[T], timeout: float) -> T:
         """Wait for an event of ffmpeg's, but not longer than ffmpeg lives."""
@@ -337,20 +349,20 @@ class Take:
         """Keep what ffmpeg says in the log; find when its clock starts and the file begins."""
         assert self._process.stderr is not None
         told = ""
-        with self.files.log.open("wb") as log:
-            async for raw in self._process.stderr:
+        async for raw in self._process.stderr:
+            # Without a log the recording is as good; a full disk ends it elsewhere, and properly.
+            with suppress(OSError), self.files.log.open("ab", buffering=0) as log:
                 log.write(raw)
-                log.flush()
-                line = raw.decode(errors="replace").strip()
-                if match := SILENCE.search(line):
-                    self._silent_us += int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0"))
-                self._words = [*self._words[1 - LAST_WORDS :], line]
-                if match := INPUT.search(line):
-                    told = match[1]
-                elif told == self._device and not self._capturing.done() and (match := START.search(line)):
-                    self._capturing.set_result(int(match[1] + match[2]))
-                elif OUTPUT.search(line) and not self._writing.done():
-                    self._writing.set_result(None)
+            line = raw.decode(errors="replace").strip()
+            if match := SILENCE.search(line):
+                self._silent_us += int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0"))
+            self._words = [*self._words[1 - LAST_WORDS :], line]
+            if match := INPUT.search(line):
+                told = match[1]
+            elif told == self._device and not self._capturing.done() and (match := START.search(line)):
+                self._capturing.set_result(int(match[1] + match[2]))
+            elif OUTPUT.search(line) and not self._writing.done():
+                self._writing.set_result(None)
 
     async def _read_progress(self) -> None:
         assert self._process.stdout is not None

@@ -19,13 +19,13 @@ PHASE_TRIES = 4
 class Takes:
     """Begins and ends takes one after the other, and keeps the next one loaded so that it begins at once."""
 
-    def __init__(self, source: Source, directory: Path, fmt: Format, first: int = 0) -> None:
-        """Record `source` into `directory`, counting takes from `first`."""
+    def __init__(self, source: Source, directory: Path, fmt: Format, first: int = 0, step: int = 0) -> None:
+        """Record `source` into `directory`, counting takes from `first`, `step` steps cheaper than usual."""
         self._source = source
         self._directory = directory
         self._format = fmt
         self._number = first
-        self._step = 0
+        self._step = step
         self._loading: asyncio.Task[Take] | None = None
         self._current: Take | None = None
         self._latest: Take | None = None
@@ -40,6 +40,11 @@ class Takes:
     def speed(self) -> float:
         """How fast the running take encodes; 1 is real time, 0 is not known."""
         return self._current.speed if self._current else 0.0
+
+    @property
+    def is_slow(self) -> bool | None:
+        """Whether the running take does not keep up; None if none runs, or that is not known."""
+        return self._current.is_slow if self._current else None
 
     @property
     def bytes(self) -> int:

@@ -73,7 +73,7 @@ class Watch:
             return Finding.CLOCK_JUMPED
         if self._idle_looks >= HANGING_LOOKS or self._still_looks >= SPINNING_LOOKS:
             return Finding.HANGING
-        if self._is_slow():
+        if self.is_slow:
             return Finding.TOO_SLOW
         return Finding.FALTERING if self._idle_looks >= FALTERING_LOOKS else None
 
@@ -83,9 +83,11 @@ class Watch:
         (began, before), (now, encoded) = self._history[0], self._history[-1]
         return (encoded - before) / (now - began) if now > began else 0.0
 
-    def _is_slow(self) -> bool:
+    @property
+    def is_slow(self) -> bool | None:
+        """Whether it did not keep up for the last ten seconds; None as long as it has not run for so long."""
         if len(self._history) <= FIFTHS * FIFTH_LOOKS:
-            return False
+            return None
         marks = [self._history[fifth * FIFTH_LOOKS] for fifth in range(FIFTHS + 1)]
         fifths = pairwise(marks)
         return all(encoded - before < SLOW * (now - began) for (began, before), (now, encoded) in fifths)

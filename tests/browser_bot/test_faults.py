@@ -20,6 +20,7 @@ from browser_bot.heartbeat import greet, silence
 from browser_bot.stage import Stage, open_stage
 from browser_bot.usage import usage_of
 from tests.browser_bot.helpers import Site, answer, open_site, our_children, programs_of, until
+from tests.ports import free_port
 from tests.processes import below
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
@@ -145,6 +146,42 @@ async def test_death_of_the_page_should_be_noticed_within_a_second(site: Site, v
             signal_all(VICTIMS[victim](stage), signal.SIGKILL)
         with pytest.raises(PageLostError, match=r"crashed|was closed|the browser has died"):
             await asyncio.wait_for(over, NOTICE_SECONDS)
+
+
+@pytest.mark.usefixtures("stages")
+@pytest.mark.parametrize("going", ["location = 'AWAY'", "location.reload()"], ids=["elsewhere", "anew"])
+async def test_page_that_goes_to_an_address_that_does_not_load_should_be_lost(site: Site, going: str) -> None:
+    script = going.replace("AWAY", f"http://127.0.0.1:{free_port()}/")
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", READY))
+        over = asyncio.ensure_future(bot.over())
+        # As if its server was gone.
+        await stage.browser.context.set_offline(script == going)
+        await stage.browser.page.evaluate(f"void setTimeout(() => {{ {script} }})")
+        with pytest.raises(PageLostError, match="an address that does not load"):
+            await asyncio.wait_for(over, 10)
+
+
+@pytest.mark.usefixtures("stages")
+async def test_navigation_that_leaves_the_page_there_should_not_lose_it(site: Site) -> None:
+    nothing = site.add("/nothing", answer("", status="204 No Content"))
+    async with open_stage(320, 180, 30) as stage:
+        bot = await joined(stage, site.add("/", READY))
+        over = asyncio.ensure_future(bot.over())
+        await stage.browser.page.evaluate(
+            f"""void setTimeout(() => {{
+                location = '{nothing}';
+                const frame = document.createElement('iframe');
+                frame.src = 'http://127.0.0.1:{free_port()}/frame';
+                document.body.append(frame);
+            }})"""
+        )
+        await until(lambda: "/nothing" in site.asked, 10, "it was asked for")
+        await until(lambda: any("/frame" in line for line in bot.diary), 10, "the frame has failed")
+        done, _ = await asyncio.wait((over,), timeout=1)
+        assert not done
+        over.cancel()
+        await asyncio.gather(over, return_exceptions=True)
 
 
 @pytest.mark.usefixtures("quick", "stages")

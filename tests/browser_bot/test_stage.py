@@ -1,15 +1,18 @@
 import asyncio
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
 import pytest
 
 import browser_bot
-from browser_bot import display
+from browser_bot import browser, display
+from browser_bot import stage as stage_module
 from browser_bot.errors import ProgramNotFoundError, StageError
 from browser_bot.stage import open_stage
 from browser_bot.sweep import sweep_stages
@@ -139,14 +142,36 @@ async def test_chromium_that_does_not_start_should_be_told_in_its_words(stages: 
     await nothing_left(stages)
 
 
+@pytest.mark.parametrize(
+    ("module", "writing"),
+    [(stage_module, "write_owner"), (display, "xorg_configuration"), (browser, "write_launcher")],
+    ids=["stage", "display", "browser"],
+)
 async def test_full_disk_should_be_told_as_a_failing_part(
-    stages: Path, monkeypatch: pytest.MonkeyPatch
+    stages: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, writing: str
 ) -> None:
-    def full(_: object) -> str:
+    def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(display, "xorg_configuration", full)
+    monkeypatch.setattr(module, writing, full)
     with pytest.raises(StageError, match="No space left on device"):
         async with open_stage(320, 180, 30):
             pass
     await nothing_left(stages)
+
+
+async def test_temporary_directory_that_is_gone_should_be_a_fault_of_the_stage(
+    stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(stages / "gone"))
+    with pytest.raises(StageError, match="No such file or directory"):
+        async with open_stage(320, 180, 30):
+            pass
+    assert left_in(stages) == []
+
+
+@pytest.mark.usefixtures("stages")
+async def test_stage_that_cannot_be_watched_should_count_as_dead() -> None:
+    async with open_stage(320, 180, 30) as stage:
+        stage.display.authority.unlink()
+        assert "cannot be watched" in str(await asyncio.wait_for(stage.died(), 10))

@@ -87,6 +87,19 @@ def test_slowness_that_passes_should_be_no_fault() -> None:
     assert find(*chain.from_iterable(repeat([*repeat(0.6, 28), *repeat(1.8, 14)], 20)))[0] is None
 
 
+def test_whether_a_take_is_slow_should_be_known_after_ten_seconds_and_may_change() -> None:
+    watch = Watch(Look(0, AHEAD, 0))
+    known = []
+    encoded = 0
+    for number, speed in enumerate([*repeat(0.5, 2 * TEN_SECONDS), *repeat(1, TEN_SECONDS)], start=1):
+        encoded += round(speed * LOOK_US)
+        watch.see(Look(number * LOOK_US, AHEAD, encoded))
+        known.append(watch.is_slow)
+    assert known[: TEN_SECONDS - 1] == [*repeat(None, TEN_SECONDS - 1)]
+    assert known[TEN_SECONDS - 1 : 2 * TEN_SECONDS] == [*repeat(True, TEN_SECONDS + 1)]
+    assert known[-1] is False
+
+
 def test_one_stall_should_not_count_as_slowness() -> None:
     for begin in range(40, 80):
         assert find(*repeat(1, begin), *repeat(0.01, 8), *repeat(1, 80))[0] is None

@@ -1,7 +1,9 @@
 """What breaks before the first take."""
 
 import asyncio
+import os
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,12 +11,13 @@ import pytest
 
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioExport, Format
+from farm.opened_stage import open_for
 from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.end_to_end.test_audio import Listener
-from tests.processes import below
+from tests.processes import below, wait_until_none
 
 # Ready after a while, so that there is one in which it is not.
 PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)</script>"
@@ -61,3 +64,21 @@ async def test_stage_that_breaks_before_the_first_take_should_be_replaced(
     (told,) = listener.faults
     assert re.search(fault, told)
     assert len(listener.takes) == 1
+
+
+@pytest.mark.parametrize("victim", ["browser", "driver"])
+async def test_warm_stage_whose_browser_hangs_should_be_replaced(tmp_path: Path, victim: str) -> None:
+    listener = FaultListener()
+    spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
+    async with open_site() as site:
+        plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)
+        warm = await open_for(plan.stage)
+        browser = warm.stage.browser
+        if victim == "browser":
+            os.killpg(browser.pid, signal.SIGSTOP)
+        else:
+            os.kill(browser.driver_pid, signal.SIGSTOP)
+        outcome = await Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener, warm).run()
+    assert outcome == Outcome(EndReason.MAX_DURATION, None, started=True)
+    assert (listener.faults, len(listener.takes)) == ([], 1)
+    assert wait_until_none() == []

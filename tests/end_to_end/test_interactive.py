@@ -1,5 +1,6 @@
 """What a page says while it is recorded, as ID3 tags in the file."""
 
+import asyncio
 import io
 import re
 import tarfile
@@ -11,17 +12,27 @@ import httpx
 import pytest
 from av.container import InputContainer
 
+from browser_bot.contracts import PageContract
+from encoder.formats import AudioExport, Format
 from encoder.hls import DESCRIPTION
 from encoder.journal import read_journal
+from farm.recorder import Plan, Recorder
+from farm.spool import Spool
+from tests.browser_bot.helpers import open_site, until
 from tests.browser_bot.test_recording_sdk import SDK_PAGE
 from tests.end_to_end.conftest import Farm
+from tests.end_to_end.test_audio import Listener
+from tests.end_to_end.test_early_faults import no_orders
 from tests.pages import serve_pages
+from tests.processes import below
 
+SAY = """<script>
+const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
+</script>"""
 # Says what its picture is: each second another colour and its name, until there is nothing more to say.
 COLOURS = """<body style="margin:0"><script>
 const colours = ["#ff0000", "#00ff00", "#0000ff"];
 let number = 0;
-const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
 setInterval(() => {
   number += 1;
   document.body.style.background = colours[number % 3];
@@ -32,7 +43,16 @@ setInterval(() => {
 </script>"""
 
 
-pytestmark = pytest.mark.exact
+# Says one thing until it is over, or another thing after a new start.
+EARLY = """<script>
+setInterval(() => say("early"), 200);
+setTimeout(() => say("CLOSE_TRANSPORT"), 6000);
+</script>"""
+LATE = """<script>
+let times = 0;
+setInterval(() => { say("late"); times += 1; if (times === 30) fetch("/said"); }, 200);
+</script>"""
+
 
 # Not sooner than a moment before the picture, not later than a few frames.
 NEAR = 0.3
@@ -99,10 +119,11 @@ def type_of(text: str) -> str:
     return "json" if text.startswith("{") else "text"
 
 
+@pytest.mark.exact
 def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_live_hls(
     shared_farm: Farm, tmp_path: Path
 ) -> None:
-    (tmp_path / "sdk.html").write_text(SDK_PAGE + COLOURS)
+    (tmp_path / "sdk.html").write_text(SDK_PAGE + SAY + COLOURS)
     with serve_pages(tmp_path) as pages:
         started = shared_farm.start(
             url=f"{pages}/sdk.html",
@@ -143,3 +164,24 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
     live = httpx.get(output["url"]).text
     segments = [line for line in live.splitlines() if not line.startswith("#")]
     check_texts(b"".join(httpx.get(segment).content for segment in segments), pause)
+
+
+async def test_texts_that_are_over_should_stay_so_when_the_page_is_joined_again(tmp_path: Path) -> None:
+    listener = Listener()
+    spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
+    async with open_site() as site:
+        plan = Plan(site.add("/", SDK_PAGE + SAY + EARLY), spool.format, PageContract.SDK, timed_texts=True)
+        recorder = Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener)
+        recording = asyncio.create_task(recorder.run())
+        await until(spool.texts_over.exists, 60, "there are no texts any more")
+        site.add("/", SDK_PAGE + SAY + LATE)
+        for process in below(word="--type=renderer"):
+            process.kill()
+        await until(lambda: len(listener.takes) == 2, 60, "the page is joined again")
+        await until(lambda: "/said" in site.asked, 60, "it has said more")
+        recorder.stop()
+        await recording
+    said = spool.texts.read_text()
+    assert "early" in said
+    assert "late" not in said
+    assert "CLOSE_TRANSPORT" not in said

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from starlette.applications import Starlette
 
 from api.meeting import meeting_routes
 from browser_bot.stage import Stage
+from encoder.command import cheapest_step
 from encoder.formats import Format
-from encoder.journal import Journal
+from encoder.journal import Journal, write_journal
 from farm import recorder as recorder_module
 from farm.evidence import fault_directories
 from farm.findings import Finding, Tally, read_tally
@@ -29,6 +31,7 @@ from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import run
 from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
+from tests.end_to_end.test_encoder_faults import encoder, slowed
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, wait_until_none
 
@@ -268,6 +271,24 @@ async def test_disk_that_fills_should_end_the_recording_and_keep_it(record: Reco
         assert watched.outcome == Outcome(EndReason.DISK_FULL, None, started=True)
         assert watched.found == [Finding.DISK_FULL]
         assert watched.tally.findings[Finding.DISK_FULL].times == 1
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["noted", "made cheaper"])
+async def test_encoder_that_is_too_slow_should_be_found_whether_or_not_there_are_cheaper_settings(
+    record: Record, tmp_path: Path, left: int
+) -> None:
+    spool = Spool(tmp_path / "spool", FORMAT)
+    spool.make()
+    # A recorder before this one had come so far.
+    step = cheapest_step(FORMAT) - left
+    now_us = time.time_ns() // 1000
+    write_journal(spool.directory / "take-000.json", Journal(0, now_us // 1_000_000, now_us, 0, 0, step=step))
+    async with record(BEEPS) as watched, slowed(encoder(), 0.9):
+        await watched.until(lambda: Finding.ENCODER_SLOW in watched.found and len(watched.takes) == 1 + left)
+    assert [take.step for take in watched.takes] == [*range(step, cheapest_step(FORMAT) + 1)]
+    assert watched.tally.findings[Finding.ENCODER_SLOW].times == 1
+    assert len(watched.faults) == left
+    assert not (watched.spool.directory / "breaks.json").exists()
 
 
 async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ def test_tally_should_be_read_as_it_was_kept(tmp_path: Path) -> None:
     }
 
 
+def test_memory_that_nobody_looked_at_should_not_be_0(tmp_path: Path) -> None:
+    tally = Tally({Finding.DISK_FULL: Count(1, 1)})
+    assert tally.as_json()["peak_memory"] is None
+    keep_tally(tmp_path, tally)
+    assert read_tally(tmp_path) == tally
+
+
 @pytest.mark.parametrize(
     "kept", ["", "{}", "[]", '{"findings": [], "peak_memory": 1}', '{"findings": {"x": 1}}']
 )

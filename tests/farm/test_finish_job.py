@@ -8,7 +8,7 @@ import redis
 
 from farm.finish_job import finish
 from farm.outbox import Outbox
-from farm.recordings import FileKind, Recording, Status
+from farm.recordings import FileKind, Recording, Status, now
 from farm.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.settings import Settings
@@ -74,3 +74,33 @@ def test_recording_should_be_uploaded_when_redis_has_lost_that_and_only_the_stor
     assert (again.status, again.files, again.quality) == (Status.UPLOADED, after.files, after.quality)
     stored = settings.data_dir / "store" / str(recording.id) / again.files[0].name
     assert stored.read_bytes() == b"film"
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])
+def test_takes_that_no_file_can_be_made_of_should_be_set_aside_unless_they_are_empty(
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+    data: bytes,
+) -> None:
+    recording = records.add(make_recording())
+    records.change_state(recording.id, Status.RECORDING, started_time=now(), node=settings.node)
+    recording = records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    spool = spool_of(recording, settings)
+    spool.make()
+    (spool.directory / "take-000.mp4").write_bytes(data)
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
+    finish(str(recording.id))
+    after = Records(redis_client).get(None, recording.id)
+    assert after.status is Status.ERRORED
+    assert after.error is not None
+    assert after.error.code == "nothing_recorded"
+    assert not spool.directory.exists()
+    left = settings.left_dir / str(recording.id) / "take-000.mp4"
+    assert left.exists() == bool(data)
+    assert any("set them aside" in (entry.fault or "") for entry in after.timeline) == bool(data)

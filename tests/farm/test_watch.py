@@ -113,6 +113,15 @@ def test_disk_should_be_left_for_cutting_what_is_recorded(looks: Looks) -> None:
     assert looks.see(room_for_cuts=101) == [Began(Finding.DISK_FULL, Remedy.END)]
 
 
+def test_encoder_that_does_not_keep_up_should_be_noted_until_one_does(looks: Looks) -> None:
+    assert looks.see(1, encoder_slow=True) == [Began(Finding.ENCODER_SLOW, Remedy.NOTE)]
+    # Of the next take it is not known at first.
+    assert looks.see(10, encoder_slow=None) == []
+    assert looks.see(3, encoder_slow=True) == []
+    assert looks.see(1, encoder_slow=False) == [Ended(Finding.ENCODER_SLOW, 4)]
+    assert looks.watch.tally.findings == {Finding.ENCODER_SLOW: Count(1, 4)}
+
+
 def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
     assert looks.see(1, memory=1001) == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
     assert looks.see(1, memory=None) == []
