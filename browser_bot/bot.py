@@ -26,6 +26,7 @@ from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
 from browser_bot.hints import PageHints, follow
+from browser_bot.page_voice import PageVoice
 from browser_bot.probe import PageState, Probe
 from browser_bot.recording_sdk import START, TEXTS_OVER, RecordingSdk, timed_text
 
@@ -87,6 +88,10 @@ class Bot:
         self._sdk: RecordingSdk | None = None
         if contract in {PageContract.AUTO, PageContract.SDK}:
             self._sdk = RecordingSdk(browser.page, self._told)
+        signals = (START_SIGNAL, END_SIGNAL) if contract in {PageContract.AUTO, PageContract.CONSOLE} else ()
+        self._voice: PageVoice | None = None
+        if contract is not PageContract.PLAIN:
+            self._voice = PageVoice(browser.page, signals, self._sdk is not None, self._said)
         self._page = browser.page
         self._browser_gone = browser.gone
         self._gateway = gateway
@@ -117,8 +122,15 @@ class Bot:
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
         Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
         """
+        try:
+            await self._join(url, seconds, tries)
+        except BaseException:
+            self._close_voice()
+            raise
+
+    async def _join(self, url: str, seconds: float, tries: int) -> None:
         await self._install_probe()
-        await self._install_sdk()
+        await self._install_voice()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         for attempt in range(1, tries + 1):
@@ -145,8 +157,7 @@ class Bot:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            if self._sdk is not None:
-                self._sdk.close()
+            self._close_voice()
             await self._probe.close()
 
     @property
@@ -215,14 +226,14 @@ class Bot:
             # The page is recorded without it. A browser that is dead or hangs shows at the next step.
             logger.warning("the page cannot be watched: %r", error)
 
-    async def _install_sdk(self) -> None:
-        if self._sdk is None:
+    async def _install_voice(self) -> None:
+        if self._voice is None:
             return
         try:
             async with asyncio.timeout(DRIVER_GRACE):
-                await self._sdk.serve()
+                await self._voice.listen()
         except (PlaywrightError, TimeoutError) as error:
-            logger.warning("the recording SDK cannot be heard: %r", error)
+            logger.warning("the page cannot be heard: %r", error)
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
@@ -334,12 +345,21 @@ class Bot:
             gone.cancel()
             await asyncio.wait((event, gone))
 
+    def _close_voice(self) -> None:
+        if self._voice is not None:
+            self._voice.close()
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind == "console":
+            (self._started if text == START_SIGNAL else self._ended).set()
+        elif kind == "connected" and self._sdk is not None:
+            logger.info("the page's recording SDK has connected")
+            self._sdk.connected.set()
+        elif kind == "message" and self._sdk is not None:
+            self._sdk.hear(text)
+
     def _heard(self, message: ConsoleMessage) -> None:
         text = message.text.strip()
-        if text == START_SIGNAL:
-            self._started.set()
-        elif text == END_SIGNAL:
-            self._ended.set()
         self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
 
     def _requested(self, request: Request) -> None:
@@ -382,6 +402,7 @@ class Bot:
         return text
 
     def _lose(self, reason: str) -> None:
+        self._close_voice()
         if not self._lost.done():
             self._lost.set_result(reason)
 

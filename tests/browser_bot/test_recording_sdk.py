@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot import recording_sdk
+from browser_bot import page_voice
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
@@ -80,7 +80,7 @@ async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
 
 
 async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording_sdk, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(page_voice, "KEEP_ALIVE_SECONDS", 0.2)
     bot = Bot(stage.browser, PageContract.SDK)
     await asyncio.wait_for(bot.join(site.add("/sdk", SDK_PAGE), seconds=SOON, tries=1), SOON)
     assert len(await stage.browser.page.evaluate("heard")) >= 5
@@ -108,6 +108,67 @@ async def test_hostile_messages_should_change_nothing(stage: Stage, site: Site) 
     began = asyncio.get_running_loop().time()
     await asyncio.wait_for(bot.join(site.add("/hostile", hostile), seconds=SOON, tries=1), SOON)
     assert asyncio.get_running_loop().time() - began >= 2.5
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_frame_in_the_page_should_not_speak_for_it(stage: Stage, site: Site, host: str) -> None:
+    frame = """<script>
+    window.triggerDyteRecording = false;
+    const socket = new WebSocket("ws://localhost:8080/ws");
+    socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    socket.onclose = () => console.log("frame is done");
+    // Whatever the recorder has left here.
+    for (const name of Object.getOwnPropertyNames(self).filter(name => name.startsWith("__"))) {
+      try { self[name]('{"type": "StartRecording"}'); } catch {}
+    }
+    setTimeout(() => { socket.close(); console.log("frame is done"); }, 300);
+    </script>"""
+    site.add("/frame", frame)
+    page = f"""<iframe src="{site.url("/frame", host)}"></iframe><script>
+    const begin = () => {{
+      window.triggerDyteRecording = true;
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.addEventListener("open", () => socket.send('{{"type": "StartRecording"}}'));
+      return socket instanceof WebSocket;
+    }};
+    </script>"""
+    bot = Bot(stage.browser, PageContract.SDK)
+    joining = asyncio.ensure_future(bot.join(site.add("/page", page), seconds=SOON, tries=1))
+    async with asyncio.timeout(SOON):
+        while not any("frame is done" in line for line in bot.diary):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert not joining.done()
+    assert not bot.speaks_sdk
+    assert await stage.browser.page.evaluate("begin()")
+    await asyncio.wait_for(joining, SOON)
+    over = asyncio.create_task(bot.over())
+    done, _ = await asyncio.wait({over}, timeout=2.5)
+    assert not done
+    await stage.browser.page.evaluate("window.triggerDyteRecording = false")
+    await asyncio.wait_for(over, SOON)
+
+
+async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage, site: Site) -> None:
+    page = """<script>
+    const events = [];
+    const connect = () => new Promise((resolve) => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      try { socket.send("too early"); } catch (error) { events.push(error.name); }
+      socket.onopen = () => { events.push(socket.readyState); socket.close(3002, "Ping timeout"); };
+      socket.onclose = ({code, reason, target}) => {
+        events.push(code, reason, target === socket, socket.readyState);
+        resolve();
+      };
+    });
+    connect().then(connect).then(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    });
+    </script>"""
+    bot = Bot(stage.browser, PageContract.SDK)
+    await asyncio.wait_for(bot.join(site.add("/page", page), seconds=SOON, tries=1), SOON)
+    once = ["InvalidStateError", 1, 3002, "Ping timeout", True, 3]
+    assert await stage.browser.page.evaluate("events") == once * 2
 
 
 @pytest.mark.parametrize(
