@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
 from uuid import UUID
 
 import redis
@@ -40,6 +39,14 @@ PAUSES: Final = 1.0, 2.0, 4.0, 8.0, 15.0
 
 RW_TIMEOUT_US: Final = 10_000_000
 """How long one write to a receiver may take."""
+
+_SRT_OPTIONS: Final = {
+    "streamid": "-srt_streamid",
+    "passphrase": "-passphrase",
+    "pbkeylen": "-pbkeylen",
+    "latency": "-latency",
+}
+"""What ffmpeg calls the options of an SRT URL."""
 
 _LONGEST_ERROR: Final = 300
 _RETRY_SECONDS: Final = 0.5
@@ -274,10 +281,12 @@ def stream_arguments(url: StreamUrl, address: str) -> list[str]:
     send the name along.
     """
     if url.scheme == "srt":
-        given = [(name, f"{value}000" if name == "latency" else value) for name, value in url.options]
-        # ffmpeg counts the latency in microseconds, whoever writes such a URL in milliseconds.
-        options = urlencode([("mode", "caller"), ("connect_timeout", "5000"), *given])
-        return ["-f", "mpegts", f"srt://{in_url(address)}:{url.port}?{options}"]
+        # Not in the URL, whose options libsrt takes as they stand there, percent signs and all.
+        told = ["-connect_timeout", "5000"]
+        for name, value in url.options:
+            # ffmpeg counts the latency in microseconds, whoever writes such a URL in milliseconds.
+            told += [_SRT_OPTIONS[name], f"{value}000" if name == "latency" else value]
+        return [*told, "-f", "mpegts", f"srt://{in_url(address)}:{url.port}"]
     told = ["-rtmp_app", url.app, "-rtmp_playpath", url.key, "-rtmp_live", "live"]
     told += ["-rtmp_tcurl", f"{url.scheme}://{url.authority}/{url.app}", "-rw_timeout", str(RW_TIMEOUT_US)]
     host = in_url(address)
