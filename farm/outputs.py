@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from browser_bot.redaction import forms_of
+
 MOST_OUTPUTS: Final = 10
 """So many a recording may have at once; each costs a program and the upstream."""
 
@@ -22,6 +24,9 @@ _PORTS: Final = {"rtmp": 1935, "rtmps": 443}
 # What SRT's URLs may set; others could have it listen, or change how much is kept in memory.
 _SRT_OPTIONS: Final = frozenset({"streamid", "passphrase", "pbkeylen", "latency"})
 _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
+_SHORTEST_PART: Final = 4
+"""A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
+
 _UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
 
@@ -104,9 +109,12 @@ class StreamUrl:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What of it nobody may see, the longest first."""
-        found = {self.key, *(value for name, value in self.options if name in _SRT_SECRETS)}
-        return tuple(sorted(filter(None, found), key=len, reverse=True))
+        """What of it nobody may see, in each form in which it may be said, the longest first."""
+        name, _, query = self.key.partition("?")
+        raw = [part.partition("=")[2] for part in query.split("&")]
+        parts = [name, *raw, *(value for _, value in parse_qsl(query))]
+        whole = [self.key, *(value for option, value in self.options if option in _SRT_SECRETS)]
+        return forms_of([*whole, *(part for part in parts if len(part) >= _SHORTEST_PART)])
 
 
 def read_stream_url(url: str) -> StreamUrl:

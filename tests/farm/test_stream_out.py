@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
@@ -152,6 +152,18 @@ def test_srt_should_arrive_with_the_very_passphrase_and_stream_id(spool: Path, t
     # SRT's handshake has texts as words of 32 bits with the last byte first.
     words = b"".join(data[at : at + 4][::-1] for data in passed for at in range(0, len(data), 4))
     assert stream_id.encode() in words
+
+
+def test_srt_refusal_should_be_told_without_the_passphrase(spool: Path, tmp_path: Path) -> None:
+    passphrase = "p@ss/word+1"
+    options = urlencode({"streamid": "s3cret/id", "passphrase": passphrase})
+    with srt_listener(tmp_path / "received.ts", "another passphrase") as port:
+        code, said = send(spool, f"srt://127.0.0.1:{port}?{options}")
+        assert code == 1
+        assert said[-1]["error"]
+        for secret in (passphrase, "s3cret/id"):
+            for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
+                assert form not in json.dumps(said)
 
 
 def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
