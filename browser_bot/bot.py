@@ -1,6 +1,7 @@
 """The bot: opens the meeting's page, tells when recording may start and when the page is over or lost."""
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
@@ -8,7 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from playwright.async_api import ConsoleMessage, Frame, Page, Request
 from playwright.async_api import Error as PlaywrightError
@@ -29,6 +29,7 @@ from browser_bot.hints import PageHints, follow
 from browser_bot.page_voice import PageVoice
 from browser_bot.probe import PageState, Probe
 from browser_bot.recording_sdk import START, TEXTS_OVER, RecordingSdk, timed_text
+from browser_bot.redaction import forms_of, without
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Bot:
         """
         self._on_text = on_text
         self._hints = hints or PageHints()
-        self._secrets = tuple({text for secret in secrets for text in (secret, quote(secret, safe=""))})
+        self._secrets = forms_of(secrets)
         self._sdk: RecordingSdk | None = None
         if contract in {PageContract.AUTO, PageContract.SDK}:
             self._sdk = RecordingSdk(browser.page, self._told)
@@ -311,7 +312,7 @@ class Bot:
             self._on_text = None
         elif text is not None and self._on_text is not None:
             self._on_text(text)
-        self._log(f"page SDK: {str(message)[:MAX_LINE]}")
+        self._log(f"page SDK: {self._start_of(json.dumps(message))}")
 
     async def _plain_ready(self) -> None:
         try:
@@ -360,7 +361,7 @@ class Bot:
 
     def _heard(self, message: ConsoleMessage) -> None:
         text = message.text.strip()
-        self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
+        self._log(f"page {message.type}: {self._start_of(text)!r}")
 
     def _requested(self, request: Request) -> None:
         if self._is_navigation(request):
@@ -384,7 +385,7 @@ class Bot:
         if self._is_navigation(request):
             # Where the page's redirects have led.
             self._asked_for = request.url
-        self._log(f"page could not load {request.url[:MAX_LINE]!r}: {request.failure}")
+        self._log(f"page could not load {self._start_of(request.url)!r}: {request.failure}")
 
     def _log(self, line: str) -> None:
         """Note what the page does; in the log as long as it does not do too much."""
@@ -397,9 +398,11 @@ class Bot:
             logger.warning("the page has printed %d lines; no more of them are kept", MAX_LINES)
 
     def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+        return without(text, self._secrets, "…")
+
+    def _start_of(self, text: str) -> str:
+        """So much of it as is logged; the secrets go first, as half of one would not be known for one."""
+        return self._clean(text)[:MAX_LINE]
 
     def _lose(self, reason: str) -> None:
         self._close_voice()

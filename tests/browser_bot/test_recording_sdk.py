@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -243,6 +244,32 @@ async def test_secrets_in_the_url_should_stay_out_of_errors_and_diary(stage: Sta
         await bot.join("http://127.0.0.1:9/?authToken=s3%2Fcret", seconds=1, tries=1)
     for text in (str(failed.value), *bot.diary):
         assert "cret" not in text
+
+
+async def test_secret_longer_than_a_line_should_stay_out_of_the_diary_in_each_form(
+    stage: Stage, site: Site
+) -> None:
+    secret = 's3/cr+t é"' * 100
+    script = """const token = new URLSearchParams(location.search).get("authToken");
+    console.log("x".repeat(100) + token);
+    console.log(location.href);
+    console.log(new URLSearchParams({token}).toString());
+    console.log(JSON.stringify({token}));
+    fetch("http://127.0.0.1:9/" + encodeURIComponent(token)).catch(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => {
+        socket.send(JSON.stringify({type: "token", token}));
+        socket.send('{"type": "StartRecording"}');
+      };
+    });"""
+    url = site.add(
+        f"/token?authToken={quote(secret, safe='')}", f"<meta charset=utf-8><script>{script}</script>"
+    )
+    bot = Bot(stage.browser, PageContract.SDK, secrets=[secret])
+    await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
+    lines = [line.partition(" ")[2] for line in bot.diary]
+    assert sum("…" in line for line in lines) >= 6
+    assert not [line for line in lines if "s3" in line]
 
 
 async def test_jitsi_meeting_should_be_known_by_its_host_and_joined_without_questions() -> None:
