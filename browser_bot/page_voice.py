@@ -1,9 +1,9 @@
 """What a page itself says to its recorder, on its console and by the socket of the recording SDKs.
 
 A page may hold frames of strangers: an advertisement, a page that participants share. Nothing in what the
-browser's driver tells of a printed text or of a socket says from which frame it came. And what the driver calls
-a binding is a function in every frame, with which a stranger can end the driver. So a script stands in the
-page's main frame, and nowhere else, and is asked there for what was said.
+browser's driver tells of a printed text or of a socket says from which frame it came. And what the driver
+calls a binding is a function in every frame, with which a stranger can end the driver. So a script stands in
+the page's main frame, and nowhere else, and is asked there for what was said.
 """
 
 import asyncio

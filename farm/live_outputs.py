@@ -23,6 +23,7 @@ from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
 from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl, in_url
+from farm.recording_log import NOT_FOR_CLIENTS
 from farm.stream_out import StreamOrder
 
 logger = logging.getLogger(__name__)
@@ -247,10 +248,17 @@ class _Keeper:
             self._error = str(said["error"])[:_LONGEST_ERROR]
             if self._output.kind is OutputKind.HLS:
                 # It goes on trying by itself.
-                self._say(error=self._error)
-            return
-        self._was_live = True
-        self._say(state=OutputState.LIVE, error=None, segments=said.get("segments", 0))
+                retries = self._output.retries + bool(said.get("failed"))
+                if "reason" in said:
+                    logger.warning("output %s: %s", self._output.id, said["reason"], extra=NOT_FOR_CLIENTS)
+                self._say(state=OutputState.RETRYING, retries=retries, error=self._error)
+        elif "segments" in said:
+            # What there may be in the store, and has to be deleted one day; how it arrives is said besides.
+            self._say(segments=max(self._output.segments, said["segments"]))
+        else:
+            self._was_live = True
+            self._error = None
+            self._say(state=OutputState.LIVE, error=None)
 
     def _say(self, **changes: Any) -> None:
         changed = self._output.model_copy(update=changes)
