@@ -280,19 +280,28 @@ class Bot:
                 for waiting in (plain, signal):
                     waiting.cancel()
                 await asyncio.wait((plain, signal))
-            if self.speaks_sdk and not self._started.is_set():
+            if not self._started.is_set() and await self._has_sdk():
                 await self._sdk_started()
+
+    async def _has_sdk(self) -> bool:
+        return self.speaks_sdk or (self._sdk is not None and await self._sdk.is_announced())
 
     async def _sdk_started(self) -> None:
         """Wait for the SDK's word, which has two minutes from when its socket has connected."""
         assert self._sdk is not None
+        connected = asyncio.ensure_future(self._sdk.connected.wait())
+        started = asyncio.ensure_future(self._started.wait())
         try:
             async with asyncio.timeout(SIGNAL_TIMEOUT):
-                await self._sdk.connected.wait()
+                # Where both contracts count, the console's word does as well.
+                await asyncio.wait((connected, started), return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             raise PageError(
                 f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
             ) from None
+        finally:
+            connected.cancel()
+            started.cancel()
         await self._signalled(f"send {START}")
 
     async def _until_sdk_is_over(self) -> None:

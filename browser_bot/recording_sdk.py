@@ -39,6 +39,7 @@ _STATE: Final = """
   const names = [['Dyte', 'dyte'], ['RealtimeKit', 'realtimeKit']];
   const triggers = names.map(([name]) => window[`trigger${name}Recording`]);
   return {
+    announced: triggers.some(trigger => trigger === true),
     present: names.some(([, name]) => window[`${name}RecordingSdk`] === true),
     meeting: names.some(([, name]) => Boolean(window[`${name}Recording`])),
     over: triggers.some(trigger => trigger === false),
@@ -73,6 +74,13 @@ class RecordingSdk:
         while not watch.is_over(await self._state(), loop.time()):  # noqa: ASYNC110
             await asyncio.sleep(PERIOD)
         logger.info("the page's recording SDK says that it is over")
+
+    async def is_announced(self) -> bool:
+        """Whether the page has the SDK by its flags, which may come before its socket."""
+        state = await self._state()
+        return isinstance(state, dict) and any(
+            state.get(flag) is True for flag in ("announced", "present", "meeting")
+        )
 
     async def _state(self) -> object:
         try:

@@ -80,6 +80,29 @@ async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
     await asyncio.wait_for(over, 5)
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "triggerDyteRecording = true",
+        "triggerRealtimeKitRecording = true",
+        "dyteRecordingSdk = true",
+        "realtimeKitRecording = {}",
+    ],
+)
+async def test_page_whose_flags_announce_the_sdk_should_be_waited_for(
+    stage: Stage, site: Site, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.bot.SETTLE_TIMEOUT", 0.2)
+    page = """<script>window.FLAG; onload = () => setTimeout(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    }, DELAY)</script>"""
+    page = page.replace("FLAG", flag).replace("DELAY", "4000" if flag.startswith("triggerDyte") else "800")
+    bot = Bot(stage.browser, PageContract.AUTO)
+    await asyncio.wait_for(bot.join(site.add("/late", page), seconds=SOON, tries=1), SOON)
+    assert bot.speaks_sdk
+
+
 async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_voice, "KEEP_ALIVE_SECONDS", 0.2)
     bot = Bot(stage.browser, PageContract.SDK)
