@@ -154,6 +154,7 @@ class _Keeper:
         self._program: OutputProgram | None = None
         self._news = asyncio.Event()
         self._was_live = False
+        self._tries = 0
         self._error: str | None = None
 
     def end(self, state: OutputState) -> None:
@@ -234,11 +235,14 @@ class _Keeper:
         destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
             raise PageAddressError(f"the name {url.host} does not resolve")
+        # Of a name with several addresses each has its turn: one of them may be dead.
+        address = destination.addresses[self._tries % len(destination.addresses)]
+        self._tries += 1
         stream = StreamOrder(
             spool=str(self._means.takes.directory),
             fps=self._means.takes.fps,
             audio_only=self._means.takes.audio_only,
-            arguments=stream_arguments(url, str(destination.addresses[0])),
+            arguments=stream_arguments(url, str(address)),
             secrets=list(url.secrets),
         )
         return OutputProgram("farm.stream_out", stream, log, self._heard)

@@ -30,10 +30,10 @@ from tests.takes import make_take
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """A recording that ended just now: what is 10 s old would be too late for a receiver."""
+    """A recording whose age nobody knows: what is 10 s old would be too late for a receiver."""
     directory = tmp_path / "spool"
     directory.mkdir()
-    make_take(directory, seconds=3)
+    make_take(directory, seconds=3).with_suffix(".json").unlink()
     return directory
 
 
@@ -148,7 +148,6 @@ def test_srt_should_arrive_with_the_very_passphrase_and_stream_id(spool: Path, t
         code, said = send(spool, f"srt://127.0.0.1:{near}?{options}")
         # The listener accepts nobody with another passphrase.
         assert code == 0, said
-    assert sum(len(data) for data in passed) > 10_000
     # SRT's handshake has texts as words of 32 bits with the last byte first.
     words = b"".join(data[at : at + 4][::-1] for data in passed for at in range(0, len(data), 4))
     assert stream_id.encode() in words
