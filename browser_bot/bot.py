@@ -17,6 +17,7 @@ from browser_bot.browser import DRIVER_GRACE, Browser
 from browser_bot.contracts import (
     END_SIGNAL,
     PLAIN_READY,
+    REFUSAL_SIGNAL,
     SETTLE_TIMEOUT,
     SIGNAL_TIMEOUT,
     START_SIGNAL,
@@ -89,7 +90,8 @@ class Bot:
         self._sdk: RecordingSdk | None = None
         if contract in {PageContract.AUTO, PageContract.SDK}:
             self._sdk = RecordingSdk(browser.page, self._told)
-        signals = (START_SIGNAL, END_SIGNAL) if contract in {PageContract.AUTO, PageContract.CONSOLE} else ()
+        has_signals = contract in {PageContract.AUTO, PageContract.CONSOLE}
+        signals = (START_SIGNAL, END_SIGNAL, REFUSAL_SIGNAL) if has_signals else ()
         self._voice: PageVoice | None = None
         if contract is not PageContract.PLAIN:
             self._voice = PageVoice(browser.page, signals, self._sdk is not None, self._said)
@@ -100,6 +102,8 @@ class Bot:
         self._asked_for = ""
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
+        self._refused = asyncio.Event()
+        self._refusal = ""
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -147,7 +151,7 @@ class Bot:
                 if attempt == tries:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
-        await self._unless_lost(self._ready())
+        await self._unless_lost(self._ready_unless_refused())
 
     async def over(self) -> None:
         """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
@@ -239,6 +243,7 @@ class Bot:
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
         self._ended.clear()
+        self._refused.clear()
         self._asked_for = url
         failed = f"the page {self._clean(url)} did not load"
         try:
@@ -261,6 +266,18 @@ class Bot:
                 session = await self._page.context.new_cdp_session(self._page)
                 await session.send("Page.stopLoading")
                 await session.detach()
+
+    async def _ready_unless_refused(self) -> None:
+        ready, refused = asyncio.ensure_future(self._ready()), asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait((ready, refused), return_when=asyncio.FIRST_COMPLETED)
+            if refused.done():
+                raise PageError(f"the page refuses to be recorded: {self._refusal}")
+            ready.result()
+        finally:
+            ready.cancel()
+            refused.cancel()
+            await asyncio.gather(ready, refused, return_exceptions=True)
 
     async def _ready(self) -> None:
         if self._contract is PageContract.PLAIN:
@@ -360,7 +377,10 @@ class Bot:
             self._voice.close()
 
     def _said(self, kind: str, text: str) -> None:
-        if kind == "console":
+        if kind == "console" and text.startswith(REFUSAL_SIGNAL):
+            self._refusal = self._start_of(text.removeprefix(REFUSAL_SIGNAL).strip())
+            self._refused.set()
+        elif kind == "console":
             (self._started if text == START_SIGNAL else self._ended).set()
         elif kind == "connected" and self._sdk is not None:
             logger.info("the page's recording SDK has connected")

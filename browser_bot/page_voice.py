@@ -48,7 +48,9 @@ _SCRIPT: Final = r"""
     console[method] = new Proxy(console[method], {
       apply(target, self, printed) {
         const text = printed.length === 1 && typeof printed[0] === "string" ? printed[0].trim() : "";
-        if (TEXTS.includes(text)) say("console", text);
+        // One that ends with a colon has more behind it.
+        const isSignal = (each) => each === text || (each.endsWith(":") && text.startsWith(each));
+        if (TEXTS.some(isSignal)) say("console", text.slice(0, LONGEST));
         return Reflect.apply(target, self, printed);
       },
     });
@@ -114,8 +116,9 @@ class PageVoice:
     ) -> None:
         """Listen to `page`.
 
-        `heard` is called with "console" and the text when it prints one of `texts` and nothing else with it;
-        if it `has_socket`, also with "connected" and "", and with "message" and what it sends.
+        `heard` is called with "console" and the text when it prints one of `texts` and nothing else with it,
+        or what begins with one that ends with a colon; if it `has_socket`, also with "connected" and "", and
+        with "message" and what it sends.
         """
         self._page = page
         self._heard = heard

@@ -64,6 +64,16 @@ def _context(recording_id: UUID) -> str:
     return f"recording {recording_id}, access to its page"
 
 
+def contract_of(recording: Recording, settings: Settings) -> PageContract:
+    """How the page of a recording says that it is ready and over, as far as the farm knows by itself.
+
+    The built-in meeting's pages say it on the console, later than they have loaded.
+    """
+    if recording.page_contract is PageContract.AUTO and lies_under(recording.url, settings.built_in_pages):
+        return PageContract.CONSOLE
+    return recording.page_contract
+
+
 def opening_of(recording: Recording, access: PageAccess, settings: Settings) -> PageOpening:
     """How the page of a recording is opened."""
     hints = access.page_hints or PageHints()

@@ -192,6 +192,16 @@ async def test_page_should_be_heard_after_it_has_moved_to_another_site(stage: St
     await asyncio.wait_for(over, SOON)
 
 
+@pytest.mark.parametrize("contract", [PageContract.AUTO, PageContract.CONSOLE])
+async def test_page_that_refuses_should_be_told_with_its_reason(
+    stage: Stage, site: Site, contract: PageContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "SETTLE_TIMEOUT", 30.0)
+    url = site.add("/", "<script>setTimeout(() => console.log('REFUSE_RECORDING: it is full'), 300)</script>")
+    with pytest.raises(PageError, match="the page refuses to be recorded: it is full"):
+        await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=SOON, tries=1), SOON)
+
+
 async def test_console_page_without_signal_should_be_told(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

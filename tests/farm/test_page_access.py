@@ -7,7 +7,7 @@ import pytest
 
 from browser_bot.contracts import PageContract
 from farm.errors import SettingsError
-from farm.page_access import PageAccess, open_access, opening_of, seal_access, with_parameters
+from farm.page_access import PageAccess, contract_of, open_access, opening_of, seal_access, with_parameters
 from farm.recordings import Corner, Watermark
 from farm.sealing import Sealer
 from farm.settings import Settings
@@ -65,6 +65,19 @@ def test_plain_and_built_in_pages_should_be_opened_as_they_are(
     built_in = make_recording(url=settings.page_of("demo"))
     for recording in (plain, built_in):
         assert opening_of(recording, PageAccess(), settings).url == recording.url
+
+
+def test_built_in_meeting_should_begin_by_its_own_word(
+    make_recording: MakeRecording, settings: Settings
+) -> None:
+    urls = {
+        settings.page_of("demo"): PageContract.CONSOLE,
+        f"{settings.local_url}/meet-assets/board.html": PageContract.AUTO,
+        PAGE: PageContract.AUTO,
+    }
+    assert {url: contract_of(make_recording(url=url), settings) for url in urls} == urls
+    plain = make_recording(url=settings.page_of("demo"), page_contract=PageContract.PLAIN)
+    assert contract_of(plain, settings) is PageContract.PLAIN
 
 
 def test_livekit_template_should_get_a_token_of_a_hidden_recorder(
