@@ -114,20 +114,42 @@ async def _start(request: Request) -> Response:
     target = await _target(context, organization_id, sent, wanted)
     streams = await _streams(context, wanted)
     invoked = _new_recording(context, organization_id, wanted, target, tuple(streams))
-    if invoked.watermark is not None:
-        png = await _drawn(context, invoked.watermark, invoked)
-        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
-    recording = await run_in_threadpool(
-        _invoke,
-        context,
-        invoked,
-        target,
-        wanted.allow_multiple_recordings,
-        _idempotency(context, request, sent),
-        _sealed(context, sent, invoked, streams),
-    )
+    idempotency = _idempotency(context, request, sent)
+    recording = await _with_watermark(context, invoked, wanted.allow_multiple_recordings, idempotency)
+    if recording is None:
+        recording = await _invoked(
+            context,
+            invoked,
+            target,
+            wanted.allow_multiple_recordings,
+            idempotency,
+            _sealed(context, sent, invoked, streams),
+        )
     bind_recording({"recording_id": recording.id})
     return success(await answer_with(context, recording))
+
+
+async def _with_watermark(
+    context: Context, invoked: Recording, allow_multiple: bool, idempotency: Idempotency | None
+) -> Recording | None:
+    """Have the watermark of a recording ready, if it has one.
+
+    Returns the recording that the same request has started before, if there is one, without drawing anything.
+    Raises as `Records.add`, and InvalidRequest when the watermark cannot be had or drawn.
+    """
+    if invoked.watermark is None:
+        return None
+    before = await run_in_threadpool(
+        context.records.started_before,
+        invoked.organization_id,
+        invoked.meeting_id,
+        allow_multiple=allow_multiple,
+        idempotency=idempotency,
+    )
+    if before is None:
+        png = await _drawn(context, invoked.watermark, invoked)
+        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
+    return before
 
 
 def _check_host(request: Request, sent: StartRecording) -> None:
@@ -226,7 +248,8 @@ async def _drawn(context: Context, watermark: Watermark, recording: Recording) -
     field = '"video_config.watermark": '
     try:
         content = await fetch(watermark.url, context.settings.address_rule)
-        return await draw(content, watermark, recording.width, recording.height)
+        async with context.drawings:
+            return await draw(content, watermark, recording.width, recording.height)
     except (InvalidRequest, AddressRefused) as error:
         raise type(error)(field + error.message) from None
 
@@ -334,6 +357,27 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
 def _by(kind: ReasonKind, organization_id: str) -> Reason:
     caller = Caller(type="ORGANIZATION", user_id=organization_id, name=organization_id)
     return Reason(reason=kind, caller=caller)
+
+
+async def _invoked(
+    context: Context,
+    recording: Recording,
+    target: Target | None,
+    allow_multiple: bool,
+    idempotency: Idempotency | None,
+    sealed: Mapping[str, str],
+) -> Recording:
+    """What `_invoke` makes of a recording; of one that there is not to be, the watermark is forgotten."""
+    kept: Recording | None = None
+    try:
+        kept = await run_in_threadpool(
+            _invoke, context, recording, target, allow_multiple, idempotency, sealed
+        )
+        return kept
+    finally:
+        if recording.watermark is not None and (kept is None or kept.id != recording.id):
+            with suppress(redis.RedisError):
+                await run_in_threadpool(context.records.forget_watermark, recording.id)
 
 
 def _invoke(
