@@ -59,8 +59,8 @@ from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
 from farm.output_book import seal_url, sealed_name
-from farm.outputs import Output, OutputKind, stream_output
-from farm.page_access import PAGE_ACCESS, PageAccess, seal_access
+from farm.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
+from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.queues import (
     drop_job,
     enqueue_recording,
@@ -100,6 +100,12 @@ _ALLOWED: Final = {
     Order.RESUME: frozenset({Status.PAUSED}),
 }
 """The states in which each order makes sense."""
+
+_SAME: Final = (
+    ("live_streaming_config", "rtmp_out_config"),
+    ("dyte_bucket_config", "realtimekit_bucket_config"),
+)
+"""Fields that are the same by two names."""
 
 _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
 
@@ -171,9 +177,24 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
         await check_page(context, wanted.url, _field("url", sent.url))
     else:
         await check_page(context, _page_of(context, wanted), '"meeting_id"')
+    _check_nothing_is_ignored(context, sent, wanted)
     await asyncio.gather(
         *(check_address(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
     )
+
+
+def _check_nothing_is_ignored(context: Context, sent: StartRecording, wanted: StartRecording) -> None:
+    """Raises InvalidRequest when something is asked for that would quietly be left out."""
+    for name, same in _SAME:
+        both = getattr(sent, name), getattr(sent, same)
+        if None not in both and both[0] != both[1]:
+            raise InvalidRequest(f'"{name}": means the same as {same}, and says something else')
+    contract = wanted.page_contract
+    for name in sorted(ignored_by_page(_page_of(context, wanted), contract, context.settings)):
+        if getattr(sent, name) is not None:
+            raise InvalidRequest(
+                f'"{name}": there is no use for it with this page and page_contract {contract}'
+            )
 
 
 async def _target(
@@ -215,6 +236,8 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     }
     if has_hls:
         streams[Output(id=uuid4(), kind=OutputKind.HLS)] = None
+    if len(streams) > MOST_OUTPUTS:
+        raise InvalidRequest(f'"outputs": with rtmp_out_config there are more than {MOST_OUTPUTS}')
     return streams
 
 

@@ -147,9 +147,19 @@ def _srt(host: str, port: int | None, path: str, query: str) -> StreamUrl:
     unknown = {name for name, _ in options} - _SRT_OPTIONS
     if unknown:
         raise ValueError(f"may have the options {', '.join(sorted(_SRT_OPTIONS))} and no others")
-    numbers = [value for name, value in options if name in {"pbkeylen", "latency"}]
-    if not all(re.fullmatch(r"\d{1,9}", value, re.ASCII) for value in numbers):
-        raise ValueError("has a pbkeylen or latency that is no whole number")
+    given = dict(options)
+    if len(given) < len(options):
+        raise ValueError("must have each option once")
+    if not re.fullmatch(r"\d{1,9}", given.get("latency", "0"), re.ASCII):
+        raise ValueError("has a latency that is no whole number")
+    if given.get("pbkeylen", "16") not in {"16", "24", "32"}:
+        raise ValueError("has a pbkeylen that is none of 16, 24 and 32")
+    if not 10 <= len(given.get("passphrase", "at least 10").encode()) <= 79:
+        raise ValueError("has a passphrase that must have 10 to 79 characters")
+    if len(given.get("streamid", "").encode()) > 512:
+        raise ValueError("has a streamid that must have 512 characters at most")
+    if any("\0" in value for value in given.values()):
+        raise ValueError("must hold no zero bytes")
     return StreamUrl("srt", host, port, options=options)
 
 

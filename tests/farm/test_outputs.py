@@ -63,11 +63,23 @@ def test_secrets_should_be_known_in_each_form(url: str, secrets: set[str]) -> No
         "srt://a.example:9000?mode=listener",
         "srt://a.example:9000?latency=1e9",
         "srt://a.example:9000?linger=5",
+        "srt://a.example:9000?latency=1&latency=2",
+        "srt://a.example:9000?pbkeylen=17",
+        "srt://a.example:9000?passphrase=too-short",
+        "srt://a.example:9000?passphrase=",
+        "srt://a.example:9000?passphrase=" + 80 * "x",
+        "srt://a.example:9000?streamid=" + 513 * "x",
+        "srt://a.example:9000?streamid=a%00b",
     ],
 )
 def test_url_that_is_none_should_be_refused_in_words(url: str) -> None:
     with pytest.raises(ValueError, match=r"must|has a|may"):
         read_stream_url(url)
+
+
+def test_srt_options_should_be_taken_as_far_as_the_protocol_goes() -> None:
+    for length in (10, 79):
+        read_stream_url(f"srt://a.example:9000?passphrase={length * 'x'}&pbkeylen=32&latency=0")
 
 
 def test_connection_should_go_to_the_address_that_was_checked() -> None:
