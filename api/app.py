@@ -80,6 +80,9 @@ OPERATIONS: Final = (
 _SWEEP_SECONDS: Final = 10.0
 """Between two looks for recordings that nobody will make."""
 
+_MOST_DRAWINGS: Final = 2
+"""Watermarks that are drawn at the same time; others wait."""
+
 
 def create_app(settings: Settings) -> Starlette:
     """The API, ready for a server that runs its lifespan.
@@ -143,6 +146,7 @@ async def _running(
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,
                 rooms=Rooms(settings.ice_servers),
+                drawings=asyncio.Semaphore(_MOST_DRAWINGS),
             )
             beside = (
                 asyncio.create_task(_sweep(context), name="sweep"),

@@ -1,5 +1,6 @@
 """What the API's handlers work with; made once when the app starts."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import cast
 
@@ -52,6 +53,8 @@ class Context:
     webhook_log: WebhookLog
     signing_key: SigningKey
     rooms: Rooms
+    drawings: asyncio.Semaphore
+    """Held while a watermark is drawn, which costs a client nothing and the farm a process."""
 
 
 def context_of(connection: HTTPConnection) -> Context:

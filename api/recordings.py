@@ -59,8 +59,8 @@ from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
 from farm.output_book import seal_url, sealed_name
-from farm.outputs import Output, OutputKind, stream_output
-from farm.page_access import PAGE_ACCESS, PageAccess, seal_access
+from farm.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
+from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.queues import (
     drop_job,
     enqueue_recording,
@@ -101,6 +101,12 @@ _ALLOWED: Final = {
 }
 """The states in which each order makes sense."""
 
+_SAME: Final = (
+    ("live_streaming_config", "rtmp_out_config"),
+    ("dyte_bucket_config", "realtimekit_bucket_config"),
+)
+"""Fields that are the same by two names."""
+
 _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
 
 
@@ -114,20 +120,42 @@ async def _start(request: Request) -> Response:
     target = await _target(context, organization_id, sent, wanted)
     streams = await _streams(context, wanted)
     invoked = _new_recording(context, organization_id, wanted, target, tuple(streams))
-    if invoked.watermark is not None:
-        png = await _drawn(context, invoked.watermark, invoked)
-        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
-    recording = await run_in_threadpool(
-        _invoke,
-        context,
-        invoked,
-        target,
-        wanted.allow_multiple_recordings,
-        _idempotency(context, request, sent),
-        _sealed(context, sent, invoked, streams),
-    )
+    idempotency = _idempotency(context, request, sent)
+    recording = await _with_watermark(context, invoked, wanted.allow_multiple_recordings, idempotency)
+    if recording is None:
+        recording = await _invoked(
+            context,
+            invoked,
+            target,
+            wanted.allow_multiple_recordings,
+            idempotency,
+            _sealed(context, sent, invoked, streams),
+        )
     bind_recording({"recording_id": recording.id})
     return success(await answer_with(context, recording))
+
+
+async def _with_watermark(
+    context: Context, invoked: Recording, allow_multiple: bool, idempotency: Idempotency | None
+) -> Recording | None:
+    """Have the watermark of a recording ready, if it has one.
+
+    Returns the recording that the same request has started before, if there is one, without drawing anything.
+    Raises as `Records.add`, and InvalidRequest when the watermark cannot be had or drawn.
+    """
+    if invoked.watermark is None:
+        return None
+    before = await run_in_threadpool(
+        context.records.started_before,
+        invoked.organization_id,
+        invoked.meeting_id,
+        allow_multiple=allow_multiple,
+        idempotency=idempotency,
+    )
+    if before is None:
+        png = await _drawn(context, invoked.watermark, invoked)
+        await run_in_threadpool(context.records.keep_watermark, invoked.id, png)
+    return before
 
 
 def _check_host(request: Request, sent: StartRecording) -> None:
@@ -149,9 +177,24 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
         await check_page(context, wanted.url, _field("url", sent.url))
     else:
         await check_page(context, _page_of(context, wanted), '"meeting_id"')
+    _check_nothing_is_ignored(context, sent, wanted)
     await asyncio.gather(
         *(check_address(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
     )
+
+
+def _check_nothing_is_ignored(context: Context, sent: StartRecording, wanted: StartRecording) -> None:
+    """Raises InvalidRequest when something is asked for that would quietly be left out."""
+    for name, same in _SAME:
+        both = getattr(sent, name), getattr(sent, same)
+        if None not in both and both[0] != both[1]:
+            raise InvalidRequest(f'"{name}": means the same as {same}, and says something else')
+    contract = wanted.page_contract
+    for name in sorted(ignored_by_page(_page_of(context, wanted), contract, context.settings)):
+        if getattr(sent, name) is not None:
+            raise InvalidRequest(
+                f'"{name}": there is no use for it with this page and page_contract {contract}'
+            )
 
 
 async def _target(
@@ -193,6 +236,8 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     }
     if has_hls:
         streams[Output(id=uuid4(), kind=OutputKind.HLS)] = None
+    if len(streams) > MOST_OUTPUTS:
+        raise InvalidRequest(f'"outputs": with rtmp_out_config there are more than {MOST_OUTPUTS}')
     return streams
 
 
@@ -226,7 +271,8 @@ async def _drawn(context: Context, watermark: Watermark, recording: Recording) -
     field = '"video_config.watermark": '
     try:
         content = await fetch(watermark.url, context.settings.address_rule)
-        return await draw(content, watermark, recording.width, recording.height)
+        async with context.drawings:
+            return await draw(content, watermark, recording.width, recording.height)
     except (InvalidRequest, AddressRefused) as error:
         raise type(error)(field + error.message) from None
 
@@ -334,6 +380,27 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
 def _by(kind: ReasonKind, organization_id: str) -> Reason:
     caller = Caller(type="ORGANIZATION", user_id=organization_id, name=organization_id)
     return Reason(reason=kind, caller=caller)
+
+
+async def _invoked(
+    context: Context,
+    recording: Recording,
+    target: Target | None,
+    allow_multiple: bool,
+    idempotency: Idempotency | None,
+    sealed: Mapping[str, str],
+) -> Recording:
+    """What `_invoke` makes of a recording; of one that there is not to be, the watermark is forgotten."""
+    kept: Recording | None = None
+    try:
+        kept = await run_in_threadpool(
+            _invoke, context, recording, target, allow_multiple, idempotency, sealed
+        )
+        return kept
+    finally:
+        if recording.watermark is not None and (kept is None or kept.id != recording.id):
+            with suppress(redis.RedisError):
+                await run_in_threadpool(context.records.forget_watermark, recording.id)
 
 
 def _invoke(

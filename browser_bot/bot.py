@@ -1,6 +1,7 @@
 """The bot: opens the meeting's page, tells when recording may start and when the page is over or lost."""
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
@@ -8,7 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from playwright.async_api import ConsoleMessage, Frame, Page, Request
 from playwright.async_api import Error as PlaywrightError
@@ -17,6 +17,7 @@ from browser_bot.browser import DRIVER_GRACE, Browser
 from browser_bot.contracts import (
     END_SIGNAL,
     PLAIN_READY,
+    REFUSAL_SIGNAL,
     SETTLE_TIMEOUT,
     SIGNAL_TIMEOUT,
     START_SIGNAL,
@@ -26,8 +27,10 @@ from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.heartbeat import silence
 from browser_bot.hints import PageHints, follow
+from browser_bot.page_voice import PageVoice
 from browser_bot.probe import PageState, Probe
 from browser_bot.recording_sdk import START, RecordingSdk, timed_text
+from browser_bot.redaction import forms_of, without
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +89,15 @@ class Bot:
         """
         self._on_text = on_text
         self._hints = hints or PageHints()
-        self._secrets = tuple({text for secret in secrets for text in (secret, quote(secret, safe=""))})
+        self._secrets = forms_of(secrets)
         self._sdk: RecordingSdk | None = None
         if contract in {PageContract.AUTO, PageContract.SDK}:
             self._sdk = RecordingSdk(browser.page, self._told)
+        has_signals = contract in {PageContract.AUTO, PageContract.CONSOLE}
+        signals = (START_SIGNAL, END_SIGNAL, REFUSAL_SIGNAL) if has_signals else ()
+        self._voice: PageVoice | None = None
+        if contract is not PageContract.PLAIN:
+            self._voice = PageVoice(browser.page, signals, self._sdk is not None, self._said)
         self._page = browser.page
         self._browser_gone = browser.gone
         self._gateway = gateway
@@ -97,6 +105,8 @@ class Bot:
         self._asked_for = ""
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
+        self._refused = asyncio.Event()
+        self._refusal = ""
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
         # While it is being opened, what does not load is tried again.
@@ -122,8 +132,15 @@ class Bot:
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
         Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
         """
+        try:
+            await self._join(url, seconds, tries)
+        except BaseException:
+            self._close_voice()
+            raise
+
+    async def _join(self, url: str, seconds: float, tries: int) -> None:
         await self._install_probe()
-        await self._install_sdk()
+        await self._install_voice()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         for attempt in range(1, tries + 1):
@@ -140,7 +157,7 @@ class Bot:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
         self._opened = True
-        await self._unless_lost(self._ready())
+        await self._unless_lost(self._ready_unless_refused())
 
     async def over(self) -> None:
         """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
@@ -151,8 +168,7 @@ class Bot:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            if self._sdk is not None:
-                self._sdk.close()
+            self._close_voice()
             await self._probe.close()
 
     @property
@@ -221,18 +237,19 @@ class Bot:
             # The page is recorded without it. A browser that is dead or hangs shows at the next step.
             logger.warning("the page cannot be watched: %r", error)
 
-    async def _install_sdk(self) -> None:
-        if self._sdk is None:
+    async def _install_voice(self) -> None:
+        if self._voice is None:
             return
         try:
             async with asyncio.timeout(DRIVER_GRACE):
-                await self._sdk.serve()
+                await self._voice.listen()
         except (PlaywrightError, TimeoutError) as error:
-            logger.warning("the recording SDK cannot be heard: %r", error)
+            logger.warning("the page cannot be heard: %r", error)
 
     async def _open(self, url: str, seconds: float) -> None:
         self._started.clear()
         self._ended.clear()
+        self._refused.clear()
         self._asked_for = url
         failed = f"the page {self._clean(url)} did not load"
         try:
@@ -256,6 +273,18 @@ class Bot:
                 await session.send("Page.stopLoading")
                 await session.detach()
 
+    async def _ready_unless_refused(self) -> None:
+        ready, refused = asyncio.ensure_future(self._ready()), asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait((ready, refused), return_when=asyncio.FIRST_COMPLETED)
+            if refused.done():
+                raise PageError(f"the page refuses to be recorded: {self._refusal}")
+            ready.result()
+        finally:
+            ready.cancel()
+            refused.cancel()
+            await asyncio.gather(ready, refused, return_exceptions=True)
+
     async def _ready(self) -> None:
         if self._contract is PageContract.PLAIN:
             await self._plain_ready()
@@ -274,19 +303,28 @@ class Bot:
                 for waiting in (plain, signal):
                     waiting.cancel()
                 await asyncio.wait((plain, signal))
-            if self.speaks_sdk and not self._started.is_set():
+            if not self._started.is_set() and await self._has_sdk():
                 await self._sdk_started()
+
+    async def _has_sdk(self) -> bool:
+        return self.speaks_sdk or (self._sdk is not None and await self._sdk.is_announced())
 
     async def _sdk_started(self) -> None:
         """Wait for the SDK's word, which has two minutes from when its socket has connected."""
         assert self._sdk is not None
+        connected = asyncio.ensure_future(self._sdk.connected.wait())
+        started = asyncio.ensure_future(self._started.wait())
         try:
             async with asyncio.timeout(SIGNAL_TIMEOUT):
-                await self._sdk.connected.wait()
+                # Where both contracts count, the console's word does as well.
+                await asyncio.wait((connected, started), return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             raise PageError(
                 f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
             ) from None
+        finally:
+            connected.cancel()
+            started.cancel()
         await self._signalled(f"send {START}")
 
     async def _until_sdk_is_over(self) -> None:
@@ -304,7 +342,7 @@ class Bot:
         text = timed_text(message)
         if text is not None and self._on_text is not None:
             self._on_text(text)
-        self._log(f"page SDK: {str(message)[:MAX_LINE]}")
+        self._log(f"page SDK: {self._start_of(json.dumps(message))}")
 
     async def _plain_ready(self) -> None:
         try:
@@ -338,13 +376,25 @@ class Bot:
             gone.cancel()
             await asyncio.wait((event, gone))
 
+    def _close_voice(self) -> None:
+        if self._voice is not None:
+            self._voice.close()
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind == "console" and text.startswith(REFUSAL_SIGNAL):
+            self._refusal = self._start_of(text.removeprefix(REFUSAL_SIGNAL).strip())
+            self._refused.set()
+        elif kind == "console":
+            (self._started if text == START_SIGNAL else self._ended).set()
+        elif kind == "connected" and self._sdk is not None:
+            logger.info("the page's recording SDK has connected")
+            self._sdk.connected.set()
+        elif kind == "message" and self._sdk is not None:
+            self._sdk.hear(text)
+
     def _heard(self, message: ConsoleMessage) -> None:
         text = message.text.strip()
-        if text == START_SIGNAL:
-            self._started.set()
-        elif text == END_SIGNAL:
-            self._ended.set()
-        self._log(f"page {message.type}: {text[:MAX_LINE]!r}")
+        self._log(f"page {message.type}: {self._start_of(text)!r}")
 
     def _requested(self, request: Request) -> None:
         if self._is_navigation(request):
@@ -370,7 +420,7 @@ class Bot:
         if self._is_navigation(request):
             # Where the page's redirects have led.
             self._asked_for = request.url
-        self._log(f"page could not load {request.url[:MAX_LINE]!r}: {request.failure}")
+        self._log(f"page could not load {self._start_of(request.url)!r}: {request.failure}")
 
     def _log(self, line: str) -> None:
         """Note what the page does; in the log as long as it does not do too much."""
@@ -383,11 +433,14 @@ class Bot:
             logger.warning("the page has printed %d lines; no more of them are kept", MAX_LINES)
 
     def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+        return without(text, self._secrets, "…")
+
+    def _start_of(self, text: str) -> str:
+        """So much of it as is logged; the secrets go first, as half of one would not be known for one."""
+        return self._clean(text)[:MAX_LINE]
 
     def _lose(self, reason: str) -> None:
+        self._close_voice()
         if not self._lost.done():
             self._lost.set_result(reason)
 

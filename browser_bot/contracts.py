@@ -4,6 +4,8 @@ from enum import StrEnum
 
 START_SIGNAL = "START_RECORDING"
 END_SIGNAL = "END_RECORDING"
+# What follows is why the page cannot be recorded; ours, the built-in meeting prints it.
+REFUSAL_SIGNAL = "REFUSE_RECORDING:"
 # How long a page that speaks the console contract may take from loading to START_RECORDING; the recording
 # SDKs allow two minutes as well.
 SIGNAL_TIMEOUT = 120.0

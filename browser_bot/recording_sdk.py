@@ -1,31 +1,22 @@
 """The recording SDK of Dyte and RealtimeKit, seen from the recorder's side: a socket and flags on the window.
 
-The SDK connects to `ws://localhost:8080/ws` and says there that recording may start. The browser's driver
-answers in the page itself, so many recordings share a machine without a port. That the recording is over the
-SDK tells by its flags alone.
+The SDK connects to `ws://localhost:8080/ws` and says there that recording may start. It is answered in the
+page itself (see `page_voice`), so many recordings share a machine without a port. That the recording is over
+the SDK tells by its flags alone.
 """
 
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page, WebSocketRoute
+from playwright.async_api import Page
 
 logger = logging.getLogger(__name__)
 
-URL: Final = re.compile(r"^ws://localhost:8080/ws/?(\?.*)?$")
 START: Final = "StartRecording"
-
-KEEP_ALIVE_SECONDS: Final = 10.0
-"""Between two signs of life; the SDK closes after 30 s without one."""
-
-PING: Final = "2"
-PONG: Final = "3"
-_LONGEST_MESSAGE: Final = 64 * 1024
 
 TEXT: Final = "ID3Data"
 """What a message is called whose payload goes into the recording; participants send it to all."""
@@ -48,6 +39,7 @@ _STATE: Final = """
   const names = [['Dyte', 'dyte'], ['RealtimeKit', 'realtimeKit']];
   const triggers = names.map(([name]) => window[`trigger${name}Recording`]);
   return {
+    announced: triggers.some(trigger => trigger === true),
     present: names.some(([, name]) => window[`${name}RecordingSdk`] === true),
     meeting: names.some(([, name]) => Boolean(window[`${name}Recording`])),
     over: triggers.some(trigger => trigger === false),
@@ -71,18 +63,8 @@ class RecordingSdk:
         """Call `heard` with each message of the page's: an object with a `type`."""
         self._page = page
         self._heard = heard
-        self._keeping_alive: set[asyncio.Task[None]] = set()
         self.connected = asyncio.Event()
         """Set once the page has connected: it has the SDK."""
-
-    async def serve(self) -> None:
-        """Answer the page's connections from now on; before it is opened, that is."""
-        await self._page.route_web_socket(URL, self._accept)
-
-    def close(self) -> None:
-        """Keep no connection alive any more."""
-        for task in self._keeping_alive:
-            task.cancel()
 
     async def until_over(self) -> None:
         """Wait until the flags say that the recording is over."""
@@ -93,6 +75,13 @@ class RecordingSdk:
             await asyncio.sleep(PERIOD)
         logger.info("the page's recording SDK says that it is over")
 
+    async def is_announced(self) -> bool:
+        """Whether the page has the SDK by its flags, which may come before its socket."""
+        state = await self._state()
+        return isinstance(state, dict) and any(
+            state.get(flag) is True for flag in ("announced", "present", "meeting")
+        )
+
     async def _state(self) -> object:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
@@ -101,18 +90,8 @@ class RecordingSdk:
             # It goes away or hangs, which others notice.
             return None
 
-    def _accept(self, route: WebSocketRoute) -> None:
-        logger.info("the page's recording SDK has connected")
-        self.connected.set()
-        route.on_message(self._message)
-        task = asyncio.create_task(_keep_alive(route))
-        self._keeping_alive.add(task)
-        task.add_done_callback(self._keeping_alive.discard)
-        route.on_close(lambda *_: task.cancel())
-
-    def _message(self, message: str | bytes) -> None:
-        if message == PONG or len(message) > _LONGEST_MESSAGE:
-            return
+    def hear(self, message: str) -> None:
+        """Take a message of the page's; what is no object says nothing to a recorder."""
         try:
             content = json.loads(message)
         except (ValueError, RecursionError):
@@ -120,16 +99,6 @@ class RecordingSdk:
             return
         if isinstance(content, dict):
             self._heard(content)
-
-
-async def _keep_alive(route: WebSocketRoute) -> None:
-    try:
-        while True:
-            route.send(PING)
-            await asyncio.sleep(KEEP_ALIVE_SECONDS)
-    except PlaywrightError as error:
-        # The page has gone; others notice.
-        logger.debug("the recording SDK's socket: %s", error.message)
 
 
 class FlagWatch:

@@ -5,11 +5,11 @@ The playlist goes to a place after the segments that it names, so nobody finds o
 """
 
 import json
-import queue
 import sys
 import threading
 import time
-from collections import Counter
+import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
-from encoder.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in
+from encoder.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
 from farm.keys import load_secret_key
 from farm.recordings import Recording, content_type
 from farm.settings import Settings, load_settings
@@ -28,9 +28,16 @@ from farm.storage.targets import TARGET, Target
 from farm.store import open_store
 from farm.stream_out import input_ended, say
 from farm.transfer_job import key_at
+from farm.transfers import STORE
 
 RETRY_SECONDS: Final = 1.0, 2.0, 5.0, 10.0
 """Between tries of one file; the last is that of all that follow."""
+
+MOST_WAITING: Final = 450
+"""Segments that wait for a place that is away: half an hour. Older ones will be missing there."""
+
+CUSTOMERS: Final = "customers"
+STORE_FAILED: Final = "the farm's own store does not take the files now; it is tried again"
 
 Put = Callable[[Path], None]
 """Carries one file to one place; raises StorageError."""
@@ -70,22 +77,25 @@ def main() -> None:
     over = input_ended(sys.stdin)
     directory = Path(order.directory)
     puts = _places(order)
-    carried = _Carried(len(puts))
-    carriers = [_Carrier(put, directory / f"place-{number}", carried) for number, put in enumerate(puts)]
+    carried = Carried(len(puts))
+    news = News(list(puts))
+    carriers = [Carrier(name, put, directory / name, carried, news) for name, put in puts.items()]
     _make(order, over, carriers)
-    for carrier in carriers:
-        carrier.end()
+    complete = [carrier.end() for carrier in carriers]
+    if not all(complete):
+        sys.exit(1)
 
 
-def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["_Carrier"]) -> None:
+def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"]) -> None:
+    def is_over() -> bool:
+        return over.is_set() or any(carrier.has_died for carrier in carriers)
+
     directory = Path(order.directory)
     texts = _Texts(Path(order.texts)) if order.texts else None
     writer: HlsWriter | None = None
     told: set[str] = set()
     reached = 0
-    for streams, packets in follow(
-        Path(order.spool), order.format, over.is_set, live=order.window is not None
-    ):
+    for streams, packets in follow(Path(order.spool), order.format, is_over, live=order.window is not None):
         if writer is None:
             writer = HlsWriter(
                 directory,
@@ -102,7 +112,9 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["_Carrier"]
             writer.write(each.packet, each.kind, each.time_us)
             reached = each.time_us
             if each.packet.is_keyframe and (each.kind == "video" or order.audio_only):
+                _check_carriers(carriers)
                 _tell_new(directory, order.name, told, carriers)
+    _check_carriers(carriers)
     if writer is not None:
         if texts is not None:
             for text in texts.left():
@@ -111,7 +123,13 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["_Carrier"]
         _tell_new(directory, order.name, told, carriers)
 
 
-def _tell_new(directory: Path, name: str, told: set[str], carriers: Sequence["_Carrier"]) -> None:
+def _check_carriers(carriers: Sequence["Carrier"]) -> None:
+    """End the program, to be begun anew, when a carrier has: its place would get nothing more."""
+    if any(carrier.has_died for carrier in carriers):
+        sys.exit(1)
+
+
+def _tell_new(directory: Path, name: str, told: set[str], carriers: Sequence["Carrier"]) -> None:
     """Carry what has come, and say so."""
     playlist = directory / f"{name}{PLAYLIST_SUFFIX}"
     if not playlist.exists():
@@ -171,10 +189,11 @@ def _time_of(text: TimedText, followed: Followed) -> int:
     return max(0, followed.time_us - (followed.take_us - text.us))
 
 
-class _Carried:
+class Carried:
     """Deletes a segment once it has arrived everywhere."""
 
     def __init__(self, places: int) -> None:
+        """It is carried to so many."""
         self._places = places
         self._arrivals: Counter[Path] = Counter()
         self._lock = threading.Lock()
@@ -189,39 +208,108 @@ class _Carried:
         segment.unlink(missing_ok=True)
 
 
-class _Carrier:
-    """Carries files to one place, one after the other, each until it has arrived."""
+class News:
+    """Says how the places are, as one output: it fails while one of them does."""
 
-    def __init__(self, put: Put, outgoing: Path, carried: _Carried) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
+        """They are called so."""
+        self._missing = set(names)
+        self._errors: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def arrived(self, name: str) -> None:
+        """A playlist, and what it names, has arrived at a place."""
+        with self._lock:
+            self._missing.discard(name)
+            self._errors.pop(name, None)
+            if self._errors:
+                say(error=next(iter(self._errors.values())))
+            elif not self._missing:
+                say(arrived=True)
+
+    def failed(self, name: str, error: str) -> None:
+        """A place does not take what is carried to it."""
+        with self._lock:
+            # What is the matter with the farm's own store is for its log and not for clients.
+            shown = self._errors[name] = STORE_FAILED if name == STORE else error
+            say(error=shown, failed=True, reason=error)
+
+
+class Carrier:
+    """Carries files to one place, one after the other, each until it has arrived.
+
+    Of what waits only the newest is kept, when a place is away for long.
+    """
+
+    def __init__(self, name: str, put: Put, outgoing: Path, carried: Carried, news: News) -> None:
         """`outgoing` is a directory of its own, for playlists on their way."""
+        self._name = name
         self._put = put
         self._carried = carried
+        self._news = news
         self._outgoing = outgoing
-        self._items: queue.SimpleQueue[tuple[list[Path], str, str] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._changed = threading.Condition()
+        self._waiting: deque[Path] = deque()
+        self._playlist: tuple[str, str] | None = None
+        self._lost: set[str] = set()
+        self._ending = False
+        self.has_died = False
+        """By a defect of ours."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
         outgoing.mkdir()
         self._thread.start()
 
     def carry(self, segments: list[Path], name: str, playlist: str) -> None:
         """Carry segments, then the playlist that names them, of which this is the text."""
-        self._items.put((segments, name, playlist))
+        with self._changed:
+            self._waiting += segments
+            self._playlist = name, playlist
+            given_up = [self._waiting.popleft() for _ in range(len(self._waiting) - MOST_WAITING)]
+            self._lost |= {segment.name for segment in given_up}
+            self._changed.notify()
+        for segment in given_up:
+            self._carried.at_one(segment)
 
-    def end(self) -> None:
-        """Wait until everything has arrived; whoever started the program ends it when that takes too long."""
-        self._items.put(None)
+    def end(self) -> bool:
+        """Wait until everything has arrived, and say whether it has.
+
+        Whoever started the program ends it when that takes too long.
+        """
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
         self._thread.join()
+        return not self.has_died and not self._lost
 
-    def _work(self) -> None:
-        while (item := self._items.get()) is not None:
-            segments, name, playlist = item
-            for segment in segments:
-                self._insist(segment)
-                self._carried.at_one(segment)
-            # A file of its own: a place may keep what it gets as a second name of it.
-            copy = self._outgoing / name
-            copy.unlink(missing_ok=True)
-            copy.write_text(playlist)
-            self._insist(copy)
+    def _run(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                self._work(*batch)
+        except Exception:  # noqa: BLE001 - the program ends by it, and is begun anew
+            self.has_died = True
+            traceback.print_exc()
+
+    def _next(self) -> tuple[list[Path], str, str] | None:
+        """What has come meanwhile; None when nothing more will."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or self._playlist is not None)
+            if self._playlist is None:
+                return None
+            batch = list(self._waiting), self._playlist[0], with_gaps(self._playlist[1], self._lost)
+            self._waiting.clear()
+            self._playlist = None
+            return batch
+
+    def _work(self, segments: list[Path], name: str, playlist: str) -> None:
+        for segment in segments:
+            self._insist(segment)
+            self._carried.at_one(segment)
+        # A file of its own: a place may keep what it gets as a second name of it.
+        copy = self._outgoing / name
+        copy.unlink(missing_ok=True)
+        copy.write_text(playlist)
+        self._insist(copy)
+        self._news.arrived(self._name)
 
     def _insist(self, file: Path) -> None:
         pauses = chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1]))
@@ -230,19 +318,19 @@ class _Carrier:
                 self._put(file)
                 return
             except StorageError as error:
-                say(error=error.message)
+                self._news.failed(self._name, error.message)
                 time.sleep(next(pauses))
 
 
-def _places(order: HlsOrder) -> list[Put]:
+def _places(order: HlsOrder) -> dict[str, Put]:
     if order.recording is None:
-        return []
+        return {}
     settings = load_settings()
     recording = Recording.model_validate(order.recording)
-    puts = [_store_of(recording, settings, Path(order.directory))] if recording.keep_copy else []
+    puts = {STORE: _store_of(recording, settings, Path(order.directory))} if recording.keep_copy else {}
     if order.target is not None:
         target = TARGET.validate_json(json.dumps(order.target))
-        puts.append(_customers(recording, target, order.host_key, settings, Path(order.directory)))
+        puts[CUSTOMERS] = _customers(recording, target, order.host_key, settings, Path(order.directory))
     return puts
 
 

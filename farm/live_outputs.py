@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
 from uuid import UUID
 
 import redis
@@ -24,6 +23,7 @@ from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
 from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl, in_url
+from farm.recording_log import NOT_FOR_CLIENTS
 from farm.stream_out import StreamOrder
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,14 @@ PAUSES: Final = 1.0, 2.0, 4.0, 8.0, 15.0
 
 RW_TIMEOUT_US: Final = 10_000_000
 """How long one write to a receiver may take."""
+
+_SRT_OPTIONS: Final = {
+    "streamid": "-srt_streamid",
+    "passphrase": "-passphrase",
+    "pbkeylen": "-pbkeylen",
+    "latency": "-latency",
+}
+"""What ffmpeg calls the options of an SRT URL."""
 
 _LONGEST_ERROR: Final = 300
 _RETRY_SECONDS: Final = 0.5
@@ -146,6 +154,7 @@ class _Keeper:
         self._program: OutputProgram | None = None
         self._news = asyncio.Event()
         self._was_live = False
+        self._tries = 0
         self._error: str | None = None
 
     def end(self, state: OutputState) -> None:
@@ -226,11 +235,14 @@ class _Keeper:
         destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
             raise PageAddressError(f"the name {url.host} does not resolve")
+        # Of a name with several addresses each has its turn: one of them may be dead.
+        address = destination.addresses[self._tries % len(destination.addresses)]
+        self._tries += 1
         stream = StreamOrder(
             spool=str(self._means.takes.directory),
             fps=self._means.takes.fps,
             audio_only=self._means.takes.audio_only,
-            arguments=stream_arguments(url, str(destination.addresses[0])),
+            arguments=stream_arguments(url, str(address)),
             secrets=list(url.secrets),
         )
         return OutputProgram("farm.stream_out", stream, log, self._heard)
@@ -240,10 +252,17 @@ class _Keeper:
             self._error = str(said["error"])[:_LONGEST_ERROR]
             if self._output.kind is OutputKind.HLS:
                 # It goes on trying by itself.
-                self._say(error=self._error)
-            return
-        self._was_live = True
-        self._say(state=OutputState.LIVE, error=None, segments=said.get("segments", 0))
+                retries = self._output.retries + bool(said.get("failed"))
+                if "reason" in said:
+                    logger.warning("output %s: %s", self._output.id, said["reason"], extra=NOT_FOR_CLIENTS)
+                self._say(state=OutputState.RETRYING, retries=retries, error=self._error)
+        elif "segments" in said:
+            # What there may be in the store, and has to be deleted one day; how it arrives is said besides.
+            self._say(segments=max(self._output.segments, said["segments"]))
+        else:
+            self._was_live = True
+            self._error = None
+            self._say(state=OutputState.LIVE, error=None)
 
     def _say(self, **changes: Any) -> None:
         changed = self._output.model_copy(update=changes)
@@ -274,10 +293,12 @@ def stream_arguments(url: StreamUrl, address: str) -> list[str]:
     send the name along.
     """
     if url.scheme == "srt":
-        given = [(name, f"{value}000" if name == "latency" else value) for name, value in url.options]
-        # ffmpeg counts the latency in microseconds, whoever writes such a URL in milliseconds.
-        options = urlencode([("mode", "caller"), ("connect_timeout", "5000"), *given])
-        return ["-f", "mpegts", f"srt://{in_url(address)}:{url.port}?{options}"]
+        # Not in the URL, whose options libsrt takes as they stand there, percent signs and all.
+        told = ["-connect_timeout", "5000"]
+        for name, value in url.options:
+            # ffmpeg counts the latency in microseconds, whoever writes such a URL in milliseconds.
+            told += [_SRT_OPTIONS[name], f"{value}000" if name == "latency" else value]
+        return [*told, "-f", "mpegts", f"srt://{in_url(address)}:{url.port}"]
     told = ["-rtmp_app", url.app, "-rtmp_playpath", url.key, "-rtmp_live", "live"]
     told += ["-rtmp_tcurl", f"{url.scheme}://{url.authority}/{url.app}", "-rw_timeout", str(RW_TIMEOUT_US)]
     host = in_url(address)

@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from browser_bot.redaction import forms_of
+
 MOST_OUTPUTS: Final = 10
 """So many a recording may have at once; each costs a program and the upstream."""
 
@@ -22,6 +24,9 @@ _PORTS: Final = {"rtmp": 1935, "rtmps": 443}
 # What SRT's URLs may set; others could have it listen, or change how much is kept in memory.
 _SRT_OPTIONS: Final = frozenset({"streamid", "passphrase", "pbkeylen", "latency"})
 _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
+_SHORTEST_PART: Final = 4
+"""A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
+
 _UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
 
@@ -104,9 +109,12 @@ class StreamUrl:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What of it nobody may see, the longest first."""
-        found = {self.key, *(value for name, value in self.options if name in _SRT_SECRETS)}
-        return tuple(sorted(filter(None, found), key=len, reverse=True))
+        """What of it nobody may see, in each form in which it may be said, the longest first."""
+        name, _, query = self.key.partition("?")
+        raw = [part.partition("=")[2] for part in query.split("&")]
+        parts = [name, *raw, *(value for _, value in parse_qsl(query))]
+        whole = [self.key, *(value for option, value in self.options if option in _SRT_SECRETS)]
+        return forms_of([*whole, *(part for part in parts if len(part) >= _SHORTEST_PART)])
 
 
 def read_stream_url(url: str) -> StreamUrl:
@@ -139,9 +147,19 @@ def _srt(host: str, port: int | None, path: str, query: str) -> StreamUrl:
     unknown = {name for name, _ in options} - _SRT_OPTIONS
     if unknown:
         raise ValueError(f"may have the options {', '.join(sorted(_SRT_OPTIONS))} and no others")
-    numbers = [value for name, value in options if name in {"pbkeylen", "latency"}]
-    if not all(re.fullmatch(r"\d{1,9}", value, re.ASCII) for value in numbers):
-        raise ValueError("has a pbkeylen or latency that is no whole number")
+    given = dict(options)
+    if len(given) < len(options):
+        raise ValueError("must have each option once")
+    if not re.fullmatch(r"\d{1,9}", given.get("latency", "0"), re.ASCII):
+        raise ValueError("has a latency that is no whole number")
+    if given.get("pbkeylen", "16") not in {"16", "24", "32"}:
+        raise ValueError("has a pbkeylen that is none of 16, 24 and 32")
+    if not 10 <= len(given.get("passphrase", "at least 10").encode()) <= 79:
+        raise ValueError("has a passphrase that must have 10 to 79 characters")
+    if len(given.get("streamid", "").encode()) > 512:
+        raise ValueError("has a streamid that must have 512 characters at most")
+    if any("\0" in value for value in given.values()):
+        raise ValueError("must hold no zero bytes")
     return StreamUrl("srt", host, port, options=options)
 
 

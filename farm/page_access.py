@@ -64,6 +64,36 @@ def _context(recording_id: UUID) -> str:
     return f"recording {recording_id}, access to its page"
 
 
+def contract_of(recording: Recording, settings: Settings) -> PageContract:
+    """How the page of a recording says that it is ready and over, as far as the farm knows by itself.
+
+    The built-in meeting's pages say it on the console, later than they have loaded.
+    """
+    if recording.page_contract is PageContract.AUTO and lies_under(recording.url, settings.built_in_pages):
+        return PageContract.CONSOLE
+    return recording.page_contract
+
+
+def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> frozenset[str]:
+    """Fields of a request for which there is no use with this page; of what cannot be known, none."""
+    is_built_in = lies_under(url, settings.built_in_meetings)
+    ignored = set()
+    if contract is not PageContract.CONSOLE:
+        ignored.add("layout")
+    if contract is PageContract.PLAIN:
+        takes_token = False
+    elif contract is PageContract.CONSOLE:
+        takes_token = _has_livekit(settings)
+    else:
+        takes_token = not is_built_in and not is_jitsi(url, settings.jitsi_hosts)
+    if not takes_token:
+        ignored.add("auth_token")
+    # Only what speaks by an SDK's socket has texts to put into the recording.
+    if contract in {PageContract.PLAIN, PageContract.CONSOLE} or is_built_in:
+        ignored.add("interactive_config")
+    return frozenset(ignored)
+
+
 def opening_of(recording: Recording, access: PageAccess, settings: Settings) -> PageOpening:
     """How the page of a recording is opened."""
     hints = access.page_hints or PageHints()
@@ -103,6 +133,10 @@ def _sdk_config(recording: Recording) -> dict[str, Any]:
         return {}
     size = {name: value for name, value in (("width", mark.width), ("height", mark.height)) if value}
     return {"watermark": {"enabled": True, "url": mark.url, "position": mark.position, "size": size}}
+
+
+def _has_livekit(settings: Settings) -> bool:
+    return bool(settings.livekit_url and settings.livekit_key and settings.livekit_secret)
 
 
 def _livekit_parameters(recording: Recording, access: PageAccess, settings: Settings) -> dict[str, str]:

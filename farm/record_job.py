@@ -25,7 +25,7 @@ from farm.keys import load_secret_key
 from farm.nodes import Nodes
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
-from farm.page_access import PAGE_ACCESS, PageAccess, open_access, opening_of
+from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
@@ -394,7 +394,7 @@ def plan_of(
     return Plan(
         url=opening.url,
         format=format_of(recording),
-        contract=recording.page_contract,
+        contract=contract_of(recording, settings),
         max_seconds=recording.max_seconds,
         join_seconds=settings.join_seconds,
         join_tries=settings.join_tries,

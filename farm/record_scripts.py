@@ -77,10 +77,10 @@ return 1
 """
 )
 
-# KEYS record, active, unfinished, changes, events, kept, targets; ARGV id, token, timeline entry, new state,
-# allowed present states between commas, whether the new state is active, whether it is final, what the
-# indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files are
-# kept from now on or '', the node that it must be of as JSON or '', field, value, …
+# KEYS record, active, unfinished, changes, events, kept, targets, watermark; ARGV id, token, timeline entry,
+# new state, allowed present states between commas, whether the new state is active, whether it is final, what
+# the indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files
+# are kept from now on or '', the node that it must be of as JSON or '', field, value, …
 # Answers {1, record}, {0, present state}, or {2} when it is another node's. The token makes a second try
 # after a lost answer harmless.
 CHANGE = (
@@ -97,7 +97,10 @@ if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
   redis.call('HSET', KEYS[1], 'status', cjson.encode(ARGV[4]), 'timeline', timeline, 'change', ARGV[2],
              unpack(ARGV, 14))
   if ARGV[12] ~= '' then redis.call('ZADD', KEYS[6], ARGV[12], ARGV[1]) end
-  if ARGV[6] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+  if ARGV[6] == '0' then
+    redis.call('ZREM', KEYS[2], ARGV[1])
+    redis.call('DEL', KEYS[8])
+  end
   if ARGV[7] == '1' then
     redis.call('SREM', KEYS[3], ARGV[1])
     -- Without files there is nothing that the customer's keys are for.

@@ -4,10 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from farm.logs import about
 
 logger = logging.getLogger(__name__)
+
+NOT_FOR_CLIENTS: Final = {"not_for_clients": True}
+"""The `extra` of what is logged about the farm itself: a recording's log is part of its evidence."""
 
 
 @contextmanager
@@ -16,6 +20,7 @@ def logging_to(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     handler = logging.FileHandler(directory / "recorder.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: not hasattr(record, "not_for_clients"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -32,6 +32,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
@@ -206,25 +207,43 @@ class Records:
             ],
         )
         if outcome == 1:
-            raise AlreadyRecording(
-                f"the meeting {recording.meeting_id} is already being recorded by {answer[0].decode()}; "
-                "stop that recording first, or ask with allow_multiple_recordings"
-            )
+            raise _already_recording(recording.meeting_id, answer[0].decode())
         if outcome == 2:
             assert idempotency is not None
-            earlier, request_hash = answer[0].decode().split(" ")
-            if request_hash != idempotency.request_hash:
-                raise InvalidRequest(
-                    "this Idempotency-Key was used for a different request; use a new key for each recording"
-                )
-            try:
-                return self.get(recording.organization_id, earlier)
-            except NotFound:
-                raise InvalidRequest(
-                    f"the recording {earlier}, which this Idempotency-Key has started, was deleted; "
-                    "use a new key for each recording"
-                ) from None
+            return self._started_by(recording.organization_id, idempotency, answer[0])
         return recording
+
+    def started_before(
+        self, organization_id: str, meeting_id: str, *, allow_multiple: bool, idempotency: Idempotency | None
+    ) -> Recording | None:
+        """What `add` would return of an earlier request, or refuse, as it is now; None if it would add.
+
+        For who has much to do before it adds.
+        """
+        if idempotency is not None:
+            key = _idempotency_key(organization_id, idempotency.key)
+            claim = cast("bytes | None", self._redis.get(key))
+            if claim is not None:
+                return self._started_by(organization_id, idempotency, claim)
+        if not allow_multiple:
+            with suppress(NotFound):
+                raise _already_recording(meeting_id, str(self.active(organization_id, meeting_id).id))
+        return None
+
+    def _started_by(self, organization_id: str, idempotency: Idempotency, claim: bytes) -> Recording:
+        """The recording that an idempotency key has started, by what is kept under it."""
+        earlier, request_hash = claim.decode().split(" ")
+        if request_hash != idempotency.request_hash:
+            raise InvalidRequest(
+                "this Idempotency-Key was used for a different request; use a new key for each recording"
+            )
+        try:
+            return self.get(organization_id, earlier)
+        except NotFound:
+            raise InvalidRequest(
+                f"the recording {earlier}, which this Idempotency-Key has started, was deleted; "
+                "use a new key for each recording"
+            ) from None
 
     def get(self, organization_id: str | None, recording_id: UUID | str) -> Recording:
         """The recording of an organisation, or of any with None.
@@ -272,7 +291,12 @@ class Records:
         allowed = sources(to) if only_from is None else sources(to) & frozenset(only_from)
         recording = self.get(None, recording_id)
         outcome, *answer = self._change(
-            keys=[*self._keys_of(recording), _KEPT_KEY, _targets_key(recording.id)],
+            keys=[
+                *self._keys_of(recording),
+                _KEPT_KEY,
+                _targets_key(recording.id),
+                _watermark_key(recording.id),
+            ],
             args=[
                 str(recording.id),
                 uuid4().hex,
@@ -455,8 +479,13 @@ class Records:
         return bool(outcome)
 
     def keep_watermark(self, recording_id: UUID, png: bytes) -> None:
-        """Keep the picture that is drawn over a recording's, for as long as that may wait and take."""
+        """Keep the picture that is drawn over a recording's, until that is no longer active."""
+        # A recording that Redis loses comes to no end in it.
         self._redis.set(_watermark_key(recording_id), png, ex=_WATERMARK_SECONDS)
+
+    def forget_watermark(self, recording_id: UUID) -> None:
+        """Keep it no longer, because there is to be no such recording."""
+        self._redis.delete(_watermark_key(recording_id))
 
     def watermark(self, recording_id: UUID) -> bytes | None:
         """The picture that is drawn over a recording's."""
@@ -601,6 +630,13 @@ def _encode_changes(recording: Recording, fields: Mapping[str, Any]) -> dict[str
     if unknown:
         raise ValueError(f"a recording has no field {', '.join(sorted(unknown))}")
     return encode(Recording.model_validate({**recording.model_dump(), **fields}), fields)
+
+
+def _already_recording(meeting_id: str, recording_id: str) -> AlreadyRecording:
+    return AlreadyRecording(
+        f"the meeting {meeting_id} is already being recorded by {recording_id}; "
+        "stop that recording first, or ask with allow_multiple_recordings"
+    )
 
 
 def _not_found(recording_id: UUID | str) -> NotFound:

@@ -513,6 +513,11 @@ class Settings(BaseSettings):
         return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
 
     @property
+    def built_in_pages(self) -> frozenset[str]:
+        """The beginnings of the URLs of its pages, without those of their parts."""
+        return frozenset(f"{origin}{MEETING_PATH}" for origin in (self.local_url, self.base_url))
+
+    @property
     def address_rule(self) -> AddressRule:
         """Which pages may be opened."""
         return parse_address_rule(self.allow_private_addresses)

@@ -22,9 +22,11 @@ import av
 from av.stream import Stream
 
 from browser_bot.programs import DIES_WITH_PARENT
+from browser_bot.redaction import without
 from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
 from encoder.packets import MICROSECOND
+from farm.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5
 LATE_US: Final = 10_000_000
@@ -175,9 +177,7 @@ class _Sender:
     def _refusal(self) -> ReceiverError:
         self.kill()
         words = next((line for line in reversed(self._said) if line), "the connection was closed")
-        for secret in self._order.secrets:
-            words = words.replace(secret, "***")
-        return ReceiverError(words[:_LONGEST_ERROR])
+        return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_LONGEST_ERROR])
 
     def _tell_progress(self) -> None:
         assert self._process.stdout is not None

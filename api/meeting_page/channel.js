@@ -85,7 +85,12 @@ export class RecorderChannel extends Channel {
     const abort = new AbortController();
     this.cut = () => abort.abort();
     try {
-      const answer = await fetch(this.url, { method: "POST", headers: bearer(this.token), signal: abort.signal });
+      const answer = await fetch(this.url, {
+        method: "POST",
+        headers: bearer(this.token),
+        signal: abort.signal,
+        credentials: "omit", // else the browser itself asks for a name and a password when it is refused
+      });
       if (answer.ok) {
         await this.read(answer.body);
       } else if (answer.status < 500) {

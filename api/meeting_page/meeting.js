@@ -79,6 +79,7 @@ function record(token) {
         console.log("END_RECORDING");
       } else if (message.type === "refused") {
         showBanner(`This meeting cannot be recorded: ${message.message}`);
+        console.log(`REFUSE_RECORDING: ${message.message}`);
       }
     },
     onLost: () => room.clear(),

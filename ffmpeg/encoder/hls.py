@@ -4,7 +4,7 @@ A segment begins with a key frame, and lies in the playlist once it is whole.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -146,6 +146,12 @@ def _listing(window: int | None) -> Mapping[str, str]:
 def segments_in(playlist: str) -> list[str]:
     """The names of the segments in the text of a playlist, in their order."""
     return [line for line in playlist.splitlines() if line and not line.startswith("#")]
+
+
+def with_gaps(playlist: str, missing: Collection[str]) -> str:
+    """The text of a playlist that says which of its segments are missing (draft-pantos-hls-rfc8216bis)."""
+    lines = playlist.splitlines(keepends=True)
+    return "".join(f"#EXT-X-GAP\n{line}" if line.rstrip("\r\n") in missing else line for line in lines)
 
 
 def make_hls(

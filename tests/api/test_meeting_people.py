@@ -110,3 +110,17 @@ def test_plugin_should_open_though_the_connection_was_dead_when_it_was_asked_for
         connections[0].close()
         expect(ada.locator("#plugin[data-kind=whiteboard]")).to_be_visible(timeout=SECONDS)
     assert len(connections) == 2
+
+
+def test_room_that_refuses_the_recorder_should_say_so_to_it(settings: Settings) -> None:
+    with served_in_thread(settings) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        try:
+            page = browser.new_page()
+            with page.expect_console_message(
+                lambda line: line.text.startswith("REFUSE_RECORDING: "), timeout=SECONDS
+            ) as refusal:
+                page.goto(f"{address}/meet/room#recorder=none")
+            assert "token" in refusal.value.text
+        finally:
+            browser.close()

@@ -29,6 +29,7 @@ PAGE = "http://8.8.8.8/meeting"
 
 
 MARK = "http://8.8.8.8/mark.png"
+OUT = "rtmp://8.8.8.8/live/key"
 
 
 async def start(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
@@ -241,6 +242,25 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"rtmp_out_config": {"rtmp_url": "rtmp://127.0.0.1/live/key"}}, "rtmp_out_config"),
         ({"outputs": [{"url": "srt://10.0.0.1:9000"}]}, "outputs.0"),
         ({"interactive_config": {"type": "ID4"}}, "interactive_config.type"),
+        ({"layout": "grid"}, "layout"),
+        ({"auth_token": "token", "page_contract": "plain"}, "auth_token"),
+        ({"url": None, "auth_token": "token"}, "auth_token"),
+        ({"interactive_config": {"type": "ID3"}, "page_contract": "console"}, "interactive_config"),
+        (
+            {"rtmp_out_config": {"rtmp_url": OUT}, "live_streaming_config": {"rtmp_url": f"{OUT}2"}},
+            "live_streaming_config",
+        ),
+        (
+            {"dyte_bucket_config": {"enabled": True}, "realtimekit_bucket_config": {"enabled": False}},
+            "dyte_bucket_config",
+        ),
+        (
+            {
+                "rtmp_out_config": {"rtmp_url": OUT},
+                "outputs": [{"url": f"{OUT}{number}"} for number in range(10)],
+            },
+            "outputs",
+        ),
         ({"video_config": {"profile": "film"}}, "video_config.profile"),
         ({"colour": "red"}, "colour"),
     ],

@@ -107,6 +107,12 @@ def may_be_refused_for_its_meaning(body: Any) -> bool:
     sent_on = any(body.get(name) for name in names)
     no_way = sent_on and (part("video_config").get("codec") == "VP8")
     no_picture = sent_on and part("video_config").get("export_file") is False
+    # Not with every page, not by two names, and not more in all than there may be.
+    narrow = "auth_token", "layout", "interactive_config", "live_streaming_config", "dyte_bucket_config"
+    no_use = any(body.get(name) is not None for name in narrow)
+    too_many = sent_on and len(body["outputs"] if isinstance(body.get("outputs"), list) else []) >= 10
+    if no_use or too_many:
+        return True
     return unknown_preset or keeps_nothing or records_nothing or has_watermark or no_way or no_picture
 
 

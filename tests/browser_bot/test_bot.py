@@ -142,6 +142,66 @@ async def test_console_page_should_be_joined_and_left_at_its_signals(stage: Stag
     await asyncio.wait_for(over, 5)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_frame_in_the_page_should_neither_begin_nor_end_the_recording(
+    stage: Stage, site: Site, host: str
+) -> None:
+    signals = """for (const signal of ["START_RECORDING", "END_RECORDING"]) {
+      console.log(signal);
+      // Whatever the recorder has left here.
+      for (const name of Object.getOwnPropertyNames(self).filter(name => name.startsWith("__"))) {
+        try { self[name](signal); self[name](JSON.stringify({ text: signal })); } catch {}
+      }
+    }
+    console.log("done");"""
+    site.add("/frame", f"<script>{signals}</script>")
+    url = site.add("/", f"<iframe src='{site.url('/frame', host)}'></iframe>")
+    page = stage.browser.page
+    bot = Bot(stage.browser, PageContract.CONSOLE)
+
+    async def frame_has_signalled(times: int) -> None:
+        async with asyncio.timeout(SOON):
+            while sum(line.endswith("page log: 'done'") for line in bot.diary) < times:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await page.evaluate("0")
+
+    joining = asyncio.ensure_future(bot.join(url, seconds=SOON, tries=1))
+    await frame_has_signalled(1)
+    assert not joining.done()
+    await page.evaluate("console.log('START_RECORDING')")
+    await asyncio.wait_for(joining, SOON)
+
+    over = asyncio.ensure_future(bot.over())
+    await page.frames[1].evaluate(f"() => {{ {signals} }}")
+    await frame_has_signalled(2)
+    assert not over.done()
+    await page.evaluate("console.log('END_RECORDING')")
+    await asyncio.wait_for(over, SOON)
+
+
+async def test_page_should_be_heard_after_it_has_moved_to_another_site(stage: Stage, site: Site) -> None:
+    other = site.add("/other", "<script>console.log('START_RECORDING')</script>")
+    moved = other.replace("127.0.0.1", "localhost")
+    url = site.add(
+        "/", f"<iframe src='{other}'></iframe><script>onload = () => location = '{moved}'</script>"
+    )
+    bot = Bot(stage.browser, PageContract.CONSOLE)
+    await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
+    over = asyncio.ensure_future(bot.over())
+    await stage.browser.page.evaluate("console.log('END_RECORDING')")
+    await asyncio.wait_for(over, SOON)
+
+
+@pytest.mark.parametrize("contract", [PageContract.AUTO, PageContract.CONSOLE])
+async def test_page_that_refuses_should_be_told_with_its_reason(
+    stage: Stage, site: Site, contract: PageContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "SETTLE_TIMEOUT", 30.0)
+    url = site.add("/", "<script>setTimeout(() => console.log('REFUSE_RECORDING: it is full'), 300)</script>")
+    with pytest.raises(PageError, match="the page refuses to be recorded: it is full"):
+        await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=SOON, tries=1), SOON)
+
+
 async def test_console_page_without_signal_should_be_told(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 
-from browser_bot import recording_sdk
+from browser_bot import page_voice
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
@@ -79,8 +80,31 @@ async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
     await asyncio.wait_for(over, 5)
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "triggerDyteRecording = true",
+        "triggerRealtimeKitRecording = true",
+        "dyteRecordingSdk = true",
+        "realtimeKitRecording = {}",
+    ],
+)
+async def test_page_whose_flags_announce_the_sdk_should_be_waited_for(
+    stage: Stage, site: Site, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.bot.SETTLE_TIMEOUT", 0.2)
+    page = """<script>window.FLAG; onload = () => setTimeout(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    }, DELAY)</script>"""
+    page = page.replace("FLAG", flag).replace("DELAY", "4000" if flag.startswith("triggerDyte") else "800")
+    bot = Bot(stage.browser, PageContract.AUTO)
+    await asyncio.wait_for(bot.join(site.add("/late", page), seconds=SOON, tries=1), SOON)
+    assert bot.speaks_sdk
+
+
 async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording_sdk, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(page_voice, "KEEP_ALIVE_SECONDS", 0.2)
     bot = Bot(stage.browser, PageContract.SDK)
     await asyncio.wait_for(bot.join(site.add("/sdk", SDK_PAGE), seconds=SOON, tries=1), SOON)
     assert len(await stage.browser.page.evaluate("heard")) >= 5
@@ -108,6 +132,67 @@ async def test_hostile_messages_should_change_nothing(stage: Stage, site: Site) 
     began = asyncio.get_running_loop().time()
     await asyncio.wait_for(bot.join(site.add("/hostile", hostile), seconds=SOON, tries=1), SOON)
     assert asyncio.get_running_loop().time() - began >= 2.5
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_frame_in_the_page_should_not_speak_for_it(stage: Stage, site: Site, host: str) -> None:
+    frame = """<script>
+    window.triggerDyteRecording = false;
+    const socket = new WebSocket("ws://localhost:8080/ws");
+    socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    socket.onclose = () => console.log("frame is done");
+    // Whatever the recorder has left here.
+    for (const name of Object.getOwnPropertyNames(self).filter(name => name.startsWith("__"))) {
+      try { self[name]('{"type": "StartRecording"}'); } catch {}
+    }
+    setTimeout(() => { socket.close(); console.log("frame is done"); }, 300);
+    </script>"""
+    site.add("/frame", frame)
+    page = f"""<iframe src="{site.url("/frame", host)}"></iframe><script>
+    const begin = () => {{
+      window.triggerDyteRecording = true;
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.addEventListener("open", () => socket.send('{{"type": "StartRecording"}}'));
+      return socket instanceof WebSocket;
+    }};
+    </script>"""
+    bot = Bot(stage.browser, PageContract.SDK)
+    joining = asyncio.ensure_future(bot.join(site.add("/page", page), seconds=SOON, tries=1))
+    async with asyncio.timeout(SOON):
+        while not any("frame is done" in line for line in bot.diary):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert not joining.done()
+    assert not bot.speaks_sdk
+    assert await stage.browser.page.evaluate("begin()")
+    await asyncio.wait_for(joining, SOON)
+    over = asyncio.create_task(bot.over())
+    done, _ = await asyncio.wait({over}, timeout=2.5)
+    assert not done
+    await stage.browser.page.evaluate("window.triggerDyteRecording = false")
+    await asyncio.wait_for(over, SOON)
+
+
+async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage, site: Site) -> None:
+    page = """<script>
+    const events = [];
+    const connect = () => new Promise((resolve) => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      try { socket.send("too early"); } catch (error) { events.push(error.name); }
+      socket.onopen = () => { events.push(socket.readyState); socket.close(3002, "Ping timeout"); };
+      socket.onclose = ({code, reason, target}) => {
+        events.push(code, reason, target === socket, socket.readyState);
+        resolve();
+      };
+    });
+    connect().then(connect).then(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => socket.send('{"type": "StartRecording"}');
+    });
+    </script>"""
+    bot = Bot(stage.browser, PageContract.SDK)
+    await asyncio.wait_for(bot.join(site.add("/page", page), seconds=SOON, tries=1), SOON)
+    once = ["InvalidStateError", 1, 3002, "Ping timeout", True, 3]
+    assert await stage.browser.page.evaluate("events") == once * 2
 
 
 @pytest.mark.parametrize(
@@ -182,6 +267,32 @@ async def test_secrets_in_the_url_should_stay_out_of_errors_and_diary(stage: Sta
         await bot.join("http://127.0.0.1:9/?authToken=s3%2Fcret", seconds=1, tries=1)
     for text in (str(failed.value), *bot.diary):
         assert "cret" not in text
+
+
+async def test_secret_longer_than_a_line_should_stay_out_of_the_diary_in_each_form(
+    stage: Stage, site: Site
+) -> None:
+    secret = 's3/cr+t é"' * 100
+    script = """const token = new URLSearchParams(location.search).get("authToken");
+    console.log("x".repeat(100) + token);
+    console.log(location.href);
+    console.log(new URLSearchParams({token}).toString());
+    console.log(JSON.stringify({token}));
+    fetch("http://127.0.0.1:9/" + encodeURIComponent(token)).catch(() => {
+      const socket = new WebSocket("ws://localhost:8080/ws");
+      socket.onopen = () => {
+        socket.send(JSON.stringify({type: "token", token}));
+        socket.send('{"type": "StartRecording"}');
+      };
+    });"""
+    url = site.add(
+        f"/token?authToken={quote(secret, safe='')}", f"<meta charset=utf-8><script>{script}</script>"
+    )
+    bot = Bot(stage.browser, PageContract.SDK, secrets=[secret])
+    await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
+    lines = [line.partition(" ")[2] for line in bot.diary]
+    assert sum("…" in line for line in lines) >= 6
+    assert not [line for line in lines if "s3" in line]
 
 
 async def test_jitsi_meeting_should_be_known_by_its_host_and_joined_without_questions() -> None:

@@ -7,7 +7,15 @@ import pytest
 
 from browser_bot.contracts import PageContract
 from farm.errors import SettingsError
-from farm.page_access import PageAccess, open_access, opening_of, seal_access, with_parameters
+from farm.page_access import (
+    PageAccess,
+    contract_of,
+    ignored_by_page,
+    open_access,
+    opening_of,
+    seal_access,
+    with_parameters,
+)
 from farm.recordings import Corner, Watermark
 from farm.sealing import Sealer
 from farm.settings import Settings
@@ -67,6 +75,19 @@ def test_plain_and_built_in_pages_should_be_opened_as_they_are(
         assert opening_of(recording, PageAccess(), settings).url == recording.url
 
 
+def test_built_in_meeting_should_begin_by_its_own_word(
+    make_recording: MakeRecording, settings: Settings
+) -> None:
+    urls = {
+        settings.page_of("demo"): PageContract.CONSOLE,
+        f"{settings.local_url}/meet-assets/board.html": PageContract.AUTO,
+        PAGE: PageContract.AUTO,
+    }
+    assert {url: contract_of(make_recording(url=url), settings) for url in urls} == urls
+    plain = make_recording(url=settings.page_of("demo"), page_contract=PageContract.PLAIN)
+    assert contract_of(plain, settings) is PageContract.PLAIN
+
+
 def test_livekit_template_should_get_a_token_of_a_hidden_recorder(
     make_recording: MakeRecording, settings: Settings
 ) -> None:
@@ -112,3 +133,28 @@ def test_parameters_should_stand_behind_those_that_are_there() -> None:
     assert with_parameters("http://a/?b=1", {"c": "x y&z"}) == "http://a/?b=1&c=x+y%26z"
     assert with_parameters("http://a/#f", {"c": "1"}) == "http://a/?c=1#f"
     assert with_parameters("http://a/p", {}) == "http://a/p"
+
+
+@pytest.mark.parametrize(
+    ("url", "contract", "ignored"),
+    [
+        (PAGE, "auto", {"layout"}),
+        (PAGE, "sdk", {"layout"}),
+        (PAGE, "plain", {"layout", "auth_token", "interactive_config"}),
+        (PAGE, "console", {"auth_token", "interactive_config"}),
+        ("https://meet.jit.si/Room", "auto", {"layout", "auth_token"}),
+        (None, "auto", {"layout", "auth_token", "interactive_config"}),
+    ],
+)
+def test_field_without_a_use_should_be_known(
+    settings: Settings, url: str | None, contract: str, ignored: set[str]
+) -> None:
+    page = url or settings.page_of("room")
+    assert ignored_by_page(page, PageContract(contract), settings) == ignored
+
+
+def test_livekit_template_should_have_a_use_for_a_token(settings: Settings) -> None:
+    configured = settings_with(
+        settings.data_dir, None, livekit_url="wss://live.example", livekit_key="APIkey", livekit_secret=SECRET
+    )
+    assert ignored_by_page(PAGE, PageContract.CONSOLE, configured) == {"interactive_config"}

@@ -3,30 +3,37 @@
 import asyncio
 import json
 import os
+import select
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
 from farm.live_outputs import stream_arguments
 from farm.outputs import read_stream_url
 from farm.stream_out import StreamOrder
+from tests.ports import free_port
 from tests.rtmp import RtmpServer, rtmp_server
 from tests.takes import make_take
 
 
-@pytest.fixture(scope="module")
-def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("spool")
-    make_take(directory, seconds=3)
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """A recording whose age nobody knows: what is 10 s old would be too late for a receiver."""
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    make_take(directory, seconds=3).with_suffix(".json").unlink()
     return directory
 
 
@@ -72,6 +79,90 @@ def test_refusal_should_be_told_without_the_key(spool: Path, rtmp: RtmpServer) -
     assert code == 1
     assert said[-1]["error"]
     assert "the-key" not in json.dumps(said)
+
+
+PASSPHRASE = 'p@ss/word+1&x=%41 "'
+
+
+@contextmanager
+def srt_listener(file: Path, passphrase: str) -> Iterator[int]:
+    """An ffmpeg that waits for one SRT stream and writes it to `file`; its port."""
+    port = free_port()
+    listener = subprocess.Popen(
+        [
+            *(shutil.which("ffmpeg") or "ffmpeg", "-loglevel", "error", "-y", "-mode", "listener"),
+            *("-passphrase", passphrase, "-i", f"srt://127.0.0.1:{port}", "-c", "copy", str(file)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for_udp(port)
+        yield port
+    finally:
+        listener.kill()
+        listener.wait()
+
+
+def _wait_for_udp(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while f":{port:04X} " not in Path("/proc/net/udp").read_text():
+        assert time.monotonic() < deadline, f"nobody listens at {port}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def relay(port: int, passed: list[bytes]) -> Iterator[int]:
+    """A UDP port that passes everything on to another one, and keeps what came."""
+    over = threading.Event()
+
+    def run(near: socket.socket) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            far.connect(("127.0.0.1", port))
+            caller = None
+            while not over.is_set():
+                for ready in select.select([near, far], [], [], 0.1)[0]:
+                    with suppress(ConnectionError):
+                        if ready is near:
+                            data, caller = near.recvfrom(65536)
+                            passed.append(data)
+                            far.send(data)
+                        elif caller is not None:
+                            near.sendto(far.recv(65536), caller)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
+        near.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=run, args=(near,))
+        thread.start()
+        try:
+            yield near.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_srt_should_arrive_with_the_very_passphrase_and_stream_id(spool: Path, tmp_path: Path) -> None:
+    stream_id, passed = "#!::r=live/x,m=publish", list[bytes]()
+    options = urlencode({"streamid": stream_id, "passphrase": PASSPHRASE, "pbkeylen": 24, "latency": 200})
+    with srt_listener(tmp_path / "received.ts", PASSPHRASE) as port, relay(port, passed) as near:
+        code, said = send(spool, f"srt://127.0.0.1:{near}?{options}")
+        # The listener accepts nobody with another passphrase.
+        assert code == 0, said
+    # SRT's handshake has texts as words of 32 bits with the last byte first.
+    words = b"".join(data[at : at + 4][::-1] for data in passed for at in range(0, len(data), 4))
+    assert stream_id.encode() in words
+
+
+def test_srt_refusal_should_be_told_without_the_passphrase(spool: Path, tmp_path: Path) -> None:
+    passphrase = "p@ss/word+1"
+    options = urlencode({"streamid": "s3cret/id", "passphrase": passphrase})
+    with srt_listener(tmp_path / "received.ts", "another passphrase") as port:
+        code, said = send(spool, f"srt://127.0.0.1:{port}?{options}")
+        assert code == 1
+        assert said[-1]["error"]
+        for secret in (passphrase, "s3cret/id"):
+            for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
+                assert form not in json.dumps(said)
 
 
 def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
