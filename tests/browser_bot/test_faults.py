@@ -241,7 +241,8 @@ async def test_diary_should_have_what_the_page_did_last(site: Site, caplog: pyte
     assert len(diary) == DIARY_LINES
     assert not [line for line in diary if line.endswith("'line 0'")]
     assert [line for line in diary if "could not load 'http://127.0.0.1:1/gone'" in line]
-    assert diary[-1].endswith("page log: 'START_RECORDING'")
+    # Chromium asks for the page's icon at some time.
+    assert [line for line in diary[-3:] if line.endswith("page log: 'START_RECORDING'")]
 
 
 @pytest.mark.usefixtures("stages")
