@@ -64,6 +64,7 @@ def test_json_should_tell_what_was_recorded(
     assert wait_until_none() == []
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("b.mp3", "mp3")])
 def test_sound_alone_should_be_recorded_by_the_files_suffix(tmp_path: Path, name: str, codec: str) -> None:
     process = farm_record(PAGE, "--out", tmp_path / name, "--seconds", "3", "--json")
