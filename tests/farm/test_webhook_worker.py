@@ -143,7 +143,9 @@ def test_delivery_that_was_not_sent_should_wait_for_the_next_start(
     records = Records(redis_client)
     recording = make_recording()
     hook.decide = lambda _, before: Reply(500 if before == 0 else 200)
-    with running_worker(redis_client, redis_address, tmp_path, **(QUICK | {"FARM_WEBHOOK_INTERVALS": "60"})):
+    # The first try must arrive, however slow a worker is that has just been started.
+    once = QUICK | {"FARM_WEBHOOK_INTERVALS": "60", "FARM_WEBHOOK_TIMEOUT": "20"}
+    with running_worker(redis_client, redis_address, tmp_path, **once):
         records.add(recording)
         hook.wait_for(1)
     assert hook.accepted == []
