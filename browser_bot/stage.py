@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser_bot.browser import Browser, open_browser, open_driver
+from browser_bot.browser import Browser, Driver, open_browser
 from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
 from browser_bot.sound import Sound, open_sound
@@ -24,6 +24,7 @@ class Stage:
     display: Display
     sound: Sound
     browser: Browser
+    driver: Driver
 
     async def died(self) -> StageError:
         """Wait until the display or the sound dies, or hangs, and return the error that tells of it."""
@@ -51,28 +52,37 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(
-    width: int, height: int, fps: int, *, chromium: Path | None = None, proxy: str | None = None
+    width: int,
+    height: int,
+    fps: int,
+    *,
+    chromium: Path | None = None,
+    proxy: str | None = None,
+    driver: Driver | None = None,
 ) -> AsyncIterator[Stage]:
-    """Run a stage for a picture of `width` x `height` at `fps`.
+    """Run a stage for a picture of `width` x `height` at `fps`, with a `driver` that may run already.
 
     Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
     """
     async with AsyncExitStack() as parts:
+        driver = driver or Driver()
         try:
             # Directly below the temporary directory: the sockets in it may have no more than 107 bytes of
             # path.
             directory = Path(tempfile.mkdtemp(prefix=PREFIX))
             parts.callback(shutil.rmtree, directory, ignore_errors=True)
+            # A browser that was just being started ends with it, and then writes nothing any more.
+            parts.push_async_callback(driver.close)
             write_owner(directory)
             async with asyncio.TaskGroup() as group:
-                driver = group.create_task(parts.enter_async_context(open_driver()))
+                playwright = group.create_task(driver.start())
                 display = group.create_task(
                     parts.enter_async_context(open_display(directory, width, height, fps))
                 )
                 sound = group.create_task(parts.enter_async_context(open_sound(directory)))
             browser = await parts.enter_async_context(
                 open_browser(
-                    driver.result(),
+                    playwright.result(),
                     directory,
                     width=width,
                     height=height,
@@ -84,4 +94,4 @@ async def open_stage(
         except* (StageError, OSError) as errors:
             error = errors.exceptions[0]
             raise error if isinstance(error, StageError) else StageError(str(error)) from None
-        yield Stage(directory, display.result(), sound.result(), browser)
+        yield Stage(directory, display.result(), sound.result(), browser, driver)

@@ -1,13 +1,16 @@
 """A stage with its gateway, opened for what a recording needs, perhaps before there is a recording."""
 
+import signal
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.addresses import AddressRule
+from browser_bot.browser import Driver
 from browser_bot.errors import StageError
 from browser_bot.gateway import Gateway, open_gateway
+from browser_bot.programs import signal_group
 from browser_bot.stage import Stage, open_stage
 
 
@@ -32,13 +35,18 @@ class OpenedStage:
     gateway: Gateway | None
     _parts: AsyncExitStack
 
+    def give_up(self) -> Driver:
+        """Kill the browser and hand its driver on, for another stage; this one is only to be closed then."""
+        signal_group(self.stage.browser.pid, signal.SIGKILL)
+        return self.stage.driver.hand_on()
+
     async def close(self) -> None:
         """Tear it down."""
         await self._parts.aclose()
 
 
-async def open_for(needs: StageNeeds) -> OpenedStage:
-    """Open a stage.
+async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedStage:
+    """Open a stage, with a driver that may run already; that is closed with the stage.
 
     Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
     """
@@ -52,7 +60,14 @@ async def open_for(needs: StageNeeds) -> OpenedStage:
             except OSError as error:
                 raise StageError(f"the gateway did not start: {error}") from error
         stage = await parts.enter_async_context(
-            open_stage(needs.width, needs.height, needs.fps, chromium=needs.chromium, proxy=proxy)
+            open_stage(
+                needs.width,
+                needs.height,
+                needs.fps,
+                chromium=needs.chromium,
+                proxy=proxy,
+                driver=driver,
+            )
         )
         return OpenedStage(needs, stage, gateway, parts.pop_all())
     raise AssertionError

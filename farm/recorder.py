@@ -19,6 +19,7 @@ from typing import Protocol
 
 from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
+from browser_bot.browser import Driver
 from browser_bot.compositor import depths
 from browser_bot.contracts import PageContract
 from browser_bot.display import Display
@@ -385,17 +386,24 @@ class Recorder:
     async def _warm_or_new(self) -> OpenedStage | None:
         needs = self._plan.stage
         warm, self._warm = self._warm, None
+        driver = Driver()
         if warm is not None:
-            if warm.needs == needs and await self._is_well(warm.stage):
+            is_well = await self._is_well(warm.stage)
+            if is_well and warm.needs == needs:
                 return warm
+            if is_well:
+                driver = warm.give_up()
             self._beside(warm.close())
-        opening = asyncio.create_task(open_for(needs))
+        opening = asyncio.create_task(open_for(needs, driver))
         try:
             await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
         finally:
             opening.cancel()  # does nothing to one that is done
             await asyncio.gather(opening, return_exceptions=True)
-        return None if opening.cancelled() else opening.result()
+        if opening.cancelled():
+            await driver.close()  # it may not have come to taking it
+            return None
+        return opening.result()
 
     async def _is_well(self, stage: Stage) -> bool:
         """Whether the browser of a stage that waited still answers.

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,4 +82,23 @@ async def test_warm_stage_whose_browser_hangs_should_be_replaced(tmp_path: Path,
         outcome = await Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener, warm).run()
     assert outcome == Outcome(EndReason.MAX_DURATION, None, started=True)
     assert (listener.faults, len(listener.takes)) == ([], 1)
+    assert wait_until_none() == []
+
+
+async def test_warm_stage_of_another_size_should_hand_its_driver_on(tmp_path: Path) -> None:
+    listener = FaultListener()
+    spool = Spool(tmp_path / "spool", Format(width=320, height=180))
+    async with open_site() as site:
+        plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)
+        warm = await open_for(replace(plan.stage, width=640, height=360))
+        driver = warm.stage.browser.driver_pid
+        recording = asyncio.create_task(
+            Recorder(plan, spool, tmp_path / "evidence", no_orders(), listener, warm).run()
+        )
+        await until(lambda: bool(listener.takes), 30, "it is recorded")
+        drivers = {process.pid for process in below() if Path(process.exe()).name == "node"}
+        outcome = await recording
+    assert (drivers, outcome) == ({driver}, Outcome(EndReason.MAX_DURATION, None, started=True))
+    assert (listener.faults, len(listener.takes)) == ([], 1)
+    assert not warm.stage.directory.exists()
     assert wait_until_none() == []
