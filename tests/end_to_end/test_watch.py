@@ -97,6 +97,9 @@ class Watched:
         self.gone.append(finding)
         self.changed.set()
 
+    async def company_came(self) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.changed.set()
