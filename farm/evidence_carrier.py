@@ -54,7 +54,7 @@ _MOST_LOG_BYTES: Final = 2 << 20
 """So much of the end of its log: all of it, unless a page prints its 5000 lines on each of many stages."""
 
 _CARRIED: Final = "carried.json"
-_WORKSHOP: Final = ".carrying"
+_PACKED: Final = "evidence.zip"
 
 
 def run_evidence_carrier(settings: Settings) -> None:
@@ -112,7 +112,7 @@ class Carrier:
             self._settled.clear()
         if self._looks < self._rests_until and not rested:
             return
-        with _alone(self._settings.evidence_dir) as alone:
+        with _alone(self._settings.carrying_dir) as alone:
             if alone:
                 self._carry_all()
 
@@ -161,7 +161,7 @@ class Carrier:
 
     def _bring(self, recording_id: UUID, directory: Path, part: str) -> bool:
         # A store that is a directory gives the file a second name, so it is a new one each time.
-        file = self._settings.evidence_dir / _WORKSHOP / "evidence.zip"
+        file = self._settings.carrying_dir / _PACKED
         file.unlink(missing_ok=True)
         with file.open("wb") as output:
             for piece in zip_pieces(worth_carrying(directory)):
@@ -234,11 +234,10 @@ def _keep_carried(directory: Path, carried: Carried) -> None:
 
 
 @contextmanager
-def _alone(evidence_dir: Path) -> Iterator[bool]:
-    """Be the only one that carries from a directory: nodes may share it. False if another one does."""
-    workshop = evidence_dir / _WORKSHOP
-    workshop.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (workshop / "lock").open("w") as file:
+def _alone(carrying_dir: Path) -> Iterator[bool]:
+    """Be the only one that carries from a data directory: nodes may share it. False if another one does."""
+    carrying_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (carrying_dir / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -247,4 +246,4 @@ def _alone(evidence_dir: Path) -> Iterator[bool]:
         try:
             yield True
         finally:
-            (workshop / "evidence.zip").unlink(missing_ok=True)
+            (carrying_dir / _PACKED).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -202,9 +202,7 @@ class Recorder:
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
         self._drawn: Watermark | None = None
-        tally = read_tally(spool.directory)
-        had_company = plan.had_company or tally.had_company
-        self._watch = Watch(plan.limits, replace(tally, had_company=had_company))
+        self._watch = Watch(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
         self._company_told = plan.had_company
         self._told = 0
         self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0

@@ -88,7 +88,7 @@ def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
 
 
 def _remove_evidence(settings: Settings, oldest: datetime) -> None:
-    for directory in settings.evidence_dir.glob("[!.]*"):
+    for directory in settings.evidence_dir.glob("*"):
         log = directory / "recorder.log"
         try:
             changed = (log if log.exists() else directory).stat().st_mtime

@@ -1,6 +1,9 @@
 """What is brought into the store, and when; what the API makes of it is in tests/api/test_evidence.py."""
 
 import io
+import signal
+import subprocess
+import sys
 import time
 import zipfile
 from datetime import timedelta
@@ -197,3 +200,18 @@ def test_part_should_have_a_name_that_is_no_path(node: str, begins: str) -> None
     part = new_part(node)
     assert part.startswith(begins)
     assert part != new_part(node)
+
+
+def test_carrier_that_hangs_should_not_keep_its_node_from_ending() -> None:
+    hangs = """
+import time
+from farm.processes import told_to_stop
+told_to_stop(within=1)
+print(flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", hangs], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == -signal.SIGALRM
