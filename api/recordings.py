@@ -85,6 +85,7 @@ from farm.sealed_targets import seal_target
 from farm.spool import remove_evidence
 from farm.storage.place import StorageError
 from farm.storage.targets import Target, public
+from farm.stored_evidence import StoredEvidence
 from farm.timed_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.transfers import STORE, Transfer
 from farm.watermark import draw, fetch
@@ -512,9 +513,11 @@ async def _delete(request: Request) -> Response:
     recording = await find_recording(context, organization_id, request)
     if recording.status not in FINAL:
         raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
+    evidence = StoredEvidence(context.redis, context.store)
     # The file first: if that fails, the recording is still there to be deleted again.
     try:
         await run_in_threadpool(delete_files, context.store, recording)
+        await run_in_threadpool(evidence.delete, recording.id)
     except StorageError as error:
         _LOG.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
         raise StoreUnavailable(
@@ -522,6 +525,11 @@ async def _delete(request: Request) -> Response:
         ) from None
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
+    try:
+        # A node may have brought some a moment ago; now that there is no recording it takes it back itself.
+        await run_in_threadpool(evidence.delete, recording.id)
+    except StorageError as error:
+        _LOG.error("evidence of recording %s is left in the store: %s", recording.id, error.message)
     return success(Deleted(id=str(recording.id)))
 
 
@@ -659,7 +667,7 @@ recording_operations: Final = (
         "DELETE",
         "/recordings/{recording_id}",
         _delete,
-        "Delete a recording that has ended, with its file",
+        "Delete a recording that has ended, with its file and its evidence",
         _TAG,
         answer=Deleted,
         errors=(404, 409),

@@ -48,6 +48,9 @@ class Starts:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over."""
 
+    async def company_came(self) -> None:
+        """Somebody is in the meeting."""
+
     async def ended(self, outcome: Outcome) -> None:
         """The recording is over."""
 

@@ -40,6 +40,18 @@ def owners_of_stages(root: Path | None = None) -> list[int]:
     return owners
 
 
+def stage_of(owner: int, root: Path | None = None) -> Path | None:
+    """The newest stage below `root` that a process had which has ended; None if there is none, or no more."""
+    found = []
+    for directory in (root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
+        with suppress(OSError, ValueError):
+            about = directory.lstat()
+            pid, _ = (directory / OWNER).read_text().split()
+            if int(pid) == owner and about.st_uid == os.geteuid() and _is_left_behind(directory):
+                found.append((about.st_mtime_ns, directory))
+    return max(found, default=(0, None))[1]
+
+
 def sweep_stages(root: Path | None = None) -> int:
     """End and delete this user's stages below `root` whose owner is gone; returns how many there were.
 

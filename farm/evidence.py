@@ -51,6 +51,20 @@ def fault_directories(directory: Path) -> list[Path]:
     return sorted(found, key=_fault_number)
 
 
+def evidence_files(directory: Path) -> dict[str, Path]:
+    """The files there are of a recording's evidence, by names of which none comes from outside."""
+    named = {RECORDER_LOG: directory / RECORDER_LOG} | {
+        f"{place.name}/{name}": place / name for place in fault_directories(directory) for name in FILES
+    }
+    return {name: file for name, file in named.items() if file.is_file()}
+
+
+def is_evidence(name: str) -> bool:
+    """Whether a file of evidence can be called so."""
+    fault, _, file = name.rpartition("/")
+    return name == RECORDER_LOG or (file in FILES and _FAULT.fullmatch(fault) is not None)
+
+
 def _fault_number(place: Path) -> int:
     return int(place.name.removeprefix("fault-"))
 
@@ -91,15 +105,15 @@ async def _collect(
     *,
     screenshot: bool,
 ) -> None:
-    place = await asyncio.to_thread(_next_place, directory)
+    place = await asyncio.to_thread(next_place, directory)
     parts: list[Awaitable[object]] = [
-        asyncio.to_thread(_write_json, place / "fault.json", _described(fault)),
-        asyncio.to_thread(lambda: (place / "ffmpeg.log").write_bytes(_last_of_takes(spool))),
-        asyncio.to_thread(_write_resources, place / "resources.json", spool, stage),
+        asyncio.to_thread(write_json, place / "fault.json", _described(fault)),
+        asyncio.to_thread(lambda: (place / "ffmpeg.log").write_bytes(last_of_takes(spool))),
+        asyncio.to_thread(write_resources, place / "resources.json", spool, stage),
     ]
     if stage is not None:
         logs = {"display.log": stage.display.server.log, "sound.log": stage.sound.daemon.log}
-        parts += [asyncio.to_thread(_copy_end, log, place / name) for name, log in logs.items()]
+        parts += [asyncio.to_thread(copy_end, log, place / name) for name, log in logs.items()]
     if bot is not None:
         diary = "".join(f"{line}\n" for line in bot.diary).encode(errors="replace")
         parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MOST_BYTES:]))
@@ -110,8 +124,8 @@ async def _collect(
             logger.warning("a part of the evidence could not be kept: %r", problem)
 
 
-def _next_place(directory: Path) -> Path:
-    """Make the directory of the next fault, and delete those of too many."""
+def next_place(directory: Path) -> Path:
+    """Make the directory of the next fault, and delete those of too many. Raises OSError."""
     faults = fault_directories(directory)
     number = _fault_number(faults[-1]) + 1 if faults else 1
     for old in faults[: max(len(faults) - _MOST_FAULTS + 1, 0)]:
@@ -125,11 +139,13 @@ def _described(fault: Exception) -> dict[str, str]:
     return {"time": datetime.now(UTC).isoformat(), "kind": type(fault).__name__, "message": str(fault)}
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a file of evidence for programs. Raises OSError."""
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _write_resources(file: Path, spool: Path, stage: "Stage | None") -> None:
+def write_resources(file: Path, spool: Path, stage: "Stage | None" = None) -> None:
+    """Write what this machine and the programs of a stage use now. Raises OSError."""
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(spool)
     resources = {
         "time": datetime.now(UTC).isoformat(),
@@ -140,28 +156,31 @@ def _write_resources(file: Path, spool: Path, stage: "Stage | None") -> None:
         "disk": {"total": disk.total, "free": disk.free},
         "stage": [asdict(process) for process in stage.usage()] if stage is not None else [],
     }
-    _write_json(file, resources)
+    write_json(file, resources)
 
 
-def _last_of_takes(spool: Path) -> bytes:
+def last_of_takes(spool: Path) -> bytes:
     """The last lines that ffmpeg wrote in the latest takes."""
     lines: list[bytes] = []
-    for log in sorted(spool.glob("take-[0-9]*.log"), key=_number, reverse=True):
-        lines = [f"{log.name}:\n".encode(), *_end_of(log).splitlines(keepends=True), *lines]
+    for log in sorted(spool.glob("take-[0-9]*.log"), key=take_number, reverse=True):
+        lines = [f"{log.name}:\n".encode(), *end_of(log).splitlines(keepends=True), *lines]
         if len(lines) >= _FFMPEG_LINES:
             break
     return b"".join(lines[-_FFMPEG_LINES:])
 
 
-def _number(log: Path) -> int:
-    return int(log.stem.removeprefix("take-"))
+def take_number(file: Path) -> int:
+    """The number of the take that a file belongs to."""
+    return int(file.stem.removeprefix("take-"))
 
 
-def _copy_end(log: Path, file: Path) -> None:
-    file.write_bytes(_end_of(log))
+def copy_end(log: Path, file: Path) -> None:
+    """Keep the end of a log. Raises OSError."""
+    file.write_bytes(end_of(log))
 
 
-def _end_of(log: Path) -> bytes:
+def end_of(log: Path, size: int = _LOG_BYTES) -> bytes:
+    """The last `size` bytes of a log. Raises OSError."""
     with log.open("rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
-        return file.read(_LOG_BYTES)
+        file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
+        return file.read(size)

@@ -79,12 +79,15 @@ def keep_tally(spool: Path, tally: Tally) -> None:
         os.replace(partial, file)
 
 
-def read_tally(spool: Path) -> Tally:
-    """The tally that is kept in the directory of a spool; an empty one if there is none."""
+def read_tally(spool: Path, *, had_company: bool = False) -> Tally:
+    """The tally that is kept in the directory of a spool; an empty one if there is none.
+
+    `had_company` is what other nodes have seen, which counts as well.
+    """
     try:
         kept = json.loads((spool / _FILE).read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
         peak_memory = int(kept["peak_memory"] or 0)
-        return Tally(findings, peak_memory, bool(kept.get("had_company")))
+        return Tally(findings, peak_memory, had_company or bool(kept.get("had_company")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return Tally()
+        return Tally(had_company=had_company)

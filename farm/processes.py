@@ -22,11 +22,16 @@ def die_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
         os.kill(os.getpid(), sign)
 
 
-def told_to_stop() -> threading.Event:
-    """An event that is set by SIGTERM or SIGINT, which do nothing else from now on."""
+def told_to_stop(within: int = 0) -> threading.Event:
+    """An event that is set by SIGTERM or SIGINT, which do nothing else from now on.
+
+    The kernel ends this process `within` so many seconds from then; 0 is never.
+    """
     stopping = threading.Event()
 
     def stop(_: int, __: FrameType | None) -> None:
+        if within and not stopping.is_set():
+            signal.alarm(within)
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)

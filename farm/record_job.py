@@ -6,7 +6,9 @@ When its process was killed, another one goes on from what is in the spool.
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +20,14 @@ from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.beside import beside
 from farm.counts import Counts, of_claim
+from farm.dead_recorder import (
+    describe_defect,
+    describe_exit,
+    describe_lost_node,
+    keep_death,
+    keep_last_frame,
+    take_seen,
+)
 from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.findings import Finding
@@ -91,7 +101,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     if recording.status not in ACTIVE:
         logger.info("recording %s is %s already", recording_id, recording.status)
         return
-    spool = spool_of(recording, settings)
+    spool, evidence = spool_of(recording, settings), evidence_dir(settings, recording_id)
     if recording.node is not None and spool.is_held():
         logger.info("recording %s is being recorded", recording_id)
         return
@@ -101,6 +111,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     except (NotFound, WrongState, TakenOver) as error:
         logger.info("recording %s is left alone: %s", recording_id, error)
         return
+    seen = take_seen(evidence)
     if before is None:
         Counts(client).add(of_claim(recording, now()))
     else:
@@ -110,11 +121,16 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
             if end_as_kept(recording, settings, client):
                 return
             records.note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
+        death = describe_exit(None) if before == settings.node else describe_lost_node(before)
+        place = seen or keep_death(evidence, spool.directory, death)
         if spool.breaks_too_often() or _is_taken_over_too_often(recording):
+            keep_last_frame(place, spool.directory)
             end_dead(recording.id, settings, client)
             return
         forget_ending(spool)  # of a time before another node had it
         logger.warning("recording %s of the node %s is gone on with", recording_id, before)
+        # The recording need not wait for it.
+        threading.Thread(target=keep_last_frame, args=(place, spool.directory), daemon=True).start()
     try:
         with ready_stage() as (runner, warm):
             # The runner of a warm stage has the context of when nobody knew of the recording.
@@ -122,8 +138,9 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     except SpoolHeld:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)
-    except Exception:
+    except Exception as error:
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+        keep_death(evidence, spool.directory, describe_defect(error))
         end_dead(recording.id, settings, client)
         raise
 
@@ -230,6 +247,14 @@ class Reporter:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over."""
         self._say_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
+
+    async def company_came(self) -> None:
+        """Somebody is in the meeting."""
+        self._news.put_nowait(self._note_company)
+
+    def _note_company(self) -> None:
+        with suppress(NotFound):  # it is deleted, or Redis has lost it and is told by the next look
+            self._records.update(self._recording.id, had_company=True)
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
@@ -407,6 +432,7 @@ def plan_of(
         hints=opening.hints,
         secrets=opening.secrets,
         timed_texts=recording.timed_texts,
+        had_company=recording.had_company,
         elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )
 

@@ -95,6 +95,9 @@ class _StartClock:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         pass
 
+    async def company_came(self) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         pass
 

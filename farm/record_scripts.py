@@ -157,8 +157,9 @@ end
 return {1, redis.call('HGETALL', KEYS[1])}
 """
 
-# KEYS record, active, unfinished, orders, targets, kept; ARGV id, what the indexes' keys begin with, meeting,
-# member of the index, final states between commas, the index of those that have expired
+# KEYS record, active, unfinished, orders, targets, kept, deleted; ARGV id, what the indexes' keys begin with,
+# meeting, member of the index, final states between commas, the index of those that have expired, Unix time,
+# how long (s) it is told that it was deleted
 # Answers the present state if it is not final, else nothing.
 DELETE = """
 local present = redis.call('HGET', KEYS[1], 'status')
@@ -173,6 +174,8 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[4], KEYS[5])
+redis.call('ZADD', KEYS[7], ARGV[7], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', ARGV[7] - ARGV[8])
 return false
 """
 

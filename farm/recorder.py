@@ -69,7 +69,8 @@ class Plan:
     `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
     SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
-    the page says to be put into the file is kept in the spool.
+    the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
+    already, as other nodes have seen.
     """
 
     url: str
@@ -88,6 +89,7 @@ class Plan:
     secrets: tuple[str, ...] = ()
     elsewhere: Elsewhere = NOTHING
     timed_texts: bool = False
+    had_company: bool = False
 
     @property
     def stage(self) -> StageNeeds:
@@ -155,6 +157,9 @@ class Listener(Protocol):
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over, after so many seconds."""
 
+    async def company_came(self) -> None:
+        """Somebody is in the meeting; it is told once."""
+
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed; the stage still stands."""
 
@@ -198,7 +203,8 @@ class Recorder:
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
         self._drawn: Watermark | None = None
-        self._watch = Watch(plan.limits, read_tally(spool.directory))
+        self._watch = Watch(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
+        self._company_told = plan.had_company
         self._told = 0
         self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0
         self._lookout: Lookout | None = None
@@ -268,6 +274,9 @@ class Recorder:
             if tally != self._watch.tally:
                 tally = self._watch.tally
                 keep_tally(self._spool.directory, tally)
+            if tally.had_company and not self._company_told:
+                self._company_told = True
+                await self._listener.company_came()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _judge(self, seen: Seen) -> None:

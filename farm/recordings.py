@@ -66,6 +66,7 @@ _CONTENT_TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
     ".ts": "video/mp2t",
     ".tar": "application/x-tar",
+    ".zip": "application/zip",
 }
 
 
@@ -246,6 +247,8 @@ class Recording(BaseModel):
     start_reason: Reason | None = None
     stop_reason: Reason | None = None
     error: Failure | None = None
+    had_company: bool = False
+    """Whether somebody else was in the meeting at any time, so that it can be empty; for nodes that go on."""
     quality: dict[str, JsonValue] | None = None
     """What was measured while recording: frames captured, frames lost, what the watch found."""
     timeline: tuple[TimelineEntry, ...] = ()

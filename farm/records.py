@@ -14,6 +14,8 @@ Keys
     farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
                                   the name of the transfer
     farm:left:{node}              set: ids of the recordings that other nodes have taken over from a node
+    farm:deleted                  sorted set: ids of the recordings deleted last, by the Unix time since when,
+                                  for nodes that have something of them
     farm:kept                     sorted set: ids of all recordings whose files are kept, by the Unix time
                                   since when
     farm:idempotency:{org}:{hash} id and request of the recording that a client's Idempotency-Key has started
@@ -61,11 +63,15 @@ _FIXED = frozenset(
 
 _UNFINISHED_KEY = "farm:unfinished"
 _KEPT_KEY = "farm:kept"
+_DELETED_KEY = "farm:deleted"
 # A day in the queue and a day of recording at most, and one more.
 _WATERMARK_SECONDS = 3 * 86_400
 
 _IDEMPOTENCY_SECONDS: Final = 86_400
 """How long an Idempotency-Key is remembered."""
+
+_DELETED_SECONDS: Final = 30 * 86_400
+"""How long nodes are told that a recording was deleted; what they have of it goes by its age besides."""
 
 _LEFT_SECONDS: Final = 90 * 86_400
 """How long a node that was gone is told what was taken over from it, after the last time."""
@@ -553,6 +559,7 @@ class Records:
                 orders_key(recording.id),
                 _targets_key(recording.id),
                 _KEPT_KEY,
+                _DELETED_KEY,
             ],
             args=[
                 str(recording.id),
@@ -561,10 +568,16 @@ class Records:
                 member_of(recording),
                 _between_commas(FINAL),
                 EXPIRED,
+                f"{now().timestamp():.3f}",
+                _DELETED_SECONDS,
             ],
         )
         if present:
             raise WrongState(f"recording {recording.id} is {present.decode()}; stop it before it is deleted")
+
+    def was_deleted(self, recording_id: UUID | str) -> bool:
+        """Whether a recording that is not known was deleted in the last month, and not lost."""
+        return self._redis.zscore(_DELETED_KEY, str(recording_id)) is not None
 
     def find(self, organization_id: str, wanted: Wanted) -> Found:
         """A page of an organisation's recordings."""

@@ -20,6 +20,7 @@ from farm.redis_clients import connect
 from farm.settings import Settings, load_settings
 from farm.storage.place import StorageError
 from farm.store import Store, open_store
+from farm.stored_evidence import StoredEvidence, delete_old_evidence
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _MOST: Final = 1000
 
 
 def sweep() -> None:
-    """Delete what is older than FARM_RETENTION: files in the store, this node's logs, what it set aside."""
+    """Delete what is older than FARM_RETENTION: files and evidence in the store, and what this node has."""
     settings = load_settings()
     if not settings.retention:
         return
@@ -36,6 +37,10 @@ def sweep() -> None:
     with connect(settings.redis_address) as client:
         store = open_store(settings, load_secret_key(settings))
         expire_recordings(client, store, oldest)
+        try:
+            delete_old_evidence(StoredEvidence(client, store), oldest, _MOST)
+        except StorageError as error:
+            logger.warning("old evidence cannot be deleted from the store: %s", error.message)
     _remove_evidence(settings, oldest)
     _remove_set_aside(settings, oldest)
 

@@ -497,6 +497,11 @@ class Settings(BaseSettings):
         return self.data_dir / "evidence"
 
     @property
+    def carrying_dir(self) -> Path:
+        """Evidence on its way into the store; nothing in it is of use afterwards."""
+        return self.data_dir / "carrying"
+
+    @property
     def local_url(self) -> str:
         """Where programs on this machine reach the API, without a slash at the end."""
         return local_address(self.host, self.port)

@@ -22,9 +22,10 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from browser_bot.sweep import sweep_stages
+from browser_bot.sweep import stage_of, sweep_stages
 from encoder.formats import Format
 from farm.admission import refusal
+from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
 from farm.errors import NotFound
 from farm.machine import Processors, what_is_free
@@ -35,7 +36,7 @@ from farm.processes import call_this_process
 from farm.queues import note_node
 from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
-from farm.spool import is_recorded_into
+from farm.spool import evidence_dir, is_recorded_into, spool_directory
 from farm.time_limit import TimeLimit
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
@@ -257,9 +258,14 @@ class SlotWorker(SpoolWorker):
                 recover(job.args[0], self._settings, self.connection)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Remember it."""
+        """Remember it, and keep what there is to see of it before its stage is swept."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         self._horse_killed = True
+        evidence = evidence_dir(self._settings, job.args[0])
+        spool = spool_directory(self._settings, job.args[0])
+        place = keep_death(evidence, spool, describe_exit(ret_val), stage_of(retpid))
+        if place is not None:
+            note_seen(evidence, place)
 
 
 def needs_of_default(settings: Settings) -> StageNeeds:

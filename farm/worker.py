@@ -6,6 +6,7 @@ farm worker ── pool "recordings" ── one RQ worker a slot ── work hor
             ├─ cron                                       queues what is done each minute
             ├─ node                                       says that this node lives, looks whether others do
             ├─ node server                                answers at FARM_NODE_PORT, if there is one
+            ├─ evidence                                   brings evidence of faults into the store
             ├─ dispatcher                                 turns changes of recordings into deliveries
             └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
 """
@@ -31,6 +32,7 @@ from rq.worker_pool import WorkerPool
 
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
+from farm.evidence_carrier import run_evidence_carrier
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
 from farm.nodes import Nodes
@@ -101,6 +103,7 @@ def run_worker(settings: Settings) -> None:
                 partial(_start, settings, "node", run_node),
                 # Their job serves many receivers at once by itself, so it needs no process of its own.
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
+                partial(_start, settings, "evidence", run_evidence_carrier),
                 *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
             )
         )

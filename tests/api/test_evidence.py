@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -7,13 +8,17 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import redis
 
-from api.evidence import without_the_machine, zip_pieces
 from browser_bot.errors import StageError
 from farm.evidence import collect
+from farm.evidence_carrier import Carrier
+from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
+from farm.recordings import Status
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import evidence_dir
+from tests.api.conftest import client_of
 from tests.conftest import MakeRecording
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
@@ -108,15 +113,163 @@ async def test_evidence_of_others_and_of_nothing_should_not_be_found(
     assert (await client.get(path, auth=None)).status_code == 401
 
 
-async def test_evidence_on_another_machine_should_be_told_so(
+async def test_where_there_is_no_evidence_it_should_be_told_why(
     client: httpx.AsyncClient, records: Records, make_recording: MakeRecording
 ) -> None:
     recording = records.add(make_recording())
+
+    async def told() -> str:
+        response = await client.get(f"/v2/recordings/{recording.id}/evidence")
+        assert response.status_code == 404
+        return str(response.json()["error"]["message"])
+
+    assert "no node has taken it" in await told()
+    records.change_state(recording.id, Status.RECORDING, node="node-2")
+    assert "is being made on the node node-2" in await told()
+    records.change_state(recording.id, Status.ERRORED)
+    assert "the node node-2 has not brought it yet" in await told()
+
+
+@pytest.fixture
+def theirs(settings: Settings, tmp_path: Path) -> Settings:
+    """The settings of another node, whose data directory the API does not see; the store is the same."""
+    store = f"file://{settings.data_dir}/store"
+    return settings.model_copy(update={"node": "node-2", "data_dir": tmp_path / "theirs", "store_url": store})
+
+
+def keep_log(settings: Settings, recording_id: object, text: str) -> Path:
+    directory = evidence_dir(settings, str(recording_id))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "recorder.log").write_text(text)
+    return directory
+
+
+async def names_of(client: httpx.AsyncClient, recording_id: object) -> dict[str, bytes]:
+    response = await client.get(f"/v2/recordings/{recording_id}/evidence")
+    assert response.status_code == 200, response.text
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+async def test_evidence_of_another_node_should_come_from_the_store(
+    client: httpx.AsyncClient,
+    records: Records,
+    redis_client: redis.Redis,
+    theirs: Settings,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> None:
+    recording = records.add(make_recording())
+    directory = keep_log(theirs, recording.id, f"it begins in {tmp_path}/x\n")
+    records.change_state(recording.id, Status.RECORDING, node="node-2")
+    await collect(directory, None, None, tmp_path, StageError("Xorg ended"))
+    Carrier(theirs, redis_client).look()
+    # While it is still being made there.
+    found = await names_of(client, recording.id)
+    assert set(found) == {f"fault-001/{name}" for name in ("fault.json", "ffmpeg.log", "resources.json")} | {
+        "recorder.log"
+    }
+    assert found["recorder.log"] == b"it begins in .../x\n"
+    assert json.loads(found["fault-001/fault.json"])["message"] == "Xorg ended"
+    path = f"/v2/recordings/{recording.id}/evidence"
+    assert (await client.head(path)).status_code == 200
+    assert (await client.get(path, auth=("other", "other-key"))).status_code == 404
+
+
+async def test_evidence_of_several_nodes_should_come_in_a_directory_for_each(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    theirs: Settings,
+    make_recording: MakeRecording,
+) -> None:
+    recording = records.add(make_recording())
+    for node in (settings, theirs):
+        keep_log(node, recording.id, f"{node.node}\n")
+    records.change_state(recording.id, Status.ERRORED)
+    for node in (settings, theirs):
+        Carrier(node, redis_client).look()
+    # What lies here has come into the store as well, and is there once all the same.
+    keep_log(settings, recording.id, "newer\n")
+    found = await names_of(client, recording.id)
+    here, (other,) = found.pop("here/recorder.log"), found
+    assert here == b"newer\n"
+    assert (other[:7], other[-13:]) == ("node-2-", "/recorder.log")
+    assert found[other] == b"node-2\n"
+
+
+async def test_deleted_recording_should_leave_no_evidence_anywhere(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    theirs: Settings,
+    make_recording: MakeRecording,
+) -> None:
+    recording = records.add(make_recording())
+    directories = [keep_log(node, recording.id, "\n") for node in (settings, theirs)]
+    records.change_state(recording.id, Status.ERRORED)
+    carrier = Carrier(theirs, redis_client)
+    carrier.look()
+    store = settings.data_dir / "store"
+    assert len(list(store.glob("*/evidence-*.zip"))) == 1
+    assert (await client.delete(f"/v2/recordings/{recording.id}")).status_code == 200
+    assert list(store.iterdir()) == []
+    Carrier(theirs, redis_client).look()
+    assert [directory.exists() for directory in directories] == [False, False]
+    assert redis_client.keys("farm:evidence*") == []
+
+
+async def test_zip_in_the_store_should_give_nothing_but_evidence(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    records: Records,
+    redis_client: redis.Redis,
+    theirs: Settings,
+    make_recording: MakeRecording,
+) -> None:
+    recording = records.add(make_recording())
+    keep_log(theirs, recording.id, "\n")
+    records.change_state(recording.id, Status.ERRORED)
+    Carrier(theirs, redis_client).look()
+    (part,) = (settings.data_dir / "store").glob("*/evidence-*.zip")
+    part.unlink()
+    with zipfile.ZipFile(part, "w") as archive:
+        for name in (
+            "recorder.log",
+            "../page.png",
+            "fault-001/../page.png",
+            "fault-001/other",
+            "/recorder.log",
+        ):
+            archive.writestr(name, "x")
+    assert set(await names_of(client, recording.id)) == {"recorder.log"}
+    part.unlink()
+    part.write_bytes(b"no zip")
     response = await client.get(f"/v2/recordings/{recording.id}/evidence")
-    assert response.status_code == 404
-    message = response.json()["error"]["message"]
-    assert str(recording.id) in message
-    assert "stays on the node that recorded" in message
+    assert response.status_code == 503
+    assert "cannot be read from the store now" in response.json()["error"]["message"]
+
+
+async def test_evidence_should_be_encrypted_where_the_store_is(
+    records: Records,
+    redis_client: redis.Redis,
+    theirs: Settings,
+    make_recording: MakeRecording,
+    tmp_path: Path,
+) -> None:
+    sealed = theirs.model_copy(update={"store_encryption": True, "store_url": f"file://{tmp_path}/sealed"})
+    recording = records.add(make_recording())
+    keep_log(sealed, recording.id, "what the page said\n")
+    records.change_state(recording.id, Status.ERRORED)
+    Carrier(sealed, redis_client).look()
+    (part,) = (tmp_path / "sealed").glob("*/evidence-*.zip")
+    assert not zipfile.is_zipfile(part)
+    # An API that has the secret, and not what lies on the node.
+    shutil.rmtree(sealed.evidence_dir)
+    async with client_of(sealed) as client:
+        assert await names_of(client, recording.id) == {"recorder.log": b"what the page said\n"}
 
 
 def test_zip_should_be_made_in_bounded_memory(tmp_path: Path) -> None:
@@ -126,7 +279,7 @@ def test_zip_should_be_made_in_bounded_memory(tmp_path: Path) -> None:
             file.write(b"%d: the same in each of many lines of a log that grows all day long\n" % number)
     tracemalloc.start()
     try:
-        size = sum(len(piece) for piece in zip_pieces({"recorder.log": log}))
+        size = sum(len(piece) for piece in zip_pieces([entry_of_file("recorder.log", log)]))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -136,8 +289,8 @@ def test_zip_should_be_made_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_file_that_vanishes_should_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("here")
-    files = {"gone": tmp_path / "gone", "kept": tmp_path / "kept"}
-    with zipfile.ZipFile(io.BytesIO(b"".join(zip_pieces(files)))) as archive:
+    entries = [entry_of_file(name, tmp_path / name) for name in ("gone", "kept")]
+    with zipfile.ZipFile(io.BytesIO(b"".join(zip_pieces(entries)))) as archive:
         assert archive.namelist() == ["kept"]
 
 

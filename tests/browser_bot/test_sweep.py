@@ -51,6 +51,20 @@ def test_stage_of_a_dead_owner_should_be_swept_with_its_programs(
     assert sweep_stages(tmp_path) == 0
 
 
+def test_stage_of_a_process_that_has_died_should_be_found_until_it_is_swept(tmp_path: Path) -> None:
+    stage_of(None, tmp_path, "nobody's")
+    write_owner(stage_of(None, tmp_path, "mine"))
+    pid = int(DEAD.split()[0])
+    assert sweep.stage_of(pid, tmp_path) is None
+    older = stage_of(DEAD, tmp_path, "older")
+    os.utime(older, (1, 1))
+    newest = stage_of(DEAD, tmp_path, "newest")
+    assert sweep.stage_of(pid, tmp_path) == newest
+    assert sweep.stage_of(os.getpid(), tmp_path) is None
+    sweep_stages(tmp_path)
+    assert sweep.stage_of(pid, tmp_path) is None
+
+
 def test_stage_of_a_living_owner_should_be_left_alone(
     tmp_path: Path, sleeper: list[subprocess.Popen[bytes]]
 ) -> None:

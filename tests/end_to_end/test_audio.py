@@ -61,6 +61,9 @@ class Listener:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         pass
 
+    async def company_came(self) -> None:
+        pass
+
     async def ended(self, outcome: Outcome) -> None:
         pass
 

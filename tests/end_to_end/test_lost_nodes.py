@@ -1,11 +1,14 @@
 """Two nodes, one Redis, one store: what becomes of recordings when a node is gone, and when it is back."""
 
+import io
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -128,6 +131,23 @@ def wait_until_set_aside(machines: Machines, name: str, recording_id: str) -> Pa
     return film
 
 
+def wait_for_evidence(farm: Farm, recording_id: str, nodes: set[str]) -> dict[str, str]:
+    """The texts of a recording's evidence by node and name, once these nodes have brought theirs."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer = farm.client.get(f"/v2/recordings/{recording_id}/evidence")
+        if answer.status_code == 200:
+            with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+                found = {
+                    re.sub("-[0-9a-f]{8}/", "/", name): archive.read(name).decode(errors="replace")
+                    for name in archive.namelist()
+                }
+            if {name.split("/")[0] for name in found} == nodes:
+                return found
+        assert time.monotonic() < deadline, answer.status_code
+        time.sleep(0.5)
+
+
 def seconds_of(film: Path) -> float:
     with av.open(str(film)) as file:
         assert file.duration is not None
@@ -167,6 +187,11 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
         with machines.node("goes"):
             aside = wait_until_set_aside(machines, "goes", started["id"])
             assert seconds_of(aside) > RECORDED - 2.2
+            # What the first node had kept comes into the store, though the API sees neither node's directory.
+            evidence = wait_for_evidence(farm, started["id"], {"goes", "stays"})
+        assert "NodeGone" in evidence["stays/fault-001/fault.json"]
+        assert "take 0 has begun" in evidence["goes/recorder.log"]
+        assert "take 1 has begun" in evidence["stays/recorder.log"]
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert "goes is back" in faults_of(recording)[-1]
     print(f"next take after {gap:.1f} s; {length:.1f} s in the file, {seconds_of(aside):.1f} s aside")

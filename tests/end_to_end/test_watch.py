@@ -47,6 +47,7 @@ class Watched:
 
     spool: Spool
     evidence: Path
+    company: int = 0
     takes: list[Journal] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     found: list[Finding] = field(default_factory=list)
@@ -96,6 +97,9 @@ class Watched:
         assert seconds >= 0
         self.gone.append(finding)
         self.changed.set()
+
+    async def company_came(self) -> None:
+        self.company += 1
 
     async def ended(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -252,7 +256,7 @@ async def test_meeting_that_all_have_left_should_end_the_recording(
             await watched.orders.put(Order.PAUSE)
         await watched.until(lambda: watched.outcome is not None)
     assert watched.outcome == Outcome(EndReason.ALL_PEERS_LEFT, None, started=True)
-    assert watched.found == [Finding.MEETING_EMPTY]
+    assert (watched.found, watched.company) == ([Finding.MEETING_EMPTY], 1)
 
 
 async def test_meeting_in_which_all_are_muted_should_go_on(record: Record, meeting: str) -> None:

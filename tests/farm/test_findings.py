@@ -20,6 +20,13 @@ def test_tally_should_be_read_as_it_was_kept(tmp_path: Path) -> None:
     }
 
 
+def test_company_that_another_node_has_seen_should_count(tmp_path: Path) -> None:
+    assert read_tally(tmp_path, had_company=True) == Tally(had_company=True)
+    keep_tally(tmp_path, Tally(peak_memory=5))
+    assert read_tally(tmp_path, had_company=True) == Tally(peak_memory=5, had_company=True)
+    assert read_tally(tmp_path) == Tally(peak_memory=5)
+
+
 def test_memory_that_nobody_looked_at_should_not_be_0(tmp_path: Path) -> None:
     tally = Tally({Finding.DISK_FULL: Count(1, 1)})
     assert tally.as_json()["peak_memory"] is None

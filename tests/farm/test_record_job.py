@@ -1,6 +1,7 @@
 """The job's edges; that it makes recordings, the end-to-end tests show."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
+from farm.evidence import fault_directories
 from farm.findings import Finding
 from farm.nodes import Nodes
 from farm.orders import Order
@@ -19,7 +22,7 @@ from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, Time
 from farm.records import Records
 from farm.recovery import recover_unqueued
 from farm.settings import Settings
-from farm.spool import Spool, spool_of
+from farm.spool import BREAKS, Spool, evidence_dir, spool_of
 from tests.conftest import MakeRecording
 
 
@@ -274,6 +277,55 @@ async def test_what_another_node_recorded_should_count_for_the_longest_time(
     recorder = Recorder(plan, spool_of(recording, settings), settings.data_dir, no_orders(), reporter)
     assert recorder.recorded_ns == 40 * 10**9
     assert plan.elsewhere.next_take == 4
+
+
+async def test_company_should_be_known_to_a_node_that_takes_the_recording_over(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    assert not plan_of(records.get(None, recording.id), settings).had_company
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.company_came()
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    nodes = Nodes(redis_client)
+    nodes.beat(settings.node, 1)
+    assert nodes.mark_gone(settings.node, nodes.beats()[settings.node])
+    taken = records.claim(records.get(None, recording.id), "node-2")
+    assert plan_of(taken, settings.model_copy(update={"node": "node-2"})).had_company
+
+
+def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(
+    settings: Settings,
+    records: Records,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    become(monkeypatch, settings)
+    # It is the third time, so nobody goes on and no stage is needed.
+    for seen in (False, True):
+        recording = records.add(make_recording(meeting_id=f"seen-{seen}"))
+        records.change_state(recording.id, Status.RECORDING, node=settings.node)
+        spool = spool_of(recording, settings)
+        spool.make()
+        with spool.held():
+            pass
+        for _ in range(BREAKS - 1):
+            spool.breaks_too_often()
+        evidence = evidence_dir(settings, str(recording.id))
+        if seen:
+            evidence.mkdir(parents=True)
+            place = keep_death(evidence, spool.directory, describe_exit(9))
+            assert place is not None
+            note_seen(evidence, place)
+        record(str(recording.id))
+        assert records.get(None, recording.id).status is Status.ERRORED
+        (fault,) = fault_directories(evidence)
+        told = json.loads((fault / "fault.json").read_text())
+        assert told["kind"] == ("RecorderKilled" if seen else "RecorderDied")
 
 
 async def no_orders() -> AsyncIterator[Order]:

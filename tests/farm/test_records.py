@@ -353,7 +353,7 @@ def test_list_should_be_narrowed_by_state_meeting_time_and_text(
     assert found(earliest=earliest, latest=latest, search="0", oldest_first=True) == [listed[5], listed[2]]
 
 
-def test_deleted_recording_should_leave_nothing_behind(
+def test_deleted_recording_should_leave_nothing_behind_but_that_it_was_deleted(
     records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
     recording = records.add(make_recording())
@@ -365,7 +365,9 @@ def test_deleted_recording_should_leave_nothing_behind(
     with pytest.raises(NotFound):
         records.get("acme", recording.id)
     assert records.find("acme", Wanted()).total == 0
-    assert set(redis_client.keys()) == {CHANGES_KEY.encode(), events_key("acme").encode()}
+    assert set(redis_client.keys()) == {CHANGES_KEY.encode(), events_key("acme").encode(), b"farm:deleted"}
+    assert records.was_deleted(recording.id)
+    assert not records.was_deleted(uuid4())
 
 
 def test_same_idempotency_key_should_give_the_same_recording(

@@ -1,0 +1,109 @@
+import io
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from farm.dead_recorder import (
+    describe_exit,
+    describe_lost_node,
+    keep_death,
+    keep_last_frame,
+    note_seen,
+    take_seen,
+)
+from tests.takes import make_take
+
+LOG = """\
+2026-11-28 03:00:00,000 INFO    farm.record_job: take 0 has begun at phase 17000 µs
+2026-11-28 03:00:01,000 INFO    browser_bot.bot: page log: 'seen'
+2026-11-28 03:00:02,000 INFO    browser_bot.bot: page could not load 'https://meet.test/?t=…': net::ERR
+"""
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Path:
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    (evidence / "recorder.log").write_text(LOG)
+    return evidence
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "take-000.log").write_text("frame=90\n")
+    return spool
+
+
+def test_killed_recorder_should_leave_what_it_had_written(
+    tmp_path: Path, evidence: Path, spool: Path
+) -> None:
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    (stage / "xorg.out").write_text("X.Org X Server\n")
+    place = keep_death(evidence, spool, describe_exit(int(signal.SIGKILL)), stage)
+    assert place == evidence / "fault-001"
+    fault = json.loads((place / "fault.json").read_text())
+    assert (fault["kind"], fault["signal"]) == ("RecorderKilled", "SIGKILL")
+    assert fault["message"] == "the recorder was killed by SIGKILL"
+    assert fault["time"]
+    assert (place / "page.log").read_text() == "".join(LOG.splitlines(keepends=True)[1:])
+    assert (place / "ffmpeg.log").read_text() == "take-000.log:\nframe=90\n"
+    assert (place / "display.log").read_text() == "X.Org X Server\n"
+    assert json.loads((place / "resources.json").read_text())["memory"]["total"] > 0
+    assert not (place / "sound.log").exists()
+
+
+def test_end_of_a_recorder_should_be_told_as_far_as_it_is_known() -> None:
+    assert describe_exit(3 << 8)["exit_code"] == 3
+    assert describe_exit(None) == {
+        "kind": "RecorderDied",
+        "message": "the recorder died, and whoever would know how died with it",
+    }
+    assert "node-2" in str(describe_lost_node("node-2")["message"])
+
+
+def test_node_that_has_nothing_of_it_should_keep_what_it_can(tmp_path: Path) -> None:
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    place = keep_death(evidence, tmp_path / "no-spool", describe_lost_node("node-2"))
+    assert place is not None
+    assert {file.name for file in place.iterdir()} == {"fault.json", "resources.json"}
+
+
+def test_death_that_was_seen_should_be_taken_once(evidence: Path, spool: Path) -> None:
+    assert take_seen(evidence) is None
+    place = keep_death(evidence, spool, describe_exit(None))
+    assert place is not None
+    note_seen(evidence, place)
+    assert take_seen(evidence) == place
+    assert take_seen(evidence) is None
+
+
+def test_disk_that_takes_nothing_should_be_no_fault_of_its_own(
+    tmp_path: Path, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in its way")
+    assert keep_death(tmp_path / "file", spool, describe_exit(None)) is None
+    assert "no evidence" in caplog.text
+    keep_last_frame(None, spool)
+
+
+def test_last_frame_should_be_that_of_the_last_take(evidence: Path, spool: Path) -> None:
+    place = keep_death(evidence, spool, describe_exit(None))
+    assert place is not None
+    keep_last_frame(place, spool)
+    assert not (place / "page.png").exists()
+    take = make_take(spool, seconds=4)
+    with take.open("r+b") as file:  # it breaks off in the middle of a fragment
+        file.truncate(take.stat().st_size - 100)
+    (spool / "take-001.mp4").touch()
+    keep_last_frame(place, spool)
+    with Image.open(io.BytesIO((place / "page.png").read_bytes())) as picture:
+        assert (picture.format, picture.size) == ("PNG", (320, 180))
+        # It flashes in the first tenth of each second only.
+        assert picture.convert("L").getextrema() == (0, 0)

@@ -1,0 +1,217 @@
+"""What is brought into the store, and when; what the API makes of it is in tests/api/test_evidence.py."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import redis
+
+from farm.evidence_carrier import (
+    Carried,
+    Carrier,
+    Version,
+    is_to_be_carried,
+    version_of,
+    worth_carrying,
+)
+from farm.evidence_zip import zip_pieces
+from farm.keys import load_secret_key
+from farm.recordings import Recording, Status, now
+from farm.records import Records
+from farm.retention import sweep
+from farm.settings import Settings
+from farm.spool import evidence_dir
+from farm.storage.place import StorageError
+from farm.store import Store, open_store
+from farm.stored_evidence import StoredEvidence, new_part
+from tests.conftest import MakeRecording
+
+
+@pytest.fixture
+def ended(settings: Settings, records: Records, make_recording: MakeRecording) -> Recording:
+    """A recording that is ERRORED and has a log."""
+    recording = records.add(make_recording())
+    log(settings, recording.id, "it has failed\n")
+    return records.change_state(recording.id, Status.ERRORED)
+
+
+def log(settings: Settings, recording_id: UUID, text: str) -> Path:
+    directory = evidence_dir(settings, str(recording_id))
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "recorder.log").open("a") as file:
+        file.write(text)
+    return directory
+
+
+def stored(settings: Settings) -> dict[str, float]:
+    """The parts in the store, and when they came."""
+    return {file.name: file.stat().st_mtime_ns for file in (settings.data_dir / "store").glob("*/*")}
+
+
+def test_what_is_stored_should_not_be_brought_again_until_there_is_more(
+    settings: Settings, redis_client: redis.Redis, ended: Recording
+) -> None:
+    carrier = Carrier(settings, redis_client)
+    carrier.look()
+    first = stored(settings)
+    assert len(first) == 1
+    for each in (carrier, Carrier(settings, redis_client)):
+        each.look()
+    assert stored(settings) == first
+    # A transfer was tried again.
+    log(settings, ended.id, "more\n")
+    Carrier(settings, redis_client).look()
+    after = stored(settings)
+    assert after.keys() == first.keys()
+    assert after != first
+
+
+def test_active_recording_should_be_carried_for_its_faults_and_not_for_its_log() -> None:
+    both = Carried("part", Version(faults=5, log=5))
+    grown = Version(faults=5, log=9)
+    assert not is_to_be_carried(Version(log=3), None, is_active=True)
+    assert not is_to_be_carried(grown, both, is_active=True)
+    assert is_to_be_carried(grown, both, is_active=False)
+    assert is_to_be_carried(Version(faults=6, log=5), both, is_active=True)
+    assert is_to_be_carried(Version(faults=1), None, is_active=True)
+
+
+def test_store_that_fails_should_lose_nothing_and_be_tried_again(
+    settings: Settings,
+    redis_client: redis.Redis,
+    ended: Recording,
+    records: Records,
+    make_recording: MakeRecording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[UUID | str] = []
+
+    def fail(_: Store, recording_id: UUID | str, *__: object) -> None:
+        refused.append(recording_id)
+        raise StorageError("unreachable", "no")
+
+    carrier = Carrier(settings, redis_client)
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "put", fail)
+        carrier.look()
+        carrier.look()
+    assert refused == [ended.id]
+    assert evidence_dir(settings, str(ended.id)).exists()
+    other = records.add(make_recording(meeting_id="other"))
+    log(settings, other.id, "\n")
+    records.change_state(other.id, Status.ERRORED)
+    carrier.look(rested=True)
+    assert len(stored(settings)) == 2
+
+
+def test_evidence_of_a_recording_that_redis_has_lost_should_stay(
+    settings: Settings, redis_client: redis.Redis, ended: Recording
+) -> None:
+    redis_client.flushall()
+    Carrier(settings, redis_client).look()
+    assert evidence_dir(settings, str(ended.id)).exists()
+
+
+def test_evidence_of_a_recording_deleted_before_it_was_brought_should_be_deleted(
+    settings: Settings, redis_client: redis.Redis, records: Records, ended: Recording
+) -> None:
+    records.delete(ended)
+    assert records.was_deleted(ended.id)
+    Carrier(settings, redis_client).look()
+    assert not evidence_dir(settings, str(ended.id)).exists()
+    assert stored(settings) == {}
+
+
+def test_evidence_brought_while_its_recording_is_deleted_should_be_taken_back(
+    settings: Settings,
+    redis_client: redis.Redis,
+    records: Records,
+    ended: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put = Store.put
+
+    def put_late(*what: object) -> object:
+        records.delete(ended)
+        return put(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "put", put_late)
+    Carrier(settings, redis_client).look()
+    assert stored(settings) == {}
+    assert StoredEvidence(redis_client, open_store(settings, b"")).parts(ended.id) == []
+
+
+def test_old_evidence_should_be_deleted_from_the_store(
+    settings: Settings, redis_client: redis.Redis, ended: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_RETENTION", "1h")
+    Carrier(settings, redis_client).look()
+    sweep()
+    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    assert len(evidence.parts(ended.id)) == 1
+    monkeypatch.setattr("farm.retention.now", lambda: now() + timedelta(hours=2))
+    sweep()
+    assert (stored(settings), evidence.parts(ended.id)) == ({}, [])
+    assert not evidence_dir(settings, str(ended.id)).exists()
+    Carrier(settings, redis_client).look()
+    assert stored(settings) == {}
+
+
+@pytest.mark.usefixtures("ended")
+def test_only_one_node_should_carry_from_a_directory_that_nodes_share(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    for node in ("node-1", "node-2"):
+        Carrier(settings.model_copy(update={"node": node}), redis_client).look()
+    (name,) = stored(settings)
+    assert name.startswith("evidence-node-1-")
+
+
+def test_evidence_that_is_too_large_should_lose_the_oldest_and_the_screenshots_first(tmp_path: Path) -> None:
+    (tmp_path / "recorder.log").write_bytes(b"old\n" + b"x" * (2 << 20))
+    for number in (1, 2, 10):
+        place = tmp_path / f"fault-{number:03}"
+        place.mkdir()
+        (place / "fault.json").write_bytes(b"{}")
+        (place / "page.png").write_bytes(b"p" * 1000)
+        time.sleep(0.01)
+    carried = b"".join(zip_pieces(worth_carrying(tmp_path, most_bytes=(2 << 20) + 2006)))
+    with zipfile.ZipFile(io.BytesIO(carried)) as archive:
+        assert archive.namelist() == [
+            "recorder.log", "fault-010/fault.json", "fault-010/page.png", "fault-002/fault.json",
+            "fault-002/page.png", "fault-001/fault.json",
+        ]  # fmt: skip
+        assert archive.getinfo("recorder.log").file_size == 2 << 20
+    assert version_of(tmp_path).faults == (tmp_path / "fault-010" / "page.png").stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(("node", "begins"), [("node-1", "node-1-"), ("..", "node-"), (".-a.b", "a.b-")])
+def test_part_should_have_a_name_that_is_no_path(node: str, begins: str) -> None:
+    part = new_part(node)
+    assert part.startswith(begins)
+    assert part != new_part(node)
+
+
+def test_carrier_that_hangs_should_not_keep_its_node_from_ending() -> None:
+    hangs = """
+import time
+from farm.processes import told_to_stop
+told_to_stop(within=1)
+print(flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", hangs], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == -signal.SIGALRM
