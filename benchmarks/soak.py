@@ -6,6 +6,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import sqrt
 from pathlib import Path
 from statistics import linear_regression, mean, median
 
@@ -20,8 +22,11 @@ from tests.machine import Stolen
 
 HOUR = 3600.0
 HOURS = 2.0
-MINUTE_EVENTS = 60
+STEP_EVENTS = 10
 """The page flashes and beeps once a second."""
+
+NORMAL = 1.4826
+"""The standard deviation of normal noise by its median deviation."""
 
 SAMPLE_SECONDS = 10.0
 MOST_LAGS = 10
@@ -43,6 +48,30 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How much later the sound is after each hour, and the standard error of that."""
+
+    ms_an_hour: float
+    error: float
+
+
+def drift_of(offsets: Sequence[float]) -> Drift:
+    """The drift in offsets (seconds) that are a second apart.
+
+    A machine that stands still for a moment moves single events by far more than a clock that is wrong in
+    minutes. So the offset is the median of ten seconds, and the slope is the median of the slopes between any
+    two of these (Theil and Sen); the error is that of a regression with the median deviation from the line.
+    """
+    steps = [median(offsets[at : at + STEP_EVENTS]) for at in range(0, len(offsets), STEP_EVENTS)]
+    pairs = combinations(enumerate(steps), 2)
+    slope = median((b - a) / (j - i) for (i, a), (j, b) in pairs)
+    line = median(step - slope * i for i, step in enumerate(steps))
+    spread = NORMAL * median(abs(step - slope * i - line) for i, step in enumerate(steps))
+    error = spread * sqrt(12 / len(steps) ** 3)
+    return Drift(*(1e3 * each * HOUR / STEP_EVENTS for each in (slope, error)))
+
+
+@dataclass(frozen=True)
 class Soak:
     """What a long recording showed."""
 
@@ -51,14 +80,9 @@ class Soak:
     lags: Sequence[Lag]
 
     @property
-    def drift_ms(self) -> float:
-        """How much later the sound is in the last minute than in the first, for each hour between them.
-
-        By the medians: a machine that stands still for a moment moves single events by far more.
-        """
-        offsets = self.fidelity.offsets
-        first, last = median(offsets[:MINUTE_EVENTS]), median(offsets[-MINUTE_EVENTS:])
-        return (last - first) * 1e3 / ((self.fidelity.duration - MINUTE_EVENTS) / HOUR)
+    def drift(self) -> "Drift":
+        """How much later the sound comes as time goes by."""
+        return drift_of(list(self.fidelity.offsets))
 
     def growth(self, program: str | None = None) -> float:
         """By how many bytes an hour the memory of a program, or of all, grew once all was warm."""
@@ -77,7 +101,7 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     stolen = Stolen.from_now()
     soak = soak_for(directory, hours * HOUR)
     yield f"{soak.fidelity.summary()} of {hours * HOUR:.0f} s wanted; steal {stolen.share():.1%}"
-    yield f"drift {soak.drift_ms:+.1f} ms an hour, by the medians of the first and the last minute"
+    yield f"drift {soak.drift.ms_an_hour:+.1f} ms an hour, give or take {soak.drift.error:.1f}"
     lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MOST_LAGS])
     yield f"frames were late by {lags or 'what is not known'}, {len(soak.lags)} values in all"
     yield f"memory {_memory(soak, None)}"
