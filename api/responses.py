@@ -172,6 +172,9 @@ class RecordingObject(BaseModel):
     max_seconds: int
     priority: Priority
     node: str | None = Field(description="the machine that records it, once one has taken it")
+    slot: int | None = Field(
+        description="which of that machine's slots it is in, counted from 1, until it has ended"
+    )
     video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
     audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
     estimate: EstimateObject
@@ -272,6 +275,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "max_seconds": recording.max_seconds,
         "priority": recording.priority,
         "node": recording.node,
+        "slot": recording.slot,
         "video_config": _video(recording),
         "audio_config": _audio(recording),
         "storage_config": recording.storage_config,

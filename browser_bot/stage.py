@@ -4,16 +4,19 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.browser import Browser, Driver, open_browser
 from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
+from browser_bot.pointer import put_pointer_aside
 from browser_bot.sound import Sound, open_sound
 from browser_bot.sweep import PREFIX, write_owner
 from browser_bot.usage import Usage, group_of, usage_of
+
+POINTER_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,7 @@ async def open_stage(
             write_owner(directory)
             async with asyncio.TaskGroup() as group:
                 playwright = group.create_task(driver.start())
-                display = group.create_task(
-                    parts.enter_async_context(open_display(directory, width, height, fps))
-                )
+                display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
                 sound = group.create_task(parts.enter_async_context(open_sound(directory)))
             browser = await parts.enter_async_context(
                 open_browser(
@@ -95,3 +96,14 @@ async def open_stage(
             error = errors.exceptions[0]
             raise error if isinstance(error, StageError) else StageError(str(error)) from None
         yield Stage(directory, display.result(), sound.result(), browser, driver)
+
+
+async def _display(parts: AsyncExitStack, opening: AbstractAsyncContextManager[Display]) -> Display:
+    """Open the display, and have its pointer where it touches nothing before there is a browser."""
+    display = await parts.enter_async_context(opening)
+    try:
+        async with asyncio.timeout(POINTER_TIMEOUT):
+            await put_pointer_aside(display)
+    except TimeoutError:
+        raise StageError("Xorg does not answer") from None
+    return display

@@ -45,6 +45,7 @@ from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
 from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
+from farm.slot_number import slot_number
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.timeline import recorded_elsewhere, take_overs
@@ -148,7 +149,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
 def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
     """Make the recording this node's. Raises NotFound, WrongState, TakenOver when it is another's."""
     if recording.node in {None, settings.node}:
-        return records.claim(recording, settings.node)
+        return records.claim(recording, settings.node, slot=slot_number())
     gone = Nodes(client).gone(recording.node)
     if gone is None:
         raise TakenOver(f"its node {recording.node} lives")
@@ -156,7 +157,7 @@ def _claim(recording: Recording, settings: Settings, records: Records, client: r
     ended = max([gone.heard, *(entry.time for entry in recording.timeline)])
     fault = f"the node {recording.node} is gone; another one goes on with the recording"
     entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=ended)
-    return records.claim(recording, settings.node, entry)
+    return records.claim(recording, settings.node, entry, slot=slot_number())
 
 
 def _is_taken_over_too_often(recording: Recording) -> bool:
@@ -208,7 +209,7 @@ class Reporter:
     def __init__(
         self, recording: Recording, settings: Settings, records: Records, client: redis.Redis
     ) -> None:
-        """Report on `recording`; nothing is sent until `tell` runs."""
+        """Report on `recording`, in the slot that it was claimed for; nothing is sent until `tell` runs."""
         self.when_refused = _nothing
         self._recording = recording
         self._settings = settings
@@ -334,12 +335,20 @@ class Reporter:
         except NotFound:
             if register_again(spool.directory, self._records):
                 logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
+                self._say_slot()
             return
         if recording.node != self._settings.node:
             raise TakenOver(f"the node {recording.node} has the recording {recording.id} now")
+        if recording.slot != self._recording.slot and recording.status in ACTIVE:
+            self._say_slot()
         if recording.status in UNDELETABLE and recording != self._kept:
             keep_record(spool, recording, self._records.sealed_targets(recording.id))
             self._kept = recording
+
+    def _say_slot(self) -> None:
+        """Say again which slot it is in: Redis has lost it, or a second job has claimed it in vain."""
+        with suppress(NotFound, WrongState):  # ended just now
+            self._records.claim(self._recording, self._settings.node, slot=self._recording.slot)
 
     async def told(self, timeout: float) -> None:
         """Wait until everything has been sent."""

@@ -100,6 +100,7 @@ if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
   if ARGV[6] == '0' then
     redis.call('ZREM', KEYS[2], ARGV[1])
     redis.call('DEL', KEYS[8])
+    redis.call('HSET', KEYS[1], 'slot', 'null')
   end
   if ARGV[7] == '1' then
     redis.call('SREM', KEYS[3], ARGV[1])
@@ -130,17 +131,19 @@ end
 return 1
 """
 
-# KEYS record, nodes that are gone, those taken over from its node, from the new one; ARGV id, its node as
-# JSON, the new one as JSON, its node's name, timeline entry or '', active states between commas, how long (s)
-# it is remembered whose it was
+# KEYS record, nodes that are gone, those taken over from its node, from the new one, events, the slot; ARGV
+# id, its node as JSON, the new one as JSON, its node's name, timeline entry or '', active states between
+# commas, how long (s) it is remembered whose it was, the slot's number as JSON, what records' keys begin with
 # Answers {1, record}, {0, present state}, or {2} when it is another node's, or its node is not gone. A client
 # that lost the answer tries again: it has the recording already, and that is no refusal.
-CLAIM = """
+CLAIM = (
+    COPY
+    + """
 local present = redis.call('HGET', KEYS[1], 'status')
 if not present then return {0, ''} end
 present = cjson.decode(present)
 if not string.find(ARGV[6], ',' .. present .. ',', 1, true) then return {0, present} end
-local node = redis.call('HGET', KEYS[1], 'node')
+local node, slot = redis.call('HGET', KEYS[1], 'node'), redis.call('HGET', KEYS[1], 'slot') or 'null'
 if node ~= ARGV[3] then
   if node ~= ARGV[2] then return {2} end
   if node ~= 'null' then
@@ -154,8 +157,20 @@ if node ~= ARGV[3] then
     redis.call('HSET', KEYS[1], 'timeline', redis.call('HGET', KEYS[1], 'timeline') .. ',' .. ARGV[5])
   end
 end
+if ARGV[8] ~= 'null' then
+  -- The one before died in there, and nobody has gone on with it yet.
+  local last = ARGV[9] .. (redis.call('GET', KEYS[6]) or '')
+  local is_there = redis.call('HGET', last, 'node') == ARGV[3] and redis.call('HGET', last, 'slot') == ARGV[8]
+  if last ~= KEYS[1] and is_there then redis.call('HSET', last, 'slot', 'null') end
+  redis.call('SET', KEYS[6], ARGV[1], 'EX', ARGV[7])
+end
+if node ~= ARGV[3] or slot ~= ARGV[8] then
+  redis.call('HSET', KEYS[1], 'slot', ARGV[8])
+  tell_followers(KEYS[5], copy_of(KEYS[1]))
+end
 return {1, redis.call('HGETALL', KEYS[1])}
 """
+)
 
 # KEYS record, active, unfinished, orders, targets, kept, deleted; ARGV id, what the indexes' keys begin with,
 # meeting, member of the index, final states between commas, the index of those that have expired, Unix time,

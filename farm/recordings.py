@@ -227,6 +227,8 @@ class Recording(BaseModel):
     status: Status = Status.INVOKED
     node: str | None = None
     """The node whose worker records it; None until one has taken it."""
+    slot: Annotated[int, Field(ge=1)] | None = None
+    """The number of that node's slot it is in; None before and after."""
     invoked_time: AwareDatetime
     started_time: AwareDatetime | None = None
     """When the first take began."""

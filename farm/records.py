@@ -13,6 +13,7 @@ Keys
     farm:watermark:{id}           the picture drawn over the recording's, a PNG
     farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
                                   the name of the transfer
+    farm:slot:{node}:{number}     id of the recording that was last in a slot of a node
     farm:left:{node}              set: ids of the recordings that other nodes have taken over from a node
     farm:deleted                  sorted set: ids of the recordings deleted last, by the Unix time since when,
                                   for nodes that have something of them
@@ -57,7 +58,7 @@ from farm.transfers import Transfer, TransferState
 
 _FIXED = frozenset(
     {"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline", "transfers"}
-    | {"outputs", "expired_time"}
+    | {"outputs", "expired_time", "slot"}
 )
 """Fields that nobody sets: the names of keys and the index are made of them, or a script keeps them."""
 
@@ -74,7 +75,8 @@ _DELETED_SECONDS: Final = 30 * 86_400
 """How long nodes are told that a recording was deleted; what they have of it goes by its age besides."""
 
 _LEFT_SECONDS: Final = 90 * 86_400
-"""How long a node that was gone is told what was taken over from it, after the last time."""
+"""How long a node that was gone is told what was taken over from it, after the last time, and how long it is
+known what was in a slot: longer than any recording is active."""
 
 _RECORD_PREFIX = "farm:recording:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -95,6 +97,10 @@ def _targets_key(recording_id: UUID | str) -> str:
 
 def _left_key(node: str | None) -> str:
     return f"farm:left:{node or ''}"
+
+
+def _slot_key(node: str, slot: int | None) -> str:
+    return f"farm:slot:{node}:{slot or ''}"
 
 
 def _active_key(organization_id: str, meeting_id: str) -> str:
@@ -329,15 +335,26 @@ class Records:
             raise _not_found(recording_id)
         raise WrongState(f"recording {recording.id} is {present} and cannot become {to}")
 
-    def claim(self, recording: Recording, node: str, entry: TimelineEntry | None = None) -> Recording:
+    def claim(
+        self,
+        recording: Recording,
+        node: str,
+        entry: TimelineEntry | None = None,
+        *,
+        slot: int | None = None,
+    ) -> Recording:
         """Make an active recording one of `node`, if nobody else did so since `recording` was read.
 
-        From another node it is taken only while that one is gone (`farm.nodes`); `entry` then goes into its
-        timeline. Returns the recording as it is then. Raises NotFound, WrongState when it is not active any
-        more, TakenOver when it is another node's.
+        It is in `slot` from then on, and what was said to be in there before is not any more. From another
+        node it is taken only while that one is gone (`farm.nodes`); `entry` then goes into its timeline.
+        Returns the recording as it is then. Raises NotFound, WrongState when it is not active any more,
+        TakenOver when it is another node's.
         """
         outcome, *answer = self._claim(
-            keys=[record_key(recording.id), GONE_KEY, _left_key(recording.node), _left_key(node)],
+            keys=[
+                *(record_key(recording.id), GONE_KEY, _left_key(recording.node), _left_key(node)),
+                *(events_key(recording.organization_id), _slot_key(node, slot)),
+            ],
             args=[
                 str(recording.id),
                 json.dumps(recording.node),
@@ -346,6 +363,8 @@ class Records:
                 entry.model_dump_json(exclude_none=True) if entry is not None else "",
                 _between_commas(ACTIVE),
                 _LEFT_SECONDS,
+                json.dumps(slot),
+                _RECORD_PREFIX,
             ],
         )
         if outcome == 1:
@@ -459,8 +478,10 @@ class Records:
     def restore(self, recording: Recording, targets: Mapping[str, str]) -> bool:
         """Keep an unfinished recording, and its sealed storages, that Redis has lost; false if it has not.
 
-        Raises TakenOver when another node had taken it over from its node: it was deleted since, not lost.
+        It is in no slot then; if its recorder lives, that claims it again. Raises TakenOver when another node
+        had taken it over from its node: it was deleted since, not lost.
         """
+        recording = recording.model_copy(update={"slot": None})
         index = f"{index_prefix(recording.organization_id)}{recording.status}"
         record, active, unfinished, _, events = self._keys_of(recording)
         outcome = self._restore(

@@ -487,6 +487,11 @@ class Settings(BaseSettings):
         return self.data_dir / "live"
 
     @property
+    def slots_dir(self) -> Path:
+        """Which numbers the slots of each node have: locks, in one directory for each node."""
+        return self.data_dir / "slots"
+
+    @property
     def left_dir(self) -> Path:
         """What this node had recorded of recordings that others went on with; one directory for each."""
         return self.data_dir / "left"

@@ -36,6 +36,7 @@ from farm.processes import call_this_process
 from farm.queues import note_node
 from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
+from farm.slot_number import take_number
 from farm.spool import evidence_dir, is_recorded_into, spool_directory
 from farm.time_limit import TimeLimit
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
@@ -147,6 +148,7 @@ class SlotWorker(SpoolWorker):
         self._processors = Processors()
         forget_draining(self._settings)
         sweep_stages()
+        take_number(self._settings)
         return super().work(*args, **kwargs)
 
     def dequeue_job_and_maintain_ttl(

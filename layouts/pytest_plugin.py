@@ -30,9 +30,9 @@ class LayoutSnapshot(Protocol):
     def __call__(self, url: str, name: str | None = None, **state: Any) -> None:
         """Picture the page at `url` and compare it with `baseline/NAME.png` beside the test's file.
 
-        Without a name it is the test's. `state` is what a state of a suite may have: viewport, masks, script,
-        wait_for, contract, tolerance, threshold. Fails the test if the picture differs, or has no baseline;
-        with --layouts-approve it becomes the baseline instead.
+        Without a name it is the test's. `state` is what a state of a suite may have: viewport, color_scheme,
+        masks, script, wait_for, contract, tolerance, threshold. Fails the test if the picture differs, or has
+        no baseline; with --layouts-approve it becomes the baseline instead.
         """
 
 

@@ -109,6 +109,7 @@ class Renderer:
         try:
             async with asyncio.timeout(STATE_TIMEOUT):
                 await self._forget(address)
+                await self._page.emulate_media(color_scheme=state.color_scheme)
                 step = "its page did not load"
                 await self._open(state, address)
                 step = "what it waits for did not appear"

@@ -95,6 +95,8 @@ class Settings(BaseModel):
     viewport: Annotated[Viewport, BeforeValidator(_viewport), AS_TEXT] = Viewport(1280, 720)
     contract: Literal["plain", "console"] = "plain"
     """When the page is ready: loaded, or when it prints START_RECORDING."""
+    color_scheme: Literal["light", "dark"] = "light"
+    """What the page is told that people prefer."""
     masks: tuple[Mask, ...] = ()
     tolerance: Annotated[Tolerance, BeforeValidator(_tolerance)] = Tolerance()
     threshold: float = Field(default=0.1, ge=0, le=1)

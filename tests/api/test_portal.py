@@ -401,6 +401,21 @@ async def test_list_should_be_narrowed_and_paged(
     assert "start_time" in await acme.see("/?from=yesterday", 422)
 
 
+async def test_list_and_recording_should_tell_the_slot(
+    acme: Visit, records: Records, make_recording: MakeRecording
+) -> None:
+    recording = records.claim(records.add(make_recording()), "node-1", slot=7)
+    page = f"/recordings/{recording.id}"
+    for path in ("/", page):
+        assert 'node-1 <span class="quiet">slot 7</span>' in await acme.see(path)
+    assert (await acme.client.get(f"/v2{page}")).json()["data"]["slot"] == 7
+    records.change_state(recording.id, Status.ERRORED)
+    for path in ("/", page):
+        text = await acme.see(path)
+        assert "node-1" in text
+        assert "slot 7" not in text
+
+
 async def test_form_should_start_one_recording_however_often_it_is_sent(
     acme: Visit, records: Records
 ) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import struct
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,6 +17,7 @@ from browser_bot import stage as stage_module
 from browser_bot.errors import ProgramNotFoundError, StageError
 from browser_bot.stage import open_stage
 from browser_bot.sweep import sweep_stages
+from browser_bot.x_connection import connected
 from tests.browser_bot.helpers import alive, listen, our_children, programs_of, until
 
 OWNER = """
@@ -57,6 +59,16 @@ async def test_stage_should_leave_nothing_also_when_its_user_fails(stages: Path)
         await fail()
     await nothing_left(stages)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_pointer_should_be_outside_of_what_is_recorded(stages: Path) -> None:  # noqa: ARG001
+    query_pointer = 38
+    async with open_stage(1280, 720, 30) as stage, connected(stage.display) as connection:
+        connection.writer.write(struct.pack("<BxHI", query_pointer, 2, connection.root))
+        head, _ = await connection.reply()
+    x, y = struct.unpack_from("<hh", head, 16)
+    assert x >= 1280
+    assert y >= 720
 
 
 async def test_opening_should_leave_nothing_when_cancelled_at_any_moment(stages: Path) -> None:

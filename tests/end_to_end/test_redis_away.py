@@ -43,7 +43,8 @@ def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) ->
 def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html", file_name_prefix="kept")
-        wait_for_take(farm, started["id"], 1, 60)
+        recording = wait_for_take(farm, started["id"], 1, 60)
+        assert recording["slot"] is not None
         time.sleep(RECORDED)
         with connect(Settings(data_dir=farm.data_dir).embedded_redis_address) as client:
             client.flushall()
@@ -52,7 +53,7 @@ def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path
             assert time.monotonic() < deadline, farm.log()[-2000:]
             time.sleep(0.2)
         active = farm.answer(farm.client.get("/v2/recordings/active-recording/demo"))
-        assert active["id"] == started["id"]
+        assert (active["id"], active["slot"]) == (started["id"], recording["slot"])
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert recording["output_file_name"] == started["output_file_name"]

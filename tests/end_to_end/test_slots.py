@@ -39,13 +39,14 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
     with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
         waiting = wait_for_stage(farm)
         recording = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, recording["id"], 1, 60)
+        recording = wait_for_take(farm, recording["id"], 1, 60)
+        assert recording["slot"] == 1
         assert horse_of(farm).pid == waiting["horse"]
         assert processes_of(farm, "Xorg")[0].pid == waiting["Xorg"]
         time.sleep(2)
         farm.order(recording["id"], "stop")
         recording = farm.wait_for(recording["id"], "UPLOADED")
-        assert takes_of(recording) == 1
+        assert (takes_of(recording), recording["slot"]) == (1, None)
 
         another = wait_for_stage(farm)
         assert another["horse"] != waiting["horse"]

@@ -218,6 +218,26 @@ def test_second_job_for_a_recording_should_not_end_it(
     assert records.get(None, recording.id).status is Status.RECORDING
 
 
+async def test_recorder_should_say_again_which_slot_it_is_in(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.claim(records.add(make_recording()), settings.node, slot=3)
+    records.change_state(recording.id, Status.RECORDING)
+    spool_of(recording, settings).make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    # A second job took it, and then saw that it is being recorded; later Redis loses everything.
+    for disturb in (lambda: records.claim(recording, settings.node, slot=1), redis_client.flushall):
+        disturb()
+        await reporter.paused()
+        async with asyncio.timeout(5):
+            await reporter.told(60)
+        after = records.get(None, recording.id)
+        assert (after.status, after.node, after.slot) == (Status.PAUSED, settings.node, 3)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+
+
 async def test_recorder_should_give_way_to_another_node_and_say_nothing(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:

@@ -414,3 +414,59 @@ def test_note_should_be_added_to_the_timeline_once(
     assert records.get(None, recording.id).timeline[1:] == (entry,)
     records.note(uuid4(), entry)
     assert len(redis_client.keys("farm:recording:*")) == 1
+
+
+def test_slot_should_be_told_until_the_recording_has_ended(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    assert recording.slot is None
+    claimed = records.claim(recording, "node-1", slot=2)
+    assert (claimed.node, claimed.slot) == ("node-1", 2)
+    records.claim(recording, "node-1", slot=2)  # the answer was lost
+    entries: Any = redis_client.xrange(events_key("acme"))
+    assert [recording_of(fields) for _, fields in entries] == [recording, claimed]
+    assert records.change_state(recording.id, Status.RECORDING).slot == 2
+    assert records.change_state(recording.id, Status.PAUSED).slot == 2
+    ended = records.change_state(recording.id, Status.UPLOADING)
+    assert (ended.node, ended.slot) == ("node-1", None)
+    with pytest.raises(WrongState):
+        records.claim(ended, "node-1", slot=2)
+
+
+def test_slot_should_never_have_two_recordings(records: Records, make_recording: MakeRecording) -> None:
+    died, other, elsewhere = (records.add(make_recording(meeting_id=meeting)) for meeting in "abc")
+
+    def slots() -> list[int | None]:
+        return [records.get(None, recording.id).slot for recording in (died, other, elsewhere)]
+
+    records.claim(died, "node-1", slot=1)
+    records.claim(elsewhere, "node-2", slot=1)
+    # Its work horse was killed, and the slot has another one before any has gone on with it.
+    records.claim(other, "node-1", slot=1)
+    assert slots() == [None, 1, 1]
+    records.claim(died, "node-1", slot=2)
+    records.claim(other, "node-1", slot=3)
+    records.claim(died, "node-1", slot=1)
+    assert slots() == [1, 3, 1]
+
+
+def test_recording_that_redis_had_lost_should_be_in_no_slot_until_it_is_claimed(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    lost = records.claim(records.add(make_recording(meeting_id="a")), "node-1", slot=1)
+    redis_client.flushall()
+    records.claim(records.add(make_recording(meeting_id="b")), "node-1", slot=1)
+    assert records.restore(lost, {})
+    assert records.get(None, lost.id).slot is None
+    assert records.claim(lost, "node-1", slot=2).slot == 2
+
+
+def test_record_of_a_farm_that_knew_no_slots_should_be_read_and_gone_on_with(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node="node-1"))
+    redis_client.hdel(record_key(recording.id), "slot")
+    assert records.get(None, recording.id).slot is None
+    assert records.claim(recording, "node-1").slot is None
+    assert records.claim(recording, "node-1", slot=1).slot == 1

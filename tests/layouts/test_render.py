@@ -120,6 +120,13 @@ async def test_time_should_stand_and_be_the_suites(renderer: Renderer) -> None:
     await room(renderer, script=said % (TIME.timestamp() * 1000))
 
 
+async def test_page_should_be_told_the_colours_that_are_preferred(renderer: Renderer) -> None:
+    is_dark = "if (matchMedia('(prefers-color-scheme: dark)').matches !== %s) throw new Error('no')"
+
+    await room(renderer, color_scheme="dark", script=is_dark % "true")
+    await room(renderer, script=is_dark % "false")
+
+
 async def test_state_should_find_nothing_that_another_left(renderer: Renderer) -> None:
     fresh = "if (document.title !== 'visit 0') throw new Error(document.title)"
     with serve_pages(ROOM.parent) as address:

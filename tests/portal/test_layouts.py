@@ -26,9 +26,14 @@ BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)
 # A running length goes on, and a node was heard just now.
 MASKS = ["video", "[data-running]", ".nodes time"]
-# A time has more letters after ten, and what stands beside it moves.
-SAME_TIME = """document.querySelectorAll(".nodes time").forEach(time => {
-  time.textContent = "Jan 15, 2026, 9:00 AM"; });"""
+# A time has more letters after ten, and what stands beside it moves. There is no file for the player, which
+# shows that it loads until it knows.
+SAME_EACH_TIME = """
+document.querySelectorAll(".nodes time").forEach(time => { time.textContent = "Jan 15, 2026, 9:00 AM"; });
+for (const video of document.querySelectorAll("video")) {
+  if (!video.error) await new Promise(failed => video.addEventListener("error", failed));
+}
+"""
 DESKTOP, PHONE = "1280x900", "360x900"
 
 
@@ -91,6 +96,7 @@ def fill(records: Records, client: redis.Redis, make_recording: MakeRecording) -
             invoked_time=BEGAN + timedelta(minutes=7 * number),
             status=status,
             node="node-1",
+            slot={Status.INVOKED: 3, Status.RECORDING: 1, Status.PAUSED: 2}.get(status),
             output_file_name=f"{meeting}_1768467600000.mp4",
             **_ended(number) if status is Status.UPLOADED else {},
             **_shown() if is_shown else {},
@@ -168,22 +174,32 @@ def _timeline() -> list[TimelineEntry]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("name", "path", "viewport"),
+    ("name", "path", "viewport", "color_scheme"),
     [
-        ("recordings", "/", DESKTOP),
-        ("recordings-phone", "/", PHONE),
-        ("recording", f"/recordings/{SHOWN}", "1280x1800"),
-        ("recording-phone", f"/recordings/{SHOWN}", "360x1900"),
-        ("start", "/start", DESKTOP),
-        ("settings", "/settings", "1280x1500"),
-        ("nodes", "/nodes", DESKTOP),
-        ("nodes-phone", "/nodes", PHONE),
+        ("recordings", "/", DESKTOP, "light"),
+        ("recordings-dark", "/", DESKTOP, "dark"),
+        ("recordings-phone", "/", PHONE, "light"),
+        ("recording", f"/recordings/{SHOWN}", "1280x1800", "light"),
+        ("recording-dark", f"/recordings/{SHOWN}", "1280x1800", "dark"),
+        ("recording-phone", f"/recordings/{SHOWN}", "360x1900", "light"),
+        ("start", "/start", DESKTOP, "light"),
+        ("settings", "/settings", "1280x1500", "light"),
+        ("nodes", "/nodes", DESKTOP, "light"),
+        ("nodes-dark", "/nodes", DESKTOP, "dark"),
+        ("nodes-phone", "/nodes", PHONE, "light"),
     ],
 )
 def test_page_should_look_as_designed(
-    layout_snapshot: LayoutSnapshot, address: str, name: str, path: str, viewport: str
+    layout_snapshot: LayoutSnapshot, address: str, name: str, path: str, viewport: str, color_scheme: str
 ) -> None:
-    layout_snapshot(f"{address}{path}", name, viewport=viewport, masks=MASKS, script=SAME_TIME)
+    layout_snapshot(
+        f"{address}{path}",
+        name,
+        viewport=viewport,
+        color_scheme=color_scheme,
+        masks=MASKS,
+        script=SAME_EACH_TIME,
+    )
 
 
 def test_login_should_look_as_designed(layout_snapshot: LayoutSnapshot, settings: Settings) -> None:

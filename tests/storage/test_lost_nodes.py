@@ -102,6 +102,17 @@ def test_only_one_node_should_get_a_recording_and_only_while_its_own_is_gone(
         take_over(records, taken)
 
 
+def test_recording_that_is_taken_over_should_be_in_a_slot_of_the_other_node(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    here = records.claim(records.add(make_recording(meeting_id="a")), HERE, slot=1)
+    there = records.claim(records.add(make_recording(meeting_id="b")), GONE, slot=1)
+    lose(redis_client)
+    taken = records.claim(there, HERE, slot=2)
+    assert (taken.node, taken.slot) == (HERE, 2)
+    assert records.get(None, here.id).slot == 1
+
+
 def test_node_that_lost_a_recording_should_change_nothing_of_it(
     records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
