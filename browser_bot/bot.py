@@ -99,7 +99,7 @@ class Bot:
         if contract is not PageContract.PLAIN:
             self._voice = PageVoice(browser.page, signals, self._sdk is not None, self._said)
         self._page = browser.page
-        self._browser_gone = browser.gone
+        self._browser = browser
         self._gateway = gateway
         self._contract = contract
         self._asked_for = ""
@@ -130,13 +130,18 @@ class Bot:
         """Open the page and wait until it says that recording may start.
 
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
-        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
+        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies or the
+        browser hangs.
         """
+        hanging = asyncio.ensure_future(self._until_browser_hangs())
         try:
             await self._join(url, seconds, tries)
         except BaseException:
             self._close_voice()
             raise
+        finally:
+            hanging.cancel()
+            await asyncio.gather(hanging, return_exceptions=True)
 
     async def _join(self, url: str, seconds: float, tries: int) -> None:
         await self._install_probe()
@@ -146,13 +151,16 @@ class Bot:
         for attempt in range(1, tries + 1):
             turn_ends = loop.time() + share
             try:
-                await self._open(url, share)
+                await self._unless_lost(self._open(url, share))
                 await self._unless_lost(follow(self._page, self._hints))
                 break
             except PageLostError:
                 raise
             except PageError as error:
                 logger.warning("try %d of %d: %s", attempt, tries, error)
+                if await self._browser.hangs():
+                    # No page would load in it.
+                    raise PageLostError("the browser does not answer") from error
                 if attempt == tries:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
@@ -200,6 +208,14 @@ class Bot:
             logger.warning("no screenshot: the browser does not answer")
             return False
         return True
+
+    async def _until_browser_hangs(self) -> None:
+        await silence(self._ask_browser, ASK_PERIOD, ASKS_MISSED)
+        self._lose(f"the browser has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
+
+    async def _ask_browser(self) -> None:
+        with suppress(PlaywrightError):  # what is gone is noticed elsewhere
+            await self._browser.ask()
 
     async def _until_hung(self) -> None:
         await silence(self._ask, ASK_PERIOD, ASKS_MISSED)
@@ -363,7 +379,7 @@ class Bot:
 
     async def _unless_lost(self, waiting: Awaitable[object]) -> None:
         """Wait for something of the page's, but not longer than the page lives."""
-        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser_gone.wait())
+        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser.gone.wait())
         try:
             await asyncio.wait((event, gone, self._lost), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
