@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import ConsoleMessage, Frame, Page, Request
+from playwright.async_api import ConsoleMessage, Frame, Page, Request, Response
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.browser import DRIVER_GRACE, Browser
@@ -46,6 +46,8 @@ DIARY_LINES = 2_000
 
 # What Chromium shows instead of a page that it cannot load.
 ERROR_PAGE = "chrome-error://"
+
+LED_AWAY = "the page has gone to an address that does not load"
 
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
@@ -421,12 +423,18 @@ class Bot:
         # Not so the end of a navigation that a newer one has taken the place of.
         if request == self._navigation:
             self._navigating.clear()
+            self._look_at_answer(request.existing_response)
+
+    def _look_at_answer(self, answer: Response | None) -> None:
+        """See whether the page is now what the gateway says where there is none."""
+        if self._opened and answer is not None and PROBLEM_HEADER in answer.headers:
+            self._lose(f"{LED_AWAY}: {self._gateway_problem(answer.url)}")
 
     def _navigated(self, frame: Frame) -> None:
         if frame == self._page.main_frame:
             self._navigating.clear()
             if self._opened and frame.url.startswith(ERROR_PAGE):
-                self._lose("the page has gone to an address that does not load")
+                self._lose(LED_AWAY)
 
     def _is_navigation(self, request: Request) -> bool:
         return request.is_navigation_request() and request.frame == self._page.main_frame
