@@ -32,6 +32,7 @@ from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import run
 from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
+from tests.end_to_end.test_encoder_faults import encoder
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, wait_until_none
 
@@ -301,17 +302,31 @@ async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: P
     assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
 
 
-@pytest.mark.parametrize("victim", ["display", "sound"])
-async def test_program_of_the_stage_that_hangs_should_be_one_break(record: Record, victim: str) -> None:
+@pytest.mark.parametrize("victim", ["display", "sound", "encoder"])
+async def test_program_that_hangs_should_be_one_break(record: Record, victim: str) -> None:
     async with record(BEEPS) as watched:
         await asyncio.sleep(2)
         stage = watched.stages[0]
-        hanging = stage.display.server if victim == "display" else stage.sound.daemon
-        os.kill(hanging.pid, signal.SIGSTOP)
+        hanging = {
+            "display": stage.display.server.pid,
+            "sound": stage.sound.daemon.pid,
+            "encoder": encoder().pid,
+        }[victim]
+        os.kill(hanging, signal.SIGSTOP)
         await watched.until(lambda: len(watched.takes) == 2)
         breaks = json.loads((watched.spool.directory / "breaks.json").read_text())
         assert len(breaks) == 1, watched.faults
-        assert len(watched.stages) == 2
+        assert len(watched.stages) == (1 if victim == "encoder" else 2)
+
+
+async def test_page_that_hangs_and_one_that_is_closed_should_be_joined_again(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        await watched.stages[0].browser.page.evaluate("void setTimeout(() => { for (;;); })")
+        await watched.until(lambda: len(watched.takes) == 2)
+        await watched.stages[1].browser.page.close()
+        await watched.until(lambda: len(watched.takes) == 3)
+    assert watched.faults == ["the page's script has hung for 10 s", "the page was closed"]
+    assert len(watched.stages) == 3
 
 
 async def test_stop_that_comes_with_a_fault_should_be_the_reason_of_the_end(record: Record) -> None:
