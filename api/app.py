@@ -53,6 +53,7 @@ from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.storage_presets import StoragePresets
 from farm.store import Store, open_store
+from farm.waits import Waits
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks
@@ -161,11 +162,12 @@ async def _running(
 
 
 async def _sweep(context: Context) -> None:
+    waits = Waits(context.redis)
     while True:
         try:
             timeout = timedelta(seconds=context.settings.invoke_timeout)
             for lost in await run_in_threadpool(
-                fail_lost_recordings, context.records, context.redis, timeout
+                fail_lost_recordings, context.records, context.redis, waits, timeout
             ):
                 _LOG.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
         except (redis.RedisError, FarmError, ValidationError) as error:

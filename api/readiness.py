@@ -1,4 +1,7 @@
-"""Whether the farm is ready to record: Redis answers, the store takes files, and there is a node.
+"""Whether this API can do its work, that is: Redis answers and the store takes files.
+
+It also tells how many nodes take recordings. That there are none is no reason to send requests elsewhere:
+what is asked for waits, and every other API would say the same. It is the metrics' part to alarm somebody.
 
 Anybody may ask, so what the answer costs is bounded (`api.store_watch`), and why something is not ready is
 told in the log alone.
@@ -17,7 +20,7 @@ from api.context import Context, context_of
 from api.errors import error_answer
 from api.operations import ROOT, Operation
 from api.responses import success
-from farm.metrics import living
+from farm.metrics import NodeState, living
 from farm.nodes import Nodes
 
 _SECONDS: Final = 5.0
@@ -27,23 +30,25 @@ State = Literal["ready", "failed"]
 
 
 class Readiness(BaseModel):
-    """What recordings need, and how it is."""
+    """What the API needs, and how it is."""
 
     redis: State
     store: State
-    nodes: State
+    recording_nodes: int | None
+    """How many nodes begin recordings: that live, and are neither drained nor draining; null if unknown."""
 
 
 async def _readyz(request: Request) -> Response:
     context = context_of(request)
-    states = await asyncio.gather(
-        _state(_redis(context)), _state(context.store_watch.is_ready()), _state(_nodes(context))
+    redis_state, store_state, nodes = await asyncio.gather(
+        _state(_redis(context)), _state(context.store_watch.is_ready()), _recording_nodes(context)
     )
-    readiness = Readiness(redis=states[0], store=states[1], nodes=states[2])
-    if set(states) == {"ready"}:
-        return success(readiness)
+    readiness = Readiness(redis=redis_state, store=store_state, recording_nodes=nodes)
     checks = readiness.model_dump(mode="json")
-    missing = ", ".join(name for name, state in checks.items() if state != "ready")
+    states = {"redis": redis_state, "store": store_state}
+    if set(states.values()) == {"ready"}:
+        return success(readiness)
+    missing = ", ".join(name for name, state in states.items() if state != "ready")
     answer = error_answer(503, "not_ready", f"not ready: {missing}")
     content = {**answer.model_dump(mode="json"), "data": checks}
     return JSONResponse(content, 503, headers={"Cache-Control": "no-store"})
@@ -61,12 +66,13 @@ async def _redis(context: Context) -> bool:
     return bool(await context.waiting_redis.ping())
 
 
-async def _nodes(context: Context) -> bool:
-    return await asyncio.to_thread(_any_node, Nodes(context.redis))
-
-
-def _any_node(nodes: Nodes) -> bool:
-    return bool(living(nodes.all()))
+async def _recording_nodes(context: Context) -> int | None:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            nodes = await asyncio.to_thread(Nodes(context.redis).all)
+    except (redis.RedisError, OSError, TimeoutError):
+        return None
+    return sum(node.state is NodeState.ALIVE for node in living(nodes))
 
 
 readiness_operations: Final = (
@@ -75,7 +81,7 @@ readiness_operations: Final = (
         "GET",
         "/readyz",
         _readyz,
-        "Whether the farm is ready to record",
+        "Whether the API can do its work, and how many nodes take recordings",
         "farm",
         answer=Readiness,
         errors=(503,),

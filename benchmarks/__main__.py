@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import api, fidelity, load, peer, profiles, service, soak, storage, webhooks
+from tests.processes import end_on_sigterm
 
 Benchmark = Callable[[Path], Iterator[str]]
 
@@ -34,6 +35,7 @@ def main() -> int:
     known: dict[str, Benchmark] = BENCHMARKS | {"soak": partial(soak.run, hours=options.hours)}
     if unknown := set(options.names) - known.keys():
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    end_on_sigterm()
     for name in options.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="farm-bench-") as directory:
             print(f"\n### {name}\n", flush=True)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import ConsoleMessage, Frame, Page, Request
+from playwright.async_api import ConsoleMessage, Frame, Page, Request, Response
 from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.browser import DRIVER_GRACE, Browser
@@ -46,6 +46,8 @@ DIARY_LINES = 2_000
 
 # What Chromium shows instead of a page that it cannot load.
 ERROR_PAGE = "chrome-error://"
+
+LED_AWAY = "the page has gone to an address that does not load"
 
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
@@ -99,7 +101,7 @@ class Bot:
         if contract is not PageContract.PLAIN:
             self._voice = PageVoice(browser.page, signals, self._sdk is not None, self._said)
         self._page = browser.page
-        self._browser_gone = browser.gone
+        self._browser = browser
         self._gateway = gateway
         self._contract = contract
         self._asked_for = ""
@@ -130,13 +132,18 @@ class Bot:
         """Open the page and wait until it says that recording may start.
 
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
-        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies.
+        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies or the
+        browser hangs.
         """
+        hanging = asyncio.ensure_future(self._until_browser_hangs())
         try:
             await self._join(url, seconds, tries)
         except BaseException:
             self._close_voice()
             raise
+        finally:
+            hanging.cancel()
+            await asyncio.gather(hanging, return_exceptions=True)
 
     async def _join(self, url: str, seconds: float, tries: int) -> None:
         await self._install_probe()
@@ -146,13 +153,16 @@ class Bot:
         for attempt in range(1, tries + 1):
             turn_ends = loop.time() + share
             try:
-                await self._open(url, share)
+                await self._unless_lost(self._open(url, share))
                 await self._unless_lost(follow(self._page, self._hints))
                 break
             except PageLostError:
                 raise
             except PageError as error:
                 logger.warning("try %d of %d: %s", attempt, tries, error)
+                if await self._browser.hangs():
+                    # No page would load in it.
+                    raise PageLostError("the browser does not answer") from error
                 if attempt == tries:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
@@ -200,6 +210,14 @@ class Bot:
             logger.warning("no screenshot: the browser does not answer")
             return False
         return True
+
+    async def _until_browser_hangs(self) -> None:
+        await silence(self._ask_browser, ASK_PERIOD, ASKS_MISSED)
+        self._lose(f"the browser has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
+
+    async def _ask_browser(self) -> None:
+        with suppress(PlaywrightError):  # what is gone is noticed elsewhere
+            await self._browser.ask()
 
     async def _until_hung(self) -> None:
         await silence(self._ask, ASK_PERIOD, ASKS_MISSED)
@@ -363,7 +381,7 @@ class Bot:
 
     async def _unless_lost(self, waiting: Awaitable[object]) -> None:
         """Wait for something of the page's, but not longer than the page lives."""
-        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser_gone.wait())
+        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser.gone.wait())
         try:
             await asyncio.wait((event, gone, self._lost), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -405,12 +423,18 @@ class Bot:
         # Not so the end of a navigation that a newer one has taken the place of.
         if request == self._navigation:
             self._navigating.clear()
+            self._look_at_answer(request.existing_response)
+
+    def _look_at_answer(self, answer: Response | None) -> None:
+        """See whether the page is now what the gateway says where there is none."""
+        if self._opened and answer is not None and PROBLEM_HEADER in answer.headers:
+            self._lose(f"{LED_AWAY}: {self._gateway_problem(answer.url)}")
 
     def _navigated(self, frame: Frame) -> None:
         if frame == self._page.main_frame:
             self._navigating.clear()
             if self._opened and frame.url.startswith(ERROR_PAGE):
-                self._lose("the page has gone to an address that does not load")
+                self._lose(LED_AWAY)
 
     def _is_navigation(self, request: Request) -> bool:
         return request.is_navigation_request() and request.frame == self._page.main_frame

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,12 +110,24 @@ class Browser:
 
     async def answers(self) -> bool:
         """Whether the browser and its page answer, and do not hang. Ask before the page is opened."""
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await self.page.evaluate("0")
-        except (PlaywrightError, TimeoutError):
-            return False
-        return True
+        return await _in_time(self.page.evaluate("0"))
+
+    async def hangs(self) -> bool:
+        """Whether the browser does not answer, whatever its page does."""
+        return not await _in_time(self.ask())
+
+    async def ask(self) -> None:
+        """Ask the browser itself for a sign of life. Raises PlaywrightError when it is gone."""
+        await self.context.cookies("http://localhost")
+
+
+async def _in_time(answer: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await answer
+    except (PlaywrightError, TimeoutError):
+        return False
+    return True
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The probe: what a page says of itself while it is recorded, as plain data.
 
 A script that every frame runs before its own leaves a function in it that takes one look: whether there is a
-network, whether the compositor draws, whether anybody speaks, and how many tracks of others arrive. There is
-no list of a page's peer connections, so their constructor is wrapped; the page sees no difference.
+network, whether the compositor draws, whether anybody speaks, whether a video moves, and how many tracks of
+others arrive. There is no list of a page's peer connections, so their constructor is wrapped; the page sees
+no difference.
 
 A page is a stranger. The probe keeps what it needs of the browser's own functions before the page can change
 them, says all it has to say in one short text of digits, and what is not that is no answer.
@@ -25,7 +26,7 @@ FRESH_SECONDS: Final = 5.0
 MOST_FRAMES: Final = 20
 _NAME: Final = "__recordingFarmProbe"
 ASK: Final = f"typeof {_NAME} === 'function' ? {_NAME}() : ''"
-_ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6})")
+_ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6})")
 
 INSTALL: Final = r"""
 (() => {
@@ -171,6 +172,66 @@ INSTALL: Final = r"""
     return more;
   };
 
+  // A video that changes all over changes the display too, if it is shown. One of a shared slide goes on as
+  // well and changes nothing, or what is under the pointer; so what counts is what it shows, as a picture of
+  // 16 x 9. Only the largest is looked at, and only if it is in sight.
+  const COLUMNS = 16, ROWS = 9, CHANGED = COLUMNS * ROWS / 4, IN_SIGHT = 1 / 4;
+  const Canvas = OffscreenCanvas;
+  const surfaceOf = method(OffscreenCanvas, "getContext");
+  const draw = method(OffscreenCanvasRenderingContext2D, "drawImage");
+  const imageOf = method(OffscreenCanvasRenderingContext2D, "getImageData");
+  const pixelsOf = getter(ImageData, "data");
+  const videoWidth = getter(HTMLVideoElement, "videoWidth");
+  const rectOf = method(Element, "getBoundingClientRect"), isVisible = method(Element, "checkVisibility");
+  const left = getter(DOMRectReadOnly, "left"), right = getter(DOMRectReadOnly, "right");
+  const top_ = getter(DOMRectReadOnly, "top"), bottom = getter(DOMRectReadOnly, "bottom");
+  const at = method(Document, "elementFromPoint");
+  const { get: innerWidth } = getOwnPropertyDescriptor(globalThis, "innerWidth");
+  const { get: innerHeight } = getOwnPropertyDescriptor(globalThis, "innerHeight");
+  const largestInSight = () => {
+    const width = apply(innerWidth, globalThis, []), height = apply(innerHeight, globalThis, []);
+    const videos = elementsOf(page, "video");
+    let largest = null, most = 0;
+    for (let i = 0; i < MOST && i < count(videos); i++) {
+      const video = item(videos, i);
+      if (paused(video) || videoWidth(video) === 0) continue;
+      const rect = rectOf(video);
+      const x = (left(rect) + right(rect)) / 2, y = (top_(rect) + bottom(rect)) / 2;
+      const area = (right(rect) - left(rect)) * (bottom(rect) - top_(rect));
+      const fits = left(rect) >= 0 && right(rect) <= width && top_(rect) >= 0 && bottom(rect) <= height;
+      if (area <= most || !fits || bottom(rect) - top_(rect) < height * IN_SIGHT) continue;
+      const options = { __proto__: null, opacityProperty: true, visibilityProperty: true };
+      if (at(page, x, y) !== video || !isVisible(video, options)) continue;
+      largest = video;
+      most = area;
+    }
+    return largest;
+  };
+  let surface = null, seen = null, seenBefore = null;
+  const moves = () => {
+    if (!isTop) return false;
+    const video = largestInSight(), before = video === seen ? seenBefore : null;
+    seen = video;
+    seenBefore = null;
+    if (video === null) return false;
+    try {
+      const options = { __proto__: null, willReadFrequently: true };
+      surface ??= surfaceOf(construct(Canvas, [COLUMNS, ROWS]), "2d", options);
+      draw(surface, video, 0, 0, COLUMNS, ROWS);
+      seenBefore = pixelsOf(imageOf(surface, 0, 0, COLUMNS, ROWS));
+    } catch {
+      surface = null;  // another site's video, which nobody may look at
+      return false;
+    }
+    if (before === null) return false;
+    let changed = 0;
+    for (let i = 0; i < 4 * COLUMNS * ROWS; i += 4) {
+      const is = seenBefore;
+      if (is[i] !== before[i] || is[i + 1] !== before[i + 1] || is[i + 2] !== before[i + 2]) changed += 1;
+    }
+    return changed >= CHANGED;
+  };
+
   // A compositor that hangs gives no animation frames any more. Frames inside the page may be out of sight.
   let waiting = false;
   const isDrawn = () => {
@@ -187,8 +248,8 @@ INSTALL: Final = r"""
     try {
       const { speaking, tracks, unsettled } = look();
       const heard = playsSound() || speaking;
-      const drawn = isDrawn();
-      return `${onLine(browser) ? 1 : 0} ${drawn ? 1 : 0} ${heard ? 1 : 0} ${tracks} ${unsettled}`;
+      const flags = `${onLine(browser) ? 1 : 0} ${isDrawn() ? 1 : 0} ${heard ? 1 : 0} ${moves() ? 1 : 0}`;
+      return `${flags} ${tracks} ${unsettled}`;
     } catch {
       return "";
     }
@@ -203,13 +264,15 @@ class PageState:
     """What a page says of itself.
 
     `drawn`: since the last look its compositor has given it a frame to draw. `speaking`: sound of another
-    participant arrives, or of a file that it plays. `tracks` are sent to it by others, muted or not;
-    `unsettled` connections may yet bring some, or bring them back.
+    participant arrives, or of a file that it plays. `moving`: its largest video, if it is in sight, has
+    changed all over since the last look. `tracks` are sent to it by others, muted or not; `unsettled`
+    connections may yet bring some, or bring them back.
     """
 
     online: bool
     drawn: bool
     speaking: bool
+    moving: bool
     tracks: int
     unsettled: int
 
@@ -219,8 +282,8 @@ def parse_answer(answer: object) -> PageState | None:
     # What a hostile page puts there may be of any type and length.
     if not isinstance(answer, str) or len(answer) > 50 or not (match := _ANSWER.fullmatch(answer)):
         return None
-    online, drawn, speaking, tracks, unsettled = (int(group) for group in match.groups())
-    return PageState(bool(online), bool(drawn), bool(speaking), tracks, unsettled)
+    online, drawn, speaking, moving, tracks, unsettled = (int(group) for group in match.groups())
+    return PageState(bool(online), bool(drawn), bool(speaking), bool(moving), tracks, unsettled)
 
 
 class Probe:
@@ -268,6 +331,7 @@ class Probe:
             page.online,
             page.drawn,
             page.speaking or any(frame.speaking for frame in frames),
+            page.moving,
             page.tracks + sum(frame.tracks for frame in frames),
             page.unsettled + sum(frame.unsettled for frame in frames),
         )

@@ -13,11 +13,13 @@ from chaos.faults import FAULTS
 from chaos.plan import Plan, draw_plan
 from chaos.report import table
 from chaos.run import Run
+from tests.processes import end_on_sigterm
 
 
 def main() -> int:
     """Draw a plan, show it, run it, and tell what came of it."""
     options = _options()
+    end_on_sigterm()
     seed = SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     slots = os.cpu_count() or 1
     plan = draw_plan(seed, options.recordings, options.seconds, slots, tuple(FAULTS))

@@ -27,6 +27,8 @@ class Finding(StrEnum):
     """Participants speak, and the page plays nothing."""
     FROZEN_PICTURE = "frozen_picture"
     """The picture stands still, and the browser's compositor with it."""
+    FROZEN_VIDEO = "frozen_video"
+    """The picture stands still, and the page draws and has a video in sight that moves."""
     BLACK_PICTURE = "black_picture"
     PAGE_OFFLINE = "page_offline"
     """The page says that it has no network."""

@@ -15,6 +15,7 @@ from farm.errors import WrongState
 from farm.queues import drop_job, enqueue_recording, has_live_job, was_queued
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
+from farm.waits import Waits
 
 NOT_QUEUED: Final = Failure(
     code="not_queued", message="the recording was not handed to any worker; please start it again"
@@ -25,19 +26,23 @@ GRACE: Final = timedelta(seconds=60)
 
 
 def fail_lost_recordings(
-    records: Records, client: redis.Redis, timeout: timedelta, grace: timedelta = GRACE
+    records: Records, client: redis.Redis, waits: Waits, timeout: timedelta, grace: timedelta = GRACE
 ) -> list[Recording]:
     """Make recordings ERRORED that nobody will make; returns these.
 
     They are those that have been INVOKED for longer than `grace` and never had a job, and those that have
     waited for a worker for longer than `timeout`. What a dead worker had taken is queued again. Harmless to
-    call often and from several processes. Raises redis.RedisError when Redis cannot be reached.
+    call often and from several processes; each has `waits` of its own, which must be the same at every call.
+    Raises redis.RedisError when Redis cannot be reached.
     """
     lost = []
-    for recording in records.unfinished():
-        failure = _failure(recording, client, timeout, grace)
+    invoked = [recording for recording in records.unfinished() if recording.status is Status.INVOKED]
+    waited = waits.see([recording.id for recording in invoked])
+    for recording in invoked:
+        age = timedelta(microseconds=waited[recording.id] // 1000)
+        failure = _failure(recording, client, age, timeout, grace)
         if failure is None:
-            if _was_dropped(recording, client, grace):
+            if age > grace and _was_dropped(recording, client):
                 enqueue_recording(client, recording)
             continue
         with suppress(WrongState):  # a worker had it after all
@@ -47,11 +52,8 @@ def fail_lost_recordings(
 
 
 def _failure(
-    recording: Recording, client: redis.Redis, timeout: timedelta, grace: timedelta
+    recording: Recording, client: redis.Redis, age: timedelta, timeout: timedelta, grace: timedelta
 ) -> Failure | None:
-    if recording.status is not Status.INVOKED:
-        return None
-    age = now() - recording.invoked_time
     if age > grace and not was_queued(client, recording.id):
         return NOT_QUEUED
     # Once a node has it, the page's own time-outs count.
@@ -64,13 +66,8 @@ def _failure(
     return None
 
 
-def _was_dropped(recording: Recording, client: redis.Redis, grace: timedelta) -> bool:
-    return (
-        recording.status is Status.INVOKED
-        and recording.node is None
-        and now() - recording.invoked_time > grace
-        and not has_live_job(client, recording.id)
-    )
+def _was_dropped(recording: Recording, client: redis.Redis) -> bool:
+    return recording.node is None and not has_live_job(client, recording.id)
 
 
 def fail_before_start(records: Records, recording: Recording, failure: Failure = NOT_QUEUED) -> Recording:

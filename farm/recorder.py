@@ -121,6 +121,7 @@ ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason
 STAGE_FINDINGS = {
     Finding.NO_SOUND: "participants speak and the page plays nothing",
     Finding.FROZEN_PICTURE: "the picture is frozen",
+    Finding.FROZEN_VIDEO: "the page's video moves and the picture is frozen",
     Finding.BLACK_PICTURE: "the picture is black",
     Finding.MEMORY: "the stage uses too much memory",
 }

@@ -66,6 +66,9 @@ class SpoolWorker(Worker):
             note_node(job, load_settings().node)
         super().execute_job(job, queue)
 
+    def set_shutdown_requested_date(self) -> None:
+        """Nothing: RQ would tell Redis from the handler of the signal, and fail the job if Redis is away."""
+
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Tell Redis that the job is at work; when Redis is away, the work horse must not end for that."""
         try:

@@ -153,6 +153,8 @@ class Watch:
             _Rule(Finding.SOUND_ELSEWHERE, _plays_elsewhere, Remedy.BRING_BACK),
             _Rule(Finding.NO_SOUND, _is_unheard, Remedy.NEW_STAGE, UNHEARD_SECONDS, later=Remedy.NOTE),
             _Rule(Finding.FROZEN_PICTURE, _is_frozen, Remedy.BREAK, STILL_SECONDS),
+            # Once: a page may lay over its video what nobody sees from outside, and do so again.
+            _Rule(Finding.FROZEN_VIDEO, _is_stuck, Remedy.NEW_STAGE, STILL_SECONDS, later=Remedy.NOTE),
             _Rule(
                 Finding.BLACK_PICTURE, lambda seen: seen.black, Remedy.EVIDENCE, STILL_SECONDS,
                 rest=REST_SECONDS,
@@ -253,3 +255,14 @@ def _is_frozen(seen: Seen) -> bool | None:
     if seen.still is None or seen.page is None:
         return None
     return seen.still and not seen.page.drawn
+
+
+def _is_stuck(seen: Seen) -> bool | None:
+    """Whether the picture stands still although the browser draws and a video that is in sight moves.
+
+    It may lie under another window, or what is drawn does not come to the display. The video of a shared
+    slide goes on, too, but does not move.
+    """
+    if seen.still is None or seen.page is None:
+        return None
+    return seen.still and seen.page.drawn and seen.page.moving

@@ -25,13 +25,16 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Final
 
+import redis
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
 
+from farm.absence import Absence
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
+from farm.errors import RedisUnavailable
 from farm.evidence_carrier import run_evidence_carrier
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
@@ -51,6 +54,7 @@ from farm.redis_clients import connect
 from farm.retention import sweep
 from farm.settings import Settings
 from farm.slot import SlotWorker, SpoolWorker
+from farm.spool import recordings_under_way
 from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,16 @@ logger = logging.getLogger(__name__)
 RESTART_SECONDS = 1.0
 MINUTE = 60
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks at what is to end."""
+
+_LEFT: Final = "Redis is away; what is not finished lies in the spool, and is gone on with at the next start"
+
+_PATIENCE: Final = 5.0
+_PATIENCE_WITH_SPOOL: Final = 60.0
+"""Seconds that a worker which ends waits for a Redis that is away: with an empty spool, and to finish what
+lies in it, for it may be on a disk that goes with the node."""
 
 
 class UploadWorker(SpoolWorker):
@@ -75,7 +89,8 @@ def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
     Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
-    the start.
+    the start, RedisUnavailable when it is away at the end: what is not finished lies in the spool then, and
+    is gone on with at the next start.
     """
     require_programs()
     with connect(settings.redis_address) as client:
@@ -93,28 +108,36 @@ def run_worker(settings: Settings) -> None:
             *recordings_queues(client),
         )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
-        parts = _run_until_told(
-            (
-                partial(_start_pool, settings, recordings, settings.slots, SlotWorker),
-                partial(_start_pool, settings, [transfers], 1, SpoolWorker),
-                partial(_start, settings, "cron", _run_cron),
-                partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
-                partial(_start, settings, "dispatcher", run_dispatcher),
-                partial(_start, settings, "node", run_node),
-                # Their job serves many receivers at once by itself, so it needs no process of its own.
-                partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
-                partial(_start, settings, "evidence", run_evidence_carrier),
-                *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
-            )
+        starters = (
+            partial(_start_pool, settings, recordings, settings.slots, SlotWorker),
+            partial(_start_pool, settings, [transfers], 1, SpoolWorker),
+            partial(_start, settings, "cron", _run_cron),
+            partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
+            partial(_start, settings, "dispatcher", run_dispatcher),
+            partial(_start, settings, "node", run_node),
+            # Their job serves many receivers at once by itself, so it needs no process of its own.
+            partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
+            partial(_start, settings, "evidence", run_evidence_carrier),
+            *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
         )
-        _slots, finishing, *others = parts
-        _end(finishing)
-        # What the last recordings left is finished here and now, and told.
-        Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
-        for part in others:
-            _end(part)
-        enqueue_sending(client)
-        SimpleWorker([webhooks], connection=client).work(burst=True, logging_level="WARNING")
+        patience = _Patience(settings)
+        parts = [start() for start in starters]
+        try:
+            _run_until_told(parts, starters, patience)
+            _slots, finishing, *others = parts
+            _end(finishing, patience)
+            # What the last recordings left is finished here and now, and told.
+            Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
+            for part in others:
+                _end(part, patience)
+            enqueue_sending(client)
+            SimpleWorker([webhooks], connection=client).work(burst=True, logging_level="WARNING")
+        except redis.RedisError as error:
+            raise RedisUnavailable(_LEFT) from error
+        finally:
+            for part in parts:
+                part.kill()
+                part.join()
 
 
 def _start_pool(
@@ -158,14 +181,35 @@ def _run_apart(settings: Settings, name: str, run: Callable[[Settings], None]) -
     run(settings)
 
 
-def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseProcess]:
-    """Run all parts, again if one dies, until the first one, the slots, has ended after a signal.
+class _Patience:
+    """With what cannot end, because Redis is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._spool = settings.spool_dir
+        self._absence = Absence(settings.redis_address)
+
+    def look(self) -> None:
+        """Look whether there is anything to wait for; recordings that run are never given up.
+
+        Raises RedisUnavailable when there is not.
+        """
+        away = self._absence.seconds()
+        if away < _PATIENCE or recordings_under_way(self._spool):
+            return
+        if away >= _PATIENCE_WITH_SPOOL or not any(self._spool.glob("*-*-*-*-*")):
+            raise RedisUnavailable(_LEFT)
+
+
+def _run_until_told(
+    parts: list[BaseProcess], starters: Sequence[Callable[[], BaseProcess]], patience: _Patience
+) -> None:
+    """Keep all parts running, again if one dies, until the first one, the slots, has ended after a signal.
 
     The slots are told to end once: told twice, RQ would kill their recordings. All others run meanwhile, for
     that may take long. A second signal ends everything at once: what runs goes on when a worker starts again.
+    Raises RedisUnavailable when the slots cannot end.
     """
     stopping = False
-    parts = [start() for start in starters]
     told, tell = multiprocessing.Pipe(duplex=False)
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -184,19 +228,27 @@ def _run_until_told(starters: Sequence[Callable[[], BaseProcess]]) -> list[BaseP
     for sign in _ENDING:
         signal.signal(sign, stop)
     while True:
-        if told in multiprocessing.connection.wait([told, *(part.sentinel for part in parts)]):
+        # A signal wakes this by what it sends.
+        waited = _LOOK_SECONDS if stopping else None
+        woken = multiprocessing.connection.wait([told, *(part.sentinel for part in parts)], waited)
+        if told in woken:
             told.recv_bytes()
             parts[0].terminate()
         for number, part in enumerate(parts):
             if part.is_alive():
                 continue
             if stopping and number == 0:
-                return parts
+                return
             logger.error("%s has died and is started again", part.name)
             time.sleep(RESTART_SECONDS)
             parts[number] = starters[number]()
+        if stopping:
+            patience.look()
 
 
-def _end(part: BaseProcess) -> None:
+def _end(part: BaseProcess, patience: _Patience) -> None:
+    """Have a part end, and wait for it. Raises RedisUnavailable when it cannot."""
     part.terminate()
-    part.join()
+    while part.is_alive():
+        part.join(_LOOK_SECONDS)
+        patience.look()

@@ -1,9 +1,12 @@
-"""Which programs run: the tests' stages', and those below a process."""
+"""Which programs run: the tests' stages', and those below a process; and how a program of the tests ends."""
 
+import signal
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -74,3 +77,13 @@ def wait_until_none(timeout: float = 10) -> list[str]:
     while (found := stage_programs()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this program like an error does: every block is left, and ends what it has started."""
+
+    def end(sign: int, _: FrameType | None) -> None:
+        signal.signal(sign, signal.SIG_IGN)  # a second one would break off the ending
+        sys.exit(128 + sign)
+
+    signal.signal(signal.SIGTERM, end)

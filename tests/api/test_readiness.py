@@ -13,27 +13,26 @@ from tests.api.conftest import client_of
 from tests.conftest import settings_with
 
 
-async def test_farm_should_be_ready_with_redis_store_and_a_node(
+async def test_api_should_be_ready_and_tell_how_many_nodes_take_recordings(
     client: httpx.AsyncClient, redis_client: redis.Redis
 ) -> None:
-    answer = await client.get("/readyz", auth=None)
-    assert answer.status_code == 503
-    assert answer.json()["data"] == {"redis": "ready", "store": "ready", "nodes": "failed"}
-    assert answer.json()["error"]["message"] == "not ready: nodes"
-    Nodes(redis_client).beat("node-1", 2)
-    answer = await client.get("/readyz", auth=None)
-    assert answer.status_code == 200
-    assert answer.json()["data"] == {"redis": "ready", "store": "ready", "nodes": "ready"}
+    async def recording_nodes() -> int:
+        answer = await client.get("/readyz", auth=None)
+        assert answer.status_code == 200
+        data = answer.json()["data"]
+        assert (data["redis"], data["store"]) == ("ready", "ready")
+        number: int = data["recording_nodes"]
+        return number
 
-
-async def test_node_that_is_gone_should_not_count(
-    client: httpx.AsyncClient, redis_client: redis.Redis
-) -> None:
+    assert await recording_nodes() == 0
     nodes = Nodes(redis_client)
-    nodes.beat("node-1", 2)
+    for name in ("node-1", "node-2", "node-3", "node-4"):
+        nodes.beat(name, 2, draining=name == "node-4")
+    assert await recording_nodes() == 3
+    nodes.drain("node-2")
+    assert await recording_nodes() == 2
     nodes.mark_gone("node-1", nodes.beats()["node-1"])
-    answer = await client.get("/readyz")
-    assert answer.json()["data"]["nodes"] == "failed"
+    assert await recording_nodes() == 1
 
 
 async def test_farm_without_redis_should_say_what_is_missing(settings: Settings) -> None:
@@ -41,13 +40,12 @@ async def test_farm_without_redis_should_say_what_is_missing(settings: Settings)
     async with client_of(away) as client:
         answer = await client.get("/readyz", auth=None)
     assert answer.status_code == 503
-    assert answer.json()["data"] == {"redis": "failed", "store": "ready", "nodes": "failed"}
+    assert answer.json()["data"] == {"redis": "failed", "store": "ready", "recording_nodes": None}
 
 
 async def test_store_that_takes_nothing_should_be_told_without_why(
-    settings: Settings, redis_client: redis.Redis, app: Starlette
+    settings: Settings, app: Starlette
 ) -> None:
-    Nodes(redis_client).beat("node-1", 2)
     store = settings.data_dir / "store"
     shutil.rmtree(store, ignore_errors=True)
     store.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from browser_bot.errors import PageLostError
 from browser_bot.heartbeat import greet, silence
 from browser_bot.stage import Stage, open_stage
 from browser_bot.usage import usage_of
-from tests.browser_bot.helpers import Site, answer, open_site, our_children, programs_of, until
+from tests.browser_bot.helpers import Answer, Site, answer, hang, open_site, our_children, programs_of, until
 from tests.ports import free_port
 from tests.processes import below
 
@@ -103,6 +103,24 @@ async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
         closing = loop.time()
     assert loop.time() - closing < TEARDOWN_SECONDS
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
+
+
+@pytest.mark.usefixtures("quick", "stages")
+@pytest.mark.parametrize("victim", ["browser", "driver"])
+@pytest.mark.parametrize(
+    ("page", "words"), [(hang, "does not answer"), ("<body>soon", "has hung")], ids=["loads", "gets ready"]
+)
+async def test_browser_that_is_stopped_during_the_join_should_be_no_fault_of_the_page(
+    site: Site, victim: str, page: Answer | str, words: str
+) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        bot = Bot(stage.browser, PageContract.CONSOLE)
+        joining = asyncio.ensure_future(bot.join(site.add("/", page), seconds=1.5, tries=1))
+        await until(lambda: site.asked.count("/") > 0, 10, "the page is asked for")
+        await asyncio.sleep(0.5)
+        signal_all(VICTIMS[victim](stage), signal.SIGSTOP)
+        with pytest.raises(PageLostError, match=words):
+            await asyncio.wait_for(joining, 10)
 
 
 @pytest.mark.exact

@@ -14,7 +14,7 @@ from browser_bot import gateway as gateway_module
 from browser_bot.addresses import AddressRule, parse_address_rule
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.errors import PageError
+from browser_bot.errors import PageError, PageLostError
 from browser_bot.gateway import Gateway, open_gateway
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, blank, open_site, redirect, run
@@ -433,6 +433,22 @@ async def test_allowed_page_should_reach_nothing_else(stage: Stage, site: Site) 
             assert await stage.browser.page.evaluate(REACH_OUT, other.url("")) == "refused"
         assert other.connections == 0
         assert other.asked == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_page_that_goes_where_the_gateway_finds_nothing_should_be_lost(
+    stage: Stage, site: Site, way_out: tuple[Gateway, str]
+) -> None:
+    bot = Bot(stage.browser, PageContract.PLAIN, way_out[0])
+    await bot.join(
+        site.add("/page", "<body>page<iframe src='http://nosuch.invalid/'></iframe>"), seconds=10, tries=1
+    )
+    over = asyncio.ensure_future(bot.over())
+    done, _ = await asyncio.wait((over,), timeout=0.5)
+    assert not done, "of a frame that does not load the page is not lost"
+    await stage.browser.page.evaluate("void setTimeout(() => { location = 'http://nosuch.invalid/' })")
+    with pytest.raises(PageLostError, match=r"does not load: the host name nosuch\.invalid does not"):
+        await asyncio.wait_for(over, 10)
 
 
 @pytest.mark.asyncio(loop_scope="module")

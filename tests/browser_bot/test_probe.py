@@ -21,7 +21,7 @@ from tests.processes import below
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WIDTH, HEIGHT = 320, 180
-QUIET = PageState(online=True, drawn=True, speaking=False, tracks=0, unsettled=0)
+QUIET = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0)
 # What is asked twice is known; connections need a moment.
 SOON = 10.0
 # Two peers in one page: one sends a tone and a picture, the other one receives them, and plays nothing.
@@ -50,13 +50,33 @@ const playing = setInterval(() => {
     if (window.heard) { player.srcObject = heard; player.play(); clearInterval(playing); }
 }, 50);
 </script>"""
+# A video as of a camera, of which no frame is like the one before; or of a slide, over which a pointer goes.
+VIDEO = """<body style="margin: 0"><style>* { position: fixed; left: 0; top: 0 }</style>
+<video muted autoplay style="width: 320px; height: 180px"></video><script>
+const source = document.createElement("canvas"), video = document.querySelector("video");
+source.width = 320;
+source.height = 180;
+const surface = source.getContext("2d");
+let isCamera = true, frame = 0;
+setInterval(() => {
+    frame += 1;
+    for (let cell = 0; cell < 576; cell++) {
+        surface.fillStyle = `hsl(${isCamera ? (cell * 7 + frame * 31) % 360 : 90}, 50%, 50%)`;
+        surface.fillRect(cell % 32 * 10, Math.floor(cell / 32) * 10, 10, 10);
+    }
+    surface.fillStyle = "black";
+    surface.fillRect(frame * 5 % 300, 100, 10, 10);
+}, 50);
+video.srcObject = source.captureStream();
+</script>"""
 # Everything that the probe could stumble over.
 HOSTILE = """<script>
 const bomb = () => { throw new Error("boo"); };
 const giant = "9".repeat(1e6);
 for (const type of [RTCPeerConnection, RTCRtpTransceiver, RTCRtpReceiver, MediaStreamTrack, RTCStatsReport,
-                    HTMLMediaElement, HTMLCollection, Document, Navigator, Performance, Set, WeakRef,
-                    Promise]) {
+                    HTMLMediaElement, HTMLVideoElement, HTMLCollection, Element, Document, Navigator,
+                    Performance, Set, WeakRef, Promise, DOMRectReadOnly, OffscreenCanvas, ImageData,
+                    OffscreenCanvasRenderingContext2D]) {
     for (const name of Object.getOwnPropertyNames(type.prototype)) {
         if (name === "constructor") continue;
         try {
@@ -154,6 +174,31 @@ async def test_file_that_plays_should_be_heard_and_a_muted_one_not(
     await until(lambda: probe.state == QUIET, SOON, "silence")
 
 
+async def test_video_in_sight_should_move_when_it_changes_all_over(
+    stage: Stage, site: Site, probe: Probe
+) -> None:
+    def moves() -> bool | None:
+        return None if probe.state is None else probe.state.moving
+
+    await stage.browser.page.goto(site.add("/", VIDEO))
+    await until(lambda: moves() is True, SOON, "it moves")
+    for still, again in (
+        ("isCamera = false", "isCamera = true"),
+        ("video.pause()", "void video.play()"),
+        ("video.style.opacity = 0", "video.style.opacity = 1"),
+        ("video.style.top = '10px'", "video.style.top = 0"),
+        (
+            "document.body.append(Object.assign(document.createElement('div'),"
+            "{ style: 'width: 320px; height: 180px; background: teal' }))",
+            "document.querySelector('div').remove()",
+        ),
+    ):
+        await stage.browser.page.evaluate(f"() => {{ {still}; }}")
+        await until(lambda: moves() is False, SOON, f"it does not: {still}")
+        await stage.browser.page.evaluate(f"() => {{ {again}; }}")
+        await until(lambda: moves() is True, SOON, f"it moves again: {again}")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same origin", "another site"])
 async def test_frames_should_be_looked_at_whatever_their_policy(
     stage: Stage, site: Site, probe: Probe, host: str
@@ -249,12 +294,12 @@ async def test_page_should_not_see_that_its_connections_are_watched(
         "",
         1,
         {},
-        "1 1 1 1",
-        "1 1 1 1 1 1",
-        "2 1 0 1 1",
-        "1 1 0 9999999 1",
-        "1 1 0 ١ 0",
-        "1 1 0 1 0\n",
+        "1 1 1 1 1",
+        "1 1 1 1 1 1 1",
+        "2 1 0 0 1 1",
+        "1 1 0 0 9999999 1",
+        "1 1 0 0 ١ 0",
+        "1 1 0 0 1 0\n",
         "9" * 99,
     ],
 )
@@ -263,8 +308,8 @@ async def test_what_is_no_answer_should_be_none(answered: object) -> None:
 
 
 async def test_answer_should_be_read() -> None:
-    assert parse_answer("0 1 1 12 3") == PageState(
-        online=False, drawn=True, speaking=True, tracks=12, unsettled=3
+    assert parse_answer("0 1 1 0 12 3") == PageState(
+        online=False, drawn=True, speaking=True, moving=False, tracks=12, unsettled=3
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 
 from api.meeting import meeting_routes
+from browser_bot.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
 from browser_bot.stage import Stage
 from encoder import watch as encoder_watch
 from encoder.command import cheapest_step
@@ -32,6 +34,7 @@ from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import run
 from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
+from tests.end_to_end.test_encoder_faults import encoder
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, wait_until_none
 
@@ -215,6 +218,58 @@ async def test_frozen_picture_should_be_a_new_stage(record: Record) -> None:
     assert (watched.spool.directory / "breaks.json").exists()
 
 
+VIDEO = """<body style="margin: 0; overflow: hidden">
+<video muted autoplay style="width: 100vw; height: 100vh; object-fit: fill"></video><script>
+const source = Object.assign(document.createElement("canvas"), { width: 320, height: 180 });
+const surface = source.getContext("2d");
+let frame = 0;
+setInterval(() => {
+    frame += 1;
+    for (let cell = 0; cell < 144; cell++) {
+        surface.fillStyle = `hsl(${(cell * 7 + frame * 31) % 360}, 50%, 50%)`;
+        surface.fillRect(cell % 16 * 20, Math.floor(cell / 16) * 20, 20, 20);
+    }
+}, 100);
+document.querySelector("video").srcObject = source.captureStream();
+</script>"""
+
+
+@asynccontextmanager
+async def covered(display: Display, width: int, height: int) -> AsyncIterator[None]:
+    """A window over all others (X11's protocol, CreateWindow and MapWindow)."""
+    reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.name.removeprefix(':')}")
+    writer.write(connection_setup(display.authority.read_bytes()[-COOKIE_BYTES:]))
+    head = await reader.readexactly(8)
+    setup = await reader.readexactly(4 * int.from_bytes(head[6:], "little"))
+    window, vendor = struct.unpack_from("<IxxxxxxxxH", setup, 4)
+    (root,) = struct.unpack_from("<I", setup, 32 + vendor + -vendor % 4 + 8 * setup[21])
+    back_pixel, override_redirect = 1 << 1, 1 << 9
+    size = (0, 0, width, height, 0, 1)
+    writer.write(
+        struct.pack("<BBHIIhhHHHH", 1, 0, 10, window, root, *size)
+        + struct.pack("<IIII", 0, back_pixel | override_redirect, 0x008080, 1)
+        + struct.pack("<BBHI", 8, 0, 2, window)
+    )
+    await writer.drain()
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+async def test_video_that_moves_and_is_not_seen_should_be_a_new_stage(record: Record, tmp_path: Path) -> None:
+    page = tmp_path / "video.html"
+    page.write_text(VIDEO)
+    async with record(f"file://{page}") as watched:
+        await asyncio.sleep(3)
+        async with covered(watched.stages[0].display, FORMAT.width, FORMAT.height):
+            await watched.until(lambda: len(watched.takes) == 2)
+        await watched.until(lambda: watched.gone == [Finding.FROZEN_VIDEO])
+    assert watched.found == [Finding.FROZEN_VIDEO]
+    assert watched.faults == ["the page's video moves and the picture is frozen"]
+    assert not (watched.spool.directory / "breaks.json").exists()
+
+
 async def test_black_page_should_be_noted_with_evidence_and_recorded(record: Record, tmp_path: Path) -> None:
     page = tmp_path / "black.html"
     page.write_text("<body style='background: black'>")
@@ -305,17 +360,31 @@ async def test_still_picture_should_be_nothing_found(record: Record, tmp_path: P
     assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
 
 
-@pytest.mark.parametrize("victim", ["display", "sound"])
-async def test_program_of_the_stage_that_hangs_should_be_one_break(record: Record, victim: str) -> None:
+@pytest.mark.parametrize("victim", ["display", "sound", "encoder"])
+async def test_program_that_hangs_should_be_one_break(record: Record, victim: str) -> None:
     async with record(BEEPS) as watched:
         await asyncio.sleep(2)
         stage = watched.stages[0]
-        hanging = stage.display.server if victim == "display" else stage.sound.daemon
-        os.kill(hanging.pid, signal.SIGSTOP)
+        hanging = {
+            "display": stage.display.server.pid,
+            "sound": stage.sound.daemon.pid,
+            "encoder": encoder().pid,
+        }[victim]
+        os.kill(hanging, signal.SIGSTOP)
         await watched.until(lambda: len(watched.takes) == 2)
         breaks = json.loads((watched.spool.directory / "breaks.json").read_text())
         assert len(breaks) == 1, watched.faults
-        assert len(watched.stages) == 2
+        assert len(watched.stages) == (1 if victim == "encoder" else 2)
+
+
+async def test_page_that_hangs_and_one_that_is_closed_should_be_joined_again(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        await watched.stages[0].browser.page.evaluate("void setTimeout(() => { for (;;); })")
+        await watched.until(lambda: len(watched.takes) == 2)
+        await watched.stages[1].browser.page.close()
+        await watched.until(lambda: len(watched.takes) == 3)
+    assert watched.faults == ["the page's script has hung for 10 s", "the page was closed"]
+    assert len(watched.stages) == 3
 
 
 async def test_stop_that_comes_with_a_fault_should_be_the_reason_of_the_end(record: Record) -> None:

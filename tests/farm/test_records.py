@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from farm.changes import CHANGES_KEY, events_key, recording_of
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
 from farm.listing import Wanted, microseconds
-from farm.lost_recordings import fail_lost_recordings
-from farm.queues import enqueue_recording, has_live_job, queue_position, recordings_queue
 from farm.recordings import (
     Caller,
     Failure,
@@ -246,62 +244,6 @@ def test_writes_to_an_unknown_recording_should_leave_no_trace(
     with pytest.raises(NotFound):
         records.change_state(uuid4(), Status.RECORDING)
     assert redis_client.keys() == []
-
-
-def test_recording_without_a_job_should_not_stay_invoked(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    long_ago = now() - timedelta(minutes=5)
-    lost = records.add(make_recording(meeting_id="lost", invoked_time=long_ago))
-    queued = records.add(make_recording(meeting_id="queued", invoked_time=long_ago))
-    enqueue_recording(redis_client, queued)
-    young = records.add(make_recording(meeting_id="young"))
-    running = records.add(make_recording(meeting_id="running", invoked_time=long_ago))
-    records.change_state(running.id, Status.RECORDING)
-    assert (has_live_job(redis_client, queued.id), has_live_job(redis_client, lost.id)) == (True, False)
-
-    assert [one.id for one in fail_lost_recordings(records, redis_client, HOUR)] == [lost.id]
-    after = records.get(None, lost.id)
-    assert (after.status, after.error is not None and after.error.code) == (Status.ERRORED, "not_queued")
-    assert [records.get(None, one.id).status for one in (queued, young, running)] == [
-        Status.INVOKED,
-        Status.INVOKED,
-        Status.RECORDING,
-    ]
-    assert fail_lost_recordings(records, redis_client, HOUR) == []
-
-
-def test_recording_whose_worker_died_with_the_job_in_hand_should_be_queued_again(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    dropped = records.add(make_recording(invoked_time=now() - timedelta(minutes=2)))
-    enqueue_recording(redis_client, dropped)
-    assert has_live_job(redis_client, dropped.id)
-    assert recordings_queue(redis_client).pop_job_id() == str(dropped.id)
-    assert not has_live_job(redis_client, dropped.id)
-    assert fail_lost_recordings(records, redis_client, HOUR) == []
-    assert queue_position(redis_client, dropped.id) == 1
-    assert fail_lost_recordings(records, redis_client, HOUR) == []
-    assert len(recordings_queue(redis_client).jobs) == 1
-
-
-def test_recording_that_no_worker_takes_should_end_after_the_timeout(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    long_ago = now() - timedelta(minutes=20)
-    waiting = records.add(make_recording(meeting_id="waiting", invoked_time=long_ago))
-    taken = records.add(make_recording(meeting_id="taken", invoked_time=long_ago))
-    records.update(taken.id, node="node-1")
-    for recording in (waiting, taken):
-        enqueue_recording(redis_client, recording)
-    assert fail_lost_recordings(records, redis_client, HOUR) == []
-    assert queue_position(redis_client, taken.id) == 2
-    (lost,) = fail_lost_recordings(records, redis_client, timedelta(minutes=10))
-    assert (lost.id, lost.status) == (waiting.id, Status.ERRORED)
-    assert lost.error is not None
-    assert (lost.error.code, "600 s" in lost.error.message) == ("no_free_slot", True)
-    assert queue_position(redis_client, waiting.id) is None
-    assert queue_position(redis_client, taken.id) == 1
 
 
 @pytest.fixture

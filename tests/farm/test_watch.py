@@ -11,7 +11,7 @@ from farm.findings import Count, Finding, Tally
 from farm.watch import REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
-PAGE = PageState(online=True, drawn=True, speaking=False, tracks=0, unsettled=0)
+PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0)
 PLAYS = (SinkInput(1, "stage", runs=True),)
 ELSEWHERE = (SinkInput(1, "other", runs=True),)
 CORKED = (SinkInput(1, "stage", runs=False),)
@@ -92,6 +92,16 @@ def test_frozen_picture_should_be_a_break_and_a_still_one_nothing(looks: Looks) 
     assert looks.see(100, undrawn) == []
     assert looks.see(9, undrawn, still=True) == []
     assert looks.see(5, undrawn, still=True) == [Began(Finding.FROZEN_PICTURE, Remedy.BREAK)]
+
+
+def test_still_picture_of_a_video_that_moves_should_want_a_new_stage_once(looks: Looks) -> None:
+    moving = replace(PAGE, moving=True)
+    assert looks.see(100, moving) == []
+    # A shared slide, and a camera that is covered now and then.
+    assert looks.see(100, still=True) + looks.see(9, moving, still=True) + looks.see(1, still=True) == []
+    assert looks.see(12, moving, still=True) == [Began(Finding.FROZEN_VIDEO, Remedy.NEW_STAGE)]
+    assert looks.see(1, moving) == [Ended(Finding.FROZEN_VIDEO, 12)]
+    assert looks.see(12, moving, still=True) == [Began(Finding.FROZEN_VIDEO, Remedy.NOTE)]
 
 
 def test_black_picture_should_leave_evidence_and_not_each_minute(looks: Looks) -> None:

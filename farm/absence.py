@@ -1,0 +1,29 @@
+"""For how long Redis has been away, as one process sees it that has something to end."""
+
+import time
+
+import redis
+
+from farm.redis_clients import connect
+
+
+class Absence:
+    """What was found whenever Redis was asked."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is as `farm.redis_clients.connect` takes it; nothing is asked yet."""
+        self._address = address
+        self._since: float | None = None
+
+    def seconds(self) -> float:
+        """Ask Redis; for how many seconds it has not answered, 0 if it does. Takes some five at most."""
+        asked = time.monotonic()
+        try:
+            # A connection of its own: RQ gives those of its workers time-outs of minutes.
+            with connect(self._address, retries=0) as client:
+                client.ping()
+        except redis.RedisError:
+            self._since = asked if self._since is None else self._since
+            return time.monotonic() - self._since
+        self._since = None
+        return 0.0

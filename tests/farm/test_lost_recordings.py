@@ -1,0 +1,124 @@
+"""Recordings that nobody makes: when they are given up, and that no clock ends them which is set."""
+
+from datetime import timedelta
+
+import pytest
+import redis
+
+from farm.lost_recordings import fail_lost_recordings
+from farm.queues import enqueue_recording, has_live_job, queue_position, recordings_queue
+from farm.recordings import Recording, Status, now
+from farm.records import Records
+from farm.waits import Waits
+from tests.conftest import MakeRecording
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class Sweeper:
+    """A process that sweeps, with a monotonic clock of its own."""
+
+    def __init__(self, records: Records, client: redis.Redis, clock_ns: int = 0) -> None:
+        self._records = records
+        self._client = client
+        self._clock_ns = clock_ns
+        self._waits = Waits(client, lambda: self._clock_ns)
+
+    def sweep(self, *, after: float = 0) -> list[Recording]:
+        """Sweep when so many seconds more have passed."""
+        self._clock_ns += int(after * 1e9)
+        return fail_lost_recordings(self._records, self._client, self._waits, TIMEOUT)
+
+
+@pytest.fixture
+def sweeper(records: Records, redis_client: redis.Redis) -> Sweeper:
+    return Sweeper(records, redis_client)
+
+
+def test_recording_without_a_job_should_not_stay_invoked(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
+) -> None:
+    lost = records.add(make_recording(meeting_id="lost"))
+    queued = records.add(make_recording(meeting_id="queued"))
+    enqueue_recording(redis_client, queued)
+    running = records.add(make_recording(meeting_id="running"))
+    records.change_state(running.id, Status.RECORDING)
+    assert (has_live_job(redis_client, queued.id), has_live_job(redis_client, lost.id)) == (True, False)
+    assert sweeper.sweep() == []
+    assert sweeper.sweep(after=59) == []
+    young = records.add(make_recording(meeting_id="young"))
+    assert [one.id for one in sweeper.sweep(after=2)] == [lost.id]
+    after = records.get(None, lost.id)
+    assert (after.status, after.error is not None and after.error.code) == (Status.ERRORED, "not_queued")
+    assert [records.get(None, one.id).status for one in (queued, young, running)] == [
+        Status.INVOKED,
+        Status.INVOKED,
+        Status.RECORDING,
+    ]
+    assert sweeper.sweep() == []
+
+
+def test_recording_whose_worker_died_with_the_job_in_hand_should_be_queued_again(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
+) -> None:
+    dropped = records.add(make_recording())
+    enqueue_recording(redis_client, dropped)
+    assert has_live_job(redis_client, dropped.id)
+    assert recordings_queue(redis_client).pop_job_id() == str(dropped.id)
+    assert not has_live_job(redis_client, dropped.id)
+    assert sweeper.sweep() == []
+    assert queue_position(redis_client, dropped.id) is None
+    assert sweeper.sweep(after=120) == []
+    assert queue_position(redis_client, dropped.id) == 1
+    assert sweeper.sweep() == []
+    assert len(recordings_queue(redis_client).jobs) == 1
+
+
+def test_recording_that_no_worker_takes_should_end_after_the_timeout(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
+) -> None:
+    waiting = records.add(make_recording(meeting_id="waiting"))
+    taken = records.add(make_recording(meeting_id="taken"))
+    records.update(taken.id, node="node-1")
+    for recording in (waiting, taken):
+        enqueue_recording(redis_client, recording)
+    assert sweeper.sweep() == []
+    assert sweeper.sweep(after=599) == []
+    assert queue_position(redis_client, taken.id) == 2
+    (lost,) = sweeper.sweep(after=2)
+    assert (lost.id, lost.status) == (waiting.id, Status.ERRORED)
+    assert lost.error is not None
+    assert (lost.error.code, "600 s" in lost.error.message) == ("no_free_slot", True)
+    assert queue_position(redis_client, waiting.id) is None
+    assert queue_position(redis_client, taken.id) == 1
+
+
+def test_waiting_recording_should_not_end_when_the_clock_is_set(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
+) -> None:
+    # As after the clock was set by an hour, forward and back.
+    for hours in (-1, 1):
+        moment = now() + timedelta(hours=hours)
+        enqueue_recording(
+            redis_client, records.add(make_recording(meeting_id=f"{hours}", invoked_time=moment))
+        )
+    assert sweeper.sweep() == []
+    assert sweeper.sweep(after=599) == []
+    assert len(sweeper.sweep(after=2)) == 2
+
+
+def test_waiting_should_be_counted_once_by_all_who_sweep_and_on_after_each_of_them(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    enqueue_recording(redis_client, records.add(make_recording()))
+    first, second = Sweeper(records, redis_client, 10**18), Sweeper(records, redis_client, 5)
+    assert first.sweep() == second.sweep() == []
+    for _ in range(5):
+        assert first.sweep(after=60) == second.sweep(after=60) == []
+    started_again = Sweeper(records, redis_client)
+    assert started_again.sweep() == []
+    assert started_again.sweep(after=299) == []
+    assert len(started_again.sweep(after=2)) == 1
+    assert redis_client.zcard("farm:waited") == 1
+    assert started_again.sweep() == []
+    assert redis_client.exists("farm:waited") == 0
