@@ -14,6 +14,7 @@ from browser_bot.stage import Stage
 from encoder.formats import Format
 from encoder.takes import Takes
 from farm.outbox import room_for_cuts
+from farm.real_time import RealTime
 from farm.watch import Seen
 
 logger = logging.getLogger(__name__)
@@ -41,14 +42,18 @@ class Lookout:
         self._takes = takes
         self._format = fmt
         self._spool = spool
+        self._real_time = RealTime(stage)
         self._rows: bytes | None = None
         # Not at once: the first take begins now, at a moment that must be met to a few milliseconds.
         self._weighed = time.monotonic()
 
     async def look(self) -> Seen:
         """Look at everything. Never raises, and takes a second at most."""
-        rows, sound, memory = await asyncio.gather(
-            _in_time(self._picture()), _in_time(self._stage.sound.inputs()), _in_time(self._memory())
+        rows, sound, memory, _ = await asyncio.gather(
+            _in_time(self._picture()),
+            _in_time(self._stage.sound.inputs()),
+            _in_time(self._memory()),
+            self.keep_on_time(),
         )
         before, self._rows = self._rows, rows
         return Seen(
@@ -62,6 +67,10 @@ class Lookout:
             black=None if rows is None else is_black(rows),
             encoder_slow=self._takes.is_slow,
         )
+
+    async def keep_on_time(self) -> None:
+        """Have the threads that must be on time run in real time. At each look; and sooner, if told to."""
+        await _in_time(asyncio.to_thread(self._real_time.look, self._takes.pid))
 
     async def bring_sound_back(self) -> None:
         """Have what plays to another sink play to the one that is recorded; if it cannot be done, nothing."""

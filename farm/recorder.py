@@ -447,6 +447,7 @@ class Recorder:
             self._takes = self._new_takes(stage)
         self._stage_condemned.clear()
         self._lookout = Lookout(stage, bot, self._takes, self._plan.format, self._spool.directory)
+        await self._lookout.keep_on_time()
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
@@ -548,6 +549,8 @@ class Recorder:
         self._take_over = asyncio.Event()
         if self._plan.format.audio_only is None:
             self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
+        if self._lookout is not None:
+            await self._lookout.keep_on_time()
         await self._listener.recording(take)
 
     async def _end_take(self) -> None:

@@ -122,6 +122,11 @@ class Take:
             raise
         return take
 
+    @property
+    def pid(self) -> int:
+        """The process of its ffmpeg."""
+        return self._process.pid
+
     def can_begin(self) -> bool:
         """Whether it still stands before its gate, and its clock has not been set back behind its epoch."""
         return self._process.returncode is None and self._epoch <= time.time()

@@ -47,6 +47,11 @@ class Takes:
         return self._current.is_slow if self._current else None
 
     @property
+    def pid(self) -> int | None:
+        """The process of the running take; None while none runs."""
+        return self._current.pid if self._current else None
+
+    @property
     def bytes(self) -> int:
         """Bytes in all takes so far."""
         media = self._directory.glob(f"take-*{self._format.take_suffix}")

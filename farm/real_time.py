@@ -1,0 +1,187 @@
+"""Threads that must be on time run in real time, where the machine allows it.
+
+A frame goes through a chain of short works: the page draws, Chromium composes, X copies, ffmpeg grabs; sound
+goes through one of its own. Each begins when the one before wakes it. The scheduler lets whoever runs go on
+for some milliseconds first, an encoder above all, and so now and then a chain does not end within its frame
+(measured on 2 quiet cores, frames lost in 150 s: 12 without, 1 with this; single beeps late by 41 ms without
+and by 1.4 ms with this).
+
+A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
+less of a processor this way than the kernel would leave it; what used most loses it for good when it is more.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from browser_bot.stage import Stage
+from browser_bot.usage import group_of
+
+logger = logging.getLogger(__name__)
+
+# The lowest priority: all of these threads share it, and what a machine has of its own comes before.
+PRIORITY: Final = os.sched_param(1)
+# What they start is as any other, Chromium's helpers and the workers that draw a page above all.
+REAL_TIME: Final = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+
+MOST: Final = 0.8
+"""How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2."""
+
+SCAN_NS: Final = 5_000_000_000
+"""Between two looks for new threads: a page that is led on has a new process."""
+
+MAIN: Final = "main"
+CHROMIUM: Final = {
+    "gpu-process": {MAIN, "Chrome_ChildIOT", "VizCompositorTh"},
+    "renderer": {MAIN, "Chrome_ChildIOT", "Compositor", "AudioOutputDevi"},
+    "audio.mojom.AudioService": {MAIN, "Chrome_ChildIOT", "threaded-ml"},
+}
+"""What is in the chains, by the kind of process and the name of the thread (15 letters of it)."""
+
+INPUTS: Final = 2
+"""ffmpeg reads each of its inputs in a thread; those at the gates have ended when a take runs."""
+
+
+class RealTime:
+    """Keeps the threads of one stage, and of the encoder that records it, on time."""
+
+    def __init__(self, stage: Stage) -> None:
+        """Nothing is looked at yet."""
+        self._stage = stage
+        self._encoder: int | None = None
+        self._used_ns: dict[int, int] = {}
+        self._lost: set[int] = set()
+        self._looked_ns = self._scanned_ns = 0
+        self._is_allowed = True
+        self._looking = threading.Lock()
+
+    def look(self, encoder: int | None) -> None:
+        """Look at what is used, and now and then for new threads; `encoder` is ffmpeg's pid while it records.
+
+        Takes 1 ms, and 6 ms when it looks for new ones. Call it once a second.
+        """
+        # A machine that is too busy for one look in a second needs no two at once.
+        if not self._is_allowed or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look(encoder, time.monotonic_ns())
+        finally:
+            self._looking.release()
+
+    def _look(self, encoder: int | None, now: int) -> None:
+        self._hold_to(now)
+        if encoder != self._encoder or now - self._scanned_ns >= SCAN_NS:
+            self._encoder, self._scanned_ns = encoder, now
+            for thread in _urgent(self._stage, encoder):
+                if thread not in self._used_ns and thread not in self._lost:
+                    self._promote(thread)
+
+    def _promote(self, thread: int) -> None:
+        try:
+            os.sched_setscheduler(thread, REAL_TIME, PRIORITY)
+            self._used_ns[thread] = _used_ns(thread)
+        except PermissionError:
+            self._is_allowed = False
+            logger.info(
+                "threads may not run in real time here, so a busy machine loses frames sooner; "
+                "`farm doctor` tells what to do"
+            )
+        except (ProcessLookupError, FileNotFoundError):
+            return
+
+    def _hold_to(self, now: int) -> None:
+        """Take the most used thread out if all together have used too much since the last look."""
+        elapsed, self._looked_ns = now - self._looked_ns, now
+        used = {}
+        for thread, before in list(self._used_ns.items()):
+            try:
+                self._used_ns[thread] = _used_ns(thread)
+            except (ProcessLookupError, FileNotFoundError):
+                del self._used_ns[thread]
+                continue
+            used[thread] = self._used_ns[thread] - before
+        most = most_used(used, elapsed)
+        if most is not None:
+            logger.info("thread %d used too much of a processor to go on in real time", most)
+            del self._used_ns[most]
+            self._lost.add(most)
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(most, USUAL, os.sched_param(0))
+
+
+def most_used(used: dict[int, int], elapsed: int) -> int | None:
+    """The thread that is to lose it, if all together have used more than they may; all times in ns."""
+    if sum(used.values()) <= MOST * elapsed:
+        return None
+    return max(used, key=used.__getitem__)
+
+
+def _urgent(stage: Stage, encoder: int | None) -> Iterator[int]:
+    yield from _threads(stage.display.server.pid)
+    yield from _threads(stage.sound.daemon.pid)
+    for pid in group_of(stage.browser.pid):
+        urgent = CHROMIUM.get(_kind(pid), set())
+        for thread in _threads(pid) if urgent else ():
+            if (MAIN if thread == pid else _name(thread)) in urgent:
+                yield thread
+    if encoder is not None:
+        yield from inputs_of(encoder)
+
+
+def inputs_of(encoder: int) -> Iterator[int]:
+    """The threads of an ffmpeg that read sound and display.
+
+    They come first after its main thread (ffmpeg 5.1 starts what filters and encodes when the first frame is
+    there), but for one of PulseAudio's, which has its name. In ffmpeg 7 they have names of their own.
+    """
+    threads = [thread for thread in _threads(encoder) if thread != encoder]
+    names = {thread: _name(thread) for thread in threads}
+    yield from (thread for thread in threads if names[thread] == "threaded-ml")
+    named = [thread for thread in threads if names[thread].startswith("dmx")]
+    program = _name(encoder)
+    yield from named or [thread for thread in threads if names[thread] == program][:INPUTS]
+
+
+def _threads(pid: int) -> list[int]:
+    """The threads of a process, in the order of their start; none of one that has ended."""
+    try:
+        return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _name(thread: int) -> str:
+    return _read(Path(f"/proc/{thread}/comm")).strip()
+
+
+def _kind(pid: int) -> str:
+    """What kind of process of Chromium's it is, by its command line."""
+    return kind_of(_read(Path(f"/proc/{pid}/cmdline")))
+
+
+def kind_of(command: str) -> str:
+    """The value of `--utility-sub-type`, or else of `--type`; nothing for Chromium's first process.
+
+    Chromium's processes write their own command lines, with spaces between the words.
+    """
+    words = command.replace("\0", " ").split(" ")
+    switches = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    return switches.get("--utility-sub-type") or switches.get("--type", "")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _used_ns(thread: int) -> int:
+    """The processor time that a thread has used so far (proc(5), schedstat)."""
+    return int(Path(f"/proc/{thread}/schedstat").read_text().split()[0])
