@@ -22,6 +22,7 @@ from typing import Literal
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.programs import chromium_path, program_path, xorg_path
 from farm.errors import ProgramMissing
+from farm.real_time import is_allowed
 
 Status = Literal["ok", "warning", "missing", "broken"]
 
@@ -29,7 +30,7 @@ TIMEOUT = 10.0
 """Seconds a program has to answer before it counts as broken."""
 
 MIN_FFMPEG = (5, 1)
-MIN_REDIS = (6,)
+MIN_REDIS = (6, 2)
 MIN_FREE_DISK = 2 << 30
 MIN_FREE_MEMORY = 1 << 30
 
@@ -285,7 +286,7 @@ def _check_redis(timeout: float) -> Check:
     path = program_path("redis-server", "redis-server")
     version = _version("redis-server", path, timeout)
     if not at_least(version, MIN_REDIS):
-        detail = f"{path} is too old: {MIN_REDIS[0]} is needed"
+        detail = f"{path} is too old: {'.'.join(map(str, MIN_REDIS))} is needed"
         return Check("redis-server", "broken", version, detail, "redis-server")
     _ping_redis(path, timeout)
     return Check("redis-server", "ok", version, str(path), "redis-server")
@@ -329,6 +330,13 @@ def _check_sandbox(timeout: float) -> Check:
     return Check("sandbox", "ok", None, "user namespaces")
 
 
+def _check_real_time(_timeout: float) -> Check:
+    if is_allowed():
+        return Check("real time", "ok", None, "what must be on time may run in real time")
+    detail = "a busy machine loses frames sooner: allow it (RLIMIT_RTPRIO 1; see docs/operations.md)"
+    return Check("real time", "warning", None, detail)
+
+
 def _check_disk(_timeout: float) -> Check:
     directory = Path(os.environ.get("FARM_DATA_DIR") or "data").expanduser().absolute()
     while not directory.exists():
@@ -363,6 +371,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("setpriv", "util-linux", _check_setpriv),
     *((name, package, _font_check(name, lang, package, meaning)) for name, lang, package, meaning in FONTS),
     ("sandbox", None, _check_sandbox),
+    ("real time", None, _check_real_time),
     ("disk", None, _check_disk),
     ("memory", None, _check_memory),
 )

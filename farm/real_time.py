@@ -48,6 +48,16 @@ INPUTS: Final = 2
 """ffmpeg reads each of its inputs in a thread; those at the gates have ended when a take runs."""
 
 
+def is_allowed() -> bool:
+    """Whether threads may run in real time here; the calling thread is as usual afterwards."""
+    try:
+        os.sched_setscheduler(0, REAL_TIME, PRIORITY)
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, USUAL, os.sched_param(0))
+    return True
+
+
 class RealTime:
     """Keeps the threads of one stage, and of the encoder that records it, on time."""
 

@@ -1,0 +1,127 @@
+"""What must be on time runs in real time, and no page takes a processor for itself that way."""
+
+import asyncio
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from browser_bot.contracts import PageContract
+from browser_bot.stage import open_stage
+from encoder.formats import Format
+from farm.doctor import run_checks
+from farm.real_time import REAL_TIME, RealTime, is_allowed, kind_of, most_used
+from farm.recorder import Plan, Recorder
+from farm.spool import Spool
+from tests.browser_bot.helpers import open_site, until
+from tests.end_to_end.test_early_faults import FaultListener, no_orders
+from tests.processes import below
+
+SECOND = 1_000_000_000
+PAGE = "<script>console.log('START_RECORDING')</script>"
+
+where_allowed = pytest.mark.skipif(not is_allowed(), reason="threads may not run in real time here")
+
+
+def in_real_time(pid: int) -> list[str]:
+    """The threads of a process that run in real time, by their names; its first one is `main`."""
+    threads = [
+        thread
+        for thread in map(int, os.listdir(f"/proc/{pid}/task"))
+        if os.sched_getscheduler(thread) == REAL_TIME
+    ]
+    return sorted(
+        "main" if thread == pid else Path(f"/proc/{thread}/comm").read_text().strip() for thread in threads
+    )
+
+
+@where_allowed
+async def test_chains_of_picture_and_sound_should_run_in_real_time_and_encoders_not(tmp_path: Path) -> None:
+    listener = FaultListener()
+    spool = Spool(tmp_path / "spool", Format(width=320, height=180))
+    async with open_site() as site:
+        plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=4)
+        recording = asyncio.create_task(
+            Recorder(
+                plan, spool, tmp_path / "evidence", no_orders(), listener, await open_for(plan.stage)
+            ).run()
+        )
+        await until(lambda: bool(listener.takes), 30, "it is recorded")
+        # PulseAudio's thread has its name, ffmpeg's own are called as itself.
+        (encoder,) = (p.pid for p in below(name="ffmpeg") if in_real_time(p.pid))
+        assert in_real_time(encoder) == ["ffmpeg", "ffmpeg", "threaded-ml"]
+        assert all("main" in in_real_time(p.pid) for name in ("Xorg", "pulseaudio") for p in below(name=name))
+        composing = [names for p in below(name="chromium") if (names := in_real_time(p.pid))]
+        assert ["Chrome_ChildIOT", "VizCompositorTh", "main"] in composing
+        assert ["Chrome_ChildIOT", "Compositor", "main"] in composing
+        # Nobody else has it, and nobody gets it by being started.
+        assert in_real_time(os.getpid()) == []
+        await recording
+
+
+@where_allowed
+async def test_page_that_uses_a_processor_up_should_lose_it() -> None:
+    async with open_stage(320, 180, 30) as stage:
+        real_time = RealTime(stage)
+        real_time.look(None)
+        renderers = [p.pid for p in below(word="--type=renderer") if "main" in in_real_time(p.pid)]
+        assert renderers
+        await stage.browser.page.evaluate("void setTimeout(() => { for (;;); })")
+        for _ in range(30):
+            await asyncio.sleep(1)
+            real_time.look(None)
+            kept = [pid for pid in renderers if "main" in in_real_time(pid)]
+            if len(kept) < len(renderers):
+                break
+        assert len(kept) == len(renderers) - 1
+        real_time.look(None)  # it does not get it back
+        assert [pid for pid in renderers if "main" in in_real_time(pid)] == kept
+        assert all("main" in in_real_time(p.pid) for p in below(name="Xorg"))
+
+
+@pytest.mark.parametrize(
+    ("used", "most"),
+    [
+        ({}, None),
+        ({7: SECOND // 5, 8: SECOND // 2}, None),
+        ({7: SECOND // 5, 8: SECOND // 2, 9: SECOND // 5}, 8),
+    ],
+)
+def test_thread_that_used_most_should_lose_it_when_it_is_too_much_altogether(
+    used: dict[int, int], most: int | None
+) -> None:
+    assert most_used(used, SECOND) == most
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("/usr/lib/chromium/chromium\0--kiosk\0", ""),
+        ("/usr/lib/chromium/chromium --type=renderer --lang=en", "renderer"),
+        (
+            "chromium\0--type=utility\0--utility-sub-type=audio.mojom.AudioService\0",
+            "audio.mojom.AudioService",
+        ),
+        ("", ""),
+    ],
+)
+def test_kind_of_process_should_be_read_from_its_command_line(command: str, kind: str) -> None:
+    assert kind_of(command) == kind
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("most", [0, 1])
+def test_ordinary_user_should_be_allowed_it_by_its_limit(most: int) -> None:
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (most, most))
+        os.setgid(65534)
+        os.setuid(65534)
+        os._exit(is_allowed())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == most
+
+
+def test_doctor_should_tell_whether_it_is_allowed() -> None:
+    (check,) = (check for check in run_checks() if check.name == "real time")
+    assert check.status == ("ok" if is_allowed() else "warning")
