@@ -7,7 +7,7 @@ for some milliseconds first, an encoder above all, and so now and then a chain d
 and by 1.4 ms with this).
 
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
-less of a processor this way than the kernel would leave it; what used most loses it for good when it is more.
+less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a while.
 """
 
 import logging
@@ -32,6 +32,12 @@ USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 
 MOST: Final = 0.8
 """How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2."""
+
+COUNT_NS: Final = 900_000_000
+"""What is used is counted over so much time at least; a page may be busy for a moment."""
+
+REST_NS: Final = 60_000_000_000
+"""For so long a thread that used too much runs as usual."""
 
 SCAN_NS: Final = 5_000_000_000
 """Between two looks for new threads: a page that is led on has a new process."""
@@ -66,8 +72,8 @@ class RealTime:
         self._stage = stage
         self._encoder: int | None = None
         self._used_ns: dict[int, int] = {}
-        self._lost: set[int] = set()
-        self._looked_ns = self._scanned_ns = 0
+        self._rests_until: dict[int, int] = {}
+        self._counted_ns = self._scanned_ns = 0
         self._is_allowed = True
         self._looking = threading.Lock()
 
@@ -89,7 +95,7 @@ class RealTime:
         if encoder != self._encoder or now - self._scanned_ns >= SCAN_NS:
             self._encoder, self._scanned_ns = encoder, now
             for thread in _urgent(self._stage, encoder):
-                if thread not in self._used_ns and thread not in self._lost:
+                if thread not in self._used_ns and self._rests_until.get(thread, 0) <= now:
                     self._promote(thread)
 
     def _promote(self, thread: int) -> None:
@@ -106,8 +112,10 @@ class RealTime:
             return
 
     def _hold_to(self, now: int) -> None:
-        """Take the most used thread out if all together have used too much since the last look."""
-        elapsed, self._looked_ns = now - self._looked_ns, now
+        """Take the most used thread out if all together have used too much since it was last counted."""
+        if now - self._counted_ns < COUNT_NS:
+            return
+        elapsed, self._counted_ns = now - self._counted_ns, now
         used = {}
         for thread, before in list(self._used_ns.items()):
             try:
@@ -118,9 +126,9 @@ class RealTime:
             used[thread] = self._used_ns[thread] - before
         most = most_used(used, elapsed)
         if most is not None:
-            logger.info("thread %d used too much of a processor to go on in real time", most)
+            logger.info("thread %d used too much of a processor to go on in real time now", most)
             del self._used_ns[most]
-            self._lost.add(most)
+            self._rests_until[most] = now + REST_NS
             with suppress(ProcessLookupError):
                 os.sched_setscheduler(most, USUAL, os.sched_param(0))
 
