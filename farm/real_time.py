@@ -7,7 +7,8 @@ for some milliseconds first, an encoder above all, and so now and then a chain d
 and by 1.4 ms with this).
 
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
-less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a while.
+less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
+while.
 """
 
 import logging

@@ -28,6 +28,7 @@ from typing import Final
 import redis
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronScheduler
+from rq.utils import import_attribute
 from rq.worker import BaseWorker
 from rq.worker_pool import WorkerPool
 
@@ -41,6 +42,9 @@ from farm.node_server import run_node_server
 from farm.nodes import Nodes
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
+    FINISH_JOB,
+    RECORD_JOB,
+    TRANSFER_JOB,
     continuations_queue,
     enqueue_sending,
     node_recordings_queue,
@@ -97,6 +101,9 @@ def run_worker(settings: Settings) -> None:
         client.ping()  # a wrong address is better told now than by every slot
         # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
+        # Loaded once for all that are forked; a work horse would take half a second for it (measured).
+        for job in (RECORD_JOB, FINISH_JOB, TRANSFER_JOB):
+            import_attribute(job)
         shutil.rmtree(settings.live_dir, ignore_errors=True)  # of recorders that are dead
         load_signing_key(settings)  # made now, if there is none, and a bad one is told now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
