@@ -174,6 +174,7 @@ def test_video_codec_should_be_refused_for_sound_alone(tmp_path: Path, name: str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exact  # a browser has 4 s for its picture, which beside others it does not always get
 def test_page_that_does_not_load_should_fail_and_leave_a_screenshot(tmp_path: Path) -> None:
     process = farm_record("file:///nosuchfile.html", "--out", tmp_path / "a.mp4", "--json")
     stdout, stderr = process.communicate(timeout=90)
