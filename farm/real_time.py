@@ -3,8 +3,7 @@
 A frame goes through a chain of short works: the page draws, Chromium composes, X copies, ffmpeg grabs; sound
 goes through one of its own. Each begins when the one before wakes it. The scheduler lets whoever runs go on
 for some milliseconds first, an encoder above all, and so now and then a chain does not end within its frame
-(measured on 2 quiet cores, frames lost in 150 s: 12 without, 1 with this; single beeps late by 41 ms without
-and by 1.4 ms with this).
+(measured on 2 cores: figures and how they were taken are in `benchmarks/README.md`).
 
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
 less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
