@@ -1,9 +1,9 @@
 """Threads that must be on time run in real time, where the machine allows it.
 
 A frame goes through a chain of short works: Chromium composes what the page draws, X copies, ffmpeg grabs;
-sound goes through one of its own. Each begins when the one before wakes it. The scheduler lets whoever runs go on
-for some milliseconds first, an encoder above all, and so now and then a chain does not end within its frame
-(measured on 2 cores: figures and how they were taken are in `benchmarks/README.md`).
+sound goes through one of its own. Each begins when the one before wakes it. The scheduler lets whoever runs
+go on for some milliseconds first, an encoder above all, and so now and then a chain does not end within its
+frame. Figures, and how they were taken, are in `benchmarks/README.md`.
 
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
 less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
@@ -49,9 +49,8 @@ CHROMIUM: Final = {
 }
 """What is in the chains, by the kind of process and the name of the thread (15 letters of it).
 
-Never a renderer's first thread, which runs the page's scripts. In real time those of several renderers, spare
-ones too, were seen to use both processors up for 0.9 s, half a minute after the start, until the kernel stepped
-in; meanwhile everything stood still. As usual threads they do not.
+Never a first thread of Chromium's processes; a renderer's runs the page's scripts. In real time those were seen
+to use both processors up for 0.9 s, half a minute after the start, and everything else stood still.
 """
 
 INPUTS: Final = 2
