@@ -49,8 +49,8 @@ CHROMIUM: Final = {
 }
 """What is in the chains, by the kind of process and the name of the thread (15 letters of it).
 
-Never a first thread of Chromium's processes; a renderer's runs the page's scripts. In real time those were seen
-to use both processors up for 0.9 s, half a minute after the start, and everything else stood still.
+Never a first thread of Chromium's processes; a renderer's runs the page's scripts. In real time those were
+seen to use both processors up for 0.9 s, half a minute after the start, and everything else stood still.
 """
 
 INPUTS: Final = 2
