@@ -233,6 +233,8 @@ async def open_browser(
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
                     "HOME": str(directory),
+                    # What it makes for itself would outlive one that is killed; here it goes with the stage.
+                    "TMPDIR": str(directory),
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
                     **environment,

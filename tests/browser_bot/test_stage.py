@@ -101,6 +101,8 @@ async def test_killed_owner_should_leave_a_directory_for_the_sweep_and_no_progra
         names = {program.name() for program in programs}
         assert {"Xorg", "pulseaudio", "chromium"} < names
         assert any("node" in name for name in names)
+        # What Chromium makes for itself goes with the stage.
+        assert list(directory.glob("org.chromium.*"))
         assert sweep_stages(stages) == 0
     finally:
         owner.kill()
