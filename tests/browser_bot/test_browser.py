@@ -1,12 +1,13 @@
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from browser_bot.browser import chromium_switches, write_launcher
+from browser_bot.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, grab, listen, loudest_frequency, open_site, programs_of, run
 
@@ -129,6 +130,29 @@ def test_launcher_should_bear_any_path(tmp_path: Path) -> None:
     assert launcher.read_text().splitlines()[0] == "#!/bin/sh"
     assert "'\"'\"'s a $(browser)' \"$@\"" in launcher.read_text()
     assert os.access(launcher, os.X_OK)
+
+
+def test_launcher_should_pass_all_on_and_leave_features_out(tmp_path: Path) -> None:
+    chromium = tmp_path / "prints its arguments"
+    chromium.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    chromium.chmod(0o700)
+    said = subprocess.run(
+        [write_launcher(tmp_path, chromium), "--a=$(b) *", "--disable-features=One", "", "about:blank"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    ).stdout
+    without = ",".join(UNWANTED_FEATURES)
+    assert said.split("\n") == ["--a=$(b) *", f"--disable-features=One,{without}", "", "about:blank", ""]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_browser_should_draw_nothing_but_the_page(stage: Stage, site: Site) -> None:
+    await stage.browser.page.goto(site.add("/", "<p>a page</p>"))
+    devtools = await stage.browser.context.new_cdp_session(stage.browser.page)
+    targets = await devtools.send("Target.getTargets", {"filter": [{}]})
+    assert [target["url"] for target in targets["targetInfos"] if target["type"] == "browser_ui"] == []
 
 
 def test_switches_should_keep_sound_and_sandbox() -> None:
