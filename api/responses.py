@@ -91,7 +91,7 @@ class TimelineObject(BaseModel):
     status: Status | None = None
     take: int | None = None
     fault: str | None = None
-    finding: Finding | None = None
+    finding: Finding | str | None = Field(default=None, description="a newer version may find more")
     seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
 
 

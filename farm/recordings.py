@@ -13,7 +13,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.contracts import PageContract
 from encoder.formats import AudioExport, Codec, Profile
-from farm.findings import Finding
 from farm.outputs import Output
 from farm.transfers import STORE, Transfer, TransferState
 
@@ -163,8 +162,8 @@ class TimelineEntry(BaseModel):
     """The take's number, counted from 0."""
     fault: str | None = None
     """What broke, of a `fault` after which the recording went on."""
-    finding: Finding | None = None
-    """What the watch found, of a `finding_began` or `finding_ended`."""
+    finding: str | None = None
+    """The `Finding` of the watch, or a newer version's, of a `finding_began` or `finding_ended`."""
     seconds: float | None = None
     """How long a finding lasted that has ended."""
     node: str | None = None

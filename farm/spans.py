@@ -74,7 +74,7 @@ def _events(recording: Recording) -> Iterator[tuple[str, datetime, Attributes]]:
         if entry.fault is not None:
             yield "fault", entry.time, {"farm.fault": entry.fault}
         elif entry.finding is not None:
-            yield entry.event, entry.time, {"farm.finding": entry.finding.value}
+            yield entry.event, entry.time, {"farm.finding": entry.finding}
     for transfer in recording.transfers:
         if transfer.first_tried is not None:
             yield (

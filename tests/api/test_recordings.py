@@ -16,7 +16,17 @@ from api.context import Context
 from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
-from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Recording, Status, now
+from farm.recordings import (
+    Failure,
+    FileKind,
+    FinishedFile,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEntry,
+    now,
+)
 from farm.records import Records
 from farm.redis_clients import connect_async
 from farm.settings import Settings
@@ -366,6 +376,15 @@ async def test_recording_that_cannot_be_queued_should_end_at_once(
     assert_error(response, 503, str(invoked[0].id))
     assert records.get(None, invoked[0].id).status is Status.ERRORED
     assert_error(await client.get("/v2/recordings/active-recording/demo"), 404, "demo")
+
+
+async def test_finding_that_only_a_newer_farm_knows_should_be_shown(
+    client: httpx.AsyncClient, records: Records
+) -> None:
+    data = await start(client)
+    records.note(data["id"], TimelineEntry(event="finding_began", finding="of_tomorrow", time=now()))
+    shown = (await client.get(f"/v2/recordings/{data['id']}")).json()["data"]
+    assert [entry.get("finding") for entry in shown["timeline"]] == [None, "of_tomorrow"]
 
 
 # Look

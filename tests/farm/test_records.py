@@ -412,3 +412,17 @@ def test_record_of_a_farm_that_knew_no_slots_should_be_read_and_gone_on_with(
     assert records.get(None, recording.id).slot is None
     assert records.claim(recording, "node-1").slot is None
     assert records.claim(recording, "node-1", slot=1).slot == 1
+
+
+def test_what_only_a_newer_farm_knows_should_be_left_as_it_is(
+    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording())
+    key = record_key(recording.id)
+    entry = b'{"time":"2026-01-31T09:00:00Z","event":"finding_began","finding":"of_tomorrow","more":1}'
+    redis_client.hset(key, mapping={"colour": '"blue"', "timeline": entry})
+    changed = records.change_state(recording.id, Status.RECORDING)
+    assert [each.finding for each in changed.timeline] == ["of_tomorrow", None]
+    kept: Any = redis_client.hgetall(key)
+    assert kept[b"colour"] == b'"blue"'
+    assert kept[b"timeline"].startswith(entry)
