@@ -38,7 +38,8 @@ LOOK_SECONDS: Final = 10.0
 """Between two looks at the evidence of recordings that are not over."""
 
 _RARELY: Final = 60
-"""Each so many looks also at what is over and stored: an upload may be tried again after hours."""
+"""Each so many looks also at what is over and stored, for an upload may be tried again after hours; and at
+what is not carried because its record is not known or cannot be read."""
 
 _REST_LOOKS: Final = 6
 """So many looks a store that failed is left alone."""
@@ -126,6 +127,10 @@ class Carrier:
                 self._failed.discard(name)
             except FileNotFoundError:
                 continue  # deleted meanwhile, or an old fault of it
+            except ValueError as error:
+                # A newer version has written its record, say. The error itself may hold what is in there.
+                logger.warning("the evidence of %s is left here: %s", name, type(error).__name__)
+                self._settled.add(name)
             except (StorageError, SettingsError, OSError) as error:
                 logger.warning("the evidence of %s is not in the store yet: %s", name, error)
                 self._failed.add(name)
@@ -142,9 +147,10 @@ class Carrier:
         try:
             status = self._records.get(None, recording_id).status
         except NotFound:
-            # Redis may have lost it, and then this is all there is.
             if self._records.was_deleted(recording_id):
                 self._forget(recording_id, directory, carried)
+            # Redis may have lost it, and then this is all there is.
+            self._settled.add(directory.name)
             return
         version = version_of(directory)
         if not is_to_be_carried(version, carried, is_active=status in ACTIVE):

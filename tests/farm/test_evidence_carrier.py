@@ -8,6 +8,7 @@ import time
 import zipfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ from farm.evidence_carrier import (
 from farm.evidence_zip import zip_pieces
 from farm.keys import load_secret_key
 from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.records import Records, record_key
 from farm.retention import sweep
 from farm.settings import Settings
 from farm.spool import evidence_dir
@@ -117,6 +118,48 @@ def test_evidence_of_a_recording_that_redis_has_lost_should_stay(
     redis_client.flushall()
     Carrier(settings, redis_client).look()
     assert evidence_dir(settings, str(ended.id)).exists()
+
+
+def test_recording_that_redis_has_lost_should_be_asked_for_rarely(
+    settings: Settings, redis_client: redis.Redis, records: Records, ended: Recording
+) -> None:
+    redis_client.flushall()
+    redis_client.config_resetstat()
+    carrier = Carrier(settings, redis_client)
+    for _ in range(59):
+        carrier.look()
+    statistics: Any = redis_client.info("commandstats")
+    assert statistics["cmdstat_hgetall"]["calls"] == 1
+    records.add(ended)
+    carrier.look()
+    assert len(stored(settings)) == 1
+
+
+def test_record_that_cannot_be_read_should_not_keep_others_back(
+    settings: Settings,
+    redis_client: redis.Redis,
+    records: Records,
+    ended: Recording,
+    make_recording: MakeRecording,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    newer = records.add(
+        make_recording(id=UUID(int=1), meeting_id="newer", url="http://page.test/?key=secret")
+    )
+    directory = log(settings, newer.id, "it comes first\n")
+    redis_client.hset(record_key(newer.id), "codec", '"of a newer version"')
+    carrier = Carrier(settings, redis_client)
+    for _ in range(59):
+        carrier.look()
+    assert [file.parent.name for file in (settings.data_dir / "store").glob("*/*")] == [str(ended.id)]
+    told = [line for line in caplog.messages if str(newer.id) in line]
+    assert told == [f"the evidence of {newer.id} is left here: ValidationError"]
+    assert directory.exists()
+    # The node is of the newer version again.
+    redis_client.hset(record_key(newer.id), "codec", '"H264"')
+    records.change_state(newer.id, Status.ERRORED)
+    carrier.look()
+    assert len(stored(settings)) == 2
 
 
 def test_evidence_of_a_recording_deleted_before_it_was_brought_should_be_deleted(
