@@ -37,10 +37,7 @@ def sweep() -> None:
     with connect(settings.redis_address) as client:
         store = open_store(settings, load_secret_key(settings))
         expire_recordings(client, store, oldest)
-        try:
-            delete_old_evidence(StoredEvidence(client, store), oldest, _MOST)
-        except StorageError as error:
-            logger.warning("old evidence cannot be deleted from the store: %s", error.message)
+        delete_old_evidence(StoredEvidence(client, store), oldest, _MOST)
     _remove_evidence(settings, oldest)
     _remove_set_aside(settings, oldest)
 

@@ -6,9 +6,10 @@ files. The store cannot be asked what is in it, so Redis knows the parts:
 Keys
     farm:evidence:{id}   set: the names of a recording's parts
     farm:evidence        sorted set: ids of all recordings with evidence in the store, by the Unix time since
-                         when the newest of it is there
+                         when the newest of it is there, or is put off to be deleted
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,8 +22,13 @@ import redis
 
 from farm.recordings import now
 from farm.records import record_key
-from farm.storage.place import Checkpoint
+from farm.storage.place import Checkpoint, StorageError
 from farm.store import Store
+
+logger = logging.getLogger(__name__)
+
+_MOST_FAILURES: Final = 5
+"""After so many it is the store that fails, and each more would take its time."""
 
 _KEY: Final = "farm:evidence"
 
@@ -79,9 +85,18 @@ class StoredEvidence:
         self._store.fetch(recording_id, _name(part), target)
 
     def delete(self, recording_id: UUID) -> None:
-        """Delete all of a recording's evidence from the store; harmless without any. Raises StorageError."""
+        """Delete all of a recording's evidence from the store; harmless without any.
+
+        Raises StorageError when not all of it could be deleted.
+        """
+        failed: StorageError | None = None
         for part in self.parts(recording_id):
-            self.delete_part(recording_id, part)
+            try:
+                self.delete_part(recording_id, part)
+            except StorageError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         self._redis.zrem(_KEY, str(recording_id))
 
     def delete_part(self, recording_id: UUID, part: str) -> None:
@@ -97,16 +112,30 @@ class StoredEvidence:
         for recording_id in cast("list[bytes]", ids):
             yield UUID(recording_id.decode())
 
+    def put_off(self, recording_id: UUID, moment: datetime) -> None:
+        """Have a recording's evidence count as no older than `moment`."""
+        self._redis.zadd(_KEY, {str(recording_id): moment.timestamp()}, xx=True, gt=True)
+
 
 def delete_old_evidence(evidence: StoredEvidence, oldest: datetime, count: int) -> int:
     """Delete what is in the store since before `oldest`, of `count` recordings at most; returns of how many.
 
-    Raises StorageError at the first that the store cannot delete now; redis.RedisError.
+    One that the store cannot delete now is put off: at the next time it comes behind all that are as old.
+    Raises redis.RedisError.
     """
-    deleted = 0
+    deleted = failures = 0
     for recording_id in evidence.older_than(oldest, count):
-        evidence.delete(recording_id)
-        deleted += 1
+        try:
+            evidence.delete(recording_id)
+            deleted += 1
+        except StorageError as error:
+            logger.warning(
+                "evidence of recording %s cannot be deleted from the store: %s", recording_id, error.message
+            )
+            evidence.put_off(recording_id, oldest)
+            failures += 1
+            if failures == _MOST_FAILURES:
+                break
     return deleted
 
 

@@ -1,6 +1,7 @@
 """What is brought into the store, and when; what the API makes of it is in tests/api/test_evidence.py."""
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from farm.settings import Settings
 from farm.spool import evidence_dir
 from farm.storage.place import StorageError
 from farm.store import Store, open_store
-from farm.stored_evidence import StoredEvidence, new_part
+from farm.stored_evidence import StoredEvidence, delete_old_evidence, new_part
 from tests.conftest import MakeRecording
 
 
@@ -208,6 +209,71 @@ def test_old_evidence_should_be_deleted_from_the_store(
     assert not evidence_dir(settings, str(ended.id)).exists()
     Carrier(settings, redis_client).look()
     assert stored(settings) == {}
+
+
+@pytest.fixture
+def many(
+    settings: Settings, redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+) -> list[Recording]:
+    """Seven recordings whose evidence is in the store, the oldest first."""
+    made = [records.add(make_recording(id=UUID(int=number), meeting_id=str(number))) for number in range(7)]
+    for recording in made:
+        log(settings, recording.id, "\n")
+        records.change_state(recording.id, Status.ERRORED)
+    Carrier(settings, redis_client).look()
+    assert len(stored(settings)) == 7
+    return made
+
+
+def make_stuck(settings: Settings, recording: Recording) -> Path:
+    """Have the store refuse to delete a recording's evidence: a directory is in its place, and not empty."""
+    (file,) = (settings.data_dir / "store" / str(recording.id)).iterdir()
+    file.unlink()
+    (file / "in the way").mkdir(parents=True)
+    return file
+
+
+def test_evidence_that_cannot_be_deleted_should_keep_no_other_from_it(
+    settings: Settings, redis_client: redis.Redis, many: list[Recording]
+) -> None:
+    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    stuck, other, *_ = many
+    file = make_stuck(settings, stuck)
+    moment = now()
+    assert delete_old_evidence(evidence, moment, 2) == 1
+    assert evidence.parts(other.id) == []
+    assert len(evidence.parts(stuck.id)) == 1
+    # It is not the first any more, though it stays the oldest.
+    assert delete_old_evidence(evidence, moment + timedelta(minutes=1), 5) == 5
+    shutil.rmtree(file)
+    assert delete_old_evidence(evidence, moment + timedelta(minutes=2), 1) == 1
+    assert redis_client.keys("farm:evidence*") == []
+
+
+def test_part_that_cannot_be_deleted_should_keep_no_other_from_it(
+    settings: Settings, redis_client: redis.Redis, many: list[Recording], tmp_path: Path
+) -> None:
+    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    make_stuck(settings, many[0])
+    (stuck,) = evidence.parts(many[0].id)
+    (tmp_path / "evidence.zip").write_bytes(b"")
+    assert evidence.put(many[0].id, "the-last", tmp_path / "evidence.zip")
+    with pytest.raises(StorageError):
+        evidence.delete(many[0].id)
+    assert evidence.parts(many[0].id) == [stuck]
+
+
+def test_store_that_deletes_nothing_should_not_be_asked_for_all(
+    settings: Settings, redis_client: redis.Redis, many: list[Recording], caplog: pytest.LogCaptureFixture
+) -> None:
+    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    for recording in many[:6]:
+        make_stuck(settings, recording)
+    moment = now()
+    assert delete_old_evidence(evidence, moment, 100) == 0
+    assert len(caplog.messages) == 5
+    assert delete_old_evidence(evidence, moment + timedelta(minutes=1), 100) == 1
+    assert evidence.parts(many[6].id) == []
 
 
 @pytest.mark.usefixtures("ended")
