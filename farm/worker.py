@@ -134,11 +134,13 @@ def run_worker(settings: Settings) -> None:
             _slots, finishing, *others = parts
             _end(finishing, patience)
             # What the last recordings left is finished here and now, and told.
-            Worker([transfers], connection=client).work(burst=True, logging_level="WARNING")
+            parts.append(_start_burst(settings, transfers, Worker))
+            _wait_for_burst(parts[-1], client, patience)
             for part in others:
                 _end(part, patience)
             enqueue_sending(client)
-            SimpleWorker([webhooks], connection=client).work(burst=True, logging_level="WARNING")
+            parts.append(_start_burst(settings, webhooks, SimpleWorker))
+            _wait_for_burst(parts[-1], client, patience)
         except redis.RedisError as error:
             raise RedisUnavailable(_LEFT) from error
         finally:
@@ -160,6 +162,19 @@ def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_cla
         names, connection=connect(settings.redis_address), num_workers=workers, worker_class=worker_class
     )
     pool.start(logging_level="WARNING")
+
+
+def _start_burst(settings: Settings, queue: Queue, worker_class: type[BaseWorker]) -> BaseProcess:
+    """Start what does all that is in a queue, and ends."""
+    # Not in this process: RQ waits for Redis for ever, and takes the signals for itself.
+    return _start(
+        settings, f"last {queue.name}", partial(_run_burst, name=queue.name, worker_class=worker_class)
+    )
+
+
+def _run_burst(settings: Settings, name: str, worker_class: type[BaseWorker]) -> None:
+    with connect(settings.redis_address) as client:
+        worker_class([name], connection=client).work(burst=True, logging_level="WARNING")
 
 
 def _run_cron(settings: Settings) -> None:
@@ -256,6 +271,18 @@ def _run_until_told(
 def _end(part: BaseProcess, patience: _Patience) -> None:
     """Have a part end, and wait for it. Raises RedisUnavailable when it cannot."""
     part.terminate()
+    _wait_for(part, patience)
+
+
+def _wait_for_burst(part: BaseProcess, client: redis.Redis, patience: _Patience) -> None:
+    """Wait until all is done. Raises RedisUnavailable, redis.RedisError when Redis is away."""
+    _wait_for(part, patience)
+    if part.exitcode:
+        client.ping()  # else it has died for want of it
+        logger.error("%s has died; what it has left is done at the next start", part.name)
+
+
+def _wait_for(part: BaseProcess, patience: _Patience) -> None:
     while part.is_alive():
         part.join(_LOOK_SECONDS)
         patience.look()

@@ -5,19 +5,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import redis
+from rq.job import JobStatus
 
 from farm.ending import kept_ending
-from farm.queues import enqueue_recording
+from farm.queues import enqueue_recording, transfers_queue
 from farm.recordings import Status
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.spool import spool_of
 from tests.conftest import MakeRecording, settings_with
+from tests.cut_way import way_until
 from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.ports import free_port
+from tests.processes import below
 from tests.redis_servers import Server, running, wait_until
 from tests.workers import running_worker
 
@@ -47,6 +52,41 @@ def test_idle_worker_should_end_within_seconds_while_redis_is_away(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 1
     assert LEFT in (tmp_path / "data" / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("queue", ["transfers", "webhooks"])
+def test_worker_should_not_wait_for_ever_for_a_redis_that_goes_away_at_the_very_end(
+    queue: str, tmp_path: Path
+) -> None:
+    def begins_the_last_work(sent: bytes) -> bool:
+        # All else that takes jobs waits for them, with BLMOVE.
+        return b"\r\nLMOVE\r\n" in sent and f"\r\nrq:queue:{queue}".encode() in sent
+
+    with (
+        redis_server(tmp_path / "redis") as (_, address, client),
+        way_until(urlsplit(address).port or 0, begins_the_last_work) as port,
+        running_worker(client, f"redis://127.0.0.1:{port}/0", tmp_path / "data") as worker,
+    ):
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 1
+    assert LEFT in (tmp_path / "data" / "worker.log").read_text()
+
+
+def test_second_signal_should_end_the_last_work_at_once_too(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path / "redis") as (_, address, client),
+        running_worker(client, address, tmp_path / "data", FARM_NODE="node-1") as worker,
+    ):
+        queue = transfers_queue(client, "node-1")
+        first, last = queue.enqueue("time.sleep", 4), queue.enqueue("time.sleep", 60)
+        wait_until(lambda: first.get_status() is JobStatus.STARTED, 60)
+        worker.send_signal(signal.SIGTERM)
+        wait_until(lambda: last.get_status() is JobStatus.STARTED, 60)
+        tree = below(worker.pid)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 1
+        _, alive = psutil.wait_procs(tree, timeout=10)
+        assert alive == []
 
 
 def test_worker_should_end_its_recording_properly_while_redis_is_away(
