@@ -38,6 +38,7 @@ from api.request_log import RequestLog
 from api.sessions import Sessions
 from api.storage import storage_operations
 from api.store_watch import StoreWatch
+from api.turns import Turns
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
 from farm.deliveries import Deliveries
@@ -83,6 +84,10 @@ _SWEEP_SECONDS: Final = 10.0
 
 _MOST_DRAWINGS: Final = 2
 """Watermarks that are drawn at the same time; others wait."""
+
+_MOST_EVIDENCE: Final = 8
+_MOST_EVIDENCE_OF_ONE: Final = 4
+"""Zips of evidence that are sent at the same time, in all and to one organisation; others are refused."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -148,6 +153,7 @@ async def _running(
                 signing_key=signing_key,
                 rooms=Rooms(settings.ice_servers),
                 drawings=asyncio.Semaphore(_MOST_DRAWINGS),
+                evidence_turns=Turns(_MOST_EVIDENCE, _MOST_EVIDENCE_OF_ONE),
             )
             beside = (
                 asyncio.create_task(_sweep(context), name="sweep"),

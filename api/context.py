@@ -12,6 +12,7 @@ from api.meeting_rooms import Rooms
 from api.rate_limit import RateLimits
 from api.sessions import Sessions
 from api.store_watch import StoreWatch
+from api.turns import Turns
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
@@ -55,6 +56,8 @@ class Context:
     rooms: Rooms
     drawings: asyncio.Semaphore
     """Held while a watermark is drawn, which costs a client nothing and the farm a process."""
+    evidence_turns: Turns
+    """Had while a zip of evidence is sent, of which a part is on this machine for as long."""
 
 
 def context_of(connection: HTTPConnection) -> Context:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
-from farm.errors import FarmError, RateLimited, SessionEnded, Unauthorized
+from farm.errors import FarmError, RateLimited, SessionEnded, TooManyDownloads, Unauthorized
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
+        case TooManyDownloads():
+            return {"Retry-After": str(error.retry_after)}
         case _:
             return None
 

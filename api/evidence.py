@@ -7,23 +7,26 @@ there, because that may be newer.
 import logging
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from uuid import UUID
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from farm.errors import NotFound, StoreUnavailable
+from farm.errors import FarmError, NotFound, StoreUnavailable
 from farm.evidence import evidence_files
 from farm.evidence_carrier import read_carried
-from farm.evidence_zip import Entry, entries_of_zip, entry_of_file, zip_pieces
+from farm.evidence_zip import Entry, entries_of_zip, entry_of_file, entry_of_text, zip_pieces
 from farm.recordings import ACTIVE, Recording
 from farm.records import read_recording
 from farm.spool import evidence_dir
@@ -31,6 +34,12 @@ from farm.storage.place import StorageError
 from farm.stored_evidence import StoredEvidence
 
 _LOG = logging.getLogger(__name__)
+
+_ZIP: Final = "application/zip"
+_NOT_READ: Final = "cannot be read from the store now, or has never arrived there"
+
+_MOST_SECONDS: Final = 600.0
+"""How long a client may take to read a zip: the largest part, 16 MiB, at 30 KB/s."""
 
 
 async def _get(request: Request) -> Response:
@@ -48,9 +57,29 @@ async def _get(request: Request) -> Response:
         "Cache-Control": "no-store",
     }
     if request.method == "HEAD":
-        return StreamingResponse(iter(()), headers=headers, media_type="application/zip")
-    opened, entries = await run_in_threadpool(_entries, context, recording.id, here, elsewhere)
-    return StreamingResponse(_pieces(opened, entries), headers=headers, media_type="application/zip")
+        return StreamingResponse(iter(()), headers=headers, media_type=_ZIP)
+    entries = _entries(context, recording.id, here, elsewhere)
+    return _ZipResponse(entries, context.evidence_turns.taken(organization_id), headers)
+
+
+class _ZipResponse(Response):
+    """A zip that is made as it is sent, in a turn that ends when the answer does."""
+
+    def __init__(
+        self, entries: Generator[Entry], turn: AbstractContextManager[None], headers: Mapping[str, str]
+    ) -> None:
+        self._entries = entries
+        self._turn = turn
+        self._about = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A client that has not read all of it by then is left with what it has.
+        with self._turn, anyio.move_on_after(_MOST_SECONDS), closing(self._entries):
+            # What is wrong with all of it is found before the answer begins.
+            first = await run_in_threadpool(next, self._entries)
+            with closing(zip_pieces(chain([first], self._entries))) as pieces:
+                response = StreamingResponse(pieces, headers=self._about, media_type=_ZIP)
+                await response(scope, receive, send)
 
 
 def _parts(context: Context, recording_id: UUID) -> tuple[dict[str, Path], list[str]]:
@@ -64,35 +93,47 @@ def _parts(context: Context, recording_id: UUID) -> tuple[dict[str, Path], list[
 
 def _entries(
     context: Context, recording_id: UUID, here: dict[str, Path], elsewhere: list[str]
-) -> tuple[ExitStack, list[Entry]]:
-    """What the zip is made of, and what is open for that. Raises NotFound, StoreUnavailable."""
-    is_one = not here or not elsewhere
-    entries = [entry_of_file(name if is_one else f"here/{name}", path) for name, path in here.items()]
-    with ExitStack() as opened, tempfile.TemporaryDirectory() as directory:
-        for part in elsewhere:
-            copy = Path(directory) / part
+) -> Generator[Entry]:
+    """What the zip is made of; of the parts in the store one at a time is here, when its turn comes.
+
+    Raises NotFound or StoreUnavailable if there is nothing at all.
+    """
+    is_one = bool(here) + len(elsewhere) == 1
+    for name, path in here.items():
+        yield entry_of_file(name if is_one else f"here/{name}", path)
+    is_empty, missing = not here, []
+    for part in elsewhere:
+        with ExitStack() as opened:
             try:
-                StoredEvidence(context.redis, context.store).fetch(recording_id, part, copy)
-                # It can be read when its name is gone.
-                file = opened.enter_context(copy.open("rb"))
-                entries += entries_of_zip(file, "" if is_one and len(elsewhere) == 1 else part)
-            except (StorageError, zipfile.BadZipFile) as error:
+                file = opened.enter_context(_fetched(context, recording_id, part))
+                entries = entries_of_zip(file, "" if is_one else part)
+            except (StorageError, OSError, zipfile.BadZipFile) as error:
                 if isinstance(error, StorageError) and error.reason == "not_found":
                     continue  # it is just being brought, or deleted
                 _LOG.error("evidence %s of recording %s: %s", part, recording_id, error)
-                raise StoreUnavailable(
-                    f"the evidence of recording {recording_id} cannot be read from the store now; "
-                    "please try again later"
-                ) from None
-        if not entries:
-            raise NotFound(f"the evidence of recording {recording_id} is just being brought, or deleted")
-        return opened.pop_all(), entries
-    raise AssertionError
+                missing.append(part)
+                continue
+            is_empty = is_empty and not entries
+            yield from entries
+    if is_empty:
+        raise _none_now(recording_id, is_refused=bool(missing))
+    if missing:
+        yield entry_of_text("missing.txt", "".join(f"{_NOT_READ}: {part}\n" for part in missing))
 
 
-def _pieces(opened: ExitStack, entries: list[Entry]) -> Iterator[bytes]:
-    with opened:
-        yield from zip_pieces(entries)
+def _fetched(context: Context, recording_id: UUID, part: str) -> BinaryIO:
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / part
+        StoredEvidence(context.redis, context.store).fetch(recording_id, part, copy)
+        return copy.open("rb")  # it can be read when its name is gone
+
+
+def _none_now(recording_id: UUID, *, is_refused: bool) -> FarmError:
+    if not is_refused:
+        return NotFound(f"the evidence of recording {recording_id} is just being brought, or deleted")
+    return StoreUnavailable(
+        f"the evidence of recording {recording_id} cannot be read from the store now; please try again later"
+    )
 
 
 def _why_none(recording: Recording) -> str:
@@ -118,6 +159,6 @@ evidence_operations: Final = (
         "A zip of a recording's log and of what there was to see at each of its faults",
         "recordings",
         errors=(404, 503),
-        media_types=("application/zip",),
+        media_types=(_ZIP,),
     ),
 )

@@ -144,6 +144,22 @@ class TooManyStreams(FarmError):
     http_status = 429
 
 
+class TooManyDownloads(FarmError):
+    """As much is being sent already, of what is costly, as the API sends at a time."""
+
+    code = "too_many_downloads"
+    http_status = 429
+    retry_after: ClassVar[int] = 10
+    """In seconds."""
+
+    def __init__(self) -> None:
+        """The message is always the same."""
+        super().__init__(
+            f"too many downloads of this kind are under way; try again in {self.retry_after} s, "
+            "and read what was asked for to its end"
+        )
+
+
 class MeetingRefused(FarmError):
     """Somebody cannot come into a built-in meeting or cannot stay: it is full, or they send too much."""
 

@@ -8,7 +8,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
@@ -66,6 +66,12 @@ def entry_of_file(name: str, path: Path, most_bytes: int = _MOST_BYTES) -> Entry
     return Entry(name, opened, as_it_is=path.name == SCREENSHOT)
 
 
+def entry_of_text(name: str, text: str) -> Entry:
+    """What the farm itself has to say."""
+    content = text.encode()
+    return Entry(name, lambda: Opened(io.BytesIO(content), len(content), time.gmtime()[:6]))
+
+
 def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
     """The evidence in a zip that `zip_pieces` has made, put into the directory `below`.
 
@@ -84,7 +90,7 @@ def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
     return [entry(about) for about in found.values()]
 
 
-def zip_pieces(entries: Iterable[Entry]) -> Iterator[bytes]:
+def zip_pieces(entries: Iterable[Entry]) -> Generator[bytes]:
     """A zip as it is made, without the machine's directories in its texts; in bounded memory.
 
     A file that is not there any more is left out.

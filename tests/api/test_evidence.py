@@ -1,9 +1,16 @@
 import io
 import json
+import os
+import random
 import shutil
+import socket
+import time
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -14,12 +21,14 @@ from browser_bot.errors import StageError
 from farm.evidence import collect
 from farm.evidence_carrier import Carrier
 from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
-from farm.recordings import Status
+from farm.recordings import Recording, Status
 from farm.records import Records
 from farm.settings import Settings
 from farm.spool import evidence_dir
-from tests.api.conftest import client_of
+from tests.api.conftest import ACME, OTHER, client_of
+from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
+from tests.redis_servers import wait_until
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
 
@@ -270,6 +279,118 @@ async def test_evidence_should_be_encrypted_where_the_store_is(
     shutil.rmtree(sealed.evidence_dir)
     async with client_of(sealed) as client:
         assert await names_of(client, recording.id) == {"recorder.log": b"what the page said\n"}
+
+
+@contextmanager
+def asking(address: str, recording_id: object) -> Iterator[socket.socket]:
+    """A connection on which a zip is asked for, and of the answer only the beginning is read."""
+    parts = urlsplit(address)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        client.settimeout(30)
+        client.connect((parts.hostname, parts.port))
+        client.sendall(
+            f"GET /v2/recordings/{recording_id}/evidence HTTP/1.1\r\nHost: farm.test\r\n"
+            "Authorization: Bearer acme-key\r\n\r\n".encode()
+        )
+        assert client.recv(13) == b"HTTP/1.1 200 "
+        yield client
+
+
+def copies_here() -> list[str]:
+    """The copies of parts that this process has open; their names are gone already."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [path for path in found if "/node-" in path and path.endswith(" (deleted)")]
+
+
+@pytest.fixture
+def large(
+    records: Records, redis_client: redis.Redis, theirs: Settings, make_recording: MakeRecording
+) -> Recording:
+    """A recording with evidence of three nodes in the store, each of 4 MiB that cannot be packed."""
+    recording = records.add(make_recording())
+    nodes = [
+        theirs.model_copy(update={"node": f"node-{number}", "data_dir": theirs.data_dir / str(number)})
+        for number in (2, 3, 4)
+    ]
+    for node in nodes:
+        place = keep_log(node, recording.id, "\n") / "fault-001"
+        place.mkdir()
+        (place / "page.png").write_bytes(random.Random(node.node).randbytes(4 << 20))
+    records.change_state(recording.id, Status.ERRORED)
+    for node in nodes:
+        Carrier(node, redis_client).look()
+    return recording
+
+
+def test_zip_that_is_not_read_should_cost_no_more_than_one_part_of_it(
+    settings: Settings, large: Recording
+) -> None:
+    with served_in_thread(settings) as address:
+        with asking(address, large.id):
+            seen = []
+            for _ in range(20):
+                seen.append(len(copies_here()))
+                time.sleep(0.05)
+            assert max(seen) == 1
+        wait_until(lambda: not copies_here())
+        whole = httpx.get(f"{address}/v2/recordings/{large.id}/evidence", auth=ACME, timeout=60)
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == 6
+    assert copies_here() == []
+
+
+def test_zips_that_are_not_read_should_be_few(
+    settings: Settings, records: Records, large: Recording, make_recording: MakeRecording
+) -> None:
+    others = records.add(make_recording(organization_id="other"))
+    keep_log(settings, others.id, "theirs\n")
+    with served_in_thread(settings) as address, ExitStack() as clients:
+        mine = f"{address}/v2/recordings/{large.id}/evidence"
+        first, *_ = [clients.enter_context(asking(address, large.id)) for _ in range(4)]
+        refused = httpx.get(mine, auth=ACME)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        assert refused.json()["error"]["type"] == "too_many_downloads"
+        assert httpx.head(mine, auth=ACME).status_code == 200
+        other = httpx.get(f"{address}/v2/recordings/{others.id}/evidence", auth=OTHER, timeout=30)
+        assert other.status_code == 200
+        first.close()
+        wait_until(lambda: httpx.get(mine, auth=ACME, timeout=60).status_code == 200)
+
+
+def test_zip_that_is_not_read_in_time_should_end(
+    settings: Settings, large: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.evidence._MOST_SECONDS", 2)
+    with served_in_thread(settings) as address, asking(address, large.id) as client:
+        wait_until(lambda: copies_here())
+        wait_until(lambda: not copies_here())
+        rest = bytearray()
+        while data := client.recv(1 << 20):
+            rest += data
+    # No last chunk: nobody can take it for the whole.
+    assert len(rest) < 12 << 20
+    assert not rest.endswith(b"0\r\n\r\n")
+
+
+async def test_part_that_cannot_be_read_should_not_hide_the_others(
+    client: httpx.AsyncClient, settings: Settings, large: Recording
+) -> None:
+    first, *_ = sorted((settings.data_dir / "store").glob("*/evidence-*.zip"))
+    first.unlink()
+    first.write_bytes(b"no zip")
+    found = await names_of(client, large.id)
+    part = first.stem.removeprefix("evidence-")
+    told = found.pop("missing.txt").decode()
+    assert told == f"cannot be read from the store now, or has never arrived there: {part}\n"
+    assert {name[:7] for name in found} == {"node-3-", "node-4-"}
+    # What lies here is not hidden either.
+    keep_log(settings, large.id, "here\n")
+    assert {"here/recorder.log", "missing.txt"} < set(await names_of(client, large.id))
 
 
 def test_zip_should_be_made_in_bounded_memory(tmp_path: Path) -> None:

@@ -1,18 +1,52 @@
+import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
+import pytest
 import redis
 
 from farm.evidence_carrier import Carrier
 from farm.keys import load_secret_key
 from farm.recordings import Status
 from farm.records import Records
+from farm.settings import Settings
 from farm.spool import evidence_dir
 from farm.store import open_store
 from farm.stored_evidence import StoredEvidence
+from tests.api.conftest import client_of
 from tests.conftest import MakeRecording, settings_with
+from tests.storage.faulty_server import faulty_server
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Iterator[Any]:
+    """The bucket of the store, which is empty."""
+    s3: Any = boto3.resource(
+        "s3",
+        endpoint_url=s3_endpoint,
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    made = s3.create_bucket(Bucket="evidence")
+    yield made
+    made.objects.all().delete()
+    made.delete()
+
+
+def settings_at(endpoint: str, redis_address: str, data_dir: Path) -> Settings:
+    """Settings with that bucket."""
+    return settings_with(
+        data_dir,
+        redis_address,
+        store_url=f"s3://evidence/farm?endpoint={endpoint}",
+        store_access_key="key",
+        store_secret="secret",
+    )
 
 
 def test_evidence_should_be_brought_to_a_bucket_and_come_back(
@@ -21,23 +55,10 @@ def test_evidence_should_be_brought_to_a_bucket_and_come_back(
     redis_client: redis.Redis,
     make_recording: MakeRecording,
     s3_endpoint: str,
+    bucket: Any,
     tmp_path: Path,
 ) -> None:
-    s3: Any = boto3.resource(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )
-    bucket = s3.create_bucket(Bucket="evidence")
-    settings = settings_with(
-        tmp_path / "data",
-        redis_address,
-        store_url=f"s3://evidence/farm?endpoint={s3_endpoint}",
-        store_access_key="key",
-        store_secret="secret",
-    )
+    settings = settings_at(s3_endpoint, redis_address, tmp_path / "data")
     recording = records.add(make_recording())
     records.change_state(recording.id, Status.ERRORED)
     directory = evidence_dir(settings, str(recording.id))
@@ -53,4 +74,40 @@ def test_evidence_should_be_brought_to_a_bucket_and_come_back(
         assert archive.read("recorder.log") == b"second\n"
     evidence.delete(recording.id)
     assert list(bucket.objects.all()) == []
-    bucket.delete()
+
+
+@pytest.mark.usefixtures("bucket")
+async def test_part_that_has_never_arrived_should_not_hide_another_where_nothing_can_be_listed(
+    records: Records,
+    redis_address: str,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    s3_endpoint: str,
+    tmp_path: Path,
+) -> None:
+    theirs = settings_at(s3_endpoint, redis_address, tmp_path / "theirs")
+    recording = records.add(make_recording())
+    directory = evidence_dir(theirs, str(recording.id))
+    directory.mkdir(parents=True)
+    (directory / "recorder.log").write_text("theirs\n")
+    records.change_state(recording.id, Status.ERRORED)
+    Carrier(theirs, redis_client).look()
+    # A carrier that was killed has told of it. That it is not there S3 tells only those who may list.
+    redis_client.sadd(f"farm:evidence:{recording.id}", "a-part")
+    refused = (403, "AccessDenied")
+    path = f"/v2/recordings/{recording.id}/evidence"
+    port = urlsplit(s3_endpoint).port
+    assert port is not None
+    with faulty_server(port, lambda number: refused if number == 1 else None) as way:
+        ours = settings_at(f"http://127.0.0.1:{way}", redis_address, tmp_path / "data")
+        async with client_of(ours) as client:
+            answer = await client.get(path)
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        log, missing = archive.namelist()
+        assert (archive.read(log), missing) == (b"theirs\n", "missing.txt")
+        assert archive.read(missing).endswith(b": a-part\n")
+    with faulty_server(port, lambda _: refused) as way:
+        ours = settings_at(f"http://127.0.0.1:{way}", redis_address, tmp_path / "data")
+        async with client_of(ours) as client:
+            assert (await client.get(path)).status_code == 503
