@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 RESTART_SECONDS = 1.0
 # The worker ends its recordings and finishes them; the API stays until it has.
 STOP_TIMEOUT = 120.0
+# As what each part is run; `farm api` would only run the same, after half a second.
+PROGRAMS = {"worker": ("-m", "farm.cli", "worker"), "api": ("-P", "-m", "api")}
 # What a part gets when `farm up` dies. The worker ends nothing then: what runs goes on at the next start.
 WHEN_ORPHANED = {"worker": "KILL", "api": "TERM"}
 
@@ -60,7 +62,7 @@ async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Eve
     """Run a part of the farm, again if it dies, until told to stop; then wait so long (s) for it to end."""
     while not stopping.is_set():
         process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", WHEN_ORPHANED[part], "--", sys.executable, "-m", "farm.cli", part),
+            *("setpriv", "--pdeathsig", WHEN_ORPHANED[part], "--", sys.executable, *PROGRAMS[part]),
             env=_environment(),
             # A Ctrl-C at the terminal goes to `farm up` alone, which ends its parts in order.
             process_group=0,
