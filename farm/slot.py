@@ -34,10 +34,11 @@ from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
 from farm.processes import call_this_process
 from farm.queues import note_node
+from farm.records import Records
 from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
 from farm.slot_number import take_number
-from farm.spool import evidence_dir, is_recorded_into, spool_directory
+from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory
 from farm.time_limit import TimeLimit
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
@@ -148,6 +149,7 @@ class SlotWorker(SpoolWorker):
         self._warm: WarmHorse | None = None
         self._refused = False
         self._drained = False
+        self._picture = Format()
         self._processors = Processors()
         forget_draining(self._settings)
         sweep_stages()
@@ -211,7 +213,7 @@ class SlotWorker(SpoolWorker):
         """Be a work horse, from before its job is there."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         call_this_process(WARM_HORSE)
-        names = wait_warm(needs_of_default(self._settings), line)
+        names = wait_warm(needs_of(self._picture, self._settings), line)
         if not names:
             return
         call_this_process("farm recorder")
@@ -225,12 +227,18 @@ class SlotWorker(SpoolWorker):
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Give the job to the work horse that waits, or to a new one if there is none."""
         warm, self._warm = self._warm, None
+        self._note_picture(job)
         assert self.execution is not None
         names = json.dumps([job.id, queue.name, self.execution.id]).encode()
         if warm is not None and warm.take(names):
             self._horse_pid = warm.pid
             return
         super().fork_work_horse(job, queue)
+
+    def _note_picture(self, job: Job) -> None:
+        """Most farms record all their meetings alike, so the next stage is as this recording needs it."""
+        with suppress(NotFound, ValueError, redis.RedisError):  # what is wrong with it, its recorder tells
+            self._picture = format_of(Records(self.connection).get(None, job.args[0]))
 
     def teardown(self) -> None:
         """End the work horse that waits, too."""
@@ -273,9 +281,8 @@ class SlotWorker(SpoolWorker):
             note_seen(evidence, place)
 
 
-def needs_of_default(settings: Settings) -> StageNeeds:
-    """What a stage must be for a recording that asks for nothing in particular."""
-    picture = Format()
+def needs_of(picture: Format, settings: Settings) -> StageNeeds:
+    """What a stage of this node must be for a recording of such a picture."""
     return StageNeeds(
         picture.width,
         picture.height,

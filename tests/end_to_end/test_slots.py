@@ -38,7 +38,7 @@ def wait_for_stage(farm: Farm, wanted: Callable[[dict[str, int]], bool] = bool) 
 def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
         waiting = wait_for_stage(farm)
-        recording = farm.start(url=f"{pages}/page.html")
+        recording = farm.start(url=f"{pages}/page.html", video_config={})
         recording = wait_for_take(farm, recording["id"], 1, 60)
         assert recording["slot"] == 1
         assert horse_of(farm).pid == waiting["horse"]
@@ -60,11 +60,19 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
         recording = farm.start(url=f"{pages}/page.html", video_config={"width": 640, "height": 360})
         wait_for_take(farm, recording["id"], 1, 60)
         assert horse_of(farm).pid == third["horse"]
+        assert processes_of(farm, "Xorg")[0].pid != third["Xorg"]
         time.sleep(2)
         farm.order(recording["id"], "stop")
         recording = farm.wait_for(recording["id"], "UPLOADED")
         with av.open(recording["download_url"]) as file:
             assert (file.streams.video[0].width, file.streams.video[0].height) == (640, 360)
+
+        # And one like it gets the stage that stands.
+        fourth = wait_for_stage(farm)
+        recording = farm.start(url=f"{pages}/page.html", video_config={"width": 640, "height": 360})
+        wait_for_take(farm, recording["id"], 1, 60)
+        assert horse_of(farm).pid == fourth["horse"]
+        assert processes_of(farm, "Xorg")[0].pid == fourth["Xorg"]
 
 
 def test_most_important_recording_should_begin_first(pages: str, tmp_path: Path) -> None:
