@@ -140,7 +140,16 @@ def wait_until_healthy(farm: Farm) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """One farm for the tests that do not break it."""
+def _farm_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     with running_farm(tmp_path_factory.mktemp("farm"), FARM_SLOTS="2", FARM_JOIN_SECONDS="3") as farm:
         yield farm
+
+
+@pytest.fixture
+def shared_farm(_farm_of_all: Farm) -> Iterator[Farm]:
+    """One farm for the tests that do not break it."""
+    yield _farm_of_all
+    # What a test that failed has left running must not fail all others.
+    waiting_or_running = {"status": "INVOKED,RECORDING,PAUSED"}
+    for recording in _farm_of_all.client.get("/v2/recordings", params=waiting_or_running).json()["data"]:
+        _farm_of_all.order(recording["id"], "stop")
