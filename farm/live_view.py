@@ -105,7 +105,7 @@ class LiveView:
                 async with asyncio.timeout(_FIRST_SEGMENT_SECONDS):
                     await self._has_segment.wait()
             except TimeoutError:
-                raise NothingLive("nothing is recorded at this moment") from None
+                raise NothingLive("the preview has not begun yet; ask again") from None
         try:
             return await asyncio.to_thread((self._directory / name).read_bytes)
         except FileNotFoundError:
