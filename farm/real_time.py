@@ -7,17 +7,18 @@ frame. Figures, and how they were taken, are in `benchmarks/README.md`.
 
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
 less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
-while.
+while: all threads of its kind, also those that the page makes meanwhile.
 """
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from browser_bot.stage import Stage
 from browser_bot.usage import group_of
@@ -30,14 +31,18 @@ PRIORITY: Final = os.sched_param(1)
 REAL_TIME: Final = os.SCHED_RR | os.SCHED_RESET_ON_FORK
 USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 
-MOST: Final = 0.8
-"""How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2."""
+SECOND_NS: Final = 1_000_000_000
+TICK_NS: Final = SECOND_NS // os.sysconf("SC_CLK_TCK")
+
+MOST_NS: Final = 800_000_000
+"""How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2 s."""
 
 COUNT_NS: Final = 900_000_000
 """What is used is counted over so much time at least; a page may be busy for a moment."""
 
 REST_NS: Final = 60_000_000_000
-"""For so long a thread that used too much runs as usual."""
+LONGEST_REST_NS: Final = 3600_000_000_000
+"""For so long a kind that used too much runs as usual: each time twice as long as the time before."""
 
 SCAN_NS: Final = 5_000_000_000
 """Between two looks for new threads: a page that is led on has a new process."""
@@ -67,6 +72,13 @@ def is_allowed() -> bool:
     return True
 
 
+class Thread(NamedTuple):
+    """A thread that is in one of the chains, and its kind: what it loses together with others."""
+
+    kind: str
+    id: int
+
+
 class RealTime:
     """Keeps the threads of one stage, and of the encoder that records it, on time."""
 
@@ -74,8 +86,9 @@ class RealTime:
         """Nothing is looked at yet."""
         self._stage = stage
         self._encoder: int | None = None
-        self._used_ns: dict[int, int] = {}
-        self._rests_until: dict[int, int] = {}
+        self._used_ns: dict[Thread, int] = {}
+        self._rest_ns: dict[str, int] = {}
+        self._rests_until: dict[str, int] = {}
         self._counted_ns = self._scanned_ns = 0
         self._is_allowed = True
         self._looking = threading.Lock()
@@ -86,7 +99,7 @@ class RealTime:
         Takes 1 ms, and 6 ms when it looks for new ones. Call it once a second.
         """
         # A machine that is too busy for one look in a second needs no two at once.
-        if not self._is_allowed or not self._looking.acquire(blocking=False):
+        if not self._looking.acquire(blocking=False):
             return
         try:
             self._look(encoder, time.monotonic_ns())
@@ -95,64 +108,96 @@ class RealTime:
 
     def _look(self, encoder: int | None, now: int) -> None:
         self._hold_to(now)
-        if encoder != self._encoder or now - self._scanned_ns >= SCAN_NS:
+        if self._is_allowed and (encoder != self._encoder or now - self._scanned_ns >= SCAN_NS):
             self._encoder, self._scanned_ns = encoder, now
-            for thread in _urgent(self._stage, encoder):
-                if thread not in self._used_ns and self._rests_until.get(thread, 0) <= now:
-                    self._promote(thread)
+            self._promote_new(now)
 
-    def _promote(self, thread: int) -> None:
-        try:
-            os.sched_setscheduler(thread, REAL_TIME, PRIORITY)
-            self._used_ns[thread] = _used_ns(thread)
-        except PermissionError:
-            self._is_allowed = False
-            logger.info(
-                "threads may not run in real time here, so a busy machine loses frames sooner; "
-                "`farm doctor` tells what to do"
-            )
-        except (ProcessLookupError, FileNotFoundError):
-            return
+    def _promote_new(self, now: int) -> None:
+        for thread in _urgent(self._stage, self._encoder):
+            if thread in self._used_ns:
+                continue
+            if self._rests_until.get(thread.kind, 0) > now:
+                # As root, Chromium puts its threads for sound into real time itself when they start.
+                _run_as_usual(thread)
+                continue
+            try:
+                # First: what cannot be counted could not be held to anything.
+                used = used_ns(thread.id)
+                os.sched_setscheduler(thread.id, REAL_TIME, PRIORITY)
+            except (ProcessLookupError, FileNotFoundError):
+                continue
+            except PermissionError:
+                self._do_without()
+                return
+            self._used_ns[thread] = used
+
+    def _do_without(self) -> None:
+        self._is_allowed = False
+        logger.info(
+            "threads may not run in real time here, so a busy machine loses frames sooner; "
+            "`farm doctor` tells what to do"
+        )
 
     def _hold_to(self, now: int) -> None:
-        """Take the most used thread out if all together have used too much since it was last counted."""
+        """Take the kinds that used most out if all together have used too much since it was last counted."""
         if now - self._counted_ns < COUNT_NS:
             return
         elapsed, self._counted_ns = now - self._counted_ns, now
-        used = {}
+        used = Counter[str]()
         for thread, before in list(self._used_ns.items()):
             try:
-                self._used_ns[thread] = _used_ns(thread)
-            except (ProcessLookupError, FileNotFoundError):
-                del self._used_ns[thread]
-                continue
-            used[thread] = self._used_ns[thread] - before
-        most = most_used(used, elapsed)
-        if most is not None:
-            logger.info("thread %d used too much of a processor to go on in real time now", most)
-            del self._used_ns[most]
-            self._rests_until[most] = now + REST_NS
-            with suppress(ProcessLookupError):
-                os.sched_setscheduler(most, USUAL, os.sched_param(0))
+                self._used_ns[thread] = used_ns(thread.id)
+                used[thread.kind] += self._used_ns[thread] - before
+            except OSError:
+                self._take_out(thread)  # most likely it has ended
+        for kind in too_busy(used, elapsed):
+            self._rest(kind, now)
+
+    def _rest(self, kind: str, now: int) -> None:
+        """Have a kind run as usual, also what there will be of it until its rest is over."""
+        rest = self._rest_ns[kind] = next_rest(self._rest_ns.get(kind, 0))
+        self._rests_until[kind] = now + rest
+        logger.info("%s used too much of a processor: not in real time for %d s", kind, rest // SECOND_NS)
+        for thread in [thread for thread in self._used_ns if thread.kind == kind]:
+            self._take_out(thread)
+
+    def _take_out(self, thread: Thread) -> None:
+        del self._used_ns[thread]
+        _run_as_usual(thread)
 
 
-def most_used(used: dict[int, int], elapsed: int) -> int | None:
-    """The thread that is to lose it, if all together have used more than they may; all times in ns."""
-    if sum(used.values()) <= MOST * elapsed:
-        return None
-    return max(used, key=used.__getitem__)
+def _run_as_usual(thread: Thread) -> None:
+    with suppress(OSError):
+        os.sched_setscheduler(thread.id, USUAL, os.sched_param(0))
 
 
-def _urgent(stage: Stage, encoder: int | None) -> Iterator[int]:
-    yield from _threads(stage.display.server.pid)
-    yield from _threads(stage.sound.daemon.pid)
+def too_busy(used: Mapping[str, int], elapsed: int) -> list[str]:
+    """The kinds that are to lose it, those that used most, until the others are within bounds; all in ns."""
+    busy, left = [], sum(used.values())
+    for kind in sorted(used, key=used.__getitem__, reverse=True):
+        if left * SECOND_NS <= MOST_NS * elapsed:
+            break
+        busy.append(kind)
+        left -= used[kind]
+    return busy
+
+
+def next_rest(before: int) -> int:
+    """How long a kind rests whose rest `before` was so long, in ns; 0 if there was none."""
+    return min(max(REST_NS, 2 * before), LONGEST_REST_NS)
+
+
+def _urgent(stage: Stage, encoder: int | None) -> Iterator[Thread]:
+    yield from (Thread("Xorg", thread) for thread in _threads(stage.display.server.pid))
+    yield from (Thread("PulseAudio", thread) for thread in _threads(stage.sound.daemon.pid))
     for pid in group_of(stage.browser.pid):
-        urgent = CHROMIUM.get(_kind(pid), set())
+        kind = _kind(pid)
+        urgent = CHROMIUM.get(kind, set())
         for thread in _threads(pid) if urgent else ():
             if _name(thread) in urgent:
-                yield thread
+                yield Thread(f"Chromium's {kind}", thread)
     if encoder is not None:
-        yield from inputs_of(encoder)
+        yield from (Thread("ffmpeg", thread) for thread in inputs_of(encoder))
 
 
 def inputs_of(encoder: int) -> Iterator[int]:
@@ -203,6 +248,16 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _used_ns(thread: int) -> int:
-    """The processor time that a thread has used so far (proc(5), schedstat)."""
-    return int(Path(f"/proc/{thread}/schedstat").read_text().split()[0])
+def used_ns(thread: int) -> int:
+    """The processor time that a thread has used so far (proc(5)); in ticks, if there is no schedstat.
+
+    Raises OSError when that cannot be told.
+    """
+    with suppress(FileNotFoundError):
+        used, _, turns = map(int, Path(f"/proc/{thread}/schedstat").read_text().split())
+        if turns:
+            return used
+    # Not /proc/THREAD/stat, which is about the whole process. The name, in brackets, may hold brackets.
+    _, _, tail = Path(f"/proc/{thread}/task/{thread}/stat").read_text(errors="replace").rpartition(")")
+    fields = tail.split()
+    return (int(fields[11]) + int(fields[12])) * TICK_NS
