@@ -66,7 +66,7 @@ def is_allowed() -> bool:
     """Whether threads may run in real time here; the calling thread is as usual afterwards."""
     try:
         os.sched_setscheduler(0, REAL_TIME, PRIORITY)
-    except PermissionError:
+    except OSError:  # EPERM of the kernel; a sandbox may answer EINVAL or ENOSYS
         return False
     os.sched_setscheduler(0, USUAL, os.sched_param(0))
     return True
@@ -126,7 +126,7 @@ class RealTime:
                 os.sched_setscheduler(thread.id, REAL_TIME, PRIORITY)
             except (ProcessLookupError, FileNotFoundError):
                 continue
-            except PermissionError:
+            except OSError:
                 self._do_without()
                 return
             self._used_ns[thread] = used

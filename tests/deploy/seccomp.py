@@ -32,12 +32,19 @@ class Comparison(ctypes.Structure):
     )
 
 
+def default_action(profile: dict[str, Any]) -> int:
+    """What is done with calls that a profile does not name."""
+    if profile["defaultAction"] == "SCMP_ACT_ALLOW":
+        return ALLOW
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    return ERRNO | int(profile["defaultErrnoRet"])
+
+
 def load(profile: dict[str, Any]) -> None:
-    """Put this process and all that comes of it under a profile that denies what it does not name."""
+    """Put this process and all that comes of it under a profile."""
     library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     library.seccomp_init.restype = ctypes.c_void_p
-    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
-    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ERRNO | profile["defaultErrnoRet"])))
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(default_action(profile))))
     if not context:
         sys.exit("libseccomp made no filter")
     for rule in profile["syscalls"]:

@@ -2,8 +2,11 @@
 
 import asyncio
 import errno
+import json
 import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +23,7 @@ from farm.real_time import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, 
 from farm.recorder import Plan, Recorder
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until
+from tests.deploy import seccomp
 from tests.end_to_end.test_early_faults import FaultListener, no_orders
 from tests.processes import below
 
@@ -146,7 +150,7 @@ async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_b
 
 
 @where_allowed
-@pytest.mark.parametrize("answer", [errno.EPERM])
+@pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
 async def test_page_should_be_held_also_where_no_more_threads_may_run_in_real_time(
     monkeypatch: pytest.MonkeyPatch, answer: int
 ) -> None:
@@ -273,3 +277,20 @@ def test_ordinary_user_should_be_allowed_it_by_its_limit(most: int) -> None:
 def test_doctor_should_tell_whether_it_is_allowed() -> None:
     (check,) = (check for check in run_checks() if check.name == "real time")
     assert check.status == ("ok" if is_allowed() else "warning")
+
+
+@pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
+def test_doctor_should_bear_any_answer_of_a_sandbox(tmp_path: Path, answer: int) -> None:
+    profile = tmp_path / "profile.json"
+    rule = {"names": ["sched_setscheduler"], "action": "SCMP_ACT_ERRNO", "errnoRet": answer}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    done = subprocess.run(
+        [sys.executable, seccomp.__file__, profile, Path(sys.executable).with_name("farm"), "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    (line,) = (line for line in done.stdout.splitlines() if "real time" in line)
+    assert line.startswith("warning"), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
