@@ -22,7 +22,7 @@ from typing import Literal
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.programs import chromium_path, program_path, xorg_path
 from farm.errors import ProgramMissing
-from farm.real_time import is_allowed
+from farm.real_time import is_allowed, is_limited
 
 Status = Literal["ok", "warning", "missing", "broken"]
 
@@ -333,7 +333,10 @@ def _check_sandbox(timeout: float) -> Check:
 def _check_real_time(_timeout: float) -> Check:
     if is_allowed():
         return Check("real time", "ok", None, "what must be on time may run in real time")
-    detail = "a busy machine loses frames sooner: allow it (RLIMIT_RTPRIO 1; see docs/operations.md)"
+    to_do = "allow it: RLIMIT_RTPRIO 1"
+    if not is_limited():
+        to_do = "limit it: sysctl kernel.sched_rt_runtime_us=950000"
+    detail = f"a busy machine loses frames sooner ({to_do}; see docs/operations.md)"
     return Check("real time", "warning", None, detail)
 
 

@@ -8,6 +8,10 @@ frame. Figures, and how they were taken, are in `benchmarks/README.md`.
 A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
 less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
 while: all threads of its kind, also those that the page makes meanwhile.
+
+Who looks at that runs as usual, so a page could keep it from looking. The kernel leaves a twentieth of each
+processor for such, if it is not told otherwise (sched(7), "Limiting the CPU usage"); where it is, nothing
+runs in real time.
 """
 
 import logging
@@ -61,9 +65,23 @@ seen to use both processors up for 0.9 s, half a minute after the start, and eve
 INPUTS: Final = 2
 """ffmpeg reads each of its inputs in a thread; those at the gates have ended when a take runs."""
 
+KERNEL: Final = Path("/proc/sys/kernel")
+
+
+def is_limited() -> bool:
+    """Whether the kernel leaves something of each processor to what does not run in real time."""
+    files = KERNEL / "sched_rt_runtime_us", KERNEL / "sched_rt_period_us"
+    try:
+        runtime, period = (int(file.read_text()) for file in files)
+    except (OSError, ValueError):
+        return False
+    return 0 < runtime < period  # -1 is without limit
+
 
 def is_allowed() -> bool:
     """Whether threads may run in real time here; the calling thread is as usual afterwards."""
+    if not is_limited():
+        return False
     try:
         os.sched_setscheduler(0, REAL_TIME, PRIORITY)
     except OSError:  # EPERM of the kernel; a sandbox may answer EINVAL or ENOSYS
@@ -92,6 +110,8 @@ class RealTime:
         self._counted_ns = self._scanned_ns = 0
         self._is_allowed = True
         self._looking = threading.Lock()
+        if not is_limited():
+            self._do_without()
 
     def look(self, encoder: int | None) -> None:
         """Look at what is used, and now and then for new threads; `encoder` is ffmpeg's pid while it records.

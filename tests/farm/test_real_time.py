@@ -279,6 +279,25 @@ def test_doctor_should_tell_whether_it_is_allowed() -> None:
     assert check.status == ("ok" if is_allowed() else "warning")
 
 
+@pytest.fixture(params=["-1", "0", "1000000", "nothing"])
+def unlimited(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that leaves nothing to others, or all, or that does not tell."""
+    if request.param != "nothing":
+        (tmp_path / "sched_rt_runtime_us").write_text(f"{request.param}\n")
+        (tmp_path / "sched_rt_period_us").write_text("1000000\n")
+    monkeypatch.setattr(real_time_module, "KERNEL", tmp_path)
+
+
+@pytest.mark.usefixtures("unlimited")
+async def test_nothing_should_run_in_real_time_where_the_kernel_sets_no_limit() -> None:
+    (check,) = (check for check in run_checks() if check.name == "real time")
+    assert (is_allowed(), check.status) == (False, "warning")
+    assert "sched_rt_runtime_us=950000" in check.detail
+    async with open_stage(320, 180, 30) as stage:
+        RealTime(stage).look(None)
+        assert not any(threads for processes in chains().values() for threads in processes)
+
+
 @pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
 def test_doctor_should_bear_any_answer_of_a_sandbox(tmp_path: Path, answer: int) -> None:
     profile = tmp_path / "profile.json"
