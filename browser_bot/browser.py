@@ -210,6 +210,11 @@ class Driver:
             self._playwright = await self._running.enter_async_context(open_driver())
         return self._playwright
 
+    @property
+    def runs(self) -> bool:
+        """Whether this has one running, and has not handed it on."""
+        return self._playwright is not None
+
     def hand_on(self) -> "Driver":
         """The same driver for somebody else; this one has none running then."""
         other = Driver()
@@ -225,7 +230,7 @@ class Driver:
 
 @asynccontextmanager
 async def open_browser(
-    playwright: Playwright,
+    driver: Driver,
     directory: Path,
     *,
     width: int,
@@ -239,6 +244,7 @@ async def open_browser(
     `proxy` is the address of a proxy that everything goes through, loopback included. Raises StageError
     when it does not come up, ProgramNotFoundError when it is not installed.
     """
+    playwright = await driver.start()
     root = os.geteuid() == 0
     if root:
         logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
@@ -282,10 +288,10 @@ async def open_browser(
         with _watched(pid) as gone:
             yield Browser(context, page, gone, pid, driver_pid)
     finally:
-        await _close(context, pid, driver_pid)
+        await _close(context, pid, driver, driver_pid)
 
 
-async def _close(context: BrowserContext, pid: int, driver_pid: int) -> None:
+async def _close(context: BrowserContext, pid: int, driver: Driver, driver_pid: int) -> None:
     """Close the browser, or kill it."""
     answered = False
     try:
@@ -298,8 +304,9 @@ async def _close(context: BrowserContext, pid: int, driver_pid: int) -> None:
     except TimeoutError:
         logger.info("the browser did not close in %.0f s and is killed", CLOSE_TIMEOUT)
     finally:
-        if not answered:
-            # It may be the driver that hangs, and nothing could be heard from it any more in any case.
+        if not answered and driver.runs:
+            # It may be the driver that hangs, and nothing could be heard from it any more in any case. One
+            # that was handed on has another browser.
             with suppress(ProcessLookupError):
                 os.kill(driver_pid, signal.SIGKILL)
         # Also when it closed: one of its processes that is stopped would stay.

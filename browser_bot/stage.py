@@ -78,12 +78,12 @@ async def open_stage(
             parts.push_async_callback(driver.close)
             write_owner(directory)
             async with asyncio.TaskGroup() as group:
-                playwright = group.create_task(driver.start())
+                group.create_task(driver.start())
                 display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
                 sound = group.create_task(parts.enter_async_context(open_sound(directory)))
             browser = await parts.enter_async_context(
                 open_browser(
-                    playwright.result(),
+                    driver,
                     directory,
                     width=width,
                     height=height,

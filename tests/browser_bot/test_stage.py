@@ -184,6 +184,19 @@ async def test_temporary_directory_that_is_gone_should_be_a_fault_of_the_stage(
     assert left_in(stages) == []
 
 
+async def test_slow_closing_should_not_end_a_driver_that_was_handed_on(
+    stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_stage(320, 180, 30) as stage:
+        driver, pid = stage.driver.hand_on(), stage.browser.driver_pid
+        monkeypatch.setattr(browser, "CLOSE_TIMEOUT", 0)
+    assert not programs_of(stage.directory)
+    async with open_stage(320, 180, 30, driver=driver) as other:
+        assert other.browser.driver_pid == pid
+        assert await other.browser.answers()
+    await nothing_left(stages)
+
+
 @pytest.mark.usefixtures("stages")
 async def test_stage_that_cannot_be_watched_should_count_as_dead() -> None:
     async with open_stage(320, 180, 30) as stage:
