@@ -46,11 +46,13 @@ class OpenedStage:
 
 
 async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedStage:
-    """Open a stage, with a driver that may run already; that is closed with the stage.
+    """Open a stage, with a driver that may run already; that is closed with the stage, or if there is none.
 
     Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
     """
     async with AsyncExitStack() as parts:
+        if driver is not None:
+            parts.push_async_callback(driver.close)
         gateway = proxy = None
         if needs.address_rule is not None:
             try:
