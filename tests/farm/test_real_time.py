@@ -113,6 +113,7 @@ async def test_chains_of_picture_and_sound_should_run_in_real_time_and_encoders_
     assert in_real_time(os.getpid()) == []
 
 
+@pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
 async def test_page_that_uses_a_processor_up_should_lose_it() -> None:
     async with open_stage(320, 180, 30) as stage:
@@ -130,6 +131,7 @@ async def test_page_that_uses_a_processor_up_should_lose_it() -> None:
         assert all("main" in in_real_time(process.pid) for process in below(name="Xorg"))
 
 
+@pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
 async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_by_new_ones() -> None:
     async with open_stage(320, 180, 30) as stage:
@@ -149,6 +151,7 @@ async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_b
         assert all("main" in in_real_time(process.pid) for process in below(name="Xorg"))
 
 
+@pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
 @pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
 async def test_page_should_be_held_also_where_no_more_threads_may_run_in_real_time(
