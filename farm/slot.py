@@ -227,13 +227,13 @@ class SlotWorker(SpoolWorker):
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Give the job to the work horse that waits, or to a new one if there is none."""
         warm, self._warm = self._warm, None
-        self._note_picture(job)
         assert self.execution is not None
         names = json.dumps([job.id, queue.name, self.execution.id]).encode()
         if warm is not None and warm.take(names):
             self._horse_pid = warm.pid
-            return
-        super().fork_work_horse(job, queue)
+        else:
+            super().fork_work_horse(job, queue)
+        self._note_picture(job)  # last: a Redis that hangs must keep no recording
 
     def _note_picture(self, job: Job) -> None:
         """Most farms record all their meetings alike, so the next stage is as this recording needs it."""
