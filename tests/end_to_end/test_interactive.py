@@ -128,6 +128,7 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
         started = shared_farm.start(
             url=f"{pages}/sdk.html",
             meeting_id="interactive",
+            video_config={},
             interactive_config={"type": "ID3"},
             outputs=[{"type": "HLS"}],
             audio_config={"codec": "MP3"},
