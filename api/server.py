@@ -13,10 +13,18 @@ from farm.settings import Settings
 # Clients that hang on to a connection do not hold up a shutdown longer than this.
 SHUTDOWN_SECONDS = 5
 
+UNREAD_SECONDS = 120
+"""How long a client may take nothing of what is sent to it, before its connection is ended."""
+
 
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError when a setting cannot be used."""
-    _Server(configuration(settings), settings.base_url).run()
+    server_of(settings).run()
+
+
+def server_of(settings: Settings) -> uvicorn.Server:
+    """The server, which does not run yet. Raises SettingsError when a setting cannot be used."""
+    return _Server(configuration(settings), settings.base_url)
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
@@ -46,6 +54,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                # Else a client that reads no further keeps a file open here for as long as it likes. Each
+                # connection has this from the socket it came by, and it counts for a closed window too.
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
         # What is there now stays until the end; looking through it for garbage takes tens of milliseconds.
         gc.collect()
         gc.freeze()

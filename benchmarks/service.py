@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +15,8 @@ from tests.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server,
 TIMES = 5
 MINUTE = 60.0
 SHORT = 5.0
+USUAL = {"width": 1280, "height": 720}
+OTHER = {"width": 1024, "height": 576}
 WARM = 6.0
 """Seconds in which a slot has opened its next stage."""
 
@@ -22,13 +25,15 @@ def run(directory: Path) -> Iterator[str]:
     """Time several recordings through REST; the last one is a minute long."""
     starts, stops, cold = [], [], []
     with serve_pages(FIDELITY_PAGE.parent) as pages, running_farm(directory / "data") as farm:
+        page = f"{pages}/page.html"
         for number in range(TIMES):
-            page = f"{pages}/page.html"
             start, stop = _time_one(farm, page, MINUTE if number == TIMES - 1 else SHORT)
             starts.append(start)
             stops.append(stop)
-            # The stage that waits is of the default size.
-            cold.append(_time_one(farm, page, 1.0, video_config={"width": 1024, "height": 576})[0])
+        # The stage that waits is of the size of the last recording.
+        for size in islice(cycle((OTHER, USUAL)), TIMES):
+            start, _ = _time_one(farm, page, 1.0, video_config=size)
+            cold.append(start)
     yield f"POST to RECORDING, warm stage: median {median(starts):.2f} s, worst {max(starts):.2f} s"
     yield f"POST to RECORDING, cold stage: median {median(cold):.2f} s, worst {max(cold):.2f} s"
     yield f"stop to UPLOADED, directory store, recordings of {SHORT:.0f} s: median {median(stops[:-1]):.2f} s"
@@ -68,7 +73,7 @@ def _into_s3(directory: Path) -> Iterator[str]:
 def _time_one(farm: Farm, page: str, seconds: float, **wanted: Any) -> tuple[float, float]:
     time.sleep(WARM)
     began = time.monotonic()
-    recording = farm.start(url=page, **wanted)
+    recording = farm.start(url=page, **({"video_config": USUAL} | wanted))
     farm.wait_for(recording["id"], "RECORDING")
     started = time.monotonic()
     time.sleep(seconds)

@@ -211,6 +211,12 @@ class ProgramMissing(FarmError):
         self.package = package
 
 
+class RecordUnreadable(FarmError):
+    """What Redis has of a recording was written by another version of the farm, or by something else."""
+
+    code = "record_unreadable"
+
+
 class RecordingFailed(FarmError):
     """The recording could not be made."""
 

@@ -33,8 +33,9 @@ Every write is one script, so no reader ever sees half a change.
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,10 +44,11 @@ from uuid import UUID, uuid4
 
 import redis
 import redis.asyncio
+from pydantic import ValidationError
 
 from farm import record_scripts
 from farm.changes import CHANGES_KEY, events_key
-from farm.errors import AlreadyRecording, InvalidRequest, NotFound, TakenOver, WrongState
+from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.nodes import GONE_KEY
 from farm.orders import orders_key
@@ -55,6 +57,8 @@ from farm.outputs import OVER as OUTPUTS_OVER
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
 from farm.redis_clients import in_time
 from farm.transfers import Transfer, TransferState
+
+logger = logging.getLogger(__name__)
 
 _FIXED = frozenset(
     {"id", "organization_id", "meeting_id", "invoked_time", "status", "timeline", "transfers"}
@@ -121,17 +125,33 @@ def encode(recording: Recording, names: Iterable[str]) -> dict[str, bytes]:
 
 
 def decode(record: Mapping[bytes, bytes]) -> Recording:
-    """The Recording a hash in Redis stands for.
-
-    Raises pydantic.ValidationError when the record was not written by this farm.
-    """
+    """The Recording a hash in Redis stands for. Raises RecordUnreadable."""
     # The values are JSON already, so the whole is put together as text and read in one go.
     members = (
         b'"%s":%s' % (name, b"[%s]" % value if name == b"timeline" else value)
         for name, value in record.items()
         if name != b"change"
     )
-    return Recording.model_validate_json(b"{%s}" % b",".join(members))
+    try:
+        return Recording.model_validate_json(b"{%s}" % b",".join(members))
+    except ValidationError as error:
+        recording_id = record.get(b"id", b"?").decode(errors="replace").strip('"')
+        wrong = sorted({".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()})
+        raise RecordUnreadable(
+            f"the record of recording {recording_id} cannot be read ({', '.join(wrong)}); "
+            "was it written by another version of the farm?"
+        ) from error
+
+
+def _readable(found: Iterable[Mapping[bytes, bytes]]) -> Iterator[Recording]:
+    """Those that are there and can be read: one that cannot must keep nobody from all the others."""
+    for record in found:
+        if not record:
+            continue  # deleted since its id was read
+        try:
+            yield decode(record)
+        except RecordUnreadable as error:
+            logger.error("%s", error.message)
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,8 @@ class Found:
 class Records:
     """The records of recordings. All methods may be called from several threads and processes at once.
 
-    Every method raises redis.RedisError when Redis cannot be reached.
+    Every method raises redis.RedisError when Redis cannot be reached, and RecordUnreadable when the one
+    recording that it is about cannot be read.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -276,12 +297,15 @@ class Records:
         return decode(_pairs(flat))
 
     def unfinished(self) -> list[Recording]:
-        """All recordings, of every organisation, that have not come to an end; in no order."""
+        """All recordings, of every organisation, that have not come to an end; in no order.
+
+        One that cannot be read is left out, and told of in the log.
+        """
         ids = [member.decode() for member in cast("set[bytes]", self._redis.smembers(_UNFINISHED_KEY))]
         with self._redis.pipeline(transaction=False) as pipeline:
             for recording_id in ids:
                 pipeline.hgetall(record_key(recording_id))
-            return [decode(record) for record in pipeline.execute() if record]
+            return list(_readable(pipeline.execute()))
 
     def change_state(
         self,
@@ -601,13 +625,12 @@ class Records:
         return self._redis.zscore(_DELETED_KEY, str(recording_id)) is not None
 
     def find(self, organization_id: str, wanted: Wanted) -> Found:
-        """A page of an organisation's recordings."""
+        """A page of an organisation's recordings; those that cannot be read are left out, and logged."""
         ids, total = find_ids(self._redis, organization_id, wanted)
         with self._redis.pipeline(transaction=False) as pipeline:
             for recording_id in ids:
                 pipeline.hgetall(record_key(recording_id))
-            # One that was deleted since is left out.
-            return Found([decode(record) for record in pipeline.execute() if record], total)
+            return Found(list(_readable(pipeline.execute())), total)
 
     def _keys_of(self, recording: Recording) -> list[str]:
         return [

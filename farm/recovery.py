@@ -11,7 +11,7 @@ from uuid import UUID
 import redis
 
 from farm.ending import kept_ending
-from farm.errors import FarmError, NotFound, TakenOver, WrongState
+from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
 from farm.queues import (
     enqueue_continuation,
@@ -122,6 +122,8 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
                 recovered += recover(recording_id, settings, client)
         except NotFound:
             recovered += _recover_unknown(recording_id, settings, client)
+        except RecordUnreadable as error:
+            logger.error("%s; its spool is left alone", error.message)
         except OSError as error:
             logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
     return recovered
@@ -179,7 +181,7 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
     for recording_id in _recordings_here(settings, records):
         try:
             recording = records.get(None, recording_id)
-        except NotFound:
+        except (NotFound, RecordUnreadable):
             continue
         if recording.node not in {None, settings.node} and not is_in_store(recording):
             continue  # another node has the files

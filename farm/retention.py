@@ -11,7 +11,7 @@ from typing import Final
 
 import redis
 
-from farm.errors import NotFound
+from farm.errors import NotFound, RecordUnreadable
 from farm.keys import load_secret_key
 from farm.outputs import Output, OutputKind
 from farm.recordings import Recording, is_in_store, now, playlist_name, segment_name
@@ -82,6 +82,8 @@ def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
             yield records.get(None, recording_id)
         except NotFound:
             records.forget_kept(recording_id)
+        except RecordUnreadable as error:
+            logger.error("%s", error.message)
 
 
 def _remove_evidence(settings: Settings, oldest: datetime) -> None:

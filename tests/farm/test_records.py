@@ -10,7 +10,7 @@ import redis
 from pydantic import ValidationError
 
 from farm.changes import CHANGES_KEY, events_key, recording_of
-from farm.errors import AlreadyRecording, InvalidRequest, NotFound, WrongState
+from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, WrongState
 from farm.listing import Wanted, microseconds
 from farm.recordings import (
     Caller,
@@ -293,6 +293,23 @@ def test_list_should_be_narrowed_by_state_meeting_time_and_text(
     earliest, latest = (microseconds(listed[i].invoked_time) for i in (6, 2))
     assert found(earliest=earliest, latest=latest) == listed[2:7]
     assert found(earliest=earliest, latest=latest, search="0", oldest_first=True) == [listed[5], listed[2]]
+
+
+def test_one_unreadable_record_should_keep_nobody_from_the_others(
+    records: Records,
+    redis_client: redis.Redis,
+    make_recording: MakeRecording,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad, good = (records.add(make_recording(meeting_id=name)) for name in ("bad", "good"))
+    redis_client.hset(record_key(bad.id), "status", b'"OF_A_LATER_VERSION"')
+    assert [recording.id for recording in records.unfinished()] == [good.id]
+    assert [recording.id for recording in records.find("acme", Wanted()).recordings] == [good.id]
+    assert f"the record of recording {bad.id} cannot be read (status)" in caplog.text
+    with pytest.raises(RecordUnreadable, match="another version"):
+        records.get("acme", bad.id)
+    redis_client.hset(record_key(bad.id), "status", b"\xff")
+    assert [recording.id for recording in records.unfinished()] == [good.id]
 
 
 def test_deleted_recording_should_leave_nothing_behind_but_that_it_was_deleted(

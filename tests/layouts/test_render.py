@@ -15,6 +15,7 @@ from layouts.render import Renderer, open_renderer
 from layouts.suite import State, Suite, Tolerance, Viewport
 from tests.layouts.conftest import ROOM
 from tests.pages import serve_pages
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 
@@ -156,12 +157,11 @@ async def test_window_that_the_page_opens_should_not_stand_over_it(
 
 
 async def test_fault_of_a_page_should_be_told_without_its_address(renderer: Renderer, tmp_path: Path) -> None:
-    with serve_pages(tmp_path) as address:
-        with pytest.raises(RenderingFailed, match="did not load: it answered 404"):
-            await room(renderer, f"{address}/nothing?token=secret")
-        closed = f"{address}/?token=secret"
+    not_found = pytest.raises(RenderingFailed, match="did not load: it answered 404")
+    with serve_pages(tmp_path) as address, not_found:
+        await room(renderer, f"{address}/nothing?token=secret")
     with pytest.raises(RenderingFailed, match=r"did not load: .*ERR_CONNECTION_REFUSED") as refused:
-        await room(renderer, closed)
+        await room(renderer, f"http://127.0.0.1:{free_port()}/?token=secret")
     assert "secret" not in str(refused.value)
     with pytest.raises(RenderingFailed, match=r"its script failed: .*over"):
         await room(renderer, script="throw new Error('over')")

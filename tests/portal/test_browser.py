@@ -5,9 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Route,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from tests.end_to_end.conftest import SMALL, Farm, running_farm
 from tests.pages import FIDELITY_PAGE, serve_pages
@@ -176,12 +186,21 @@ def test_keyboard_alone_should_do(browser: Browser, farm: Farm) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_page_should_stay_up_to_date_after_a_refusal_and_with_a_wrong_clock(
+def test_page_should_stay_up_to_date_after_a_refusal_with_a_wrong_clock_and_late_answers(
     browser: Browser, farm: Farm
 ) -> None:
-    recording = farm.start(meeting_id="demo")
+    recording = farm.start(meeting_id="late")
+
+    def answer_late(route: Route) -> None:
+        """Answer with what was true before the recording ended, when the last event of that is long past."""
+        before = route.fetch()
+        farm.order(recording["id"], "stop")
+        farm.wait_for(recording["id"], "UPLOADED")
+        time.sleep(4)
+        route.fulfill(response=before)
+
     farm.wait_for(recording["id"], "RECORDING", timeout=90)
-    with visit(browser, farm, expected=["409"]) as page:
+    with visit(browser, farm, expected=["409"]) as page, visit(browser, farm) as onlooker:
         page.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
         page.goto(f"/recordings/{recording['id']}")
         recorded = page.locator("#orders [data-running]")
@@ -192,8 +211,11 @@ def test_page_should_stay_up_to_date_after_a_refusal_and_with_a_wrong_clock(
         page.locator("#order-pause").evaluate("button => { button.value = 'resume'; button.click(); }")
         expect(page.get_by_role("alert")).to_be_visible()
         assert page.url.endswith("/order")
-        farm.order(recording["id"], "stop")
-        expect(state(page)).to_have_text("uploaded", timeout=A_WHILE)
+        onlooker.route(lambda address: urlsplit(address).path == "/", answer_late, times=1)
+        onlooker.evaluate("() => void refresh()")
+        row = onlooker.locator("#list tr", has_text="late").first
+        expect(row.locator(".state")).to_have_text("uploaded", timeout=A_WHILE)
+        expect(state(page)).to_have_text("uploaded", timeout=SOON)
         link = page.locator("svg.timeline a[data-at]").first.get_attribute("href") or ""
         assert link.startswith(f"/recordings/{recording['id']}?at=")
 

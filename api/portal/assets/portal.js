@@ -5,6 +5,8 @@
 const REFRESH_AFTER = 200; // ms after an event; several come at once
 const REFRESH_AGAIN = 3000; // what follows an event without one of its own: a webhook was told, a log is there
 const RETRY_AFTER = 10000;
+const ANSWER_WITHIN = 70000; // a little more than what the server gives itself
+const AWAY = new Set([429, 502, 503, 504]); // for a moment: too many requests, or Redis or the farm is away
 
 // --- Times and lengths -----------------------------------------------------------------------------------
 
@@ -62,25 +64,42 @@ function renew(fresh) {
 }
 
 let refreshing = false;
+let stale = false; // something has changed since the refresh that is under way asked
+let retry;
 
 async function refresh() {
   // Not where the browser is: after a form that was refused, that can be sent to and not be read.
   const { address } = document.body.dataset;
-  if (!address || refreshing || document.hidden) return;
+  if (!address || document.hidden) return;
+  stale = true;
+  if (refreshing) return;
   refreshing = true;
   try {
-    const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.redirected) return location.replace(address); // the session has ended
-    if (!answer.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const fresh of page.querySelectorAll("[data-live]")) renew(fresh);
-    writeLengths();
-    watchPlayer();
+    while (stale) {
+      stale = false;
+      await renewFrom(address);
+    }
   } catch {
-    // The farm is away for a moment; the next event or look finds it again.
+    clearTimeout(retry);
+    retry = setTimeout(refresh, RETRY_AFTER); // the farm is away for a moment
   } finally {
     refreshing = false;
   }
+}
+
+async function renewFrom(address) {
+  const answer = await fetch(address, {
+    headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN),
+  });
+  if (answer.redirected) return location.replace(address); // the session has ended
+  if (!answer.ok) {
+    if (AWAY.has(answer.status)) throw new Error(`the farm answers ${answer.status}`);
+    return;
+  }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const fresh of page.querySelectorAll("[data-live]")) renew(fresh);
+  writeLengths();
+  watchPlayer();
 }
 
 let ticks = 0;
