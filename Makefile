@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test bench chaos lock clean
+.PHONY: help setup setup-tests demo lint test test-all bench chaos lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian's packages, and .venv from the lock file
 	@scripts/setup
@@ -26,12 +26,17 @@ lint: setup ## ruff and mypy, both strict
 setup-tests:
 	@scripts/setup tests
 
-# Most tests wait for real programs, so several run at once; what measures runs alone, after them. A part of
-# the suite may well be in one of the two only, and pytest ends with 5 when it finds none.
+# Most tests wait for real programs, so several run at once; what measures runs alone, after them. Those that
+# break whole farms for minutes run by themselves. A part of the suite may well be in some of these only, and
+# pytest ends with 5 when it finds none.
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
-test: setup-tests lint ## lint, then the whole suite (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest -m "not exact and not soak" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/pytest -m "exact and not soak" $(PYTEST_ARGS) $(OR_NONE)
+test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_ARGS="-k name" for a part)
+	$(BIN)/pytest -m "not exact and not long and not soak" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "exact and not long" $(PYTEST_ARGS) $(OR_NONE)
+
+test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
+	$(BIN)/pytest -m "long and not exact" -n 2 --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "long and exact" $(PYTEST_ARGS) $(OR_NONE)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
 	$(BIN)/python -m benchmarks

@@ -29,7 +29,7 @@ from farm.dead_recorder import (
     take_seen,
 )
 from farm.ending import Ending, forget_ending, keep_ending
-from farm.errors import NotFound, TakenOver, WrongState
+from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.findings import Finding
 from farm.keys import load_secret_key
 from farm.nodes import Nodes
@@ -323,7 +323,8 @@ class Reporter:
                 self._gives_way = True
                 self.when_refused()
                 return
-            except redis.RedisError as error:
+            except (redis.RedisError, RecordUnreadable) as error:
+                # Unreadable: a newer API has written to it, and this node is not updated yet.
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
                 await asyncio.sleep(RETRY_SECONDS)
 

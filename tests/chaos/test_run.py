@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(400)
 def test_all_recordings_should_be_uploaded_whatever_breaks() -> None:

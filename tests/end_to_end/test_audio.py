@@ -16,6 +16,8 @@ from farm.spool import Spool
 from tests.encoder.beeps import Samples, beeps, played
 from tests.processes import below
 
+pytestmark = pytest.mark.long
+
 # A beep each second by the clock of the sound alone. With the largest buffer there are no gaps on a busy
 # machine; with the usual one there are, and each moves all beeps behind it.
 PAGE = """<!doctype html><meta charset="utf-8"><title>Beeps</title><script>

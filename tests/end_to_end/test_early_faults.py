@@ -20,6 +20,8 @@ from tests.browser_bot.helpers import open_site, until
 from tests.end_to_end.test_audio import Listener
 from tests.processes import below, wait_until_none
 
+pytestmark = pytest.mark.long
+
 # Ready after a while, so that there is one in which it is not.
 PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)</script>"
 

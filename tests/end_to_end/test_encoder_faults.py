@@ -30,6 +30,8 @@ from tests.fidelity.measure import measure
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below
 
+pytestmark = pytest.mark.long
+
 WIDTH, HEIGHT = recording_process.SIZE
 FORMATS = [
     Format(Codec.H264, WIDTH, HEIGHT),

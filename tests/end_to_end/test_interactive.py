@@ -26,6 +26,8 @@ from tests.end_to_end.test_early_faults import no_orders
 from tests.pages import serve_pages
 from tests.processes import below
 
+pytestmark = pytest.mark.long
+
 SAY = """<script>
 const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
 </script>"""

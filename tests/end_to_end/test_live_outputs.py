@@ -21,6 +21,8 @@ from tests.ports import free_port
 from tests.processes import below
 from tests.rtmp import RtmpServer, rtmp_server
 
+pytestmark = pytest.mark.long
+
 FRAMES_LOST = 30
 """What a busy machine may lose of a page, in the file and in what is sent alike."""
 OFFSET = 0.050

@@ -12,6 +12,8 @@ from PIL import Image
 from tests.end_to_end.conftest import Farm
 from tests.fidelity.measure import measure, number_in
 
+pytestmark = pytest.mark.long
+
 
 def frame_number(picture: bytes) -> int:
     with Image.open(io.BytesIO(picture)) as image:

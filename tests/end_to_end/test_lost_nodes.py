@@ -29,6 +29,8 @@ from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_beg
 from tests.processes import below
 from tests.workers import running_worker
 
+pytestmark = pytest.mark.long
+
 STOPPED = 30.0
 AWAY = 60.0
 """Seconds."""

@@ -27,6 +27,8 @@ from tests.ports import free_port
 from tests.redis_servers import running, wait_until
 from tests.workers import running_worker
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "word-of-the-network"
 WHY_NOT = cannot_make_networks()
 

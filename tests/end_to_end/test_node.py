@@ -17,6 +17,8 @@ from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_h
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 from tests.processes import below, wait_until_none, words_of
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 
 

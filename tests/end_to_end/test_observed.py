@@ -20,6 +20,8 @@ from tests.farm.test_metrics import values_of
 from tests.ports import free_port
 from tests.receivers import Receiver, receiver
 
+pytestmark = pytest.mark.long
+
 TOKEN = "a-token-of-enough-characters"
 LONG_ENOUGH = 13.0
 """Seconds after which the memory of a recording has been looked at; that is done each ten."""

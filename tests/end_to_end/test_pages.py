@@ -4,11 +4,14 @@ import time
 from pathlib import Path
 
 import av
+import pytest
 from PIL import Image
 
 from tests.browser_bot.test_recording_sdk import SDK_PAGE
 from tests.end_to_end.conftest import running_farm
 from tests.pages import serve_pages
+
+pytestmark = pytest.mark.long
 
 SECRET = "a secret of the pages' own, long enough"
 # Green if it was opened with all that the contract promises.

@@ -13,6 +13,8 @@ from farm.settings import Settings
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
+pytestmark = pytest.mark.long
+
 AWAY = 20.0
 """Seconds; longer than every time-out on the way to Redis."""
 

@@ -18,6 +18,8 @@ from tests.end_to_end.test_faults import RECORDED, wait_for_take
 from tests.ports import free_port
 from tests.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
 
+pytestmark = pytest.mark.long
+
 USER_RIGHTS = "~farm:* ~rq:* &* +@all -@admin -@dangerous +info +client|list +client|setname"
 """As docs/operations.md has it."""
 

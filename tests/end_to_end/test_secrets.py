@@ -14,6 +14,8 @@ from farm.settings import Settings
 from tests.end_to_end.conftest import running_farm
 from tests.ports import free_port
 
+pytestmark = pytest.mark.long
+
 SECRETS = {
     "aws": "hunter2-of-aws",
     "s3": "hunter2-of-s3",

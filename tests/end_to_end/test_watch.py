@@ -38,6 +38,8 @@ from tests.end_to_end.test_encoder_faults import encoder
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, wait_until_none
 
+pytestmark = pytest.mark.long
+
 BEEPS = f"file://{FIDELITY_PAGE}"
 FORMAT = Format(width=640, height=360)
 LONGEST = 60.0

@@ -11,6 +11,8 @@ from PIL import Image
 from tests.end_to_end.conftest import Farm
 from tests.pages import serve_pages
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
 def test_watermark_should_stand_in_its_corner_to_the_pixel(

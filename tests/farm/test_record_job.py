@@ -19,7 +19,7 @@ from farm.queues import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
-from farm.records import Records
+from farm.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.settings import Settings
 from farm.spool import BREAKS, Spool, evidence_dir, spool_of
@@ -234,6 +234,28 @@ async def test_recorder_should_say_again_which_slot_it_is_in(
             await reporter.told(60)
         after = records.get(None, recording.id)
         assert (after.status, after.node, after.slot) == (Status.PAUSED, settings.node, 3)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+
+
+async def test_recorder_should_go_on_while_its_record_cannot_be_read(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.claim(records.add(make_recording()), settings.node, slot=3)
+    records.change_state(recording.id, Status.RECORDING)
+    spool_of(recording, settings).make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    kept = redis_client.hget(record_key(recording.id), "status")
+    redis_client.hset(record_key(recording.id), "status", b'"OF_A_LATER_VERSION"')
+    await reporter.paused()
+    await reporter.told(2)
+    assert not telling.done()
+    assert kept is not None
+    redis_client.hset(record_key(recording.id), "status", kept)
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    assert records.get(None, recording.id).status is Status.PAUSED
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
 

@@ -21,6 +21,8 @@ from tests.processes import below
 from tests.receivers import Receiver, Reply, receiver
 from tests.workers import process_connected_to, running_worker
 
+pytestmark = pytest.mark.long
+
 QUICK = {"FARM_WEBHOOK_INTERVALS": "0.1,0.1,0.2,0.5,1,1,1,1,1,1", "FARM_WEBHOOK_TIMEOUT": "1"}
 
 

@@ -16,6 +16,8 @@ from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.processes import wait_until_none
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def s3(s3_endpoint: str) -> Any:

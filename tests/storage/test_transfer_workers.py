@@ -25,6 +25,8 @@ from tests.storage.ended import ended
 from tests.storage.wire import wire_to
 from tests.workers import process_connected_to, running_worker
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 PART_BYTES = 8 * MIB
 THREADS = 4
