@@ -19,7 +19,7 @@ from uuid import UUID
 
 import redis
 
-from farm.errors import NotFound, SettingsError
+from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
 from farm.keys import load_secret_key
@@ -127,9 +127,8 @@ class Carrier:
                 self._failed.discard(name)
             except FileNotFoundError:
                 continue  # deleted meanwhile, or an old fault of it
-            except ValueError as error:
-                # A newer version has written its record, say. The error itself may hold what is in there.
-                logger.warning("the evidence of %s is left here: %s", name, type(error).__name__)
+            except RecordUnreadable as error:
+                logger.warning("the evidence of %s is left here: %s", name, error.message)
                 self._settled.add(name)
             except (StorageError, SettingsError, OSError) as error:
                 logger.warning("the evidence of %s is not in the store yet: %s", name, error)

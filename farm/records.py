@@ -140,7 +140,7 @@ def decode(record: Mapping[bytes, bytes]) -> Recording:
         raise RecordUnreadable(
             f"the record of recording {recording_id} cannot be read ({', '.join(wrong)}); "
             "was it written by another version of the farm?"
-        ) from error
+        ) from None  # pydantic's error has the values in it, such as a page's address with its key
 
 
 def _readable(found: Iterable[Mapping[bytes, bytes]]) -> Iterator[Recording]:

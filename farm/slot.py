@@ -27,7 +27,7 @@ from encoder.formats import Format
 from farm.admission import refusal
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
-from farm.errors import NotFound
+from farm.errors import FarmError, NotFound, RecordUnreadable
 from farm.machine import Processors, what_is_free
 from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
@@ -237,7 +237,7 @@ class SlotWorker(SpoolWorker):
 
     def _note_picture(self, job: Job) -> None:
         """Most farms record all their meetings alike, so the next stage is as this recording needs it."""
-        with suppress(NotFound, ValueError, redis.RedisError):  # what is wrong with it, its recorder tells
+        with suppress(FarmError, ValueError, redis.RedisError):  # what is wrong with it, its recorder tells
             self._picture = format_of(Records(self.connection).get(None, job.args[0]))
 
     def teardown(self) -> None:
@@ -267,7 +267,8 @@ class SlotWorker(SpoolWorker):
         super().monitor_work_horse(job, queue, execution)
         if self._horse_killed:
             sweep_stages()
-            with suppress(NotFound):  # it was stopped before its start, and deleted
+            # It was stopped before its start, and deleted; or a later look can read its record.
+            with suppress(NotFound, RecordUnreadable):
                 recover(job.args[0], self._settings, self.connection)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
