@@ -136,6 +136,7 @@ def check(case: schemathesis.Case[Any], farm: Farm) -> None:
     )
 
 
+@pytest.mark.long
 @SCHEMA.parametrize()
 @settled(20)
 def test_operation_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:

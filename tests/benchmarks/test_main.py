@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.processes import below
 from tests.redis_servers import wait_until
 
 
+@pytest.mark.long
 def test_benchmark_that_is_ended_should_end_the_farm_that_it_started(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         benchmark = subprocess.Popen([sys.executable, "-m", "benchmarks", "service"], stdout=log, stderr=log)

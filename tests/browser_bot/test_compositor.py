@@ -79,6 +79,7 @@ def test_script_that_kept_its_page_waiting_should_not_pass_for_a_queue() -> None
     assert watch.feed(frames(1, *[30] * 50)) == []
 
 
+@pytest.mark.long
 async def test_depth_of_a_page_that_moves_should_follow_a_stall() -> None:
     over = asyncio.Event()
     found: list[Depth] = []
@@ -104,6 +105,7 @@ async def test_depth_of_a_page_that_moves_should_follow_a_stall() -> None:
     assert all(a.since_us < b.since_us and a.periods != b.periods for a, b in pairwise(found))
 
 
+@pytest.mark.long
 async def test_browser_that_hung_for_a_while_should_be_watched_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

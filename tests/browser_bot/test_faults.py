@@ -71,6 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bot_module, "ASK_PERIOD", QUICK_PERIOD)
 
 
+@pytest.mark.long
 async def test_page_whose_script_hangs_should_be_lost_after_ten_seconds(stages: Path, site: Site) -> None:
     hanging = READY + "<script>setTimeout(() => { for (;;); }, 500)</script>"
     loop = asyncio.get_running_loop()
@@ -105,6 +106,7 @@ async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick", "stages")
 @pytest.mark.parametrize("victim", ["browser", "driver"])
 @pytest.mark.parametrize(
@@ -202,6 +204,7 @@ async def test_navigation_that_leaves_the_page_there_should_not_lose_it(site: Si
         await asyncio.gather(over, return_exceptions=True)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick", "stages")
 @pytest.mark.parametrize(
     "page",

@@ -54,6 +54,7 @@ async def site() -> AsyncIterator[Site]:
         yield site
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("contract", [PageContract.SDK, PageContract.AUTO])
 @pytest.mark.parametrize(
     ("name", "end"),

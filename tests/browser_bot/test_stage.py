@@ -71,6 +71,7 @@ async def test_pointer_should_be_outside_of_what_is_recorded(stages: Path) -> No
     assert y >= 720
 
 
+@pytest.mark.long
 async def test_opening_should_leave_nothing_when_cancelled_at_any_moment(stages: Path) -> None:
     async def hold() -> None:
         async with open_stage(320, 180, 30):

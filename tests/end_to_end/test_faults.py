@@ -111,7 +111,10 @@ def duration(farm: Farm, recording: dict[str, Any], target: Path) -> float:
         return file.duration / 1e6
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=() if name in {"encoder", "horse"} else pytest.mark.long) for name in FAULTS],
+)
 def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: Path, fault: str) -> None:
     started = farm.start(url=f"{pages}/page.html")
     wait_for_take(farm, started["id"], 1, 60)
@@ -136,6 +139,7 @@ def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: 
     print(f"{fault}: next take after {gap:.2f} s, {length:.2f} s in the file; {faults[0]}")
 
 
+@pytest.mark.long
 def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: Farm, pages: str) -> None:
     started = farm.start(url=f"{pages}/page.html")
     for number in (1, 2, 3):
@@ -148,6 +152,7 @@ def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: 
     assert takes_of(recording) == 3
 
 
+@pytest.mark.long
 def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: Farm, pages: str) -> None:
     started = farm.start(url=f"{pages}/page.html")
     wait_for_take(farm, started["id"], 1, 60)
@@ -193,6 +198,7 @@ def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_p
         assert takes_of(recording) >= 1
 
 
+@pytest.mark.long
 def test_recording_whose_meeting_is_gone_should_be_cut_and_uploaded(tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_JOIN_SECONDS="2", FARM_JOIN_TRIES="1") as farm:
         with serve_pages(FIDELITY_PAGE.parent) as pages:

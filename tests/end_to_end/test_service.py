@@ -63,6 +63,7 @@ def test_recording_should_go_from_request_to_link(
     assert list((farm.data_dir / "spool").iterdir()) == []
 
 
+@pytest.mark.long
 def test_built_in_meeting_should_be_recorded_without_a_url(tmp_path: Path) -> None:
     # No private address is allowed here: the built-in meeting needs no permission.
     with running_farm(tmp_path / "data", FARM_ALLOW_PRIVATE_ADDRESSES="") as farm:
@@ -119,6 +120,7 @@ def test_stop_before_the_first_frame_should_end_it_at_once(shared_farm: Farm) ->
     assert wait_until_none() == []
 
 
+@pytest.mark.long
 def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html")
@@ -132,6 +134,7 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
         assert recording["file_size"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("generations", [1, 2], ids=["slot", "pool"])
 def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     shared_farm: Farm, pages: str, generations: int

@@ -61,6 +61,7 @@ async def test_evidence_should_be_had_without_disturbing_the_page(tmp_path: Path
     assert {file.name for file in place.iterdir()} == {*FILES} - {"page.png"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["browser", "driver", "everything"])
 async def test_stage_that_hangs_should_not_keep_the_evidence(
     tmp_path: Path, spool: Path, victim: str

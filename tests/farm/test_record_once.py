@@ -116,6 +116,7 @@ def test_kill_should_leave_no_program_and_keep_the_takes(tmp_path: Path) -> None
     assert probe(take).streams
 
 
+@pytest.mark.long
 def test_killed_encoder_should_be_replaced_by_a_new_take(tmp_path: Path) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--seconds", "6", "--json")
     wait_until_recording(process, tmp_path)
@@ -129,6 +130,7 @@ def test_killed_encoder_should_be_replaced_by_a_new_take(tmp_path: Path) -> None
     assert probe(tmp_path / "a.mp4").duration_us == pytest.approx(report["duration"] * 1e6, rel=0.01)
 
 
+@pytest.mark.long
 def test_killed_display_should_be_replaced_by_a_new_stage(tmp_path: Path) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--seconds", "5", "--json")
     wait_until_recording(process, tmp_path)

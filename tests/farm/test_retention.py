@@ -142,6 +142,7 @@ def test_spool_should_be_empty_after_the_last_transfer(settings: Settings, uploa
     assert not Outbox.of(spool_of(uploaded, settings)).directory.exists()
 
 
+@pytest.mark.long
 def test_worker_should_look_by_itself(
     settings: Settings, records: Records, redis_client: redis.Redis, uploaded: Recording
 ) -> None:

@@ -3,10 +3,13 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import running_farm, wait_until_healthy
 from tests.processes import below
 
 
+@pytest.mark.long
 def test_redis_that_dies_should_be_started_again_with_what_it_held(tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm:
         config = {"max_seconds": 60}

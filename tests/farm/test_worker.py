@@ -26,6 +26,8 @@ from tests.processes import below
 from tests.redis_servers import Server, running, wait_until
 from tests.workers import running_worker
 
+pytestmark = pytest.mark.long
+
 LEFT = "farm: Redis is away; what is not finished lies in the spool"
 
 

@@ -86,6 +86,7 @@ def test_layouts_should_be_checked_approved_and_found_changed(suite: Path) -> No
     assert layouts("check", suite, "--only", "room").returncode == 0
 
 
+@pytest.mark.long
 def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path) -> None:
     file = tmp_path / "room.mp4"
     page = suite / "room.html"

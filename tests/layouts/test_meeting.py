@@ -25,6 +25,7 @@ async def test_built_in_meeting_should_look_as_designed(tmp_path: Path) -> None:
     assert len(checked) == len(SUITE.states)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["spotlight"])
 async def test_meeting_should_look_the_same_run_after_run(name: str, tmp_path: Path) -> None:

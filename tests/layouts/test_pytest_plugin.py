@@ -44,6 +44,7 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_snapshot_should_be_approved_kept_and_found_changed(tmp_path: Path) -> None:
     suite = tmp_path / "suite"

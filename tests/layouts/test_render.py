@@ -46,6 +46,7 @@ def differs(baseline: Picture, actual: Picture) -> int:
     return 0 if result.same else result.pixels
 
 
+@pytest.mark.long
 async def test_room_should_look_exactly_the_same_in_20_runs(renderer: Renderer) -> None:
     first = await room(renderer)
 
@@ -106,6 +107,7 @@ async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
     assert len(picture.crop((0, 300, 640, 360)).getcolors(10_000) or []) > 10
 
 
+@pytest.mark.long
 async def test_what_still_moves_should_be_told_with_its_place(renderer: Renderer) -> None:
     with pytest.raises(RenderingFailed, match=r"did not stand still for 10 s: what moves is .* at \d+,\d+"):
         await room(renderer, masks=[])

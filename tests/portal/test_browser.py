@@ -185,6 +185,7 @@ def test_keyboard_alone_should_do(browser: Browser, farm: Farm) -> None:
         assert page.url.endswith("?done=ordered")  # the player was moved, no page was loaded
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_page_should_stay_up_to_date_after_a_refusal_with_a_wrong_clock_and_late_answers(
     browser: Browser, farm: Farm
@@ -304,6 +305,7 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: Farm) -> None:
         farm.client.delete(f"/v2/webhooks/{webhook}")
 
 
+@pytest.mark.long
 def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: Farm) -> None:
     with receiver() as hook, visit(browser, farm) as page:
         page.goto("/settings")
@@ -323,6 +325,7 @@ def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: Farm) ->
         expect(page.get_by_text(hook.url)).to_have_count(0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_drained_node_should_begin_nothing_until_it_is_wanted_again(browser: Browser, farm: Farm) -> None:
     with visit(browser, farm) as page:
@@ -351,6 +354,7 @@ def test_dashboard_of_the_queues_should_work_without_complaints(browser: Browser
         expect(page.locator("#workers")).to_contain_text("recordings", timeout=SOON)
 
 
+@pytest.mark.long
 def test_session_that_ends_should_lead_to_the_login(browser: Browser, farm: Farm) -> None:
     with visit(browser, farm) as page:
         page.get_by_role("button", name="Log out").click()

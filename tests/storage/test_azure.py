@@ -207,6 +207,7 @@ def test_server_that_is_away_should_be_said(film: Path, checkpoint: Checkpoint) 
     assert (raised.value.reason, raised.value.lasting) == ("unreachable", False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("container")
 @pytest.mark.parametrize("after", [0, 2 * MEBIBYTE], ids=["from the start", "in mid-block"])
 def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Checkpoint, after: int) -> None:
@@ -267,6 +268,7 @@ def test_bytes_that_are_not_those_of_the_md5_should_not_be_fetched(
     assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("container")
 def test_fetch_that_is_cut_off_or_hangs_should_be_said(
     wire: Wire, film: Path, checkpoint: Checkpoint, back: Path
@@ -291,6 +293,7 @@ def test_fetch_should_tell_a_missing_file_from_a_missing_container(azurite_port:
     assert back.read_bytes() == b"what was there"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("container")
 def test_memory_should_not_grow_with_the_file_that_is_fetched(
     azurite_port: int, long_film: Path, checkpoint: Checkpoint, tmp_path: Path

@@ -169,6 +169,7 @@ def test_google_bucket_should_pass_or_be_explained(gcs_port: int) -> None:
         assert result("checked-films", None, tokens).code == "no_bucket"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", [s3_target, azure_target, sftp_target])
 async def test_server_that_is_away_or_silent_or_private_should_be_said(
     target: Callable[[int], Target],
@@ -182,6 +183,7 @@ async def test_server_that_is_away_or_silent_or_private_should_be_said(
         assert time.monotonic() - began < 20
 
 
+@pytest.mark.long
 async def test_check_should_end_whatever_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECK_SECONDS", 6)
     with server_that(drip) as port:

@@ -200,6 +200,7 @@ def test_server_that_is_away_should_be_said(film: Path, checkpoint: Checkpoint) 
     assert (raised.value.reason, raised.value.lasting) == ("unreachable", False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("after", [0, 2 * MEBIBYTE], ids=["from the start", "in mid-chunk"])
 def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Checkpoint, after: int) -> None:
@@ -209,6 +210,7 @@ def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Ch
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 def test_memory_should_not_grow_with_the_file(gcs_port: int, long_film: Path, checkpoint: Checkpoint) -> None:
     films = GcsPlace(GcsBucket("films", None, endpoint(gcs_port)))  # the server is slow with long files

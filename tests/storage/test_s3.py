@@ -297,6 +297,7 @@ def test_bytes_that_change_on_their_way_back_should_be_noticed(
     assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 def test_fetch_that_is_cut_off_or_hangs_should_be_said(
     wire: Wire, film: Path, checkpoint: Checkpoint, back: Path
@@ -336,6 +337,7 @@ def test_fetch_should_say_when_the_file_cannot_be_written(
         films.fetch("film.mp4", tmp_path / "gone" / "film.mp4")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 def test_memory_should_not_grow_with_the_file_that_is_fetched(
     endpoint: str, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
@@ -424,6 +426,7 @@ def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Ch
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
+@pytest.mark.long
 @pytest.mark.exact
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
@@ -448,6 +451,7 @@ def test_small_file_should_take_two_round_trips(
     assert requests == ["PUT", "HEAD"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 def test_part_should_not_have_to_be_sent_within_one_time_out(
     wire: Wire, client: Any, film: Path, checkpoint: Checkpoint

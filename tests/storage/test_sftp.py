@@ -260,6 +260,7 @@ def test_server_that_is_away_should_be_said(
     assert (raised.value.reason, raised.value.lasting) == ("unreachable", False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "after",
     [0, 1500, 3000, 10 * MEBIBYTE],
@@ -334,6 +335,7 @@ def test_text_that_is_no_private_key_should_be_said(text: str) -> None:
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
 
+@pytest.mark.long
 def test_memory_should_not_grow_with_the_file(
     ssh_server: SshServer, remote: Path, long_film: Path, checkpoint: Checkpoint
 ) -> None:
