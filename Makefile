@@ -5,6 +5,8 @@ PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 3
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
+# Compiled once: tests start hundreds of processes, and to compile all modules takes each of them half a second.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests demo lint test test-all bench chaos lock clean
@@ -29,14 +31,16 @@ setup-tests:
 # Most tests wait for real programs, so several run at once; what measures runs alone, after them. Those that
 # break whole farms for minutes run by themselves. A part of the suite may well be in some of these only, and
 # pytest ends with 5 when it finds none.
+# The cases for Schemathesis are made while tests are collected, which takes as long as to collect all others.
+FEWER = --ignore=tests/api/test_schemathesis.py
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
 test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest -m "not exact and not long and not soak" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/pytest -m "exact and not long" $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "not exact and not long and not soak" $(FEWER) -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
 	$(BIN)/pytest -m "long and not exact" -n 2 --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/pytest -m "long and exact" $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
 	$(BIN)/python -m benchmarks

@@ -22,6 +22,8 @@ from tests.api.serving import served_in_thread
 from tests.conftest import settings_with
 
 # Most addresses are refused for what they are, which no schema can tell.
+pytestmark = pytest.mark.long
+
 schemathesis.openapi.format("uri", strategies.just("http://127.0.0.1:9/page"))
 
 schemathesis.openapi.format("stream-uri", strategies.just("rtmp://127.0.0.1:9/live/key"))
@@ -136,7 +138,6 @@ def check(case: schemathesis.Case[Any], farm: Farm) -> None:
     )
 
 
-@pytest.mark.long
 @SCHEMA.parametrize()
 @settled(20)
 def test_operation_should_answer_as_it_is_documented(case: schemathesis.Case[Any], farm: Farm) -> None:
