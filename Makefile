@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 2
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 # Compiled once: tests start hundreds of processes, and to compile all modules takes each of them half a second.
@@ -39,7 +39,7 @@ test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_AR
 	$(BIN)/pytest -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
-	$(BIN)/pytest -m "long and not exact" -n 2 --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "long and not exact" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
