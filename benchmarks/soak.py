@@ -14,7 +14,6 @@ from statistics import linear_regression, mean, median
 import psutil
 
 from benchmarks.recordings import record
-from browser_bot.usage import usage_of
 from encoder.formats import Format
 from encoder.journal import Lag
 from tests.fidelity.measure import Fidelity, measure
@@ -28,6 +27,13 @@ STEP_EVENTS = 10
 NORMAL = 1.4826
 """The standard deviation of normal noise by its median deviation."""
 
+SHARED = "shared pictures"
+"""Memory without a file that programs share: pictures between X, ffmpeg and Chromium.
+
+It grows in steps and not for ever: a stall of the machine adds to the pictures that wait for the encoder, up
+to `VIDEO_QUEUE_FRAMES`, and the memory of each stays.
+"""
+
 SAMPLE_SECONDS = 10.0
 MOST_LAGS = 10
 WARM_UP = 0.2
@@ -36,15 +42,15 @@ WARM_UP = 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """How much memory each program used, in bytes, so many seconds after the start."""
+    """How much memory each program used, and all as `SHARED`, in bytes, so many seconds after the start."""
 
     at: float
     memory: Mapping[str, int]
 
     @property
-    def total(self) -> int:
-        """That of all programs together."""
-        return sum(self.memory.values())
+    def own(self) -> int:
+        """That of all programs together, without what they share."""
+        return sum(memory for program, memory in self.memory.items() if program != SHARED)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Soak:
     def growth(self, program: str | None = None) -> float:
         """By how many bytes an hour the memory of a program, or of all, grew once all was warm."""
         warm = self.warm
-        used = [sample.total if program is None else sample.memory.get(program, 0) for sample in warm]
+        used = [sample.own if program is None else sample.memory.get(program, 0) for sample in warm]
         return linear_regression([sample.at for sample in warm], used).slope * HOUR
 
     @property
@@ -104,13 +110,13 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     yield f"drift {soak.drift.ms_an_hour:+.1f} ms an hour, give or take {soak.drift.error:.1f}"
     lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MOST_LAGS])
     yield f"frames were late by {lags or 'what is not known'}, {len(soak.lags)} values in all"
-    yield f"memory {_memory(soak, None)}"
+    yield f"memory without what is shared {_memory(soak, None)}"
     for program in sorted({name for sample in soak.warm for name in sample.memory}):
         yield f"… {program} {_memory(soak, program)}"
 
 
 def _memory(soak: Soak, program: str | None) -> str:
-    used = [sample.total if program is None else sample.memory.get(program, 0) for sample in soak.warm]
+    used = [sample.own if program is None else sample.memory.get(program, 0) for sample in soak.warm]
     tenth = max(1, len(used) // 10)
     return (
         f"{mean(used[:tenth]) / 1e6:.0f} MB, at the end {mean(used[-tenth:]) / 1e6:.0f} MB, "
@@ -138,8 +144,21 @@ async def _record_and_sample(directory: Path, seconds: float) -> tuple[Path, lis
 
 
 def _memory_of_all() -> Mapping[str, int]:
-    pids = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    """The proportional share (PSS) of each program by its name, and by `SHARED` what they share."""
     memory: dict[str, int] = defaultdict(int)
-    for usage in usage_of(pids):
-        memory["recorder" if usage.pid == os.getpid() else usage.name] += usage.memory
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            name = "recorder" if process.pid == os.getpid() else process.name()
+            pss, shared = _pss_of(process.pid)
+        except (psutil.Error, OSError):
+            continue  # it has just ended
+        memory[name] += pss - shared
+        memory[SHARED] += shared
     return memory
+
+
+def _pss_of(pid: int) -> tuple[int, int]:
+    """Bytes of a process in all, and of these what it shares without a file; proc(5). Raises OSError."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kilobytes = {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
+    return 1024 * kilobytes["Pss"], 1024 * kilobytes["Pss_Shmem"]

@@ -23,10 +23,13 @@ class Stolen:
         """Begin to count."""
         return cls(_ticks(), time.monotonic())
 
+    def seconds(self) -> float:
+        """How much time was taken away, of all processors together."""
+        return (_ticks() - self.ticks) / os.sysconf("SC_CLK_TCK")
+
     def share(self) -> float:
         """The share of all processors' time that was taken away."""
-        seconds = (_ticks() - self.ticks) / os.sysconf("SC_CLK_TCK")
-        return seconds / ((time.monotonic() - self.began) * (os.cpu_count() or 1))
+        return self.seconds() / ((time.monotonic() - self.began) * (os.cpu_count() or 1))
 
 
 class StealWatch:

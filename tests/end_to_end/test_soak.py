@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.soak import drift_of, soak_for
+from benchmarks.soak import SHARED, drift_of, soak_for
 
 SECONDS = 600
 MOST_DRIFT_MS = 10.0
@@ -14,6 +14,9 @@ MOST_DRIFT_MS = 10.0
 MOST_MISSING = 0.005
 MOST_GROWTH = 50e6
 """Bytes by which all programs together may grow meanwhile; Chromium's own memory goes up and down."""
+
+MOST_SHARED = 160e6
+"""Bytes of pictures between programs: at most 59 MB wait for the encoder, the rest are Chromium's and X's."""
 
 
 @pytest.mark.parametrize("drift", [0.0, 20.0, -300.0])
@@ -39,3 +42,4 @@ def test_memory_and_sound_should_stay_where_they_are(tmp_path: Path) -> None:
     assert abs(soak.drift.ms_an_hour) < MOST_DRIFT_MS
     assert soak.fidelity.missing < MOST_MISSING * len(soak.fidelity.numbers)
     assert soak.growth() * SECONDS / 3600 < MOST_GROWTH
+    assert max(sample.memory[SHARED] for sample in soak.samples) < MOST_SHARED

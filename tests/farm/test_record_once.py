@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from encoder.probe import probe
+from tests.machine import Stolen
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, stage_programs, wait_until_none
 
@@ -46,15 +47,17 @@ def wait_until_recording(process: "subprocess.Popen[str]", directory: Path) -> N
 def test_json_should_tell_what_was_recorded(
     tmp_path: Path, name: str, more: tuple[str, ...], codecs: set[str], size: tuple[int, int]
 ) -> None:
+    stolen = Stolen.from_now()
     process = farm_record(PAGE, "--out", tmp_path / name, "--seconds", "3", "--json", *more)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     report = json.loads(stdout)
     assert report["path"] == str(tmp_path / name)
-    assert report["duration"] == pytest.approx(3, abs=0.15)
+    missing = stolen.seconds()  # at most: what the machine did not have, no recording of it has
+    assert report["duration"] == pytest.approx(3, abs=0.15 + missing)
     assert report["bytes"] == (tmp_path / name).stat().st_size
     assert report["reason"] == "MAX_DURATION"
-    assert 80 <= report["frames_captured"] <= 95
+    assert 80 - 30 * missing <= report["frames_captured"] <= 95
     assert 0 < report["start_latency"] < 20
     assert {stream["codec"] for stream in report["streams"]} == codecs
     video = next(stream for stream in report["streams"] if stream["type"] == "video")
@@ -178,10 +181,12 @@ def test_video_codec_should_be_refused_for_sound_alone(tmp_path: Path, name: str
 
 @pytest.mark.exact  # a browser has 4 s for its picture, which beside others it does not always get
 def test_page_that_does_not_load_should_fail_and_leave_a_screenshot(tmp_path: Path) -> None:
+    stolen = Stolen.from_now()
     process = farm_record("file:///nosuchfile.html", "--out", tmp_path / "a.mp4", "--json")
     stdout, stderr = process.communicate(timeout=90)
     assert process.returncode == 1
     assert "no such file" in stderr
     assert stdout == ""
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4.evidence"]
-    assert (tmp_path / "a.mp4.evidence" / "fault-001" / "page.png").exists()
+    picture = tmp_path / "a.mp4.evidence" / "fault-001" / "page.png"
+    assert picture.exists() or stolen.seconds() > 1
