@@ -40,6 +40,16 @@ def stop_and_delete(records: Records, recording: Recording) -> None:
     records.delete(records.change_state(recording.id, Status.ERRORED, stop_reason=reason))
 
 
+def in_slot_3(
+    settings: Settings, records: Records, redis_client: redis.Redis, recording: Recording
+) -> tuple[Recording, Reporter]:
+    """A recording that is being made in slot 3 of this node, and its recorder's reporter."""
+    recording = records.claim(records.add(recording), settings.node, slot=3)
+    records.change_state(recording.id, Status.RECORDING)
+    spool_of(recording, settings).make()
+    return recording, Reporter(recording, settings, records, redis_client)
+
+
 @pytest.mark.parametrize("started", [True, False])
 async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_slot(
     settings: Settings,
@@ -221,10 +231,7 @@ def test_second_job_for_a_recording_should_not_end_it(
 async def test_recorder_should_say_again_which_slot_it_is_in(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
-    recording = records.claim(records.add(make_recording()), settings.node, slot=3)
-    records.change_state(recording.id, Status.RECORDING)
-    spool_of(recording, settings).make()
-    reporter = Reporter(recording, settings, records, redis_client)
+    recording, reporter = in_slot_3(settings, records, redis_client, make_recording())
     telling = asyncio.create_task(reporter.tell())
     # A second job took it, and then saw that it is being recorded; later Redis loses everything.
     for disturb in (lambda: records.claim(recording, settings.node, slot=1), redis_client.flushall):
@@ -241,10 +248,7 @@ async def test_recorder_should_say_again_which_slot_it_is_in(
 async def test_recorder_should_go_on_while_its_record_cannot_be_read(
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
-    recording = records.claim(records.add(make_recording()), settings.node, slot=3)
-    records.change_state(recording.id, Status.RECORDING)
-    spool_of(recording, settings).make()
-    reporter = Reporter(recording, settings, records, redis_client)
+    recording, reporter = in_slot_3(settings, records, redis_client, make_recording())
     telling = asyncio.create_task(reporter.tell())
     kept = redis_client.hget(record_key(recording.id), "status")
     redis_client.hset(record_key(recording.id), "status", b'"OF_A_LATER_VERSION"')
