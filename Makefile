@@ -28,9 +28,9 @@ lint: setup ## ruff and mypy, both strict
 setup-tests:
 	@scripts/setup tests
 
-# Most tests wait for real programs, so several run at once; what measures runs alone, after them. Those that
-# break whole farms for minutes run by themselves. A part of the suite may well be in some of these only, and
-# pytest ends with 5 when it finds none.
+# Most tests wait for real programs, so several run at once; what measures runs alone, after them. What
+# takes long is in `test-all` (docs/architecture.md, Tests). A part of the suite may well be in some of these
+# only, and pytest ends with 5 when it finds none.
 # The cases for Schemathesis are made while tests are collected, which takes as long as to collect all others.
 FEWER = --ignore=tests/api/test_schemathesis.py
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
