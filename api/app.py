@@ -29,6 +29,7 @@ from api.meeting_signalling import meeting_signalling_routes
 from api.metrics import metrics_operations
 from api.operations import routes_of
 from api.outputs import output_operations
+from api.participant_tokens import ParticipantTokens
 from api.portal import portal_routes
 from api.rate_limit import RateLimits
 from api.readiness import readiness_operations
@@ -134,6 +135,7 @@ async def _running(
             context = Context(
                 settings=settings,
                 keys=keys,
+                participant_tokens=ParticipantTokens(settings),
                 rate_limits=RateLimits(waiting_client, settings),
                 sessions=Sessions(waiting_client, secret),
                 link_secret=secret,

@@ -1,15 +1,17 @@
 """Who asks: an API key, and with HTTP Basic the organisation it must belong to.
 
 What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
-Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, for what is about
-the recordings of that meeting. A browser that is logged in to the portal has a session (see `api.sessions`),
-which counts only where there is nothing of all that.
+Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, and so have the
+participants of others (`api.participant_tokens`), for what is about the recordings of that meeting. A browser
+that is logged in to the portal has a session (see `api.sessions`), which counts only where there is nothing
+of all that.
 """
 
 import base64
 import hashlib
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
 import redis
@@ -18,9 +20,11 @@ from starlette.requests import Request
 
 from api.context import Context, context_of
 from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
+from api.participant_tokens import Participant
 from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
-from farm.errors import NotFound, SessionEnded, Unauthorized
+from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized
 from farm.keys import ApiKey
+from farm.recordings import Caller, organization_caller
 from farm.redis_clients import in_time
 
 CHALLENGE: Final = {
@@ -39,40 +43,95 @@ class Credentials(NamedTuple):
     organization_id: str | None
 
 
-async def admit(request: Request, *, hosts: bool = False) -> None:
+@dataclass(frozen=True)
+class _Admitted:
+    """Who sends a request that was admitted."""
+
+    key: ApiKey
+    meeting_id: str | None = None
+    """The only meeting that it may be about."""
+    caller: Caller | None = None
+    """The person, if it is not the organisation itself."""
+    is_participant: bool = False
+
+
+async def admit(request: Request, *, hosts: bool = False, participants: bool = False) -> None:
     """Find out whose key the request carries, and count the request.
 
-    With `hosts` the token of a meeting's host is taken too, for its organisation's key; `check_meeting` then
-    says whether something is about that meeting.
+    With `hosts` the token of a meeting's host is taken too, and with `participants` that of a participant,
+    for its organisation's key; `check_meeting` then says whether something is about that meeting.
 
-    Raises Unauthorized, CsrfRefused, RateLimited, redis.RedisError.
+    Raises Unauthorized, CsrfRefused, NotPermitted, RateLimited, KeysUnavailable, redis.RedisError.
     """
     session = _session_alone(request)
     if session is not None:
-        request.state.api_key = await _admit_session(request, session)
-        request.state.meeting_id = None
+        request.state.admitted = _Admitted(await _admit_session(request, session))
         return
-    credentials = credentials_of(request.headers)
+    context, credentials = context_of(request), credentials_of(request.headers)
     address = client_address(request)
-    token = _host_token(context_of(request), credentials) if hosts else None
+    participant = await _participant(context, credentials, address)
+    if participant is not None:
+        async with in_time():
+            await context.rate_limits.count_request(participant.key)
+        if not participants:
+            raise NotPermitted(
+                "a participant's token is for recordings of its own meeting; this wants an API key"
+            )
+        request.state.admitted = _Admitted(
+            participant.key, participant.meeting_id, participant.caller, is_participant=True
+        )
+        return
+    token = _host_token(context, credentials) if hosts else None
     async with in_time():
         if token is None:
-            key = await authenticate(context_of(request), credentials, address)
+            key = await authenticate(context, credentials, address)
         else:
             key = _key_for(token, credentials)
-            await context_of(request).rate_limits.count_request(key)
-    request.state.api_key = key
-    request.state.meeting_id = token.meeting_id if token else None
+            await context.rate_limits.count_request(key)
+    request.state.admitted = _Admitted(key, token.meeting_id if token else None)
 
 
-def hosted_meeting(request: Request) -> str | None:
-    """The meeting whose host sends an admitted request; None if it carries an API key, which opens all."""
-    return cast(str | None, request.state.meeting_id)
+async def _participant(context: Context, credentials: Credentials, address: str) -> Participant | None:
+    """The participant whose token a request carries; None if it carries something else.
+
+    Raises Unauthorized when the token is not good, RateLimited, KeysUnavailable, redis.RedisError.
+    """
+    tokens = context.participant_tokens
+    if credentials.organization_id is not None or not tokens.may_be(credentials.key):
+        return None
+    if context.keys.find(credentials.key) is not None:
+        return None
+    try:
+        return await tokens.read(credentials.key, context.keys.organizations())
+    except Unauthorized:
+        async with in_time():
+            await context.rate_limits.check_address(address)
+            await context.rate_limits.count_failure(address)
+        raise
+
+
+def _admitted(request: Request) -> _Admitted:
+    return cast(_Admitted, request.state.admitted)
+
+
+def only_meeting(request: Request) -> str | None:
+    """The meeting whose host or participant sends an admitted request; None with an API key, for all."""
+    return _admitted(request).meeting_id
+
+
+def is_participant(request: Request) -> bool:
+    """Whether the participant of a meeting sends an admitted request."""
+    return _admitted(request).is_participant
+
+
+def caller_of(request: Request) -> Caller:
+    """Who an admitted request is to be known to come from."""
+    return _admitted(request).caller or organization_caller(organization_of(request))
 
 
 def check_meeting(request: Request, meeting_id: str) -> None:
-    """Raises NotFound when an admitted request is a host's of another meeting."""
-    if hosted_meeting(request) not in (None, meeting_id):
+    """Raises NotFound when an admitted request is a host's or participant's of another meeting."""
+    if only_meeting(request) not in (None, meeting_id):
         raise NotFound(f"meeting {meeting_id} is not the one that this token is for")
 
 
@@ -83,7 +142,7 @@ def organization_of(request: Request) -> str:
 
 def api_key_of(request: Request) -> ApiKey:
     """The API key that a request carries that was admitted."""
-    return cast(ApiKey, request.state.api_key)
+    return _admitted(request).key
 
 
 def credentials_of(headers: Headers) -> Credentials:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
 from api.meeting_rooms import Rooms
+from api.participant_tokens import ParticipantTokens
 from api.rate_limit import RateLimits
 from api.sessions import Sessions
 from api.store_watch import StoreWatch
@@ -34,6 +35,7 @@ class Context:
 
     settings: Settings
     keys: ApiKeys
+    participant_tokens: ParticipantTokens
     rate_limits: RateLimits
     sessions: Sessions
     link_secret: bytes

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
-from farm.errors import FarmError, RateLimited, SessionEnded, TooManyDownloads, Unauthorized
+from farm.errors import FarmError, KeysUnavailable, RateLimited, SessionEnded, TooManyDownloads, Unauthorized
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case TooManyDownloads():
+        case TooManyDownloads() | KeysUnavailable():
             return {"Retry-After": str(error.retry_after)}
         case _:
             return None

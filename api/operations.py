@@ -43,7 +43,8 @@ class Operation:
     besides. An answer that is none of the usual JSON has `media_types` and no `answer`; what the farm always
     refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
     needs credentials, and can fail with 401, 429 and 503 too. One for `hosts` takes the token of a built-in
-    meeting's host too, and has to see to it that it is about that meeting.
+    meeting's host too, one for `participants` that of a meeting's participant, and has to see to it that it
+    is about that meeting.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Operation:
     dialects: tuple[str, ...] = DIALECTS
     public: bool = False
     hosts: bool = False
+    participants: bool = False
 
 
 def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
@@ -90,7 +92,7 @@ def _by_method(operations: dict[str, Operation]) -> Handler:
         # Starlette answers HEAD wherever there is a GET.
         operation = operations["GET" if request.method == "HEAD" else request.method]
         if not operation.public:
-            await admit(request, hosts=operation.hosts)
+            await admit(request, hosts=operation.hosts, participants=operation.participants)
         return await operation.handler(request)
 
     return handle

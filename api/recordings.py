@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import check_meeting, hosted_meeting, organization_of
+from api.auth import caller_of, check_meeting, is_participant, only_meeting, organization_of
 from api.context import Context, context_of
 from api.meeting_tokens import recorder_address
 from api.operations import Operation
@@ -40,6 +40,7 @@ from api.responses import (
     ListedRecording,
     Paging,
     RecordingObject,
+    for_participants,
     listed_recording,
     recording_object,
     success,
@@ -54,7 +55,14 @@ from api.rules import (
     resolve_storage,
 )
 from encoder.formats import AudioExport
-from farm.errors import AddressRefused, InvalidRequest, RedisUnavailable, StoreUnavailable, WrongState
+from farm.errors import (
+    AddressRefused,
+    InvalidRequest,
+    NotPermitted,
+    RedisUnavailable,
+    StoreUnavailable,
+    WrongState,
+)
 from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
 from farm.orders import Order, send_order
@@ -77,6 +85,7 @@ from farm.recordings import (
     Status,
     Watermark,
     now,
+    organization_caller,
     output_file_name,
 )
 from farm.records import Idempotency, SealedTarget, read_recording, record_key
@@ -108,6 +117,15 @@ _SAME: Final = (
 )
 """Fields that are the same by two names."""
 
+_PARTICIPANTS: Final = frozenset(
+    {"meeting_id", "allow_multiple_recordings", "file_name_prefix", "video_config"}
+)
+_PARTICIPANTS_VIDEO: Final = frozenset({"codec", "width", "height"})
+"""What participants may set of a start, and of its picture: what the types of the browser clients have.
+
+Another `url` would have the farm open any page, with a token that lets it into the meeting unseen.
+"""
+
 _DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
 
 
@@ -115,12 +133,12 @@ async def _start(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     sent = await read_request(request, StartRecording)
-    _check_host(request, sent)
+    _check_may_start(request, sent)
     wanted = await _with_defaults(context, organization_id, sent)
     await _check(context, sent, wanted)
     target = await _target(context, organization_id, sent, wanted)
     streams = await _streams(context, wanted)
-    invoked = _new_recording(context, organization_id, wanted, target, tuple(streams))
+    invoked = _new_recording(context, caller_of(request), organization_id, wanted, target, tuple(streams))
     idempotency = _idempotency(context, request, sent)
     recording = await _with_watermark(context, invoked, wanted.allow_multiple_recordings, idempotency)
     if recording is None:
@@ -133,7 +151,7 @@ async def _start(request: Request) -> Response:
             _sealed(context, sent, invoked, streams),
         )
     bind_recording({"recording_id": recording.id})
-    return success(await answer_with(context, recording))
+    return await _answer(request, recording)
 
 
 async def _with_watermark(
@@ -159,11 +177,27 @@ async def _with_watermark(
     return before
 
 
-def _check_host(request: Request, sent: StartRecording) -> None:
-    """Raises InvalidRequest when a meeting's host asks for more than a recording of it as it is."""
-    meeting_id = hosted_meeting(request)
-    if meeting_id is not None and fields_set(sent) != {"meeting_id": meeting_id}:
-        raise InvalidRequest("a meeting's host starts its recording with its meeting_id and nothing else")
+def _check_may_start(request: Request, sent: StartRecording) -> None:
+    """Whether who asks may start a recording of this meeting, with all that is asked for.
+
+    Raises InvalidRequest, NotPermitted.
+    """
+    meeting_id = only_meeting(request)
+    if meeting_id is None:
+        return
+    fields = fields_set(sent)
+    if not is_participant(request):
+        if fields != {"meeting_id": meeting_id}:
+            raise InvalidRequest("a meeting's host starts its recording with its meeting_id and nothing else")
+        return
+    if sent.meeting_id != meeting_id:
+        raise NotPermitted(f'"meeting_id": this token is for the meeting {meeting_id}')
+    video = fields.get("video_config", {})
+    refused = sorted(fields.keys() - _PARTICIPANTS)
+    if isinstance(video, dict):
+        refused += [f"video_config.{name}" for name in sorted(video.keys() - _PARTICIPANTS_VIDEO)]
+    if refused:
+        raise NotPermitted(f'"{refused[0]}": only an API key may set it, and no participant')
 
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
@@ -316,6 +350,7 @@ def _idempotency(context: Context, request: Request, sent: StartRecording) -> Id
 
 def _new_recording(
     context: Context,
+    caller: Caller,
     organization_id: str,
     wanted: StartRecording,
     target: Target | None,
@@ -360,7 +395,7 @@ def _new_recording(
         storage_config=public(target) if target else None,
         transfers=tuple(Transfer(target=place) for place in places),
         invoked_time=invoked_time,
-        start_reason=_by(ReasonKind.API_CALL, organization_id),
+        start_reason=Reason(reason=ReasonKind.API_CALL, caller=caller),
     )
 
 
@@ -376,11 +411,6 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
             )
         return None
     return AudioExport(audio.codec, 1 if audio.channel == "mono" else 2)
-
-
-def _by(kind: ReasonKind, organization_id: str) -> Reason:
-    caller = Caller(type="ORGANIZATION", user_id=organization_id, name=organization_id)
-    return Reason(reason=kind, caller=caller)
 
 
 async def _invoked(
@@ -449,25 +479,28 @@ async def _list(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     query = read_query(request, ListRecordings)
-    wanted = _wanted(query)
+    meeting_id = only_meeting(request)
+    if query.meeting_id is not None:
+        check_meeting(request, query.meeting_id)
+    wanted = _wanted(query, meeting_id or query.meeting_id)
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
     paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
     positions: dict[str, int] = {}
     if any(recording.status is Status.INVOKED for recording in found.recordings):
         positions = await run_in_threadpool(queue_positions, context.redis)
+    shown = [
+        listed_recording(context, recording, positions.get(str(recording.id)))
+        for recording in found.recordings
+    ]
     return success(
-        [
-            listed_recording(context, recording, positions.get(str(recording.id)))
-            for recording in found.recordings
-        ],
-        paging=paging,
+        [for_participants(each) for each in shown] if is_participant(request) else shown, paging=paging
     )
 
 
-def _wanted(query: ListRecordings) -> Wanted:
+def _wanted(query: ListRecordings, meeting_id: str | None) -> Wanted:
     return Wanted(
         statuses=frozenset(query.status),
-        meeting_id=query.meeting_id,
+        meeting_id=meeting_id,
         earliest=microseconds(query.start_time) if query.start_time else "-inf",
         latest=microseconds(query.end_time) if query.end_time else "+inf",
         search=query.search,
@@ -484,7 +517,7 @@ async def _get_active(request: Request) -> Response:
     meeting_id = request.path_params["meeting_id"]
     check_meeting(request, meeting_id)
     recording = await run_in_threadpool(context.records.active, organization_id, meeting_id)
-    return success(await answer_with(context, recording))
+    return await _answer(request, recording)
 
 
 async def _get(request: Request) -> Response:
@@ -492,7 +525,7 @@ async def _get(request: Request) -> Response:
     context = context_of(request)
     recording = await find_recording(context, organization_id, request)
     check_meeting(request, recording.meeting_id)
-    return success(await answer_with(context, recording))
+    return await _answer(request, recording)
 
 
 async def _order(request: Request) -> Response:
@@ -503,8 +536,8 @@ async def _order(request: Request) -> Response:
     check_meeting(request, recording.meeting_id)
     if recording.status not in _ALLOWED[order]:
         raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
-    await _give_order(context, recording, order)
-    return success(await answer_with(context, await find_recording(context, organization_id, request)))
+    await _give_order(context, recording, order, caller_of(request))
+    return await _answer(request, await find_recording(context, organization_id, request))
 
 
 async def _delete(request: Request) -> Response:
@@ -533,6 +566,11 @@ async def _delete(request: Request) -> Response:
     return success(Deleted(id=str(recording.id)))
 
 
+async def _answer(request: Request, recording: Recording) -> Response:
+    shown = await answer_with(context_of(request), recording)
+    return success(for_participants(shown) if is_participant(request) else shown)
+
+
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
     """A recording as clients see it, with its place in the queue."""
     if recording.status is not Status.INVOKED:
@@ -547,12 +585,14 @@ async def find_recording(context: Context, organization_id: str, request: Reques
     return await read_recording(context.waiting_redis, organization_id, request.path_params["recording_id"])
 
 
-async def _give_order(context: Context, recording: Recording, order: Order) -> None:
+async def _give_order(context: Context, recording: Recording, order: Order, caller: Caller) -> None:
     """Send an order, and wait a moment for the recording to do it."""
     async with context.waiting_redis.pubsub() as changes:
         # Listening begins before the order is sent, or a quick worker's answer would be missed.
         await changes.subscribe(record_key(recording.id))
         await changes.get_message(timeout=_ANSWER_SECONDS)
+        if order is Order.STOP and caller.type == "USER":
+            await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
         await run_in_threadpool(send_order, context.redis, recording.id, order)
         if recording.status is Status.INVOKED and await run_in_threadpool(_end, context, recording):
             return
@@ -576,7 +616,9 @@ def _end(context: Context, recording: Recording) -> bool:
             Status.ERRORED,
             only_from={Status.INVOKED},
             stopped_time=now(),
-            stop_reason=_by(ReasonKind.STOPPED_BEFORE_START, recording.organization_id),
+            stop_reason=Reason(
+                reason=ReasonKind.STOPPED_BEFORE_START, caller=organization_caller(recording.organization_id)
+            ),
             error=Failure(
                 code="stopped_before_start",
                 message="the recording was stopped before its first frame, so there is no file",
@@ -604,6 +646,7 @@ recording_operations: Final = (
         headers=StartHeaders,
         errors=(400, 409, 413, 422),
         hosts=True,
+        participants=True,
     ),
     Operation(
         "start_track_recording",
@@ -625,7 +668,8 @@ recording_operations: Final = (
         answer=list[ListedRecording],
         query=ListRecordings,
         paged=True,
-        errors=(422,),
+        errors=(404, 422),
+        participants=True,
     ),
     # `:path`, because a meeting id is any text, slashes included.
     Operation(
@@ -638,6 +682,7 @@ recording_operations: Final = (
         answer=RecordingObject,
         errors=(404,),
         hosts=True,
+        participants=True,
     ),
     Operation(
         "get_one_recording",
@@ -649,6 +694,7 @@ recording_operations: Final = (
         answer=RecordingObject,
         errors=(404,),
         hosts=True,
+        participants=True,
     ),
     Operation(
         "pause_resume_stop_recording",
@@ -661,6 +707,7 @@ recording_operations: Final = (
         body=OrderRecording,
         errors=(400, 404, 409, 413, 422),
         hosts=True,
+        participants=True,
     ),
     Operation(
         "delete_recording",

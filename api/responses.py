@@ -27,6 +27,7 @@ from farm.recordings import (
     Recording,
     Status,
     Watermark,
+    stop_reason_of,
     time_text,
 )
 from farm.spool import format_of
@@ -41,20 +42,34 @@ Moment = Annotated[
 """A time in UTC with milliseconds."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    (schema_of_value,) = (option for option in schema.pop("anyOf") if option != {"type": "null"})
+    del schema["default"]
+    schema.update(schema_of_value)
+
+
+_LEFT_OUT: Final[Any] = Field(exclude_if=_is_none, json_schema_extra=_without_null)
+"""Of a field that is left out when there is nothing to say, as the recording API's clients have it."""
+
+
 class CallerObject(BaseModel):
     """Who started or stopped a recording."""
 
-    type: Literal["ORGANIZATION", "USER", "INTERNAL"]
+    type: Literal["ORGANIZATION", "USER"]
     # The recording API writes the capital I.
-    user_id: str | None = Field(default=None, serialization_alias="user_Id")
-    name: str | None = None
+    user_id: Annotated[str | None, _LEFT_OUT] = Field(default=None, serialization_alias="user_Id")
+    name: Annotated[str | None, _LEFT_OUT] = None
 
 
 class ReasonObject(BaseModel):
-    """Why a recording started or stopped."""
+    """Why a recording started or stopped; without a caller nobody told it to."""
 
     reason: ReasonKind
-    caller: CallerObject | None = None
+    caller: Annotated[CallerObject | None, _LEFT_OUT] = None
 
 
 class SizeObject(BaseModel):
@@ -145,8 +160,8 @@ class OutputObject(BaseModel):
     error: str | None = Field(description="why the last try failed")
 
 
-class RecordingObject(BaseModel):
-    """A recording."""
+class MeetingRecording(BaseModel):
+    """A recording as a participant of its meeting sees it: the fields of the recording API."""
 
     id: str = Field(json_schema_extra={"format": "uuid"})
     status: Status
@@ -159,14 +174,22 @@ class RecordingObject(BaseModel):
     download_url_expiry: Moment | None
     audio_download_url: str | None = Field(default=None, description="the same to the sound alone")
     file_size: int | None = Field(description="bytes of the file named output_file_name")
-    recording_duration: int | None = Field(description="whole seconds of video in the file")
-    storage_config: dict[str, JsonValue] | None = Field(
+    recording_duration: Annotated[int | None, _LEFT_OUT] = Field(
+        default=None, description="whole seconds of video in the file"
+    )
+    storage_config: Annotated[dict[str, JsonValue] | None, _LEFT_OUT] = Field(
         default=None, description="the customer's storage, without its keys"
     )
-    start_reason: ReasonObject | None = None
-    stop_reason: ReasonObject | None = None
-    # From here on: not in the recording API, ours.
+    start_reason: Annotated[ReasonObject | None, _LEFT_OUT] = None
+    stop_reason: Annotated[ReasonObject | None, _LEFT_OUT] = None
+    # Not in the recording API.
     meeting_id: str
+
+
+class RecordingObject(MeetingRecording):
+    """A recording."""
+
+    # All of this is ours.
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
     max_seconds: int
@@ -194,10 +217,19 @@ class RecordingObject(BaseModel):
     webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organisation's")
 
 
+class MeetingObject(BaseModel):
+    """The meeting of a recording. The farm keeps no meetings: this is what the recording says of it."""
+
+    id: str
+    title: str
+    created_at: Moment = Field(description="when its recording was asked for")
+    updated_at: Moment = Field(description="when its recording began, stopped or was asked for, the latest")
+
+
 class ListedRecording(RecordingObject):
     """A recording in a list, with its meeting."""
 
-    meeting: dict[str, JsonValue]
+    meeting: MeetingObject
 
 
 class Paging(BaseModel):
@@ -247,9 +279,19 @@ def listed_recording(
     context: Context, recording: Recording, queue_position: int | None = None
 ) -> ListedRecording:
     """A recording as clients see it in a list."""
-    # The farm keeps no meetings, only what recordings say of them.
-    meeting: dict[str, JsonValue] = {"id": recording.meeting_id, "title": recording.meeting_id}
+    meeting = MeetingObject(
+        id=recording.meeting_id,
+        title=recording.meeting_id,
+        created_at=recording.invoked_time,
+        updated_at=recording.stopped_time or recording.started_time or recording.invoked_time,
+    )
     return ListedRecording(**_fields(context, recording), queue_position=queue_position, meeting=meeting)
+
+
+def for_participants(shown: RecordingObject) -> MeetingRecording:
+    """Of what the organisation sees, what a participant of the meeting may see."""
+    fields = {name: getattr(shown, name) for name in MeetingRecording.model_fields}
+    return MeetingRecording(**fields | {"storage_config": None})
 
 
 def _fields(context: Context, recording: Recording) -> dict[str, Any]:
@@ -268,7 +310,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "file_size": recording.file_size,
         "recording_duration": recording.recording_duration,
         "start_reason": _reason(recording.start_reason),
-        "stop_reason": _reason(recording.stop_reason),
+        "stop_reason": _reason(stop_reason_of(recording)),
         "meeting_id": recording.meeting_id,
         "url": without_token(recording.url),
         "page_contract": recording.page_contract,
@@ -351,4 +393,9 @@ _STORE_FAILED: Final = "the farm's own store could not take the files; they are 
 
 
 def _reason(reason: Reason | None) -> ReasonObject | None:
-    return ReasonObject(**reason.model_dump()) if reason else None
+    if reason is None:
+        return None
+    caller = reason.caller
+    # That it was the farm itself is no type of caller in the recording API.
+    named = None if caller is None or caller.type == "INTERNAL" else CallerObject(**caller.model_dump())
+    return ReasonObject(reason=reason.reason, caller=named)

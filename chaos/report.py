@@ -104,6 +104,6 @@ def _seconds(value: float | None) -> str:
 
 
 def _end(recording: Recording) -> str:
-    reason = (recording["stop_reason"] or {}).get("reason", "")
+    reason = recording.get("stop_reason", {}).get("reason", "")
     error = (recording["error"] or {}).get("code", "")
     return " ".join(filter(None, (recording["status"], reason, error)))

@@ -75,6 +75,25 @@ class CsrfRefused(FarmError):
     http_status = 403
 
 
+class NotPermitted(FarmError):
+    """The credentials are good, and not for what was asked."""
+
+    code = "not_permitted"
+    http_status = 403
+
+
+class KeysUnavailable(FarmError):
+    """The public keys that check participants' tokens cannot be had; `retry_after` is in seconds."""
+
+    code = "keys_unavailable"
+    http_status = 503
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """The message says where they should come from."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class NotAdministrator(FarmError):
     """What was asked for is for the administrators of the farm (FARM_ADMINS)."""
 

@@ -141,6 +141,11 @@ class ApiKeys:
         every = (*self._of_settings.values(), *self._keys_of_file().values())
         return next((key for key in every if key.id == key_id), None)
 
+    def organizations(self) -> frozenset[str]:
+        """The organisations that have a key."""
+        every = (*self._of_settings.values(), *self._keys_of_file().values())
+        return frozenset(key.organization_id for key in every)
+
     def file_version(self) -> FileVersion | None:
         """Another one after each change of the file; None while there is none. Raises OSError."""
         return _version_of(self._path)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from encoder.probe import Media
-from farm.recordings import FileKind, FinishedFile, Recording, content_type
+from farm.recordings import FileKind, FinishedFile, Recording, content_type, stop_reason_of
 from farm.spool import TEXTS, Spool
 from farm.storage.place import Checkpoint
 
@@ -177,9 +177,10 @@ def _manifest(
         "stopped_time",
         "stop_reason",
     }
+    shown = recording.model_copy(update={"stop_reason": stop_reason_of(recording)})
     return {
         "version": 1,
-        "recording": recording.model_dump(mode="json", include=told, exclude_none=True),
+        "recording": shown.model_dump(mode="json", include=told, exclude_none=True),
         "timeline": [entry.model_dump(mode="json", exclude_none=True) for entry in recording.timeline],
         "quality": quality,
         "files": [_described(file, media) for file, media in files],

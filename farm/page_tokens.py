@@ -7,6 +7,9 @@ import jwt
 
 from farm.recordings import Recording, now
 
+ISSUER: Final = "recording-farm"
+"""The claim `iss` of tokens that the farm makes for pages it records."""
+
 _VALID: Final = timedelta(hours=49)
 """A day in the queue and a day of recording at most, and an hour for clocks that differ."""
 
@@ -14,7 +17,7 @@ _VALID: Final = timedelta(hours=49)
 def recorder_token(recording: Recording, secret: str) -> str:
     """The `authToken` of the recording SDK's contract: its page reads the meeting's id in it."""
     claims = {"meetingId": recording.meeting_id, "recorder": True, "id": str(recording.id)}
-    return _signed({"iss": "recording-farm", **claims}, secret)
+    return _signed({"iss": ISSUER, **claims}, secret)
 
 
 def livekit_token(recording: Recording, key: str, secret: str) -> str:

@@ -39,7 +39,18 @@ from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, 
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
-from farm.recordings import ACTIVE, Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
+from farm.recordings import (
+    ACTIVE,
+    Caller,
+    Failure,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEntry,
+    now,
+    organization_caller,
+)
 from farm.records import Records
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
@@ -294,8 +305,7 @@ class Reporter:
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
         if outcome.reason is EndReason.STOPPED:
-            organization = self._recording.organization_id
-            caller = Caller(type="ORGANIZATION", user_id=organization, name=organization)
+            caller = organization_caller(self._recording.organization_id)
             return Reason(reason=ReasonKind.API_CALL, caller=caller)
         return STOP_REASONS[outcome.reason]
 

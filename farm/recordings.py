@@ -108,6 +108,11 @@ class Caller(BaseModel):
     name: str | None = None
 
 
+def organization_caller(organization_id: str) -> Caller:
+    """An organisation as the one who started or stopped a recording."""
+    return Caller(type="ORGANIZATION", user_id=organization_id, name=organization_id)
+
+
 class Reason(BaseModel):
     """Why a recording started or stopped, and who did it (None: nobody, it came so)."""
 
@@ -247,6 +252,9 @@ class Recording(BaseModel):
     recording_duration: Annotated[int | None, Field(description="whole seconds of video in the file")] = None
     start_reason: Reason | None = None
     stop_reason: Reason | None = None
+    """As the recorder says it; see `stop_reason_of`."""
+    stopped_by: Caller | None = None
+    """The participant who told it to stop; None if nobody did, or the organisation."""
     error: Failure | None = None
     had_company: bool = False
     """Whether somebody else was in the meeting at any time, so that it can be empty; for nodes that go on."""
@@ -259,6 +267,17 @@ class Recording(BaseModel):
 def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
     """The recording's file of a kind."""
     return next((file for file in recording.files if file.kind is kind), None)
+
+
+_BY_ORDER = frozenset({ReasonKind.API_CALL, ReasonKind.STOPPED_BEFORE_START})
+
+
+def stop_reason_of(recording: Recording) -> Reason | None:
+    """Why it stopped; by an order of a participant if there was one, of which its recorder knows nothing."""
+    reason = recording.stop_reason
+    if reason is None or recording.stopped_by is None or reason.reason not in _BY_ORDER:
+        return reason
+    return Reason(reason=reason.reason, caller=recording.stopped_by)
 
 
 def is_in_store(recording: Recording) -> bool:

@@ -154,6 +154,15 @@ def _organizations(value: Any) -> Any:
     return names
 
 
+def _organization_names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    entries = [entry.strip().partition("=") for entry in value.split(",") if entry.strip()]
+    if not all(named and ORGANIZATION_ID.fullmatch(meant) for named, _, meant in entries):
+        raise ValueError("write orgId=organisation, with commas between several")
+    return tuple((named, meant) for named, _, meant in entries)
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -398,7 +407,19 @@ class Settings(BaseSettings):
         default=None,
         min_length=16,
         description="Secret that signs the `authToken` which pages with a recording SDK are opened with; "
-        "without it they get the token of the request, or none.",
+        "without it they get the token of the request, or none. Participants' tokens that it signs (HS256) "
+        "start and stop recordings of their meeting.",
+    )
+    participant_jwks_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None,
+        description="Address of the JSON Web Key Set (RS256, ES256) of whoever signs participants' tokens.",
+    )
+    participant_organizations: Annotated[
+        tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_organization_names)
+    ] = Field(
+        default=(),
+        description="Which organisation the orgId of a participant's token means, as orgId=organisation with "
+        "commas between several; by default that of the same name.",
     )
     livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
         default=None, description="A LiveKit server (wss://…) whose room templates are recorded."

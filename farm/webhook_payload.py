@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from farm.links import DownloadLink
-from farm.recordings import Reason, Recording, time_text
+from farm.recordings import Reason, Recording, stop_reason_of, time_text
 from farm.webhooks import STATUS_UPDATE
 
 
@@ -46,7 +46,7 @@ def _recording(
         "audioDownloadUrl": audio.url if audio else None,
         "downloadUrlExpiry": _time(link.expiry) if link else None,
         "recordingDuration": recording.recording_duration,
-        "stopReason": _reason(recording.stop_reason),
+        "stopReason": _reason(stop_reason_of(recording)),
         "error": {"code": error.code, "message": error.message} if error else None,
     }
 

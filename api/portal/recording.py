@@ -102,7 +102,7 @@ def seconds_in_file(recording: dict[str, Any]) -> float | None:
     frames = quality.get("frames_captured") if quality else None
     if video is not None and isinstance(frames, int):
         return frames / float(video["fps"])
-    duration = recording["recording_duration"]
+    duration = recording.get("recording_duration")
     return None if duration is None else float(duration)
 
 

@@ -81,7 +81,7 @@ def length_of(recording: dict[str, Any], present: datetime) -> dict[str, Any]:
     """How long a recording is (`seconds`, None before its first take), and whether it is getting longer."""
     is_over = recording["status"] not in {Status.INVOKED, Status.RECORDING, Status.PAUSED}
     drawing = drawing_of(recording["timeline"], present, is_over=is_over)
-    seconds = recording["recording_duration"]
+    seconds = recording.get("recording_duration")
     if seconds is None and drawing is not None:
         seconds = drawing.recorded
     is_running = drawing is not None and drawing.is_running
