@@ -5,15 +5,17 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import redis
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from api.context import Context
+from api.cross_origin import CrossOrigin
 from api.docs import document_routes
 from api.downloads import download_operations
 from api.errors import EXCEPTION_HANDLERS
@@ -117,12 +119,27 @@ def create_app(settings: Settings) -> Starlette:
         *meeting_routes,
         *meeting_signalling_routes,
     ]
-    return Starlette(
+    return _App(
+        settings.cors_origins,
         routes=routes,
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[Middleware(RequestLog)],
         lifespan=lifespan,
     )
+
+
+class _App(Starlette):
+    """An app whose answers pages of other origins may read, that of an unexpected error included.
+
+    Starlette makes that one outside of the middleware that an app is given.
+    """
+
+    def __init__(self, origins: tuple[str, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self._origins = origins
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return CrossOrigin(super().build_middleware_stack(), OPERATIONS, self._origins)
 
 
 @asynccontextmanager

@@ -105,5 +105,6 @@ download_operations: Final = (
         ),
         dialects=(ROOT,),
         public=True,
+        for_any_origin=True,
     ),
 )

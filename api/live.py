@@ -67,6 +67,7 @@ live_operations: Final = (
         "What is recorded now, half a second old at most",
         _TAG,
         errors=(404, 409),
+        for_any_origin=True,
         media_types=("image/jpeg",),
     ),
     Operation(
@@ -77,6 +78,7 @@ live_operations: Final = (
         "What is recorded now as HLS: `index.m3u8`, and the segments it names; a few seconds behind",
         _TAG,
         errors=(404, 409),
+        for_any_origin=True,
         media_types=("application/vnd.apple.mpegurl", "video/mp2t"),
     ),
 )

@@ -44,7 +44,8 @@ class Operation:
     refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
     needs credentials, and can fail with 401, 429 and 503 too. One for `hosts` takes the token of a built-in
     meeting's host too, one for `participants` that of a meeting's participant, and has to see to it that it
-    is about that meeting.
+    is about that meeting. The pages of any origin may read the answer of one `for_any_origin`, see
+    `api.cross_origin`.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Operation:
     public: bool = False
     hosts: bool = False
     participants: bool = False
+    for_any_origin: bool = False
 
 
 def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:

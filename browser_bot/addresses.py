@@ -1,9 +1,8 @@
 """Which addresses the farm may open: the rule that keeps strangers' pages out of private networks.
 
 The API applies it to the URL a client names, the stage to every address the browser is sent to afterwards
-(redirects, and names that resolve differently later), the webhooks to each delivery. Hosts are read the way a
-browser reads them, for which `http://2130706433/`, `http://0177.1/`, `http://0x7f.1/` and
-`http://127.0.0.1./` are the loopback address.
+(redirects, and names that resolve differently later), the webhooks to each delivery. Hosts are read the way
+Chromium reads them, see `browser_bot.hosts`.
 """
 
 import asyncio
@@ -12,7 +11,6 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
-    AddressValueError,
     IPv4Address,
     IPv4Network,
     IPv6Address,
@@ -22,7 +20,8 @@ from ipaddress import (
 )
 from urllib.parse import SplitResult, unquote, urlsplit
 
-IpAddress = IPv4Address | IPv6Address
+from browser_bot.hosts import HostError, IpAddress, address_in, host_of
+
 IpNetwork = IPv4Network | IPv6Network
 
 RESOLVE_SECONDS = 5.0
@@ -157,11 +156,11 @@ async def destination_of(url: str, rule: AddressRule) -> Destination:
 
 
 async def _destination(parts: SplitResult, rule: AddressRule) -> Destination:
-    return await destination_at(_browser_host(parts.hostname or ""), _port(parts), rule)
+    return await destination_at(_host(parts), _port(parts), rule)
 
 
 async def destination_at(host: str, port: int, rule: AddressRule) -> Destination:
-    """The same for a host and port that are not those of a page.
+    """The same for a host (see `browser_bot.hosts`) and port that are not those of a page.
 
     Raises PageAddressError when any of the addresses must not be opened.
     """
@@ -193,11 +192,28 @@ def _parse(url: str) -> SplitResult:
         raise PageAddressError("the URL names no host")
     if port == 0:
         raise PageAddressError("the URL names port 0")
+    _host(parts)
     return parts
+
+
+def _host(parts: SplitResult) -> str:
+    text = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname or ""
+    try:
+        return host_of(text)
+    except HostError as error:
+        raise PageAddressError(str(error)) from None
 
 
 def _port(parts: SplitResult) -> int:
     return parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL as browsers send it (Fetch, 3.1). Raises PageAddressError when there is none."""
+    parts = _parse(url)
+    scheme, host, port = parts.scheme.lower(), _host(parts), _port(parts)
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" if port == _DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
 
 
 def lies_under(url: str, beginnings: Iterable[str]) -> bool:
@@ -210,9 +226,7 @@ def lies_under(url: str, beginnings: Iterable[str]) -> bool:
 
 
 def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
-    origin, other = (
-        (part.scheme.lower(), (part.hostname or "").rstrip("."), _port(part)) for part in (parts, allowed)
-    )
+    origin, other = ((part.scheme.lower(), _host(part), _port(part)) for part in (parts, allowed))
     if origin != other:
         return False
     # A browser resolves /meet/../v2 and /meet/%2e%2e/v2 before it asks for the page.
@@ -220,68 +234,11 @@ def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
     return ".." not in segments and "." not in segments and parts.path.startswith(allowed.path)
 
 
-def _browser_host(host: str) -> str:
-    """The host as a browser would look it up: lower case, ASCII, without the trailing dot."""
-    if "%" in host:
-        raise PageAddressError("the host must not hold percent signs")
-    if ":" in host:
-        return host
-    try:
-        host = host.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        raise PageAddressError("the host is not a valid name") from None
-    host = host.removesuffix(".")
-    if not host or not re.fullmatch(r"[a-z0-9._-]+", host):
-        raise PageAddressError("the host is not a valid name")
-    return host
-
-
 async def _addresses_of(host: str, port: int) -> list[IpAddress]:
-    literal = _literal(host)
+    literal = address_in(host)
     if literal is not None:
         return [literal]
     if host == "localhost" or host.endswith(".localhost"):
         # Browsers do not ask the resolver for these.
         return [IPv4Address("127.0.0.1"), IPv6Address("::1")]
     return await resolve(host, port)
-
-
-def _literal(host: str) -> IpAddress | None:
-    """The address a host spells out, or None for a name."""
-    if ":" in host:
-        try:
-            return IPv6Address(host)
-        except AddressValueError:
-            raise PageAddressError(f"the host [{host}] is not an address") from None
-    labels = host.split(".")
-    if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
-        return None
-    return _browser_ipv4(labels)
-
-
-def _browser_ipv4(labels: list[str]) -> IPv4Address:
-    """The address in any of the ways browsers accept: up to four numbers, decimal, octal or hexadecimal.
-
-    The last number fills all the bytes that are left.
-    """
-    not_an_address = PageAddressError(f"the host {'.'.join(labels)} is not an address")
-    try:
-        *leading, last = [_browser_number(label) for label in labels]
-    except ValueError:
-        raise not_an_address from None
-    if len(leading) > 3 or any(number > 255 for number in leading) or last >= 256 ** (4 - len(leading)):
-        raise not_an_address
-    value = last
-    for position, number in enumerate(leading):
-        value += number << (8 * (3 - position))
-    return IPv4Address(value)
-
-
-def _browser_number(label: str) -> int:
-    if re.fullmatch(r"0x[0-9a-f]*", label):
-        return int(label[2:] or "0", 16)
-    if re.fullmatch(r"0[0-7]*", label):
-        return int(label, 8)
-    if re.fullmatch(r"[1-9][0-9]*", label):
-        return int(label)
-    raise ValueError(label)

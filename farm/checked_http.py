@@ -13,7 +13,8 @@ from typing import Final
 
 import httpx
 
-from browser_bot.addresses import AddressRule, Destination, IpAddress, PageAddressError, destination_of
+from browser_bot.addresses import AddressRule, Destination, PageAddressError, destination_of
+from browser_bot.hosts import IpAddress
 
 _CONNECT_SHARE: Final = 0.4
 """The share of the time that one address may take to accept a connection, so that the next one has some."""

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from browser_bot.addresses import AddressRule, parse_address_rule
+from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
 from farm.errors import SettingsError
 from farm.machine import cores, memory, slots_for
 from farm.redis_address import parse_redis_address
@@ -105,6 +105,30 @@ def _http_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and name a host")
     return url.rstrip("/")
+
+
+def _readable_url(url: str) -> str:
+    """One whose host pages' URLs can be compared with."""
+    try:
+        origin_of(_http_url(url))
+    except PageAddressError as error:
+        raise ValueError(str(error)) from None
+    return url.rstrip("/")
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it, or `*`."""
+    text = text.strip()
+    if text == "*":
+        return text
+    try:
+        origin = origin_of(text)
+    except PageAddressError as error:
+        raise ValueError(f"write https://host or https://host:port, or *: {error}") from None
+    parts = urlsplit(text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("write https://host or https://host:port, without a path, or *")
+    return origin
 
 
 def _socket_url(url: str) -> str:
@@ -264,9 +288,17 @@ class Settings(BaseSettings):
         description="STUN servers (stun:host:port, with commas) with which browsers in the built-in meeting "
         "find each other through the internet; a local network needs none.",
     )
-    public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
         default=None,
         description="Where clients reach the API, used in download links; by default http://host:port.",
+    )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(),
+        max_length=100,
+        description="Origins whose pages may use the API, such as https://app.example.com, with commas, or "
+        "`*` for any; by default none but the farm's own.",
     )
     allow_private_addresses: Annotated[str, AfterValidator(_address_rule_text)] = Field(
         default="",

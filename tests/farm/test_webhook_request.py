@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from browser_bot.addresses import AddressRule, IpAddress, parse_address_rule
+from browser_bot.addresses import AddressRule, parse_address_rule
+from browser_bot.hosts import IpAddress
 from farm.webhook_request import Answer, Poster
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
