@@ -99,15 +99,28 @@ class VideoObject(BaseModel):
 
 
 class TimelineObject(BaseModel):
-    """A state that the recording went to, a take or finding that began or ended, or a fault it survived."""
+    """A state, a take or finding that began or ended, a fault it survived, or what the page did."""
 
     time: Moment
-    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"]
+    event: Literal[
+        "state",
+        "take_began",
+        "take_ended",
+        "fault",
+        "finding_began",
+        "finding_ended",
+        "page_changed",
+        "rejoined",
+        "warning",
+    ]
     status: Status | None = None
     take: int | None = None
     fault: str | None = None
     finding: Finding | str | None = Field(default=None, description="a newer version may find more")
     seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
+    message: str | None = Field(
+        default=None, description="what happened, of `page_changed`, `rejoined` and `warning`"
+    )
 
 
 class AudioObject(BaseModel):

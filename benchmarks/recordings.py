@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from browser_bot.staying import PageEvent
 from encoder.formats import Format
 from encoder.journal import Journal
 from farm.findings import Finding
@@ -47,6 +48,9 @@ class Starts:
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over."""
+
+    async def page_event(self, event: PageEvent) -> None:
+        """The page did something that explains what is seen."""
 
     async def company_came(self) -> None:
         """Somebody is in the meeting."""

@@ -28,3 +28,11 @@ class PageError(Exception):
 
 class PageLostError(PageError):
     """The page, its browser or its connection is gone in mid-recording."""
+
+
+class PageDeclinedError(PageError):
+    """The page itself says that there is nothing to be recorded, before it has begun; no other try helps."""
+
+
+class PageOverError(PageDeclinedError):
+    """The page says that its meeting is over, before it has begun."""

@@ -30,3 +30,8 @@ def without(text: str, forms: Iterable[str], mark: str) -> str:
     for form in forms:
         text = text.replace(form, mark)
     return text
+
+
+def printable(text: str) -> str:
+    """The text of a stranger without control characters, which a terminal would obey."""
+    return "".join(character for character in text if character.isprintable())

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import redis
 
+from browser_bot.staying import PageEvent
 from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.beside import beside
@@ -259,6 +260,10 @@ class Reporter:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over."""
         self._say_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
+
+    async def page_event(self, event: PageEvent) -> None:
+        """The page did something that explains what is seen."""
+        self._say_entry(TimelineEntry(event=event.event, message=event.message, time=now()))
 
     async def company_came(self) -> None:
         """Somebody is in the meeting."""

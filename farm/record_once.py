@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from browser_bot.staying import PageEvent
 from encoder.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
@@ -93,6 +94,9 @@ class _StartClock:
         pass
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        pass
+
+    async def page_event(self, event: PageEvent) -> None:
         pass
 
     async def company_came(self) -> None:

@@ -26,6 +26,7 @@ from browser_bot.display import Display
 from browser_bot.errors import (
     PageError,
     PageLostError,
+    PageOverError,
     ProgramNotFoundError,
     StageError,
     StageWornError,
@@ -34,6 +35,8 @@ from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.recording_sdk import TEXTS_OVER
 from browser_bot.stage import Stage
+from browser_bot.staying import PageEvent
+from browser_bot.waiting import first_of
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
@@ -57,7 +60,7 @@ LONGEST_NS = 86_400 * SECOND_NS
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
-# A page whose network comes and goes must not fill the timeline; the tally has all of it.
+# A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline.
 MOST_TOLD = 50
 MOST_TEXT_BYTES = 64 << 20
 
@@ -157,6 +160,9 @@ class Listener(Protocol):
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over, after so many seconds."""
+
+    async def page_event(self, event: PageEvent) -> None:
+        """The page did something, or something was done with it, that explains what is seen."""
 
     async def company_came(self) -> None:
         """Somebody is in the meeting; it is told once."""
@@ -339,6 +345,9 @@ class Recorder:
                 fault = error
                 if self._stop.is_set():
                     return await self._end(self._stop_reason)
+                if isinstance(error, PageOverError) and self._began_ns is not None:
+                    # It was over when its page was joined again.
+                    return await self._end(EndReason.PAGE_ENDED)
                 if await self._is_to_end(error):
                     await self._keep_evidence(self._scene, error)
                     self._fault = in_words(error)
@@ -432,7 +441,9 @@ class Recorder:
         self._takes.prepare()
         plan = self._plan
         keep_text = self._keep_text if plan.timed_texts else None
-        bot = Bot(stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text)
+        bot = Bot(
+            stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text, self._tell_page
+        )
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
@@ -451,6 +462,13 @@ class Recorder:
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
+
+    async def _tell_page(self, event: PageEvent) -> None:
+        """Tell what the page did; a page that does so on and on must not fill the timeline."""
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            logger.warning("%s", event.message)
+            await self._listener.page_event(event)
 
     def _keep_text(self, text: str) -> None:
         """Keep what the page says, unless nothing is recorded now or there is too much of it."""
@@ -617,23 +635,6 @@ def in_words(fault: Exception) -> str:
     """A fault in one sentence for clients; what programs said besides, paths and all, is in the log."""
     sentence = str(fault).splitlines()[0]
     return sentence if isinstance(fault, PageError) else sentence.split(": ")[0]
-
-
-async def first_of(**waiting: Awaitable[object]) -> str:
-    """Wait for the first of several things and return its name; of those that come together, the first named.
-
-    What has not come is cancelled. What it raises is raised here.
-    """
-    tasks = {name: asyncio.ensure_future(event) for name, event in waiting.items()}
-    try:
-        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        name, task = next((name, task) for name, task in tasks.items() if task.done())
-        task.result()
-        return name
-    finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 async def _raise(death: Awaitable[StageError]) -> None:

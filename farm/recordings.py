@@ -155,12 +155,22 @@ class Failure(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """One entry of a recording's timeline: a state, a take or finding that began or ended, or what broke."""
+    """One entry of a recording's timeline: a state, a take or finding, what broke, or what the page did."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
-    event: Literal["state", "take_began", "take_ended", "fault", "finding_began", "finding_ended"] = "state"
+    event: Literal[
+        "state",
+        "take_began",
+        "take_ended",
+        "fault",
+        "finding_began",
+        "finding_ended",
+        "page_changed",
+        "rejoined",
+        "warning",
+    ] = "state"
     status: Status | None = None
     """The state, of a `state`."""
     take: int | None = None
@@ -173,6 +183,8 @@ class TimelineEntry(BaseModel):
     """How long a finding lasted that has ended."""
     node: str | None = None
     """The node that was gone, of a `fault` after which another one went on."""
+    message: str | None = None
+    """What happened, of a `page_changed`, `rejoined` or `warning`."""
 
 
 class FileKind(StrEnum):

@@ -75,6 +75,8 @@ def _events(recording: Recording) -> Iterator[tuple[str, datetime, Attributes]]:
             yield "fault", entry.time, {"farm.fault": entry.fault}
         elif entry.finding is not None:
             yield entry.event, entry.time, {"farm.finding": entry.finding}
+        elif entry.message is not None:
+            yield entry.event, entry.time, {"farm.message": entry.message}
     for transfer in recording.transfers:
         if transfer.first_tried is not None:
             yield (

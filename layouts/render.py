@@ -1,6 +1,7 @@
 """A state's picture: its page on a stage like a recording's, with everything stopped that moves by itself."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -14,15 +15,20 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser_bot.contracts import START_SIGNAL
 from browser_bot.errors import StageError
+from browser_bot.opening import HAS_SCRIPT
 from browser_bot.stage import Stage, open_stage
 from layouts.errors import RenderingFailed
 from layouts.pictures import MADE_BY, MASK_COLOUR, Box
 from layouts.still import still_picture
 from layouts.suite import State, Viewport
 
+logger = logging.getLogger(__name__)
+
 FPS = 30
 READY_TIMEOUT = 30.0
 """Seconds for each step: to load, to become ready, to run the script."""
+LOAD_TIMEOUT = 10.0
+"""Seconds for pictures, fonts and frames behind the document; what comes later is not in the picture."""
 STATE_TIMEOUT = 90.0
 """Seconds for all of a state, also when the browser does not answer."""
 LEAVE_TIMEOUT = 5.0
@@ -73,8 +79,9 @@ MASK_FRAME = """
 
 SETTLE = """
 async () => {
-  await document.fonts.ready;
-  const pictures = [...document.images].filter(image => image.loading !== 'lazy');
+  // What has not come by now may never come.
+  await Promise.race([document.fonts.ready, new Promise(resolve => setTimeout(resolve, 5000))]);
+  const pictures = [...document.images].filter(image => image.loading !== 'lazy' && image.complete);
   await Promise.all(pictures.map(image => image.decode().catch(() => {})));
   for (const animation of document.getAnimations()) {
     try { animation.finish() } catch { animation.cancel() } // one without an end has no end to go to
@@ -111,8 +118,8 @@ class Renderer:
                 await self._forget(address)
                 await self._page.emulate_media(color_scheme=state.color_scheme)
                 step = "its page did not load"
-                await self._open(state, address)
-                step = "what it waits for did not appear"
+                answered = await self._open(state, address)
+                step = f"{answered}what it waits for did not appear"
                 if state.wait_for is not None:
                     await self._page.wait_for_selector(state.wait_for, timeout=READY_TIMEOUT * 1000)
                 step = "its script failed"
@@ -140,27 +147,38 @@ class Renderer:
             origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
             await self._session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
 
-    async def _open(self, state: State, address: str) -> None:
+    async def _open(self, state: State, address: str) -> str:
+        """Open the page; what error its server answered, in words, if that may yet be the page."""
         timeout = READY_TIMEOUT * 1000
         if state.contract == "plain":
-            await self._load(address, timeout)
-            return
-        loaded = False
+            answered = await self._load(address, timeout)
+            if answered and state.wait_for is None:
+                raise RenderingFailed(f"its page did not load: it answered {answered}")
+            return f"its page answered {answered}, and " if answered else ""
+        loaded, answered = False, ""
         try:
             async with self._page.expect_console_message(_says_start, timeout=timeout):
-                await self._load(address, timeout)
+                answered = await self._load(address, timeout)
                 loaded = True
+                if answered and not await self._page.evaluate(HAS_SCRIPT):
+                    raise RenderingFailed(f"its page did not load: it answered {answered}")
         except PlaywrightTimeout:
             if not loaded:
                 raise
+            how = f"answered {answered}, and" if answered else "loaded, but"
             raise RenderingFailed(
-                f"its page loaded, but did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
+                f"its page {how} did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
             ) from None
+        return ""
 
-    async def _load(self, address: str, timeout: float) -> None:
-        answer = await self._page.goto(address, wait_until="load", timeout=timeout)
-        if answer is not None and answer.status >= 400:
-            raise RenderingFailed(f"its page did not load: it answered {answer.status}")
+    async def _load(self, address: str, timeout: float) -> str:
+        """Load the page; the status that its server answered if that is an error's, `404`, else nothing."""
+        answer = await self._page.goto(address, wait_until="domcontentloaded", timeout=timeout)
+        try:
+            await self._page.wait_for_load_state("load", timeout=LOAD_TIMEOUT * 1000)
+        except PlaywrightTimeout:
+            logger.warning("parts of the page did not load in %.0f s; it is pictured without", LOAD_TIMEOUT)
+        return str(answer.status) if answer is not None and answer.status >= 400 else ""
 
     async def _prepare(self, state: State) -> None:
         """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames."""

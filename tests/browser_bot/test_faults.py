@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 
 from browser_bot import bot as bot_module
-from browser_bot.bot import ASK_PERIOD, ASKS_MISSED, DIARY_LINES, Bot
+from browser_bot.bot import ASK_PERIOD, ASKS_MISSED, Bot
 from browser_bot.contracts import PageContract
+from browser_bot.diary import DIARY_LINES
 from browser_bot.errors import PageLostError
 from browser_bot.heartbeat import greet, silence
 from browser_bot.stage import Stage, open_stage
@@ -253,7 +254,7 @@ async def test_page_that_says_offline_should_be_heard(site: Site) -> None:
 
 @pytest.mark.usefixtures("stages")
 async def test_diary_should_have_what_the_page_did_last(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, "browser_bot.bot")
+    caplog.set_level(logging.CRITICAL, "browser_bot.diary")
     page = """<script>for (let i = 0; i < 3000; i++) console.log("line", i);
         fetch("http://127.0.0.1:1/gone").catch(() => console.log("START_RECORDING"))</script>"""
     async with open_stage(320, 180, 30) as stage:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from browser_bot.staying import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
 from farm.findings import Finding
@@ -61,6 +62,9 @@ class Listener:
         pass
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
+        pass
+
+    async def page_event(self, event: PageEvent) -> None:
         pass
 
     async def company_came(self) -> None:

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from api.meeting import meeting_routes
 from browser_bot.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
 from browser_bot.stage import Stage
+from browser_bot.staying import PageEvent
 from encoder import watch as encoder_watch
 from encoder.command import cheapest_step
 from encoder.formats import Format
@@ -57,6 +58,7 @@ class Watched:
     faults: list[str] = field(default_factory=list)
     found: list[Finding] = field(default_factory=list)
     gone: list[Finding] = field(default_factory=list)
+    told: list[PageEvent] = field(default_factory=list)
     outcome: Outcome | None = None
     stages: list[Stage] = field(default_factory=list)
     orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
@@ -101,6 +103,10 @@ class Watched:
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         assert seconds >= 0
         self.gone.append(finding)
+        self.changed.set()
+
+    async def page_event(self, event: PageEvent) -> None:
+        self.told.append(event)
         self.changed.set()
 
     async def company_came(self) -> None:

@@ -1,0 +1,78 @@
+"""When a page that is there may be recorded: its contract decides, within a bound."""
+
+import asyncio
+import logging
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page
+
+from browser_bot.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
+from browser_bot.errors import PageError
+from browser_bot.hearing import Hearing
+from browser_bot.recording_sdk import START
+from browser_bot.waiting import first_of
+
+logger = logging.getLogger(__name__)
+
+
+async def ready(page: Page, contract: PageContract, hearing: Hearing) -> None:
+    """Wait until `page` may be recorded. Raises PageError when it does not say so in time."""
+    match contract:
+        case PageContract.PLAIN:
+            await _plain(page)
+        case PageContract.CONSOLE:
+            await _signalled(hearing, f"print {START_SIGNAL}")
+        case PageContract.SDK:
+            await _sdk_started(hearing)
+        case PageContract.AUTO:
+            await first_of(signal=hearing.started.wait(), plain=_plain(page))
+            if not hearing.started.is_set() and await has_sdk(hearing):
+                await _sdk_started(hearing)
+
+
+async def has_sdk(hearing: Hearing) -> bool:
+    """Whether the page has a recording SDK, by its socket or by its flags."""
+    return hearing.has_sdk or (hearing.sdk is not None and await hearing.sdk.is_announced())
+
+
+async def _sdk_started(hearing: Hearing) -> None:
+    """Wait for the SDK's word, which has two minutes from when its socket has connected."""
+    assert hearing.sdk is not None
+    try:
+        async with asyncio.timeout(SIGNAL_TIMEOUT):
+            # Where both contracts count, the console's word does as well.
+            await first_of(connected=hearing.sdk.connected.wait(), started=hearing.started.wait())
+    except TimeoutError:
+        raise PageError(
+            f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
+        ) from None
+    await _signalled(hearing, f"send {START}")
+
+
+async def _signalled(hearing: Hearing, signal: str) -> None:
+    try:
+        async with asyncio.timeout(SIGNAL_TIMEOUT):
+            await hearing.started.wait()
+    except TimeoutError:
+        raise PageError(f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s") from None
+
+
+async def _plain(page: Page) -> None:
+    try:
+        async with asyncio.timeout(SETTLE_TIMEOUT + 3):
+            while not await _settles(page):
+                await page.wait_for_load_state("domcontentloaded")
+    except TimeoutError:
+        logger.warning("the page's script hangs; recording it as it is")
+    except PlaywrightError as error:
+        logger.info("the page went away while it was looked at: %s", error.message)
+
+
+async def _settles(page: Page) -> bool:
+    """Wait until what the page shows has settled; False if it has gone on to another document meanwhile."""
+    try:
+        await page.evaluate(PLAIN_READY, SETTLE_TIMEOUT * 1000)
+    except PlaywrightError as error:
+        logger.info("the page changed while it was looked at: %s", error.message)
+        return False
+    return True

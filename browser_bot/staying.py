@@ -1,0 +1,202 @@
+"""Staying joined: a page that loads itself anew or goes elsewhere is joined again by its hints.
+
+Whether it must be joined again shows by what it shows: a lobby has what the hints fill and click, a room has
+not. A page that was joined just now may well go elsewhere because of that, as after a login; so for a moment
+only what is surely the lobby counts as one.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page
+
+from browser_bot.documents import Document, Documents
+from browser_bot.errors import PageError
+from browser_bot.hints import NO_HINTS, Click, Fill, PageHints, WaitFor, follow
+from browser_bot.joining import Joined
+from browser_bot.opening import Opening
+
+logger = logging.getLogger(__name__)
+
+OWN_SECONDS: Final = 3.0
+"""A document that was asked for so soon after the last step may be what the step has led to."""
+
+LOBBY_SECONDS: Final = 10.0
+"""How long a document may take, once it has loaded, to show its lobby."""
+
+RENDER_SECONDS: Final = 0.3
+"""What a page gets to show the rest of its lobby, once it shows something of it."""
+
+DOCUMENT_SECONDS: Final = 10.0
+
+MOST: Final = 10
+WITHIN_SECONDS: Final = 300.0
+"""A page is joined again at most so often in so many seconds; then it waits for its turn."""
+
+Step = Click | Fill | WaitFor
+
+
+@dataclass(frozen=True)
+class PageEvent:
+    """What the page did, or what was done with it, that explains what is seen in the recording.
+
+    `page_changed`: it shows another document. `rejoined`: it was joined again. `warning`: what was to be done
+    had no effect. The `message` is a sentence without its full stop, and holds nothing secret.
+    """
+
+    event: Literal["page_changed", "rejoined", "warning"]
+    message: str
+
+
+class Pace:
+    """How often something may be done: `most` times in `seconds`."""
+
+    def __init__(self, most: int = MOST, seconds: float = WITHIN_SECONDS) -> None:
+        """Begin with nothing done."""
+        self._times: deque[float] = deque(maxlen=most)
+        self._most = most
+        self._seconds = seconds
+
+    def wait(self, now: float) -> float:
+        """For how many seconds what is to be done at `now` must wait."""
+        return max(0.0, self._times[0] + self._seconds - now) if len(self._times) == self._most else 0.0
+
+    def done(self, now: float) -> None:
+        """It was done."""
+        self._times.append(now)
+
+
+class Staying:
+    """Keeps a page joined that has been joined once."""
+
+    def __init__(self, page: Page, documents: Documents, opening: Opening, hints: PageHints) -> None:
+        """Keep `page` joined by `hints`."""
+        self._page = page
+        self._documents = documents
+        self._opening = opening
+        self._hints = hints
+        self._pace = Pace()
+        self._joined = Joined()
+
+    def begin(self, joined: Joined) -> None:
+        """The page has been joined so; what it shows from then on is looked at."""
+        self._joined = joined
+        self._known = joined.document.number
+
+    async def moved(self) -> None:
+        """Wait until the page shows a document that was not looked at yet."""
+        await self._documents.after(self._known)
+
+    async def join_again(self, *, paced: bool) -> PageEvent | None:
+        """Join the document that is shown now, or the one after it if the page goes on.
+
+        What came of it; None if the hints themselves have led there. `paced`: not more often than a page may
+        be joined again.
+        """
+        for _ in range(MOST):
+            document = self._documents.last
+            self._known = document.number
+            joining = asyncio.ensure_future(self._join(document, paced=paced))
+            moved = asyncio.ensure_future(self.moved())
+            try:
+                await asyncio.wait((joining, moved), return_when=asyncio.FIRST_COMPLETED)
+                if joining.done() and not moved.done():
+                    return joining.result()
+            finally:
+                joining.cancel()
+                moved.cancel()
+                await asyncio.gather(joining, moved, return_exceptions=True)
+        return PageEvent("warning", f"the page has loaded itself anew {MOST} times before it could be joined")
+
+    async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
+        changed = describe(self._joined.lobby, document)
+        logger.info("%s", changed)
+        if self._hints == NO_HINTS:
+            return PageEvent("page_changed", changed)
+        try:
+            await self._opening.document(DOCUMENT_SECONDS)
+            await follow(self._page, PageHints(css=self._hints.css))
+            await self._opening.loaded()
+            steps = self._steps_from(document, await self._visible_steps())
+            if not steps and self._is_own(document):
+                return None
+            if not steps and self._hints.css is None:
+                return PageEvent("page_changed", changed)
+            if not steps:
+                return PageEvent("rejoined", f"{changed}, and the hinted CSS was added again")
+            if paced:
+                await self._wait_for_its_turn()
+            await follow(self._page, self._hints.model_copy(update={"join": steps, "css": None}))
+        except (PageError, PlaywrightError) as error:
+            return PageEvent("warning", f"{changed}, and could not be joined again: {error}")
+        return PageEvent("rejoined", f"{changed}, and was joined again by its hints")
+
+    async def _wait_for_its_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = self._pace.wait(loop.time())
+        if seconds:
+            logger.warning("the page was joined again %d times; the next time in %.0f s", MOST, seconds)
+            await asyncio.sleep(seconds)
+        self._pace.done(loop.time())
+
+    def _steps_from(self, document: Document, visible: Sequence[int]) -> list[Step]:
+        """The steps that are left to be followed: from the first on that finds what it acts on."""
+        if not visible:
+            return []
+        steps = self._hints.join
+        first = next(place for place, step in enumerate(steps) if not isinstance(step, WaitFor))
+        is_lobby = is_same_place(document.url, self._joined.lobby.url) and first in visible
+        if (
+            self._is_own(document)
+            and not is_lobby
+            and not any(isinstance(steps[place], Fill) for place in visible)
+        ):
+            return []
+        return list(steps[min(visible) :])
+
+    def _is_own(self, document: Document) -> bool:
+        """Whether the last step has led to the document, as far as can be told."""
+        acts = any(not isinstance(step, WaitFor) for step in self._hints.join)
+        return acts and document.asked - self._joined.at < OWN_SECONDS
+
+    async def _visible_steps(self) -> list[int]:
+        """Which of the steps find what they click or fill, by their places; the page gets time to show it."""
+        found = {
+            place: self._page.locator(step.click if isinstance(step, Click) else step.fill).first
+            for place, step in enumerate(self._hints.join)
+            if not isinstance(step, WaitFor)
+        }
+        if not found:
+            return []
+        timeout = LOBBY_SECONDS * 1000
+        room = [] if self._hints.wait_for is None else [self._page.locator(self._hints.wait_for).first]
+        looking = [
+            asyncio.ensure_future(locator.wait_for(state="visible", timeout=timeout))
+            for locator in (*found.values(), *room)
+        ]
+        try:
+            await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for look in looking:
+                look.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
+        await asyncio.sleep(RENDER_SECONDS)
+        return [place for place, locator in found.items() if await locator.is_visible()]
+
+
+def describe(lobby: Document, document: Document) -> str:
+    """What the page did when it went to `document`, without its URL: that may be secret."""
+    if is_same_place(document.url, lobby.url):
+        return "the page has loaded itself anew"
+    return "the page has gone to another address"
+
+
+def is_same_place(url: str, other: str) -> bool:
+    """Whether two URLs differ by their queries and fragments at most."""
+    return urlsplit(url)[:3] == urlsplit(other)[:3]

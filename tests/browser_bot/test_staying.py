@@ -1,0 +1,215 @@
+"""Pages that load themselves anew or go elsewhere: they are joined again by their hints, and it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from browser_bot import readiness, staying
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.hints import PageHints
+from browser_bot.stage import Stage, open_stage
+from browser_bot.staying import Pace, PageEvent
+from tests.browser_bot.helpers import Site, blank, grab, open_site
+
+WIDTH, HEIGHT = 320, 180
+SOON = 20.0
+BLUE, GREEN, RED = (0, 0, 255), (0, 128, 0), (255, 0, 0)
+# A lobby in red that becomes a room in blue; `leave` is what the room does a second later.
+LOBBY = """<body style="margin:0;background:red;overflow:hidden">
+<input id=name><button id=join onclick="
+  document.body.innerHTML = `<main>${document.querySelector('#name').value}</main>`;
+  document.body.style.background = 'blue';
+  if (!sessionStorage.been) setTimeout(() => { sessionStorage.been = 1; LEAVE }, 1000);
+">Join</button>"""
+JOIN = [{"fill": "#name", "text": "Recorder"}, {"click": "#join"}]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage() -> AsyncIterator[Stage]:
+    async with open_stage(WIDTH, HEIGHT, 30) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(shared_stage: Stage) -> Stage:
+    return await blank(shared_stage)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    async with open_site() as site:
+        yield site
+
+
+class Told:
+    """What was told of a page."""
+
+    def __init__(self) -> None:
+        self.events: list[PageEvent] = []
+        self._changed = asyncio.Event()
+
+    async def tell(self, event: PageEvent) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, holds: Callable[[list[PageEvent]], bool]) -> None:
+        async with asyncio.timeout(SOON):
+            while not holds(self.events):
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def recorded(stage: Stage, url: str, **hints: Any) -> AsyncIterator[Told]:
+    """A page that has been joined and is watched over, as while it is recorded."""
+    told = Told()
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=PageHints.model_validate(hints), tell=told.tell)
+    await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
+    over = asyncio.ensure_future(bot.over())
+    try:
+        yield told
+        assert not over.done()
+    finally:
+        over.cancel()
+        await asyncio.gather(over, return_exceptions=True)
+
+
+async def colours(stage: Stage) -> set[tuple[int, int, int]]:
+    return (await grab(stage.display, WIDTH, HEIGHT)).colours()
+
+
+async def shown(stage: Stage, selector: str) -> str | None:
+    return await stage.browser.page.locator(selector).first.text_content(timeout=SOON * 1000)
+
+
+@pytest.mark.parametrize("leave", ["location.reload()", "location = '/other'"])
+async def test_page_that_is_back_in_its_lobby_should_be_joined_again(
+    stage: Stage, site: Site, leave: str
+) -> None:
+    url = site.add("/", LOBBY.replace("LEAVE", leave))
+    site.add("/other", LOBBY)
+    async with recorded(stage, url, join=JOIN) as told:
+        assert await shown(stage, "main") == "Recorder"
+        await told.until(lambda events: len(events) == 1)
+        assert told.events[0].event == "rejoined"
+        assert await shown(stage, "main") == "Recorder"
+        assert await colours(stage) >= {BLUE}
+        assert RED not in await colours(stage)
+
+
+async def test_only_the_steps_that_are_left_should_be_followed_again(stage: Stage, site: Site) -> None:
+    # Who has logged in once comes to the lobby at once.
+    login = """<form onsubmit="document.cookie = `in=1`">
+    <input id=user><button id=login>Log in</button></form>
+    <script>if (document.cookie.includes('in=1')) location.replace('/lobby')</script>"""
+    site.add("/?", login)
+    url = site.add("/", login)
+    site.add("/lobby", LOBBY.replace("LEAVE", "location = '/'"))
+    steps = [{"fill": "#user", "text": "u"}, {"click": "#login"}, {"wait_for": "#name"}, *JOIN]
+    async with recorded(stage, url, join=steps) as told:
+        await told.until(lambda events: [each.event for each in events] == ["rejoined"])
+        assert await shown(stage, "main") == "Recorder"
+    await stage.browser.context.clear_cookies()
+
+
+BANNER = "<body style='margin:0;background:blue'><div class=banner style='background:red;height:90px'></div>"
+
+
+@pytest.mark.parametrize("after", [300, 3500], ids=["before it is ready", "while it is recorded"])
+async def test_css_should_be_there_after_the_page_has_gone_elsewhere(
+    stage: Stage, site: Site, after: int
+) -> None:
+    site.add("/room", BANNER)
+    url = site.add("/", f"{BANNER}<script>setTimeout(() => location = '/room', {after})</script>")
+    async with recorded(stage, url, css=".banner { visibility: hidden }") as told:
+        await told.until(lambda events: len(events) == 1)
+        assert told.events == [
+            PageEvent("rejoined", "the page has gone to another address, and the hinted CSS was added again")
+        ]
+        assert stage.browser.page.url.endswith("/room")
+        assert await colours(stage) == {BLUE}
+
+
+async def test_css_should_be_there_from_the_first_frame_on_although_the_page_goes_elsewhere(
+    stage: Stage, site: Site
+) -> None:
+    site.add("/room", BANNER)
+    url = site.add("/", f"{BANNER}<meta http-equiv=refresh content='1;url=/room'>")
+    async with recorded(stage, url, css=".banner { visibility: hidden }"):
+        assert stage.browser.page.url.endswith("/room")
+        assert await colours(stage) == {BLUE}
+
+
+async def test_page_that_a_step_has_led_to_should_not_be_taken_for_the_lobby(
+    stage: Stage, site: Site
+) -> None:
+    room = f"{BANNER}<button onclick='document.body.style.background = `red`'>Leave</button>"
+    site.add("/room", room)
+    url = site.add("/", "<a href='/room'><button>Join</button></a>")
+    hints = {"join": [{"click": "button"}], "css": ".banner, button { visibility: hidden }"}
+    async with recorded(stage, url, **hints) as told:
+        assert stage.browser.page.url.endswith("/room")
+        assert await colours(stage) == {BLUE}
+    assert told.events == []
+
+
+async def test_page_without_hints_should_have_its_change_told(stage: Stage, site: Site) -> None:
+    site.add("/room", BANNER)
+    url = site.add("/", "<script>setTimeout(() => location = '/room', 3000)</script>quiet")
+    async with recorded(stage, url) as told:
+        await stage.browser.page.evaluate("history.pushState({}, '', '/same-document')")
+        await told.until(lambda events: len(events) == 1)
+        assert told.events == [PageEvent("page_changed", "the page has gone to another address")]
+
+
+async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.hints.STEP_TIMEOUT", 0.5)
+    site.add("/full", LOBBY.replace("<button id=join", "<button disabled id=join"))
+    url = site.add("/", LOBBY.replace("LEAVE", "location = '/full'"))
+    async with recorded(stage, url, join=JOIN) as told:
+        await told.until(lambda events: len(events) == 1)
+        assert told.events[0].event == "warning"
+        assert "the hint '#join' found nothing to act on" in told.events[0].message
+
+
+async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_its_turns(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staying, "Pace", lambda: Pace(2, 300))
+    monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
+    url = site.add("/", LOBBY.replace("LEAVE", "sessionStorage.clear(); location.reload()"))
+    async with recorded(stage, url, join=JOIN) as told:
+        await told.until(lambda events: len(events) == 2)
+        await asyncio.sleep(3)
+        assert len(told.events) == 2
+        assert await colours(stage) >= {RED}
+
+
+async def test_page_that_never_stays_should_be_recorded_as_it_is(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.bot.MOST_MOVES", 3)
+    url = site.add("/", f"{BANNER}<script>setTimeout(() => location.reload(), 200)</script>")
+    async with recorded(stage, url):
+        assert await colours(stage) >= {BLUE}
+    await blank(stage)
+
+
+async def test_pace_should_let_so_many_through_in_its_time() -> None:
+    pace = Pace(2, 10)
+    for now in (0.0, 1.0):
+        assert pace.wait(now) == 0
+        pace.done(now)
+    assert pace.wait(2) == 8
+    assert pace.wait(10) == 0
+    pace.done(10)
+    assert (pace.wait(10.5), pace.wait(11)) == (0.5, 0)
