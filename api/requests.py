@@ -22,9 +22,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, from_json
 from starlette.requests import Request
 
+from api.problems import problems_of
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
 from encoder.formats import AudioCodec, Codec, Profile
@@ -426,10 +427,10 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    if problems[0]["type"] == "json_invalid":
-        raise MalformedRequest(f"the body is not JSON: {problems[0]['msg']}")
-    raise InvalidRequest(_sentences(problems))
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        if first["type"] == "json_invalid":
+            raise MalformedRequest(f"the body is not JSON: {first['msg']}") from None
+        raise InvalidRequest(problems_of(error, from_json(body), model)) from None
 
 
 def fields_set(body: _Body) -> dict[str, JsonValue]:
@@ -450,8 +451,8 @@ def with_defaults(wanted: StartRecording, defaults: Defaults) -> StartRecording:
     try:
         return StartRecording.model_validate_json(json.dumps(combined))
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    raise InvalidRequest(f"with the defaults in recording_config: {_sentences(problems)}")
+        problems = problems_of(error, combined, StartRecording)
+    raise InvalidRequest(f"with the defaults in recording_config: {problems}")
 
 
 def check_meeting_id(text: str) -> str:
@@ -493,8 +494,7 @@ def read_query(request: Request, model: type[_Query]) -> _Query:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    raise InvalidRequest(_sentences(problems))
+        raise InvalidRequest(problems_of(error, values, model)) from None
 
 
 _Headers = TypeVar("_Headers", bound=BaseModel)
@@ -510,8 +510,7 @@ def read_headers(request: Request, model: type[_Headers]) -> _Headers:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    raise InvalidRequest(_sentences(problems))
+        raise InvalidRequest(problems_of(error, values, model)) from None
 
 
 async def _read_body(request: Request) -> bytes:
@@ -521,15 +520,3 @@ async def _read_body(request: Request) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
     return bytes(body)
-
-
-_MESSAGES = {"missing": "is required", "extra_forbidden": "is not a field this farm knows"}
-
-
-def _sentences(problems: list[ErrorDetails]) -> str:
-    return "; ".join(_sentence(problem) for problem in problems)
-
-
-def _sentence(problem: ErrorDetails) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "body"
-    return f'"{field}": {_MESSAGES.get(problem["type"], problem["msg"])}'

@@ -59,7 +59,13 @@ async def test_list_should_show_the_organisations_recordings(
     body = await list_of(client, base=base)
     assert ids(body) == expected(listed)
     assert body["paging"] == {"total_count": 5, "start_offset": 1, "end_offset": 5}
-    assert body["data"][0]["meeting"] == {"id": "room-4", "title": "room-4"}
+    invoked = body["data"][0]["invoked_time"]
+    assert body["data"][0]["meeting"] == {
+        "id": "room-4",
+        "title": "room-4",
+        "created_at": invoked,
+        "updated_at": invoked,
+    }
     one = (await client.get(f"{base}/recordings/{listed[0].id}")).json()["data"]
     assert {**body["data"][0], "queue_position": None} == {**one, "meeting": body["data"][0]["meeting"]}
 

@@ -123,7 +123,7 @@ async def test_what_is_no_meeting_should_be_refused(
             {"live_streaming_config": {"rtmp_url": "rtmp://127.0.0.1/a/b"}},
             "live_streaming_config.rtmp_url",
         ),
-        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.aws.access_key"),
+        ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.access_key"),
         ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
         ({"storage_config": STORAGE | {"endpoint": "http://127.0.0.1:9"}}, "storage_config"),
         ({"video_config": {"watermark": {"url": "http://127.0.0.1/a.png"}}}, "video_config.watermark.url"),
