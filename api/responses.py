@@ -139,6 +139,9 @@ class TransferObject(BaseModel):
     next_try: Moment | None = Field(description="when a WAITING one is tried again; null is at once")
     error: TransferError | None = Field(description="why the last try failed")
     location: str | None = Field(description="where the main file is, once it has arrived")
+    note: str | None = Field(
+        default=None, description="why a file that has arrived was not read back: the key may only write, say"
+    )
 
 
 class RecordingDefaultsObject(RecordingDefaults):
@@ -399,7 +402,7 @@ def _transfer(transfer: Transfer) -> TransferObject:
         return shown
     # Where the farm keeps its files, and what is the matter there, is for its log and not for clients.
     error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
-    return shown.model_copy(update={"location": None, "error": error})
+    return shown.model_copy(update={"location": None, "error": error, "note": None})
 
 
 _STORE_FAILED: Final = "the farm's own store could not take the files; they are safe, and it is tried again"

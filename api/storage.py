@@ -31,11 +31,14 @@ class StoragePresetObject(BaseModel):
 
 
 class StorageCheckObject(BaseModel):
-    """Whether a small object could be written, read back and deleted."""
+    """Whether files can be put there."""
 
     ok: bool
     code: str | None = Field(default=None, description="what is wrong: stable, made for programs")
     message: str | None = Field(default=None, description="the same in one sentence")
+    notes: list[str] | None = Field(
+        default=None, description="what the key may not do there and need not: read back, delete"
+    )
 
 
 async def _list(request: Request) -> Response:
@@ -80,7 +83,9 @@ async def _check(request: Request) -> Response:
         result = await _checked(context, organization_id, target)
     finally:
         _under_way[organization_id] -= 1
-    checked = StorageCheckObject(ok=result.ok, code=result.code, message=result.message)
+    checked = StorageCheckObject(
+        ok=result.ok, code=result.code, message=result.message, notes=result.notes or None
+    )
     return success(checked.model_dump(exclude_none=True))
 
 
@@ -121,7 +126,7 @@ storage_operations: Final = (
         "POST",
         "/storage/check",
         _check,
-        "Write, read back and delete a small object where files would go; says what is wrong in 20 s at most",
+        "Find out whether files can be put where they would go, leaving nothing there; takes 20 s at most",
         _TAG,
         answer=StorageCheckObject,
         body=CheckStorage,

@@ -1,4 +1,4 @@
-"""Uploading a recording's files again, or to further storage."""
+"""Uploading a recording's files again, or to further storage; and giving new keys of storage they go to."""
 
 from typing import Final
 
@@ -16,8 +16,8 @@ from api.rules import check_storage, resolve_storage
 from farm.errors import WrongState
 from farm.queues import enqueue_transfer
 from farm.recordings import Recording, Status, is_in_store
-from farm.sealed_targets import seal_target
-from farm.storage.targets import Target
+from farm.sealed_targets import open_target, seal_target
+from farm.storage.targets import Target, is_same_place
 from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 
 
@@ -26,13 +26,14 @@ async def _upload(request: Request) -> Response:
     context = context_of(request)
     wanted = await read_request(request, Upload)
     recording = await find_recording(context, organization_id, request)
-    if not recording.files:
-        raise WrongState(f"recording {recording.id} is {recording.status} and has no files to upload yet")
     target = None
     if wanted.storage_config is not None:
         field = '"storage_config"'
         target = await resolve_storage(context, organization_id, wanted.storage_config, field)
         await check_storage(context, target, field)
+    if not recording.files:
+        await run_in_threadpool(_give_new_keys, context, recording, target)
+        return success(await answer_with(context, await find_recording(context, organization_id, request)))
     # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
     on_node = recording.status is Status.UPLOADING
     missing = [] if target else _missing_uploads(recording)
@@ -41,6 +42,38 @@ async def _upload(request: Request) -> Response:
     node = recording.node if on_node else None
     await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
     return success(await answer_with(context, await find_recording(context, organization_id, request)))
+
+
+def _give_new_keys(context: Context, recording: Recording, target: Target | None) -> None:
+    """Keep the keys for the upload that is to come, and for the segments of a live output there.
+
+    Raises WrongState when the recording is to be uploaded to no such place.
+    """
+    if target is not None:
+        transfer = _transfer_to_place(context, recording, target)
+        if transfer is not None:
+            _set_with_keys(context, recording, transfer, target)
+            return
+    raise WrongState(
+        f"recording {recording.id} is {recording.status} and has no files to upload yet"
+        + ("; new keys can be given for storage that it goes to already" if target else "")
+    )
+
+
+def _transfer_to_place(context: Context, recording: Recording, target: Target) -> Transfer | None:
+    """The transfer to the place that `target` leads to, perhaps with other keys, if it has not arrived."""
+    for transfer in recording.transfers:
+        sealed = context.records.sealed_target(recording.id, transfer.target)
+        if transfer.state is TransferState.DONE or sealed is None:
+            continue
+        if is_same_place(open_target(context.sealer, recording.id, transfer.target, sealed), target):
+            return transfer
+    return None
+
+
+def _set_with_keys(context: Context, recording: Recording, transfer: Transfer, target: Target) -> None:
+    sealed = seal_target(context.sealer, recording.id, transfer.target, target)
+    context.records.set_transfer(recording.id, again(transfer), sealed=sealed)
 
 
 def _missing_uploads(recording: Recording) -> list[Transfer]:
@@ -62,7 +95,12 @@ def _begin_uploads(
         context.records.set_transfer(recording.id, transfer)
     names = [transfer.target for transfer in missing]
     if target is not None:
-        names.append(_add_upload(context, recording, target))
+        same = _transfer_to_place(context, recording, target)
+        if same is None:
+            names.append(_add_upload(context, recording, target))
+        else:
+            _set_with_keys(context, recording, same, target)
+            names.append(same.target)
     for name in names:
         enqueue_transfer(context.redis, recording, name, node)
 

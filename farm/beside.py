@@ -119,6 +119,7 @@ def hls_order(recording: Recording, settings: Settings, client: redis.Redis, dir
         seconds=HLS_SECONDS,
         texts=str(texts) if texts is not None else None,
         recording=recording.model_dump(mode="json"),
+        transfer=name,
         target=target,
         host_key=host_key,
     )

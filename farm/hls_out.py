@@ -16,11 +16,18 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
+import redis
+
 from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
 from encoder.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
+from farm.errors import FarmError
 from farm.keys import load_secret_key
 from farm.recordings import Recording, content_type
+from farm.records import Records
+from farm.redis_clients import connect
+from farm.sealed_targets import open_target
+from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
 from farm.storage.place import Checkpoint, StorageError
 from farm.storage.places import place_of
@@ -50,7 +57,8 @@ class HlsOrder:
     Of the takes in the directory `spool`, `name.m3u8` and segments of so many `seconds` in `directory`.
     With a `window` only so many of the newest are kept, from now on. `texts` is the file of its timed texts.
     With the `recording` as JSON it is carried to the store, unless that keeps no copy, and to the customer's
-    `target` (with its keys; `host_key` is what its SFTP server has shown before).
+    `target` (with its keys; `host_key` is what its SFTP server has shown before), which is kept for the
+    `transfer` of that name.
     """
 
     spool: str
@@ -62,6 +70,7 @@ class HlsOrder:
     window: int | None = None
     texts: str | None = None
     recording: dict[str, Any] | None = None
+    transfer: str | None = None
     target: dict[str, Any] | None = None
     host_key: str | None = None
 
@@ -330,7 +339,7 @@ def _places(order: HlsOrder) -> dict[str, Put]:
     puts = {STORE: _store_of(recording, settings, Path(order.directory))} if recording.keep_copy else {}
     if order.target is not None:
         target = TARGET.validate_json(json.dumps(order.target))
-        puts[CUSTOMERS] = _customers(recording, target, order.host_key, settings, Path(order.directory))
+        puts[CUSTOMERS] = _customers(recording, target, order, settings)
     return puts
 
 
@@ -344,16 +353,35 @@ def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
     return put
 
 
-def _customers(
-    recording: Recording, target: Target, host_key: str | None, settings: Settings, directory: Path
-) -> Put:
-    place = place_of(target, settings.address_rule, host_key=host_key)
-    checkpoint = Checkpoint(directory / ".customers.checkpoint")
+def _customers(recording: Recording, target: Target, order: HlsOrder, settings: Settings) -> Put:
+    place = place_of(target, settings.address_rule, host_key=order.host_key)
+    checkpoint = Checkpoint(Path(order.directory) / ".customers.checkpoint")
 
     def put(file: Path) -> None:
-        place.upload(file, key_at(target, recording, file.name), checkpoint, content_type(file.name))
+        nonlocal place
+        try:
+            place.upload(file, key_at(target, recording, file.name), checkpoint, content_type(file.name))
+        except StorageError as error:
+            if error.final and order.transfer is not None:
+                # The client may have given new keys by now, with an API call.
+                kept = _kept_target(recording, order.transfer, settings)
+                place = place_of(kept or target, settings.address_rule, host_key=order.host_key)
+            raise
 
     return put
+
+
+def _kept_target(recording: Recording, name: str, settings: Settings) -> Target | None:
+    """The customer's storage with the keys that are kept now; None if nobody can tell."""
+    try:
+        with connect(settings.redis_address) as client:
+            sealed = Records(client).sealed_target(recording.id, name)
+            return (
+                open_target(Sealer(load_secret_key(settings)), recording.id, name, sealed) if sealed else None
+            )
+    except (redis.RedisError, FarmError) as error:
+        print(f"the keys of {name} cannot be looked up: {error}", file=sys.stderr)
+        return None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from encoder.probe import Media
 from farm.recordings import FileKind, FinishedFile, Recording, content_type, stop_reason_of
 from farm.spool import TEXTS, Spool
-from farm.storage.place import Checkpoint
+from farm.storage.place import Checkpoint, Placed
 
 MANIFEST_SUFFIX: Final = ".json"
 
@@ -58,16 +58,17 @@ class Outbox:
         """What the upload of a file to a target remembers."""
         return Checkpoint(self.directory / f".{target}.{file.kind}.checkpoint")
 
-    def arrival(self, target: str, file: FinishedFile) -> str | None:
+    def arrival(self, target: str, file: FinishedFile) -> Placed | None:
         """Where a file has arrived already, of a transfer whose other files have not; None if it has not."""
         try:
-            return self._arrival(target, file).read_text()
+            location, _, note = self._arrival(target, file).read_text().partition("\n")
         except FileNotFoundError:
             return None
+        return Placed(location, file.size, note or None)
 
-    def note_arrival(self, target: str, file: FinishedFile, location: str) -> None:
+    def note_arrival(self, target: str, file: FinishedFile, placed: Placed) -> None:
         """Remember that a file has arrived."""
-        self._arrival(target, file).write_text(location)
+        self._arrival(target, file).write_text(f"{placed.location}\n{placed.note or ''}")
 
     def forget_arrivals(self, target: str) -> None:
         """Forget what has arrived at a target."""

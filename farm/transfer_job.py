@@ -188,15 +188,15 @@ def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, pu
 def _put_one(
     recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, put: Put
 ) -> Placed:
-    location = outbox.arrival(target, file)
-    if location is not None:
-        return Placed(location, file.size)
+    before = outbox.arrival(target, file)
+    if before is not None:
+        return before
     source = outbox.path_of(file)
     # Redis may have lost its last moments, in which the file came into the store and was removed here.
     if not source.exists() and (target == STORE or is_in_store(recording)):
         _fetch(recording, file, outbox, store)
     placed = put(source, file, outbox.checkpoint(target, file))
-    outbox.note_arrival(target, file, placed.location)
+    outbox.note_arrival(target, file, placed)
     return placed
 
 

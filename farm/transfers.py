@@ -37,7 +37,7 @@ class TransferState(StrEnum):
     """For its first or next try."""
     RUNNING = "RUNNING"
     DONE = "DONE"
-    """Arrived, and verified at the other side."""
+    """Arrived: verified at the other side, or acknowledged by it with a checksum; see `Transfer.note`."""
     GIVEN_UP = "GIVEN_UP"
 
 
@@ -69,6 +69,8 @@ class Transfer(BaseModel):
     """When a WAITING one is tried again; None is at once."""
     error: TransferError | None = None
     location: str | None = None
+    note: str | None = None
+    """Of a DONE one: why its files were not looked at again after they were sent."""
 
 
 def tried(transfer: Transfer, moment: datetime) -> Transfer:
@@ -86,17 +88,20 @@ def tried(transfer: Transfer, moment: datetime) -> Transfer:
 def arrived(transfer: Transfer, placed: Placed) -> Transfer:
     """The transfer after a try that succeeded."""
     return transfer.model_copy(
-        update={"state": TransferState.DONE, "error": None, "location": placed.location}
+        update={"state": TransferState.DONE, "error": None, "location": placed.location, "note": placed.note}
     )
 
 
 def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_give_up: bool) -> Transfer:
-    """The transfer after a try that failed: it waits for the next one, or is given up after a day."""
+    """The transfer after a try that failed: it waits for the next one, or is given up after a day.
+
+    After a final fault it is given up at once.
+    """
     wait = INTERVALS[min(max(transfer.attempts, 1), len(INTERVALS)) - 1]
     if error.lasting:
         wait = max(wait, LASTING_INTERVAL)
     begun = transfer.first_tried or moment
-    given_up = may_give_up and moment + wait > begun + GIVE_UP_AFTER
+    given_up = may_give_up and (error.final or moment + wait > begun + GIVE_UP_AFTER)
     return transfer.model_copy(
         update={
             "state": TransferState.GIVEN_UP if given_up else TransferState.WAITING,

@@ -35,14 +35,19 @@ _PATH: Final = Field(
 _REGION: Final = Field("region", "Region")
 _ACCESS_KEY: Final = Field("access_key", "Access key")
 _SECRET: Final = Field("secret", "Secret access key", "password")
+_TOKEN: Final = Field(
+    "session_token", "Session token", "password", required=False, hint="Of temporary credentials only."
+)
 
 STORAGES: Final[Mapping[str, Storage]] = MappingProxyType(
     {
-        "aws": Storage("Amazon S3", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET)),
+        "aws": Storage("Amazon S3", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET, _TOKEN)),
         "cloudflare": Storage(
-            "Cloudflare R2", (_BUCKET, _PATH, Field("account_id", "Account id"), _ACCESS_KEY, _SECRET)
+            "Cloudflare R2", (_BUCKET, _PATH, Field("account_id", "Account id"), _ACCESS_KEY, _SECRET, _TOKEN)
         ),
-        "digitalocean": Storage("DigitalOcean Spaces", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET)),
+        "digitalocean": Storage(
+            "DigitalOcean Spaces", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET, _TOKEN)
+        ),
         "s3": Storage(
             "Another server that speaks S3",
             (
@@ -52,6 +57,7 @@ STORAGES: Final[Mapping[str, Storage]] = MappingProxyType(
                 Field("region", "Region", required=False),
                 _ACCESS_KEY,
                 _SECRET,
+                _TOKEN,
             ),
         ),
         "azure": Storage(

@@ -1,18 +1,21 @@
 """Azure's blob storage.
 
 A file is sent in blocks. Each block's name holds its MD5, which the server has checked on arrival, so the
-server's own list of blocks tells what is still to be sent, and later that the file is whole: nothing needs to
-be kept here.
+server's own list of blocks tells what is still to be sent, and later that the file is whole. For a key that
+may not read that list, what the server has acknowledged is remembered here.
 """
 
+import base64
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, cast
+from urllib.parse import parse_qs
 
 from azure.core.exceptions import (
     AzureError,
@@ -22,6 +25,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.core.rest import HttpResponse
 from azure.storage.blob import (
     BlobBlock,
     BlobClient,
@@ -34,14 +38,19 @@ from azure.storage.blob import (
 
 from farm.storage.disk import disk_faults, draft_of
 from farm.storage.place import (
+    CHECK_NAME,
     CHECK_TEXT,
+    NOT_READ_BACK,
+    WRONG_MD5,
     Checkpoint,
     Part,
     Placed,
     StorageError,
     check_came_back,
     check_key,
+    expired_credentials,
     is_time_out,
+    left_behind,
     parts_of,
     pieces_of,
     slice_of,
@@ -78,8 +87,22 @@ _REASONS: Final = {
     "InsufficientAccountPermissions": _NO_PERMISSION,
     "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow the use of keys"),
     "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace a file that is there"),
+    "BlobImmutableDueToPolicy": ("no_permission", "a file that is there may not be replaced, by a policy"),
 }
 """What Azure's error codes mean for the customer. All of these last until the customer changes something."""
+
+_REFUSED: Final = frozenset(
+    {
+        "AuthorizationFailure",
+        "AuthorizationPermissionMismatch",
+        "AuthorizationResourceTypeMismatch",
+        "InsufficientAccountPermissions",
+    }
+)
+"""What a key is told that may not do this, and may do other things."""
+
+_MOST_AT_ONCE: Final = 5000 << 20
+"""Azure's own limit of a blob that is sent in one request (Put Blob, since version 2019-12-12)."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +162,14 @@ class AzurePlace:
         blocks, digest = _named(source, parts)
         settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
         with self._explained(), self._blob(key) as blob:
-            if not self._is_there(blob, blocks, settings):
-                self._send(source, blob, blocks)
-                blob.commit_block_list(
-                    [BlobBlock(block_id=block.name) for block in blocks], content_settings=settings
-                )
-                if not self._is_there(blob, blocks, settings):
+            is_there = self._is_there(blob, blocks, settings)
+            if not is_there:
+                self._put(source, blob, blocks, settings, checkpoint)
+                is_there = self._is_there(blob, blocks, settings)
+                if is_there is False:
                     raise StorageError("damaged", "the file did not arrive as it was sent")
         checkpoint.clear()
-        return Placed(f"azure://{self._container}/{key}", size)
+        return Placed(f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `Place`; None if the connection string holds no account key to sign with."""
@@ -183,36 +205,137 @@ class AzurePlace:
         with self._explained(), self._blob(key) as blob:
             _delete(blob)
 
-    def check(self, directory: str = "") -> None:
-        """See `Place`; the small object lies in `directory`."""
-        with self._explained(), self._blob(check_key(directory)) as blob:
+    def check(self) -> None:
+        """See `StorePlace`."""
+        with self._explained(), self._blob(check_key()) as blob:
             blob.upload_blob(CHECK_TEXT)
             read = blob.download_blob().readall()
             _delete(blob)
         check_came_back(read)
 
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`.
+
+        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
+        so nothing is written. Only a server that does not look at MD5s keeps it.
+        """
+        key = check_key(directory, CHECK_NAME)
+        with self._explained(), self._blob(key) as blob:
+            md5 = {"Content-MD5": base64.b64encode(WRONG_MD5).decode()}
+            try:
+                blob.upload_blob(CHECK_TEXT, headers=md5, overwrite=self._may_replace)
+            except HttpResponseError as error:
+                # Azurite has a word of its own for it.
+                if _code(error) in {"Md5Mismatch", "BlobAlreadyExists"} or "MD5" in str(error):
+                    return []
+                raise
+            try:
+                _delete(blob)
+            except HttpResponseError as error:
+                if not _may_not(error):
+                    raise
+                return [left_behind(key)]
+        return []
+
     def _blob(self, key: str) -> BlobClient:
         return self._service.get_blob_client(self._container, key)
 
-    def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool:
-        """Whether the blob is made of just these blocks, and tells its type and MD5."""
+    @property
+    def _signed(self) -> dict[str, str]:
+        """What the connection string's signature says of itself, if it has one: `sp`, `se` and so on."""
+        query = parse_qs(str(self._service.url).partition("?")[2])
+        return {name: values[-1] for name, values in query.items()}
+
+    @property
+    def _has_expired(self) -> bool:
+        # The server says only that it does not accept the signature.
+        try:
+            expiry = datetime.fromisoformat(self._signed.get("se", "9999-01-01T00:00:00Z"))
+        except ValueError:
+            return False
+        return (expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)) <= datetime.now(UTC)
+
+    @property
+    def _may_replace(self) -> bool:
+        permissions = self._signed.get("sp")
+        return permissions is None or "w" in permissions
+
+    def _put(
+        self,
+        source: Path,
+        blob: BlobClient,
+        blocks: list[_Block],
+        settings: ContentSettings,
+        checkpoint: Checkpoint,
+    ) -> None:
+        if not self._may_replace:
+            # The permission to create and not to write is one to send a blob in one request.
+            self._put_at_once(source, blob, settings)
+            return
+        self._send(source, blob, blocks, checkpoint)
+        try:
+            blob.commit_block_list(
+                [BlobBlock(block_id=block.name) for block in blocks], content_settings=settings
+            )
+        except HttpResponseError as error:
+            if _code(error) == "InvalidBlockList":
+                # The next try begins anew: what was remembered is not there any more.
+                checkpoint.clear()
+            raise
+
+    def _put_at_once(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
+        size = source.stat().st_size
+        if size > _MOST_AT_ONCE:
+            text = (
+                "the key may only create files (sp=c), and these have 5000 MiB at most; let it write (sp=w)"
+            )
+            raise StorageError("no_permission", text, lasting=True)
+        digest = base64.b64encode(bytes(settings.content_md5 or b"")).decode()
+        with source.open("rb") as file:
+            # The library's own way reads a file that is sent at once into memory.
+            blob._client.block_blob.upload(
+                size,
+                file,
+                headers={
+                    # The server refuses a file that was damaged on its way.
+                    "Content-MD5": digest,
+                    "x-ms-blob-content-md5": digest,
+                    "x-ms-blob-content-type": str(settings.content_type),
+                },
+            )
+
+    def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool | None:
+        """Whether the blob is made of just these blocks, and tells its type and MD5; None if nobody may look.
+
+        A blob that was sent in one request has no blocks.
+        """
         try:
             properties = blob.get_blob_properties()
-            committed, _ = blob.get_block_list("committed")
+            committed = blob.get_block_list("committed")[0] if self._may_replace else None
         except ResourceNotFoundError as error:
             if _code(error) in _REASONS:
                 raise
             return False
+        except HttpResponseError as error:
+            if _may_not(error):
+                return None
+            raise
         return (
+            committed is None
+            or [(block.id, block.size) for block in committed]
+            == [(block.name, block.part.size) for block in blocks]
+        ) and (
             properties.size == sum(block.part.size for block in blocks)
             and properties.content_settings.content_md5 == settings.content_md5
             and properties.content_settings.content_type == settings.content_type
-            and [(block.id, block.size) for block in committed]
-            == [(block.name, block.part.size) for block in blocks]
         )
 
-    def _send(self, source: Path, blob: BlobClient, blocks: list[_Block]) -> None:
+    def _send(self, source: Path, blob: BlobClient, blocks: list[_Block], checkpoint: Checkpoint) -> None:
         arrived = self._arrived(blob)
+        if arrived is None:
+            arrived = (checkpoint.load(source, str(blob.blob_name)) or {}).get("blocks", {})
+        acknowledged = dict(arrived)
+        lock = threading.Lock()
         missing = [block for block in blocks if arrived.get(block.name) != block.part.size]
         logger.info("%s: %d of %d blocks are to be sent", blob.blob_name, len(missing), len(blocks))
 
@@ -222,17 +345,24 @@ class AzurePlace:
                 blob.stage_block(
                     block.name, cast(BinaryIO, body), length=block.part.size, validate_content="md5"
                 )
+            with lock:
+                acknowledged[block.name] = block.part.size
+                checkpoint.save(source, str(blob.blob_name), {"blocks": acknowledged})
 
         each(send, missing, THREADS)
 
-    def _arrived(self, blob: BlobClient) -> dict[str, int]:
-        """The size of each block that has arrived and is not part of a file yet."""
+    def _arrived(self, blob: BlobClient) -> dict[str, int] | None:
+        """The size of each block that has arrived and is not part of a file yet; None if nobody may look."""
         try:
             _, uncommitted = blob.get_block_list("uncommitted")
         except ResourceNotFoundError as error:
             if _code(error) in _REASONS:
                 raise
             return {}
+        except HttpResponseError as error:
+            if _may_not(error):
+                return None
+            raise
         return {str(block.id): int(block.size) for block in uncommitted}
 
     @contextmanager
@@ -253,6 +383,8 @@ class AzurePlace:
 
     def _explanation(self, error: HttpResponseError) -> StorageError:
         code = _code(error)
+        if error.status_code in {401, 403} and self._has_expired:
+            return expired_credentials("rights of the shared access signature")
         if code in _REASONS:
             reason, text = _REASONS[code]
             return StorageError(reason, text.format(container=self._container), lasting=True)
@@ -304,5 +436,12 @@ def _delete(blob: BlobClient) -> None:
 
 def _code(error: HttpResponseError) -> str:
     """Azure's own word for what is wrong; empty if it said none."""
-    code = getattr(error, "error_code", None)  # the storage library adds it
+    code = getattr(error, "error_code", None)  # the storage library adds it, where it is asked itself
+    if code is None and error.response is not None:
+        code = cast(HttpResponse, error.response).headers.get("x-ms-error-code")
     return str(getattr(code, "value", code) or "")
+
+
+def _may_not(error: HttpResponseError) -> bool:
+    """Whether a key is told that it may not do this; it may do other things. To HEAD there may be no code."""
+    return error.status_code == 403 and _code(error) in _REFUSED | {""}

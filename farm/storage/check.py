@@ -1,4 +1,4 @@
-"""Checks a customer's storage: writes, reads back and deletes a small object where files would go.
+"""Checks a customer's storage: whether files can be put where they would go.
 
 It is done in a process of its own, which the kernel ends in time. A storage can hang in more ways than a
 library has time-outs for: it may send a byte every few seconds, for ever.
@@ -31,13 +31,15 @@ _logger = logging.getLogger(__name__)
 class CheckResult(BaseModel):
     """Whether a storage can be used; if not, a stable code for programs and a sentence for people.
 
-    `host_key` is the fingerprint that an SFTP server has shown.
+    `notes` tell what may not be done there and need not. `host_key` is the fingerprint that an SFTP server
+    has shown.
     """
 
     model_config = ConfigDict(frozen=True)
 
     code: str | None = None
     message: str | None = None
+    notes: list[str] = []
     host_key: str | None = None
 
     @property
@@ -88,12 +90,12 @@ async def check_target(
 
 
 def check_place(place: CustomerPlace, directory: str) -> CheckResult:
-    """What comes of writing, reading back and deleting a small object in `directory`."""
+    """What comes of an attempt to write in `directory`."""
     try:
-        place.check(directory)
+        notes = place.check_writing(directory)
     except StorageError as error:
         return CheckResult(code=error.reason, message=error.message)
-    return CheckResult(host_key=place.host_key)
+    return CheckResult(notes=notes, host_key=place.host_key)
 
 
 def _directory(target: Target, organization_id: str) -> str:

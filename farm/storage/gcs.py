@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,23 +15,26 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import requests
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Client
+from google.oauth2.credentials import Credentials as UserCredentials
 from google.oauth2.service_account import Credentials
 from google.resumable_media import InvalidResponse
 from google.resumable_media.common import RetryStrategy
 from google.resumable_media.requests import ResumableUpload
 
 from farm.storage.place import (
+    CHECK_NAME,
     CHECK_TEXT,
+    NOT_READ_BACK,
     Checkpoint,
     Placed,
     StorageError,
-    check_came_back,
     check_key,
+    expired_credentials,
     is_time_out,
     pieces_of,
 )
@@ -40,6 +45,8 @@ CHUNK_BYTES: Final = 8 << 20
 GOOGLE_ENDPOINT: Final = "https://storage.googleapis.com"
 GOOGLE_TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens come from
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
+_ACCESS_TOKEN: Final = re.compile(r"ya29\.[!-~]+")
+"""Google's, as https://cloud.google.com/docs/authentication/token-types shows them."""
 _LONGEST_LINK_SECONDS: Final = 7 * 86_400
 
 _COMPLETE: Final = {HTTPStatus.OK, HTTPStatus.CREATED}
@@ -55,8 +62,9 @@ _REASONS: Final[dict[int, tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class GcsBucket:
-    """A bucket and the key of a service account that may write there, as the JSON text that Google gives.
+    """A bucket and what may write there: the JSON text that Google gives, or an access token.
 
+    The JSON is the key of a service account, or a user's (`authorized_user`, with a refresh token).
     `endpoint` and `token_url` are Google's own but for emulators; an emulator needs no `credentials`.
     """
 
@@ -103,21 +111,26 @@ class GcsPlace:
                 return _Upload(session, file, size, content_type)
 
             state = checkpoint.load(source, key)
-            went_on = state is not None and self._go_on(going_on(str(state["session"])), checkpoint)
+            told = None
+            if state is not None:
+                told = self._go_on(going_on(str(state["session"])), checkpoint)
             # An earlier try may have got to its end, and only the answer was lost.
-            if not went_on and (state is None or not self._is_there(key, size, digest)):
+            if told is None and (state is None or not self._is_there(key, size, digest)):
                 session = self._begin(key, size, digest, content_type)
                 checkpoint.save(source, key, {"session": session})
-                self._send(going_on(session), checkpoint)
+                told = self._send(going_on(session), checkpoint)
             is_there = self._is_there(key, size, digest)
         checkpoint.clear()
+        was_read = is_there is not None
+        if is_there is None and told is not None:
+            is_there = (int(told.get("size", -1)), told.get("md5Hash")) == (size, digest)
         if not is_there:
             raise StorageError("damaged", "the file did not arrive as it was sent")
-        return Placed(f"gs://{self._name}/{key}", size)
+        return Placed(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `Place`; Google signs links for a week at most, and without credentials there is none."""
-        if isinstance(self._credentials, AnonymousCredentials):
+        """See `Place`; Google signs links for a week at most, and only a service account's key can sign."""
+        if not isinstance(self._credentials, Credentials):
             return None
         url: str = self._bucket.blob(key).generate_signed_url(
             version="v4",
@@ -136,14 +149,14 @@ class GcsPlace:
             except NotFound:
                 logger.debug("%s was not there", key)
 
-    def check(self, directory: str = "") -> None:
-        """See `Place`; the small object lies in `directory`."""
-        blob = self._bucket.blob(check_key(directory))
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`. An upload is begun and given up, which only a key can do that may write."""
+        key = check_key(directory, CHECK_NAME)
         with self._explained():
-            blob.upload_from_string(CHECK_TEXT, retry=None)
-            read = blob.download_as_bytes(retry=None)
-            blob.delete(retry=None)
-        check_came_back(read)
+            session = self._begin(key, len(CHECK_TEXT), _md5(io.BytesIO(CHECK_TEXT)), "text/plain")
+            # What is not given up ends by itself after a week, and is never seen.
+            self._session.request("DELETE", session, headers={"Content-Length": "0"})
+        return []
 
     def _begin(self, key: str, size: int, digest: str, content_type: str) -> str:
         """Begin an upload; returns its own URL, by which anybody can go on with it for a week."""
@@ -155,24 +168,29 @@ class GcsPlace:
         )
         return url
 
-    def _go_on(self, upload: "_Upload", checkpoint: Checkpoint) -> bool:
-        """Send what is missing of an upload that was begun before; False when the server has forgotten it."""
+    def _go_on(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any] | None:
+        """Send what is missing of an upload that was begun before; None when the server has forgotten it.
+
+        Returns what the server says of the object, as `_send` does.
+        """
         try:
             upload.recover(self._session)
         except InvalidResponse as error:
             if error.response.status_code in _GONE:
-                return False
+                return None
             if error.response.status_code in _COMPLETE:
-                return True
+                return _told(error.response)
             raise
-        self._send(upload, checkpoint)
-        return True
+        return self._send(upload, checkpoint)
 
-    def _send(self, upload: "_Upload", checkpoint: Checkpoint) -> None:
+    def _send(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any]:
+        """Send what is missing; returns what the server says of the object when it has all of it."""
         logger.info("%s: sending from byte %d on", self._name, upload.bytes_uploaded)
         try:
-            while not upload.finished:
-                upload.send_chunk(self._session)
+            while True:
+                answer = upload.send_chunk(self._session)
+                if upload.finished:
+                    return _told(answer)
         except InvalidResponse as error:
             if error.response.status_code != HTTPStatus.BAD_REQUEST:
                 raise
@@ -180,12 +198,15 @@ class GcsPlace:
             checkpoint.clear()
             raise StorageError("damaged", "the file did not arrive as it was sent") from error
 
-    def _is_there(self, key: str, size: int, digest: str) -> bool:
+    def _is_there(self, key: str, size: int, digest: str) -> bool | None:
+        """Whether the object is this file; None if the key may not look."""
         blob = self._bucket.blob(key)
         try:
             blob.reload(retry=None)
         except NotFound:
             return False
+        except Forbidden:
+            return None
         return bool(blob.size == size and blob.md5_hash == digest)
 
     @contextmanager
@@ -198,6 +219,9 @@ class GcsPlace:
         except GoogleAPICallError as error:
             raise self._explanation(error.code) from error
         except RefreshError as error:
+            if self._is_token:
+                # The library would have a new one, and was given nothing to get it with.
+                raise expired_credentials("rights of the access token") from error
             text = "Google does not accept the service account's key"
             raise StorageError("wrong_key", text, lasting=True) from error
         except requests.exceptions.ReadTimeout as error:
@@ -209,7 +233,13 @@ class GcsPlace:
         except (requests.exceptions.RequestException, GoogleAuthError) as error:
             raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error
 
+    @property
+    def _is_token(self) -> bool:
+        return isinstance(self._credentials, UserCredentials) and self._credentials.refresh_token is None
+
     def _explanation(self, status: int) -> StorageError:
+        if status == HTTPStatus.UNAUTHORIZED and self._is_token:
+            return expired_credentials("rights of the access token")
         if status in _REASONS:
             reason, text = _REASONS[status]
             return StorageError(reason, text.format(bucket=self._name), lasting=True)
@@ -242,17 +272,27 @@ class _Upload(ResumableUpload):  # type: ignore[misc]  # the library has no type
         self._retry_strategy = RetryStrategy(max_retries=2, initial_delay=1, max_sleep=4)
         file.seek(0)
 
-    def send_chunk(self, session: _Session) -> None:
+    def send_chunk(self, session: _Session) -> requests.Response:
         # The server may have kept less of a chunk than it was sent.
         self._stream.seek(self.bytes_uploaded)
-        self.transmit_next_chunk(session)
+        answer: requests.Response = self.transmit_next_chunk(session)
+        return answer
 
 
 def _credentials(bucket: GcsBucket) -> Any:
     if bucket.credentials is None:
         return AnonymousCredentials()
+    text = bucket.credentials.strip()
+    if _ACCESS_TOKEN.fullmatch(text):
+        return UserCredentials(text)
     try:
-        account = json.loads(bucket.credentials)
+        account = json.loads(text)
+        if account.get("type") == "authorized_user":
+            return UserCredentials(
+                None,
+                **{name: str(account[name]) for name in ("refresh_token", "client_id", "client_secret")},
+                token_uri=bucket.token_url,
+            )
         # Where tokens are asked for is not for the customer's text to say: it could be any address.
         return Credentials.from_service_account_info(
             {name: account[name] for name in ("client_email", "private_key")}
@@ -260,8 +300,17 @@ def _credentials(bucket: GcsBucket) -> Any:
             scopes=[_SCOPE],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = "the credentials are not the JSON text of a service account's key"
+        text = "the credentials are not the JSON text of a service account's key, nor an access token"
         raise StorageError("wrong_key", text, lasting=True) from error
+
+
+def _told(answer: requests.Response) -> dict[str, Any]:
+    """What the server says of an object that it has all of."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _md5(file: BinaryIO) -> str:

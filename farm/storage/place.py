@@ -16,7 +16,18 @@ from typing import Any, BinaryIO, ClassVar, Final, Protocol
 from farm.errors import FarmError
 
 CHECK_TEXT: Final = b"Recording Farm was here."
-"""What `Place.check` writes."""
+"""What a check of a place writes."""
+
+CHECK_NAME: Final = ".recording-farm-check"
+"""Where a check writes that may not be able to delete it again: one name, so that there is one such file."""
+
+WRONG_MD5: Final = b"\0" * 16
+"""No file's. What is sent with it is refused, after the permission to write was looked at."""
+
+NOT_READ_BACK: Final = (
+    "the key may not read, so the file was not looked at again; the storage has acknowledged all of it"
+)
+"""The note of a file that is at a place where it may not be read."""
 
 _READ_BYTES: Final = 1 << 20
 _LONGEST_MESSAGE: Final = 1000
@@ -27,17 +38,24 @@ class StorageError(FarmError):
     """A place cannot be used; the message is one sentence for people and holds no secret.
 
     `reason` is stable and made for programs. A `lasting` fault is the customer's to mend: it is tried again,
-    but rarely.
+    but rarely. After a `final` one no further try can succeed.
     """
 
     code: ClassVar[str] = "storage_error"
     http_status: ClassVar[int] = 422
 
-    def __init__(self, reason: str, message: str, *, lasting: bool = False) -> None:
+    def __init__(self, reason: str, message: str, *, lasting: bool = False, final: bool = False) -> None:
         """See the class. What a server says is in some messages, and it may say a lot."""
         super().__init__(message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…")
         self.reason = reason
-        self.lasting = lasting
+        self.lasting = lasting or final
+        self.final = final
+
+
+def expired_credentials(what: str = "temporary credentials") -> StorageError:
+    """The error when `what` has expired, and so will not be valid again."""
+    text = f"the {what} have expired; start an upload with new ones"
+    return StorageError("expired_credentials", text, final=True)
 
 
 def is_time_out(error: BaseException | None) -> bool:
@@ -107,10 +125,14 @@ def _identity(source: Path, key: str) -> list[str | int]:
 
 @dataclass(frozen=True)
 class Placed:
-    """A file that has arrived and been verified: where, as people would write it, and its bytes."""
+    """A file that has arrived and been verified: where, as people would write it, and its bytes.
+
+    With a `note` it was not read back: the place did not allow it, but had acknowledged the file's checksum.
+    """
 
     location: str
     size: int
+    note: str | None = None
 
 
 class Place(Protocol):
@@ -119,7 +141,8 @@ class Place(Protocol):
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
         """Put `source` to `key`, from where an earlier try was; it appears whole or not at all.
 
-        Returns when size and checksum at the other side are those of `source`.
+        Returns when size and checksum at the other side are those of `source`, or, if the key may not look at
+        them, when the place has acknowledged what was sent with a checksum.
         """
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
@@ -128,12 +151,22 @@ class Place(Protocol):
     def delete(self, key: str) -> None:
         """Delete a file; one that is not there is no error."""
 
-    def check(self) -> None:
-        """Write, read back and delete a small object."""
+
+class CustomersPlace(Place, Protocol):
+    """A place of a customer, whose key may write there and perhaps do nothing else."""
+
+    def check_writing(self, directory: str = "") -> list[str]:
+        """Find out whether files can be put into a directory, and leave nothing there if that is possible.
+
+        Returns what may not be done there and need not, in sentences.
+        """
 
 
 class StorePlace(Place, Protocol):
     """A place that the farm can keep its own files in: it gets them back."""
+
+    def check(self) -> None:
+        """Write, read back and delete a small object."""
 
     def fetch(self, key: str, target: Path) -> None:
         """Bring a file to `target` on this machine, replacing what is there; it appears whole or not at all.
@@ -142,14 +175,19 @@ class StorePlace(Place, Protocol):
         """
 
 
-def check_key(directory: str = "") -> str:
-    """Where `Place.check` writes in a directory: a name that nothing else has."""
-    name = f".recording-farm-check-{token_hex(8)}"
+def check_key(directory: str = "", name: str | None = None) -> str:
+    """Where a check writes in a directory: without a `name`, one that nothing else has."""
+    name = name or f"{CHECK_NAME}-{token_hex(8)}"
     return f"{directory}/{name}" if directory else name
 
 
+def left_behind(key: str) -> str:
+    """The note of a check that could not delete what it had written."""
+    return f"the key may not delete, so {key} stays there, which the check has written"
+
+
 def check_came_back(read: bytes) -> None:
-    """Raises StorageError when what `Place.check` has read is not what it wrote."""
+    """Raises StorageError when what a check has read is not what it wrote."""
     if read != CHECK_TEXT:
         raise StorageError("damaged", "what was written did not come back the same", lasting=True)
 

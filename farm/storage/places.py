@@ -6,13 +6,13 @@ Each kind's library is loaded with its first place: they take long, and each job
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlencode
 
 from browser_bot.addresses import AddressRule, PageAddressError, check_url
 from farm.errors import AddressRefused
 from farm.storage.allowed_addresses import only_allowed_addresses
-from farm.storage.place import Checkpoint, Place, Placed, StorageError
+from farm.storage.place import Checkpoint, CustomersPlace, Placed, StorageError
 from farm.storage.targets import (
     AwsTarget,
     AzureTarget,
@@ -23,6 +23,7 @@ from farm.storage.targets import (
     S3Target,
     SftpTarget,
     Target,
+    azure_connection,
     endpoint_of,
 )
 
@@ -30,16 +31,10 @@ _ENCRYPTIONS: Final = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 """What S3 calls the kinds of encryption at rest (its header x-amz-server-side-encryption)."""
 
 
-class _Directories(Place, Protocol):
-    """A place that can be checked in a directory of it: permissions may hold for a part of a bucket."""
-
-    def check(self, directory: str = "") -> None: ...
-
-
 class CustomerPlace:
     """A customer's storage. A `Place` whose errors hold nothing but what is meant for the customer."""
 
-    def __init__(self, place: _Directories, rule: AddressRule | None) -> None:
+    def __init__(self, place: CustomersPlace, rule: AddressRule | None) -> None:
         """Connect only where `rule` allows it; None allows everything."""
         self._place = place
         self._rule = rule
@@ -65,10 +60,10 @@ class CustomerPlace:
         with self._kept():
             self._place.delete(key)
 
-    def check(self, directory: str = "") -> None:
-        """See `Place`. `directory`, which has no slash at either end, is where the small object is put to."""
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`. `directory` has no slash at either end."""
         with self._kept():
-            self._place.check(directory)
+            return self._place.check_writing(directory)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -82,7 +77,7 @@ def _said() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise StorageError(error.reason, error.message, lasting=error.lasting) from None
+        raise StorageError(error.reason, error.message, lasting=error.lasting, final=error.final) from None
     except OSError:
         raise  # of this machine's own disk
     except Exception as error:  # noqa: BLE001 - whatever it is
@@ -132,7 +127,7 @@ def _sftp_url(target: SftpTarget) -> str:
 
 def _place(
     target: Target, host_key: str | None, connect_timeout: float, read_timeout: float, tries: int
-) -> _Directories:
+) -> CustomersPlace:
     match target:
         case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
             from farm.storage.s3 import S3Bucket, S3Place
@@ -148,6 +143,7 @@ def _place(
                     target.encryption.kms_key_id if isinstance(target.encryption, KmsEncryption) else None,
                     tuple(target.metadata.items()),
                     urlencode(target.tags),
+                    (target.session_token and target.session_token.get_secret_value()) or None,
                 ),
                 connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
@@ -157,7 +153,7 @@ def _place(
             from farm.storage.azure import AzureContainer, AzurePlace
 
             return AzurePlace(
-                AzureContainer(target.bucket, target.access_key.get_secret_value()),
+                AzureContainer(target.bucket, azure_connection(target)),
                 connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
                 tries=tries,

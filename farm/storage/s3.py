@@ -6,11 +6,12 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -30,14 +31,19 @@ from botocore.handlers import add_expect_header
 from farm.storage.disk import disk_faults, draft_of
 from farm.storage.etags import can_be_of
 from farm.storage.place import (
+    CHECK_NAME,
     CHECK_TEXT,
+    NOT_READ_BACK,
+    WRONG_MD5,
     Checkpoint,
     Part,
     Placed,
     StorageError,
     check_came_back,
     check_key,
+    expired_credentials,
     is_time_out,
+    left_behind,
     parts_of,
 )
 from farm.storage.threads import each
@@ -65,6 +71,8 @@ _REASONS: Final = {
     "AccessDenied": ("no_permission", "the key may not do this in the bucket {bucket}"),
     "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
     "InvalidAccessKeyId": ("wrong_key", "the access key is not known there"),
+    "InvalidToken": ("wrong_key", "the session token does not belong to the access key"),
+    "InvalidTokenId": ("wrong_key", "the access key or its session token is not known there"),
     "SignatureDoesNotMatch": ("wrong_key", "the secret does not belong to the access key"),
     "AuthorizationHeaderMalformed": _WRONG_REGION,
     "PermanentRedirect": _WRONG_REGION,
@@ -74,6 +82,12 @@ _REASONS: Final = {
     "404": ("no_bucket", "there is no bucket {bucket}"),
 }
 """What S3's error codes mean for the customer. All of these last until the customer changes something."""
+
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_REFUSED: Final = frozenset({400, 401, 403, 405, 501})
+"""Statuses of a request to look at something that a key may not look at. A HEAD has no code besides: 400 is
+what Amazon answers when credentials have expired since the file was sent."""
+_BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,8 @@ class S3Bucket:
     kms_key_id: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     tags: str = ""
+    session_token: str | None = field(default=None, repr=False)
+    """Of temporary credentials."""
 
 
 class S3Place:
@@ -128,6 +144,7 @@ class S3Place:
                 region_name=bucket.region or "us-east-1",
                 aws_access_key_id=bucket.access_key,
                 aws_secret_access_key=bucket.secret,
+                aws_session_token=bucket.session_token,
                 config=config,
             )
         except (BotoCoreError, ValueError) as error:
@@ -141,11 +158,11 @@ class S3Place:
         size = source.stat().st_size
         with self._explained():
             if size <= SINGLE_BYTES:
-                self._put(source, key, content_type)
+                was_read = self._put(source, key, content_type)
             else:
-                self._put_in_parts(source, size, key, checkpoint, content_type)
+                was_read = self._put_in_parts(source, size, key, checkpoint, content_type)
         checkpoint.clear()
-        return Placed(f"s3://{self._bucket.bucket}/{key}", size)
+        return Placed(f"s3://{self._bucket.bucket}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `Place`; S3 signs links for a week at most."""
@@ -176,62 +193,117 @@ class S3Place:
         with self._explained():
             self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
 
-    def check(self, directory: str = "") -> None:
-        """See `Place`; the small object lies in `directory`."""
-        where = {"Bucket": self._bucket.bucket, "Key": check_key(directory)}
+    def check(self) -> None:
+        """See `StorePlace`."""
+        where = {"Bucket": self._bucket.bucket, "Key": check_key()}
         with self._explained():
-            self._client.put_object(**where, Body=CHECK_TEXT, **self._properties())
+            self._put_check_text(where, _md5(CHECK_TEXT))
             try:
                 read = self._client.get_object(**where)["Body"].read()
             finally:
                 self._client.delete_object(**where)
         check_came_back(read)
 
-    def _put(self, source: Path, key: str, content_type: str) -> None:
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`.
+
+        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
+        so nothing is written, also where nothing could be deleted again. Only a server that does not look at
+        MD5s keeps it.
+        """
+        key = check_key(directory, CHECK_NAME)
+        where = {"Bucket": self._bucket.bucket, "Key": key}
+        with self._explained():
+            try:
+                answer = self._put_check_text(where, WRONG_MD5)
+            except ClientError as error:
+                if _code(error) in _BAD_DIGEST:
+                    return []
+                if _code(error) in _REASONS or _code(error) in _EXPIRED or _status(error) not in {400, 422}:
+                    raise
+                # It may be its own word for that, or what is wrong is something else.
+                answer = self._put_check_text(where, _md5(CHECK_TEXT))
+            return self._take_check_text_away(where, answer)
+
+    def _put_check_text(self, where: dict[str, str], md5: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.put_object(
+            **where, Body=CHECK_TEXT, ContentMD5=_base64(md5), **self._properties()
+        )
+        return answer
+
+    def _take_check_text_away(self, where: dict[str, str], answer: dict[str, Any]) -> list[str]:
+        notes = []
+        try:
+            check_came_back(self._client.get_object(**where)["Body"].read())
+        except ClientError as error:
+            if _status(error) in _REFUSED:
+                notes.append("the key may not read, so files are not looked at again after they were sent")
+            elif _status(error) != 404:  # another check may have been quicker
+                raise
+        # Of a bucket with versions this very one, so that no mark of a deletion stays.
+        version = {"VersionId": answer["VersionId"]} if answer.get("VersionId") else {}
+        for which in (version, {}) if version else ({},):
+            try:
+                self._client.delete_object(**where, **which)
+                return notes
+            except ClientError as error:
+                if _status(error) not in _REFUSED:
+                    raise
+        return [*notes, left_behind(where["Key"])]
+
+    def _put(self, source: Path, key: str, content_type: str) -> bool:
         data = source.read_bytes()
         digest = _md5(data)
-        self._client.put_object(
+        answer = self._client.put_object(
             Bucket=self._bucket.bucket,
             Key=key,
             Body=_Body(data),
             ContentLength=len(data),
+            # The server refuses what was damaged on its way.
             ContentMD5=_base64(digest),
             ContentType=content_type,
             **self._properties(),
         )
-        self._verify(source, key, len(data), digest.hex())
+        return self._verify(source, key, len(data), digest.hex(), answer)
 
     def _put_in_parts(
         self, source: Path, size: int, key: str, checkpoint: Checkpoint, content_type: str
-    ) -> None:
+    ) -> bool:
         parts = parts_of(size, PART_BYTES, MOST_PARTS)
         state = checkpoint.load(source, key)
-        arrived = self._arrived(key, state["upload_id"]) if state else None
+        arrived = self._arrived(key, state) if state else None
         if state and arrived is None:
             head = self._head(key)
             # An earlier try may have got to its end, and only the answer was lost.
-            if head is not None and _is_of(head, source, size, _etag(_digests(source, parts))):
-                return
+            if isinstance(head, dict) and _is_of(head, source, size, _etag(_digests(source, parts))):
+                return True
         if state is None or arrived is None:
             state, arrived = self._create(key, content_type), {}
             checkpoint.save(source, key, state)
-        sent = self._send(source, key, state, parts, arrived)
-        self._client.complete_multipart_upload(
-            Bucket=self._bucket.bucket,
-            Key=key,
-            UploadId=state["upload_id"],
-            MultipartUpload={
-                "Parts": [{"PartNumber": part.number, "ETag": sent[part.number].etag} for part in parts]
-            },
-        )
-        self._verify(source, key, size, _etag([sent[part.number].digest for part in parts]))
+        try:
+            sent = self._send(source, key, state, parts, arrived, checkpoint)
+            answer = self._client.complete_multipart_upload(
+                Bucket=self._bucket.bucket,
+                Key=key,
+                UploadId=state["upload_id"],
+                MultipartUpload={
+                    "Parts": [{"PartNumber": part.number, "ETag": sent[part.number].etag} for part in parts]
+                },
+            )
+        except ClientError as error:
+            if _code(error) in {"NoSuchUpload", "InvalidPart"}:
+                # The next try begins anew: what was remembered of this one is not there any more.
+                checkpoint.clear()
+            raise
+        etag = _etag([sent[part.number].digest for part in parts])
+        return self._verify(source, key, size, etag, answer)
 
     def _create(self, key: str, content_type: str) -> dict[str, Any]:
         """Begin an upload; returns what must be remembered of it."""
         answer = self._client.create_multipart_upload(
             Bucket=self._bucket.bucket, Key=key, ContentType=content_type, **self._properties()
         )
-        return {"upload_id": answer["UploadId"], "etag_is_md5": _etag_is_md5(answer)}
+        return {"upload_id": answer["UploadId"], "etag_is_md5": _etag_is_md5(answer), "parts": {}}
 
     def _properties(self) -> dict[str, Any]:
         """What an object gets besides its content."""
@@ -243,20 +315,25 @@ class S3Place:
         }
         return {name: value for name, value in properties.items() if value}
 
-    def _arrived(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
-        """Size and ETag of each part that has arrived; None if there is no such upload any more."""
+    def _arrived(self, key: str, state: dict[str, Any]) -> dict[int, tuple[int, str]] | None:
+        """Size and ETag of each part that has arrived; None if there is no such upload any more.
+
+        A key that may only write is told nothing: then it is what was acknowledged before.
+        """
         arrived: dict[int, tuple[int, str]] = {}
         try:
             pages = self._client.get_paginator("list_parts").paginate(
-                Bucket=self._bucket.bucket, Key=key, UploadId=upload_id
+                Bucket=self._bucket.bucket, Key=key, UploadId=state["upload_id"]
             )
             for page in pages:
                 for part in page.get("Parts", ()):
                     arrived[part["PartNumber"]] = part["Size"], _unquoted(part["ETag"])
         except ClientError as error:
-            if _code(error) != "NoSuchUpload":
+            if _code(error) == "NoSuchUpload":
+                return None
+            if _status(error) not in _REFUSED or _code(error) in _EXPIRED:
                 raise
-            return None
+            return {int(number): (size, etag) for number, (size, etag) in state.get("parts", {}).items()}
         return arrived
 
     def _send(
@@ -266,9 +343,12 @@ class S3Place:
         state: dict[str, Any],
         parts: list[Part],
         arrived: dict[int, tuple[int, str]],
+        checkpoint: Checkpoint,
     ) -> dict[int, "_Sent"]:
         """Send the parts that have not arrived. Each is read only once, for its MD5 and to be sent."""
         sent: dict[int, _Sent] = {}
+        acknowledged: dict[int, tuple[int, str]] = dict(arrived)
+        lock = threading.Lock()
         logger.info("%s: %d of %d parts have arrived", key, len(arrived), len(parts))
 
         def send(part: Part) -> None:
@@ -289,23 +369,38 @@ class S3Place:
                 etag = _unquoted(answer["ETag"])
                 if _known_etag(answer) not in {None, digest.hex()}:
                     raise StorageError("damaged", f"part {part.number} did not arrive as it was sent")
+                with lock:
+                    acknowledged[part.number] = part.size, etag
+                    checkpoint.save(source, key, state | {"parts": acknowledged})
             sent[part.number] = _Sent(digest, etag)
 
         each(send, parts, max(1, min(THREADS, _BUFFERED_BYTES // parts[0].size)))
         return sent
 
-    def _verify(self, source: Path, key: str, size: int, etag: str) -> None:
-        """Raises StorageError when the object is not what was sent, by its size and, if it tells, its MD5."""
-        head = self._head(key)
-        if head is None or _is_of(head, source, size, etag) is False:
-            raise StorageError("damaged", "the file did not arrive as it was sent")
+    def _verify(self, source: Path, key: str, size: int, etag: str, answer: dict[str, Any]) -> bool:
+        """Whether the object could be looked at, after it was sent with its MD5 and this answer came.
 
-    def _head(self, key: str) -> dict[str, Any] | None:
+        Raises StorageError when it is not what was sent, by its size and, if it tells, its MD5.
+        """
+        head = self._head(key)
+        if head == "refused":
+            # The answer has all that the head would tell, but for the size.
+            head = answer | {"ContentLength": size}
+            was_read = False
+        else:
+            was_read = True
+        if not isinstance(head, dict) or _is_of(head, source, size, etag) is False:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+        return was_read
+
+    def _head(self, key: str) -> dict[str, Any] | Literal["missing", "refused"]:
         try:
             head: dict[str, Any] = self._client.head_object(Bucket=self._bucket.bucket, Key=key)
         except ClientError as error:
             if _code(error) in {"404", "NoSuchKey"}:
-                return None
+                return "missing"
+            if _status(error) in _REFUSED:
+                return "refused"
             raise
         return head
 
@@ -334,6 +429,8 @@ class S3Place:
 
     def _explanation(self, error: ClientError) -> StorageError:
         code = _code(error)
+        if code in _EXPIRED:
+            return expired_credentials()
         if code in _REASONS:
             reason, text = _REASONS[code]
             region = self._bucket.region or "us-east-1"
@@ -357,6 +454,10 @@ class S3Place:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "an error"))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @dataclass(frozen=True)
@@ -437,7 +538,7 @@ def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | N
 
 def _known_etag(answer: dict[str, Any]) -> str | None:
     """The ETag if it comes of MD5s, as Amazon's does; None where it says nothing of the content."""
-    etag = _unquoted(answer["ETag"])
+    etag = _unquoted(answer.get("ETag", ""))
     return etag if _etag_is_md5(answer) and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) else None
 
 

@@ -2,7 +2,8 @@
 
 A file grows under the name `.NAME.part` beside its place, and gets its own name at the end. After a lost
 connection it goes on growing: what is there is read back anyway to be verified, so nothing needs to be kept
-here.
+here. In a drop box, where nothing may be read, what the server has acknowledged counts, and its size if that
+may be seen.
 """
 
 import errno
@@ -32,7 +33,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from farm.storage.place import (
+    CHECK_NAME,
     CHECK_TEXT,
+    NOT_READ_BACK,
     Checkpoint,
     Placed,
     StorageError,
@@ -40,6 +43,7 @@ from farm.storage.place import (
     check_key,
     is_time_out,
     key_parts,
+    left_behind,
 )
 
 logger = logging.getLogger(__name__)
@@ -99,24 +103,22 @@ class SftpPlace:
         self._read_timeout = read_timeout
         self._private_key = None if server.private_key is None else _private_key(server)
         self.host_key = server.host_key
+        self._renames = True
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:  # noqa: ARG002 - a file on an SSH server has no type
         """See `Place`. Goes on from what is there, and reads all of it back before it gets its name."""
         size = source.stat().st_size
         target = self._path(key)
-        draft = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.part")
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
             with self._connected() as sftp:
-                if not self._is_there(sftp, target, size, digest):
+                is_there = self._is_there(sftp, target, size, digest)
+                if not is_there:
                     _make_directories(sftp, posixpath.dirname(target))
-                    _send(sftp, file, draft, size)
-                    if not self._is_there(sftp, draft, size, digest):
-                        sftp.remove(draft)
-                        raise StorageError("damaged", "the file did not arrive as it was sent")
-                    _rename(sftp, draft, target)
+                    is_there = self._put(sftp, file, target, size, digest)
         checkpoint.clear()
-        return Placed(f"{self._address}/{target.removeprefix('/')}", size)
+        note = None if is_there else NOT_READ_BACK
+        return Placed(f"{self._address}/{target.removeprefix('/')}", size, note)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
         """See `Place`: None."""
@@ -127,20 +129,48 @@ class SftpPlace:
         with self._connected() as sftp:
             _remove(sftp, self._path(key))
 
-    def check(self, directory: str = "") -> None:
-        """See `Place`; the small object lies in `directory`, and directories made for it go again."""
-        path = self._path(check_key(directory))
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`. A small file is written, read back and deleted, if that may be done.
+
+        Directories made for it go again.
+        """
+        key = check_key(directory, CHECK_NAME)
         with self._connected() as sftp:
-            made = _make_directories(sftp, posixpath.dirname(path))
-            with sftp.open(path, "wb") as file:
-                file.write(CHECK_TEXT)
-            with sftp.open(path, "rb") as file:
-                read = file.read(len(CHECK_TEXT) + 1)
-            sftp.remove(path)
+            made = _make_directories(sftp, posixpath.dirname(self._path(key)))
+            read, notes = _check_with(sftp, self._path(key))
+            if read not in {None, CHECK_TEXT} and not notes:
+                # Another check may have written the same file just then.
+                read, notes = _check_with(sftp, self._path(check_key(directory)))
             for directory_made in reversed(made):
                 with suppress(OSError):  # an upload may have put something there
                     sftp.rmdir(directory_made)
-        check_came_back(read)
+        if read is not None:
+            check_came_back(read)
+        return notes
+
+    def _put(
+        self, sftp: paramiko.SFTPClient, file: BinaryIO, target: str, size: int, digest: bytes
+    ) -> bool | None:
+        """Send a file; returns whether it was seen to be there whole, None if nobody may look."""
+        directory, name = posixpath.split(target)
+        draft = posixpath.join(directory, f".{name}.part")
+        if self._renames:
+            _send(sftp, file, draft, size)
+            is_there = self._is_there(sftp, draft, size, digest)
+            if is_there is False:
+                sftp.remove(draft)
+                raise StorageError("damaged", "the file did not arrive as it was sent")
+            if _rename(sftp, draft, target):
+                return is_there
+            with _MayBeRefused(sftp):
+                sftp.remove(draft)
+            # Here is not so much as a name to be given: files are written under their own at once.
+            self._renames = False
+        _send(sftp, file, target, size)
+        is_there = self._is_there(sftp, target, size, digest)
+        if is_there is False:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+        return is_there
 
     def _path(self, key: str) -> str:
         return posixpath.join(self._server.path, *key_parts(key))
@@ -197,17 +227,20 @@ class SftpPlace:
         self.host_key = host_key.shown
         return client.open_sftp()
 
-    def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool:
-        try:
-            if sftp.stat(path).st_size != size:
-                return False
-        except FileNotFoundError:
-            return False
+    def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool | None:
+        """Whether this file is there whole; None if nobody may look, as far as may be seen."""
         found = hashlib.sha256()
-        with sftp.open(path, "rb") as file:
-            for data in _read(file, 0, size):
-                found.update(data)
-        return found.digest() == digest
+        with _MayBeRefused(sftp):
+            try:
+                if sftp.stat(path).st_size != size:
+                    return False
+            except FileNotFoundError:
+                return False
+            with sftp.open(path, "rb") as file:
+                for data in _read(file, 0, size):
+                    found.update(data)
+            return found.digest() == digest
+        return None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -329,18 +362,20 @@ def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> N
 
 
 def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> int:
-    """How many bytes of `file` are in `draft` already; 0 if it is another file's."""
-    try:
-        there = sftp.stat(draft).st_size or 0
-    except FileNotFoundError:
-        return 0
-    if there > size:
-        return 0
-    begin = max(0, there - COMPARED_BYTES)
-    file.seek(begin)
-    with sftp.open(draft, "rb") as remote:
-        same = all(file.read(len(data)) == data for data in _read(remote, begin, there))
-    return there if same and file.tell() == there else 0
+    """How many bytes of `file` are in `draft` already; 0 if it is another file's, or nobody may look."""
+    with _MayBeRefused(sftp):
+        try:
+            there = sftp.stat(draft).st_size or 0
+        except FileNotFoundError:
+            return 0
+        if there > size:
+            return 0
+        begin = max(0, there - COMPARED_BYTES)
+        file.seek(begin)
+        with sftp.open(draft, "rb") as remote:
+            same = all(file.read(len(data)) == data for data in _read(remote, begin, there))
+        return there if same and file.tell() == there else 0
+    return 0
 
 
 def _write(remote: paramiko.SFTPFile, data: bytes) -> None:
@@ -376,11 +411,20 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
     """Make a directory and those above it, as far as they are not there; returns those that were made."""
     if path in {"", "/"}:
         return []
-    try:
-        sftp.stat(path)
+    is_missing = False
+    with _MayBeRefused(sftp):
+        try:
+            sftp.stat(path)
+            return []
+        except FileNotFoundError:
+            is_missing = True
+    if not is_missing:
+        # Nobody may look. If it is not there and cannot be made, no file can be written in it.
+        with _MayBeRefused(sftp):
+            sftp.mkdir(path)
+            return [path]
         return []
-    except FileNotFoundError:
-        made = _make_directories(sftp, posixpath.dirname(path))
+    made = _make_directories(sftp, posixpath.dirname(path))
     try:
         sftp.mkdir(path)
     except PermissionError:
@@ -391,15 +435,61 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
     return [*made, path]
 
 
-def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> None:
-    try:
+def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> bool:
+    """Give a file its name; false if that may not be done."""
+    with _MayBeRefused(sftp):
         sftp.posix_rename(draft, target)
-    except (PermissionError, FileNotFoundError, TimeoutError):
-        raise
-    except OSError:
-        # Servers other than OpenSSH may not know it, and their plain rename replaces nothing.
+        return True
+    # Servers other than OpenSSH may not know it, and their plain rename replaces nothing.
+    with _MayBeRefused(sftp):
         _remove(sftp, target)
+    with _MayBeRefused(sftp):
         sftp.rename(draft, target)
+        return True
+    return False
+
+
+class _MayBeRefused:
+    """Goes on behind its block when the server refuses something that is in it.
+
+    The server's word is "permission denied" or, for want of rights too, just "failure"; a connection that is
+    lost or silent is another thing.
+    """
+
+    def __init__(self, sftp: paramiko.SFTPClient) -> None:
+        self._sftp = sftp
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, where: object) -> bool:
+        channel = self._sftp.get_channel()
+        is_lost = channel is None or channel.closed
+        # The library has no number for what the protocol calls a failure or not supported.
+        is_failure = type(error) is OSError and error.errno is None and not is_lost
+        if isinstance(error, PermissionError) or is_failure:
+            logger.info("refused by the server: %s", error)
+            return True
+        return False
+
+
+def _check_with(sftp: paramiko.SFTPClient, path: str) -> tuple[bytes | None, list[str]]:
+    """Write a small file, read it back and delete it; returns what was read, None if that may not be done."""
+    read: bytes | None = None
+    notes = []
+    with sftp.open(path, "wb") as file:
+        file.write(CHECK_TEXT)
+    try:
+        with _MayBeRefused(sftp), sftp.open(path, "rb") as file:
+            read = file.read(len(CHECK_TEXT) + 1)
+        if read is None:
+            notes.append("the user may not read, so files are not looked at again after they were sent")
+        with _MayBeRefused(sftp):
+            sftp.remove(path)
+            return read, notes
+    except FileNotFoundError:
+        return read or b"", notes
+    return read, [*notes, left_behind(path)]
 
 
 def _remove(sftp: paramiko.SFTPClient, path: str) -> None:

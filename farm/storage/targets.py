@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -65,6 +66,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _header_value(value: SecretStr) -> SecretStr:
+    # It is sent as a header, as it is.
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise PydanticCustomError("session_token", "must be printable ASCII without spaces")
+    return value
+
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Path = Annotated[
@@ -81,6 +89,7 @@ Endpoint = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65_535, strict=True), BeforeValidator(_whole)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
+SessionToken = Annotated[SecretStr, AfterValidator(_header_value), Field(max_length=16_384)]
 # They go into headers as they are, and S3 takes 2 KiB of them in all.
 MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
 MetadataValue = Annotated[str, StringConstraints(max_length=128, pattern=_METADATA_VALUE)]
@@ -126,6 +135,11 @@ Encryption = Annotated[OwnEncryption | KmsEncryption, Discriminator("type")]
 class _S3Target(_Target):
     access_key: Name
     secret: Secret
+    session_token: SessionToken | None = Field(
+        default=None,
+        validation_alias=AliasChoices("session_token", "sessionToken"),
+        description="of temporary credentials; `sessionToken` is the same",
+    )
     encryption: Encryption | None = None
     metadata: Metadata = {}
     tags: Tags = {}
@@ -162,7 +176,7 @@ class S3Target(_S3Target):
 
 
 class AzureTarget(_Target):
-    """A container of Azure Blob Storage; `access_key` is the connection string."""
+    """A container of Azure Blob Storage; `access_key` is the connection string, or a URL with a signature."""
 
     type: Literal["azure"]
     access_key: Secret
@@ -243,7 +257,7 @@ StorageConfig = Annotated[Target | PresetTarget, Discriminator("type")]
 
 _AZURE_DEVELOPMENT = "http://127.0.0.1:10000/devstoreaccount1"
 
-_SECRETS = frozenset({"secret", "password", "private_key", "access_key"})
+_SECRETS = frozenset({"secret", "password", "private_key", "access_key", "session_token"})
 
 
 def public(target: Target | PresetTarget) -> dict[str, Any]:
@@ -251,6 +265,11 @@ def public(target: Target | PresetTarget) -> dict[str, Any]:
     return target.model_dump(mode="json", exclude=set(_SECRETS), exclude_defaults=True) | {
         "type": target.type
     }
+
+
+def is_same_place(one: Target, other: Target) -> bool:
+    """Whether two targets differ in nothing but their keys."""
+    return (public(one), endpoint_of(one)) == (public(other), endpoint_of(other))
 
 
 def with_secrets(target: Target | PresetTarget) -> dict[str, Any]:
@@ -272,9 +291,23 @@ def endpoint_of(target: Target) -> str | None:
         case CloudflareTarget():
             return f"https://{target.account_id}.r2.cloudflarestorage.com"
         case AzureTarget():
-            return _azure_endpoint(target.access_key.get_secret_value())
+            return _azure_endpoint(azure_connection(target))
         case _:
             return None
+
+
+def azure_connection(target: AzureTarget) -> str:
+    """The connection string of a target, also when what was given is a URL with a signature (SAS).
+
+    Azure's portal shows such URLs, of an account, a container or a directory in it.
+    """
+    given = target.access_key.get_secret_value().strip()
+    if not given.lower().startswith(("https://", "http://")):
+        return given
+    parts = urlsplit(given)
+    account, found, _ = f"{parts.path.rstrip('/')}/".partition(f"/{target.bucket}/")
+    path = account if found else parts.path.rstrip("/")
+    return f"BlobEndpoint={parts.scheme}://{parts.netloc}{path};SharedAccessSignature={parts.query}"
 
 
 def _azure_endpoint(connection_string: str) -> str | None:

@@ -8,11 +8,15 @@ import httpx
 import pytest
 import redis
 
+from farm.keys import load_secret_key
 from farm.queues import uploads_queue
 from farm.recordings import Recording, Status
 from farm.records import Records
+from farm.sealed_targets import open_target
+from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.storage.place import StorageError
+from farm.storage.targets import S3Target
 from farm.store import Store
 from farm.transfer_job import settle
 from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
@@ -63,7 +67,8 @@ async def test_storage_should_be_shown_without_its_keys(client: httpx.AsyncClien
         name: value for name, value in S3.items() if name not in {"access_key", "secret"}
     }
     assert data["transfers"] == [
-        {"target": name, "state": "WAITING", "attempts": 0, "next_try": None, "error": None, "location": None}
+        {"target": name, "state": "WAITING", "attempts": 0}
+        | dict.fromkeys(("next_try", "error", "location", "note"))
         for name in ("store", "s3")
     ]
 
@@ -125,7 +130,7 @@ async def test_failed_upload_should_be_tried_again_on_demand(
 async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
     client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, given_up: Recording
 ) -> None:
-    for config in (S3, SFTP):
+    for config in (S3 | {"path": "again"}, SFTP):
         response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": config})
         assert response.status_code == 200
         assert "s3cret" not in response.text
@@ -135,11 +140,42 @@ async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
     assert {job.args[1] for job in uploads_queue(redis_client, None).jobs} == {"s3-2", "sftp"}
 
 
+async def test_upload_to_the_same_place_should_be_tried_again_with_the_new_keys(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    redis_client: redis.Redis,
+    records: Records,
+    given_up: Recording,
+) -> None:
+    async def renew(recording: Recording) -> Any:
+        new = S3 | {"secret": "new s3cret", "sessionToken": "s3cret-token"}
+        response = await client.post(f"/v2/recordings/{recording.id}/upload", json={"storage_config": new})
+        assert "s3cret" not in response.text
+        sealed = records.sealed_target(recording.id, "s3")
+        assert sealed is not None
+        target = open_target(Sealer(load_secret_key(settings)), recording.id, "s3", sealed)
+        assert isinstance(target, S3Target)
+        assert target.session_token is not None
+        kept = target.secret.get_secret_value(), target.session_token.get_secret_value()
+        assert kept == ("new s3cret", "s3cret-token")
+        return [(transfer["target"], transfer["state"]) for transfer in response.json()["data"]["transfers"]]
+
+    assert await renew(given_up) == [("store", "DONE"), ("s3", "WAITING")]
+    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(given_up.id), "s3")]
+    # While it is made, its live output in that place needs them.
+    running = await start(client, storage_config=S3)
+    assert await renew(records.get(None, running["id"])) == [("store", "WAITING"), ("s3", "WAITING")]
+    elsewhere = S3 | {"bucket": "other"}
+    response = await client.post(f"/v2/recordings/{running['id']}/upload", json={"storage_config": elsewhere})
+    assert response.status_code == 409
+    assert "new keys can be given" in response.json()["error"]["message"]
+
+
 async def test_uploads_asked_for_at_once_should_each_get_a_name(
     client: httpx.AsyncClient, records: Records, given_up: Recording
 ) -> None:
     path = f"/v2/recordings/{given_up.id}/upload"
-    posts = (client.post(path, json={"storage_config": S3}) for _ in range(10))
+    posts = (client.post(path, json={"storage_config": S3 | {"path": f"{number}"}}) for number in range(10))
     assert {response.status_code for response in await asyncio.gather(*posts)} == {200}
     names = {transfer.target for transfer in records.get(None, given_up.id).transfers}
     assert names == {STORE, "s3", *(f"s3-{number}" for number in range(2, 12))}
@@ -150,7 +186,8 @@ async def test_recording_should_not_be_uploaded_to_any_number_of_places(
 ) -> None:
     for number in range(MOST_TRANSFERS - 2):
         records.set_transfer(given_up.id, Transfer(target=f"sftp-{number}"))
-    response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": S3})
+    config = S3 | {"path": "another"}
+    response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": config})
     assert response.status_code == 409
     assert len(records.get(None, given_up.id).transfers) == MOST_TRANSFERS
 

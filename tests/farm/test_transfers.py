@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from farm.storage.place import Placed, StorageError
+from farm.storage.place import Placed, StorageError, expired_credentials
 from farm.transfers import (
     GIVE_UP_AFTER,
     LASTING_INTERVAL,
@@ -54,6 +54,14 @@ def test_fault_that_the_customer_must_mend_should_be_tried_rarely() -> None:
     assert transfer.next_try == START + LASTING_INTERVAL
     assert transfer.error is not None
     assert (transfer.error.code, transfer.error.message) == ("wrong_key", "no")
+
+
+def test_fault_that_no_try_can_mend_should_end_the_transfer_unless_it_is_the_only_copy() -> None:
+    fault = expired_credentials()
+    transfer = tried(Transfer(target="aws"), START)
+    over = failed(transfer, fault, START, may_give_up=True)
+    assert (over.state, over.next_try) == (TransferState.GIVEN_UP, None)
+    assert failed(transfer, fault, START, may_give_up=False).state is TransferState.WAITING
 
 
 def test_success_should_forget_the_error() -> None:

@@ -3,16 +3,35 @@
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Fault = Callable[[int], tuple[int, str] | None]
 """What to answer the n-th request (from 1) with: a status and S3's code for it; None passes it on."""
 
 
+Decide = Callable[[int, str, str], tuple[int, str] | None]
+"""The same by number, method, and path with query."""
+
+
 @contextmanager
 def faulty_server(port: int, fault: Fault) -> Iterator[int]:
     """Pass requests on to a port of this machine, but for those with a `fault`; yields the port to ask at."""
+    with _between(port, lambda number, _method, _path: fault(number)) as between:
+        yield between
+
+
+@contextmanager
+def refusing_server(port: int, refuses: Callable[[str, str], bool]) -> Iterator[int]:
+    """Pass requests on, but for those that `refuses` says by their method and path: these are forbidden."""
+    with _between(
+        port, lambda _number, method, path: (403, "AccessDenied") if refuses(method, path) else None
+    ) as between:
+        yield between
+
+
+@contextmanager
+def _between(port: int, decide: Decide) -> Iterator[int]:
     lock = threading.Lock()
     count = 0
 
@@ -21,11 +40,15 @@ def faulty_server(port: int, fault: Fault) -> Iterator[int]:
 
         def answer(self) -> None:
             nonlocal count
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            size = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(size)
+            if len(body) < size:  # the client went away
+                self.close_connection = True
+                return
             with lock:
                 count += 1
                 number = count
-            error = fault(number)
+            error = decide(number, self.command, self.path)
             if error is None:
                 self.pass_on(body)
                 return
@@ -36,7 +59,8 @@ def faulty_server(port: int, fault: Fault) -> Iterator[int]:
         def pass_on(self, body: bytes) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             try:
-                connection.request(self.command, self.path, body, dict(self.headers.items()))
+                with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before it has read all
+                    connection.request(self.command, self.path, body, dict(self.headers.items()))
                 answer = connection.getresponse()
                 headers = {
                     name: value

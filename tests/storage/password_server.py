@@ -38,7 +38,7 @@ class _OpenFile(paramiko.SFTPHandle):
         self.readfile = self.writefile = file
 
 
-class _Files(paramiko.SFTPServerInterface):
+class Files(paramiko.SFTPServerInterface):
     """The files of a directory."""
 
     def __init__(self, server: paramiko.ServerInterface, root: Path) -> None:
@@ -84,6 +84,13 @@ class _Files(paramiko.SFTPServerInterface):
 @contextmanager
 def password_server(root: Path) -> Iterator[int]:
     """The port of a server of the files in `root`."""
+    with files_server(Files, root) as port:
+        yield port
+
+
+@contextmanager
+def files_server(files: type[Files], *arguments: Any) -> Iterator[int]:
+    """The port of a server of such files, made with these arguments."""
     host_key = paramiko.ECDSAKey.generate()
     listener = socket.create_server(("127.0.0.1", 0))
     transports: list[paramiko.Transport] = []
@@ -96,7 +103,7 @@ def password_server(root: Path) -> Iterator[int]:
                 return
             transport = paramiko.Transport(client)
             transport.add_server_key(host_key)
-            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Files, root)
+            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, files, *arguments)
             transports.append(transport)
             with suppress(paramiko.SSHException, EOFError):
                 transport.start_server(event=threading.Event(), server=_Login())

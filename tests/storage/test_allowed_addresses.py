@@ -141,7 +141,7 @@ def test_storages_at_private_addresses_should_be_refused(
         for act in (
             lambda place=place: place.upload(film, "f", checkpoint, "video/mp4"),
             lambda place=place: place.delete("f"),
-            place.check,
+            place.check_writing,
         ):
             with pytest.raises(StorageError) as raised:
                 act()
@@ -207,7 +207,7 @@ def test_redirect_to_a_private_address_should_not_be_followed(listener: socket.s
             )
             for target in (s3_target(endpoint), azure):
                 with pytest.raises(StorageError):
-                    place_of(target, rule, tries=1, read_timeout=2).check()
+                    place_of(target, rule, tries=1, read_timeout=2).check_writing()
         finally:
             server.shutdown()
             runner.join()

@@ -158,6 +158,7 @@ def test_link_should_be_none_without_a_key_to_sign_with(azurite_port: int) -> No
 
 def test_check_should_leave_nothing_behind(azurite_port: int, container: ContainerClient) -> None:
     place(azurite_port).check()
+    assert place(azurite_port).check_writing("a") == []
     assert list(container.list_blobs()) == []
 
 

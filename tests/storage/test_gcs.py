@@ -159,13 +159,13 @@ def test_link_should_be_none_without_credentials(gcs_port: int) -> None:
 
 
 def test_check_should_leave_nothing_behind(gcs_port: int, bucket: Any) -> None:
-    place(gcs_port).check()
+    place(gcs_port).check_writing()
     assert list(bucket.list_blobs()) == []
 
 
 def test_missing_bucket_should_be_said(gcs_port: int, film: Path, checkpoint: Checkpoint) -> None:
     nowhere = place(gcs_port, "nothere")
-    for act in (nowhere.check, lambda: nowhere.upload(film, "film.mp4", checkpoint, "video/mp4")):
+    for act in (nowhere.check_writing, lambda: nowhere.upload(film, "film.mp4", checkpoint, "video/mp4")):
         with pytest.raises(StorageError, match="no bucket nothere") as raised:
             act()
         assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
@@ -176,7 +176,7 @@ def test_key_that_google_does_not_accept_should_be_said(
 ) -> None:
     with token_server(accepts=False) as tokens:
         films = GcsPlace(GcsBucket("films", service_account(), endpoint(gcs_port), tokens))
-        for act in (films.check, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
+        for act in (films.check_writing, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
             with pytest.raises(StorageError, match="does not accept the service account's key") as raised:
                 act()
             assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)

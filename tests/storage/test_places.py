@@ -127,13 +127,13 @@ def test_other_host_key_should_be_refused_with_the_way_to_accept_it(ssh_server: 
     target = sftp_target(ssh_server)
     assert place_of(target, None).host_key is None
     place = place_of(target, None)
-    place.check()
+    place.check_writing()
     assert place.host_key == ssh_server.host_key
     with pytest.raises(StorageError, match="give it as host_key in the storage_config") as raised:
-        place_of(target, None, host_key="SHA256:" + "A" * 43).check()
+        place_of(target, None, host_key="SHA256:" + "A" * 43).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_host_key", True)
     accepting = sftp_target(ssh_server, host_key=ssh_server.host_key)
-    place_of(accepting, None, host_key="SHA256:" + "A" * 43).check()
+    place_of(accepting, None, host_key="SHA256:" + "A" * 43).check_writing()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_target_that_can_be_no_place_should_be_said_without_its_secret(
 
 def test_bucket_that_can_be_none_should_be_said(s3_endpoint: str) -> None:
     with pytest.raises(StorageError, match="not a name that a bucket can have") as raised:
-        place_of(s3_target(s3_endpoint, bucket="a b/c"), None).check()
+        place_of(s3_target(s3_endpoint, bucket="a b/c"), None).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 
 
@@ -263,7 +263,7 @@ def test_signature_of_a_connection_string_should_be_in_no_message() -> None:
     assert SECRET not in AzurePlace(AzureContainer("films", text)).endpoint
     place = place_of(target_of(type="azure", access_key=text, bucket="films"), None, tries=1)
     with pytest.raises(StorageError, match="cannot be reached") as raised:
-        place.check()
+        place.check_writing()
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 

@@ -174,6 +174,7 @@ def test_link_should_give_the_file_to_whoever_has_it(endpoint: str, film: Path, 
 @pytest.mark.usefixtures("bucket")
 def test_check_should_leave_nothing_behind(endpoint: str, client: Any) -> None:
     place(endpoint).check()
+    assert place(endpoint).check_writing() == []
     assert "Contents" not in client.list_objects_v2(Bucket="films")
 
 

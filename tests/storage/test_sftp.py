@@ -191,11 +191,11 @@ def test_there_should_be_no_link(ssh_server: SshServer, remote: Path) -> None:
 
 def test_check_should_leave_nothing_behind(ssh_server: SshServer, remote: Path) -> None:
     for directory in ("", "a/b"):
-        place(ssh_server, remote).check(directory)
+        place(ssh_server, remote).check_writing(directory)
         assert not remote.parent.exists()
     remote.mkdir(parents=True)
     (remote / "film.mp4").touch()
-    place(ssh_server, remote).check("a")
+    place(ssh_server, remote).check_writing("a")
     assert [file.name for file in remote.iterdir()] == ["film.mp4"]
 
 
@@ -212,17 +212,17 @@ def test_host_key_should_be_told_and_the_one_that_was_given_be_kept_to(
     ssh_server: SshServer, remote: Path
 ) -> None:
     first = place(ssh_server, remote)
-    first.check()
+    first.check_writing()
     assert first.host_key == ssh_server.host_key
-    place(ssh_server, remote, host_key=first.host_key).check()
+    place(ssh_server, remote, host_key=first.host_key).check_writing()
     with pytest.raises(StorageError, match=re.escape(f"shows the host key {first.host_key}")) as raised:
-        place(ssh_server, remote, host_key="SHA256:another").check()
+        place(ssh_server, remote, host_key="SHA256:another").check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_host_key", True)
 
 
 def test_key_that_is_not_accepted_should_be_said(ssh_server: SshServer, remote: Path) -> None:
     with pytest.raises(StorageError, match="does not accept this user name and key") as raised:
-        place(ssh_server, remote, private_key=private_text(ed25519_key())).check()
+        place(ssh_server, remote, private_key=private_text(ed25519_key())).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
 
@@ -230,13 +230,13 @@ def test_password_where_the_server_takes_only_keys_should_be_said(
     ssh_server: SshServer, remote: Path
 ) -> None:
     with pytest.raises(StorageError, match="only publickey") as raised:
-        place(ssh_server, remote, private_key=None, password="secret").check()
+        place(ssh_server, remote, private_key=None, password="secret").check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
 
 def test_path_below_a_file_should_be_said(ssh_server: SshServer, film: Path, checkpoint: Checkpoint) -> None:
     films = place(ssh_server, film / "below")
-    for act in (films.check, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
+    for act in (films.check_writing, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
         with pytest.raises(StorageError, match="no such directory") as raised:
             act()
         assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
@@ -279,7 +279,7 @@ def test_password_should_do_and_a_server_without_atomic_rename_too(
     password_port: int, tmp_path: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
     films = place_by_password(password_port)
-    films.check()
+    films.check_writing()
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert (tmp_path / "films/film.mp4").read_bytes() == film.read_bytes()
     film.write_bytes(b"another film")
@@ -290,14 +290,14 @@ def test_password_should_do_and_a_server_without_atomic_rename_too(
 def test_wrong_password_should_be_said_without_repeating_it(password_port: int) -> None:
     server = SftpServer("127.0.0.1", USERNAME, password_port, "the wrong one")
     with pytest.raises(StorageError, match="does not accept this user name and password") as raised:
-        SftpPlace(server).check()
+        SftpPlace(server).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "the wrong one" not in str(raised.value) + repr(server)
 
 
 def test_directory_that_may_not_be_written_should_be_said(password_port: int) -> None:
     with pytest.raises(StorageError, match="may not do this") as raised:
-        place_by_password(password_port, path=FORBIDDEN).check()
+        place_by_password(password_port, path=FORBIDDEN).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("no_permission", True)
 
 

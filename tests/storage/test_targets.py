@@ -33,6 +33,8 @@ ALL: list[dict[str, Any]] = [
     {"type": "gcs", "secret": '{"private_key": "hush"}', "bucket": "films", "region": "US multi-region"},
     SFTP,
     {**SFTP, "auth_method": "KEY", "private_key": "hush", "port": 2222},
+    {**AWS, "session_token": "hush"},
+    {**AWS, "sessionToken": "hush", "type": "cloudflare", "account_id": "0abc"},
 ]
 
 
@@ -53,6 +55,8 @@ def test_target_should_come_back_whole_and_show_no_secret(config: dict[str, Any]
         ({**AWS, "region": None}, "region"),
         ({**AWS, "secret": ""}, "secret"),
         ({**AWS, "secret_key": "x"}, "secret_key"),
+        ({**AWS, "session_token": "a\nb"}, "session_token"),
+        ({**AWS, "session_token": "a", "sessionToken": "b"}, "sessionToken"),
         ({**AWS, "path": "../up"}, "path"),
         ({**AWS, "path": "{user}"}, "path"),
         ({**AWS, "path": "{date"}, "path"),
