@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from api.docs_page import STYLE, docs_page
-from api.openapi import openapi_document
+from api.openapi import openapi_document, with_servers
 from api.operations import Operation
 
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -28,7 +28,7 @@ _document = cache(openapi_document)
 
 def document_routes(operations: tuple[Operation, ...], base_url: str) -> list[BaseRoute]:
     """The routes of the document that describes `operations`, which lie below `base_url`."""
-    document = _document(operations)
+    document = with_servers(_document(operations), base_url)
     json = JSONResponse(document)
     page = HTMLResponse(docs_page(document, base_url), headers=_HEADERS)
 

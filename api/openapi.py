@@ -26,7 +26,10 @@ _DESCRIPTION: Final = (
 _ID_PREFIXES: Final = {ROOT: "", DYTE: "", REALTIMEKIT: "realtimekit_"}
 """What the ids of operations begin with in each dialect; a document has each id once."""
 
-_WITH_CREDENTIALS: Final = (401, 429, 503)
+_CLOUDFLARE: Final = "/client/v4"
+"""What the clients of Cloudflare have as the path of their base URL."""
+
+_WITH_CREDENTIALS: Final = (401, 403, 429, 503)
 """The failures of every operation that needs credentials."""
 
 _PATH_PARAMETERS: Final[dict[str, tuple[str, _Json]]] = {
@@ -91,6 +94,14 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
     return checked
 
 
+def with_servers(document: _Json, base_url: str) -> _Json:
+    """A document that says where the API is: at `base_url`, which all paths follow."""
+    about = f"Dyte's clients have {base_url}{DYTE} as their base, Cloudflare's {base_url}{_CLOUDFLARE}"
+    servers = [{"url": base_url, "description": about}]
+    head = {name: value for name, value in document.items() if name in ("openapi", "info")}
+    return {**head, "servers": servers, **document}
+
+
 @dataclass(frozen=True)
 class _Schemas:
     """The JSON Schemas of all models: each either whole or a reference to one of the `components`."""
@@ -113,7 +124,7 @@ class _Schemas:
             [(name, mode, TypeAdapter(model)) for (name, mode), model in models.items()],
             ref_template="#/components/schemas/{model}",
         )
-        return cls(by_model, definitions["$defs"])
+        return cls(_for_generators(by_model), _for_generators(definitions["$defs"]))
 
     def shared(self, operations: Iterable[Operation]) -> _Json:
         """The components without those that are only taken apart into parameters."""
@@ -133,6 +144,23 @@ class _Schemas:
         whole = self.components[self._name(model)]
         for field, schema in whole.get("properties", {}).items():
             yield field, field in whole.get("required", ()), schema
+
+
+def _for_generators(schema: Any) -> Any:
+    """A schema without objects and lists as defaults.
+
+    They say nothing that a field's own schema does not say, and generators of clients leave out what has
+    some: openapi-python-client a whole operation.
+    """
+    if isinstance(schema, list):
+        return [_for_generators(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _for_generators(each)
+        for name, each in schema.items()
+        if name != "default" or not isinstance(each, dict | list)
+    }
 
 
 def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas) -> _Json:

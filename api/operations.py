@@ -42,9 +42,9 @@ class Operation:
     models that validate what is sent, `answer` is that of `data` in the answer; a `paged` answer has `paging`
     besides. An answer that is none of the usual JSON has `media_types` and no `answer`; what the farm always
     refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
-    needs credentials, and can fail with 401, 429 and 503 too. One for `hosts` takes the token of a built-in
-    meeting's host too, one for `participants` that of a meeting's participant, and has to see to it that it
-    is about that meeting. The pages of any origin may read the answer of one `for_any_origin`, see
+    needs credentials, and can fail with 401, 403, 429 and 503 too. One for `hosts` takes the token of a
+    built-in meeting's host too, one for `participants` that of a meeting's participant, and has to see to it
+    that it is about that meeting. The pages of any origin may read the answer of one `for_any_origin`, see
     `api.cross_origin`.
     """
 
