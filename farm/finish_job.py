@@ -151,7 +151,8 @@ def _fetch_manifest(recording: Recording, outbox: Outbox, settings: Settings) ->
 
 def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
     file = outbox.directory / recording.output_file_name
-    cut = spool.cut(file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file)
+    target = file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file
+    cut = spool.cut(target, recording.meeting_id)
     logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
     media = probe(cut.path)
     if recording.timed_texts:

@@ -48,7 +48,7 @@ def set_aside(recording: Recording, spool: Spool, settings: Settings) -> Path | 
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         if spool.takes():
-            spool.cut(place / recording.output_file_name)
+            spool.cut(place / recording.output_file_name, recording.meeting_id)
         else:
             _move(Outbox.of(spool).directory.glob("[!.]*"), place)
     except (CutError, OSError) as error:

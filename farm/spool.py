@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from uuid import UUID
 
@@ -77,8 +78,8 @@ class Spool:
 
     def recorded_us(self, journal: Journal) -> int:
         """How long a take is, in µs; of one that was killed, by when its file was last written."""
-        if journal.end_us is not None:
-            return max(0, journal.end_us + journal.epoch * 1_000_000 - journal.wall_us)
+        if (length := journal.length_us) is not None:
+            return length
         media = self.directory / f"take-{journal.number:03d}{self.format.take_suffix}"
         try:
             return max(0, media.stat().st_mtime_ns // 1000 - journal.wall_us)
@@ -104,14 +105,14 @@ class Spool:
             partial.replace(file)
         return len(breaks) == BREAKS and breaks[-1] - breaks[0] < BREAKS_WITHIN_SECONDS
 
-    def cut(self, target: Path) -> CutFile:
-        """Join the takes into the file `target`.
+    def cut(self, target: Path, title: str | None = None) -> CutFile:
+        """Join the takes into the file `target`, which says that it has this `title`.
 
         Raises NothingRecorded when there is nothing to join, CutError when the disk fails.
         """
         if self.format.audio_only is not None:
-            return cut_sound(self.takes(), target, self.format.audio_only)
-        return cut(self.takes(), target, self.format)
+            return cut_sound(self.takes(), target, self.format.audio_only, title)
+        return cut(self.takes(), target, self.format, title)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -180,7 +181,7 @@ def _take(media: Path) -> TakeMedia:
     number = _number(media)
     if journal is None:
         return TakeMedia(media, number=number)
-    return TakeMedia(media, journal.lags, journal.end_us, number)
+    return TakeMedia(media, journal.lags, journal.end_us, number, Fraction(*journal.stretch), journal.wall_us)
 
 
 def format_of(recording: Recording) -> Format:

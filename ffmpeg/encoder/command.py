@@ -139,7 +139,7 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int, st
     and they start apart by what opening the devices took (measured: -105 to +394 ms). The picture is encoded
     `step` steps cheaper than usual, up to `cheapest_step`.
     """
-    streams = [_gate(files.sound_gate), _sound(source, epoch)]
+    streams = [_gate(files.sound_gate), _sound(source, fmt, epoch)]
     if fmt.audio_only is None:
         streams += [_gate(files.display_gate), _picture(source, fmt, epoch)]
     output = ffmpeg.output(
@@ -157,7 +157,7 @@ def _gate(fifo: Path) -> ffmpeg.nodes.FilterableStream:
     return ffmpeg.input(str(fifo), format="ffmetadata")["v?"]
 
 
-def _sound(source: Source, epoch: int) -> ffmpeg.nodes.FilterableStream:
+def _sound(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.FilterableStream:
     sound = ffmpeg.input(
         source.pulse_source,
         format="pulse",
@@ -168,7 +168,9 @@ def _sound(source: Source, epoch: int) -> ffmpeg.nodes.FilterableStream:
         fragment_size=PULSE_FRAGMENT_BYTES,
         thread_queue_size=AUDIO_QUEUE_PACKETS,
     ).audio
-    sound = sound.filter("asetpts", f"PTS-{epoch}/TB").filter("aresample", **{"async": 1000})
+    # What is stretched is resampled from its first sample on, not from when there is first too much of it.
+    resampling = {"async": 1000} | ({} if fmt.stretch == 1 else {"flags": "res"})
+    sound = sound.filter("asetpts", _take_time(fmt, epoch)).filter("aresample", **resampling)
     return sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
 
 
@@ -181,13 +183,20 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
         draw_mouse=0,
         thread_queue_size=VIDEO_QUEUE_FRAMES,
     ).video
-    picture = picture.filter("setpts", f"PTS-{epoch}/TB")
+    picture = picture.filter("setpts", _take_time(fmt, epoch))
     picture = _in_color(picture, fmt, "yuv420p")
     if (mark := source.watermark) is None:
         return picture
     # The one frame of the picture's, which is there before anything else and stands for ever.
     drawn = _in_color(ffmpeg.input(str(mark.file), format="png_pipe").video, fmt, "yuva420p")
     return ffmpeg.overlay(picture, drawn, x=mark.left, y=mark.top, eof_action="repeat", format="yuv420")
+
+
+def _take_time(fmt: Format, epoch: int) -> str:
+    """What makes stamps of the wall clock those of the take, see `Format.stretch`."""
+    since_epoch = f"PTS-{epoch}/TB"
+    numerator, denominator = fmt.stretch.as_integer_ratio()
+    return since_epoch if fmt.stretch == 1 else f"({since_epoch})*{numerator}/{denominator}"
 
 
 def _in_color(

@@ -4,20 +4,22 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.stream import Disposition, Stream
 
 from encoder.atomic_file import atomic_file
 from encoder.broken_file import open_take
 from encoder.errors import NothingRecorded
-from encoder.formats import SAMPLE_RATE, Codec, Format
+from encoder.formats import FRAME_TICKS, SAMPLE_RATE, Codec, Format
 from encoder.joints import FrameGrid, Joint, first_joint, next_joint
 from encoder.journal import Lag, lag_at
-from encoder.packets import MICROSECOND, Packet, time_of, whole_packets
+from encoder.packets import Packet, time_of, whole_packets
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,16 @@ class TakeMedia:
 
     The lags are taken off the frames' times: what is seen in the file then changes when it was to change for
     people, and not when it was looked at. Frames grabbed from `end_us` on are left out; None keeps all.
-    The take's `number` is for whoever asks where it is in the file.
+    The take's `number` is for whoever asks where it is in the file. Its times are the clock's but for the
+    `stretch`, see `Format.stretch`. It began at `began_us` (unix, µs), None if that is not known.
     """
 
     path: Path
     lags: tuple[Lag, ...] = ()
     end_us: int | None = None
     number: int | None = None
+    stretch: Fraction = Fraction(1)
+    began_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,11 @@ class _Head:
     sound_delay: int
 
 
-def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
+def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format, title: str | None = None) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    Takes without a single whole frame are left out. Raises NothingRecorded when nothing is left, CutError
-    when the disk fails.
+    The file says when the first of them began, and its `title`. Takes without a single whole frame are left
+    out. Raises NothingRecorded when nothing is left, CutError when the disk fails.
     """
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
     if not heads:
@@ -97,6 +102,7 @@ def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format) -> CutFile:
             options=MUXER_OPTIONS[fmt.codec],
         ) as output,
     ):
+        output.metadata.update(told_in_file(heads[0][0], title))
         return _join(heads, output, fmt, target)
 
 
@@ -111,46 +117,63 @@ def _join(
         if take.number is not None:
             joints.append(TakeJoint(take.number, offset))
     return CutFile(
-        *(target, writer.video_end, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
+        *(target, writer.video_end_us, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
     )
 
 
+def told_in_file(first: TakeMedia, title: str | None) -> dict[str, str]:
+    """What a file says of itself: its title, and when its first take began."""
+    told = {} if title is None else {"title": title}
+    if first.began_us is not None:
+        began = datetime.fromtimestamp(first.began_us // 1_000_000, UTC)
+        told["creation_time"] = began.replace(microsecond=first.began_us % 1_000_000).isoformat()
+    return told
+
+
 class _Writer:
-    """Writes takes one behind the other, and knows where picture and sound end so far (µs, file's time)."""
+    """Writes takes one behind the other, and knows where picture and sound end so far.
+
+    In the file's time: the picture's end in ticks of `Format.timescale`, the sound's in samples.
+    """
 
     def __init__(self, output: OutputContainer, fmt: Format) -> None:
         self._output = output
-        self._period = fmt.period_us
-        self._sound_length = fmt.codec.audio_frame_samples * 1_000_000 // SAMPLE_RATE
+        self._format = fmt
+        self._tick = Fraction(1, fmt.timescale)
         self._streams: dict[str, Any] = {}
-        self.video_end = 0
-        self.sound_end = 0
+        self._video_end = 0
+        self._sound_end = 0
         self.frames = self.lost = self.crowded = 0
+
+    @property
+    def video_end_us(self) -> int:
+        """Where the picture ends so far, in µs."""
+        return round(self._video_end * self._tick * 1_000_000)
 
     def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> int:
         """Write one take behind what is there; returns what its times were moved by."""
         joint = self._joint(head)
-        grid = FrameGrid(head.video_first, self._period)
-        start = head.video_first + joint.offset
+        grid = FrameGrid(head.video_first, take.stretch * self._format.period_us)
         # Sound beyond the picture is held until the picture is known to reach there; at the take's end what
         # is left lies behind the last frame and is dropped.
         waiting: list[Packet] = []
         if not self._streams:
             self._streams = {
-                stream.type: self._output.add_stream_from_template(stream)
+                stream.type: self._add_stream(stream)
                 for stream in (*source.streams.video, *source.streams.audio)
             }
-            self._streams["video"].time_base = MICROSECOND
         for packet in whole_packets(source):
             if packet.stream.type == "audio":
                 if time_of(packet) + head.sound_delay >= joint.sound_from:
                     waiting.append(packet)
             elif take.end_us is None or time_of(packet) < take.end_us:
-                place = grid.snap(_unlagged(packet, take))
-                self._write(packet, start + place, MICROSECOND, self._period)
-                self.video_end = start + grid.end
-            while waiting and time_of(waiting[0]) + head.sound_delay + joint.offset < self.video_end:
+                place = joint.picture_from + grid.snap(_unlagged(packet, take))
+                self._write(packet, place, self._tick, FRAME_TICKS)
+                self._video_end = joint.picture_from + grid.end
+            while waiting and time_of(waiting[0]) + head.sound_delay + joint.offset < self.video_end_us:
                 self._write_sound(waiting.pop(0), head.sound_delay + joint.offset)
+        if take.end_us is not None:
+            grid.end_at(take.end_us - lag_at(take.lags, take.end_us))
         self.frames += grid.frames
         self.lost += grid.lost
         self.crowded += grid.crowded
@@ -159,12 +182,22 @@ class _Writer:
     def _joint(self, head: _Head) -> Joint:
         if not self._streams:
             return first_joint(head.video_first)
-        return next_joint(self.video_end, self.sound_end, head.video_first, head.sound_times)
+        sound_end = Fraction(self._sound_end * 1_000_000, SAMPLE_RATE)
+        return next_joint(self._video_end, sound_end, head.video_first, head.sound_times, self._format.fps)
+
+    def _add_stream(self, template: Stream) -> Any:
+        stream: Any = self._output.add_stream_from_template(template)
+        stream.disposition = Disposition.default
+        if template.type == "video":
+            stream.time_base = self._tick
+            # WebM tells it as DefaultDuration.
+            stream.codec_context.framerate = self._format.fps
+        return stream
 
     def _write_sound(self, packet: Packet, offset: int) -> None:
         base = packet.time_base
-        pts = round((time_of(packet) + offset) * MICROSECOND / base)
-        self.sound_end = round(pts * base / MICROSECOND) + self._sound_length
+        pts = round(Fraction(time_of(packet) + offset, 1_000_000) / base)
+        self._sound_end = round(pts * base * SAMPLE_RATE) + self._format.codec.audio_frame_samples
         self._write(packet, pts, base, packet.duration)
 
     def _write(self, packet: Packet, pts: int, base: Fraction, duration: int | None) -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 
 SAMPLE_RATE = 48_000
 KEY_FRAME_SECONDS = 2
+FRAME_TICKS = 1_000
+"""A frame's length in the finished file's own unit of time, see `Format.timescale`."""
 AAC_FRAME_SAMPLES = 1024
 
 
@@ -101,6 +103,20 @@ class Format:
     def rate(self) -> Fraction:
         """The exact frames per second that `period_us` gives."""
         return Fraction(1_000_000, self.period_us)
+
+    @property
+    def timescale(self) -> int:
+        """Units of time in a second of the finished file; a frame lasts `FRAME_TICKS` of them."""
+        return self.fps * FRAME_TICKS
+
+    @property
+    def stretch(self) -> Fraction:
+        """Seconds of a take's time for one second of the clock.
+
+        A frame that is grabbed each 33333 µs lasts 1/30 s in the file, as editors want it. Picture and sound
+        are stretched alike (by 10 ppm at 30 fps, 64 at most), so they stay together.
+        """
+        return Fraction(1) if self.audio_only is not None else self.rate / self.fps
 
     @property
     def threads(self) -> int:

@@ -8,6 +8,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 
@@ -26,7 +27,8 @@ class Journal:
     Of the sound, so much was silence, in stretches of a second and more; at `speed` 1 the encoder kept up.
     `step` is how many steps cheaper than usual it was encoded, see `encoder.command`.
     The start is its first grab, in µs of the wall clock and of CLOCK_MONOTONIC. Times in the file count in µs
-    from the epoch; the end is the first that does not belong to the take any more, None if that is not known.
+    from the epoch, `stretch` (a ratio) of them for one of the clock's, see `Format.stretch`; the end is the
+    first that does not belong to the take any more, None if that is not known.
     """
 
     number: int
@@ -39,10 +41,21 @@ class Journal:
     speed: float = 0.0
     step: int = 0
     end_us: int | None = None
+    # Takes of version 0.1 count as the clock does.
+    stretch: tuple[int, int] = (1, 1)
 
     def time_of(self, monotonic_us: int) -> int:
         """A time of CLOCK_MONOTONIC as the take counts it; both in µs."""
-        return monotonic_us - self.monotonic_us + self.wall_us - self.epoch * 1_000_000
+        since_epoch = monotonic_us - self.monotonic_us + self.wall_us - self.epoch * 1_000_000
+        return round(since_epoch * Fraction(*self.stretch))
+
+    @property
+    def length_us(self) -> int | None:
+        """How long the take is by the clock, in µs; None if its end is not known."""
+        if self.end_us is None:
+            return None
+        end = round(self.end_us / Fraction(*self.stretch))
+        return max(0, end + self.epoch * 1_000_000 - self.wall_us)
 
 
 def lag_at(lags: Sequence[Lag], time_us: int) -> int:
@@ -63,6 +76,8 @@ def read_journal(file: Path) -> Journal | None:
     """None if there is none, or none that can be understood."""
     try:
         fields = json.loads(file.read_text())
-        return Journal(**fields | {"lags": tuple(Lag(**lag) for lag in fields["lags"])})
+        lags = tuple(Lag(**lag) for lag in fields["lags"])
+        numerator, denominator = fields.get("stretch", (1, 1))
+        return Journal(**fields | {"lags": lags, "stretch": (int(numerator), int(denominator))})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -20,7 +20,7 @@ from av.container import InputContainer, OutputContainer
 from encoder.atomic_file import atomic_file
 from encoder.audio_export import export_audio, open_audio
 from encoder.broken_file import open_take
-from encoder.cut import CutFile, TakeMedia
+from encoder.cut import CutFile, TakeMedia, told_in_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from encoder.packets import Packet, samples_of, time_of, whole_packets
@@ -30,28 +30,31 @@ logger = logging.getLogger(__name__)
 AS_TAKEN = AudioExport(AudioCodec.AAC, channels=2)
 
 
-def cut_sound(takes: Sequence[TakeMedia], target: Path, export: AudioExport) -> CutFile:
+def cut_sound(
+    takes: Sequence[TakeMedia], target: Path, export: AudioExport, title: str | None = None
+) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    Takes without sound are left out. Raises NothingRecorded when nothing is left, CutError when
-    the disk fails.
+    The file says when the first of them began, and its `title`. Takes without sound are left out. Raises
+    NothingRecorded when nothing is left, CutError when the disk fails.
     """
     heard = [take for take in takes if _has_sound(take)]
     if not heard:
         raise NothingRecorded(f"there is no whole sound in any of the {len(takes)} takes")
     if export == AS_TAKEN:
-        return _join(heard, target)
+        return _join(heard, target, title)
     joined = target.with_name(f".{target.name}.joined")
     try:
-        result = _join(heard, joined)
+        result = _join(heard, joined, title)
         export_audio(joined, target, export)
     finally:
         joined.unlink(missing_ok=True)
     return replace(result, path=target)
 
 
-def _join(takes: Sequence[TakeMedia], target: Path) -> CutFile:
+def _join(takes: Sequence[TakeMedia], target: Path, title: str | None) -> CutFile:
     with atomic_file(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
+        output.metadata.update(told_in_file(takes[0], title))
         writer = _Writer(output)
         for take in takes:
             with open_take(take.path) as source:

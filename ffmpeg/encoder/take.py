@@ -149,7 +149,10 @@ class Take:
         if abs(wall_ahead_us() - ahead) > JUMP_US:
             raise ClockJumped(f"the clock was set while take {self.files.number} began")
         journal = Journal(
-            self.files.number, self._epoch, wall, monotonic_of_wall(wall), phase_us=0, step=self.step
+            *(self.files.number, self._epoch, wall, monotonic_of_wall(wall)),
+            phase_us=0,
+            step=self.step,
+            stretch=self._format.stretch.as_integer_ratio(),
         )
         if self._format.audio_only is None:
             phase_us = phase(journal.monotonic_us, self._format.period_us)

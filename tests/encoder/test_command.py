@@ -61,9 +61,9 @@ def test_inputs_should_be_opened_sound_first_each_behind_its_gate() -> None:
 def test_one_epoch_should_be_subtracted_from_picture_and_sound() -> None:
     graph = option(arguments(Format()), "-filter_complex")
     assert graph == (
-        f"[1:a]asetpts=PTS-{EPOCH}/TB[s0];[s0]aresample=async=1000[s1];"
+        f"[1:a]asetpts=(PTS-{EPOCH}/TB)*100000/99999[s0];[s0]aresample=async=1000:flags=res[s1];"
         "[s1]silencedetect=duration=1:noise=0.001[s2];"
-        f"[3:v]setpts=PTS-{EPOCH}/TB[s3];[s3]scale=flags=area+full_chroma_inp:out_color_matrix=bt709:out_range=tv[s4];"
+        f"[3:v]setpts=(PTS-{EPOCH}/TB)*100000/99999[s3];[s3]scale=flags=area+full_chroma_inp:out_color_matrix=bt709:out_range=tv[s4];"
         "[s4]format=yuv420p[s5]"
     )
 

@@ -1,12 +1,14 @@
 """Takes are made by the real ffmpeg from test sources, with the time stamps that a take has."""
 
 import subprocess
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
+from av.stream import Disposition
 
 from encoder.cut import TakeMedia, cut
 from encoder.errors import CutError
@@ -21,12 +23,14 @@ ENCODING = {
 }
 
 
-def make_take(file: Path, codec: Codec, seconds: float, *, video_from: float = 3.5) -> Path:
+def make_take(
+    file: Path, codec: Codec, seconds: float, *, video_from: float = 3.5, rate: str = "1000000/33333"
+) -> Path:
     """A take whose sound begins at 3.4 s of its clock and whose picture begins at `video_from`."""
     subprocess.run(
         [
             *("ffmpeg", "-y", "-loglevel", "error"),
-            *("-f", "lavfi", "-i", f"testsrc=size=320x180:rate=1000000/33333:duration={seconds - 0.01}"),
+            *("-f", "lavfi", "-i", f"testsrc=size=320x180:rate={rate}:duration={seconds - 0.01}"),
             *(
                 "-f",
                 "lavfi",
@@ -72,7 +76,7 @@ def test_cut_should_begin_at_zero_with_even_frames(tmp_path: Path, codec: Codec)
     times = frame_times(target)
     assert times[0] == 0
     tolerance = 0.000001 if codec is Codec.H264 else 0.0006
-    assert all(abs(time - i * 0.033333) < tolerance for i, time in enumerate(times))
+    assert all(abs(time - i / 30) < tolerance for i, time in enumerate(times))
     assert probe(target).duration_us == pytest.approx(4_000_000, abs=40_000)
 
 
@@ -92,8 +96,71 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     assert all(abs(b - a - length) < 0.0011 for a, b in pairwise(starts))
     times = frame_times(target)
     assert len(times) == 270
-    assert all(0.03 < b - a < 0.0334 + 0.0224 for a, b in pairwise(times))
-    assert 8.99 <= result.duration_us / 1e6 < 9.06
+    assert all(0.03 < b - a < 0.034 + 8 * length for a, b in pairwise(times))
+    assert 8.99 <= result.duration_us / 1e6 < 9.4
+
+
+def test_mp4_should_have_thirty_frames_a_second_to_an_editor_also_after_joints(tmp_path: Path) -> None:
+    takes = [
+        TakeMedia(
+            make_take(tmp_path / f"take-{i:03d}.mp4", Codec.H264, 3, video_from=3.7 + i / 70, rate="30"),
+            stretch=Fraction(100_000, 99_999),
+        )
+        for i in range(3)
+    ]
+    target = tmp_path / "out.mp4"
+    assert cut(takes, target, Format(Codec.H264, 320, 180)).lost == 0
+    with av.open(str(target)) as source:
+        stream = source.streams.video[0]
+        assert stream.base_rate == 30
+        assert stream.time_base is not None
+        assert (1 / stream.time_base) % 30 == 0
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        frame = 1 / stream.time_base / 30
+        # Also the last frame before a joint stands for whole frames.
+        assert all((packet.pts or 0) % frame == 0 for packet in packets)
+        lengths = {packet.duration or 0 for packet in packets}
+        assert {length for length in lengths if length < 2 * frame} == {frame}
+    assert probe(target).streams[0].fps == 30
+
+
+def test_take_of_the_last_version_should_keep_its_sound_with_its_picture(tmp_path: Path) -> None:
+    """Its clock is not stretched: each frame comes 33333 µs behind the one before."""
+    old = TakeMedia(make_take(tmp_path / "take-000.mp4", Codec.H264, 4))
+    result = cut([old], tmp_path / "out.mp4", Format(Codec.H264, 320, 180))
+    assert (result.frames, result.lost, result.crowded) == (120, 0, 0)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_file_should_tell_its_title_and_when_it_began(tmp_path: Path, codec: Codec) -> None:
+    take = make_take(tmp_path / f"take-000{codec.suffix}", codec, 3)
+    target = tmp_path / f"out{codec.suffix}"
+    media = TakeMedia(take, began_us=1_790_000_000_500_000)
+    cut([media], target, Format(codec, 320, 180), title="Straße & Söhne: weekly")
+    with av.open(str(target)) as source:
+        told = source.metadata
+    assert (told.get("title") or told["TITLE"]) == "Straße & Söhne: weekly"
+    # MP4 counts whole seconds.
+    assert told["creation_time"].startswith("2026-09-21T14:13:20")
+
+
+def test_webm_should_have_default_tracks_with_a_default_duration(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.webm", Codec.VP8, 3)
+    target = tmp_path / "out.webm"
+    cut([TakeMedia(take)], target, Format(Codec.VP8, 320, 180))
+    with av.open(str(target)) as source:
+        assert all(stream.disposition & Disposition.default for stream in source.streams)
+    # DefaultDuration (RFC 9559, 5.1.4.1.13): an element of four bytes, 33333333 ns.
+    assert bytes.fromhex("23E383 84") + (33_333_333).to_bytes(4) in target.read_bytes()
+
+
+def test_frames_that_were_lost_with_the_end_should_be_counted(tmp_path: Path) -> None:
+    take = make_take(tmp_path / "take-000.mp4", Codec.H264, 3)
+    target = tmp_path / "out.mp4"
+    # It was told to end after six seconds, and its encoder had come to the third.
+    result = cut([TakeMedia(take, end_us=3_500_000 + 6_000_000)], target, Format(Codec.H264, 320, 180))
+    assert result.frames == 90
+    assert result.lost == 90
 
 
 def test_lag_should_be_taken_off_the_picture(tmp_path: Path) -> None:
@@ -118,10 +185,10 @@ def test_lag_that_grows_should_move_only_what_follows(tmp_path: Path) -> None:
     result = cut([TakeMedia(take, lags)], target, Format(Codec.H264, 320, 180))
     assert (result.frames, result.lost, result.crowded) == (90, 0, 1)
     times = frame_times(target)
-    assert times[29] == pytest.approx(29 * 0.033333, abs=1e-5)
+    assert times[29] == pytest.approx(29 / 30, abs=1e-5)
     assert times[29] < times[30] < times[29] + 0.003
-    assert times[31] == pytest.approx(30 * 0.033333, abs=1e-5)
-    assert times[89] == pytest.approx(88 * 0.033333, abs=1e-5)
+    assert times[31] == pytest.approx(30 / 30, abs=1e-5)
+    assert times[89] == pytest.approx(88 / 30, abs=1e-5)
 
 
 @pytest.mark.parametrize("codec", list(Codec))

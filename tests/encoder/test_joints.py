@@ -1,64 +1,115 @@
-"""All times are whole microseconds; 33333 is the period of 30 fps."""
+"""Takes count in microseconds, the file in ticks: 1000 for each frame."""
 
 import random
+from fractions import Fraction
 
-from encoder.joints import FrameGrid, first_joint, next_joint
+import pytest
 
-PERIOD = 33_333
+from encoder.formats import Codec, Format
+from encoder.joints import MOST_HELD, ON_GRID_US, FrameGrid, first_joint, next_joint
+
+PERIOD = Fraction(100_000, 3)
+TICK = PERIOD / 1000
 
 
 def test_jitter_should_be_taken_out() -> None:
     grid = FrameGrid(1_000_000, PERIOD)
     jitter = random.Random(1)
-    places = [grid.snap(1_000_000 + i * PERIOD + jitter.randint(-300, 300)) for i in range(1, 1000)]
-    assert places == [i * PERIOD for i in range(1, 1000)]
+    places = [grid.snap(1_000_000 + round(i * PERIOD) + jitter.randint(-300, 300)) for i in range(1, 1000)]
+    assert places == [i * 1000 for i in range(1, 1000)]
     assert grid.crowded == 0
 
 
-def test_grid_should_not_drift_in_a_day() -> None:
-    grid = FrameGrid(0, PERIOD)
+@pytest.mark.parametrize("period", [PERIOD, Fraction(33_333)])
+def test_grid_should_not_drift_in_a_day(period: Fraction) -> None:
+    grid = FrameGrid(0, period)
     frames = 24 * 3600 * 30
     last = 0
     for i in range(frames):
-        last = grid.snap(i * PERIOD + (i % 7) * 10)
-    assert last == (frames - 1) * PERIOD
+        last = grid.snap(i * period.numerator // period.denominator + (i % 7) * 10)
+    assert last == (frames - 1) * 1000
     assert (grid.frames, grid.lost, grid.crowded) == (frames, 0, 0)
 
 
 def test_missing_frames_should_be_counted_and_leave_their_places_empty() -> None:
     grid = FrameGrid(0, PERIOD)
-    assert [grid.snap(i * PERIOD) for i in (0, 1, 4, 5)] == [0, PERIOD, 4 * PERIOD, 5 * PERIOD]
+    assert [grid.snap(round(i * PERIOD)) for i in (0, 1, 4, 5)] == [0, 1000, 4000, 5000]
     assert grid.lost == 2
-    assert grid.end == 6 * PERIOD
+    assert grid.end == 6000
 
 
 def test_frames_after_a_stall_should_not_shift_what_follows() -> None:
     grid = FrameGrid(0, PERIOD)
     # Nothing for 100 ms, then three grabs at once, then as before.
-    times = [0, 103_000, 104_000, 105_000, 4 * PERIOD, 5 * PERIOD]
+    times = [0, 103_000, 104_000, 105_000, 133_333, 166_667]
     places = [grid.snap(time) for time in times]
-    assert places[-2:] == [4 * PERIOD, 5 * PERIOD]
+    assert places[-2:] == [4000, 5000]
     assert places == sorted(set(places))
     assert (grid.lost, grid.crowded) == (2, 2)
 
 
+def test_frames_that_the_encoder_took_along_should_be_counted() -> None:
+    grid = FrameGrid(0, PERIOD)
+    for i in range(192):
+        grid.snap(round(i * PERIOD))
+    grid.end_at(12_500_000)
+    assert grid.lost == 375 - 192
+
+
+def test_take_that_ends_between_two_grabs_should_not_miss_any() -> None:
+    for after_last in range(0, 33_000, 1_000):
+        grid = FrameGrid(0, PERIOD)
+        for i in range(30):
+            grid.snap(round(i * PERIOD))
+        grid.end_at(round(29 * PERIOD) + after_last)
+        assert grid.lost <= (after_last > 16_000), after_last
+
+
 def test_first_take_should_begin_with_its_first_frame() -> None:
     joint = first_joint(video_first=5_000_000)
-    assert joint.offset + 5_000_000 == 0
-    assert joint.sound_from == 5_000_000
+    assert (joint.picture_from, joint.sound_from, joint.offset) == (0, 5_000_000, -5_000_000)
 
 
-def test_sound_should_go_on_without_a_gap_at_a_joint() -> None:
-    sound = [4_900_000 + i * 21_333 for i in range(20)]
-    joint = next_joint(video_end=10_000_000, sound_end=10_012_000, video_first=5_000_000, sound_times=sound)
-    assert joint.sound_from in sound
-    assert joint.sound_from + joint.offset == 10_012_000
-    gap = 5_000_000 + joint.offset - 10_000_000
-    assert 0 <= gap < 21_334
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("fps", [15, 24, 25, 30, 60])
+def test_picture_should_come_onto_the_grid_and_stay_with_its_sound(codec: Codec, fps: int) -> None:
+    tick = Fraction(1_000_000, Format(codec, fps=fps).timescale)
+    length = Fraction(codec.audio_frame_samples * 1_000_000, 48_000)
+    chance = random.Random(fps)
+    for _ in range(300):
+        video_end = chance.randrange(100, 10_000) * 1000
+        sound_end = video_end * tick + chance.randrange(-20_000, 20_000)
+        first_sound = chance.randrange(100_000)
+        sound_times = [first_sound + round(i * length) for i in range(30)]
+        video_first = first_sound + chance.randrange(200_000, 300_000)
+        joint = next_joint(video_end, sound_end, video_first, sound_times, fps)
+        assert joint.sound_from in sound_times
+        # No gap in the sound.
+        assert joint.sound_from + joint.offset == pytest.approx(float(sound_end), abs=1)
+        held = joint.picture_from - video_end
+        assert 0 <= held * tick <= (MOST_HELD + 1) * length + 1_000_000 / fps
+        moved = joint.picture_from * tick - (video_first + joint.offset)
+        assert abs(moved) <= ON_GRID_US + 1
+        if joint.picture_from % 1000:
+            assert abs(moved) <= tick
+
+
+def test_thirty_frames_should_always_come_onto_the_grid() -> None:
+    """The usual rate: with eight packets of AAC to choose from, a place is never more than 3.3 ms away."""
+    sound_times = [round(i * Fraction(64_000, 3)) for i in range(20)]
+    for distance in range(0, 34_000, 100):
+        joint = next_joint(30_000, Fraction(1_000_000), 300_000 + distance, sound_times, 30)
+        assert joint.picture_from % 1000 == 0
+
+
+def test_take_with_little_early_sound_should_keep_its_distance_from_it() -> None:
+    """With one packet alone there is no choice: what would be moved by 14 ms stays off the grid."""
+    joint = next_joint(300_000, Fraction(10_000_000), 5_014_000, [5_000_000], 30)
+    assert joint.picture_from % 1000
+    assert joint.picture_from * TICK - 10_000_000 == pytest.approx(14_000, abs=float(TICK))
 
 
 def test_take_without_early_sound_should_begin_where_the_picture_ended() -> None:
-    joint = next_joint(
-        video_end=10_000_000, sound_end=9_990_000, video_first=5_000_000, sound_times=[6_000_000]
-    )
+    joint = next_joint(300_000, Fraction(9_990_000), 5_000_000, [6_000_000], 30)
+    assert joint.picture_from == 300_000
     assert joint.offset + 5_000_000 == 10_000_000
