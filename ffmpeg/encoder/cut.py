@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from encoder.atomic_file import atomic_file
 from encoder.broken_file import open_take
 from encoder.errors import NothingRecorded
 from encoder.formats import FRAME_TICKS, SAMPLE_RATE, Codec, Format
-from encoder.joints import FrameGrid, Joint, first_joint, next_joint
+from encoder.joints import MOST_DROPPED, FrameGrid, Joint, first_joint, next_joint
 from encoder.journal import Lag, lag_at
 from encoder.packets import Packet, time_of, whole_packets
 
@@ -116,6 +117,7 @@ def _join(
             offset = writer.add(source, head, take)
         if take.number is not None:
             joints.append(TakeJoint(take.number, offset))
+    writer.close()
     return CutFile(
         *(target, writer.video_end_us, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
     )
@@ -130,10 +132,29 @@ def told_in_file(first: TakeMedia, title: str | None) -> dict[str, str]:
     return told
 
 
-class _Writer:
-    """Writes takes one behind the other, and knows where picture and sound end so far.
+@dataclass(frozen=True)
+class _Placed:
+    """A packet and where it lies in the file: from `pts` to `end`, in units of `base`."""
 
-    In the file's time: the picture's end in ticks of `Format.timescale`, the sound's in samples.
+    packet: Packet
+    kind: str
+    pts: int
+    end: int
+    base: Fraction
+
+    @property
+    def begin_us(self) -> Fraction:
+        return self.pts * self.base * 1_000_000
+
+    @property
+    def end_us(self) -> Fraction:
+        return self.end * self.base * 1_000_000
+
+
+class _Writer:
+    """Writes takes one behind the other.
+
+    The last frames are held, and the sound from them on, because the next take may leave them out.
     """
 
     def __init__(self, output: OutputContainer, fmt: Format) -> None:
@@ -141,22 +162,25 @@ class _Writer:
         self._format = fmt
         self._tick = Fraction(1, fmt.timescale)
         self._streams: dict[str, Any] = {}
-        self._video_end = 0
-        self._sound_end = 0
+        self._frames: deque[_Placed] = deque()
+        self._sound: deque[_Placed] = deque()
+        # Where what is written ends.
+        self._sound_end = Fraction(0)
+        self._picture_end = 0
+        self._take_from = 0
         self.frames = self.lost = self.crowded = 0
 
     @property
     def video_end_us(self) -> int:
         """Where the picture ends so far, in µs."""
-        return round(self._video_end * self._tick * 1_000_000)
+        return round(self._picture_ends()[0] * self._tick * 1_000_000)
 
     def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> int:
-        """Write one take behind what is there; returns what its times were moved by."""
+        """Put one take behind what is there; returns what its times are moved by."""
         joint = self._joint(head)
+        self._end_before(joint)
+        self._take_from = joint.picture_from
         grid = FrameGrid(head.video_first, take.stretch * self._format.period_us)
-        # Sound beyond the picture is held until the picture is known to reach there; at the take's end what
-        # is left lies behind the last frame and is dropped.
-        waiting: list[Packet] = []
         if not self._streams:
             self._streams = {
                 stream.type: self._add_stream(stream)
@@ -165,13 +189,13 @@ class _Writer:
         for packet in whole_packets(source):
             if packet.stream.type == "audio":
                 if time_of(packet) + head.sound_delay >= joint.sound_from:
-                    waiting.append(packet)
+                    self._sound.append(self._heard(packet, head.sound_delay + joint.offset))
             elif take.end_us is None or time_of(packet) < take.end_us:
-                place = joint.picture_from + grid.snap(_unlagged(packet, take))
-                self._write(packet, place, self._tick, FRAME_TICKS)
-                self._video_end = joint.picture_from + grid.end
-            while waiting and time_of(waiting[0]) + head.sound_delay + joint.offset < self.video_end_us:
-                self._write_sound(waiting.pop(0), head.sound_delay + joint.offset)
+                pts = joint.picture_from + grid.snap(_unlagged(packet, take))
+                self._frames.append(_Placed(packet, "video", pts, joint.picture_from + grid.end, self._tick))
+                if len(self._frames) > MOST_DROPPED:
+                    self._write_frame(self._frames.popleft())
+                    self._write_sound_until(self._frames[0].begin_us)
         if take.end_us is not None:
             grid.end_at(take.end_us - lag_at(take.lags, take.end_us))
         self.frames += grid.frames
@@ -179,11 +203,37 @@ class _Writer:
         self.crowded += grid.crowded
         return joint.offset
 
+    def close(self) -> None:
+        """Write what is held; sound from behind the last frame is left out."""
+        end = Fraction(self.video_end_us)
+        while self._frames:
+            self._write_frame(self._frames.popleft())
+        while self._sound and self._sound[0].begin_us < end:
+            self._write_sound()
+
     def _joint(self, head: _Head) -> Joint:
         if not self._streams:
             return first_joint(head.video_first)
-        sound_end = Fraction(self._sound_end * 1_000_000, SAMPLE_RATE)
-        return next_joint(self._video_end, sound_end, head.video_first, head.sound_times, self._format.fps)
+        sound_ends = [self._sound_end, *(each.end_us for each in self._sound)]
+        return next_joint(
+            self._picture_ends(), sound_ends, head.video_first, head.sound_times, self._format.fps
+        )
+
+    def _picture_ends(self) -> list[int]:
+        """Where the picture ends (ticks), and where without the last frame, and so on to the take's first."""
+        ends = [frame.end for frame in reversed(self._frames)]
+        return [*ends, self._picture_end] if self._picture_end > self._take_from or not ends else ends
+
+    def _end_before(self, joint: Joint) -> None:
+        """Write of the take before what the joint leaves of it."""
+        for _ in range(joint.dropped):
+            self._frames.pop()
+        self.frames -= joint.dropped
+        while self._frames:
+            self._write_frame(self._frames.popleft())
+        while self._sound and self._sound[0].end_us <= joint.sound_end:
+            self._write_sound()
+        self._sound.clear()
 
     def _add_stream(self, template: Stream) -> Any:
         stream: Any = self._output.add_stream_from_template(template)
@@ -194,16 +244,30 @@ class _Writer:
             stream.codec_context.framerate = self._format.fps
         return stream
 
-    def _write_sound(self, packet: Packet, offset: int) -> None:
+    def _heard(self, packet: Packet, offset: int) -> _Placed:
         base = packet.time_base
         pts = round(Fraction(time_of(packet) + offset, 1_000_000) / base)
-        self._sound_end = round(pts * base * SAMPLE_RATE) + self._format.codec.audio_frame_samples
-        self._write(packet, pts, base, packet.duration)
+        length = round(Fraction(self._format.codec.audio_frame_samples, SAMPLE_RATE) / base)
+        return _Placed(packet, "audio", pts, pts + length, base)
 
-    def _write(self, packet: Packet, pts: int, base: Fraction, duration: int | None) -> None:
-        packet.stream = self._streams[packet.stream.type]
-        packet.time_base = base
-        packet.pts = packet.dts = pts
+    def _write_sound_until(self, end_us: Fraction) -> None:
+        while self._sound and self._sound[0].end_us <= end_us:
+            self._write_sound()
+
+    def _write_sound(self) -> None:
+        sound = self._sound.popleft()
+        self._write(sound, sound.packet.duration)
+        self._sound_end = sound.end_us
+
+    def _write_frame(self, frame: _Placed) -> None:
+        self._write(frame, FRAME_TICKS)
+        self._picture_end = frame.end
+
+    def _write(self, placed: _Placed, duration: int | None) -> None:
+        packet = placed.packet
+        packet.stream = self._streams[placed.kind]
+        packet.time_base = placed.base
+        packet.pts = packet.dts = placed.pts
         packet.duration = duration
         self._output.mux(packet)
 

@@ -11,17 +11,22 @@ from typing import Final
 
 from encoder.formats import FRAME_TICKS
 
-MOST_HELD: Final = 8
-"""Packets of sound for which the last frame before a joint stands at most: 171 ms in AAC, 160 ms in Opus."""
+MOST_DROPPED: Final = 4
+"""Frames that are left out of a take's end at most, so that the next take continues on the grid."""
 
 NEAR_US: Final = 2_000
-"""A place so near is taken: for one that is nearer the last frame would stand longer."""
+"""A place on the grid that is so near is taken at once: nearer ones cost more frames."""
 
 ON_GRID_US: Final = 4_000
 """How far sound and picture are moved against each other at most to bring a take's frames onto the grid.
 
-With eight packets to choose from, the nearest place of a frame at 30 fps is 3.3 ms away at most.
+At 30 fps a place within 3.4 ms is found among the ends of the last five frames.
 """
+
+# How far from a take's first frame the sound may begin that it continues with.
+_AROUND_US: Final = 200_000
+# Sound is as near to the grid when both takes have one packet more or less of it.
+_EQUAL_US: Final = 50
 
 _SQUEEZED = FRAME_TICKS // 16
 
@@ -79,10 +84,13 @@ class FrameGrid:
 class Joint:
     """How a take is put into the file.
 
-    Its picture begins at `picture_from` (ticks, file's time), its sound at `sound_from` (µs, take's time);
-    `offset` (µs) is what its sound's times are moved by.
+    So many frames of the take before are `dropped`, and its sound is kept up to `sound_end` (µs, file's
+    time). The picture begins at `picture_from` (ticks, file's time), the sound at `sound_from` (µs, take's
+    time); `offset` (µs) is what the sound's times are moved by.
     """
 
+    dropped: int
+    sound_end: Fraction
     picture_from: int
     sound_from: int
     offset: int
@@ -90,44 +98,79 @@ class Joint:
 
 def first_joint(video_first: int) -> Joint:
     """The first take: its first frame is the file's time zero; sound from before it is left out."""
-    return Joint(0, video_first, -video_first)
+    return Joint(0, Fraction(0), 0, video_first, -video_first)
 
 
 def next_joint(
-    video_end: int, sound_end: Fraction, video_first: int, sound_times: Sequence[int], fps: int
+    picture_ends: Sequence[int],
+    sound_ends: Sequence[Fraction],
+    video_first: int,
+    sound_times: Sequence[int],
+    fps: int,
 ) -> Joint:
-    """A take behind one whose picture ends at `video_end` (ticks) and sound at `sound_end` (µs; file's time).
+    """A take behind one whose last frames end at `picture_ends` (ticks), packets of sound at `sound_ends`.
 
-    `sound_times` are the starts of the take's first sound packets. The sound goes on without a gap, since
-    players run sound packets together and would shift all that follows. With which packet it goes on decides
-    where the picture lies. Of those for which the last frame stands a little longer, at most `MOST_HELD`
-    packets, the one counts that brings the frames nearest to the grid; the picture is then moved onto it if
-    that is no more than `ON_GRID_US`, and else keeps its exact distance from the sound.
+    The latest picture comes first; `sound_ends` are in µs of the file's time. `sound_times` are the starts of
+    the take's first packets of sound. The sound continues without a gap, since players run packets together
+    and would shift all that follows. So where the next picture lies depends on which packets meet, and on how
+    many frames are left out before it: as few as bring it to the grid of the file. It is then moved onto it
+    by up to `ON_GRID_US`. If it would take more, no frame is left out, the last one stands a little longer,
+    and the picture keeps its exact distance from the sound.
     """
     tick = Fraction(1_000_000, fps * FRAME_TICKS)
-    latest = sound_end + video_first - video_end * tick
-    candidates = [time for time in sound_times if time <= latest][-MOST_HELD:]
+    around = [time for time in sound_times if abs(time - video_first) <= _AROUND_US]
+    best: tuple[Fraction, Joint] | None = None
+    for dropped, ticks in enumerate(picture_ends):
+        way = _joint_on_grid(dropped, on_grid(ticks), sound_ends, video_first, around, tick)
+        if way is not None and (best is None or way[0] < best[0]):
+            best = way
+        if best is not None and best[0] <= NEAR_US:
+            break
+    if best is not None and best[0] <= ON_GRID_US:
+        return best[1]
+    return _exact_joint(picture_ends[0], sound_ends, video_first, sound_times, tick)
+
+
+def _joint_on_grid(
+    dropped: int,
+    picture_from: int,
+    sound_ends: Sequence[Fraction],
+    video_first: int,
+    sound_times: Sequence[int],
+    tick: Fraction,
+) -> tuple[Fraction, Joint] | None:
+    """The joint with this picture, and by how much it is moved (µs) against its sound; None without sound."""
+    ways = [
+        (abs(sound_end - time + video_first - picture_from * tick), abs(time - video_first), sound_end, time)
+        for sound_end in sound_ends
+        for time in sound_times
+    ]
+    if not ways:
+        return None
+    nearest = min(way[0] for way in ways)
+    moved, _, sound_end, time = min((w for w in ways if w[0] <= nearest + _EQUAL_US), key=lambda w: w[1])
+    return moved, Joint(dropped, sound_end, picture_from, time, round(sound_end - time))
+
+
+def _exact_joint(
+    picture_end: int,
+    sound_ends: Sequence[Fraction],
+    video_first: int,
+    sound_times: Sequence[int],
+    tick: Fraction,
+) -> Joint:
+    end = picture_end * tick
+    sound_end = next((each for each in sound_ends if each >= end), sound_ends[-1])
+    latest = sound_end + video_first - end
+    candidates = [time for time in sound_times if time <= latest]
     if not candidates:
-        start = _up_to_grid(video_end)
-        return Joint(start, round(latest), round(start * tick) - video_first)
-    ways = [_joint(time, sound_end - time, video_first, video_end, tick) for time in reversed(candidates)]
-    # The first holds the last frame for the shortest time.
-    miss, joint, exact = next((way for way in ways if way[0] <= NEAR_US), min(ways, key=lambda way: way[0]))
-    return joint if miss <= ON_GRID_US else exact
+        start = on_grid(picture_end)
+        return Joint(0, sound_end, start, round(latest), round(start * tick) - video_first)
+    offset = sound_end - candidates[-1]
+    picture_from = max(round((video_first + offset) / tick), picture_end)
+    return Joint(0, sound_end, picture_from, candidates[-1], round(offset))
 
 
-def _joint(
-    sound_from: int, offset: Fraction, video_first: int, video_end: int, tick: Fraction
-) -> tuple[Fraction, Joint, Joint]:
-    """How far off the grid the picture is (µs) if the sound is moved by `offset`; on the grid, and exact."""
-    exact = (video_first + offset) / tick
-    place = max(round(exact / FRAME_TICKS) * FRAME_TICKS, _up_to_grid(video_end))
-    return (
-        abs(place - exact) * tick,
-        Joint(place, sound_from, round(offset)),
-        Joint(max(round(exact), video_end), sound_from, round(offset)),
-    )
-
-
-def _up_to_grid(ticks: int) -> int:
+def on_grid(ticks: int) -> int:
+    """The first place at a time (ticks) or behind it."""
     return -(-ticks // FRAME_TICKS) * FRAME_TICKS

@@ -89,15 +89,17 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     target = tmp_path / f"out{codec.suffix}"
     result = cut(takes, target, Format(codec, 320, 180))
     assert result.takes == 3
-    assert result.frames == 270
+    # At each joint a few frames may be left out.
+    assert 262 <= result.frames <= 270
     with av.open(str(target)) as source:
         starts = [start_of(packet) for packet in source.demux(source.streams.audio[0]) if packet.size]
     length = codec.audio_frame_samples / 48_000
     assert all(abs(b - a - length) < 0.0011 for a, b in pairwise(starts))
     times = frame_times(target)
-    assert len(times) == 270
-    assert all(0.03 < b - a < 0.034 + 8 * length for a, b in pairwise(times))
-    assert 8.99 <= result.duration_us / 1e6 < 9.4
+    assert len(times) == result.frames
+    # No frame stands longer than another, but for WebM's whole milliseconds.
+    assert all(abs(b - a - 1 / 30) < 0.0011 for a, b in pairwise(times))
+    assert result.duration_us == round(result.frames * 1_000_000 / 30)
 
 
 def test_mp4_should_have_thirty_frames_a_second_to_an_editor_also_after_joints(tmp_path: Path) -> None:
@@ -117,10 +119,9 @@ def test_mp4_should_have_thirty_frames_a_second_to_an_editor_also_after_joints(t
         assert (1 / stream.time_base) % 30 == 0
         packets = [packet for packet in source.demux(stream) if packet.size]
         frame = 1 / stream.time_base / 30
-        # Also the last frame before a joint stands for whole frames.
-        assert all((packet.pts or 0) % frame == 0 for packet in packets)
-        lengths = {packet.duration or 0 for packet in packets}
-        assert {length for length in lengths if length < 2 * frame} == {frame}
+        assert [packet.pts for packet in packets] == [i * frame for i in range(len(packets))]
+        assert {packet.duration for packet in packets} == {frame}
+        assert stream.average_rate == 30
     assert probe(target).streams[0].fps == 30
 
 
