@@ -5,9 +5,7 @@ The API applies it to the URL a client names, the stage to every address the bro
 Chromium reads them, see `browser_bot.hosts`.
 """
 
-import asyncio
 import re
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
@@ -15,17 +13,14 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
-    ip_address,
     ip_network,
 )
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from browser_bot.hosts import HostError, IpAddress, address_in, host_of
+from browser_bot.names import RESOLVE_SECONDS, resolve
 
 IpNetwork = IPv4Network | IPv6Network
-
-RESOLVE_SECONDS = 5.0
-"""How long the system's resolver may take for one name."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -124,17 +119,6 @@ def _is_public(ip: IpAddress) -> bool:
     return ip.is_global and ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6)
 
 
-async def resolve(host: str, port: int, seconds: float = RESOLVE_SECONDS) -> list[IpAddress]:
-    """All addresses of `host`; none when it has none, or none was found within `seconds`."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(seconds):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return []
-    return list(dict.fromkeys(ip_address(address[0]) for *_, address in found))
-
-
 async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] = ()) -> None:
     """Return quietly when the browser may be sent to `url`, raise PageAddressError when not.
 
@@ -164,7 +148,7 @@ async def destination_at(host: str, port: int, rule: AddressRule) -> Destination
 
     Raises PageAddressError when any of the addresses must not be opened.
     """
-    addresses = tuple(await _addresses_of(host, port))
+    addresses = await addresses_of(host)
     for ip in addresses:
         if not rule.is_allowed(ip):
             address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
@@ -234,11 +218,17 @@ def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
     return ".." not in segments and "." not in segments and parts.path.startswith(allowed.path)
 
 
-async def _addresses_of(host: str, port: int) -> list[IpAddress]:
+async def addresses_of(
+    host: str, seconds: float = RESOLVE_SECONDS, asker: object = None
+) -> tuple[IpAddress, ...]:
+    """All addresses of a host (see `browser_bot.hosts`); none when it has none, or not in `seconds`.
+
+    `asker` is who asks: the names that one looks up at the same time have a bound, see `browser_bot.names`.
+    """
     literal = address_in(host)
     if literal is not None:
-        return [literal]
+        return (literal,)
     if host == "localhost" or host.endswith(".localhost"):
         # Browsers do not ask the resolver for these.
-        return [IPv4Address("127.0.0.1"), IPv6Address("::1")]
-    return await resolve(host, port)
+        return IPv4Address("127.0.0.1"), IPv6Address("::1")
+    return await resolve(host, seconds, asker)

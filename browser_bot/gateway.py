@@ -11,11 +11,17 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-from browser_bot.addresses import AddressRule, lies_under, resolve
+from browser_bot.addresses import AddressRule, addresses_of, lies_under
+from browser_bot.hosts import IpAddress, host_of
+from browser_bot.names import RESOLVE_SECONDS, why_unresolved
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
+# Chromium has 32 connections to its proxy at most, and a page's other requests are to have some of them while
+# it waits for names that nobody answers for: so many may take as long as a name may, the others this long.
+SLOW_NAMES = 8
+IMPATIENT_SECONDS = 1.0
 HEADER_TIMEOUT = 60.0
 # How long the other side may take for the last bytes that wait for it when a connection ends.
 LINGER_TIMEOUT = 10.0
@@ -49,13 +55,18 @@ class Gateway:
         """
         self._rule = rule
         self._always_allowed = tuple(always_allowed)
+        self._names_asked = 0
         self.problem: str | None = None
         self._problems: dict[tuple[str, int], str] = {}
 
     def problem_with(self, url: str) -> str | None:
         """The last reason for which requests to the server of `url` went nowhere."""
         parts = urlsplit(url)
-        return self._problems.get((parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)))
+        try:
+            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+        except ValueError:
+            return None
+        return self._problems.get((host, port))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the browser; one request, then it is closed."""
@@ -104,9 +115,9 @@ class Gateway:
     async def _connect(
         self, host: str, port: int, exempt: bool
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        addresses = await resolve(host, port)
+        addresses = await self._addresses_of(host)
         if not addresses:
-            raise _ProblemError(502, f"the host name {host} does not resolve")
+            raise _ProblemError(502, why_unresolved(host))
         if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
@@ -126,6 +137,14 @@ class Gateway:
                 reason = f"cannot be reached ({error.strerror})"
         raise _ProblemError(502, f"the server {host}:{port} {reason}")
 
+    async def _addresses_of(self, host: str) -> tuple[IpAddress, ...]:
+        seconds = RESOLVE_SECONDS if self._names_asked < SLOW_NAMES else IMPATIENT_SECONDS
+        self._names_asked += 1
+        try:
+            return await addresses_of(host, seconds, self)
+        finally:
+            self._names_asked -= 1
+
 
 def _answer(problem: _ProblemError) -> bytes:
     reason = str(problem).encode("ascii", "replace")
@@ -141,10 +160,10 @@ def _destination(method: str, target: str) -> tuple[str, int, str]:
     tunnel = method == "CONNECT"
     try:
         url = urlsplit(f"//{target}" if tunnel else target)
-        host, port = url.hostname, url.port or (443 if tunnel else 80)
+        host, port = host_of(url.hostname or ""), url.port or (443 if tunnel else 80)
     except ValueError:
         raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}") from None
-    if host is None or not (tunnel or url.scheme == "http"):
+    if not (tunnel or url.scheme == "http"):
         raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}")
     path = "" if tunnel else re.sub(r"^[^:]*://[^/?#]*", "", target)
     return host, port, path if path.startswith("/") else f"/{path}"

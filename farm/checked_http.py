@@ -15,6 +15,7 @@ import httpx
 
 from browser_bot.addresses import AddressRule, Destination, PageAddressError, destination_of
 from browser_bot.hosts import IpAddress
+from browser_bot.names import why_unresolved
 
 _CONNECT_SHARE: Final = 0.4
 """The share of the time that one address may take to accept a connection, so that the next one has some."""
@@ -60,7 +61,7 @@ class CheckedHttp:
         """
         destination = await destination_of(url, self._rule)
         if not destination.addresses:
-            raise PageAddressError(f"the name {destination.host} does not resolve")
+            raise PageAddressError(why_unresolved(destination.host))
         response = await self._first_answer(method, url, destination, headers, body)
         try:
             yield response

@@ -19,6 +19,7 @@ from uuid import UUID
 import redis
 
 from browser_bot.addresses import AddressRule, PageAddressError, destination_at
+from browser_bot.names import why_unresolved
 from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
@@ -234,7 +235,7 @@ class _Keeper:
         url = await asyncio.to_thread(self._means.book.url, self._output)
         destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
-            raise PageAddressError(f"the name {url.host} does not resolve")
+            raise PageAddressError(why_unresolved(url.host))
         # Of a name with several addresses each has its turn: one of them may be dead.
         address = destination.addresses[self._tries % len(destination.addresses)]
         self._tries += 1
