@@ -37,6 +37,7 @@ from api.rate_limit import RateLimits
 from api.readiness import readiness_operations
 from api.recording_configs import recording_config_operations
 from api.recordings import recording_operations
+from api.redis_watch import RedisWatch
 from api.request_log import RequestLog
 from api.sessions import Sessions
 from api.storage import storage_operations
@@ -53,6 +54,7 @@ from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.redis_clients import connect, connect_async
+from farm.redis_faults import Outage
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.storage_presets import StoragePresets
@@ -158,6 +160,7 @@ async def _running(
                 link_secret=secret,
                 store=store,
                 store_watch=StoreWatch(store),
+                redis_watch=RedisWatch(waiting_client),
                 links=Links(settings, store, secret),
                 sealer=sealer,
                 redis=client,
@@ -188,6 +191,7 @@ async def _running(
 
 async def _sweep(context: Context) -> None:
     waits = Waits(context.redis)
+    outage = Outage("recordings without a job cannot be looked for")
     while True:
         try:
             timeout = timedelta(seconds=context.settings.invoke_timeout)
@@ -195,6 +199,9 @@ async def _sweep(context: Context) -> None:
                 fail_lost_recordings, context.records, context.redis, waits, timeout
             ):
                 _LOG.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
-        except (redis.RedisError, FarmError, ValidationError) as error:
+            outage.over()
+        except redis.RedisError as error:
+            outage.seen(error)
+        except (FarmError, ValidationError) as error:
             _LOG.warning("recordings without a job cannot be looked for: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)

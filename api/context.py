@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from api.meeting_rooms import Rooms
 from api.participant_tokens import ParticipantTokens
 from api.rate_limit import RateLimits
+from api.redis_watch import RedisWatch
 from api.sessions import Sessions
 from api.store_watch import StoreWatch
 from api.turns import Turns
@@ -41,6 +42,7 @@ class Context:
     link_secret: bytes
     store: Store
     store_watch: StoreWatch
+    redis_watch: RedisWatch
     links: Links
     sealer: Sealer
     redis: redis.Redis

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import redis
 from pydantic import BaseModel, Field
@@ -13,9 +13,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
-from farm.errors import FarmError, KeysUnavailable, RateLimited, SessionEnded, TooManyDownloads, Unauthorized
+from farm.errors import (
+    FarmError,
+    KeysUnavailable,
+    RateLimited,
+    RedisUnavailable,
+    SessionEnded,
+    TooManyDownloads,
+    Unauthorized,
+)
+from farm.redis_faults import describe, fault_of
 
 _LOG = logging.getLogger(__name__)
+
+REDIS_HEADERS: Final = {"Retry-After": "2"}
+"""In seconds; Redis is tried again with each request, so nothing is gained by a longer wait."""
 
 
 class ErrorObject(BaseModel):
@@ -79,6 +91,8 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
             }
         case TooManyDownloads() | KeysUnavailable():
             return {"Retry-After": str(error.retry_after)}
+        case RedisUnavailable():
+            return REDIS_HEADERS
         case _:
             return None
 
@@ -95,13 +109,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _redis_error(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s: Redis is away: %s", request.method, request.url.path, error)
-    return error_response(
-        503,
-        "redis_unavailable",
-        "the farm's database cannot be reached; please try again",
-        {"Retry-After": "2"},
-    )
+    _LOG.error("%s %s: %s", request.method, request.url.path, describe(error))
+    return error_response(503, "redis_unavailable", redis_message(error), REDIS_HEADERS)
+
+
+def redis_message(error: Exception) -> str:
+    """What clients are told when Redis cannot do what a request needs."""
+    return f"the farm's database {fault_of(error).sentence}; please try again later"
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
@@ -117,8 +131,7 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {
     FarmError: _farm_error,
     HTTPException: _http_error,
-    redis.ConnectionError: _redis_error,
-    redis.TimeoutError: _redis_error,
+    redis.RedisError: _redis_error,
     ClientDisconnect: _disconnected,
     Exception: _unexpected,
 }

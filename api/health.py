@@ -1,4 +1,8 @@
-"""Whether the API can work, for whoever watches over it."""
+"""Whether the API lives and has its Redis, for whoever watches over it.
+
+A Redis that answers and refuses, because it is full for instance, is no reason to start anything again: what
+only reads works, and so does stopping. `/readyz` (`api.readiness`) says whether all does.
+"""
 
 import asyncio
 from typing import Final, Literal
@@ -26,6 +30,8 @@ async def _healthz(request: Request) -> Response:
     try:
         async with asyncio.timeout(_SECONDS):
             await context_of(request).waiting_redis.ping()
+    except redis.ResponseError:
+        pass  # it answers; PING too is refused by a Redis that cannot save (MISCONF)
     except (redis.RedisError, OSError, TimeoutError):
         return error_response(503, "redis_unavailable", "Redis does not answer")
     return success(Health())
@@ -37,7 +43,7 @@ health_operations: Final = (
         "GET",
         "/healthz",
         _healthz,
-        "Whether the API can work",
+        "Whether the API lives and Redis answers",
         "farm",
         answer=Health,
         errors=(503,),

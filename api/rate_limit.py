@@ -1,25 +1,34 @@
 """How often a key may ask and an address may be wrong, counted in Redis for all API processes together.
 
-A window begins with the first request and lasts a minute.
+A window begins with the first request and lasts a minute. While Redis answers and takes no writes (it is
+full, or a replica), each process counts for itself: what only reads goes on, and guessing stays limited.
 """
 
+import logging
 import math
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final, cast
 
+import redis
 import redis.asyncio
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import RedisStorage
+from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from farm.errors import RateLimited
 from farm.keys import ApiKey
+from farm.redis_faults import describe
 from farm.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _KEY_PREFIX: Final = "farm:limits"
 _IPV6_NETWORK: Final = 64
 """Bits; whoever has one address of such a network has them all."""
+
+_REFUSAL_SECONDS: Final = 1.0
+"""How long a Redis that has refused to count is left alone: a refusal may take a third of a second."""
 
 
 class RateLimits:
@@ -34,29 +43,51 @@ class RateLimits:
             key_prefix=_KEY_PREFIX,
         )
         self._limiter = FixedWindowRateLimiter(storage)
+        self._own_limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._refused = float("-inf")
         self._requests = _a_minute(settings.rate_limit, "requests")
         self._failures = _a_minute(settings.failure_limit, "failures")
 
     async def count_request(self, key: ApiKey) -> None:
         """Count a request made with a key. Raises RateLimited when it is one too many."""
         limit = self._requests
-        if limit and not await self._limiter.hit(limit, key.id):
+        if limit and not await self._hit(limit, key.id):
             raise await self._refusal(limit, key.id, "this API key has asked too often")
 
     async def check_address(self, address: str) -> None:
         """Raises RateLimited when there have been too many wrong keys from an address."""
         limit, network = self._failures, network_of(address)
-        if limit and not await self._limiter.test(limit, network):
+        if limit and not await self._test(limit, network):
             raise await self._refusal(limit, network, "there were too many wrong API keys from your address")
 
     async def count_failure(self, address: str) -> None:
         """Count a wrong key from an address."""
         if self._failures:
-            await self._limiter.hit(self._failures, network_of(address))
+            await self._hit(self._failures, network_of(address))
+
+    async def _hit(self, limit: RateLimitItem, who: str) -> bool:
+        if time.monotonic() - self._refused > _REFUSAL_SECONDS:
+            try:
+                return await self._limiter.hit(limit, who)
+            except redis.ResponseError as error:
+                _LOG.debug("requests are counted in this process: %s", describe(error))
+                self._refused = time.monotonic()
+        return await self._own_limiter.hit(limit, who)
+
+    async def _test(self, limit: RateLimitItem, who: str) -> bool:
+        if not await self._own_limiter.test(limit, who):
+            return False
+        try:
+            return await self._limiter.test(limit, who)
+        except redis.ResponseError:
+            return True
 
     async def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimited:
-        window = await self._limiter.get_window_stats(limit, who)
-        return RateLimited(message, limit.amount, max(1, math.ceil(window.reset_time - time.time())))
+        own = await self._own_limiter.get_window_stats(limit, who)
+        reset_time = own.reset_time
+        if own.remaining:
+            reset_time = (await self._limiter.get_window_stats(limit, who)).reset_time
+        return RateLimited(message, limit.amount, max(1, math.ceil(reset_time - time.time())))
 
 
 def _a_minute(amount: int, what: str) -> RateLimitItem | None:

@@ -1,10 +1,10 @@
-"""Whether this API can do its work, that is: Redis answers and the store takes files.
+"""Whether this API can do its work, that is: Redis takes writes and keeps them, and the store takes files.
 
 It also tells how many nodes take recordings. That there are none is no reason to send requests elsewhere:
 what is asked for waits, and every other API would say the same. It is the metrics' part to alarm somebody.
 
-Anybody may ask, so what the answer costs is bounded (`api.store_watch`), and why something is not ready is
-told in the log alone.
+Anybody may ask, so what the answer costs is bounded (`api.store_watch`, `api.redis_watch`). The answer says
+which kind of fault Redis has; why the store takes no files is told in the log alone.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Final, Literal
 
 import redis
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,6 +22,7 @@ from api.operations import ROOT, Operation
 from api.responses import success
 from farm.metrics import NodeState, living
 from farm.nodes import Nodes
+from farm.redis_faults import RedisFault
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""
@@ -33,6 +34,9 @@ class Readiness(BaseModel):
     """What the API needs, and how it is."""
 
     redis: State
+    redis_fault: RedisFault | None = Field(
+        default=None, description="what keeps the farm from working with Redis; null if nothing does"
+    )
     store: State
     recording_nodes: int | None
     """How many nodes begin recordings: that live, and are neither drained nor draining; null if unknown."""
@@ -40,17 +44,17 @@ class Readiness(BaseModel):
 
 async def _readyz(request: Request) -> Response:
     context = context_of(request)
-    redis_state, store_state, nodes = await asyncio.gather(
-        _state(_redis(context)), _state(context.store_watch.is_ready()), _recording_nodes(context)
+    fault, store_state, nodes = await asyncio.gather(
+        _redis_fault(context), _state(context.store_watch.is_ready()), _recording_nodes(context)
     )
-    readiness = Readiness(redis=redis_state, store=store_state, recording_nodes=nodes)
-    checks = readiness.model_dump(mode="json")
-    states = {"redis": redis_state, "store": store_state}
-    if set(states.values()) == {"ready"}:
+    redis_state: State = "ready" if fault is None else "failed"
+    readiness = Readiness(redis=redis_state, redis_fault=fault, store=store_state, recording_nodes=nodes)
+    reasons = [] if fault is None else [f"Redis {fault.sentence}"]
+    reasons += [] if store_state == "ready" else ["the store takes no files"]
+    if not reasons:
         return success(readiness)
-    missing = ", ".join(name for name, state in states.items() if state != "ready")
-    answer = error_answer(503, "not_ready", f"not ready: {missing}")
-    content = {**answer.model_dump(mode="json"), "data": checks}
+    answer = error_answer(503, "not_ready", f"not ready: {'; '.join(reasons)}")
+    content = {**answer.model_dump(mode="json"), "data": readiness.model_dump(mode="json")}
     return JSONResponse(content, 503, headers={"Cache-Control": "no-store"})
 
 
@@ -62,8 +66,12 @@ async def _state(check: Awaitable[bool]) -> State:
         return "failed"
 
 
-async def _redis(context: Context) -> bool:
-    return bool(await context.waiting_redis.ping())
+async def _redis_fault(context: Context) -> RedisFault | None:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await context.redis_watch.fault()
+    except TimeoutError:
+        return RedisFault.AWAY
 
 
 async def _recording_nodes(context: Context) -> int | None:

@@ -592,9 +592,15 @@ async def _give_order(context: Context, recording: Recording, order: Order, call
         await changes.subscribe(record_key(recording.id))
         await changes.get_message(timeout=_ANSWER_SECONDS)
         if order is Order.STOP and caller.type == "USER":
-            await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
-        await run_in_threadpool(send_order, context.redis, recording.id, order)
-        if recording.status is Status.INVOKED and await run_in_threadpool(_end, context, recording):
+            with suppress(redis.ResponseError):  # one that takes no writes must not keep it from stopping
+                await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
+        is_kept = await run_in_threadpool(send_order, context.redis, recording.id, order)
+        # If it is not kept, a recorder has heard it, and the recording cannot be changed here.
+        if (
+            is_kept
+            and recording.status is Status.INVOKED
+            and await run_in_threadpool(_end, context, recording)
+        ):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):

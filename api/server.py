@@ -8,6 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from api.meeting_messages import LONGEST_MESSAGE
+from farm.redis_faults import refuse_eviction
 from farm.settings import Settings
 
 # Clients that hang on to a connection do not hold up a shutdown longer than this.
@@ -18,7 +19,11 @@ UNREAD_SECONDS = 120
 
 
 def serve(settings: Settings) -> None:
-    """Serve the API until SIGTERM or SIGINT. Raises SettingsError when a setting cannot be used."""
+    """Serve the API until SIGTERM or SIGINT.
+
+    Raises SettingsError when a setting cannot be used, RedisEvicts when Redis would delete records.
+    """
+    refuse_eviction(settings.redis_address)
     server_of(settings).run()
 
 

@@ -1,10 +1,11 @@
-"""For how long Redis has been away, as one process sees it that has something to end."""
+"""For how long Redis has been unusable, as one process sees it that has something to end."""
 
 import time
 
 import redis
 
 from farm.redis_clients import connect
+from farm.redis_faults import probe
 
 
 class Absence:
@@ -16,12 +17,15 @@ class Absence:
         self._since: float | None = None
 
     def seconds(self) -> float:
-        """Ask Redis; for how many seconds it has not answered, 0 if it does. Takes some five at most."""
+        """Write to Redis; for how many seconds it has not taken that, 0 if it does. Takes some five at most.
+
+        One that answers and takes no writes is of no use either to who ends: nothing can be finished.
+        """
         asked = time.monotonic()
         try:
-            # A connection of its own: RQ gives those of its workers time-outs of minutes.
+            # A connection of its own: RQ's may be waiting in Redis.
             with connect(self._address, retries=0) as client:
-                client.ping()
+                probe(client)
         except redis.RedisError:
             self._since = asked if self._since is None else self._since
             return time.monotonic() - self._since

@@ -25,6 +25,7 @@ from farm.processes import told_to_stop
 from farm.queues import enqueue_sending
 from farm.recordings import FINAL, Recording, now
 from farm.redis_clients import connect
+from farm.redis_faults import Outage, describe
 from farm.settings import Settings
 from farm.store import open_store
 from farm.traces import open_sender
@@ -40,27 +41,25 @@ _PATIENCE: Final = 0.25
 """Seconds until senders that were told of something due should have claimed it."""
 
 _SHORTEST_WAIT: Final = 0.01
-_PAUSE: Final = 1.0
-"""Seconds between tries while Redis is away."""
-
 _PIECE: Final = 100
 
 
 def run_dispatcher(settings: Settings) -> None:
     """Dispatch until SIGTERM; then take what is in the stream still, and return."""
     stopping = told_to_stop()
+    outage = Outage("webhooks cannot be dispatched")
     with connect(settings.redis_address) as client:
         dispatcher = Dispatcher(settings, client)
         while not stopping.is_set():
             try:
                 dispatcher.step()
+                outage.over()
             except redis.RedisError as error:
-                _LOG.warning("webhooks cannot be dispatched, trying again: %s", error)
-                stopping.wait(_PAUSE)
+                stopping.wait(outage.seen(error))
         try:
             dispatcher.dispatch_all()
         except redis.RedisError as error:
-            _LOG.warning("some changes are left to be dispatched at the next start: %s", error)
+            _LOG.warning("some changes are left to be dispatched at the next start: %s", describe(error))
         dispatcher.close()
 
 

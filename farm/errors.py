@@ -214,6 +214,13 @@ class RedisUnavailable(FarmError):
     http_status = 503
 
 
+class RedisEvicts(FarmError):
+    """Redis is set to delete keys when its memory is short."""
+
+    code = "redis_evicts"
+    http_status = 503
+
+
 class ProgramMissing(FarmError):
     """An outside program is not installed.
 

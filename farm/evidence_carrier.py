@@ -27,6 +27,7 @@ from farm.processes import told_to_stop
 from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
 from farm.redis_clients import connect
+from farm.redis_faults import Outage
 from farm.settings import Settings
 from farm.storage.place import StorageError
 from farm.store import open_store
@@ -61,14 +62,16 @@ _PACKED: Final = "evidence.zip"
 def run_evidence_carrier(settings: Settings) -> None:
     """Carry what lies in this node's data directory until SIGTERM, and then what the last recordings left."""
     stopping = told_to_stop(within=_END_SECONDS)
+    outage = Outage("evidence of faults cannot be brought into the store")
     with connect(settings.redis_address) as client:
         carrier = Carrier(settings, client)
         while True:
             is_last = stopping.wait(LOOK_SECONDS)
             try:
                 carrier.look(rested=is_last)
+                outage.over()
             except redis.RedisError as error:
-                logger.warning("Redis cannot be asked whose evidence is here: %s", error)
+                outage.seen(error)
             if is_last:
                 return
 

@@ -25,6 +25,7 @@ from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
 from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl, in_url
 from farm.recording_log import NOT_FOR_CLIENTS
+from farm.redis_faults import Outage
 from farm.stream_out import StreamOrder
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,6 @@ _SRT_OPTIONS: Final = {
 """What ffmpeg calls the options of an SRT URL."""
 
 _LONGEST_ERROR: Final = 300
-_RETRY_SECONDS: Final = 0.5
 _TELL_SECONDS: Final = 10.0
 
 
@@ -277,14 +277,15 @@ class _Keeper:
             await self._tell_once()
 
     async def _tell_once(self) -> None:
+        outage = Outage(f"output {self._output.id}: Redis cannot be told how it is")
         while True:
             self._news.clear()
             try:
                 await asyncio.to_thread(self._means.book.tell, self._output)
+                outage.over()
                 return
             except redis.RedisError as error:
-                logger.warning("output %s: Redis cannot be told: %s", self._output.id, error)
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(outage.seen(error))
 
 
 def stream_arguments(url: StreamUrl, address: str) -> list[str]:

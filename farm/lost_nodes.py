@@ -27,6 +27,7 @@ from farm.queues import enqueue_continuation, enqueue_transfer_from_store
 from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.records import Records
 from farm.redis_clients import connect
+from farm.redis_faults import Outage
 from farm.set_aside import NODE_LOST
 from farm.settings import Settings
 from farm.transfers import OVER, TransferState, is_overdue, lost
@@ -44,14 +45,16 @@ LOST: Final = Failure(
 def run_node(settings: Settings) -> None:
     """Say that this node lives, and look after the recordings of those that are gone, until SIGTERM."""
     stopping = told_to_stop()
+    outage = Outage("the others cannot be told that this node lives")
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
         while not stopping.is_set():
             try:
                 watcher.step()
+                outage.over()
             except redis.RedisError as error:
                 watcher.start_anew()
-                logger.warning("Redis cannot be told that this node lives, trying again: %s", error)
+                outage.seen(error)
             stopping.wait(BEAT_SECONDS)
 
 

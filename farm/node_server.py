@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from farm.metrics import NodeCollector, may_read
 from farm.processes import told_to_stop
 from farm.redis_clients import connect
+from farm.redis_faults import fault_of
 from farm.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class Answers:
     def _health(self) -> tuple[str, str, bytes]:
         try:
             self._redis.ping()
+        except redis.ResponseError as error:
+            # It answers. A node whose Redis is full goes on recording, and must not be started anew.
+            return "200 OK", _JSON, json.dumps({"redis": fault_of(error)}).encode()
         except redis.RedisError:
             return "503 Service Unavailable", _JSON, json.dumps({"redis": "away"}).encode()
         return "200 OK", _JSON, json.dumps({"redis": "ready"}).encode()

@@ -55,6 +55,7 @@ from farm.recordings import (
 from farm.records import Records
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
+from farm.redis_faults import Outage
 from farm.sealing import Sealer
 from farm.settings import Settings, load_settings
 from farm.slot_number import slot_number
@@ -67,14 +68,14 @@ from farm.watermark import corner_of
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS = 0.5
 WATERMARK = "watermark.png"
 # In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 # Between two looks whether Redis still knows of the recording.
 LOOK_SECONDS = 5.0
-# How long a recorder that is done goes on telling a Redis that is away. How it ended is kept in the spool,
-# and told when Redis is back.
+# How long a recorder that is done tries to tell of a record that it cannot read, and keeps its slot by that.
+# While Redis fails it tries for as long as that lasts, as the slot could take nothing else anyway. How it
+# ended is kept in the spool meanwhile, and told by another one if this one dies.
 TELL_TIMEOUT = 60.0
 FAILURES = {
     EndReason.SHUTDOWN: Failure(
@@ -231,6 +232,7 @@ class Reporter:
         self._kept: Recording | None = None
         self._gives_way = False
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._outage = Outage(f"recording {recording.id}: Redis cannot be told what happens")
 
     async def recording(self, take: Journal) -> None:
         """A take has begun."""
@@ -331,6 +333,7 @@ class Reporter:
             try:
                 if not self._gives_way:
                     await asyncio.to_thread(send)
+                self._outage.over()
                 return
             except TakenOver as error:
                 # What is recorded here is set aside when the recording has ended; see `farm.set_aside`.
@@ -338,10 +341,13 @@ class Reporter:
                 self._gives_way = True
                 self.when_refused()
                 return
-            except (redis.RedisError, RecordUnreadable) as error:
-                # Unreadable: a newer API has written to it, and this node is not updated yet.
+            except redis.RedisError as error:
+                await asyncio.sleep(self._outage.seen(error))
+            except RecordUnreadable as error:
+                # A newer API has written to it, and this node is not updated yet.
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
-                await asyncio.sleep(RETRY_SECONDS)
+                self._outage.over()
+                await asyncio.sleep(Outage.LONGEST_PAUSE)
 
     def _look(self) -> None:
         """Keep the record in the spool, or tell Redis of it if it has lost it."""
@@ -367,12 +373,15 @@ class Reporter:
             self._records.claim(self._recording, self._settings.node, slot=self._recording.slot)
 
     async def told(self, timeout: float) -> None:
-        """Wait until everything has been sent."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._news.join()
-        except TimeoutError:
-            logger.error("recording %s: Redis is away; its takes stay in the spool", self._recording.id)
+        """Wait until everything has been sent; no longer than `timeout` (s) for a Redis that works."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._news.join()
+                    return
+            if not self._outage.lasts:
+                break
+        logger.error("recording %s cannot be told of; its takes stay in the spool", self._recording.id)
 
     def _note(self, entry: TimelineEntry) -> None:
         self._records.note(self._recording.id, entry, by=self._settings.node)

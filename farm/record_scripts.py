@@ -1,5 +1,8 @@
 """The Lua scripts by which `farm.records` writes; each runs as a whole, so no reader sees half a change.
 
+A Redis that is full refuses the commands that need memory and no others, also in the middle of a script. So
+the first write of each script is one that needs some: all of it is done or nothing.
+
 A comment before each script tells its KEYS, its ARGV and what it answers.
 """
 
@@ -181,6 +184,7 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if not present then return false end
 present = cjson.decode(present)
 if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return present end
+redis.call('ZADD', KEYS[7], ARGV[7], ARGV[1])
 for _, index in ipairs({present, ARGV[6]}) do
   redis.call('ZREM', ARGV[2] .. index, ARGV[4])
   redis.call('ZREM', ARGV[2] .. index .. ':' .. ARGV[3], ARGV[4])
@@ -189,7 +193,6 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[4], KEYS[5])
-redis.call('ZADD', KEYS[7], ARGV[7], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', ARGV[7] - ARGV[8])
 return false
 """
@@ -254,11 +257,11 @@ return {1, redis.call('HGETALL', KEYS[1])}
 EXPIRE = (
     COPY
     + """
+local is_new = redis.call('HGET', KEYS[1], 'expired_time') == 'null'
+if is_new then redis.call('HSET', KEYS[1], 'expired_time', ARGV[8]) end
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('DEL', KEYS[3])
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if redis.call('HGET', KEYS[1], 'expired_time') ~= 'null' then return 0 end
-redis.call('HSET', KEYS[1], 'expired_time', ARGV[8])
+if not is_new then return 0 end
 for _, suffix in ipairs({'', ':' .. ARGV[3]}) do
   redis.call('ZREM', ARGV[2] .. ARGV[7] .. suffix, ARGV[4])
   redis.call('ZADD', ARGV[2] .. ARGV[6] .. suffix, ARGV[5], ARGV[4])

@@ -1,8 +1,10 @@
 """Redis clients with the time-outs the farm wants.
 
 All clients return bytes: RQ stores pickled jobs in the same Redis and cannot live with decoded answers. Where
-Sentinels are named (`farm.redis_address`), each new connection asks them who the master is; one that was made
-a replica refuses to write, and is left for the new master.
+Sentinels are named (`farm.redis_address`), each new connection asks them who the master is; one that was
+made a replica refuses to write, and is left for the new master. The name of a single server may mean another
+machine after a fail-over, while the old one keeps its connections and is a replica: a connection on which a
+write is refused for that reason is closed, and the command is tried again on a new one.
 """
 
 import asyncio
@@ -25,6 +27,8 @@ _TIMEOUT = 5.0
 
 _CONNECT_TIMEOUT = 2.0
 _RETRIES = 3
+_RETRIED_ERRORS: Final = (redis.ReadOnlyError,)
+"""What is tried again on a new connection, besides connections that break; after the retries it is raised."""
 
 _SENTINEL_TIMEOUT: Final = 1.0
 """Seconds in which a Sentinel must answer; then the next one is asked."""
@@ -37,12 +41,14 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
     """A client for `address` (see `farm.redis_address`); it connects with the first command.
 
     A command that finds Redis away is tried again `retries` times within half a second (Redis restarting, an
-    idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised.
+    idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised. What Redis
+    answers and refuses is a `redis.ResponseError`; `farm.redis_faults` says which fault that is.
     """
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "retry": Retry(ExponentialBackoff(cap=0.3, base=0.05), retries),
+        "retry_on_error": list(_RETRIED_ERRORS),
     }
     sentinels = parse_redis_address(address)
     if sentinels is None:
@@ -69,6 +75,7 @@ def connect_async(address: str) -> redis.asyncio.Redis:
         "max_connections": _CONNECTIONS,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "retry": AsyncRetry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
+        "retry_on_error": list(_RETRIED_ERRORS),
     }
     sentinels = parse_redis_address(address)
     if sentinels is None:

@@ -20,6 +20,12 @@ _REVOKED: Final = "farm:api_keys:revoked"
 VERSION_KEY: Final = "farm:api_keys:version"
 
 
+# KEYS keys, revoked, version. Not a transaction: a Redis that is full refuses whatever is in one.
+_READ: Final = """
+return {redis.call('HGETALL', KEYS[1]), redis.call('SMEMBERS', KEYS[2]), redis.call('GET', KEYS[3])}
+"""
+
+
 class Shared(NamedTuple):
     """What Redis has: JSON by the keys' ids, the ids of revoked keys, and the version of both."""
 
@@ -30,11 +36,8 @@ class Shared(NamedTuple):
 
 def read_shared(client: redis.Redis) -> Shared:
     """All that is shared. Raises redis.RedisError."""
-    with client.pipeline() as pipe:
-        pipe.hgetall(_KEYS)
-        pipe.smembers(_REVOKED)
-        pipe.get(VERSION_KEY)
-        keys, revoked, version = pipe.execute()
+    flat, revoked, version = client.register_script(_READ)(keys=[_KEYS, _REVOKED, VERSION_KEY])
+    keys = dict(zip(flat[::2], flat[1::2], strict=True))
     return Shared(
         {key_id.decode(): text for key_id, text in keys.items()},
         frozenset(key_id.decode() for key_id in revoked),

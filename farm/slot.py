@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 import redis
-from rq import Queue, Worker
+from rq import Queue
 from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
@@ -32,6 +32,7 @@ from farm.machine import Processors, what_is_free
 from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
+from farm.patient_rq import PatientForkingWorker, patiently
 from farm.processes import call_this_process
 from farm.queues import note_node
 from farm.records import Records
@@ -39,7 +40,6 @@ from farm.recovery import recover, recover_spool
 from farm.settings import Settings, load_settings
 from farm.slot_number import take_number
 from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory
-from farm.time_limit import TimeLimit
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
 logger = logging.getLogger(__name__)
@@ -51,31 +51,18 @@ TAKE_TIMEOUT: Final = 2.0
 END_TIMEOUT: Final = 5.0
 
 
-class SpoolWorker(Worker):
+class SpoolWorker(PatientForkingWorker):
     """Works on what lies in the spool; RQ itself would miss what one that died was at for ten minutes."""
 
-    death_penalty_class = TimeLimit
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Begin with what one that died before this one has left, then work."""
+    def before_work(self) -> None:
+        """Begin with what one that died before this one has left."""
         recover_spool(load_settings(), self.connection)
-        return super().work(*args, **kwargs)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Do a job, in which its node is noted for those who look at the queues."""
         with suppress(redis.RedisError):
             note_node(job, load_settings().node)
         super().execute_job(job, queue)
-
-    def set_shutdown_requested_date(self) -> None:
-        """Nothing: RQ would tell Redis from the handler of the signal, and fail the job if Redis is away."""
-
-    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Tell Redis that the job is at work; when Redis is away, the work horse must not end for that."""
-        try:
-            super().maintain_heartbeats(job, execution)
-        except redis.RedisError as error:
-            logger.warning("Redis cannot be told that the job %s is at work: %s", job.id, error)
 
 
 @dataclass(frozen=True)
@@ -144,7 +131,7 @@ class SlotWorker(SpoolWorker):
     """
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """See `SpoolWorker`."""
+        """See `PatientWorker`."""
         self._settings = load_settings()
         self._warm: WarmHorse | None = None
         self._refused = False
@@ -174,7 +161,7 @@ class SlotWorker(SpoolWorker):
             queues, _ = self._admitted()
             if queue in queues:
                 return found
-            queue.push_job_id(job.id, at_front=True)
+            patiently(self.outage, queue.push_job_id, job.id, at_front=True)
 
     def _look(self) -> None:
         self._ordered_queues, refused = self._admitted()
@@ -218,8 +205,9 @@ class SlotWorker(SpoolWorker):
             return
         call_this_process("farm recorder")
         job_id, queue_name, execution_id = json.loads(names)
-        job = Job.fetch(job_id, connection=self.connection)
-        execution = Execution.fetch(execution_id, job_id, connection=self.connection)
+        # It is in no queue any more, so it must not be dropped here.
+        job = patiently(self.outage, Job.fetch, job_id, connection=self.connection)
+        execution = patiently(self.outage, Execution.fetch, execution_id, job_id, connection=self.connection)
         self.execution = execution
         os.environ["RQ_JOB_ID"] = job_id
         self.main_work_horse(job, Queue(queue_name, connection=self.connection))
@@ -244,7 +232,7 @@ class SlotWorker(SpoolWorker):
         """End the work horse that waits, too."""
         if self._warm is not None:
             self._warm.end()
-        super().teardown()  # type: ignore[no-untyped-call]
+        super().teardown()
 
     def handle_warm_shutdown_request(self) -> None:
         """Have the running recording end properly after a while; its meeting may last for long."""
@@ -269,7 +257,7 @@ class SlotWorker(SpoolWorker):
             sweep_stages()
             # It was stopped before its start, and deleted; or a later look can read its record.
             with suppress(NotFound, RecordUnreadable):
-                recover(job.args[0], self._settings, self.connection)
+                patiently(self.outage, recover, job.args[0], self._settings, self.connection)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """Remember it, and keep what there is to see of it before its stage is swept."""

@@ -5,15 +5,20 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 
 from farm.embedded_redis import EmbeddedRedis, embedded_redis
+from farm.redis_faults import refuse_eviction
 from farm.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
+LONGEST_RESTART_SECONDS = 15.0
+"""Before a part that died is started again; twice as long each time that it does not live for a minute."""
+_LIVED_SECONDS = 60.0
 # The worker ends its recordings and finishes them; the API stays until it has.
 STOP_TIMEOUT = 120.0
 # As what each part is run; `farm api` would only run the same, after half a second.
@@ -25,7 +30,7 @@ WHEN_ORPHANED = {"worker": "KILL", "api": "TERM"}
 async def run_farm(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then end in order: worker, API, Redis; at once with a second signal.
 
-    Raises RedisUnavailable when the embedded Redis does not start.
+    Raises RedisUnavailable when the embedded Redis does not start, RedisEvicts when one would delete records.
     """
     stopping, at_once = asyncio.Event(), asyncio.Event()
 
@@ -36,6 +41,7 @@ async def run_farm(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stop)
     patience = settings.drain_seconds + STOP_TIMEOUT
     with nullcontext() if settings.redis_url else embedded_redis(settings) as server:
+        await asyncio.to_thread(refuse_eviction, settings.redis_address)
         watch = asyncio.create_task(_keep_redis(server)) if server else None
         worker = asyncio.create_task(_keep_running("worker", stopping, at_once, patience))
         api_stopping = asyncio.Event()
@@ -60,7 +66,9 @@ async def _keep_redis(server: EmbeddedRedis) -> None:
 
 async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Event, patience: float) -> None:
     """Run a part of the farm, again if it dies, until told to stop; then wait so long (s) for it to end."""
+    pause = RESTART_SECONDS
     while not stopping.is_set():
+        began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", WHEN_ORPHANED[part], "--", sys.executable, *PROGRAMS[part]),
             env=_environment(),
@@ -81,8 +89,10 @@ async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Eve
                 process.kill()
                 await death
         elif not stopping.is_set():
+            pause = RESTART_SECONDS if time.monotonic() - began > _LIVED_SECONDS else pause
             logger.error("the %s ended with %s and is started again", part, process.returncode)
-            await asyncio.wait((asyncio.create_task(stopping.wait()),), timeout=RESTART_SECONDS)
+            await asyncio.wait((asyncio.create_task(stopping.wait()),), timeout=pause)
+            pause = min(2 * pause, LONGEST_RESTART_SECONDS)
 
 
 def _environment() -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from farm.errors import NotFound, TooManyWebhooks, WebhookExists
+from farm.errors import NotFound, RedisUnavailable, TooManyWebhooks, WebhookExists
 from farm.recordings import now
 
 WebhookEvent = OneOf[
@@ -176,7 +176,7 @@ class Webhooks:
                 except redis.WatchError:
                     continue
                 return webhook
-        raise redis.BusyLoadingError("the organisation's webhooks change all the time")
+        raise RedisUnavailable("the organisation's webhooks change all the time; please try again")
 
 
 def _key(organization_id: str) -> str:

@@ -26,11 +26,8 @@ from types import FrameType
 from typing import Final
 
 import redis
-from rq import Queue, SimpleWorker, Worker
-from rq.cron import CronScheduler
+from rq import Queue
 from rq.utils import import_attribute
-from rq.worker import BaseWorker
-from rq.worker_pool import WorkerPool
 
 from farm.absence import Absence
 from farm.dispatcher import run_dispatcher
@@ -40,6 +37,14 @@ from farm.evidence_carrier import run_evidence_carrier
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
 from farm.nodes import Nodes
+from farm.patient_rq import (
+    PatientCron,
+    PatientForkingWorker,
+    PatientPool,
+    PatientSimpleWorker,
+    PatientWorker,
+    patiently,
+)
 from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     FINISH_JOB,
@@ -55,6 +60,7 @@ from farm.queues import (
 )
 from farm.recovery import look_for_lost
 from farm.redis_clients import connect
+from farm.redis_faults import Outage, probe, refuse_eviction
 from farm.retention import sweep
 from farm.settings import Settings
 from farm.slot import SlotWorker, SpoolWorker
@@ -70,7 +76,10 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS: Final = 1.0
 """Between two looks at what is to end."""
 
-_LEFT: Final = "Redis is away; what is not finished lies in the spool, and is gone on with at the next start"
+_LEFT: Final = (
+    "Redis is away or takes no writes; what is not finished lies in the spool, "
+    "and is gone on with at the next start"
+)
 
 _PATIENCE: Final = 5.0
 _PATIENCE_WITH_SPOOL: Final = 60.0
@@ -93,12 +102,14 @@ def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
     Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
-    the start, RedisUnavailable when it is away at the end: what is not finished lies in the spool then, and
-    is gone on with at the next start.
+    the start, RedisEvicts when it would delete records, RedisUnavailable when it is away at the end: what is
+    not finished lies in the spool then, and is gone on with at the next start. A Redis that can be reached
+    and takes no writes is waited for.
     """
     require_programs()
+    refuse_eviction(settings.redis_address)
     with connect(settings.redis_address) as client:
-        client.ping()  # a wrong address is better told now than by every slot
+        _wait_until_usable(client)
         # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
         # Loaded once for all that are forked; a work horse would take half a second for it (measured).
@@ -123,7 +134,7 @@ def run_worker(settings: Settings) -> None:
             partial(_start, settings, "dispatcher", run_dispatcher),
             partial(_start, settings, "node", run_node),
             # Their job serves many receivers at once by itself, so it needs no process of its own.
-            partial(_start_pool, settings, [webhooks], settings.webhook_senders, SimpleWorker),
+            partial(_start_pool, settings, [webhooks], settings.webhook_senders, PatientSimpleWorker),
             partial(_start, settings, "evidence", run_evidence_carrier),
             *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
         )
@@ -134,12 +145,12 @@ def run_worker(settings: Settings) -> None:
             _slots, finishing, *others = parts
             _end(finishing, patience)
             # What the last recordings left is finished here and now, and told.
-            parts.append(_start_burst(settings, transfers, Worker))
+            parts.append(_start_burst(settings, transfers, PatientForkingWorker))
             _wait_for_burst(parts[-1], client, patience)
             for part in others:
                 _end(part, patience)
             enqueue_sending(client)
-            parts.append(_start_burst(settings, webhooks, SimpleWorker))
+            parts.append(_start_burst(settings, webhooks, PatientSimpleWorker))
             _wait_for_burst(parts[-1], client, patience)
         except redis.RedisError as error:
             raise RedisUnavailable(_LEFT) from error
@@ -149,22 +160,32 @@ def run_worker(settings: Settings) -> None:
                 part.join()
 
 
+def _wait_until_usable(client: redis.Redis) -> None:
+    """Wait until Redis takes writes. Raises redis.RedisError when it cannot be reached.
+
+    A wrong address is better told now than by every slot.
+    """
+    with suppress(redis.ResponseError):  # it answers; one that cannot save (MISCONF) refuses a PING, too
+        client.ping()
+    patiently(Outage("no recordings can be taken"), probe, client)
+
+
 def _start_pool(
-    settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[BaseWorker]
+    settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[PatientWorker]
 ) -> BaseProcess:
     names = [queue.name for queue in queues]
     run = partial(_run_pool, names=names, workers=workers, worker_class=worker_class)
     return _start(settings, names[0], run)
 
 
-def _run_pool(settings: Settings, names: Sequence[str], workers: int, worker_class: type[BaseWorker]) -> None:
-    pool = WorkerPool(
-        names, connection=connect(settings.redis_address), num_workers=workers, worker_class=worker_class
-    )
+def _run_pool(
+    settings: Settings, names: Sequence[str], workers: int, worker_class: type[PatientWorker]
+) -> None:
+    pool = PatientPool(settings.redis_address, names, workers, worker_class)
     pool.start(logging_level="WARNING")
 
 
-def _start_burst(settings: Settings, queue: Queue, worker_class: type[BaseWorker]) -> BaseProcess:
+def _start_burst(settings: Settings, queue: Queue, worker_class: type[PatientWorker]) -> BaseProcess:
     """Start what does all that is in a queue, and ends."""
     # Not in this process: RQ waits for Redis for ever, and takes the signals for itself.
     return _start(
@@ -172,13 +193,13 @@ def _start_burst(settings: Settings, queue: Queue, worker_class: type[BaseWorker
     )
 
 
-def _run_burst(settings: Settings, name: str, worker_class: type[BaseWorker]) -> None:
+def _run_burst(settings: Settings, name: str, worker_class: type[PatientWorker]) -> None:
     with connect(settings.redis_address) as client:
         worker_class([name], connection=client).work(burst=True, logging_level="WARNING")
 
 
 def _run_cron(settings: Settings) -> None:
-    cron = CronScheduler(connect(settings.redis_address), logging_level="WARNING")
+    cron = PatientCron(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
     for job in (sweep, look_for_lost):
         cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
@@ -278,7 +299,7 @@ def _wait_for_burst(part: BaseProcess, client: redis.Redis, patience: _Patience)
     """Wait until all is done. Raises RedisUnavailable, redis.RedisError when Redis is away."""
     _wait_for(part, patience)
     if part.exitcode:
-        client.ping()  # else it has died for want of it
+        probe(client)  # else it has died for want of it
         logger.error("%s has died; what it has left is done at the next start", part.name)
 
 

@@ -1,5 +1,7 @@
 """Redis as companies run it: with TLS and users, and sets of Sentinels with a master and a replica."""
 
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +13,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
+import pytest
 import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.ports import free_port
 
@@ -170,3 +175,105 @@ def make_certificates(directory: Path) -> Certificates:
     files.certificate.write_bytes(leaf.public_bytes(Encoding.PEM))
     files.key.write_bytes(server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
+
+
+@dataclass
+class FaultyRedis:
+    """A Redis of a test's own, which it may break and mend in every way that a real one breaks."""
+
+    directory: Path
+    port: int
+    server: Server
+    administrator: redis.Redis
+    """Has all rights, and a connection from the beginning."""
+
+    @property
+    def address(self) -> str:
+        """As FARM_REDIS_URL has it; the user is one whose rights can be taken away."""
+        return f"redis://farm:word@127.0.0.1:{self.port}/0"
+
+    def do(self, *words: str) -> None:
+        """Have it do what the words say."""
+        self.administrator.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def set_up(self, **options: str | int) -> None:
+        """Set options, as CONFIG SET does; underscores stand for dashes."""
+        for name, value in options.items():
+            self.administrator.config_set(name.replace("_", "-"), value)
+
+    def break_it(self, fault: str) -> None:
+        """Have it refuse writes, or more, until `mend`."""
+        client = self.administrator
+        match fault:
+            case "full":
+                self.set_up(maxmemory=1)
+            case "replica":
+                self.do("REPLICAOF", "127.0.0.1", "1")
+            case "stale replica":
+                self.set_up(replica_serve_stale_data="no")
+                self.do("REPLICAOF", "127.0.0.1", "1")
+            case "without replicas":
+                self.set_up(min_replicas_to_write=1)
+            case "not saving":
+                # Its directory is gone, so that not even root could write the file.
+                shutil.rmtree(self.directory / "data")
+                self.set_up(save="3600 1")
+                client.set("other:key", 1)
+                client.bgsave()
+                wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+            case "without rights":
+                self.do("ACL", "SETUSER", "farm", "-@write")
+            case "other password":
+                self.do("ACL", "SETUSER", "farm", "resetpass", ">other")
+            case "without connections":
+                self.set_up(maxclients=1)
+            case "busy":
+                self.set_up(busy_reply_threshold=1)
+                with (
+                    redis.Redis(port=self.port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as busy,
+                    pytest.raises(redis.TimeoutError),
+                ):
+                    busy.eval("while true do end", 0)
+            case "killed":
+                self.server.kill()
+                self.server.wait(10)
+            case "hanging":
+                self.server.send_signal(signal.SIGSTOP)
+            case _:
+                raise AssertionError(fault)
+
+    def mend(self, fault: str) -> None:
+        """Have it work again."""
+        match fault:
+            case "full":
+                self.set_up(maxmemory=0)
+            case "replica" | "stale replica":
+                self.do("REPLICAOF", "NO", "ONE")
+            case "without replicas":
+                self.set_up(min_replicas_to_write=0)
+            case "not saving":
+                self.set_up(stop_writes_on_bgsave_error="no")
+            case "without rights" | "other password":
+                self.do("ACL", "SETUSER", "farm", ">word", "+@all")
+            case "without connections":
+                self.set_up(maxclients=1000)
+            case "busy":
+                self.administrator.script_kill()
+            case "hanging":
+                self.server.send_signal(signal.SIGCONT)
+            case _:
+                raise AssertionError(fault)
+
+
+@contextmanager
+def faulty_redis(directory: Path, *words: str) -> Iterator[FaultyRedis]:
+    """Run such a Redis, with a user `farm` besides."""
+    port = free_port()
+    data = directory / "data"
+    data.mkdir(parents=True)
+    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(data), *words)
+    with running(directory, *options) as server, redis.Redis(port=port, socket_timeout=5) as client:
+        wait_until(client.ping)
+        found = FaultyRedis(directory, port, server, client)
+        found.do("ACL", "SETUSER", "farm", "on", ">word", "~*", "&*", "+@all")
+        yield found

@@ -12,6 +12,7 @@ It is rq-dashboard as it comes, behind the portal's login. What its own pages la
 Deleting jobs is not offered: the farm would only queue them again.
 """
 
+import logging
 import re
 import secrets
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import context_of
+from api.errors import REDIS_HEADERS, redis_message
 from api.portal.visitor import (
     check_administrator,
     check_same_origin,
@@ -33,6 +35,9 @@ from api.portal.visitor import (
     with_error_pages,
 )
 from api.sessions import SAFE_METHODS
+from farm.redis_faults import describe
+
+_LOG = logging.getLogger(__name__)
 
 # What is escaped in the template already: `$('<div/>').text(…).html()`.
 _UNESCAPED: Final = re.compile(r"<%=(?!\s*\$\('<div/>'\))")
@@ -131,5 +136,10 @@ def _flask_app(client: redis.Redis) -> Any:
     @app.errorhandler(InvalidJobOperation)
     def _not_failed(_error: Exception) -> tuple[str, int]:
         return "The job has not failed, or somebody has put it back already.", 409
+
+    @app.errorhandler(redis.RedisError)
+    def _redis_failed(error: Exception) -> tuple[str, int, dict[str, str]]:
+        _LOG.error("rq-dashboard: %s", describe(error))
+        return redis_message(error), 503, REDIS_HEADERS
 
     return app

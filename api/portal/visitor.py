@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.auth import key_of_session
 from api.context import context_of
+from api.errors import redis_message
 from api.portal.page import error_page
 from api.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
 from farm.errors import (
@@ -23,6 +24,7 @@ from farm.errors import (
     SessionEnded,
 )
 from farm.keys import ApiKey
+from farm.redis_faults import describe
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,10 +97,9 @@ def with_error_pages(endpoint: Endpoint) -> Endpoint:
             return error_page(request, error.status, error.message)
         except FarmError as error:
             return error_page(request, error.http_status, error.message)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            _LOG.error("%s %s: Redis is away: %s", request.method, request.url.path, error)
-            message = "the farm's database cannot be reached; please try again"
-            return error_page(request, 503, message)
+        except redis.RedisError as error:
+            _LOG.error("%s %s: %s", request.method, request.url.path, describe(error))
+            return error_page(request, 503, redis_message(error))
 
     return answer
 

@@ -40,7 +40,12 @@ async def test_farm_without_redis_should_say_what_is_missing(settings: Settings)
     async with client_of(away) as client:
         answer = await client.get("/readyz", auth=None)
     assert answer.status_code == 503
-    assert answer.json()["data"] == {"redis": "failed", "store": "ready", "recording_nodes": None}
+    assert answer.json()["data"] == {
+        "redis": "failed",
+        "redis_fault": "away",
+        "store": "ready",
+        "recording_nodes": None,
+    }
 
 
 async def test_store_that_takes_nothing_should_be_told_without_why(
