@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 from paramiko.sftp import SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
@@ -29,15 +29,19 @@ class DropBox:
 
 
 class _Written(paramiko.SFTPHandle):
-    def __init__(self, file: Any, keeps: int | None) -> None:
+    """A file that is open only while something is written: a connection that is cut may never close it."""
+
+    def __init__(self, path: Path, keeps: int | None) -> None:
         super().__init__()
-        self.writefile = file
+        self._path = path
         self._keeps = keeps
 
     def write(self, offset: int, data: "Buffer") -> int:
-        if self._keeps is not None and offset >= self._keeps:
-            return SFTP_OK
-        return int(super().write(offset, data))
+        if self._keeps is None or offset < self._keeps:
+            with self._path.open("r+b") as file:
+                file.seek(offset)
+                file.write(data)
+        return SFTP_OK
 
 
 class _Box(Files):
@@ -52,10 +56,10 @@ class _Box(Files):
         if flags & os.O_ACCMODE != os.O_WRONLY:
             return SFTP_PERMISSION_DENIED
         try:
-            file = os.fdopen(os.open(self._at(path), flags, 0o600), "wb", buffering=0)
+            os.close(os.open(self._at(path), flags, 0o600))
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno or 0)
-        return _Written(file, self._box.keeps)
+        return _Written(self._at(path), self._box.keeps)
 
     def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> int:
         return super().mkdir(path, attr) if self._box.mkdir else SFTP_PERMISSION_DENIED
