@@ -48,6 +48,7 @@ _SRT_OPTIONS: Final = {
     "passphrase": "-passphrase",
     "pbkeylen": "-pbkeylen",
     "latency": "-latency",
+    "pkt_size": "-pkt_size",
 }
 """What ffmpeg calls the options of an SRT URL."""
 
@@ -308,7 +309,9 @@ def stream_arguments(url: StreamUrl, address: str) -> list[str]:
         host = in_url(url.host)
         authorities = ssl.get_default_verify_paths()
         told += ["-tls_verify", "1", "-ca_file", os.environ.get("SSL_CERT_FILE") or authorities.cafile or ""]
-    return [*told, "-flvflags", "no_duration_filesize", "-f", "flv", f"{url.scheme}://{host}:{url.port}"]
+    login = ":".join(url.login) + "@" if url.login else ""
+    where = f"{url.scheme}://{login}{host}:{url.port}"
+    return [*told, "-flvflags", "no_duration_filesize", "-f", "flv", where]
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,8 +21,16 @@ MOST_OUTPUTS: Final = 10
 HIDDEN: Final = "***"
 
 _PORTS: Final = {"rtmp": 1935, "rtmps": 443}
-# What SRT's URLs may set; others could have it listen, or change how much is kept in memory.
-_SRT_OPTIONS: Final = frozenset({"streamid", "passphrase", "pbkeylen", "latency"})
+# What SRT's URLs may set; others could change how much is kept in memory.
+_SRT_OPTIONS: Final = frozenset({"streamid", "passphrase", "pbkeylen", "latency", "pkt_size"})
+_SRT_NAMES: Final = {"srt_streamid": "streamid", "payload_size": "pkt_size", "payloadsize": "pkt_size"}
+"""Other names of the same, of ffmpeg and of libsrt's own programs."""
+_SRT_FIXED: Final = {"mode": ("caller", "client"), "transtype": ("live",)}
+"""What many URLs say besides, and is so in any case."""
+_LONGEST_LOGIN: Final = 49
+"""Bytes of a user name or a password that ffmpeg takes (RTMPContext in its libavformat/rtmpproto.c)."""
+_LONGEST_LATENCY_MS: Final = 60_000
+"""A number above is one of microseconds, as ffmpeg and OBS count."""
 _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
 _SHORTEST_PART: Final = 4
 """A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
@@ -78,7 +86,8 @@ class Output(BaseModel):
 class StreamUrl:
     """An RTMP or SRT URL in its parts.
 
-    RTMP: `app` and `key`, the last part of the path with its query. SRT: `options`.
+    RTMP: `app`, with its query if it has one, `key`, the last part of the path with its query, and the
+    `login` of a server that asks for one. SRT: `options`.
     """
 
     scheme: str
@@ -87,6 +96,8 @@ class StreamUrl:
     app: str = ""
     key: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    login: tuple[str, str] | None = None
+    """User name and password."""
 
     @property
     def kind(self) -> OutputKind:
@@ -105,15 +116,19 @@ class StreamUrl:
         if self.scheme == "srt":
             shown = [(name, HIDDEN if name in _SRT_SECRETS else value) for name, value in self.options]
             return urlunsplit(("srt", host, "", urlencode(shown, safe="*"), ""))
-        return f"{self.scheme}://{host}/{self.app}/{HIDDEN}"
+        app, has_query, _ = self.app.partition("?")
+        login = f"{HIDDEN}@" if self.login else ""
+        return f"{self.scheme}://{login}{host}/{app}{f'?{HIDDEN}' if has_query else ''}/{HIDDEN}"
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What of it nobody may see, in each form in which it may be said, the longest first."""
         name, _, query = self.key.partition("?")
-        raw = [part.partition("=")[2] for part in query.split("&")]
-        parts = [name, *raw, *(value for _, value in parse_qsl(query))]
+        app_query = self.app.partition("?")[2]
+        raw = [part.partition("=")[2] for part in f"{query}&{app_query}".split("&")]
+        parts = [name, *raw, *(unquote(value) for value in raw), *(self.login or ())]
         whole = [self.key, *(value for option, value in self.options if option in _SRT_SECRETS)]
+        whole += self.login[1:] if self.login else ()
         return forms_of([*whole, *(part for part in parts if len(part) >= _SHORTEST_PART)])
 
 
@@ -129,38 +144,88 @@ def read_stream_url(url: str) -> StreamUrl:
         port = parts.port
     except ValueError:
         raise ValueError("has a port that is none") from None
-    if not parts.hostname or "@" in parts.netloc or port == 0 or parts.fragment:
-        raise ValueError("must name a host, and no user, port 0 or fragment")
+    if not parts.hostname or port == 0:
+        raise ValueError("must name a host, and no port 0")
+    # Neither protocol knows fragments: stream keys and stream ids may have a # in them.
+    rest = url[len(scheme) + len("://") + len(parts.netloc) :]
     if scheme == "srt":
-        return _srt(parts.hostname, port, parts.path, parts.query)
-    app, _, key = parts.path.strip("/").rpartition("/")
-    if not app or not key:
+        if "@" in parts.netloc:
+            raise ValueError("must name no user: who sends is said by the streamid in SRT")
+        return _srt(parts.hostname, port, rest)
+    app, key = _app_and_key(rest)
+    login = _login(parts) if "@" in parts.netloc else None
+    return StreamUrl(scheme, parts.hostname, port or _PORTS[scheme], app, key, login=login)
+
+
+def _app_and_key(rest: str) -> tuple[str, str]:
+    """What an RTMP URL has behind the host, as its server's part and the stream's key.
+
+    Providers hand out the two apart, and programs join them by a slash. Either may have a query: the server's
+    comes before the slash (`live2?backup=1/KEY`), the key's behind it (`app/KEY?auth=1`).
+    """
+    path, has_query, query = rest.lstrip("/").partition("?")
+    if "/" in path:
+        app, _, key = (path if has_query else path.rstrip("/")).rpartition("/")
+        key = f"{key}?{query}" if has_query else key
+    else:
+        before, _, key = query.partition("/")
+        app = f"{path}?{before}"
+    app = app.rstrip("/")
+    if not path.strip("/") or not app or not key:
         raise ValueError("must end with an application and a stream's key, such as /live2/KEY")
-    key = f"{key}?{parts.query}" if parts.query else key
-    return StreamUrl(scheme, parts.hostname, port or _PORTS[scheme], app, key)
+    return app, key
 
 
-def _srt(host: str, port: int | None, path: str, query: str) -> StreamUrl:
-    options = tuple(parse_qsl(query, keep_blank_values=True))
+def _login(parts: SplitResult) -> tuple[str, str]:
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if not user or not password:
+        raise ValueError("must name a password with the user, such as user:password@host")
+    if any(len(each.encode()) > _LONGEST_LOGIN for each in (user, password)):
+        raise ValueError(f"has a user or password that must have {_LONGEST_LOGIN} characters at most")
+    if re.search(r"[\x00-\x20\x7f/?#]", user + password) or ":" in user or "@" in user + password:
+        raise ValueError("has a user or password with a character that no RTMP program can send")
+    return user, password
+
+
+def _srt(host: str, port: int | None, rest: str) -> StreamUrl:
+    path, _, query = rest.partition("?")
     if port is None or path.strip("/"):
         raise ValueError("must be srt://host:port, with options behind a question mark")
-    unknown = {name for name, _ in options} - _SRT_OPTIONS
-    if unknown:
-        raise ValueError(f"may have the options {', '.join(sorted(_SRT_OPTIONS))} and no others")
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    names = [name.lower() for name, _, _ in pairs]
+    # As ffmpeg reads them, and so OBS: a + is a space.
+    values = [unquote_plus(value) for _, _, value in pairs]
+    options = tuple(zip((_SRT_NAMES.get(name, name) for name in names), values, strict=True))
     given = dict(options)
+    if given.get("mode", "caller").lower() in {"listener", "server", "rendezvous"}:
+        raise ValueError("must have mode=caller: the farm calls a receiver, and waits for no calls")
+    unknown = given.keys() - _SRT_OPTIONS - _SRT_FIXED.keys()
+    if unknown:
+        known = ", ".join(sorted(_SRT_OPTIONS | _SRT_FIXED.keys()))
+        raise ValueError(f"may have the options {known} and no others")
     if len(given) < len(options):
         raise ValueError("must have each option once")
+    for name, only in _SRT_FIXED.items():
+        if given.get(name, only[0]).lower() not in only:
+            raise ValueError(f"may have {name}={only[0]} and no other {name}")
     if not re.fullmatch(r"\d{1,9}", given.get("latency", "0"), re.ASCII):
         raise ValueError("has a latency that is no whole number")
-    if given.get("pbkeylen", "16") not in {"16", "24", "32"}:
-        raise ValueError("has a pbkeylen that is none of 16, 24 and 32")
+    if not re.fullmatch(r"\d{1,4}", given.get("pkt_size", "1316"), re.ASCII) or not (
+        188 <= int(given.get("pkt_size", "1316")) <= 1456
+    ):
+        raise ValueError("has a pkt_size that must be 188 to 1456 bytes")
+    if given.get("pbkeylen", "16") not in {"0", "16", "24", "32"}:
+        raise ValueError("has a pbkeylen that is none of 0, 16, 24 and 32")
     if not 10 <= len(given.get("passphrase", "at least 10").encode()) <= 79:
         raise ValueError("has a passphrase that must have 10 to 79 characters")
     if len(given.get("streamid", "").encode()) > 512:
         raise ValueError("has a streamid that must have 512 characters at most")
     if any("\0" in value for value in given.values()):
         raise ValueError("must hold no zero bytes")
-    return StreamUrl("srt", host, port, options=options)
+    if int(given.get("latency", "0")) > _LONGEST_LATENCY_MS:
+        given["latency"] = str(int(given["latency"]) // 1000)
+    sent = tuple((name, value) for name, value in given.items() if name in _SRT_OPTIONS)
+    return StreamUrl("srt", host, port, options=sent)
 
 
 def stream_output(url: str) -> Output:

@@ -52,7 +52,13 @@ def test_secrets_should_be_known_in_each_form(url: str, secrets: set[str]) -> No
         "rtmp:///live/key",
         "rtmp://a.example/live",
         "rtmp://a.example//",
-        "rtmp://user:password@a.example/live/key",
+        "rtmp://user@a.example/live/key",
+        "rtmp://user:@a.example/live/key",
+        "rtmp://user:pass%2Fword@a.example/live/key",
+        f"rtmp://user:{50 * 'x'}@a.example/live/key",
+        "rtmp://a.example/live2?backup=1",
+        "rtmp://a.example/live2?backup=1/",
+        "rtmp://a.example?backup=1/key",
         "rtmp://a.example:0/live/key",
         "rtmp://a.example:99999/live/key",
         "rtmp://a.example/live/key listen=1",
@@ -61,6 +67,10 @@ def test_secrets_should_be_known_in_each_form(url: str, secrets: set[str]) -> No
         "srt://a.example",
         "srt://a.example:9000/path",
         "srt://a.example:9000?mode=listener",
+        "srt://a.example:9000?mode=rendezvous",
+        "srt://a.example:9000?transtype=file",
+        "srt://user:password@a.example:9000",
+        "srt://a.example:9000?pkt_size=9000",
         "srt://a.example:9000?latency=1e9",
         "srt://a.example:9000?linger=5",
         "srt://a.example:9000?latency=1&latency=2",
@@ -75,6 +85,60 @@ def test_secrets_should_be_known_in_each_form(url: str, secrets: set[str]) -> No
 def test_url_that_is_none_should_be_refused_in_words(url: str) -> None:
     with pytest.raises(ValueError, match=r"must|has a|may"):
         read_stream_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "app", "key", "hidden"),
+    [
+        # YouTube's second address, and what OBS makes of other servers with a query.
+        ("rtmp://a.example/live2?backup=1/ab12-cd34", "live2?backup=1", "ab12-cd34", "/live2?***/***"),
+        ("rtmp://a.example/live?token=t0ken/ab12?x=y", "live?token=t0ken", "ab12?x=y", "/live?***/***"),
+        # Facebook's and Instagram's keys.
+        ("rtmps://a.example/rtmp/FB-1?s_bl=1&a=Ab/c", "rtmp", "FB-1?s_bl=1&a=Ab/c", "/rtmp/***"),
+        # A key that is a query and nothing else.
+        ("rtmp://a.example/live-bvc/?streamname=s&key=k", "live-bvc", "?streamname=s&key=k", "/live-bvc/***"),
+        ("rtmp://a.example/live/ab12#cd34", "live", "ab12#cd34", "/live/***"),
+        ("rtmp://a.example/app/_definst_/stream@123/", "app/_definst_", "stream@123", "/app/_definst_/***"),
+    ],
+)
+def test_rtmp_addresses_should_be_read_as_providers_write_them(
+    url: str, app: str, key: str, hidden: str
+) -> None:
+    stream = read_stream_url(url)
+    assert (stream.app, stream.key) == (app, key)
+    assert stream.hidden.endswith(f"a.example{hidden}")
+    assert key in stream.secrets
+    assert ("t0ken" in stream.secrets) == ("t0ken" in url)
+
+
+def test_login_of_an_rtmp_server_should_be_sent_and_not_shown() -> None:
+    stream = read_stream_url("rtmp://user:p%2Bss:word@a.example/live/key")
+    assert stream.hidden == "rtmp://***@a.example/live/***"
+    assert {"user", "p+ss:word", "p%2Bss%3Aword"} <= set(stream.secrets)
+    arguments = stream_arguments(stream, "203.0.113.9")
+    assert arguments[-1] == "rtmp://user:p+ss:word@203.0.113.9:1935"
+    assert arguments[arguments.index("-rtmp_tcurl") + 1] == "rtmp://a.example:1935/live"
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("mode=caller&streamid=room", {"streamid": "room"}),
+        ("transtype=live&streamid=#!::r=a,m=publish", {"streamid": "#!::r=a,m=publish"}),
+        (
+            "streamid=%23!::r=a,m=publish&passphrase=01%2B3456789&pbkeylen=0",
+            {"streamid": "#!::r=a,m=publish", "passphrase": "01+3456789", "pbkeylen": "0"},
+        ),
+        ("streamId=srt://a.example:9999/app/s?x=y&", {"streamid": "srt://a.example:9999/app/s?x=y"}),
+        ("pkt_size=1316&latency=2000000", {"pkt_size": "1316", "latency": "2000"}),
+        ("payload_size=1316&srt_streamid=s", {"pkt_size": "1316", "streamid": "s"}),
+    ],
+)
+def test_srt_addresses_should_be_read_as_providers_write_them(query: str, options: dict[str, str]) -> None:
+    for between in ("?", "/?"):
+        stream = read_stream_url(f"srt://a.example:9000{between}{query}")
+        assert dict(stream.options) == options
+    assert "-mode" not in stream_arguments(stream, "203.0.113.9")
 
 
 def test_srt_options_should_be_taken_as_far_as_the_protocol_goes() -> None:

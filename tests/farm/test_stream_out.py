@@ -73,6 +73,13 @@ def test_recording_that_ended_should_arrive_up_to_its_last_packet(spool: Path, r
     assert len(rtmp.recorded("key")) == 1
 
 
+def test_address_with_a_query_before_the_key_and_a_login_should_arrive(spool: Path, rtmp: RtmpServer) -> None:
+    address = rtmp.url.replace("rtmp://", "rtmp://user:password@")
+    code, _ = send(spool, f"{address}?backup=1/ab12#cd34?auth=a/b")
+    assert code == 0
+    assert len(rtmp.recorded("ab12%23cd34")) == 1
+
+
 def test_refusal_should_be_told_without_the_key(spool: Path, rtmp: RtmpServer) -> None:
     rtmp.kill()
     code, said = send(spool, f"{rtmp.url}/the-key")
