@@ -376,6 +376,8 @@ def _new_recording(
             recording_id,
         ),
         page_contract=wanted.page_contract,
+        locale=wanted.locale or context.settings.locale,
+        timezone=wanted.timezone or context.settings.timezone,
         codec=video.codec,
         width=video.width,
         height=video.height,

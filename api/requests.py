@@ -6,6 +6,7 @@ without it.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeVar, get_origin
 
 from pydantic import (
@@ -28,6 +29,7 @@ from starlette.requests import Request
 from api.problems import problems_of
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
+from browser_bot.places import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
@@ -98,6 +100,33 @@ WebhookUrl = Annotated[
     Field(json_schema_extra={"format": "uri"}),
 ]
 """A URL to tell things at; where it may lie, `browser_bot.addresses` says."""
+
+
+def _as_read(read: Callable[[str], str]) -> AfterValidator:
+    """The text as `read` returns it; a client is told what its ValueError says."""
+
+    def check(value: str) -> str:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise PydanticCustomError("unreadable", "{problem}", {"problem": str(error)}) from None
+
+    return AfterValidator(check)
+
+
+Locale = Annotated[
+    str,
+    StringConstraints(max_length=35),
+    _as_read(read_locale),
+    Field(json_schema_extra={"format": "locale"}),
+]
+TimeZone = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    _as_read(read_timezone),
+    Field(json_schema_extra={"format": "timezone"}),
+]
+
 
 FramesPerSecond = Annotated[int, Field(ge=15, le=60), BeforeValidator(_whole)]
 MarkPixels = Annotated[int, Field(ge=1, le=1920), BeforeValidator(_whole)]
@@ -243,6 +272,12 @@ class RecordingConfig(_NullsLeftOut):
     file_name_prefix: FileNamePrefix | None = None
     page_contract: PageContract = Field(
         default=PageContract.AUTO, description="how the page says that it is ready and over"
+    )
+    locale: Locale | None = Field(
+        default=None, description="language of the browser, such as de-AT; default FARM_LOCALE"
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="time zone of the browser, such as Europe/Vienna; default FARM_TIMEZONE"
     )
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig | None = Field(

@@ -208,6 +208,8 @@ class RecordingObject(MeetingRecording):
     # All of this is ours.
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
+    locale: str | None = Field(description="language of its browser; null is en-US")
+    timezone: str | None = Field(description="time zone of its browser; null is the node's")
     max_seconds: int
     priority: Priority
     node: str | None = Field(description="the machine that records it, once one has taken it")
@@ -330,6 +332,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "meeting_id": recording.meeting_id,
         "url": without_token(recording.url),
         "page_contract": recording.page_contract,
+        "locale": recording.locale,
+        "timezone": recording.timezone,
         "max_seconds": recording.max_seconds,
         "priority": recording.priority,
         "node": recording.node,

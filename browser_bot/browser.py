@@ -1,6 +1,7 @@
 """The stage's browser: a real Chromium in kiosk mode whose window is the recorded region."""
 
 import asyncio
+import json
 import logging
 import os
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.async_api import (
     BrowserContext,
@@ -21,8 +23,10 @@ from playwright.async_api import (
 )
 from playwright.async_api import Error as PlaywrightError
 
+from browser_bot.devices import write_devices
 from browser_bot.errors import StageError
 from browser_bot.programs import DIES_WITH_PARENT, chromium_path, signal_group
+from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +92,10 @@ def ignored_defaults() -> list[str]:
     return UNWANTED_DEFAULTS
 
 
+# It starts in the stage's directory, where the files of its devices are.
 LAUNCHER = """\
 #!/bin/sh
+cd {directory} || exit 1
 echo $$ $PPID > {pid_file}
 # Chromium heeds the last switch of a name alone, and Playwright gives this one already.
 for word do
@@ -106,6 +112,7 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
     launcher = directory / "chromium"
     launcher.write_text(
         LAUNCHER.format(
+            directory=shlex.quote(str(directory)),
             pid_file=shlex.quote(str(directory / PID_FILE)),
             features=",".join(UNWANTED_FEATURES),
             command=shlex.join([*DIES_WITH_PARENT, str(chromium)]),
@@ -113,6 +120,14 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
     )
     launcher.chmod(0o700)
     return launcher
+
+
+def write_profile(directory: Path, preferences: Mapping[str, Any]) -> Path:
+    """A fresh profile with these preferences."""
+    profile = directory / "profile"
+    (profile / "Default").mkdir(parents=True)
+    (profile / "Default" / "Preferences").write_text(json.dumps(preferences))
+    return profile
 
 
 @dataclass(frozen=True)
@@ -238,6 +253,7 @@ async def open_browser(
     environment: Mapping[str, str],
     chromium: Path | None = None,
     proxy: str | None = None,
+    surroundings: Surroundings = NOTHING_SPECIAL,
 ) -> AsyncIterator[Browser]:
     """Run a Chromium with a fresh profile in `directory` on the display and sound of `environment`.
 
@@ -248,13 +264,16 @@ async def open_browser(
     root = os.geteuid() == 0
     if root:
         logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
+    switches = chromium_switches(width, height)
+    if surroundings.devices:
+        switches += write_devices(directory)
     try:
         async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
             context = await playwright.chromium.launch_persistent_context(
-                directory / "profile",
+                write_profile(directory, surroundings.preferences),
                 executable_path=write_launcher(directory, chromium_path(chromium)),
                 headless=False,
-                args=chromium_switches(width, height),
+                args=switches,
                 ignore_default_args=ignored_defaults(),
                 chromium_sandbox=not root,
                 env={
@@ -264,8 +283,10 @@ async def open_browser(
                     "TMPDIR": str(directory),
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+                    **surroundings.environment,
                     **environment,
                 },
+                locale=surroundings.locale,
                 no_viewport=True,
                 accept_downloads=False,
                 artifacts_dir=directory / "artifacts",

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,9 @@ _MOST_ANSWER = 1 << 20
 _INPUT = re.compile(r"^    index: (\d+)$(.*?)(?=^    index: |\Z)", re.MULTILINE | re.DOTALL)
 _STATE = re.compile(r"^\tstate: (\w+)$", re.MULTILINE)
 _SINK = re.compile(r"^\tsink: \d+ <(.*)>$", re.MULTILINE)
+_DRIVER = re.compile(r"^\tdriver: <(.*)>$", re.MULTILINE)
+# The way from a further output to the sink is listed as something that plays, too.
+_WAY = "module-remap-sink.c"
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ class SinkInput:
     runs: bool
 
 
-def parse_sink_inputs(listing: str) -> list[SinkInput]:
-    """What the daemon lists at `list-sink-inputs`."""
+def parse_sink_inputs(listing: str, outputs: Collection[str] = ()) -> list[SinkInput]:
+    """What the daemon lists at `list-sink-inputs`; what plays to one of the `outputs` plays to our sink."""
     inputs = []
     for entry in _INPUT.finditer(listing):
-        state, sink = _STATE.search(entry[2]), _SINK.search(entry[2])
-        if state and sink:
-            inputs.append(SinkInput(int(entry[1]), sink[1], state[1] == "RUNNING"))
+        state, sink, driver = (part.search(entry[2]) for part in (_STATE, _SINK, _DRIVER))
+        if state and sink and driver and driver[1] != _WAY:
+            name = SINK if sink[1] in outputs else sink[1]
+            inputs.append(SinkInput(int(entry[1]), name, state[1] == "RUNNING"))
     return inputs
 
 
@@ -61,6 +65,7 @@ class Sound:
     source: str
     daemon: Program
     commands: Path
+    outputs: Collection[str] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,7 +78,7 @@ class Sound:
 
     async def inputs(self) -> list[SinkInput]:
         """What plays, or could. Raises OSError when the daemon is gone; put a time-out around it."""
-        return parse_sink_inputs(await self._command("list-sink-inputs"))
+        return parse_sink_inputs(await self._command("list-sink-inputs"), self.outputs)
 
     async def bring_back(self) -> None:
         """Have everything play to the sink that is recorded. Raises OSError as `inputs` does."""
@@ -93,6 +98,10 @@ class Sound:
             writer.close()
 
 
+def _leads_to_sink(name: str) -> str:
+    return f"module-remap-sink sink_name={name} master={SINK} channels=2 remix=no"
+
+
 def daemon_configuration() -> str:
     """A daemon.conf. Chromium plays at the daemon's default rate, whatever the sink's is."""
     return (
@@ -102,10 +111,11 @@ def daemon_configuration() -> str:
 
 
 @asynccontextmanager
-async def open_sound(directory: Path) -> AsyncIterator[Sound]:
+async def open_sound(directory: Path, outputs: Collection[str] = ()) -> AsyncIterator[Sound]:
     """Run a PulseAudio daemon whose files lie in `directory`, which only this user may enter.
 
-    Raises StageError when it does not come up, ProgramNotFoundError when it is not installed.
+    `outputs` are names of further sinks that lead to the one that is recorded. Raises StageError when it
+    does not come up, ProgramNotFoundError when it is not installed.
     """
     clients, commands = directory / "pulse.sock", directory / "commands.sock"
     configuration = directory / "pulse-daemon.conf"
@@ -125,6 +135,7 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
                 # is late by as much.
                 "-L", f"module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=2 format=s16le "
                 "norewinds=1",
+                *(word for name in outputs for word in ("-L", _leads_to_sink(name))),
                 "-L", f"module-native-protocol-unix socket={clients} auth-anonymous=1 auth-cookie-enabled=0",
                 "-L", f"module-cli-protocol-unix socket={commands}",
             ],
@@ -139,7 +150,7 @@ async def open_sound(directory: Path) -> AsyncIterator[Sound]:
         )  # fmt: skip
         try:
             await _ready(notifications, daemon)
-            yield Sound(f"unix:{clients}", f"{SINK}.monitor", daemon, commands)
+            yield Sound(f"unix:{clients}", f"{SINK}.monitor", daemon, commands, outputs)
         finally:
             await daemon.stop()
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.browser import Browser, Driver, open_browser
+from browser_bot.devices import OUTPUTS
 from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
 from browser_bot.pointer import put_pointer_aside
 from browser_bot.sound import Sound, open_sound
+from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 from browser_bot.sweep import PREFIX, write_owner
 from browser_bot.usage import Usage, group_of, usage_of
 
@@ -62,6 +64,7 @@ async def open_stage(
     chromium: Path | None = None,
     proxy: str | None = None,
     driver: Driver | None = None,
+    surroundings: Surroundings = NOTHING_SPECIAL,
 ) -> AsyncIterator[Stage]:
     """Run a stage for a picture of `width` x `height` at `fps`, with a `driver` that may run already.
 
@@ -80,7 +83,8 @@ async def open_stage(
             async with asyncio.TaskGroup() as group:
                 group.create_task(driver.start())
                 display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
-                sound = group.create_task(parts.enter_async_context(open_sound(directory)))
+                outputs = OUTPUTS if surroundings.devices else ()
+                sound = group.create_task(parts.enter_async_context(open_sound(directory, outputs)))
             browser = await parts.enter_async_context(
                 open_browser(
                     driver,
@@ -90,6 +94,7 @@ async def open_stage(
                     environment=display.result().environment | sound.result().environment,
                     chromium=chromium,
                     proxy=proxy,
+                    surroundings=surroundings,
                 )
             )
         except* (StageError, OSError) as errors:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import click
 import redis
 
 from browser_bot.contracts import PageContract
+from browser_bot.places import read_locale, read_timezone
+from browser_bot.surroundings import Surroundings
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError
@@ -59,6 +62,22 @@ class SizeType(click.ParamType[tuple[int, int]]):
         return width, height
 
 
+class ReadType(click.ParamType[str]):
+    """Text as a function has it that raises ValueError for what is wrong."""
+
+    def __init__(self, name: str, read: Callable[[str], str]) -> None:
+        """Read with `read` what the help calls `name`."""
+        self.name = name
+        self._read = read
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        try:
+            return self._read(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 @cli.command()
 @click.argument("url")
 @click.option(
@@ -80,6 +99,16 @@ class SizeType(click.ParamType[tuple[int, int]]):
     show_default=True,
     help="How the page says when to start and that it is over.",
 )
+@click.option(
+    "--locale",
+    type=ReadType("TAG", read_locale),
+    help="Language of the browser, such as de-AT; else FARM_LOCALE.",
+)
+@click.option(
+    "--timezone",
+    type=ReadType("ZONE", read_timezone),
+    help="Its zone, such as Europe/Vienna; else FARM_TIMEZONE.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
 def record(
     url: str,
@@ -89,6 +118,8 @@ def record(
     size: tuple[int, int],
     fps: int,
     contract: str,
+    locale: str | None,
+    timezone: str | None,
     as_json: bool,
 ) -> None:
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
@@ -103,6 +134,9 @@ def record(
         contract=PageContract(contract),
         max_seconds=seconds,
         chromium=settings.chromium,
+        surroundings=Surroundings(
+            settings.fake_devices, locale or settings.locale, timezone or settings.timezone
+        ),
         limits=Limits(most_memory=settings.stage_memory, empty_seconds=settings.empty_seconds),
     )
     report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))

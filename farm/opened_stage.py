@@ -12,11 +12,15 @@ from browser_bot.errors import StageError
 from browser_bot.gateway import Gateway, open_gateway
 from browser_bot.programs import signal_group
 from browser_bot.stage import Stage, open_stage
+from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 
 
 @dataclass(frozen=True)
 class StageNeeds:
-    """What a stage must be: its picture, its Chromium, and what that may open (None: everything)."""
+    """What a stage must be: its picture, its Chromium, what that may open (None: everything).
+
+    `surroundings` are what its pages find.
+    """
 
     width: int
     height: int
@@ -24,6 +28,7 @@ class StageNeeds:
     chromium: Path | None = None
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
+    surroundings: Surroundings = NOTHING_SPECIAL
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
                 chromium=needs.chromium,
                 proxy=proxy,
                 driver=driver,
+                surroundings=needs.surroundings,
             )
         )
         return OpenedStage(needs, stage, gateway, parts.pop_all())

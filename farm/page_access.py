@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from browser_bot.addresses import lies_under
 from browser_bot.contracts import PageContract
 from browser_bot.hints import JITSI, PageHints, is_jitsi, jitsi_url
+from browser_bot.surroundings import Surroundings
 from farm.page_tokens import livekit_token, recorder_token
 from farm.recordings import Recording
 from farm.sealing import Sealer
@@ -72,6 +73,13 @@ def contract_of(recording: Recording, settings: Settings) -> PageContract:
     if recording.page_contract is PageContract.AUTO and lies_under(recording.url, settings.built_in_pages):
         return PageContract.CONSOLE
     return recording.page_contract
+
+
+def surroundings_of(recording: Recording | None, settings: Settings) -> Surroundings:
+    """What a page finds around it; None: that of a recording that says nothing of it."""
+    if recording is None:
+        return Surroundings(settings.fake_devices, settings.locale, settings.timezone)
+    return Surroundings(settings.fake_devices, recording.locale, recording.timezone)
 
 
 def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> frozenset[str]:

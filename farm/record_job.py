@@ -36,7 +36,7 @@ from farm.keys import load_secret_key
 from farm.nodes import Nodes
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
-from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of
+from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording_log import logging_to
@@ -467,6 +467,7 @@ def plan_of(
         secrets=opening.secrets,
         timed_texts=recording.timed_texts,
         had_company=recording.had_company,
+        surroundings=surroundings_of(recording, settings),
         elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )
 

@@ -36,6 +36,7 @@ from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.recording_sdk import TEXTS_OVER
 from browser_bot.stage import Stage
 from browser_bot.staying import PageEvent
+from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 from browser_bot.waiting import first_of
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
@@ -73,7 +74,7 @@ class Plan:
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
     SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
     the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
-    already, as other nodes have seen.
+    already, as other nodes have seen. `surroundings` are what the page finds around it.
     """
 
     url: str
@@ -93,13 +94,20 @@ class Plan:
     elsewhere: Elsewhere = NOTHING
     timed_texts: bool = False
     had_company: bool = False
+    surroundings: Surroundings = NOTHING_SPECIAL
 
     @property
     def stage(self) -> StageNeeds:
         """What its stage must be."""
         picture = self.format
         return StageNeeds(
-            picture.width, picture.height, picture.fps, self.chromium, self.address_rule, self.always_allowed
+            picture.width,
+            picture.height,
+            picture.fps,
+            self.chromium,
+            self.address_rule,
+            self.always_allowed,
+            self.surroundings,
         )
 
 

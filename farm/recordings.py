@@ -219,6 +219,10 @@ class Recording(BaseModel):
     url: str
     """The page to open."""
     page_contract: PageContract = PageContract.AUTO
+    locale: str | None = None
+    """The language of its browser, a BCP 47 tag; None is en-US."""
+    timezone: str | None = None
+    """The time zone of its browser, an IANA name; None is the node's."""
     codec: Codec = Codec.H264
     width: Annotated[int, Field(description="pixels")] = 1280
     height: Annotated[int, Field(description="pixels")] = 720

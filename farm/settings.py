@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
+from browser_bot.places import read_locale, read_timezone
 from farm.errors import SettingsError
 from farm.machine import cores, memory, slots_for
 from farm.redis_address import parse_redis_address
@@ -157,6 +158,14 @@ def _stun_url(url: str) -> str:
     return url.strip()
 
 
+def _locale(value: str) -> str:
+    return read_locale(value.strip())
+
+
+def _timezone(value: str) -> str:
+    return read_timezone(value.strip())
+
+
 def _address_rule_text(text: str) -> str:
     parse_address_rule(text)
     return text
@@ -274,6 +283,20 @@ class Settings(BaseSettings):
     )
     chromium: Path | None = Field(
         default=None, description="Chromium to use, instead of the first one found on PATH."
+    )
+    fake_devices: bool = Field(
+        default=True,
+        description="Pages that ask for a microphone and a camera get a silent and a dark one; `off`: there "
+        "are none.",
+    )
+    locale: Annotated[str, AfterValidator(_locale)] | None = Field(
+        default=None,
+        description="Language of the browser for recordings that name none, such as de-AT; by default en-US.",
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
+        default=None,
+        description="Time zone of the browser for recordings that name none, such as Europe/Vienna; by "
+        "default the machine's.",
     )
     meeting_url: Annotated[str, AfterValidator(_meeting_url)] | None = Field(
         default=None,

@@ -22,6 +22,7 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
+from browser_bot.surroundings import Surroundings
 from browser_bot.sweep import stage_of, sweep_stages
 from encoder.formats import Format
 from farm.admission import refusal
@@ -32,6 +33,7 @@ from farm.machine import Processors, what_is_free
 from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
+from farm.page_access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
 from farm.processes import call_this_process
 from farm.queues import note_node
@@ -137,6 +139,7 @@ class SlotWorker(SpoolWorker):
         self._refused = False
         self._drained = False
         self._picture = Format()
+        self._surroundings = surroundings_of(None, self._settings)
         self._processors = Processors()
         forget_draining(self._settings)
         sweep_stages()
@@ -200,7 +203,7 @@ class SlotWorker(SpoolWorker):
         """Be a work horse, from before its job is there."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         call_this_process(WARM_HORSE)
-        names = wait_warm(needs_of(self._picture, self._settings), line)
+        names = wait_warm(needs_of(self._picture, self._surroundings, self._settings), line)
         if not names:
             return
         call_this_process("farm recorder")
@@ -226,7 +229,9 @@ class SlotWorker(SpoolWorker):
     def _note_picture(self, job: Job) -> None:
         """Most farms record all their meetings alike, so the next stage is as this recording needs it."""
         with suppress(FarmError, ValueError, redis.RedisError):  # what is wrong with it, its recorder tells
-            self._picture = format_of(Records(self.connection).get(None, job.args[0]))
+            recording = Records(self.connection).get(None, job.args[0])
+            self._picture = format_of(recording)
+            self._surroundings = surroundings_of(recording, self._settings)
 
     def teardown(self) -> None:
         """End the work horse that waits, too."""
@@ -270,8 +275,8 @@ class SlotWorker(SpoolWorker):
             note_seen(evidence, place)
 
 
-def needs_of(picture: Format, settings: Settings) -> StageNeeds:
-    """What a stage of this node must be for a recording of such a picture."""
+def needs_of(picture: Format, surroundings: Surroundings, settings: Settings) -> StageNeeds:
+    """What a stage of this node must be for a recording of such a picture in such surroundings."""
     return StageNeeds(
         picture.width,
         picture.height,
@@ -279,4 +284,5 @@ def needs_of(picture: Format, settings: Settings) -> StageNeeds:
         settings.chromium,
         settings.address_rule,
         settings.built_in_meetings,
+        surroundings,
     )

@@ -26,6 +26,8 @@ EVERYTHING = {
     "max_seconds": 61,
     "file_name_prefix": "Physics_9am",
     "page_contract": "console",
+    "locale": "pt-BR",
+    "timezone": "America/Sao_Paulo",
     "video_config": {"codec": "VP8", "width": 720, "height": 1280, "export_file": True},
     "audio_config": {"codec": "AAC", "channel": "stereo", "export_file": True},
     "dyte_bucket_config": {"enabled": True},
@@ -286,3 +288,21 @@ async def test_preset_should_be_the_default_when_the_organisation_names_it(clien
     response = await client.post("/v2/recordings", json={"meeting_id": "later"})
     assert response.status_code == 422
     assert "in the defaults" in response.json()["error"]["message"]
+
+
+async def test_language_and_zone_should_come_of_request_meeting_organization_and_farm(
+    settings: Settings,
+) -> None:
+    farm = {"locale": "fr-CA", "timezone": "America/Toronto"}
+    async with client_of(settings_with(settings.data_dir, settings.redis_url, **farm)) as client:
+
+        async def around(**fields: Any) -> tuple[str, str]:
+            data = await start(client, **fields)
+            return data["locale"], data["timezone"]
+
+        assert await around() == ("fr-CA", "America/Toronto")
+        await put(client, ORGANIZATION, {"locale": "ja", "timezone": "Asia/Tokyo"})
+        assert await around() == ("ja", "Asia/Tokyo")
+        await put(client, MEETING, {"locale": "de"})
+        assert await around() == ("de", "Asia/Tokyo")
+        assert await around(timezone="UTC") == ("de", "UTC")

@@ -103,6 +103,8 @@ async def test_start_should_take_every_field_that_is_built(
         max_seconds=61,
         file_name_prefix="Physics_9am",
         page_contract="console",
+        locale="de-at",
+        timezone="Europe/Vienna",
         allow_multiple_recordings=True,
         video_config={"codec": "VP8", "width": 720, "height": 1280, "export_file": True},
         audio_config={"codec": "AAC", "channel": "stereo", "export_file": True},
@@ -122,6 +124,8 @@ async def test_start_should_take_every_field_that_is_built(
     }
     recording = records.get(None, data["id"])
     assert (recording.url, recording.max_seconds, recording.page_contract) == (PAGE, 61, "console")
+    assert (data["locale"], data["timezone"]) == ("de-AT", "Europe/Vienna")
+    assert (recording.locale, recording.timezone) == ("de-AT", "Europe/Vienna")
 
 
 async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> None:
@@ -207,6 +211,9 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"url": "http://user:pass@8.8.8.8/"}, "url"),
         ({"url": "http://\u0000/"}, "url"),
         ({"page_contract": "tape"}, "page_contract"),
+        ({"locale": "en-UK"}, "locale"),
+        ({"locale": "de_AT"}, "locale"),
+        ({"timezone": "Vienna"}, "timezone"),
         ({"allow_multiple_recordings": "yes"}, "allow_multiple_recordings"),
         ({"video_config": []}, "video_config"),
         ({"video_config": {"codec": "VP9"}}, "video_config.codec"),

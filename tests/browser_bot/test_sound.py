@@ -12,13 +12,13 @@ from browser_bot.sound import SinkInput, Sound, open_sound, parse_sink_inputs
 from tests.browser_bot.helpers import listen, loudest_frequency, our_children, programs_of, run
 
 
-async def play_tone(opened: Sound, frequency: int, seconds: float) -> None:
+async def play_tone(opened: Sound, frequency: int, seconds: float, sink: str = "stage") -> None:
     samples = np.sin(np.arange(int(48_000 * seconds)) * 2 * np.pi * frequency / 48_000) * 16_000
     tone = opened.daemon.log.with_name("tone")
     tone.write_bytes(samples.astype(np.int16).tobytes())
     code, _, complaints = await run(
         *("paplay", "--raw", "--rate=48000", "--channels=1", "--format=s16le", str(tone)),
-        env=opened.environment,
+        env=opened.environment | {"PULSE_SINK": sink},
     )
     assert code == 0, complaints
 
@@ -66,6 +66,19 @@ async def test_what_plays_should_be_told_and_brought_back_from_another_sink(shor
         await asyncio.gather(playing, return_exceptions=True)
     with pytest.raises(OSError, match=r"No such file|refused"):
         await opened.inputs()
+
+
+async def test_further_outputs_should_lead_to_the_sink(short_path: Path) -> None:
+    async with open_sound(short_path, ["further"]) as opened:
+        assert await opened.inputs() == []
+        playing = asyncio.ensure_future(play_tone(opened, 1000, 20, sink="further"))
+        async with asyncio.timeout(10):
+            while loudest_frequency(await listen(opened, 0.3)) != pytest.approx(1000, abs=5):
+                pass
+        (played,) = await opened.inputs()
+        assert (played.sink, played.runs) == ("stage", True)
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
 
 
 def test_listing_should_be_read_whatever_programs_call_themselves() -> None:

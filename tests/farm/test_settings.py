@@ -55,6 +55,9 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     ("name", "value"),
     [
         ("FARM_PORT", "eighty"),
+        ("FARM_LOCALE", "en-UK"),
+        ("FARM_TIMEZONE", "Vienna"),
+        ("FARM_FAKE_DEVICES", "some"),
         ("FARM_PORT", "70000"),
         ("FARM_SLOTS", "0"),
         ("FARM_REDIS_URL", "http://secret-user@db"),

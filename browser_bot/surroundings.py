@@ -1,0 +1,39 @@
+"""What a page finds around it: devices, a language and a time zone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from browser_bot import devices
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a browser tells its pages of where it runs.
+
+    With `devices` pages find a microphone and a camera, which they may use without a question, and else none.
+    `locale` is a BCP 47 tag such as `de-AT`: the language that pages are asked for in, and by which scripts
+    format dates and numbers; None is en-US. `timezone` is an IANA name; None is the machine's.
+    """
+
+    devices: bool = False
+    locale: str | None = None
+    timezone: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a browser needs in its environment."""
+        return {"TZ": self.timezone} if self.timezone else {}
+
+    @property
+    def preferences(self) -> dict[str, Any]:
+        """What a browser's profile needs in its Preferences.
+
+        The language stands there for shared workers, which an emulated locale does not reach.
+        """
+        found: dict[str, Any] = devices.PREFERENCES if self.devices else {}
+        if self.locale:
+            found = {**found, "intl": {"selected_languages": self.locale, "accept_languages": self.locale}}
+        return found
+
+
+NOTHING_SPECIAL = Surroundings()
