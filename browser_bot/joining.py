@@ -78,7 +78,7 @@ class Joining:
         if refused is None or started.is_set():
             await self._follow()
         else:
-            logger.warning("the page %s; waiting whether it starts", refused)
+            logger.warning("%s; waiting whether the page starts", refused)
             await self._start_nevertheless(refused, turn_ends, is_last=is_last)
 
     async def _start_nevertheless(self, refused: str, turn_ends: float, *, is_last: bool) -> None:

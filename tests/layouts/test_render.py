@@ -13,6 +13,7 @@ from layouts.errors import RenderingFailed
 from layouts.pictures import MADE_BY, MASK_COLOUR, changed
 from layouts.render import Renderer, open_renderer
 from layouts.suite import State, Suite, Tolerance, Viewport
+from tests.browser_bot.helpers import answer, hang, open_site
 from tests.layouts.conftest import ROOM
 from tests.pages import serve_pages
 from tests.ports import free_port
@@ -173,3 +174,53 @@ async def test_fault_of_a_page_should_be_told_without_its_address(renderer: Rend
         await room(renderer, masks=["canvas {}, b"])
 
     assert (await room(renderer)).size == (640, 360)
+
+
+APPLICATION = "<body style='background: #123'><script>setTimeout(() => { STARTS }, 200)</script>"
+
+
+@pytest.mark.parametrize(
+    ("starts", "fields"),
+    [
+        ("document.body.append(document.createElement('main'), 'room')", {"wait_for": "body:has(main)"}),
+        ("console.log('START_RECORDING')", {"contract": "console"}),
+    ],
+)
+async def test_application_that_is_served_as_an_error_should_be_pictured_when_it_starts(
+    renderer: Renderer, starts: str, fields: dict[str, Any]
+) -> None:
+    async with open_site() as site:
+        page = answer(APPLICATION.replace("STARTS", starts), status="404 Not Found")
+        picture = await room(renderer, site.add("/", page), masks=[], **fields)
+    assert picture.getpixel((600, 300)) == (0x11, 0x22, 0x33)
+
+
+@pytest.mark.parametrize("fields", [{}, {"contract": "console"}])
+async def test_error_page_should_be_told_with_its_status(renderer: Renderer, fields: dict[str, Any]) -> None:
+    async with open_site() as site:
+        url = site.add("/", answer("<h1>Not Found</h1>", status="404 Not Found"))
+        with pytest.raises(RenderingFailed, match="its page did not load: it answered 404"):
+            await room(renderer, url, **fields)
+
+
+async def test_error_page_that_never_starts_should_be_told_with_its_status(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layouts.render.READY_TIMEOUT", 2.0)
+    async with open_site() as site:
+        url = site.add("/", answer("<script>0</script>", status="500 Oh no"))
+        with pytest.raises(RenderingFailed, match="its page answered 500, and what it waits for did not"):
+            await room(renderer, url, wait_for="main")
+        with pytest.raises(RenderingFailed, match="its page answered 500, and did not print START"):
+            await room(renderer, url, contract="console")
+
+
+async def test_page_with_a_picture_that_never_comes_should_be_pictured_without(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layouts.render.LOAD_TIMEOUT", 1.0)
+    async with open_site() as site:
+        site.pages["/hang"] = hang
+        url = site.add("/", "<body style='background: #123'><img src=/hang>")
+        picture = await room(renderer, url, masks=[])
+    assert picture.getpixel((600, 300)) == (0x11, 0x22, 0x33)
