@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +35,9 @@ ASK_PERIOD = 2.0
 ASKS_MISSED = 5
 # How often a page may go elsewhere before it is recorded.
 MOST_MOVES = 5
+# Between tries to load a page anew, doubled each time.
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
 
 T = TypeVar("T")
 Tell = Callable[[PageEvent], Awaitable[None]]
@@ -71,6 +75,9 @@ class Bot:
         self._joining = Joining(self._page, contract, hints, self._documents, self._opening, self._hearing)
         self._staying = Staying(self._page, self._documents, self._opening, hints)
         self._tell = tell
+        self._url, self._seconds, self._tries = "", 0.0, 1
+        self._why = ""
+        self._wanted_anew = asyncio.Event()
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -93,6 +100,7 @@ class Bot:
         Raises PageError, in words for people, when none succeeds, PageLostError when the page dies or the
         browser hangs.
         """
+        self._url, self._seconds, self._tries = url, seconds, tries
         hanging = asyncio.ensure_future(self._until_browser_hangs())
         try:
             await self._join(url, seconds, tries)
@@ -145,13 +153,50 @@ class Bot:
 
     async def _join_again(self, *, paced: bool) -> None:
         event = await self._staying.join_again(paced=paced)
-        if event is not None and self._tell is not None:
-            await self._tell(event)
+        if event is not None:
+            await self._say(event)
 
     async def _stay_joined(self) -> None:
+        """Join the page again when it moves, and load it anew when that is wanted."""
         while True:
-            await self._staying.moved()
-            await self._join_again(paced=True)
+            happened = await first_of(anew=self._wanted_anew.wait(), moved=self._staying.moved())
+            if happened == "anew":
+                await self._load_anew()
+                continue
+            try:
+                await first_of(anew=self._wanted_anew.wait(), again=self._join_again(paced=True))
+            except PageLostError:
+                raise
+            except PageError as error:
+                # Its server is away for a moment, say.
+                self.load_anew(str(error))
+
+    async def _load_anew(self) -> None:
+        """Open the page once more, for as long as it takes: no other stage would do it better."""
+        why, share = self._why, self._seconds / self._tries
+        self._wanted_anew.clear()
+        pause = FIRST_PAUSE
+        for attempt in count(1):
+            try:
+                self._staying.begin(await self._joining.try_once(self._url, share, is_last=False))
+                await self._say(PageEvent("rejoined", f"{why}; the page was loaded anew and joined"))
+                return
+            except PageDeclinedError as error:
+                await self._say(PageEvent("warning", f"{why}; the page was loaded anew, and {error}"))
+                return
+            except PageError as error:
+                if await self._browser.hangs():
+                    raise PageLostError("the browser does not answer") from error
+                logger.warning("try %d to load the page anew: %s", attempt, error)
+                if attempt == 1:
+                    failed = f"{why}; it could not be loaded anew, and is tried again: {error}"
+                    await self._say(PageEvent("warning", failed))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _say(self, event: PageEvent) -> None:
+        if self._tell is not None:
+            await self._tell(event)
 
     async def over(self) -> None:
         """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
@@ -167,6 +212,15 @@ class Bot:
             await asyncio.gather(*beside, return_exceptions=True)
             self._hearing.close()
             await self._probe.close()
+
+    def load_anew(self, why: str) -> None:
+        """Have the page loaded anew and joined, while `over` waits. `why` is told, in words."""
+        self._why = why
+        self._wanted_anew.set()
+
+    async def is_reachable(self) -> bool:
+        """Whether the page's server takes connections just now."""
+        return await self._opening.is_reachable(self._url)
 
     @property
     def speaks_sdk(self) -> bool:

@@ -68,6 +68,18 @@ class Gateway:
             return None
         return self._problems.get((host, port))
 
+    async def reaches(self, url: str) -> bool:
+        """Whether the server of an http or https `url` takes connections, as far as the rule lets it."""
+        parts = urlsplit(url)
+        exempt = parts.scheme == "http" and lies_under(url, self._always_allowed)
+        try:
+            port = parts.port or DEFAULT_PORTS[parts.scheme]
+            _, writer = await self._connect(parts.hostname or "", port, exempt)
+        except _ProblemError:
+            return False
+        await _close(writer)
+        return True
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the browser; one request, then it is closed."""
         try:

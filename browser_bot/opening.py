@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Request, Response
@@ -16,7 +17,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser_bot.browser import DRIVER_GRACE
 from browser_bot.errors import PageError
-from browser_bot.gateway import PROBLEM_HEADER, Gateway
+from browser_bot.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
 from browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,23 @@ class Opening:
             logger.warning("parts of the page did not load in %.0f s; going on without them", LOAD_TIMEOUT)
         except PlaywrightError as error:
             raise self.error(self._in_words(error)) from error
+
+    async def is_reachable(self, url: str) -> bool:
+        """Whether the server of `url` takes connections just now."""
+        parts = urlsplit(url)
+        if parts.scheme not in DEFAULT_PORTS:
+            return True
+        if self._gateway is not None:
+            return await self._gateway.reaches(url)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                _, writer = await asyncio.open_connection(
+                    parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
+                )
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
 
     @property
     def refused(self) -> str | None:

@@ -49,6 +49,11 @@ async def _regions(display: Display, regions: Sequence[tuple[int, int, int]]) ->
         return b"".join([(await connection.reply())[1] for _ in regions])
 
 
+def is_blank(rows: bytes) -> bool:
+    """Whether rows have one colour and nothing else, and it is not black."""
+    return not is_black(rows) and rows == rows[:4] * (len(rows) // 4)
+
+
 def is_black(rows: bytes) -> bool:
     """Whether there is nothing but black in rows."""
     return not rows.translate(None, DARK)

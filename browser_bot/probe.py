@@ -26,7 +26,7 @@ FRESH_SECONDS: Final = 5.0
 MOST_FRAMES: Final = 20
 _NAME: Final = "__recordingFarmProbe"
 ASK: Final = f"typeof {_NAME} === 'function' ? {_NAME}() : ''"
-_ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6})")
+_ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6}) ([0-9]{1,6})")
 
 INSTALL: Final = r"""
 (() => {
@@ -62,7 +62,7 @@ INSTALL: Final = r"""
 
   // Peer connections.
   const connections = new Set();
-  let look = () => ({ speaking: false, tracks: 0, unsettled: 0 });
+  let look = () => ({ speaking: false, tracks: 0, unsettled: 0, connected: 0 });
   if (typeof RTCPeerConnection === "function") {
     const Native = RTCPeerConnection;
     const state = getter(Native, "connectionState");
@@ -125,13 +125,14 @@ INSTALL: Final = r"""
       return most;
     };
     look = () => {
-      let loudest = 0, hasSound = false, tracks = 0, unsettled = 0;
+      let loudest = 0, hasSound = false, tracks = 0, unsettled = 0, connected = 0;
       forEach(connections, (reference) => {
         const connection = deref(reference);
         const is = connection === undefined ? "closed" : state(connection);
         if (is === "closed") forget(connections, reference);
         if (is === "closed" || is === "failed" || tracks > MOST) return;
         if (is === "connecting" || is === "disconnected") unsettled += 1;
+        if (is === "connected") connected += 1;
         const transceivers = transceiversOf(connection);
         for (let i = 0; i < transceivers.length; i++) {
           const way = direction(transceivers[i]);
@@ -146,7 +147,7 @@ INSTALL: Final = r"""
       const unplayed = hasSound && loudest === 0;
       const speaking = loudest === 2 || (unplayed && arrives());
       if (!unplayed) asked = askedBefore = 0;
-      return { speaking, tracks, unsettled };
+      return { speaking, tracks, unsettled, connected };
     };
   }
 
@@ -246,10 +247,10 @@ INSTALL: Final = r"""
 
   const answer = () => {
     try {
-      const { speaking, tracks, unsettled } = look();
+      const { speaking, tracks, unsettled, connected } = look();
       const heard = playsSound() || speaking;
       const flags = `${onLine(browser) ? 1 : 0} ${isDrawn() ? 1 : 0} ${heard ? 1 : 0} ${moves() ? 1 : 0}`;
-      return `${flags} ${tracks} ${unsettled}`;
+      return `${flags} ${tracks} ${unsettled} ${connected}`;
     } catch {
       return "";
     }
@@ -266,7 +267,7 @@ class PageState:
     `drawn`: since the last look its compositor has given it a frame to draw. `speaking`: sound of another
     participant arrives, or of a file that it plays. `moving`: its largest video, if it is in sight, has
     changed all over since the last look. `tracks` are sent to it by others, muted or not; `unsettled`
-    connections may yet bring some, or bring them back.
+    connections may yet bring some, or bring them back; `connected` are those that live.
     """
 
     online: bool
@@ -275,6 +276,7 @@ class PageState:
     moving: bool
     tracks: int
     unsettled: int
+    connected: int
 
 
 def parse_answer(answer: object) -> PageState | None:
@@ -282,8 +284,8 @@ def parse_answer(answer: object) -> PageState | None:
     # What a hostile page puts there may be of any type and length.
     if not isinstance(answer, str) or len(answer) > 50 or not (match := _ANSWER.fullmatch(answer)):
         return None
-    online, drawn, speaking, moving, tracks, unsettled = (int(group) for group in match.groups())
-    return PageState(bool(online), bool(drawn), bool(speaking), bool(moving), tracks, unsettled)
+    online, drawn, speaking, moving, tracks, unsettled, connected = map(int, match.groups())
+    return PageState(bool(online), bool(drawn), bool(speaking), bool(moving), tracks, unsettled, connected)
 
 
 class Probe:
@@ -334,6 +336,7 @@ class Probe:
             page.moving,
             page.tracks + sum(frame.tracks for frame in frames),
             page.unsettled + sum(frame.unsettled for frame in frames),
+            page.connected + sum(frame.connected for frame in frames),
         )
 
     async def close(self) -> None:

@@ -97,7 +97,7 @@ class Staying:
         """Join the document that is shown now, or the one after it if the page goes on.
 
         What came of it; None if the hints themselves have led there. `paced`: not more often than a page may
-        be joined again.
+        be joined again. Raises PageError when the server has sent nothing but an error.
         """
         for _ in range(MOST):
             document = self._documents.last
@@ -117,10 +117,12 @@ class Staying:
     async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
         changed = describe(self._joined.lobby, document)
         logger.info("%s", changed)
+        await self._opening.document(DOCUMENT_SECONDS)
+        if self._opening.refused is not None and not await self._opening.has_script():
+            raise PageError(f"{changed}, and {self._opening.refused}")
         if self._hints == NO_HINTS:
             return PageEvent("page_changed", changed)
         try:
-            await self._opening.document(DOCUMENT_SECONDS)
             await follow(self._page, PageHints(css=self._hints.css))
             await self._opening.loaded()
             steps = self._steps_from(document, await self._visible_steps())

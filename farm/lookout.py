@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from browser_bot.bot import Bot
-from browser_bot.pixels import is_black, rows_of
+from browser_bot.pixels import is_black, is_blank, rows_of
 from browser_bot.stage import Stage
 from encoder.formats import Format
 from encoder.takes import Takes
@@ -65,6 +65,7 @@ class Lookout:
             sound=None if sound is None else tuple(sound),
             still=None if rows is None or before is None else rows == before,
             black=None if rows is None else is_black(rows),
+            blank=None if rows is None else is_blank(rows),
             encoder_slow=self._takes.is_slow,
         )
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +63,8 @@ LAST_WORD_TIMEOUT = 2.0
 CLEAR_TIMEOUT = 10.0
 # A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline.
 MOST_TOLD = 50
+# Between two looks whether the server of a page that is cut off is there.
+RETURN_SECONDS = 5.0
 MOST_TEXT_BYTES = 64 << 20
 
 
@@ -134,6 +136,8 @@ STAGE_FINDINGS = {
     Finding.FROZEN_PICTURE: "the picture is frozen",
     Finding.FROZEN_VIDEO: "the page's video moves and the picture is frozen",
     Finding.BLACK_PICTURE: "the picture is black",
+    Finding.BLANK_PICTURE: "the page shows nothing but one color",
+    Finding.PAGE_CUT_OFF: "the page has lost its connections to the meeting",
     Finding.MEMORY: "the stage uses too much memory",
 }
 """Findings for which there is evidence, or a new stage, in words."""
@@ -223,6 +227,8 @@ class Recorder:
         self._told = 0
         self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0
         self._lookout: Lookout | None = None
+        self._rejoining: asyncio.Task[None] | None = None
+        self._reachable: bool | None = None
         self._stage_fault: StageError | None = None
         self._stage_condemned = asyncio.Event()
         self._clearing: set[asyncio.Task[None]] = set()
@@ -260,6 +266,7 @@ class Recorder:
             try:
                 return await self._record()
             finally:
+                beside += [] if self._rejoining is None else [self._rejoining]
                 for task in beside:
                     task.cancel()
                 for problem in await asyncio.gather(*beside, return_exceptions=True):
@@ -283,7 +290,7 @@ class Recorder:
             seen = look_at_disk(self._spool.directory) if lookout is None else await lookout.look()
             # Of a stage that was given up meanwhile nothing counts any more.
             if lookout is self._lookout:
-                await self._judge(seen)
+                await self._judge(replace(seen, reachable=self._reachable))
                 if lookout is not None and Finding.SOUND_ELSEWHERE in self._watch.present:
                     await lookout.bring_sound_back()
             if tally != self._watch.tally:
@@ -313,12 +320,36 @@ class Recorder:
         match began.remedy:
             case Remedy.END:
                 self.stop(ENDS[finding])
+            case Remedy.REJOIN:
+                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+                if self._rejoining is None or self._rejoining.done():
+                    self._rejoining = asyncio.create_task(self._rejoin(finding, self._lookout, self._scene))
             case Remedy.NEW_STAGE:
                 self._condemn(StageWornError(STAGE_FINDINGS[finding]))
             case Remedy.BREAK:
                 self._condemn(StageError(STAGE_FINDINGS[finding]))
             case Remedy.EVIDENCE:
                 self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+
+    async def _rejoin(
+        self, finding: Finding, lookout: Lookout | None, scene: tuple[Stage, Bot] | None
+    ) -> None:
+        """Have the page loaded anew as soon as its server is there, unless it has come back by itself."""
+        assert scene is not None
+        _, bot = scene
+        was_reachable = True
+        try:
+            while finding in self._watch.present and lookout is self._lookout:
+                self._reachable = await bot.is_reachable()
+                if self._reachable and was_reachable:
+                    self._watch.page_loaded()
+                    bot.load_anew(STAGE_FINDINGS[finding])
+                    return
+                # After an absence of the network pages come back by themselves, most of the time.
+                was_reachable = self._reachable
+                await asyncio.sleep(RETURN_SECONDS)
+        finally:
+            self._reachable = None
 
     def _condemn(self, fault: StageError) -> None:
         """Have the stage that stands given up for a new one."""
@@ -465,6 +496,7 @@ class Recorder:
             self._drawn = None
             self._takes = self._new_takes(stage)
         self._stage_condemned.clear()
+        self._watch.page_loaded()
         self._lookout = Lookout(stage, bot, self._takes, self._plan.format, self._spool.directory)
         await self._lookout.keep_on_time()
         if not self._pause_wanted:

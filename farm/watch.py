@@ -18,6 +18,14 @@ LONGEST_SECONDS: Final = 2 * LOOK_SECONDS
 # People pause when they speak; what counts is how long they were heard with nothing playing all the while.
 UNHEARD_SECONDS: Final = 5.0
 STILL_SECONDS: Final = 10.0
+# Pages that lose their connections get them back by themselves within some seconds, most of the time.
+CUT_OFF_SECONDS: Final = 10.0
+BLANK_SECONDS: Final = 20.0
+# A page that lost its meeting again and again is loaded anew no more often than this.
+REJOIN_REST_SECONDS: Final = 60.0
+MOST_REJOINS: Final = 10
+# Loading it anew so often without anybody being there shows that all have left.
+VAIN_REJOINS: Final = 3
 # A cure that does not last is not tried again before this.
 REST_SECONDS: Final = 300.0
 
@@ -31,6 +39,8 @@ class Remedy(Enum):
     """What there is to see of it is kept."""
     BRING_BACK = auto()
     """What plays elsewhere is moved to the sink that is recorded."""
+    REJOIN = auto()
+    """The page is loaded anew and joined, in the same take."""
     NEW_STAGE = auto()
     """A new take on a new stage; it does not count as a break."""
     BREAK = auto()
@@ -58,9 +68,10 @@ NO_LIMITS: Final = Limits()
 class Seen:
     """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
 
-    `still` and `black` are of the picture; `still` since the look before. Memory and free disk in bytes, and
-    `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness the encoder
-    has a watch of its own, which begins a cheaper take as long as there is one.
+    `still`, `black` and `blank` are of the picture; `still` since the look before. Memory and free disk in
+    bytes, and `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness
+    the encoder has a watch of its own, which begins a cheaper take as long as there is one. `reachable`:
+    whether the page's server can be reached; it is looked at while the page is cut off.
     """
 
     at: float
@@ -71,6 +82,8 @@ class Seen:
     sound: tuple[SinkInput, ...] | None = None
     still: bool | None = None
     black: bool | None = None
+    blank: bool | None = None
+    reachable: bool | None = None
     encoder_slow: bool | None = None
 
 
@@ -94,7 +107,7 @@ class Ended:
 class _Rule:
     """When something is the matter: true for so long in a row. What cannot be told leaves it as it is.
 
-    The first time in a recording it may have another remedy than later; between two times there is a rest.
+    The first `times` in a recording it may have another remedy than later; between two times there is a rest.
     """
 
     finding: Finding
@@ -102,6 +115,7 @@ class _Rule:
     remedy: Remedy
     seconds: float = 0
     later: Remedy | None = None
+    times: int = 1
     rest: float = 0
 
 
@@ -122,6 +136,8 @@ class Watch:
         self._limits = limits
         self._tally = tally or Tally()
         self._at: float | None = None
+        self._rejoins_left = 0
+        self._was_loaded = False
         self._rules = self._table()
         self._courses = {rule.finding: _Course() for rule in self._rules}
 
@@ -135,6 +151,11 @@ class Watch:
         """What is the matter now."""
         return {finding for finding, course in self._courses.items() if course.present}
 
+    def page_loaded(self) -> None:
+        """The page is loaded anew: what it was found to lack it may have now."""
+        self._rejoins_left = max(0, self._rejoins_left - 1)
+        self._was_loaded = True
+
     def see(self, seen: Seen) -> list[Began | Ended]:
         """What has begun and what is over."""
         passed = min(seen.at - self._at, LONGEST_SECONDS) if self._at is not None else 0.0
@@ -144,7 +165,10 @@ class Watch:
             peak_memory=max(self._tally.peak_memory, seen.memory or 0),
             had_company=self._tally.had_company or (seen.page is not None and seen.page.tracks > 0),
         )
+        if seen.page is not None and seen.page.tracks and seen.page.connected:
+            self._rejoins_left = VAIN_REJOINS
         changes = [self._change(rule, seen, passed) for rule in self._rules]
+        self._was_loaded = False
         return [change for change in changes if change is not None]
 
     def _table(self) -> list[_Rule]:
@@ -159,7 +183,15 @@ class Watch:
                 Finding.BLACK_PICTURE, lambda seen: seen.black, Remedy.EVIDENCE, STILL_SECONDS,
                 rest=REST_SECONDS,
             ),
+            _Rule(
+                Finding.BLANK_PICTURE, self._is_blank, Remedy.REJOIN, BLANK_SECONDS,
+                later=Remedy.NOTE, times=MOST_REJOINS, rest=REST_SECONDS,
+            ),
             _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
+            _Rule(
+                Finding.PAGE_CUT_OFF, self._is_cut_off, Remedy.REJOIN, CUT_OFF_SECONDS,
+                later=Remedy.NOTE, times=MOST_REJOINS, rest=REJOIN_REST_SECONDS,
+            ),
             _Rule(Finding.ENCODER_SLOW, lambda seen: seen.encoder_slow, Remedy.NOTE),
         ]  # fmt: skip
         if limits.least_disk:
@@ -192,7 +224,26 @@ class Watch:
             return None
         if seen.page.tracks or not self._tally.had_company:
             return False
-        return None if seen.page.unsettled or not seen.page.online else True
+        if seen.page.unsettled or not seen.page.online or seen.reachable is False:
+            return None
+        return True
+
+    def _is_cut_off(self, seen: Seen) -> bool | None:
+        """Whether the page has lost the meeting in which somebody was.
+
+        Of a server in the middle (an SFU) a connection lives on when all have left; where browsers are
+        connected with each other, none does, and the page is loaded anew in vain.
+        """
+        if self._was_loaded:
+            return False
+        if seen.page is None or not seen.page.online:
+            return None
+        return self._rejoins_left > 0 and not seen.page.connected
+
+    def _is_blank(self, seen: Seen) -> bool | None:
+        if self._was_loaded:
+            return False
+        return None if seen.blank is None else seen.blank and self._rejoins_left > 0
 
     def _change(self, rule: _Rule, seen: Seen, passed: float) -> Began | Ended | None:
         course = self._courses[rule.finding]
@@ -222,7 +273,7 @@ class Watch:
         course.present, course.began = True, at
         before = self._tally.findings.get(rule.finding, Count())
         self._count(rule.finding, 1, course.held)
-        return Began(rule.finding, rule.later if rule.later and before.times else rule.remedy)
+        return Began(rule.finding, rule.later if rule.later and before.times >= rule.times else rule.remedy)
 
     def _count(self, finding: Finding, times: int, seconds: float) -> None:
         before = self._tally.findings.get(finding, Count())

@@ -57,6 +57,8 @@ class Drawing:
     gaps: tuple[Span, ...]
     findings: tuple[Span, ...]
     faults: tuple[Mark, ...]
+    page: tuple[Mark, ...]
+    """What the page did that explains what is seen."""
 
 
 def drawing_of(
@@ -88,6 +90,7 @@ def drawing_of(
         gaps=tuple(_gaps(spans, entries, began)),
         findings=tuple(_findings(entries, began, whole, spans)),
         faults=tuple(_faults(entries, began, whole, spans)),
+        page=tuple(_page(entries, began, whole, spans)),
     )
 
 
@@ -145,6 +148,13 @@ def _faults(entries: Entries, began: datetime, whole: float, takes: Sequence[Spa
         if entry["event"] == "fault":
             time = _within(_seconds(began, _time(entry)), whole)
             yield Mark(time, _at(time, takes), entry.get("fault") or "something broke")
+
+
+def _page(entries: Entries, began: datetime, whole: float, takes: Sequence[Span]) -> Iterator[Mark]:
+    for entry in entries:
+        if entry.get("message"):
+            time = _within(_seconds(began, _time(entry)), whole)
+            yield Mark(time, _at(time, takes), str(entry["message"]))
 
 
 def _at(time: float, takes: Sequence[Span]) -> float:

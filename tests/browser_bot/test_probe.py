@@ -21,7 +21,7 @@ from tests.processes import below
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WIDTH, HEIGHT = 320, 180
-QUIET = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0)
+QUIET = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)
 # What is asked twice is known; connections need a moment.
 SOON = 10.0
 # Two peers in one page: one sends a tone and a picture, the other one receives them, and plays nothing.
@@ -294,12 +294,12 @@ async def test_page_should_not_see_that_its_connections_are_watched(
         "",
         1,
         {},
-        "1 1 1 1 1",
-        "1 1 1 1 1 1 1",
-        "2 1 0 0 1 1",
-        "1 1 0 0 9999999 1",
-        "1 1 0 0 ١ 0",
-        "1 1 0 0 1 0\n",
+        "1 1 1 1 1 1",
+        "1 1 1 1 1 1 1 1",
+        "2 1 0 0 1 1 1",
+        "1 1 0 0 9999999 1 1",
+        "1 1 0 0 ١ 0 0",
+        "1 1 0 0 1 0 0\n",
         "9" * 99,
     ],
 )
@@ -308,8 +308,8 @@ async def test_what_is_no_answer_should_be_none(answered: object) -> None:
 
 
 async def test_answer_should_be_read() -> None:
-    assert parse_answer("0 1 1 0 12 3") == PageState(
-        online=False, drawn=True, speaking=True, moving=False, tracks=12, unsettled=3
+    assert parse_answer("0 1 1 0 12 3 4") == PageState(
+        online=False, drawn=True, speaking=True, moving=False, tracks=12, unsettled=3, connected=4
     )
 
 

@@ -14,7 +14,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
 from browser_bot.stage import Stage, open_stage
 from browser_bot.staying import Pace, PageEvent
-from tests.browser_bot.helpers import Site, blank, grab, open_site
+from tests.browser_bot.helpers import Site, answer, blank, grab, open_site
 
 WIDTH, HEIGHT = 320, 180
 SOON = 20.0
@@ -213,3 +213,19 @@ async def test_pace_should_let_so_many_through_in_its_time() -> None:
     assert pace.wait(10) == 0
     pace.done(10)
     assert (pace.wait(10.5), pace.wait(11)) == (0.5, 0)
+
+
+async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("browser_bot.bot.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
+    away = answer("<h1>502 Bad Gateway</h1>nginx", status="502 Bad Gateway")
+    first = LOBBY.replace("LEAVE", "location.reload()")
+    url = site.add("/", first, away, away, LOBBY)
+    async with recorded(stage, url, join=JOIN) as told:
+        await told.until(lambda events: len(events) == 2)
+        assert [event.event for event in told.events] == ["warning", "rejoined"]
+        assert "the page has loaded itself anew, and it answered 502 Bad Gateway" in told.events[0].message
+        assert await shown(stage, "main") == "Recorder"
+        assert RED not in await colours(stage)

@@ -5,10 +5,12 @@ import json
 import os
 import signal
 import struct
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +329,80 @@ async def test_meeting_in_which_all_are_muted_should_go_on(record: Record, meeti
         await asyncio.sleep(15)
         assert watched.outcome is None
     assert (watched.found, watched.faults, len(watched.takes)) == ([], [], 1)
+
+
+# Somebody's video comes through a connection of the page's with itself, until it is cut, once.
+MEETING = """<body style="margin: 0; background: rgb(0,128,0); font-size: 60px"><script>
+const first = new RTCPeerConnection(), second = new RTCPeerConnection();
+first.onicecandidate = ({ candidate }) => candidate && second.addIceCandidate(candidate);
+second.onicecandidate = ({ candidate }) => candidate && first.addIceCandidate(candidate);
+const meet = async () => {
+  const video = document.createElement("canvas").captureStream(5);
+  first.addTrack(video.getTracks()[0], video);
+  await first.setLocalDescription();
+  await second.setRemoteDescription(first.localDescription);
+  await second.setLocalDescription();
+  await first.setRemoteDescription(second.localDescription);
+};
+const cut = (words) => {
+  sessionStorage.cut = 1;
+  first.close();
+  second.close();
+  document.body.style.background = "rgb(200,0,0)";
+  document.body.textContent = words;
+};
+const isBack = sessionStorage.cut;
+if (!isBack || location.hash !== "#left") meet();
+if (!isBack) setTimeout(() => cut("You are offline"), 8000);
+</script>"""
+
+
+async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_anew(
+    record: Record, tmp_path: Path
+) -> None:
+    page = tmp_path / "meeting.html"
+    page.write_text(MEETING)
+    async with record(f"file://{page}", empty_seconds=60) as watched:
+        await watched.until(lambda: bool(watched.told))
+        await watched.until(lambda: watched.gone == [Finding.PAGE_CUT_OFF])
+        await asyncio.sleep(3)
+        assert watched.outcome is None
+    assert watched.told == [
+        PageEvent(
+            "rejoined",
+            "the page has lost its connections to the meeting; the page was loaded anew and joined",
+        )
+    ]
+    assert (watched.found, len(watched.takes), watched.faults) == ([Finding.PAGE_CUT_OFF], 1, [])
+    assert (fault_directories(watched.evidence)[0] / "page.png").exists()
+    seen = colours_in(tmp_path / "out.mp4", each=0.5)
+    # The room, "You are offline" for as long as it takes to be sure, and the room again.
+    assert [colour for colour, _ in groupby(seen)] == ["green", "red", "green"]
+    assert seen.count("red") * 0.5 < 16
+
+
+async def test_page_that_all_have_left_should_be_loaded_anew_and_end_in_time(
+    record: Record, tmp_path: Path
+) -> None:
+    page = tmp_path / "meeting.html"
+    page.write_text(MEETING)
+    async with record(f"file://{page}#left", empty_seconds=20) as watched:
+        await watched.until(lambda: watched.found == [Finding.PAGE_CUT_OFF])
+        found = time.monotonic()
+        await watched.until(lambda: watched.outcome is not None)
+        # Ten of the twenty seconds had gone by.
+        assert time.monotonic() - found < 15
+    assert watched.outcome == Outcome(EndReason.ALL_PEERS_LEFT, None, started=True)
+    assert [event.event for event in watched.told] == ["rejoined"]
+
+
+def colours_in(file: Path, each: float) -> list[str]:
+    """Which of red and green a film mostly shows, at each so many seconds."""
+    command = ["ffmpeg", "-v", "error", "-i", str(file), "-vf", f"fps={1 / each},scale=1:1"]
+    pixels = subprocess.run(
+        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=True, capture_output=True, timeout=60
+    ).stdout
+    return ["red" if red > green else "green" for red, green, _ in zip(*[iter(pixels)] * 3, strict=True)]
 
 
 async def test_disk_that_fills_should_end_the_recording_and_keep_it(record: Record, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from browser_bot.staying import PageEvent
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
 from farm.evidence import fault_directories
@@ -93,6 +94,22 @@ async def test_what_the_watch_finds_should_be_in_the_timeline(
     _, began, ended = records.get(None, recording.id).timeline
     assert (began.event, began.finding, began.seconds) == ("finding_began", Finding.PAGE_OFFLINE, None)
     assert (ended.event, ended.finding, ended.seconds) == ("finding_ended", Finding.PAGE_OFFLINE, 12.5)
+
+
+async def test_what_the_page_did_should_be_in_the_timeline(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+) -> None:
+    recording = records.add(make_recording(node=settings.node))
+    spool_of(recording, settings).make()
+    reporter = Reporter(recording, settings, records, redis_client)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.page_event(PageEvent("rejoined", "the page has loaded itself anew"))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    told = records.get(None, recording.id).timeline[-1]
+    assert (told.event, told.message) == ("rejoined", "the page has loaded itself anew")
 
 
 async def test_meeting_that_all_have_left_should_have_its_reason(

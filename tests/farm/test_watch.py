@@ -8,10 +8,10 @@ import pytest
 from browser_bot.probe import PageState
 from browser_bot.sound import SinkInput
 from farm.findings import Count, Finding, Tally
-from farm.watch import REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
+from farm.watch import MOST_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
-PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0)
+PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)
 PLAYS = (SinkInput(1, "stage", runs=True),)
 ELSEWHERE = (SinkInput(1, "other", runs=True),)
 CORKED = (SinkInput(1, "stage", runs=False),)
@@ -199,3 +199,86 @@ def test_recorder_that_goes_on_when_all_have_left_should_find_the_meeting_empty(
     looks = Looks(Watch(LIMITS, before.watch.tally))
     looks.see()
     assert looks.see(60) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
+
+
+TOGETHER = replace(PAGE, tracks=2, connected=1)
+CUT_OFF = [Began(Finding.PAGE_CUT_OFF, Remedy.REJOIN)]
+
+
+def test_page_that_lost_its_connections_should_be_loaded_anew_after_ten_seconds(looks: Looks) -> None:
+    assert looks.see(5, TOGETHER) + looks.see(9) == []
+    assert looks.see(1) == CUT_OFF
+    looks.watch.page_loaded()
+    assert looks.see(1) == [Ended(Finding.PAGE_CUT_OFF, 10)]
+    assert looks.see(100, TOGETHER) == []
+    assert looks.see(10) == CUT_OFF
+
+
+def test_connections_that_come_back_in_time_should_leave_the_page_alone(looks: Looks) -> None:
+    looks.see(5, TOGETHER)
+    for _ in range(10):
+        # Tracks of a connection that does not live any more say nothing.
+        assert looks.see(9, replace(PAGE, tracks=2, unsettled=1)) + looks.see(1, TOGETHER) == []
+
+
+def test_page_should_be_left_alone_while_it_is_offline_or_before_anybody_was_there(looks: Looks) -> None:
+    assert looks.see(100) == []
+    looks.see(5, TOGETHER)
+    changes = looks.see(100, replace(PAGE, online=False))
+    assert [change.finding for change in changes] == [Finding.PAGE_OFFLINE]
+
+
+def test_meeting_that_all_have_left_should_not_be_cut_off_while_its_server_is_connected(
+    looks: Looks,
+) -> None:
+    looks.see(5, TOGETHER)
+    assert looks.see(100, replace(PAGE, connected=1)) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
+
+
+def test_empty_meeting_should_end_when_it_would_have_although_the_page_is_loaded_anew(looks: Looks) -> None:
+    looks.see(5, TOGETHER)
+    assert looks.see(10) == CUT_OFF
+    looks.watch.page_loaded()
+    assert looks.see(49) == [Ended(Finding.PAGE_CUT_OFF, 10)]
+    assert looks.see(1) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
+
+
+def test_page_should_be_loaded_anew_three_times_in_vain_and_a_minute_apart() -> None:
+    looks = Looks(Watch(Limits()))
+    looks.see(5, TOGETHER)
+    times = []
+    for _ in range(1000):
+        if CUT_OFF[0] in looks.see():
+            times.append(looks.now)
+            looks.watch.page_loaded()
+    assert times == [15, 75, 135]
+    # Until somebody is there again.
+    looks.see(5, TOGETHER)
+    assert looks.see(10) == CUT_OFF
+
+
+def test_page_should_not_be_loaded_anew_for_ever() -> None:
+    looks = Looks(Watch(Limits()))
+    remedies = []
+    for _ in range(20):
+        looks.see(100, TOGETHER)
+        remedies += [change.remedy for change in looks.see(11) if isinstance(change, Began)]
+        looks.watch.page_loaded()
+    assert remedies == [Remedy.REJOIN] * MOST_REJOINS + [Remedy.NOTE] * (20 - MOST_REJOINS)
+
+
+def test_blank_page_should_be_loaded_anew_if_somebody_was_there(looks: Looks) -> None:
+    assert looks.see(100, blank=True) == []
+    looks.see(5, TOGETHER)
+    assert looks.see(19, TOGETHER, blank=True) + looks.see(1, TOGETHER, blank=False) == []
+    assert looks.see(20, TOGETHER, blank=True) == [Began(Finding.BLANK_PICTURE, Remedy.REJOIN)]
+    looks.watch.page_loaded()
+    # What is blank by design is loaded anew every five minutes at the most.
+    changes = looks.see(REST_SECONDS - 2, TOGETHER, blank=True)
+    assert changes == [Ended(Finding.BLANK_PICTURE, 20)]
+
+
+def test_nobody_should_count_as_gone_while_the_server_cannot_be_reached(looks: Looks) -> None:
+    looks.see(5, TOGETHER)
+    assert looks.see(1000, reachable=False) == CUT_OFF
+    assert looks.see(60, reachable=None) == [Began(Finding.MEETING_EMPTY, Remedy.END)]

@@ -92,6 +92,20 @@ def test_finding_that_has_not_ended_should_last_as_long_as_the_recording() -> No
     assert found == [("No sound", 2, 6), ("Black picture", 4, 10)]
 
 
+def test_what_the_page_did_should_be_marked_with_its_words() -> None:
+    drawing = drawing_of(
+        [
+            entry(0, "take_began", take=0),
+            entry(5, "rejoined", message="the page has loaded itself anew"),
+            entry(9, "take_ended", take=0),
+        ],
+        BEGAN,
+        is_over=True,
+    )
+    assert drawing is not None
+    assert [(event.at, event.label) for event in drawing.page] == [(5, "the page has loaded itself anew")]
+
+
 def test_take_whose_end_nobody_told_should_end_with_the_recording() -> None:
     entries = [entry(0, "take_began", take=0), entry(12, "state", status="UPLOADING")]
     drawing = drawing_of(entries, BEGAN + timedelta(days=1), is_over=True)
