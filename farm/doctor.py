@@ -1,5 +1,7 @@
 """Which outside programs are there, whether they work, and which Debian packages bring the rest.
 
+And whether the Redis of the settings can be used.
+
 `run_checks` runs every program and reads what it says. `require_programs` only looks whether they are there;
 it is meant for the start of a worker, which must not be slowed down.
 """
@@ -19,10 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import redis
+
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.programs import chromium_path, program_path, xorg_path
-from farm.errors import ProgramMissing
+from farm.embedded_redis import answers
+from farm.errors import ProgramMissing, SettingsError
 from farm.real_time import is_allowed, is_limited
+from farm.redis_clients import connect
+from farm.redis_faults import describe, evicts_message, probe, read_memory
+from farm.settings import load_settings
 
 Status = Literal["ok", "warning", "missing", "broken"]
 
@@ -32,6 +40,8 @@ TIMEOUT = 10.0
 MIN_FFMPEG = (5, 1)
 MIN_REDIS = (6, 2)
 MIN_FREE_DISK = 2 << 30
+_NEARLY_FULL = 0.8
+"""Of Redis' maxmemory; as the alert FarmRedisFull."""
 MIN_FREE_MEMORY = 1 << 30
 
 DRIVER_DIRECTORIES = (Path("/usr/lib/xorg/modules/drivers"), Path("/usr/lib64/xorg/modules/drivers"))
@@ -292,6 +302,32 @@ def _check_redis(timeout: float) -> Check:
     return Check("redis-server", "ok", version, str(path), "redis-server")
 
 
+def _check_redis_in_use(_timeout: float) -> Check:
+    """The Redis of the settings: whether it takes writes, and keeps them."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return Check("redis", "broken", None, str(error))
+    if settings.redis_url is None and not answers(settings):
+        return Check("redis", "ok", None, "farm up starts its own (FARM_REDIS_URL is not set)")
+    try:
+        with connect(settings.redis_address, retries=0) as client:
+            probe(client)
+            memory = read_memory(client)
+    except (redis.RedisError, OSError) as error:
+        return Check("redis", "broken", None, describe(error))
+    if memory is None or memory.policy is None:
+        detail = "it does not tell its maxmemory-policy to this user, which must be noeviction (allow INFO)"
+        return Check("redis", "warning", None, detail)
+    if memory.evicts:
+        return Check("redis", "broken", None, evicts_message(memory.policy))
+    limit = f" of {_megabytes(memory.most)}" if memory.most else ", without a maxmemory"
+    detail = f"takes writes and deletes nothing; uses {_megabytes(memory.used)}{limit}"
+    if memory.most and memory.used > _NEARLY_FULL * memory.most:
+        return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
+    return Check("redis", "ok", None, detail)
+
+
 def _check_setpriv(timeout: float) -> Check:
     path = program_path("setpriv", "util-linux")
     version = _version("setpriv", path, timeout)
@@ -360,6 +396,10 @@ def _check_memory(_timeout: float) -> Check:
     return Check("memory", status, None, f"{_gigabytes(free)} free")
 
 
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
+
+
 def _gigabytes(size: int) -> str:
     return f"{size / (1 << 30):.1f} GiB"
 
@@ -371,6 +411,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("xorg dummy driver", "xserver-xorg-video-dummy", _check_dummy_driver),
     ("pulseaudio", "pulseaudio", _check_pulseaudio),
     ("redis-server", "redis-server", _check_redis),
+    ("redis", None, _check_redis_in_use),
     ("setpriv", "util-linux", _check_setpriv),
     *((name, package, _font_check(name, lang, package, meaning)) for name, lang, package, meaning in FONTS),
     ("sandbox", None, _check_sandbox),

@@ -27,6 +27,7 @@ from farm.nodes import Node as KnownNode
 from farm.nodes import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
+from farm.redis_faults import RedisMemory, probe, read_memory
 from farm.settings import Settings
 from farm.spool import recorded_into
 from farm.transfers import OVER, STORE, TransferState, transfer_to
@@ -65,6 +66,15 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class RedisState:
+    """Redis at one moment."""
+
+    is_writable: bool
+    memory: RedisMemory | None
+    """None where this user may not ask."""
+
+
+@dataclass(frozen=True)
 class Farm:
     """The farm at one moment."""
 
@@ -74,6 +84,7 @@ class Farm:
     gone: int
     queues: Sequence[Waiting]
     counts: dict[tuple[str, ...], float]
+    redis: RedisState
 
 
 def may_read(settings: Settings, authorization: str | None) -> bool:
@@ -97,7 +108,16 @@ def read_farm(client: redis.Redis) -> Farm:
             for queue in Queue.all(connection=client)
         ],
         counts=Counts(client).read(),
+        redis=RedisState(_is_writable(client), read_memory(client)),
     )
+
+
+def _is_writable(client: redis.Redis) -> bool:
+    try:
+        probe(client)
+    except redis.ResponseError:
+        return False
+    return True
 
 
 def living(nodes: Iterable[KnownNode]) -> list[Node]:
@@ -173,10 +193,32 @@ class FarmCollector(Collector):
             yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=0)
             return
         yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=1)
+        yield from _of_redis(farm.redis)
         yield from _of_recordings(farm)
         yield from _of_nodes(farm)
         yield from _of_queues(farm)
         yield from _of_counts(farm)
+
+
+def _of_redis(state: RedisState) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "farm_redis_writable", "Whether Redis takes writes; 0 when it is full, say.", value=state.is_writable
+    )
+    memory = state.memory
+    if memory is None:
+        return
+    yield GaugeMetricFamily(
+        "farm_redis_may_evict",
+        "Whether Redis' maxmemory-policy is another than noeviction, so that it may delete records.",
+        value=memory.evicts,
+    )
+    yield CounterMetricFamily(
+        "farm_redis_evicted_keys_total", "Keys that Redis has deleted for want of memory.", memory.evicted
+    )
+    yield GaugeMetricFamily("farm_redis_memory_bytes", "Memory that Redis uses.", value=memory.used)
+    yield GaugeMetricFamily(
+        "farm_redis_memory_limit_bytes", "Redis' maxmemory; 0 is no limit.", value=memory.most
+    )
 
 
 def _of_recordings(farm: Farm) -> Iterator[Metric]:

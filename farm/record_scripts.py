@@ -1,7 +1,7 @@
 """The Lua scripts by which `farm.records` writes; each runs as a whole, so no reader sees half a change.
 
 A Redis that is full refuses the commands that need memory and no others, also in the middle of a script. So
-the first write of each script is one that needs some: all of it is done or nothing.
+the first write of each script is one that needs some: all of it is done or nothing. To delete needs none.
 
 A comment before each script tells its KEYS, its ARGV and what it answers.
 """
@@ -184,7 +184,6 @@ local present = redis.call('HGET', KEYS[1], 'status')
 if not present then return false end
 present = cjson.decode(present)
 if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return present end
-redis.call('ZADD', KEYS[7], ARGV[7], ARGV[1])
 for _, index in ipairs({present, ARGV[6]}) do
   redis.call('ZREM', ARGV[2] .. index, ARGV[4])
   redis.call('ZREM', ARGV[2] .. index .. ':' .. ARGV[3], ARGV[4])
@@ -193,6 +192,8 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[4], KEYS[5])
+-- It may be deleted because Redis is full; its node then keeps its evidence until that is old.
+redis.pcall('ZADD', KEYS[7], ARGV[7], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', ARGV[7] - ARGV[8])
 return false
 """

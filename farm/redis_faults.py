@@ -66,6 +66,9 @@ _SENTENCES: Final = {
     RedisFault.FAILED: "has refused a command",
 }
 
+_NOT_IN_SCRIPT: Final = "The user executing the script can't"
+"""What Redis says of a command that a user may not run, where a script runs it: there it has no code."""
+
 _BY_CODE: Final = {
     "OOM": RedisFault.FULL,
     "READONLY": RedisFault.READ_ONLY,
@@ -94,7 +97,10 @@ def fault_of(error: Exception) -> RedisFault:
         case redis.exceptions.ClusterDownError():
             return RedisFault.AWAY
         case redis.ResponseError():
-            found = _CODE.search(_answer_in(error))
+            answer = _answer_in(error)
+            if _NOT_IN_SCRIPT in answer:
+                return RedisFault.REFUSED
+            found = _CODE.search(answer)
             return _BY_CODE[found[1]] if found else RedisFault.FAILED
         case redis.ConnectionError() | redis.TimeoutError() | OSError():
             return RedisFault.AWAY

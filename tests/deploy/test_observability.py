@@ -104,6 +104,11 @@ WITH_PROMTOOL = pytest.mark.skipif(
 ERRORED = 'farm_recordings_ended_total{status="ERRORED",reason="INTERNAL_ERROR",error="recording_failed"}'
 HEALTHY = {
     'farm_redis_up{instance="a"}': "1x120",
+    "farm_redis_writable": "1x120",
+    "farm_redis_may_evict": "0x120",
+    "farm_redis_evicted_keys_total": "0x120",
+    "farm_redis_memory_bytes": "50000000x120",
+    "farm_redis_memory_limit_bytes": "0x60 100000000x60",
     'farm_nodes{state="alive"}': "2x120",
     'farm_nodes{state="gone"}': "0x120",
     "farm_longest_wait_seconds": "0x120",
@@ -134,6 +139,9 @@ HEALTHY = {
 
 BROKEN = {
     "FarmRedisDown": {'farm_redis_up{instance="a"}': "0x120"},
+    "FarmRedisRefuses": {"farm_redis_writable": "0x120"},
+    "FarmRedisEvicts": {"farm_redis_evicted_keys_total": "0x100 700x20"},
+    "FarmRedisFull": {"farm_redis_memory_bytes": "90000000x120"},
     "FarmMetricsMissing": {'farm_redis_up{instance="a"}': "1x60"},
     "FarmNoNode": {'farm_nodes{state="alive"}': "0x120"},
     "FarmNodeGone": {'farm_nodes{state="gone"}': "1x120"},
