@@ -3,6 +3,7 @@
 import sys
 
 from api.server import serve
+from farm.authorities import trust
 from farm.errors import FarmError
 from farm.logs import set_up_logs_from_environment
 from farm.settings import load_settings
@@ -10,6 +11,8 @@ from farm.settings import load_settings
 if __name__ == "__main__":
     set_up_logs_from_environment()
     try:
-        serve(load_settings())
+        settings = load_settings()
+        trust(settings.ca_file, settings.data_dir)
+        serve(settings)
     except (FarmError, OSError) as error:
         sys.exit(f"farm: {error}")

@@ -17,7 +17,7 @@ from ipaddress import (
 )
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from browser_bot.hosts import HostError, IpAddress, address_in, host_of
+from browser_bot.hosts import HostError, IpAddress, address_in, host_of, in_url
 from browser_bot.names import RESOLVE_SECONDS, resolve
 
 IpNetwork = IPv4Network | IPv6Network
@@ -196,8 +196,7 @@ def origin_of(url: str) -> str:
     """The origin of a URL as browsers send it (Fetch, 3.1). Raises PageAddressError when there is none."""
     parts = _parse(url)
     scheme, host, port = parts.scheme.lower(), _host(parts), _port(parts)
-    host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}" if port == _DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{in_url(host)}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
 def lies_under(url: str, beginnings: Iterable[str]) -> bool:

@@ -40,6 +40,8 @@ ANSWER_TIMEOUT = 3.0
 # Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for.
 CLOSE_TIMEOUT = 1.0
 PID_FILE = "chromium.pid"
+# Where Chromium looks for authorities besides its own, in its home directory.
+NSS_DATABASE = ".pki/nssdb"
 # Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
 MIN_SHARED_MEMORY = 1 << 30
 
@@ -254,11 +256,13 @@ async def open_browser(
     chromium: Path | None = None,
     proxy: str | None = None,
     surroundings: Surroundings = NOTHING_SPECIAL,
+    authorities: Path | None = None,
 ) -> AsyncIterator[Browser]:
     """Run a Chromium with a fresh profile in `directory` on the display and sound of `environment`.
 
-    `proxy` is the address of a proxy that everything goes through, loopback included. Raises StageError
-    when it does not come up, ProgramNotFoundError when it is not installed.
+    `proxy` is the address of a proxy that everything goes through, loopback included, `authorities` an NSS
+    database with certificate authorities that are trusted besides Chromium's own. Raises StageError when it
+    does not come up, ProgramNotFoundError when it is not installed.
     """
     playwright = await driver.start()
     root = os.geteuid() == 0
@@ -267,6 +271,8 @@ async def open_browser(
     switches = chromium_switches(width, height)
     if surroundings.devices:
         switches += write_devices(directory)
+    if authorities is not None:
+        shutil.copytree(authorities, directory / NSS_DATABASE)
     try:
         async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
             context = await playwright.chromium.launch_persistent_context(

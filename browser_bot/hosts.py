@@ -57,6 +57,11 @@ def address_in(host: str) -> IpAddress | None:
     return IPv4Address(host) if re.fullmatch(r"[0-9.]+", host) else None
 
 
+def in_url(host: str) -> str:
+    """A host as a URL has it."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _decoded(text: str) -> str:
     if "%" not in text:
         return text

@@ -34,6 +34,7 @@ MOST_REASON = 100
 # What Chromium shows instead of a page that it cannot load.
 ERROR_PAGE = "chrome-error://"
 
+BAD_CERTIFICATE = "the server's certificate is not valid"
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
 NETWORK_ERRORS = {
     "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
@@ -52,7 +53,10 @@ NETWORK_ERRORS = {
     "ERR_ABORTED": "the server sent no page",
     "Download is starting": "it is a file to download",
     "Cannot navigate to invalid URL": "it is no address of a page",
-    "ERR_CERT": "the server's certificate is not valid",
+    "ERR_CERT_AUTHORITY_INVALID": f"{BAD_CERTIFICATE}: it is signed by an authority that is not trusted here",
+    "ERR_CERT_COMMON_NAME_INVALID": f"{BAD_CERTIFICATE}: it is for another name",
+    "ERR_CERT_DATE_INVALID": f"{BAD_CERTIFICATE}: it has expired, or is not valid yet",
+    "ERR_CERT": BAD_CERTIFICATE,
     "ERR_SSL": "the server does not speak TLS properly",
 }
 

@@ -63,10 +63,13 @@ async def open_stage(
     *,
     chromium: Path | None = None,
     proxy: str | None = None,
+    authorities: Path | None = None,
     driver: Driver | None = None,
     surroundings: Surroundings = NOTHING_SPECIAL,
 ) -> AsyncIterator[Stage]:
     """Run a stage for a picture of `width` x `height` at `fps`, with a `driver` that may run already.
+
+    `authorities` is an NSS database with certificate authorities that the browser trusts besides its own.
 
     Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
     """
@@ -95,6 +98,7 @@ async def open_stage(
                     chromium=chromium,
                     proxy=proxy,
                     surroundings=surroundings,
+                    authorities=authorities,
                 )
             )
         except* (StageError, OSError) as errors:

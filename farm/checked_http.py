@@ -10,17 +10,23 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
 from browser_bot.addresses import AddressRule, Destination, PageAddressError, destination_of
-from browser_bot.hosts import IpAddress
+from browser_bot.hosts import IpAddress, in_url
 from browser_bot.names import why_unresolved
+from farm.certificates import certificate_problem
 
 _CONNECT_SHARE: Final = 0.4
 """The share of the time that one address may take to accept a connection, so that the next one has some."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class BadCertificateError(httpx.TransportError):
+    """The server's certificate is not valid; the message says why, in words for the client."""
 
 
 class CheckedHttp:
@@ -74,12 +80,19 @@ class CheckedHttp:
         *others, last = destination.addresses
         for address in others:
             try:
-                request = self._request(method, url, destination, address, headers, body)
-                return await self._client.send(request, stream=True)
+                return await self._send(self._request(method, url, destination, address, headers, body))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        request = self._request(method, url, destination, last, headers, body)
-        return await self._client.send(request, stream=True)
+        return await self._send(self._request(method, url, destination, last, headers, body))
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._client.send(request, stream=True)
+        except httpx.ConnectError as error:
+            # The name's other addresses would hide it: one that does not answer, say.
+            if problem := certificate_problem(error):
+                raise BadCertificateError(problem) from error
+            raise
 
     def _request(
         self,
@@ -91,13 +104,15 @@ class CheckedHttp:
         body: bytes | None,
     ) -> httpx.Request:
         """The request to one address; the name stays in the Host header and in TLS, which verifies it."""
-        parts = httpx.URL(url)
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
         return self._client.build_request(
             method,
-            parts.copy_with(host=str(address), port=destination.port),
+            # Without the name: httpx reads fewer than browsers do.
+            httpx.URL(urlunsplit((scheme, f"{in_url(str(address))}:{destination.port}", *parts[2:4], ""))),
             content=body,
             headers={
-                "Host": _host_header(parts.scheme, destination),
+                "Host": _host_header(scheme, destination),
                 "Accept": "*/*",
                 "Accept-Encoding": "identity",
                 **headers,
@@ -113,5 +128,5 @@ def _tls() -> ssl.SSLContext:
 
 
 def _host_header(scheme: str, destination: Destination) -> str:
-    host = f"[{destination.host}]" if ":" in destination.host else destination.host
+    host = in_url(destination.host)
     return host if destination.port == _DEFAULT_PORTS[scheme] else f"{host}:{destination.port}"

@@ -17,8 +17,9 @@ from browser_bot.contracts import PageContract
 from browser_bot.places import read_locale, read_timezone
 from browser_bot.surroundings import Surroundings
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
+from farm.authorities import nss_database, trust
 from farm.doctor import format_report, is_usable, require_programs, run_checks
-from farm.errors import FarmError
+from farm.errors import FarmError, SettingsError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.logs import set_up_logs_from_environment
 from farm.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
@@ -38,8 +39,18 @@ def cli(verbose: bool) -> None:
             LogLevel.INFO.value
         )  # for the parts that are programs of their own, too
     set_up_logs_from_environment()
+    _trust_from_environment()
     for name in unknown_settings(os.environ):
         logger.warning("%s is no setting of the farm, and nothing looks at it", name)
+
+
+def _trust_from_environment() -> None:
+    """Trust the authorities of FARM_CA_FILE; bad settings are told by the command itself."""
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return
+    trust(settings.ca_file, settings.data_dir)
 
 
 class SizeType(click.ParamType[tuple[int, int]]):
@@ -137,6 +148,7 @@ def record(
         surroundings=Surroundings(
             settings.fake_devices, locale or settings.locale, timezone or settings.timezone
         ),
+        authorities=nss_database(settings.ca_file, settings.data_dir),
         limits=Limits(most_memory=settings.stage_memory, empty_seconds=settings.empty_seconds),
     )
     report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))

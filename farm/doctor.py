@@ -25,6 +25,7 @@ import redis
 
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.programs import chromium_path, program_path, xorg_path
+from farm.authorities import NSS_PACKAGE, read_authorities
 from farm.embedded_redis import answers
 from farm.errors import ProgramMissing, SettingsError
 from farm.real_time import is_allowed, is_limited
@@ -366,6 +367,24 @@ def _check_sandbox(timeout: float) -> Check:
     return Check("sandbox", "ok", None, "user namespaces")
 
 
+def _check_authorities(_timeout: float) -> Check:
+    name = "authorities"
+    file = _ca_file()
+    if file is None:
+        return Check(name, "ok", None, "those of the system (FARM_CA_FILE is not set)")
+    try:
+        found = len(read_authorities(file))
+    except ValueError as error:
+        return Check(name, "broken", None, f"FARM_CA_FILE {file}: {error}")
+    program_path("certutil", NSS_PACKAGE)
+    return Check(name, "ok", None, f"{found} of {file} besides those of the system", NSS_PACKAGE)
+
+
+def _ca_file() -> Path | None:
+    configured = os.environ.get("FARM_CA_FILE")
+    return Path(configured).expanduser().absolute() if configured else None
+
+
 def _check_real_time(_timeout: float) -> Check:
     if is_allowed():
         return Check("real time", "ok", None, "what must be on time may run in real time")
@@ -415,6 +434,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("setpriv", "util-linux", _check_setpriv),
     *((name, package, _font_check(name, lang, package, meaning)) for name, lang, package, meaning in FONTS),
     ("sandbox", None, _check_sandbox),
+    ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
     ("disk", None, _check_disk),
     ("memory", None, _check_memory),
@@ -485,6 +505,8 @@ def require_programs(*, redis: bool = False) -> None:
         (lambda: program_path("pulseaudio", "pulseaudio"), "pulseaudio"),
         (lambda: program_path("setpriv", "util-linux"), "util-linux"),
     ]
+    if _ca_file() is not None:
+        searches.append((lambda: program_path("certutil", NSS_PACKAGE), NSS_PACKAGE))
     if redis:
         searches.append((lambda: program_path("redis-server", "redis-server"), "redis-server"))
     missing: dict[str, str] = {}

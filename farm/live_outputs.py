@@ -19,11 +19,12 @@ from uuid import UUID
 import redis
 
 from browser_bot.addresses import AddressRule, PageAddressError, destination_at
+from browser_bot.hosts import in_url
 from browser_bot.names import why_unresolved
 from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
-from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl, in_url
+from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
 from farm.recording_log import NOT_FOR_CLIENTS
 from farm.redis_faults import Outage
 from farm.stream_out import StreamOrder

@@ -19,7 +19,8 @@ from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 class StageNeeds:
     """What a stage must be: its picture, its Chromium, what that may open (None: everything).
 
-    `surroundings` are what its pages find.
+    `surroundings` are what its pages find, `authorities` is an NSS database with certificate authorities
+    besides the system's.
     """
 
     width: int
@@ -29,6 +30,7 @@ class StageNeeds:
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
     surroundings: Surroundings = NOTHING_SPECIAL
+    authorities: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
                 needs.fps,
                 chromium=needs.chromium,
                 proxy=proxy,
+                authorities=needs.authorities,
                 driver=driver,
                 surroundings=needs.surroundings,
             )

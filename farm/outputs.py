@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from browser_bot.hosts import in_url
 from browser_bot.redaction import forms_of
 
 MOST_OUTPUTS: Final = 10
@@ -232,8 +233,3 @@ def stream_output(url: str) -> Output:
     """A new output to a URL that can be read."""
     stream = read_stream_url(url)
     return Output(id=uuid4(), kind=stream.kind, url=stream.hidden)
-
-
-def in_url(host: str) -> str:
-    """A host, or an address, as a URL has it."""
-    return f"[{host}]" if ":" in host else host

@@ -19,6 +19,7 @@ import redis
 from browser_bot.staying import PageEvent
 from encoder.command import Watermark
 from encoder.journal import Journal
+from farm.authorities import nss_database
 from farm.beside import beside
 from farm.counts import Counts, of_claim
 from farm.dead_recorder import (
@@ -458,6 +459,7 @@ def plan_of(
         join_seconds=settings.join_seconds,
         join_tries=settings.join_tries,
         chromium=settings.chromium,
+        authorities=nss_database(settings.ca_file, settings.data_dir),
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
         paused=recording.status is Status.PAUSED,

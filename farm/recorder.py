@@ -97,6 +97,7 @@ class Plan:
     timed_texts: bool = False
     had_company: bool = False
     surroundings: Surroundings = NOTHING_SPECIAL
+    authorities: Path | None = None
 
     @property
     def stage(self) -> StageNeeds:
@@ -110,6 +111,7 @@ class Plan:
             self.address_rule,
             self.always_allowed,
             self.surroundings,
+            self.authorities,
         )
 
 

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
 from browser_bot.places import read_locale, read_timezone
+from farm.authorities import read_authorities
 from farm.errors import SettingsError
 from farm.machine import cores, memory, slots_for
 from farm.redis_address import parse_redis_address
@@ -77,6 +78,11 @@ def _parse_api_key(entry: str) -> OrganizationKey:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _authorities(file: Path) -> Path:
+    read_authorities(file)
+    return file
 
 
 class LogFormat(StrEnum):
@@ -314,6 +320,11 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
         default=None,
         description="Where clients reach the API, used in download links; by default http://host:port.",
+    )
+    ca_file: Annotated[Path, AfterValidator(_absolute), AfterValidator(_authorities)] | None = Field(
+        default=None,
+        description="PEM file with certificate authorities that are trusted besides those of the system: by "
+        "the browser, and for webhooks, watermarks, storage, live outputs, Redis and traces.",
     )
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_at_commas)

@@ -26,6 +26,7 @@ from browser_bot.surroundings import Surroundings
 from browser_bot.sweep import stage_of, sweep_stages
 from encoder.formats import Format
 from farm.admission import refusal
+from farm.authorities import nss_database
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
 from farm.errors import FarmError, NotFound, RecordUnreadable
@@ -285,4 +286,5 @@ def needs_of(picture: Format, surroundings: Surroundings, settings: Settings) ->
         settings.address_rule,
         settings.built_in_meetings,
         surroundings,
+        nss_database(settings.ca_file, settings.data_dir),
     )

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 
 from browser_bot.addresses import AddressRule, PageAddressError
-from farm.checked_http import CheckedHttp
+from farm.checked_http import BadCertificateError, CheckedHttp
 from farm.webhook_log import LONGEST_ANSWER
 
 _LONGEST_READ: Final = 64 * 1024
@@ -97,6 +97,8 @@ def _fail(answer: Answer, error: str) -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return "the connection was not accepted in time"
+    if isinstance(error, BadCertificateError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

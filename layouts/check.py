@@ -69,7 +69,12 @@ def baseline_file(directory: Path, name: str) -> Path:
 
 
 async def check(
-    directory: Path, suite: Suite, states: Sequence[State], *, chromium: Path | None = None
+    directory: Path,
+    suite: Suite,
+    states: Sequence[State],
+    *,
+    chromium: Path | None = None,
+    authorities: Path | None = None,
 ) -> AsyncIterator[Checked]:
     """Picture each state and compare it: one stage for all of the same viewport, one state after the other.
 
@@ -82,7 +87,9 @@ async def check(
             meetings = await parts.enter_async_context(served_meetings())
         by_viewport = sorted(states, key=lambda state: str(state.viewport))
         for viewport, group in groupby(by_viewport, key=lambda state: state.viewport):
-            async with open_renderer(viewport, suite.time, chromium=chromium) as renderer:
+            async with open_renderer(
+                viewport, suite.time, chromium=chromium, authorities=authorities
+            ) as renderer:
                 for state in group:
                     try:
                         picture = await renderer.picture(state, state.address(directory, meetings))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from farm.authorities import nss_database
 from farm.errors import FarmError
 from farm.settings import load_settings
 from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual
@@ -109,7 +110,9 @@ def exit_code(checked: list[Checked]) -> int:
 
 async def _of_pages(directory: Path, suite: Suite, states: tuple[State, ...], *, told: bool) -> list[Checked]:
     found = []
-    async for checked in check(directory, suite, states, chromium=load_settings().chromium):
+    settings = load_settings()
+    authorities = nss_database(settings.ca_file, settings.data_dir)
+    async for checked in check(directory, suite, states, chromium=settings.chromium, authorities=authorities):
         found.append(checked)
         if told:
             _tell(checked)

@@ -47,6 +47,7 @@ def _layout_picture() -> Iterator[TakePicture]:
     """Pictures states, in a thread of its own; a stage for each viewport stands until the module's end."""
     from anyio.from_thread import start_blocking_portal
 
+    from farm.authorities import nss_database
     from farm.settings import load_settings
     from layouts.render import Renderer, open_renderer
     from layouts.suite import Suite, Viewport
@@ -57,7 +58,11 @@ def _layout_picture() -> Iterator[TakePicture]:
 
         def picture(state: State, address: str) -> Picture:
             if state.viewport not in renderers:
-                opening = open_renderer(state.viewport, time, chromium=load_settings().chromium)
+                settings = load_settings()
+                authorities = nss_database(settings.ca_file, settings.data_dir)
+                opening = open_renderer(
+                    state.viewport, time, chromium=settings.chromium, authorities=authorities
+                )
                 renderers[state.viewport] = stages.enter_context(portal.wrap_async_context_manager(opening))
             return portal.call(renderers[state.viewport].picture, state, address)
 

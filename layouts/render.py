@@ -217,14 +217,16 @@ def _says_start(message: ConsoleMessage) -> bool:
 
 @asynccontextmanager
 async def open_renderer(
-    viewport: Viewport, time: datetime, *, chromium: Path | None = None
+    viewport: Viewport, time: datetime, *, chromium: Path | None = None, authorities: Path | None = None
 ) -> AsyncIterator[Renderer]:
     """Open a stage for pictures of this size, on whose pages it is always `time`.
 
     Raises RenderingFailed when the stage does not come up.
     """
     try:
-        async with open_stage(viewport.width, viewport.height, FPS, chromium=chromium) as stage:
+        async with open_stage(
+            viewport.width, viewport.height, FPS, chromium=chromium, authorities=authorities
+        ) as stage:
             page = stage.browser.page
             stage.browser.context.on("page", _close)
             await page.emulate_media(reduced_motion="reduce")

@@ -46,6 +46,7 @@ from farm.storage.place import (
     Part,
     Placed,
     StorageError,
+    certificate_named,
     check_came_back,
     check_key,
     expired_credentials,
@@ -369,7 +370,8 @@ class AzurePlace:
     def _explained(self) -> Iterator[None]:
         """Say what went wrong in a sentence for the customer."""
         try:
-            yield
+            with certificate_named():
+                yield
         except HttpResponseError as error:
             raise self._explanation(error) from error
         except ServiceRequestError as error:

@@ -33,6 +33,7 @@ from farm.storage.place import (
     Checkpoint,
     Placed,
     StorageError,
+    certificate_named,
     check_key,
     expired_credentials,
     is_time_out,
@@ -213,7 +214,8 @@ class GcsPlace:
     def _explained(self) -> Iterator[None]:
         """Say what went wrong in a sentence for the customer."""
         try:
-            yield
+            with certificate_named():
+                yield
         except InvalidResponse as error:
             raise self._explanation(error.response.status_code) from error
         except GoogleAPICallError as error:

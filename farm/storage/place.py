@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
+from farm.certificates import certificate_problem
 from farm.errors import FarmError
 
 CHECK_TEXT: Final = b"Recording Farm was here."
@@ -63,6 +64,17 @@ def is_time_out(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, TimeoutError):
         error = error.__context__
     return error is not None
+
+
+@contextmanager
+def certificate_named() -> Iterator[None]:
+    """Say that it was the server's certificate, whatever a library makes of it. Raises StorageError then."""
+    try:
+        yield
+    except Exception as error:
+        if problem := certificate_problem(error):
+            raise StorageError("bad_certificate", problem) from error
+        raise
 
 
 @dataclass(frozen=True)

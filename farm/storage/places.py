@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from browser_bot.addresses import AddressRule, PageAddressError, check_url
+from browser_bot.hosts import in_url
 from farm.errors import AddressRefused
 from farm.storage.allowed_addresses import only_allowed_addresses
 from farm.storage.place import Checkpoint, CustomersPlace, Placed, StorageError
@@ -121,8 +122,7 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
 
 def _sftp_url(target: SftpTarget) -> str:
     # A URL of a kind that the rule reads; only host and port count.
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return f"http://{host}:{target.port}/"
+    return f"http://{in_url(target.host)}:{target.port}/"
 
 
 def _place(

@@ -39,6 +39,7 @@ from farm.storage.place import (
     Part,
     Placed,
     StorageError,
+    certificate_named,
     check_came_back,
     check_key,
     expired_credentials,
@@ -408,7 +409,8 @@ class S3Place:
     def _explained(self) -> Iterator[None]:
         """Say what went wrong in a sentence for the customer."""
         try:
-            yield
+            with certificate_named():
+                yield
         except ClientError as error:
             raise self._explanation(error) from error
         except (EndpointConnectionError, ConnectTimeoutError) as error:
