@@ -16,13 +16,19 @@ from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
 
+MOVE_SECONDS = 1.0
+"""How long it takes at most until it is known that a page has gone on to another document."""
+
 SERVER_ERROR = 500
 """From this status on it is the server that failed, which may be over at the next try."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How a page was joined: from which document on, in which one, and when, by the loop's clock in s."""
+    """How a page was joined: by steps from the document `lobby` on.
+
+    `document` is the one in which they ended, at the time `at` (s of the loop's clock).
+    """
 
     lobby: Document = NO_DOCUMENT
     document: Document = NO_DOCUMENT
@@ -48,7 +54,7 @@ class Joining:
         self._documents = documents
         self._opening = opening
         self._hearing = hearing
-        self._lobby = NO_DOCUMENT
+        self._joined = Joined()
         self.is_trying = True
         """While the page is being opened, what does not load is no loss: it is tried again."""
 
@@ -65,7 +71,7 @@ class Joining:
         coming_in = self._come_in(turn_ends, is_last=is_last)
         await first_of(came_in=coming_in, declined=self._hearing.declined())
         self.is_trying = False
-        return Joined(self._lobby, self._documents.last, loop.time())
+        return self._joined
 
     async def _come_in(self, turn_ends: float, *, is_last: bool) -> None:
         started = self._hearing.started
@@ -108,8 +114,24 @@ class Joining:
         await self._follow()
 
     async def _follow(self) -> None:
-        self._lobby = self._documents.last
-        await follow(self._page, self._hints)
+        lobby, hints = self._documents.last, self._hints
+        await follow(self._page, PageHints(join=hints.join))
+        self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
+        try:
+            await follow(self._page, PageHints(css=hints.css))
+        except PageError:
+            if not await self._moves_on():
+                raise
+        await follow(self._page, PageHints(wait_for=hints.wait_for, settle_seconds=hints.settle_seconds))
+
+    async def _moves_on(self) -> bool:
+        """Whether the page has gone on to another document, which is looked at later."""
+        try:
+            async with asyncio.timeout(MOVE_SECONDS):
+                await self._documents.after(self._joined.document.number)
+        except TimeoutError:
+            return False
+        return True
 
     def _patience(self, turn_ends: float, *, is_last: bool) -> float:
         """How long a page that came with an error's status may take to start, in s."""

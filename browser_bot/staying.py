@@ -35,7 +35,8 @@ RENDER_SECONDS: Final = 0.3
 
 DOCUMENT_SECONDS: Final = 10.0
 
-MOST: Final = 10
+MOST: Final = 30
+MOST_AT_ONCE: Final = 10
 WITHIN_SECONDS: Final = 300.0
 """A page is joined again at most so often in so many seconds; then it waits for its turn."""
 
@@ -99,7 +100,7 @@ class Staying:
         What came of it; None if the hints themselves have led there. `paced`: not more often than a page may
         be joined again. Raises PageError when the server has sent nothing but an error.
         """
-        for _ in range(MOST):
+        for _ in range(MOST_AT_ONCE):
             document = self._documents.last
             self._known = document.number
             joining = asyncio.ensure_future(self._join(document, paced=paced))
@@ -112,7 +113,9 @@ class Staying:
                 joining.cancel()
                 moved.cancel()
                 await asyncio.gather(joining, moved, return_exceptions=True)
-        return PageEvent("warning", f"the page has loaded itself anew {MOST} times before it could be joined")
+        return PageEvent(
+            "warning", f"the page has loaded itself anew {MOST_AT_ONCE} times before it could be joined"
+        )
 
     async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
         changed = describe(self._joined.lobby, document)

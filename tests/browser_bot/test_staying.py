@@ -160,6 +160,18 @@ async def test_page_that_a_step_has_led_to_should_not_be_taken_for_the_lobby(
     assert told.events == []
 
 
+async def test_css_should_be_in_the_room_that_the_last_step_leads_to(stage: Stage, site: Site) -> None:
+    site.add("/room", f"{BANNER}<main>room</main>")
+    url = site.add("/", "<button onclick='setTimeout(() => location = `/room`, 500)'>Join</button>")
+    hints = {"join": [{"click": "button"}], "css": ".banner, main { visibility: hidden }"}
+    async with recorded(stage, url, **hints):
+        assert await colours(stage) == {BLUE}
+    async with recorded(stage, url, wait_for="body:has(main)", **hints) as told:
+        await asyncio.sleep(0.5)
+        assert await colours(stage) == {BLUE}
+    assert told.events == []
+
+
 async def test_page_without_hints_should_have_its_change_told(stage: Stage, site: Site) -> None:
     site.add("/room", BANNER)
     url = site.add("/", "<script>setTimeout(() => location = '/room', 3000)</script>quiet")

@@ -34,7 +34,7 @@ from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.spool import Spool
 from farm.watch import Limits
 from tests.api.serving import app_in_thread
-from tests.browser_bot.helpers import run
+from tests.browser_bot.helpers import open_site, run
 from tests.disks import small_disk
 from tests.encoder.beeps import beeps, played
 from tests.end_to_end.test_encoder_faults import encoder
@@ -394,6 +394,18 @@ async def test_page_that_all_have_left_should_be_loaded_anew_and_end_in_time(
         assert time.monotonic() - found < 15
     assert watched.outcome == Outcome(EndReason.ALL_PEERS_LEFT, None, started=True)
     assert [event.event for event in watched.told] == ["rejoined"]
+
+
+async def test_meeting_that_is_over_when_its_page_is_joined_again_should_end_the_recording(
+    record: Record,
+) -> None:
+    first, second = (f"<script>console.log('{word}_RECORDING')</script>" for word in ("START", "END"))
+    async with open_site() as site, record(site.add("/", first, second)) as watched:
+        await asyncio.sleep(1)
+        os.kill(watched.stages[0].browser.pid, signal.SIGKILL)
+        await watched.until(lambda: watched.outcome is not None)
+    assert watched.outcome == Outcome(EndReason.PAGE_ENDED, None, started=True)
+    assert len(watched.takes) == 1
 
 
 def colours_in(file: Path, each: float) -> list[str]:
