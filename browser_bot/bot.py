@@ -8,20 +8,22 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from playwright.async_api import ConsoleMessage, Frame, Page, Request, Response
 from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Frame, Page, Request, Response
 
-from browser_bot.browser import DRIVER_GRACE, Browser
+from browser_bot.browser import Browser
 from browser_bot.contracts import PageContract
 from browser_bot.diary import Diary
 from browser_bot.documents import Documents
-from browser_bot.errors import PageDeclinedError, PageError, PageLostError
+from browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.hearing import Hearing
 from browser_bot.heartbeat import silence
 from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.joining import Joining
 from browser_bot.opening import ERROR_PAGE, Opening
+from browser_bot.page_world import PageWorld
+from browser_bot.printed import Printed
 from browser_bot.probe import PageState, Probe
 from browser_bot.readiness import ready
 from browser_bot.staying import PageEvent, Staying
@@ -33,6 +35,7 @@ SCREENSHOT_TIMEOUT = 4.0
 # A question costs the driver, the browser and us 1.3 ms of processor time together (measured).
 ASK_PERIOD = 2.0
 ASKS_MISSED = 5
+WATCH_TIMEOUT = 5.0
 # How often a page may go elsewhere before it is recorded.
 MOST_MOVES = 5
 # Between tries to load a page anew, doubled each time.
@@ -68,8 +71,10 @@ class Bot:
         self._page = browser.page
         self._browser = browser
         self._contract = contract
-        self._hearing = Hearing(self._page, contract, self._diary, on_text)
-        self._opening = Opening(self._page, gateway, self._diary.clean)
+        self._world = PageWorld(browser.page, printed=self._heard, thrown=self._thrown)
+        self._probe = Probe(self._world)
+        self._hearing = Hearing(self._world, contract, self._diary, on_text)
+        self._opening = Opening(self._page, self._world, gateway, self._diary.clean)
         hints = hints or NO_HINTS
         self._documents = Documents(self._page)
         self._joining = Joining(self._page, contract, hints, self._documents, self._opening, self._hearing)
@@ -81,7 +86,6 @@ class Bot:
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._page.on("console", self._heard)
         self._page.on("request", self._requested)
         self._page.on("requestfailed", self._request_failed)
         self._page.on("requestfinished", self._request_over)
@@ -89,7 +93,6 @@ class Bot:
         self._page.on("crash", lambda _: self._lose("the page has crashed"))
         self._page.on("close", lambda _: self._lose("the page was closed"))
         browser.context.on("close", lambda _: self._lose("the browser has died"))
-        self._probe = Probe(browser.page)
         # What Chromium's own blocker lets through would stand over the page in the recording.
         browser.context.on("page", self._close_popup)
 
@@ -104,16 +107,12 @@ class Bot:
         hanging = asyncio.ensure_future(self._until_browser_hangs())
         try:
             await self._join(url, seconds, tries)
-        except BaseException:
-            self._hearing.close()
-            raise
         finally:
             hanging.cancel()
             await asyncio.gather(hanging, return_exceptions=True)
 
     async def _join(self, url: str, seconds: float, tries: int) -> None:
         await self._watch_page()
-        await self._hearing.listen()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         for attempt in range(1, tries + 1):
@@ -142,14 +141,16 @@ class Bot:
         hearing = self._hearing
         for _ in range(MOST_MOVES):
             happened = await first_of(
-                ready=ready(self._page, self._contract, hearing),
+                ready=ready(self._page, self._world, self._contract, hearing),
                 declined=hearing.declined(),
                 moved=self._staying.moved(),
             )
             if happened == "ready":
                 return
             await first_of(again=self._join_again(paced=False), declined=hearing.declined())
-        await first_of(ready=ready(self._page, self._contract, hearing), declined=hearing.declined())
+        await first_of(
+            ready=ready(self._page, self._world, self._contract, hearing), declined=hearing.declined()
+        )
 
     async def _join_again(self, *, paced: bool) -> None:
         event = await self._staying.join_again(paced=paced)
@@ -210,7 +211,6 @@ class Bot:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            self._hearing.close()
             await self._probe.close()
 
     def load_anew(self, why: str) -> None:
@@ -284,18 +284,22 @@ class Bot:
     async def _question(self) -> None:
         try:
             await self._probe.look()
-        except PlaywrightError as error:
+        except NoAnswerError as error:
             # An answer too: of a page that goes away, which others notice.
-            logger.debug("the page could not be asked: %s", error.message)
+            logger.debug("the page could not be asked: %s", error)
 
     async def _watch_page(self) -> None:
+        """Be there before the page is; without that it could neither be heard nor asked."""
+        if self._world.is_open:
+            return
         try:
-            async with asyncio.timeout(DRIVER_GRACE):
+            async with asyncio.timeout(WATCH_TIMEOUT):
                 await self._documents.listen()
-                await self._probe.install()
-        except (PlaywrightError, TimeoutError) as error:
-            # The page is recorded without it. A browser that is dead or hangs shows at the next step.
-            logger.warning("the page cannot be watched: %r", error)
+                await self._world.open()
+        except TimeoutError:
+            raise PageLostError("the browser does not answer") from None
+        except (PlaywrightError, NoAnswerError) as error:
+            raise PageLostError(f"the page cannot be asked: {error}") from error
 
     async def _unless_lost(self, waiting: Awaitable[T]) -> T:
         """Wait for something of the page's, but not longer than the page lives."""
@@ -312,9 +316,12 @@ class Bot:
             gone.cancel()
             await asyncio.wait((event, gone))
 
-    def _heard(self, message: ConsoleMessage) -> None:
-        text = message.text.strip()
-        self._diary.write(f"page {message.type}: {self._diary.start_of(text)!r}")
+    def _heard(self, printed: Printed) -> None:
+        self._diary.write(f"page {printed.kind}: {self._diary.start_of(printed.text.strip())!r}")
+        self._hearing.hear(printed)
+
+    def _thrown(self, exception: str) -> None:
+        self._diary.write(f"pageerror: {self._diary.start_of(exception)!r}")
 
     def _requested(self, request: Request) -> None:
         if self._is_navigation(request):
@@ -346,7 +353,6 @@ class Bot:
         self._diary.write(f"page could not load {self._diary.start_of(request.url)!r}: {request.failure}")
 
     def _lose(self, reason: str) -> None:
-        self._hearing.close()
         if not self._lost.done():
             self._lost.set_result(reason)
 

@@ -192,9 +192,23 @@ def _watched(pid: int) -> Iterator[asyncio.Event]:
         os.close(descriptor)
 
 
+# What Playwright does is no gesture of the user, see there.
+NO_GESTURE = Path(__file__).with_name("no_gesture.cjs")
+
+
+def _load_no_gesture() -> None:
+    """Have drivers that are started from now on load it: Playwright's have our environment."""
+    quoted = str(NO_GESTURE).replace("\\", "\\\\").replace('"', '\\"')
+    option = f'--require="{quoted}"'
+    options = os.environ.get("NODE_OPTIONS", "")
+    if option not in options:
+        os.environ["NODE_OPTIONS"] = f"{options} {option}".strip()
+
+
 @asynccontextmanager
 async def open_driver() -> AsyncIterator[Playwright]:
     """Run Playwright's driver. Raises StageError when it does not come up."""
+    _load_no_gesture()
     manager = async_playwright()
     # Playwright forgets a driver whose start is cancelled, but leaves it running: let it come up, and end it.
     starting = asyncio.ensure_future(manager.__aenter__())

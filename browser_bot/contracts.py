@@ -28,18 +28,20 @@ class PageContract(StrEnum):
 
 # Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole
 # settle time, since a meeting makes its videos only when it has joined. Two animation frames later all of it
-# has been composed.
+# has been composed. Asked in a world of our own: what the page has replaced is not replaced there. But a page
+# may give an element the name of a method of its document.
 PLAIN_READY = """
 async (settle) => {
   const frame = () => new Promise(requestAnimationFrame);
-  const settled = new Promise(resolve => setTimeout(resolve, settle));
-  const pictures = [...document.images].filter(image => !image.complete).map(image =>
+  const settled = new Promise(resolve => setTimeout(resolve, settle, true));
+  const all = (root, selector) => [...Document.prototype.querySelectorAll.call(root, selector)];
+  const pictures = all(document, 'img').filter(image => !image.complete).map(image =>
     new Promise(resolve => ['load', 'error'].forEach(type => image.addEventListener(type, resolve))));
   const playing = async () => {
     let over = false;
     settled.then(() => { over = true; });
     for (;;) {
-      const videos = [...document.querySelectorAll('video')];
+      const videos = all(document, 'video');
       if (over || (videos.length && videos.every(video => video.readyState >= 2))) return;
       await frame();
     }

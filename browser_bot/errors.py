@@ -36,3 +36,7 @@ class PageDeclinedError(PageError):
 
 class PageOverError(PageDeclinedError):
     """The page says that its meeting is over, before it has begun."""
+
+
+class NoAnswerError(Exception):
+    """A page could not be asked, or its answer is an error: it goes away, or it is gone."""

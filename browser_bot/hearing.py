@@ -3,30 +3,36 @@
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
-
-from browser_bot.browser import DRIVER_GRACE
 from browser_bot.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
 from browser_bot.diary import Diary
 from browser_bot.errors import PageDeclinedError, PageOverError
-from browser_bot.page_voice import PageVoice
+from browser_bot.page_world import PageWorld
+from browser_bot.printed import Printed, signal_in
 from browser_bot.recording_sdk import START, RecordingSdk, timed_text
 from browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)
 
+LINES_TOLD: Final = 3
+"""So many lines of what a page printed are told when it has not printed what it should."""
+
+LONGEST_TOLD: Final = 80
+
 
 class Hearing:
-    """Hears a page; `listen` before it is opened, `close` when it is heard no more."""
+    """Hears a page."""
 
     def __init__(
-        self, page: Page, contract: PageContract, diary: Diary, on_text: Callable[[str], None] | None
+        self, world: PageWorld, contract: PageContract, diary: Diary, on_text: Callable[[str], None] | None
     ) -> None:
-        """Hear what `contract` has. `on_text` gets what is to be put into the recording."""
+        """Hear what `contract` has of the page of `world`, which is not open yet.
+
+        `on_text` gets what is to be put into the recording.
+        """
         self._contract = contract
         self._diary = diary
         self._on_text = on_text
@@ -39,32 +45,38 @@ class Hearing:
         self.sdk: RecordingSdk | None = None
         """The page's recording SDK, if the contract has any."""
         if contract in {PageContract.AUTO, PageContract.SDK}:
-            self.sdk = RecordingSdk(page, self._told)
-        has_signals = contract in {PageContract.AUTO, PageContract.CONSOLE}
-        signals = (START_SIGNAL, END_SIGNAL, REFUSAL_SIGNAL) if has_signals else ()
-        self._voice: PageVoice | None = None
-        if contract is not PageContract.PLAIN:
-            self._voice = PageVoice(page, signals, self.sdk is not None, self._said)
+            self.sdk = RecordingSdk(world, self._told)
+        self._has_signals = contract in {PageContract.AUTO, PageContract.CONSOLE}
+        self._lines: deque[str] = deque(maxlen=LINES_TOLD)
 
-    async def listen(self) -> None:
-        """Listen from now on, if the page can be listened to."""
-        if self._voice is None:
+    def hear(self, printed: Printed) -> None:
+        """Hear what is printed; frames in the page have no say."""
+        if not printed.is_pages:
             return
-        try:
-            async with asyncio.timeout(DRIVER_GRACE):
-                await self._voice.listen()
-        except (PlaywrightError, TimeoutError) as error:
-            logger.warning("the page cannot be heard: %r", error)
+        signal, reason = "", ""
+        if self._has_signals:
+            signal, reason = signal_in(printed, (START_SIGNAL, END_SIGNAL), (REFUSAL_SIGNAL,))
+        if signal == START_SIGNAL:
+            self.started.set()
+        elif signal == END_SIGNAL:
+            self._ends()
+        elif signal == REFUSAL_SIGNAL:
+            reason = printable(self._diary.start_of(reason))
+            self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
+        else:
+            self._lines.append(printable(self._diary.start_of(printed.text.strip()))[:LONGEST_TOLD])
 
-    def close(self) -> None:
-        """Listen no more."""
-        if self._voice is not None:
-            self._voice.close()
+    @property
+    def printed(self) -> str:
+        """What the page has printed that was no signal, in words."""
+        lines = ", ".join(repr(line) for line in self._lines)
+        return f"its last lines are {lines}" if lines else "it has printed nothing"
 
     def forget(self) -> None:
         """Forget what a page has said that failed: it is not the word of the next one."""
         for said in (self.started, self.ended, self._declined):
             said.clear()
+        self._lines.clear()
 
     @property
     def has_sdk(self) -> bool:
@@ -88,26 +100,15 @@ class Hearing:
         await self.sdk.until_over()
         self.ended.set()
 
-    def _said(self, kind: str, text: str) -> None:
-        if kind == "console" and text.startswith(REFUSAL_SIGNAL):
-            reason = printable(self._diary.start_of(text.removeprefix(REFUSAL_SIGNAL).strip()))
-            self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
-        elif kind == "console" and text == START_SIGNAL:
-            self.started.set()
-        elif kind == "console":
-            if not self.started.is_set():
-                self._decline(
-                    PageOverError(
-                        f"the page printed {END_SIGNAL} before {START_SIGNAL}: its meeting was over, "
-                        "or it could not connect to it"
-                    )
+    def _ends(self) -> None:
+        if not self.started.is_set():
+            self._decline(
+                PageOverError(
+                    f"the page printed {END_SIGNAL} before {START_SIGNAL}: its meeting was over, "
+                    "or it could not connect to it"
                 )
-            self.ended.set()
-        elif kind == "connected" and self.sdk is not None:
-            logger.info("the page's recording SDK has connected")
-            self.sdk.connected.set()
-        elif kind == "message" and self.sdk is not None:
-            self.sdk.hear(text)
+            )
+        self.ended.set()
 
     def _decline(self, why: PageDeclinedError) -> None:
         if not self._declined.is_set():

@@ -16,8 +16,9 @@ from playwright.async_api import Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser_bot.browser import DRIVER_GRACE
-from browser_bot.errors import PageError
+from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
+from browser_bot.page_world import PageWorld
 from browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)
@@ -72,12 +73,15 @@ document.scripts.length > 0 || [...document.querySelectorAll('*')].some(
 class Opening:
     """Opens pages in the one page of a browser, `url` after `url`."""
 
-    def __init__(self, page: Page, gateway: Gateway | None, clean: Callable[[str], str]) -> None:
-        """Open pages in `page`, which goes out through `gateway` if there is one.
+    def __init__(
+        self, page: Page, world: PageWorld, gateway: Gateway | None, clean: Callable[[str], str]
+    ) -> None:
+        """Open pages in `page`, whose `world` is asked, and which goes out through `gateway` if there is one.
 
         `clean` takes secrets out of errors.
         """
         self._page = page
+        self._world = world
         self._gateway = gateway
         self._clean = clean
         self._url = ""
@@ -193,8 +197,8 @@ class Opening:
         """Whether the page says yes; None if its script does not answer."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await self._page.evaluate(question) is True
-        except PlaywrightError:  # it goes away
+                return await self._world.ask(question) is True
+        except NoAnswerError:  # it goes away
             return False
         except TimeoutError:
             return None

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from playwright.async_api import CDPSession, Frame, Page
-from playwright.async_api import Error as PlaywrightError
+from browser_bot.errors import NoAnswerError
+from browser_bot.page_world import PageWorld
 
 logger = logging.getLogger(__name__)
 
@@ -289,34 +289,23 @@ def parse_answer(answer: object) -> PageState | None:
 
 
 class Probe:
-    """Looks at a page and the frames in it. `install` comes before the page is opened."""
+    """Looks at a page and the frames in it."""
 
-    def __init__(self, page: Page) -> None:
-        """Look at `page`."""
-        self._page = page
-        self._session: CDPSession | None = None
+    def __init__(self, world: PageWorld) -> None:
+        """Look at the page of `world`, which is not open yet."""
+        self._world = world
         self._answer: PageState | None = None
         self._answered = 0.0
-        self._frames: dict[Frame, _FrameProbe] = {}
-
-    async def install(self) -> None:
-        """Have the script run in all frames from now on. Raises PlaywrightError; put a time-out around it."""
-        await self._page.context.add_init_script(INSTALL)
+        self._frames: dict[str, _FrameProbe] = {}
+        world.script(INSTALL)
 
     async def look(self) -> None:
         """Ask the page, and wait for its answer; the frames in it answer when they do.
 
-        Raises PlaywrightError of a page that goes away just now. Put a time-out around it.
+        Raises NoAnswerError of a page that goes away just now. Put a time-out around it.
         """
         self._ask_frames()
-        try:
-            if self._session is None:
-                self._session = await self._page.context.new_cdp_session(self._page)
-            answer = await self._session.send("Runtime.evaluate", {"expression": ASK})
-        except PlaywrightError:
-            self._session = None
-            raise
-        self._answer = parse_answer(answer["result"].get("value"))
+        self._answer = parse_answer(await self._world.ask_main_world(ASK))
         self._answered = asyncio.get_running_loop().time()
 
     @property
@@ -348,13 +337,13 @@ class Probe:
 
     def _ask_frames(self) -> None:
         """Ask each frame that owes no answer, so that one that hangs is asked once and no more."""
-        there = [frame for frame in self._page.frames[: MOST_FRAMES + 1] if frame != self._page.main_frame]
+        there = [frame for frame in self._world.frames if frame != self._world.main_frame][:MOST_FRAMES]
         for frame in self._frames.keys() - set(there):
             self._frames.pop(frame).asking.cancel()
         for frame in there:
             known = self._frames.get(frame)
             if known is None:
-                self._frames[frame] = _FrameProbe(frame)
+                self._frames[frame] = _FrameProbe(self._world, frame)
             elif known.asking.done():
                 known.ask()
             else:
@@ -364,7 +353,8 @@ class Probe:
 class _FrameProbe:
     """One frame inside the page, being asked."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, world: PageWorld, frame: str) -> None:
+        self._world = world
         self._frame = frame
         self.answer: PageState | None = None
         self.ask()
@@ -379,6 +369,6 @@ class _FrameProbe:
 
     async def _ask(self) -> None:
         try:
-            self.answer = parse_answer(await self._frame.evaluate(ASK))
-        except PlaywrightError as error:
-            logger.debug("a frame could not be asked: %s", error.message)
+            self.answer = parse_answer(await self._world.ask_main_world(ASK, frame=self._frame))
+        except NoAnswerError as error:
+            logger.debug("a frame could not be asked: %s", error)

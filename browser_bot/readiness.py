@@ -7,25 +7,29 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from browser_bot.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
-from browser_bot.errors import PageError
+from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.hearing import Hearing
+from browser_bot.page_world import PageWorld
 from browser_bot.recording_sdk import START
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
 
+PAUSE = 0.05
+"""Seconds until a page is looked at again that has changed meanwhile."""
 
-async def ready(page: Page, contract: PageContract, hearing: Hearing) -> None:
+
+async def ready(page: Page, world: PageWorld, contract: PageContract, hearing: Hearing) -> None:
     """Wait until `page` may be recorded. Raises PageError when it does not say so in time."""
     match contract:
         case PageContract.PLAIN:
-            await _plain(page)
+            await _plain(page, world)
         case PageContract.CONSOLE:
             await _signalled(hearing, f"print {START_SIGNAL}")
         case PageContract.SDK:
             await _sdk_started(hearing)
         case PageContract.AUTO:
-            await first_of(signal=hearing.started.wait(), plain=_plain(page))
+            await first_of(signal=hearing.started.wait(), plain=_plain(page, world))
             if not hearing.started.is_set() and await has_sdk(hearing):
                 await _sdk_started(hearing)
 
@@ -54,13 +58,16 @@ async def _signalled(hearing: Hearing, signal: str) -> None:
         async with asyncio.timeout(SIGNAL_TIMEOUT):
             await hearing.started.wait()
     except TimeoutError:
-        raise PageError(f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s") from None
+        raise PageError(
+            f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s; {hearing.printed}"
+        ) from None
 
 
-async def _plain(page: Page) -> None:
+async def _plain(page: Page, world: PageWorld) -> None:
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT + 3):
-            while not await _settles(page):
+            while not await _settles(world):
+                await asyncio.sleep(PAUSE)
                 await page.wait_for_load_state("domcontentloaded")
     except TimeoutError:
         logger.warning("the page's script hangs; recording it as it is")
@@ -68,11 +75,11 @@ async def _plain(page: Page) -> None:
         logger.info("the page went away while it was looked at: %s", error.message)
 
 
-async def _settles(page: Page) -> bool:
+async def _settles(world: PageWorld) -> bool:
     """Wait until what the page shows has settled; False if it has gone on to another document meanwhile."""
     try:
-        await page.evaluate(PLAIN_READY, SETTLE_TIMEOUT * 1000)
-    except PlaywrightError as error:
-        logger.info("the page changed while it was looked at: %s", error.message)
+        await world.ask(f"({PLAIN_READY})({SETTLE_TIMEOUT * 1000})")
+    except NoAnswerError as error:
+        logger.info("the page changed while it was looked at: %s", error)
         return False
     return True

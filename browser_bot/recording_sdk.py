@@ -1,18 +1,24 @@
 """The recording SDK of Dyte and RealtimeKit, seen from the recorder's side: a socket and flags on the window.
 
 The SDK connects to `ws://localhost:8080/ws` and says there that recording may start. It is answered in the
-page itself (see `page_voice`), so many recordings share a machine without a port. That the recording is over
-the SDK tells by its flags alone.
+page itself, so many recordings share a machine without a port. That the recording is over the SDK tells by
+its flags alone.
+
+Only the page's main frame is answered: a frame in it may be a stranger's, an advertisement's for instance.
+What the page says goes through a function that the browser makes for us and that no script of the page can
+get at: it is taken out of each frame before their first script.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import re
+import secrets
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
+from browser_bot.errors import NoAnswerError
+from browser_bot.page_world import PageWorld
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +38,114 @@ GONE_SECONDS: Final = 10.0
 
 _ANSWER_TIMEOUT: Final = 5.0
 
-# What the SDK leaves on the window, under both its names. A page that opened the socket by itself has the
-# trigger alone.
+KEEP_ALIVE_SECONDS: Final = 10.0
+"""Between two signs of life; the SDK closes after 30 s without one."""
+
+LONGEST_MESSAGE: Final = 64 * 1024
+"""Characters of a message; longer ones are for servers that do more than recording."""
+
+MOST_MESSAGES: Final = 1000
+"""That are heard in a second."""
+
+# What the SDK leaves on the window, under both its names, as digits. A page that opened the socket by itself
+# has the trigger alone. Nothing in it goes through what a page can replace.
 _STATE: Final = """
 (() => {
-  const names = [['Dyte', 'dyte'], ['RealtimeKit', 'realtimeKit']];
-  const triggers = names.map(([name]) => window[`trigger${name}Recording`]);
-  return {
-    announced: triggers.some(trigger => trigger === true),
-    present: names.some(([, name]) => window[`${name}RecordingSdk`] === true),
-    meeting: names.some(([, name]) => Boolean(window[`${name}Recording`])),
-    over: triggers.some(trigger => trigger === false),
-  };
+  try {
+    const dyte = window.triggerDyteRecording, realtimeKit = window.triggerRealtimeKitRecording;
+    return `${+(dyte === true || realtimeKit === true)}${
+      +(window.dyteRecordingSdk === true || window.realtimeKitRecordingSdk === true)}${
+      +(!!window.dyteRecording || !!window.realtimeKitRecording)}${
+      +(dyte === false || realtimeKit === false)}`;
+  } catch {
+    return "";
+  }
 })()
+"""
+_FLAGS: Final = ("announced", "present", "meeting", "over")
+
+_SOCKET: Final = r"""
+((NAME, KEEP_ALIVE, LONGEST, MOST) => {
+  "use strict";
+  const tell = globalThis[NAME];
+  delete globalThis[NAME];
+  if (self !== top || typeof tell !== "function") return;
+
+  // The browser's own functions, whatever the page puts in their place later.
+  const { apply, construct, defineProperty, getOwnPropertyDescriptor, setPrototypeOf } = Reflect;
+  const method = (type, name) => {
+    const { value } = getOwnPropertyDescriptor(type.prototype, name);
+    return (object, ...parameters) => apply(value, object, parameters);
+  };
+  const matches = method(RegExp, "exec"), text = String, clock = performance;
+  const listen = method(EventTarget, "addEventListener"), dispatch = method(EventTarget, "dispatchEvent");
+  const now = method(Performance, "now");
+  const MakeEvent = Event, MakeMessage = MessageEvent, MakeClose = CloseEvent, MakeError = DOMException;
+  const later = setTimeout, each = setInterval, never = clearInterval;
+  const Native = WebSocket;
+
+  let since = 0, told = 0;
+  const say = (kind, words) => {
+    const present = now(clock);
+    if (present - since > 1000) {
+      since = present;
+      told = 0;
+    }
+    told += 1;
+    if (told <= MOST) tell(`${kind} ${words}`);
+  };
+
+  // Answers as a recorder's server would; "2" and "3" are its ping and pong.
+  class Socket extends EventTarget {
+    url = ""; onopen = null; onmessage = null; onclose = null; onerror = null;
+    readyState = 0; binaryType = "blob"; bufferedAmount = 0; extensions = ""; protocol = "";
+    #beating = 0;
+    constructor(url) {
+      super();
+      this.url = url;
+      listen(this, "open", (event) => this.onopen?.(event));
+      listen(this, "message", (event) => this.onmessage?.(event));
+      listen(this, "close", (event) => this.onclose?.(event));
+      later(() => this.#open());
+    }
+    #open() {
+      if (this.readyState !== 0) return;
+      this.readyState = 1;
+      say("connected", "");
+      dispatch(this, new MakeEvent("open"));
+      const ping = { __proto__: null, data: "2", origin: "ws://localhost:8080" };
+      const beat = () => dispatch(this, new MakeMessage("message", ping));
+      this.#beating = each(beat, KEEP_ALIVE);
+      beat();
+    }
+    send(message) {
+      if (this.readyState === 0) throw new MakeError("Still in CONNECTING state.", "InvalidStateError");
+      if (this.readyState !== 1 || typeof message !== "string") return;
+      if (message !== "3" && message.length <= LONGEST) say("message", message);
+    }
+    close(code = 1005, reason = "") {
+      if (this.readyState > 1) return;
+      this.readyState = 2;
+      never(this.#beating);
+      later(() => {
+        this.readyState = 3;
+        dispatch(this, new MakeClose("close", { __proto__: null, code, reason, wasClean: true }));
+      });
+    }
+  }
+  // So that it is a WebSocket to whoever asks.
+  setPrototypeOf(Socket.prototype, Native.prototype);
+  const ours = /^ws:\/\/localhost:8080\/ws\/?(\?.*)?$/i;
+  const Answered = new Proxy(Native, {
+    construct(target, parameters, newTarget) {
+      const url = parameters.length > 0 ? text(parameters[0]) : "";
+      return matches(ours, url) !== null ? new Socket(url) : construct(target, parameters, newTarget);
+    },
+  });
+  const there = getOwnPropertyDescriptor(globalThis, "WebSocket");
+  defineProperty(globalThis, "WebSocket", { ...there, value: Answered });
+  defineProperty(Native.prototype, "constructor", { value: Answered });
+})
 """
 
 
@@ -59,10 +160,17 @@ def timed_text(message: dict[str, Any]) -> str | None:
 class RecordingSdk:
     """What the recording SDK of a page says, if it has one."""
 
-    def __init__(self, page: Page, heard: Callable[[dict[str, Any]], None]) -> None:
-        """Call `heard` with each message of the page's: an object with a `type`."""
-        self._page = page
+    def __init__(self, world: PageWorld, heard: Callable[[dict[str, Any]], None]) -> None:
+        """Answer the page of `world`, which is not open yet.
+
+        `heard` is called with each message of the page's: an object with a `type`.
+        """
+        self._world = world
         self._heard = heard
+        name = f"recordingFarm{secrets.token_hex(8)}"
+        values = (name, KEEP_ALIVE_SECONDS * 1000, LONGEST_MESSAGE, MOST_MESSAGES)
+        world.bind(name, self._told)
+        world.script(f"{_SOCKET}({', '.join(map(json.dumps, values))})")
         self.connected = asyncio.Event()
         """Set once the page has connected: it has the SDK."""
 
@@ -78,19 +186,26 @@ class RecordingSdk:
     async def is_announced(self) -> bool:
         """Whether the page has the SDK by its flags, which may come before its socket."""
         state = await self._state()
-        return isinstance(state, dict) and any(
-            state.get(flag) is True for flag in ("announced", "present", "meeting")
-        )
+        return state is not None and (state["announced"] or state["present"] or state["meeting"])
 
-    async def _state(self) -> object:
+    async def _state(self) -> dict[str, bool] | None:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
-                return await self._page.evaluate(_STATE)
-        except (PlaywrightError, TimeoutError):
+                answer = await self._world.ask_main_world(_STATE)
+        except (NoAnswerError, TimeoutError):
             # It goes away or hangs, which others notice.
             return None
+        return flags_in(answer)
 
-    def hear(self, message: str) -> None:
+    def _told(self, said: str) -> None:
+        kind, _, message = said.partition(" ")
+        if kind == "connected" and not self.connected.is_set():
+            logger.info("the page's recording SDK has connected")
+            self.connected.set()
+        elif kind == "message":
+            self._hear(message)
+
+    def _hear(self, message: str) -> None:
         """Take a message of the page's; what is no object says nothing to a recorder."""
         try:
             content = json.loads(message)
@@ -101,6 +216,13 @@ class RecordingSdk:
             self._heard(content)
 
 
+def flags_in(answer: object) -> dict[str, bool] | None:
+    """The flags that a page answered with; None if it is no such answer."""
+    if not isinstance(answer, str) or not re.fullmatch("[01]{4}", answer):
+        return None
+    return dict(zip(_FLAGS, (digit == "1" for digit in answer), strict=True))
+
+
 class FlagWatch:
     """Decides from the SDK's flags whether the recording is over."""
 
@@ -109,18 +231,18 @@ class FlagWatch:
         self._had_meeting = False
         self._gone_since: float | None = None
 
-    def is_over(self, state: object, present: float) -> bool:
-        """Whether it is over, by what the page's window had at the time `present` (s); it is a stranger's."""
-        if not isinstance(state, dict):
+    def is_over(self, state: Mapping[str, bool] | None, present: float) -> bool:
+        """Whether it is over, by the flags that it had at the time `present` (s); None if it said none."""
+        if state is None:
             return False
-        if state.get("over") is True:
+        if state.get("over"):
             return True
-        if state.get("meeting") is True:
+        if state.get("meeting"):
             self._had_meeting, self._gone_since = True, None
             return False
         if not self._had_meeting:
             return False
-        if state.get("present") is True:
+        if state.get("present"):
             # The SDK has taken its object away: it has left the room.
             return True
         self._gone_since = present if self._gone_since is None else self._gone_since

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from playwright.async_api import ConsoleMessage
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
+from browser_bot.errors import NoAnswerError
+from browser_bot.page_world import PageWorld
 from browser_bot.pixels import is_black, rows_of
 from browser_bot.probe import PageState, Probe, parse_answer
 from browser_bot.stage import Stage, open_stage
@@ -118,13 +121,15 @@ async def site() -> AsyncIterator[Site]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def probe(stage: Stage) -> AsyncIterator[Probe]:
     """A probe that is looked through all the time."""
-    probe = Probe(stage.browser.page)
-    await probe.install()
+    world = PageWorld(stage.browser.page)
+    probe = Probe(world)
+    await world.open()
 
     async def look() -> None:
         while True:
             async with asyncio.timeout(5):
-                await probe.look()
+                with suppress(NoAnswerError):
+                    await probe.look()
             await asyncio.sleep(0.2)
 
     looking = asyncio.ensure_future(look())
@@ -132,6 +137,7 @@ async def probe(stage: Stage) -> AsyncIterator[Probe]:
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
     await probe.close()
+    await world.close()
 
 
 async def test_quiet_page_should_say_that_it_is_there(stage: Stage, site: Site, probe: Probe) -> None:

@@ -8,12 +8,12 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
-from browser_bot import page_voice
+from browser_bot import recording_sdk
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.hints import PageHints, is_jitsi, jitsi_url
-from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch
+from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, blank, open_site
 
@@ -105,7 +105,7 @@ async def test_page_whose_flags_announce_the_sdk_should_be_waited_for(
 
 
 async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_voice, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(recording_sdk, "KEEP_ALIVE_SECONDS", 0.2)
     bot = Bot(stage.browser, PageContract.SDK)
     await asyncio.wait_for(bot.join(site.add("/sdk", SDK_PAGE), seconds=SOON, tries=1), SOON)
     assert len(await stage.browser.page.evaluate("heard")) >= 5
@@ -200,7 +200,7 @@ async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage
     ("states", "over"),
     [
         ([{"over": True}], [True]),
-        ([{"over": "yes"}, {"over": 1}, None, "over", []], [False] * 5),
+        ([{"over": False}, None, {"over": True}], [False, False, True]),
         ([{"meeting": True, "present": True}, {"meeting": False, "present": True}], [False, True]),
         # Loaded anew, and there again.
         ([{"meeting": True}, {}, None, {"meeting": True}, {}], [False] * 5),
@@ -211,6 +211,12 @@ async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage
 async def test_flags_should_say_when_it_is_over(states: list[Any], over: list[bool]) -> None:
     watch = FlagWatch()
     assert [watch.is_over(state, float(second)) for second, state in enumerate(states)] == over
+
+
+@pytest.mark.parametrize("answer", [None, "", "over", "11111", "111x", "١111", "1111\n", 1111, {}])
+async def test_what_are_no_flags_should_be_none(answer: object) -> None:
+    assert flags_in(answer) is None
+    assert flags_in("0101") == {"announced": False, "present": True, "meeting": False, "over": True}
 
 
 async def test_page_without_its_sdk_for_long_should_be_over() -> None:
