@@ -146,8 +146,12 @@ async def _destination(parts: SplitResult, rule: AddressRule) -> Destination:
 async def destination_at(host: str, port: int, rule: AddressRule) -> Destination:
     """The same for a host (see `browser_bot.hosts`) and port that are not those of a page.
 
-    Raises PageAddressError when any of the addresses must not be opened.
+    Raises PageAddressError when it is none, or any of the addresses must not be opened.
     """
+    try:
+        host = host_of(host)
+    except HostError as error:
+        raise PageAddressError(str(error)) from None
     addresses = await addresses_of(host)
     for ip in addresses:
         if not rule.is_allowed(ip):

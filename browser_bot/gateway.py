@@ -73,9 +73,9 @@ class Gateway:
         parts = urlsplit(url)
         exempt = parts.scheme == "http" and lies_under(url, self._always_allowed)
         try:
-            port = parts.port or DEFAULT_PORTS[parts.scheme]
-            _, writer = await self._connect(parts.hostname or "", port, exempt)
-        except _ProblemError:
+            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+            _, writer = await self._connect(host, port, exempt)
+        except (_ProblemError, ValueError):
             return False
         await _close(writer)
         return True

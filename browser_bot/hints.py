@@ -10,6 +10,7 @@ from playwright.async_api import Page
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from browser_bot.errors import PageError
+from browser_bot.hosts import host_of
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,10 @@ JITSI = PageHints(
 
 def is_jitsi(url: str, hosts: tuple[str, ...]) -> bool:
     """Whether a page is a Jitsi meeting, by its host."""
-    return (urlsplit(url).hostname or "").lower() in hosts
+    try:
+        return host_of(urlsplit(url).hostname or "") in hosts
+    except ValueError:
+        return False
 
 
 def jitsi_url(url: str) -> str:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import idna
 
@@ -60,6 +60,17 @@ def address_in(host: str) -> IpAddress | None:
 def in_url(host: str) -> str:
     """A host as a URL has it."""
     return f"[{host}]" if ":" in host else host
+
+
+def with_host_in_ascii(url: str) -> str:
+    """A URL whose host is written as in `host_of`, for libraries that know fewer ways. Raises HostError."""
+    parts = urlsplit(url)
+    text = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname or ""
+    user, at, authority = parts.netloc.rpartition("@")
+    port = re.search(r":[0-9]*$", authority)
+    netloc = f"{user}{at}{in_url(host_of(text))}{port[0] if port else ''}"
+    before, _, rest = url.partition("//")
+    return f"{before}//{netloc}{rest[len(parts.netloc) :]}"
 
 
 def _decoded(text: str) -> str:

@@ -15,9 +15,11 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
+from browser_bot.addresses import addresses_of
 from browser_bot.browser import DRIVER_GRACE
 from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
+from browser_bot.hosts import host_of
 from browser_bot.page_world import PageWorld
 from browser_bot.redaction import printable
 
@@ -142,14 +144,16 @@ class Opening:
         if self._gateway is not None:
             return await self._gateway.reaches(url)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                _, writer = await asyncio.open_connection(
-                    parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
-                )
-        except (OSError, TimeoutError):
+            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+        except ValueError:
             return False
-        writer.close()
-        return True
+        for ip in await addresses_of(host, ANSWER_TIMEOUT):
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    _, writer = await asyncio.open_connection(str(ip), port)
+                writer.close()
+                return True
+        return False
 
     @property
     def refused(self) -> str | None:

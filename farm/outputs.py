@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from browser_bot.hosts import in_url
+from browser_bot.hosts import host_of, in_url, with_host_in_ascii
 from browser_bot.redaction import forms_of
 
 MOST_OUTPUTS: Final = 10
@@ -36,7 +36,7 @@ _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
 _SHORTEST_PART: Final = 4
 """A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
 
-_UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
+_UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 
 
 class OutputKind(StrEnum):
@@ -136,7 +136,11 @@ class StreamUrl:
 def read_stream_url(url: str) -> StreamUrl:
     """The parts of an RTMP, RTMPS or SRT URL. Raises ValueError, in words for the client."""
     if _UNREADABLE.search(url):
-        raise ValueError("must be printable ASCII without spaces and backslashes")
+        raise ValueError("must have no spaces, control characters and backslashes")
+    if not url.isascii() and urlsplit(url).hostname:
+        url = with_host_in_ascii(url)
+    if not url.isascii():
+        raise ValueError("must be ASCII but for its host")
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     if scheme not in {"rtmp", "rtmps", "srt"}:
@@ -147,15 +151,16 @@ def read_stream_url(url: str) -> StreamUrl:
         raise ValueError("has a port that is none") from None
     if not parts.hostname or port == 0:
         raise ValueError("must name a host, and no port 0")
+    host = host_of(f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname)
     # Neither protocol knows fragments: stream keys and stream ids may have a # in them.
     rest = url[len(scheme) + len("://") + len(parts.netloc) :]
     if scheme == "srt":
         if "@" in parts.netloc:
             raise ValueError("must name no user: who sends is said by the streamid in SRT")
-        return _srt(parts.hostname, port, rest)
+        return _srt(host, port, rest)
     app, key = _app_and_key(rest)
     login = _login(parts) if "@" in parts.netloc else None
-    return StreamUrl(scheme, parts.hostname, port or _PORTS[scheme], app, key, login=login)
+    return StreamUrl(scheme, host, port or _PORTS[scheme], app, key, login=login)
 
 
 def _app_and_key(rest: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
+from browser_bot.hosts import host_of, with_host_in_ascii
 from browser_bot.places import read_locale, read_timezone
 from farm.authorities import read_authorities
 from farm.errors import SettingsError
@@ -120,7 +121,11 @@ def _readable_url(url: str) -> str:
         origin_of(_http_url(url))
     except PageAddressError as error:
         raise ValueError(str(error)) from None
-    return url.rstrip("/")
+    return with_host_in_ascii(url.rstrip("/"))
+
+
+def _host(text: str) -> str:
+    return host_of(text.strip())
 
 
 def _origin(text: str) -> str:
@@ -492,7 +497,9 @@ class Settings(BaseSettings):
     )
     livekit_key: str | None = Field(default=None, description="API key of the LiveKit server.")
     livekit_secret: SecretStr | None = Field(default=None, description="Its secret.")
-    jitsi_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
+    jitsi_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
         default=("meet.jit.si", "8x8.vc"),
         description="Hosts of Jitsi Meet, with commas, whose meetings are joined without asking anything.",
     )

@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from browser_bot.hosts import HostError, with_host_in_ascii
+
 PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """What the name of a preset looks like, as a regular expression."""
 
@@ -58,6 +60,10 @@ def _endpoint(value: str) -> str:
         raise PydanticCustomError("endpoint", "must be a plain http or https URL")
     if "@" in parts.netloc:
         raise PydanticCustomError("endpoint", "must not hold a user name or a password")
+    try:
+        with_host_in_ascii(value)
+    except HostError as error:
+        raise PydanticCustomError("endpoint", "{problem}", {"problem": str(error)}) from None
     return value
 
 
@@ -285,7 +291,7 @@ def endpoint_of(target: Target) -> str | None:
     """Where a target that speaks HTTP is; None is Amazon's or Google's own, and for SFTP."""
     match target:
         case S3Target():
-            return target.endpoint
+            return with_host_in_ascii(target.endpoint)
         case DigitalOceanTarget():
             return f"https://{target.region.lower()}.digitaloceanspaces.com"
         case CloudflareTarget():

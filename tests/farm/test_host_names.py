@@ -1,0 +1,119 @@
+"""Hosts are read as Chromium reads them wherever the farm compares them, or connects to them."""
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from browser_bot.addresses import (
+    AddressRule,
+    PageAddressError,
+    check_url,
+    destination_at,
+    lies_under,
+    origin_of,
+    parse_address_rule,
+)
+from browser_bot.hints import is_jitsi
+from browser_bot.hosts import IpAddress, with_host_in_ascii
+from farm.errors import InvalidRequest
+from farm.outputs import read_stream_url
+from farm.settings import Settings
+from farm.storage.targets import TARGET, endpoint_of
+from farm.watermark import fetch
+from farm.webhook_request import Poster
+from tests.receivers import receiver
+
+LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
+SHARP_S = "xn--strae-oqa.test"
+S3 = {"type": "s3", "access_key": "a", "secret": "b", "bucket": "films", "region": ""}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that the resolver is asked for; it knows one of them."""
+    names: list[str] = []
+
+    async def resolve(host: str, *_: object) -> tuple[IpAddress, ...]:
+        names.append(host)
+        return (IPv4Address("127.0.0.1"),) if host == SHARP_S else ()
+
+    monkeypatch.setattr("browser_bot.addresses.resolve", resolve)
+    return names
+
+
+@pytest.mark.parametrize("host", ["straße.test", "STRAẞE.test", "stra%C3%9Fe.test", SHARP_S, f"{SHARP_S}."])
+async def test_webhook_and_watermark_should_go_where_chromium_goes(asked: list[str], host: str) -> None:
+    with receiver() as hook:
+        async with Poster(LOOPBACK, 5) as poster:
+            answer = await poster.post(f"http://{host}:{hook.port}/hook?x=%C3%A4", b"{}", {})
+        assert answer.is_success, answer.error
+        assert hook.received[0].headers["host"] == f"{SHARP_S}:{hook.port}"
+        # It has no files, and says so.
+        with pytest.raises(InvalidRequest, match="its server answered"):
+            await fetch(f"http://{host}:{hook.port}/mark.svg", LOOPBACK)
+    assert set(asked) == {SHARP_S}
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "0x7f.0.0.1", "2130706433", "１２７.0.0.1", "%31%32%37.0.0.1", "localhost."]
+)
+async def test_address_should_be_the_same_for_check_and_connection(host: str) -> None:
+    with pytest.raises(PageAddressError, match=r"not public"):
+        await check_url(f"http://{host}/", AddressRule())
+    with pytest.raises(PageAddressError, match=r"not public"):
+        await destination_at(host, 80, AddressRule())
+    with receiver() as hook:
+        async with Poster(LOOPBACK, 5) as poster:
+            assert (await poster.post(f"http://{host}:{hook.port}/", b"{}", {})).is_success
+    assert str((await destination_at(host, 80, LOOPBACK)).addresses[0]) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", "xn--\u00fc.test", "%zz.test", "256.1.1.1", "[::1%25lo]", "[v1.a]", "a b"]
+)
+def test_host_that_chromium_refuses_should_be_refused(host: str) -> None:
+    with pytest.raises(PageAddressError):
+        origin_of(f"http://{host}/")
+    with pytest.raises(ValueError, match=r"host|read|spaces|address"):
+        read_stream_url(f"rtmp://{host}/live/key")
+    with pytest.raises(ValueError, match="endpoint"):
+        TARGET.validate_python(S3 | {"endpoint": f"https://{host}/"})
+
+
+def test_hosts_should_be_compared_as_chromium_opens_them() -> None:
+    settings = Settings(
+        public_url="https://straße.test/",
+        jitsi_hosts=("Meet.Straße.test",),
+        cors_origins=("https://straße.test:443",),
+    )
+    assert settings.base_url == f"https://{SHARP_S}"
+    assert settings.cors_origins == (f"https://{SHARP_S}",)
+    assert is_jitsi("https://meet.straße.test/room", settings.jitsi_hosts)
+    assert is_jitsi(f"https://MEET.{SHARP_S}./room", settings.jitsi_hosts)
+    assert not is_jitsi("https://meet.strasse.test/room", settings.jitsi_hosts)
+    assert lies_under("https://STRASSE.test/meet/x", ["https://strasse.test/meet/"])
+    assert lies_under("https://straße.test/meet/x", settings.built_in_meetings)
+    assert not lies_under("https://strasse.test/meet/x", settings.built_in_meetings)
+
+
+def test_outputs_and_storages_should_have_the_host_in_ascii() -> None:
+    stream = read_stream_url("rtmp://straße.test/live/key")
+    assert (stream.host, stream.hidden) == (SHARP_S, f"rtmp://{SHARP_S}/live/***")
+    assert read_stream_url("srt://0x7f.1:9000").host == "127.0.0.1"
+    with pytest.raises(ValueError, match="ASCII but for its host"):
+        read_stream_url("rtmp://straße.test/live/schlüssel")
+    target = TARGET.validate_python(S3 | {"endpoint": "https://straße.test:9000/s3"})
+    assert endpoint_of(target) == f"https://{SHARP_S}:9000/s3"
+
+
+@pytest.mark.parametrize(
+    ("url", "ascii_url"),
+    [
+        ("http://http/http", "http://http/http"),
+        ("rtmp://user:pw@Straße.test:1/x?y#z", f"rtmp://user:pw@{SHARP_S}:1/x?y#z"),
+        ("https://[::0001]:8/", "https://[::1]:8/"),
+        ("http://straße.test", f"http://{SHARP_S}"),
+    ],
+)
+def test_rest_of_a_url_should_stay_as_it_is(url: str, ascii_url: str) -> None:
+    assert with_host_in_ascii(url) == ascii_url
