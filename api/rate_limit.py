@@ -27,7 +27,7 @@ _KEY_PREFIX: Final = "farm:limits"
 _IPV6_NETWORK: Final = 64
 """Bits; whoever has one address of such a network has them all."""
 
-_REFUSAL_SECONDS: Final = 1.0
+_REFUSAL_SECONDS: Final = 5.0
 """How long a Redis that has refused to count is left alone: a refusal may take a third of a second."""
 
 

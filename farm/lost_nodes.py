@@ -45,7 +45,7 @@ LOST: Final = Failure(
 def run_node(settings: Settings) -> None:
     """Say that this node lives, and look after the recordings of those that are gone, until SIGTERM."""
     stopping = told_to_stop()
-    outage = Outage("the others cannot be told that this node lives")
+    outage = Outage("this node waits for Redis and begins no recordings", logging.WARNING)
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
         while not stopping.is_set():

@@ -233,7 +233,7 @@ class Reporter:
         self._kept: Recording | None = None
         self._gives_way = False
         self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._outage = Outage(f"recording {recording.id}: Redis cannot be told what happens")
+        self._outage = Outage(f"recording {recording.id}: Redis cannot be told what happens", logging.WARNING)
 
     async def recording(self, take: Journal) -> None:
         """A take has begun."""

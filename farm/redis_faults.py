@@ -30,7 +30,8 @@ _PROBE_KEY: Final = "farm:probe"
 _PROBE_SECONDS: Final = 60
 
 _CODE: Final = re.compile(
-    r"(?:^|[\s:]-?)(OOM|READONLY|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b"
+    r"(?:^|[\s:]-?)"
+    r"(OOM|READONLY|UNBLOCKED|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b"
 )
 """The codes of Redis 6.2 to 8 (`shared` in server.c) that say something of the server, not of a command."""
 
@@ -72,6 +73,7 @@ _NOT_IN_SCRIPT: Final = "The user executing the script can't"
 _BY_CODE: Final = {
     "OOM": RedisFault.FULL,
     "READONLY": RedisFault.READ_ONLY,
+    "UNBLOCKED": RedisFault.READ_ONLY,  # what waited in Redis when that was made a replica
     "NOREPLICAS": RedisFault.READ_ONLY,
     "MISCONF": RedisFault.NOT_SAVING,
     "MASTERDOWN": RedisFault.AWAY,
@@ -124,9 +126,13 @@ class Outage:
     LONGEST_PAUSE: Final = 2.0
     """Seconds between two tries."""
 
-    def __init__(self, what: str) -> None:
-        """`what` does not work meanwhile, such as `recordings cannot be taken`."""
+    def __init__(self, what: str, level: int = logging.INFO) -> None:
+        """`what` does not work meanwhile, such as `recordings cannot be taken`.
+
+        A node has many parts, which all meet the same; one of them tells of it with a higher level.
+        """
         self._what = what
+        self._level = level
         self._fault: RedisFault | None = None
         self._pause = self.FIRST_PAUSE
 
@@ -139,7 +145,7 @@ class Outage:
         """Redis has failed; how many seconds to wait before the next try."""
         fault = fault_of(error)
         if fault is not self._fault:
-            logger.warning("%s, trying again until it works: %s", self._what, describe(error))
+            logger.log(self._level, "%s, trying again until it works: %s", self._what, describe(error))
         self._fault = fault
         pause, self._pause = self._pause, min(2 * self._pause, self.LONGEST_PAUSE)
         return pause
@@ -148,7 +154,7 @@ class Outage:
         """Redis works; whether it had failed before."""
         was_there = self._fault is not None
         if was_there:
-            logger.warning("Redis works again (before: %s)", self._what)
+            logger.log(self._level, "Redis works again (before: %s)", self._what)
         self._fault, self._pause = None, self.FIRST_PAUSE
         return was_there
 

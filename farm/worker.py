@@ -167,7 +167,7 @@ def _wait_until_usable(client: redis.Redis) -> None:
     """
     with suppress(redis.ResponseError):  # it answers; one that cannot save (MISCONF) refuses a PING, too
         client.ping()
-    patiently(Outage("no recordings can be taken"), probe, client)
+    patiently(Outage("no recordings can be taken", logging.WARNING), probe, client)
 
 
 def _start_pool(

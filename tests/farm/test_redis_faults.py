@@ -1,6 +1,7 @@
 """What is wrong with a real Redis is known for what it is, and one that deletes records is refused."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -104,6 +105,10 @@ def test_server_that_still_loads_should_be_told_from_one_that_is_away(tmp_path: 
             "against a read only replica.",
             RedisFault.READ_ONLY,
         ),
+        (
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            RedisFault.READ_ONLY,
+        ),
         ("NOREPLICAS Not enough good replicas to write.", RedisFault.READ_ONLY),
         ("BUSYGROUP Consumer Group name already exists", RedisFault.FAILED),
         ("unknown command 'FOO'", RedisFault.FAILED),
@@ -114,7 +119,7 @@ def test_texts_of_other_versions_should_be_known(text: str, fault: RedisFault) -
 
 
 def test_outage_should_be_told_once_and_its_pauses_be_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    outage = Outage("nothing can be done")
+    outage = Outage("nothing can be done", logging.WARNING)
     error = redis.exceptions.OutOfMemoryError("command not allowed")
     assert [outage.seen(error) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
     assert outage.lasts
@@ -133,8 +138,9 @@ def environment_of(server: FaultyRedis, data_dir: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("part", ["worker", "api", "up"])
-@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+@pytest.mark.parametrize(
+    ("part", "policy"), [("worker", "allkeys-lru"), ("api", "volatile-ttl"), ("up", "allkeys-random")]
+)
 def test_parts_should_refuse_to_start_with_a_redis_that_evicts(
     server: FaultyRedis, part: str, policy: str, tmp_path: Path
 ) -> None:
