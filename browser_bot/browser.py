@@ -25,6 +25,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.devices import write_devices
 from browser_bot.errors import StageError
+from browser_bot.fonts import write_fonts
 from browser_bot.programs import DIES_WITH_PARENT, chromium_path, signal_group
 from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 
@@ -303,6 +304,7 @@ async def open_browser(
                     "TMPDIR": str(directory),
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+                    **write_fonts(directory),
                     **surroundings.environment,
                     **environment,
                 },

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from browser_bot.programs import chromium_path, program_path, xorg_path
 from farm.authorities import NSS_PACKAGE, read_authorities
 from farm.embedded_redis import answers
 from farm.errors import ProgramMissing, SettingsError
+from farm.letters import CJK, SCRIPTS, parse_charsets, without_letters
 from farm.real_time import is_allowed, is_limited
 from farm.redis_clients import connect
 from farm.redis_faults import describe, evicts_message, probe, read_memory
@@ -68,11 +69,13 @@ FFMPEG_FORMATS = (
 )
 FFMPEG_ENCODERS = ("libx264", "aac", "libvpx", "libopus")
 
+LATIN = frozenset({"Latin"})
 FONTS = (
-    ("fonts: Latin", "en", "fonts-dejavu-core", "Latin letters"),
-    ("fonts: CJK", "zh", "fonts-noto-cjk", "Chinese, Japanese and Korean"),
-    ("fonts: emoji", "und-zsye", "fonts-noto-color-emoji", "emoji"),
+    ("fonts: Latin", "fonts-dejavu-core", LATIN),
+    ("fonts: CJK", "fonts-noto-cjk", CJK),
+    ("fonts: other scripts", "fonts-noto-core", SCRIPTS.keys() - LATIN - CJK),
 )
+EMOJI = ("fonts: emoji", "fonts-noto-color-emoji")
 
 
 @dataclass(frozen=True)
@@ -337,20 +340,39 @@ def _check_setpriv(timeout: float) -> Check:
     return Check("setpriv", "ok", version, str(path), "util-linux")
 
 
-def _font_check(name: str, language: str, package: str, meaning: str) -> Callable[[float], Check]:
+def _ask_fonts(timeout: float, *arguments: str) -> str:
+    """What fontconfig lists; raises _FailedError when it does not."""
+    if (fc_list := shutil.which("fc-list")) is None:
+        raise _FailedError("is not installed, so nobody knows")
+    return _ask([fc_list, *arguments], timeout)
+
+
+def _font_check(name: str, package: str, scripts: Collection[str]) -> Callable[[float], Check]:
     def check(timeout: float) -> Check:
-        if (fc_list := shutil.which("fc-list")) is None:
-            return Check(name, "warning", None, "fc-list is not installed, so nobody knows", "fontconfig")
         try:
-            families = _ask([fc_list, f":lang={language}", "family"], timeout)
+            listing = _ask_fonts(timeout, "--format", "%{charset}\n")
         except _FailedError as failure:
             return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
-        first = min((line.split(",")[0] for line in families.splitlines() if line.strip()), default=None)
-        if first is None:
-            return Check(name, "warning", None, f"no font has {meaning}: boxes will be recorded", package)
-        return Check(name, "ok", None, first, package)
+        missing = without_letters(scripts, parse_charsets(listing))
+        if missing:
+            detail = f"no font has the letters of {', '.join(missing)}: boxes will be recorded"
+            return Check(name, "warning", None, detail, package)
+        found = ", ".join(sorted(scripts)) if len(scripts) <= 4 else f"{len(scripts)} scripts"
+        return Check(name, "ok", None, f"letters of {found}", package)
 
     return check
+
+
+def _check_emoji(timeout: float) -> Check:
+    name, package = EMOJI
+    try:
+        families = _ask_fonts(timeout, ":lang=und-zsye", "family")
+    except _FailedError as failure:
+        return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
+    first = min((line.split(",")[0] for line in families.splitlines() if line.strip()), default=None)
+    if first is None:
+        return Check(name, "warning", None, "no font has emoji: boxes will be recorded", package)
+    return Check(name, "ok", None, first, package)
 
 
 def _check_sandbox(timeout: float) -> Check:
@@ -432,7 +454,8 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("redis-server", "redis-server", _check_redis),
     ("redis", None, _check_redis_in_use),
     ("setpriv", "util-linux", _check_setpriv),
-    *((name, package, _font_check(name, lang, package, meaning)) for name, lang, package, meaning in FONTS),
+    *((name, package, _font_check(name, package, scripts)) for name, package, scripts in FONTS),
+    (*EMOJI, _check_emoji),
     ("sandbox", None, _check_sandbox),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),

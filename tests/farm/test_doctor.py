@@ -153,6 +153,25 @@ def test_run_checks_should_report_every_program_missing_on_a_bare_machine() -> N
     assert not doctor.is_usable(checks)
 
 
+def test_scripts_without_letters_should_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fonts = tmp_path / "fonts.conf"
+    fonts.write_text(
+        "<fontconfig><dir>/usr/share/fonts/truetype/dejavu</dir>"
+        f"<cachedir>{tmp_path / 'cache'}</cachedir></fontconfig>"
+    )
+    monkeypatch.setenv("FONTCONFIG_FILE", str(fonts))
+    checks = by_name(doctor.run_checks())
+    assert checks["fonts: Latin"].status == "ok"
+    assert checks["fonts: CJK"].detail == (
+        "no font has the letters of Han, Kana, Bopomofo, Hangul: boxes will be recorded"
+    )
+    others = checks["fonts: other scripts"]
+    assert (others.status, others.package) == ("warning", "fonts-noto-core")
+    assert "Devanagari, Bengali, Gurmukhi" in others.detail
+    assert "Greek" not in others.detail
+    assert "fonts-noto-cjk fonts-noto-core fonts-noto-color-emoji" in doctor.format_report([*checks.values()])
+
+
 @pytest.mark.usefixtures("bare")
 def test_require_programs_should_name_everything_that_is_missing() -> None:
     with pytest.raises(ProgramMissing) as caught:
