@@ -1,5 +1,6 @@
 """The OpenAPI document: the operations as they are declared, with the models that validate and serialise."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,20 +125,23 @@ class _Schemas:
             [(name, mode, TypeAdapter(model)) for (name, mode), model in models.items()],
             ref_template="#/components/schemas/{model}",
         )
-        return cls(_for_generators(by_model), _for_generators(definitions["$defs"]))
+        return cls(by_model, definitions["$defs"])
 
     def shared(self, operations: Iterable[Operation]) -> _Json:
         """The components without those that are only taken apart into parameters."""
         parts = [model for operation in operations for model in (operation.query, operation.headers) if model]
         names = {self._name(model) for model in parts}
-        return {name: schema for name, schema in self.components.items() if name not in names}
+        return {
+            name: _without_defaults(schema) for name, schema in self.components.items() if name not in names
+        }
 
     def _name(self, model: Any) -> str:
         reference: str = self.get(model, "validation")["$ref"]
         return reference.rpartition("/")[2]
 
     def get(self, model: Any, mode: _Mode) -> _Json:
-        return self.by_model[repr(model), mode]
+        schema: _Json = _without_defaults(self.by_model[repr(model), mode])
+        return schema
 
     def fields(self, model: type[BaseModel]) -> Iterator[tuple[str, bool, _Json]]:
         """The fields of a model that is sent: name, whether it is required, schema."""
@@ -146,21 +150,23 @@ class _Schemas:
             yield field, field in whole.get("required", ()), schema
 
 
-def _for_generators(schema: Any) -> Any:
-    """A schema without objects and lists as defaults.
+def _without_defaults(schema: Any) -> Any:
+    """A schema with its defaults in words.
 
-    They say nothing that a field's own schema does not say, and generators of clients leave out what has
-    some: openapi-python-client a whole operation.
+    As `default` they mislead the makers of clients: some send each field that has one, so that what the
+    organisation has set never counts, others want all of them set, and openapi-python-client leaves out an
+    operation that has an object as one.
     """
     if isinstance(schema, list):
-        return [_for_generators(each) for each in schema]
+        return [_without_defaults(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
-        name: _for_generators(each)
-        for name, each in schema.items()
-        if name != "default" or not isinstance(each, dict | list)
-    }
+    kept = {name: _without_defaults(each) for name, each in schema.items() if name != "default"}
+    default = schema.get("default")
+    if isinstance(default, str | int | float) and "properties" not in schema:
+        told = f"by default {json.dumps(default)}"
+        kept["description"] = f"{kept['description']}; {told}" if "description" in kept else told
+    return kept
 
 
 def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas) -> _Json:
@@ -199,6 +205,8 @@ def _parameters(
 ) -> Iterator[_Json]:
     for name, required, field in schemas.fields(model) if model else ():
         schema = _without_null(field)
+        if isinstance(schema.get("default"), list):
+            del schema["default"]
         parameter = {"name": name, "in": location, "required": required}
         if "description" in schema:
             parameter["description"] = schema.pop("description")

@@ -185,10 +185,10 @@ class MeetingRecording(BaseModel):
     started_time: Moment | None = Field(description="when the first take began")
     stopped_time: Moment | None = Field(description="when the last take ended")
     output_file_name: str
-    session_id: str | None = None
+    session_id: str | None
     download_url: str | None = Field(description="a link to the file, made anew with each answer")
     download_url_expiry: Moment | None
-    audio_download_url: str | None = Field(default=None, description="the same to the sound alone")
+    audio_download_url: str | None = Field(description="the same to the sound alone")
     file_size: int | None = Field(description="bytes of the file named output_file_name")
     recording_duration: Annotated[int | None, _LEFT_OUT] = Field(
         default=None, description="whole seconds of video in the file"
@@ -230,7 +230,7 @@ class RecordingObject(MeetingRecording):
         description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
         "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
     )
-    queue_position: int | None = Field(default=None, description="while INVOKED: 1 is the next to be taken")
+    queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")
     timeline: list[TimelineObject]
     webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organisation's")
 
@@ -322,6 +322,8 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "started_time": recording.started_time,
         "stopped_time": recording.stopped_time,
         "output_file_name": recording.output_file_name,
+        # The farm knows of no sessions of a meeting.
+        "session_id": None,
         "download_url": video.url if video else None,
         "audio_download_url": audio.url if audio else None,
         "download_url_expiry": link.expiry if link else None,

@@ -1,14 +1,24 @@
 """Cloudflare's own Python SDK drives the farm, with nothing changed but its base URL and its key."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import cloudflare
+import httpx
+import pydantic
 import pytest
 from cloudflare import AsyncCloudflare, Cloudflare
+from cloudflare.types.realtime_kit import (
+    RecordingGetActiveRecordingsResponse,
+    RecordingGetOneRecordingResponse,
+    RecordingGetRecordingsResponse,
+    RecordingPauseResumeStopRecordingResponse,
+    RecordingStartRecordingsResponse,
+)
 
-from farm.recordings import Recording, Status, now
+from farm.recordings import Caller, Reason, ReasonKind, Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from tests.api.serving import served_in_thread
@@ -135,6 +145,67 @@ def test_errors_should_be_those_the_sdk_knows(sdk: Cloudflare, address: str) -> 
         with pytest.raises(cloudflare.AuthenticationError) as unknown:
             start(stranger)
         assert text_of(unknown.value)
+
+
+def test_answers_should_be_strictly_what_the_types_say(
+    sdk: Cloudflare, address: str, records: Records, make_recording: MakeRecording
+) -> None:
+    caller = Caller(type="USER", user_id="ada", name="Ada")
+    over = records.add(
+        make_recording(
+            meeting_id="over",
+            storage_config={"type": "aws", "bucket": "films", "region": "eu-west-1"},
+            start_reason=Reason(reason=ReasonKind.API_CALL, caller=caller),
+        )
+    )
+    records.change_state(over.id, Status.RECORDING, started_time=now())
+    records.change_state(
+        over.id,
+        Status.UPLOADING,
+        stopped_time=now(),
+        stop_reason=Reason(reason=ReasonKind.ALL_PEERS_LEFT, caller=Caller(type="INTERNAL")),
+    )
+    records.change_state(over.id, Status.UPLOADED, file_size=1234, recording_duration=60)
+    running = start(sdk)
+    where = f"{address}/accounts/{ACCOUNT}/realtime/kit/{APP}/recordings"
+    with httpx.Client(headers={"Authorization": "Bearer acme-key"}) as client:
+        answers: list[tuple[type[pydantic.BaseModel], httpx.Response]] = [
+            (RecordingGetRecordingsResponse, client.get(where)),
+            (RecordingGetActiveRecordingsResponse, client.get(f"{where}/active-recording/demo")),
+            (RecordingGetOneRecordingResponse, client.get(f"{where}/{running.id}")),
+            (RecordingGetOneRecordingResponse, client.get(f"{where}/{over.id}")),
+            (
+                RecordingPauseResumeStopRecordingResponse,
+                client.put(f"{where}/{running.id}", json={"action": "stop"}),
+            ),
+            (RecordingStartRecordingsResponse, client.post(where, json={"meeting_id": "demo"})),
+        ]
+    for model, answer in answers:
+        read = model.model_validate_json(answer.content, strict=True, extra="ignore")
+        # Whatever the types do not say may be null is not null.
+        assert nulls(json.loads(answer.content)) <= {
+            *("audio_download_url", "download_url", "download_url_expiry", "file_size", "session_id"),
+            *("started_time", "stopped_time"),
+            *OURS,
+        }
+        assert read
+
+
+OURS = {
+    *("node", "slot", "audio_config", "interactive_config", "expired_time", "error", "quality"),
+    *("queue_position", "watermark", "take", "fault", "finding", "seconds", "status"),
+}
+"""Fields that the recording API does not have, and that may be null."""
+
+
+def nulls(answer: Any) -> set[str]:
+    """The names of all fields that are null anywhere in an answer."""
+    if isinstance(answer, list):
+        return set().union(*map(nulls, answer))
+    if not isinstance(answer, dict):
+        return set()
+    own = {name for name, value in answer.items() if value is None}
+    return own.union(*map(nulls, answer.values()))
 
 
 def test_tracks_should_be_refused_in_words(sdk: Cloudflare) -> None:

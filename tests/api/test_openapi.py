@@ -1,7 +1,6 @@
 """The OpenAPI document: valid, whole, and served."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -82,21 +81,18 @@ def test_parameters_should_have_the_schemas_that_validate(document: dict[str, An
     ]
 
 
-def test_document_should_have_no_defaults_that_generators_stumble_over(document: dict[str, Any]) -> None:
-    # openapi-python-client leaves out an operation whose body has an object as a default somewhere.
-    assert [each for each in defaults(document) if isinstance(each, dict | list)] == []
-    start = document["components"]["schemas"]["StartRecording"]["properties"]
-    assert start["allow_multiple_recordings"]["default"] is False
-    assert document["components"]["schemas"]["VideoConfig"]["properties"]["width"]["default"] == 1280
+def test_bodies_should_have_their_defaults_in_words(document: dict[str, Any]) -> None:
+    # Some generators' clients send each `default`, over what the organisation has set, others want all fields
+    # set, and openapi-python-client leaves out an operation whose body has an object as one.
+    schemas = document["components"]["schemas"]
+    assert not any("default" in field for field in fields_of(schemas))
+    assert schemas["VideoConfig"]["properties"]["width"]["description"] == "by default 1280"
+    multiple = schemas["StartRecording"]["properties"]["allow_multiple_recordings"]["description"]
+    assert multiple.endswith("; by default false")
 
 
-def defaults(schema: Any) -> Iterator[Any]:
-    """All that is a default somewhere in a document."""
-    for name, each in schema.items() if isinstance(schema, dict) else enumerate(schema):
-        if name == "default":
-            yield each
-        if isinstance(each, dict | list):
-            yield from defaults(each)
+def fields_of(schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [field for schema in schemas.values() for field in schema.get("properties", {}).values()]
 
 
 async def test_document_should_say_where_the_api_is(settings: Settings) -> None:
