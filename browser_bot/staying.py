@@ -119,7 +119,7 @@ class Staying:
 
     async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
         changed = describe(self._joined.lobby, document)
-        logger.info("%s", changed)
+        logger.debug("%s", changed)
         await self._opening.document(DOCUMENT_SECONDS)
         if self._opening.refused is not None and not await self._opening.has_script():
             raise PageError(f"{changed}, and {self._opening.refused}")

@@ -227,6 +227,7 @@ class Recorder:
         self._watch = Watch(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
         self._company_told = plan.had_company
         self._told = 0
+        self._told_of_page = 0
         self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0
         self._lookout: Lookout | None = None
         self._rejoining: asyncio.Task[None] | None = None
@@ -507,8 +508,8 @@ class Recorder:
 
     async def _tell_page(self, event: PageEvent) -> None:
         """Tell what the page did; a page that does so on and on must not fill the timeline."""
-        self._told += 1
-        if self._told <= MOST_TOLD:
+        self._told_of_page += 1
+        if self._told_of_page <= MOST_TOLD:
             logger.warning("%s", event.message)
             await self._listener.page_event(event)
 
