@@ -73,10 +73,10 @@ class Bot:
         self._contract = contract
         self._world = PageWorld(browser.page, printed=self._heard, thrown=self._thrown)
         self._probe = Probe(self._world)
-        self._hearing = Hearing(self._world, contract, self._diary, on_text)
+        self._documents = Documents(self._page)
+        self._hearing = Hearing(self._world, self._documents, contract, self._diary, on_text)
         self._opening = Opening(self._page, self._world, gateway, self._diary.clean)
         hints = hints or NO_HINTS
-        self._documents = Documents(self._page)
         self._joining = Joining(self._page, contract, hints, self._documents, self._opening, self._hearing)
         self._staying = Staying(self._page, self._documents, self._opening, hints)
         self._tell = tell

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from browser_bot.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
 from browser_bot.diary import Diary
+from browser_bot.documents import Documents
 from browser_bot.errors import PageDeclinedError, PageOverError
 from browser_bot.page_world import PageWorld
 from browser_bot.printed import Printed, signal_in
@@ -27,12 +28,18 @@ class Hearing:
     """Hears a page."""
 
     def __init__(
-        self, world: PageWorld, contract: PageContract, diary: Diary, on_text: Callable[[str], None] | None
+        self,
+        world: PageWorld,
+        documents: Documents,
+        contract: PageContract,
+        diary: Diary,
+        on_text: Callable[[str], None] | None,
     ) -> None:
-        """Hear what `contract` has of the page of `world`, which is not open yet.
+        """Hear what `contract` has of the page of `world`, which is not open yet and has `documents`.
 
         `on_text` gets what is to be put into the recording.
         """
+        self._documents = documents
         self._contract = contract
         self._diary = diary
         self._on_text = on_text
@@ -97,7 +104,7 @@ class Hearing:
             return
         if self._contract is PageContract.AUTO:
             await self.sdk.connected.wait()
-        await self.sdk.until_over()
+        await self.sdk.until_over(self._documents)
         self.ended.set()
 
     def _ends(self) -> None:

@@ -7,7 +7,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from browser_bot.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
-from browser_bot.errors import NoAnswerError, PageError
+from browser_bot.errors import NoAnswerError, PageError, PageOverError
 from browser_bot.hearing import Hearing
 from browser_bot.page_world import PageWorld
 from browser_bot.recording_sdk import START
@@ -50,7 +50,12 @@ async def _sdk_started(hearing: Hearing) -> None:
         raise PageError(
             f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
         ) from None
-    await _signalled(hearing, f"send {START}")
+    await first_of(started=_signalled(hearing, f"send {START}"), over=_sdk_over(hearing))
+
+
+async def _sdk_over(hearing: Hearing) -> None:
+    await hearing.until_sdk_is_over()
+    raise PageOverError(f"the page's recording SDK is over, and has not sent {START}")
 
 
 async def _signalled(hearing: Hearing, signal: str) -> None:

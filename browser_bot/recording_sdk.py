@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from browser_bot.documents import Documents
 from browser_bot.errors import NoAnswerError
 from browser_bot.page_world import PageWorld
 
@@ -174,12 +175,17 @@ class RecordingSdk:
         self.connected = asyncio.Event()
         """Set once the page has connected: it has the SDK."""
 
-    async def until_over(self) -> None:
-        """Wait until the flags say that the recording is over."""
+    async def until_over(self, documents: Documents) -> None:
+        """Wait until the flags say that the recording is over; `documents` are the page's."""
         watch = FlagWatch()
         loop = asyncio.get_running_loop()
-        # The page has no event for it.
-        while not watch.is_over(await self._state(), loop.time()):  # noqa: ASYNC110
+        while True:
+            document = documents.last.number
+            state = await self._state()
+            # Of flags that came while the page went elsewhere nobody knows whose they are.
+            if document == documents.last.number and watch.is_over(state, document, loop.time()):
+                break
+            # The page has no event for it.
             await asyncio.sleep(PERIOD)
         logger.info("the page's recording SDK says that it is over")
 
@@ -228,22 +234,37 @@ class FlagWatch:
 
     def __init__(self) -> None:
         """Begin with a page that has shown nothing."""
-        self._had_meeting = False
+        self._document: int | None = None
+        """The last one that had the SDK's meeting."""
+        self._looks_without = 0
         self._gone_since: float | None = None
 
-    def is_over(self, state: Mapping[str, bool] | None, present: float) -> bool:
-        """Whether it is over, by the flags that it had at the time `present` (s); None if it said none."""
+    def is_over(self, state: Mapping[str, bool] | None, document: int, present: float) -> bool:
+        """Whether it is over, by the flags that a document of the page had at the time `present` (s).
+
+        The documents of a page are numbered. None for the flags if it said none.
+        """
         if state is None:
             return False
         if state.get("over"):
             return True
         if state.get("meeting"):
-            self._had_meeting, self._gone_since = True, None
+            self._document, self._looks_without, self._gone_since = document, 0, None
             return False
-        if not self._had_meeting:
+        if self._document is None:
             return False
-        if state.get("present"):
-            # The SDK has taken its object away: it has left the room.
-            return True
+        if document == self._document:
+            if state.get("present"):
+                # The SDK has taken its object away: it has left the room.
+                return True
+            if state.get("announced"):
+                # `cleanup()` takes away all but the trigger. A page may begin anew right after it, as with
+                # React's strict mode; so it is looked at twice.
+                self._looks_without += 1
+                return self._looks_without > 1
+        elif state.get("present"):
+            # Loaded anew, and the SDK has no meeting yet.
+            self._gone_since = None
+            return False
         self._gone_since = present if self._gone_since is None else self._gone_since
         return present - self._gone_since >= GONE_SECONDS

@@ -11,7 +11,7 @@ import pytest_asyncio
 from browser_bot import recording_sdk
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.errors import PageError
+from browser_bot.errors import PageError, PageOverError
 from browser_bot.hints import PageHints, is_jitsi, jitsi_url
 from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage import Stage, open_stage
@@ -62,6 +62,11 @@ async def site() -> AsyncIterator[Site]:
         ("Dyte", "window.triggerDyteRecording = false"),
         ("RealtimeKit", "window.triggerRealtimeKitRecording = false"),
         ("RealtimeKit", "delete window.realtimeKitRecording"),
+        (
+            "RealtimeKit",
+            # cleanup() of @cloudflare/realtimekit-recording-sdk 0.0.1 and @dytesdk/recording-sdk 1.1.0.
+            "delete window.realtimeKitRecordingSdk; delete window.realtimeKitRecording; socket.close()",
+        ),
     ],
 )
 async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
@@ -120,6 +125,16 @@ async def test_page_that_never_begins_should_fail_in_words(
     silent = SDK_PAGE.replace("setTimeout(", "(() => 0)(")
     with pytest.raises(PageError, match="did not send StartRecording within 1 s"):
         await Bot(stage.browser, PageContract.SDK).join(site.add("/silent", silent), seconds=SOON, tries=1)
+
+
+async def test_sdk_that_is_over_before_it_has_begun_should_end_the_joining(stage: Stage, site: Site) -> None:
+    over = SDK_PAGE.replace(
+        'socket.send(JSON.stringify({type: "StartRecording"}))', "window[`trigger${name}Recording`] = false"
+    )
+    with pytest.raises(PageOverError, match="is over, and has not sent StartRecording"):
+        await asyncio.wait_for(
+            Bot(stage.browser, PageContract.SDK).join(site.add("/sdk", over), seconds=SOON, tries=1), SOON
+        )
 
 
 async def test_hostile_messages_should_change_nothing(stage: Stage, site: Site) -> None:
@@ -206,11 +221,37 @@ async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage
         ([{"meeting": True}, {}, None, {"meeting": True}, {}], [False] * 5),
         # It never had any: a page that opened the socket by itself.
         ([{}, {}, {}], [False] * 3),
+        # Cleaned up: all is gone but the trigger.
+        (
+            [{"meeting": True, "announced": True}, {"announced": True}, {"announced": True}],
+            [False, False, True],
+        ),
+        # Cleaned up, and begun anew at once.
+        (
+            [
+                {"meeting": True},
+                {"announced": True},
+                {"meeting": True},
+                {"announced": True},
+                {"meeting": True},
+            ],
+            [False] * 5,
+        ),
     ],
 )
 async def test_flags_should_say_when_it_is_over(states: list[Any], over: list[bool]) -> None:
     watch = FlagWatch()
-    assert [watch.is_over(state, float(second)) for second, state in enumerate(states)] == over
+    assert [watch.is_over(state, 1, float(second)) for second, state in enumerate(states)] == over
+
+
+async def test_page_that_is_loaded_anew_should_not_be_over_before_its_sdk_has_a_meeting_again() -> None:
+    watch = FlagWatch()
+    assert not watch.is_over({"meeting": True, "present": True, "announced": True}, 1, 0)
+    # The SDK is made, and its init() waits for the meeting.
+    for second in range(1, 60):
+        assert not watch.is_over({"present": True}, 2, second)
+    assert not watch.is_over({"meeting": True, "present": True}, 2, 60)
+    assert watch.is_over({"present": True}, 2, 61)
 
 
 @pytest.mark.parametrize("answer", [None, "", "over", "11111", "111x", "١111", "1111\n", 1111, {}])
@@ -221,10 +262,10 @@ async def test_what_are_no_flags_should_be_none(answer: object) -> None:
 
 async def test_page_without_its_sdk_for_long_should_be_over() -> None:
     watch = FlagWatch()
-    assert not watch.is_over({"meeting": True}, 0)
-    assert not watch.is_over({}, 1)
-    assert not watch.is_over({}, GONE_SECONDS)
-    assert watch.is_over({}, 1 + GONE_SECONDS)
+    assert not watch.is_over({"meeting": True}, 1, 0)
+    assert not watch.is_over({}, 2, 1)
+    assert not watch.is_over({}, 2, GONE_SECONDS)
+    assert watch.is_over({}, 2, 1 + GONE_SECONDS)
 
 
 LOBBY = """<!doctype html><meta http-equiv="Content-Security-Policy" content="style-src 'none'">
