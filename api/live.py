@@ -1,6 +1,7 @@
 """What can be seen of a recording while it is made: a frame, and a preview as HLS."""
 
 import asyncio
+from datetime import timedelta
 from typing import Final
 
 from starlette.requests import Request
@@ -12,13 +13,17 @@ from api.operations import Operation
 from api.recordings import find_recording
 from encoder.formats import Codec
 from farm.errors import NothingLive
-from farm.live_requests import ask
+from farm.live_requests import ask, kept_preview
 from farm.live_view import FRAME, PREVIEW
-from farm.recordings import Status, content_type
+from farm.recordings import ACTIVE, Recording, Status, content_type, now
 
 _FRAME_SECONDS: Final = 5.0
 _PREVIEW_SECONDS: Final = 10.0
 """The first piece of a preview takes some seconds to be made."""
+
+_LAST_SECONDS: Final = 3.0
+_ENDING: Final = timedelta(seconds=5)
+"""How long the last piece of a preview may take; the file may be UPLOADED by then."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -34,14 +39,35 @@ async def _frame(request: Request) -> Response:
 
 async def _preview(request: Request) -> Response:
     name = request.path_params["name"]
-    content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
+    context = context_of(request)
+    recording = await find_recording(context, organization_of(request), request)
+    content = None
+    if recording.status not in ACTIVE:
+        content = await kept_preview(context.waiting_redis, recording.id, name)
+    if content is None:
+        try:
+            content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
+        except NothingLive:
+            # It may have ended just then.
+            content = await kept_preview(context.waiting_redis, recording.id, name)
+            if content is None:
+                raise
     return Response(content, headers=_HEADERS, media_type=content_type(name))
+
+
+def _is_ending(recording: Recording) -> bool:
+    """Whether the recorder may be there still, with the last of a preview."""
+    stopped = recording.stopped_time
+    return recording.status not in ACTIVE and stopped is not None and now() - stopped < _ENDING
 
 
 async def _ask(request: Request, what: str, seconds: float) -> bytes:
     context = context_of(request)
     recording = await find_recording(context, organization_of(request), request)
-    if recording.status is not Status.RECORDING:
+    if what != FRAME and _is_ending(recording):
+        seconds = _LAST_SECONDS
+    # A player that looks at a preview waits through a pause.
+    elif recording.status not in ({Status.RECORDING} if what == FRAME else {Status.RECORDING, Status.PAUSED}):
         raise NothingLive(f"recording {recording.id} is {recording.status}; nothing is recorded now")
     if what != FRAME and recording.codec is not Codec.H264:
         raise NothingLive(

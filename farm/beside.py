@@ -5,7 +5,7 @@ Nothing here can end a recording or hold it up; what breaks is logged.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from encoder.formats import Codec
 from farm.hls_out import HlsOrder
 from farm.keys import load_secret_key
 from farm.live_outputs import LiveOutputs, Means, Takes
-from farm.live_requests import answer_requests
+from farm.live_requests import answer_requests, keep_preview
 from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
 from farm.output_book import RecordedOutputs
 from farm.recordings import Recording
@@ -43,10 +43,10 @@ async def beside(
     client: redis.Redis,
     waiting_client: redis.asyncio.Redis,
     shown: Shown,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Callable[[], None]]:
     """Keep it going within; afterwards the outputs get what they lack, for as long as that may take.
 
-    `shown` says what can be seen now.
+    Yields what is to be called when the last take is closed. `shown` says what can be seen now.
     """
     takes = takes_of(recording, settings)
     sealer = Sealer(load_secret_key(settings))
@@ -55,7 +55,10 @@ async def beside(
     means = Means(takes, book, settings.address_rule, partial(hls_order, recording, settings, client))
     outputs = LiveOutputs(means, directory / "outputs")
     is_followed = recording.codec is Codec.H264
-    view = LiveView(shown, directory / "preview", partial(preview_order, takes) if is_followed else None)
+    keep = partial(keep_preview, waiting_client, recording.id)
+    view = LiveView(
+        shown, directory / "preview", partial(preview_order, takes) if is_followed else None, keep
+    )
 
     async def answer(what: str) -> bytes:
         if what == OUTPUTS:
@@ -63,18 +66,20 @@ async def beside(
             return b""
         return await view.answer(what)
 
-    running = [
-        asyncio.create_task(view.run()),
-        asyncio.create_task(answer_requests(waiting_client, recording.id, answer)),
-    ]
+    def end() -> None:
+        outputs.end()
+        view.end()
+
+    answering = asyncio.create_task(answer_requests(waiting_client, recording.id, answer))
+    viewing = asyncio.create_task(view.run())
     following = asyncio.create_task(outputs.run())
     try:
-        yield
+        yield end
     finally:
-        outputs.end()
-        for task in running:
-            task.cancel()
-        for problem in await asyncio.gather(*running, following, return_exceptions=True):
+        end()
+        await asyncio.wait((viewing,))
+        answering.cancel()
+        for problem in await asyncio.gather(viewing, answering, following, return_exceptions=True):
             if isinstance(problem, Exception):
                 logger.error("recording %s: what is beside it had ended", recording.id, exc_info=problem)
 

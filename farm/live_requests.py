@@ -3,6 +3,7 @@
 Keys
     farm:asked:{id}         list: what is asked, as JSON, with the token of the answer's key
     farm:answered:{token}   list of one: the answer, for some seconds
+    farm:preview:{id}       hash: the files of a preview that has ended, for whoever looks at it still
 
 Through Redis, because the API knows of no node but what Redis says. Nothing is made that nobody asks for.
 """
@@ -10,15 +11,16 @@ Through Redis, because the API knows of no node but what Redis says. Nothing is 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from secrets import token_hex
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import redis
 import redis.asyncio
 
 from farm.errors import FarmError, NotFound, NothingLive
+from farm.redis_clients import in_time
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ _MOST_WAITING: Final = 64
 _BLOCK_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
+_PREVIEW_SECONDS: Final = 30
+"""How long a preview is kept that has ended: players ask for its playlist every few seconds."""
 _AT_ONCE: Final = 4
 """So many are answered at once, so that no client can keep a recorder busy."""
 
@@ -42,6 +46,28 @@ def _asked_key(recording_id: UUID | str) -> str:
 
 def _answered_key(token: str) -> str:
     return f"farm:answered:{token}"
+
+
+def _preview_key(recording_id: UUID | str) -> str:
+    return f"farm:preview:{str(recording_id).lower()}"
+
+
+async def keep_preview(client: redis.asyncio.Redis, recording_id: UUID, files: Mapping[str, bytes]) -> None:
+    """Keep the files of a preview that has ended, by their names; not if Redis is away."""
+    key = _preview_key(recording_id)
+    try:
+        async with asyncio.timeout(_READ_SECONDS), client.pipeline() as pipeline:
+            pipeline.hset(key, mapping=cast("Mapping[Any, Any]", files))
+            pipeline.expire(key, _PREVIEW_SECONDS)
+            await pipeline.execute()
+    except (redis.RedisError, OSError, TimeoutError) as error:
+        logger.warning("recording %s: the end of its preview cannot be kept: %r", recording_id, error)
+
+
+async def kept_preview(client: redis.asyncio.Redis, recording_id: UUID, name: str) -> bytes | None:
+    """A file of a preview that has ended some seconds ago. Raises redis.RedisError."""
+    async with in_time():
+        return cast("bytes | None", await client.hget(_preview_key(recording_id), name))
 
 
 async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, seconds: float) -> bytes:

@@ -9,7 +9,7 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from PIL import Image
 from browser_bot.display import Display
 from browser_bot.pixels import picture_of
 from encoder.command import Watermark
+from encoder.hls import PLAYLIST_SUFFIX, segments_in
 from farm.errors import NotFound, NothingLive
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
@@ -44,6 +45,11 @@ _FIRST_SEGMENT_SECONDS: Final = 8.0
 _END_SECONDS: Final = 2.0
 _FILE: Final = re.compile(rf"{PREVIEW_NAME}(\.m3u8|-\d{{5,9}}\.ts)", re.ASCII)
 
+_OVER: Final = "#EXT-X-ENDLIST"
+
+Keep = Callable[[dict[str, bytes]], Awaitable[None]]
+"""Keeps files by their names, so that they can be had for some seconds more."""
+
 Shown = Callable[[], tuple[Display, int, int, Watermark | None] | None]
 """The display, its recorded size, and what is drawn over it; None while nothing is recorded."""
 
@@ -51,9 +57,16 @@ Shown = Callable[[], tuple[Display, int, int, Watermark | None] | None]
 class LiveView:
     """Answers for one recording. `run` is called once."""
 
-    def __init__(self, shown: Shown, directory: Path, order: Callable[[Path], HlsOrder] | None) -> None:
-        """`directory` is for the preview, whose `order` is None where there can be none."""
+    def __init__(
+        self, shown: Shown, directory: Path, order: Callable[[Path], HlsOrder] | None, keep: Keep
+    ) -> None:
+        """`directory` is for the preview, whose `order` is None where there can be none.
+
+        What there is of it at the end is given to `keep`.
+        """
         self._shown = shown
+        self._keep = keep
+        self._ending = asyncio.Event()
         self._directory = directory
         self._order = order
         self._lock = asyncio.Lock()
@@ -68,12 +81,18 @@ class LiveView:
             return await self._newest_frame()
         return await self._preview_file(what.removeprefix(PREVIEW))
 
+    def end(self) -> None:
+        """The recording is over: have the preview come to its end."""
+        self._ending.set()
+        self._wanted.set()
+
     async def run(self) -> None:
-        """Make the preview while it is asked for, until cancelled."""
+        """Make the preview while it is asked for, until `end`."""
         try:
-            while True:
+            while not self._ending.is_set():
                 await self._wanted.wait()
-                await self._make_preview()
+                if not self._ending.is_set():
+                    await self._make_preview()
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -99,7 +118,7 @@ class LiveView:
             raise NothingLive("there is no preview of what is recorded as VP8; live.jpg shows it")
         if not _FILE.fullmatch(name):
             raise NotFound(f"the preview has no file {name}")
-        if name.endswith(".m3u8"):
+        if name.endswith(".m3u8") and not self._ending.is_set():
             self._wanted.set()
             try:
                 async with asyncio.timeout(_FIRST_SEGMENT_SECONDS):
@@ -109,6 +128,8 @@ class LiveView:
         try:
             return await asyncio.to_thread((self._directory / name).read_bytes)
         except FileNotFoundError:
+            if self._ending.is_set():
+                raise NothingLive("the recording is over, and so is its preview") from None
             raise NotFound(f"the preview has no file {name}; it has only the newest") from None
 
     async def _make_preview(self) -> None:
@@ -125,13 +146,28 @@ class LiveView:
             self._has_segment.clear()
             program.end()
             idle.cancel()
+        if self._ending.is_set() and (files := await asyncio.to_thread(self._last_files)):
+            await self._keep(files)
 
     async def _until_idle(self) -> None:
+        """Return when nobody has asked for a while, or the recording is over."""
         with suppress(TimeoutError):
-            while True:
+            while not self._ending.is_set():
                 self._wanted.clear()
                 async with asyncio.timeout(_IDLE_SECONDS):
                     await self._wanted.wait()
+
+    def _last_files(self) -> dict[str, bytes]:
+        """The playlist of a preview that has ended, and the segments it names; nothing if there are none."""
+        name = f"{PREVIEW_NAME}{PLAYLIST_SUFFIX}"
+        try:
+            playlist = (self._directory / name).read_text()
+            files = {segment: (self._directory / segment).read_bytes() for segment in segments_in(playlist)}
+        except FileNotFoundError:
+            return {}
+        if _OVER not in playlist:  # the program was ended before it was through
+            playlist = f"{playlist}{_OVER}\n"
+        return files | {name: playlist.encode()} if files else {}
 
     def _heard(self, _: Any) -> None:
         self._has_segment.set()

@@ -207,11 +207,26 @@ async def _record(
         # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
         telling = asyncio.create_task(reporter.tell())
-        async with beside(recording, settings, client, orders_client, lambda: recorder.shown):
-            await recorder.run()
+        with spool_of(recording, settings).followed():
+            async with beside(recording, settings, client, orders_client, lambda: recorder.shown) as end:
+                reporter.when_over = end
+                await recorder.run()
         await reporter.told(TELL_TIMEOUT)
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+        await asyncio.to_thread(_finish_after_outputs, recording, settings, records, client)
+
+
+def _finish_after_outputs(
+    recording: Recording, settings: Settings, records: Records, client: redis.Redis
+) -> None:
+    """Have a recording become UPLOADED whose files were where they go before its live outputs had ended."""
+    try:
+        recording = records.get(None, recording.id)
+        if recording.outputs and recording.status is Status.UPLOADING and recording.node == settings.node:
+            enqueue_finish(client, recording, settings.node)
+    except (NotFound, RecordUnreadable, redis.RedisError) as error:
+        logger.warning("recording %s is finished later: %s", recording.id, error)
 
 
 class Reporter:
@@ -225,6 +240,7 @@ class Reporter:
     ) -> None:
         """Report on `recording`, in the slot that it was claimed for; nothing is sent until `tell` runs."""
         self.when_refused = _nothing
+        self.when_over = _nothing
         self._recording = recording
         self._settings = settings
         self._records = records
@@ -278,6 +294,7 @@ class Reporter:
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
+        self.when_over()
         ending = self._ending(outcome)
         if not self._gives_way:
             await asyncio.to_thread(keep_ending, spool_of(self._recording, self._settings), ending)

@@ -223,13 +223,16 @@ return {1, redis.call('HGETALL', KEYS[1])}
 )
 
 # KEYS record, events, targets; ARGV id of the output, itself as JSON, whether it is a new one, states that
-# never change between commas, how many may be going on, name of what is sealed, what is sealed or ''
+# never change between commas, how many may be going on, name of what is sealed, what is sealed or '', final
+# states of recordings between commas
 # Answers {1, record}; or {0, reason}: '' when there is no record, NONE when there is no such output, MANY
-# when there are too many, or the state of one that is over.
+# when there are too many, or the state of an output or a recording that is over.
 OUTPUT = (
     COPY
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return {0, ''} end
+local status = cjson.decode(redis.call('HGET', KEYS[1], 'status'))
+if string.find(ARGV[8], ',' .. status .. ',', 1, true) then return {0, status} end
 local texts, place, present, going_on = {}, nil, 'NONE', 0
 for i, output in ipairs(cjson.decode(redis.call('HGET', KEYS[1], 'outputs') or '[]')) do
   texts[i] = cjson.encode(output)

@@ -466,7 +466,7 @@ class Records:
     def set_output(self, recording: Recording, output: Output) -> Recording:
         """Set how a live output is, or that it is removed; returns the recording then.
 
-        Raises NotFound, also when there is no such output, WrongState when it is over already.
+        Raises NotFound, also when there is no such output, WrongState when it or the recording is over.
         """
         return self._set_output(recording, output, is_new=False, name="", sealed="")
 
@@ -481,7 +481,7 @@ class Records:
             ],
             args=[
                 *(str(output.id), output.model_dump_json(), int(is_new)),
-                *(f",{','.join(sorted(OUTPUTS_OVER))},", MOST_OUTPUTS, name, sealed),
+                *(f",{','.join(sorted(OUTPUTS_OVER))},", MOST_OUTPUTS, name, sealed, _between_commas(FINAL)),
             ],
         )
         if succeeded:

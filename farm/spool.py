@@ -19,6 +19,7 @@ from farm.recordings import Recording
 from farm.settings import Settings
 
 HOLD = "recorder"
+FOLLOWED = "followed"
 TEXTS = "texts.jsonl"
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
@@ -125,6 +126,25 @@ class Spool:
             if not _lock(file.fileno()):
                 raise SpoolHeld(f"another process records into {self.directory}")
             yield
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Mark the spool as being followed by live outputs, for as long as this process lives at most."""
+        self.make()
+        with (self.directory / FOLLOWED).open("w") as file:
+            _lock(file.fileno())
+            yield
+
+    def is_followed(self) -> bool:
+        """Whether a living recorder has live outputs that are not at their end yet."""
+        try:
+            with (self.directory / FOLLOWED).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def is_held(self) -> bool:
         """Whether a living recorder records into it."""

@@ -17,6 +17,7 @@ from farm.counts import Counts, of_transfer
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
+from farm.outputs import OVER as OUTPUTS_OVER
 from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
@@ -123,12 +124,15 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
         recording = records.get(None, recording_id)
     if not settled(recording.transfers):
         return
+    spool = spool_of(recording, settings)
     if recording.status is Status.UPLOADING:
+        if spool.is_followed() and not all(output.state in OUTPUTS_OVER for output in recording.outputs):
+            # Their ends are told first. The recorder comes back to this then, or `farm.recovery` if it dies.
+            return
         try:
             recording = records.change_state(recording_id, Status.UPLOADED)
         except WrongState:
             recording = records.get(None, recording_id)
-    spool = spool_of(recording, settings)
     if recording.status is Status.UPLOADED and not (
         is_left(recording, settings) and has_recorded(spool, settings)
     ):

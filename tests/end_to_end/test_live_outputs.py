@@ -113,6 +113,27 @@ def test_stream_should_arrive_in_sync_and_end_with_the_recording(
         assert b"secret-key" not in log.read_bytes()
 
 
+def test_outputs_should_end_once_and_before_their_recording_is_uploaded(
+    shared_farm: Farm, pages: str, rtmp: RtmpServer
+) -> None:
+    recording_id = start(shared_farm, pages, "ends", outputs=[{"url": f"{rtmp.url}/ends"}, {"type": "HLS"}])
+    outputs_when(shared_farm, recording_id, states("LIVE", "LIVE"))
+    shared_farm.order(recording_id, "stop")
+    seen: list[tuple[str, ...]] = []
+    deadline = time.monotonic() + 60
+    while not seen or seen[-1][0] != "UPLOADED":
+        recording = shared_farm.answer(shared_farm.client.get(f"/v2/recordings/{recording_id}"))
+        now = (recording["status"], *(output["state"] for output in recording["outputs"]))
+        seen += [now] if now not in seen[-1:] else []
+        assert time.monotonic() < deadline, seen
+    assert seen[-1] == ("UPLOADED", "ENDED", "ENDED")
+    for number in (1, 2):
+        told = [state[number] for state in seen]
+        assert told == sorted(told, key=["LIVE", "ENDED"].index), seen
+    playlist = httpx.get(recording["outputs"][1]["url"]).text
+    assert playlist.rstrip().endswith("#EXT-X-ENDLIST")
+
+
 @pytest.mark.exact
 def test_stream_should_go_on_over_a_pause_on_one_connection(
     shared_farm: Farm, pages: str, rtmp: RtmpServer

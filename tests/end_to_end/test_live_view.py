@@ -71,4 +71,13 @@ def test_preview_should_play_what_is_recorded_now(shared_farm: Farm, pages: str,
     seen = measure(joined).numbers
     assert 0 < now - seen[-1] < 10 * 30, (now, seen[-1])
     shared_farm.order(started["id"], "stop")
+    # A player asks every second or two, whatever the recording is by then; no answer may be a refusal.
+    deadline = time.monotonic() + 20
+    while "#EXT-X-ENDLIST" not in (playlist := client.get(f"{path}index.m3u8")).text:
+        assert playlist.status_code == 200, playlist.text
+        assert time.monotonic() < deadline, playlist.text
+        time.sleep(0.2)
+    names = [line for line in playlist.text.splitlines() if not line.startswith("#")]
+    answers = [client.get(path + name) for name in names]
+    assert [answer.status_code for answer in answers] == [200] * len(names), playlist.text
     shared_farm.wait_for(started["id"], "UPLOADED")

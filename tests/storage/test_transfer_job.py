@@ -13,9 +13,11 @@ import pytest
 import redis
 
 from farm import transfer_job
+from farm.errors import WrongState
 from farm.keys import load_secret_key
 from farm.links import Links
 from farm.outbox import Outbox
+from farm.outputs import OutputState, stream_output
 from farm.queues import transfers_queue, uploads_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
@@ -335,3 +337,28 @@ def test_files_that_redis_has_forgotten_should_be_kept(
     redis_client.flushall()
     transfer_job.transfer(str(recording.id), "s3")
     assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
+
+
+def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(
+    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, clip: Path
+) -> None:
+    output = stream_output("rtmp://a.example/live/key").model_copy(update={"state": OutputState.LIVE})
+    recording = ended(records, settings, make_recording(outputs=(output,)), clip)
+    with spool_of(recording, settings).followed():
+        assert transfer_all(recording, settings, redis_client).status is Status.UPLOADING
+    # Its recorder is dead: nobody will tell of the output.
+    settle(recording.id, settings, redis_client)
+    assert records.get(None, recording.id).status is Status.UPLOADED
+    with pytest.raises(WrongState):
+        records.set_output(recording, output.model_copy(update={"state": OutputState.ENDED}))
+    another = ended(records, settings, make_recording(outputs=(output,), meeting_id="b"), clip)
+    with spool_of(another, settings).followed():
+        records.set_output(another, output.model_copy(update={"state": OutputState.ENDED}))
+        assert transfer_all(another, settings, redis_client).status is Status.UPLOADED
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"clip")
+    return file
