@@ -95,9 +95,14 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def https_server(tls: ssl.SSLContext) -> Iterator[int]:
-    """A server that answers everything with a page; yields its port on 127.0.0.1."""
-    server = _Server(("127.0.0.1", 0), _Handler)
+def https_server(
+    tls: ssl.SSLContext,
+    handler: type[BaseHTTPRequestHandler] = _Handler,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Iterator[int]:
+    """A server that answers with `handler`, by default everything with a page; yields its port."""
+    server = _Server((host, port), handler)
     server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, name="https")
     thread.start()

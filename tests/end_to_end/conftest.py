@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +94,11 @@ class Farm:
 
 
 @contextmanager
-def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
-    """Run `farm up`, on a free port if `FARM_PORT` is not among the settings; it is ended with SIGTERM."""
+def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> Iterator[Farm]:
+    """Run `farm up`, on a free port if `FARM_PORT` is not among the settings; it is ended with SIGTERM.
+
+    `words` are those of a program that becomes it.
+    """
     port = settings.pop("FARM_PORT", None) or str(free_port())
     data_dir.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -112,7 +115,7 @@ def running_farm(data_dir: Path, **settings: str) -> Iterator[Farm]:
     }
     with (data_dir / "farm.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "farm.cli", "-v", "up"],
+            [*words, sys.executable, "-m", "farm.cli", "-v", "up"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30) as client:
