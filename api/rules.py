@@ -4,7 +4,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
 from api.requests import RecordingConfig
-from browser_bot.addresses import PageAddressError, check_url, destination_at
+from browser_bot.addresses import CHECK_SECONDS, PageAddressError, check_url, destination_at
 from encoder.formats import Codec
 from farm.errors import AddressRefused, InvalidRequest, NotFound
 from farm.outputs import read_stream_url
@@ -38,7 +38,7 @@ async def check_output_address(context: Context, url: str, field: str) -> None:
     """Raises AddressRefused when nothing may be sent to the receiver at `url`, which can be read."""
     stream = read_stream_url(url)
     try:
-        await destination_at(stream.host, stream.port, context.settings.address_rule)
+        await destination_at(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
     except PageAddressError as error:
         raise AddressRefused(f"{field}: {error}") from None
 

@@ -22,6 +22,9 @@ from browser_bot.names import RESOLVE_SECONDS, resolve
 
 IpNetwork = IPv4Network | IPv6Network
 
+CHECK_SECONDS = 2.0
+"""How long a name may take that is only looked at beforehand: a client waits for it."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Listed here although `is_global` knows most of them, because what it knows differs between Pythons.
@@ -123,27 +126,27 @@ async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] =
     """Return quietly when the browser may be sent to `url`, raise PageAddressError when not.
 
     `always_allowed` are the beginnings of URLs that need no check, origin and path (`http://127.0.0.1:8000/meet/`).
-    A name that does not resolve is not refused here: whoever opens the page reports it.
+    A name that does not resolve, or not soon, is not refused here: whoever opens the page reports it.
     """
     parts = _parse(url)
     if any(_lies_under(parts, _parse(allowed)) for allowed in always_allowed):
         return
-    await _destination(parts, rule)
+    await destination_at(_host(parts), _port(parts), rule, CHECK_SECONDS)
 
 
-async def destination_of(url: str, rule: AddressRule) -> Destination:
+async def destination_of(url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS) -> Destination:
     """Where `url` leads. Who connects to one of the addresses, and looks nothing up again, cannot be misled.
 
-    Raises PageAddressError when any of the addresses must not be opened.
+    There are none if they are not found within `seconds`. Raises PageAddressError when any of the addresses
+    must not be opened.
     """
-    return await _destination(_parse(url), rule)
+    parts = _parse(url)
+    return await destination_at(_host(parts), _port(parts), rule, seconds)
 
 
-async def _destination(parts: SplitResult, rule: AddressRule) -> Destination:
-    return await destination_at(_host(parts), _port(parts), rule)
-
-
-async def destination_at(host: str, port: int, rule: AddressRule) -> Destination:
+async def destination_at(
+    host: str, port: int, rule: AddressRule, seconds: float = RESOLVE_SECONDS
+) -> Destination:
     """The same for a host (see `browser_bot.hosts`) and port that are not those of a page.
 
     Raises PageAddressError when it is none, or any of the addresses must not be opened.
@@ -152,7 +155,7 @@ async def destination_at(host: str, port: int, rule: AddressRule) -> Destination
         host = host_of(host)
     except HostError as error:
         raise PageAddressError(str(error)) from None
-    addresses = await addresses_of(host)
+    addresses = await addresses_of(host, seconds)
     for ip in addresses:
         if not rule.is_allowed(ip):
             address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"

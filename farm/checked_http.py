@@ -16,11 +16,17 @@ import httpx
 
 from browser_bot.addresses import AddressRule, Destination, PageAddressError, destination_of
 from browser_bot.hosts import IpAddress, in_url
-from browser_bot.names import why_unresolved
-from farm.certificates import certificate_problem
+from browser_bot.names import RESOLVE_SECONDS, why_unresolved
+from farm.certificates import certificate_problem, shown_certificate
 
 _CONNECT_SHARE: Final = 0.4
 """The share of the time that one address may take to accept a connection, so that the next one has some."""
+
+_NAME_SHARE: Final = 0.8
+"""The share that its name may take, so that it is told what took the time."""
+
+_SHOWN_SECONDS: Final = 1.0
+"""How long a server may take to show its certificate again, which was not valid."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -35,6 +41,7 @@ class CheckedHttp:
     def __init__(self, rule: AddressRule, seconds: float) -> None:
         """To addresses that `rule` allows; each single wait takes `seconds` at most."""
         self._rule = rule
+        self._name_seconds = min(seconds * _NAME_SHARE, RESOLVE_SECONDS)
         # Connections are not kept: they would be shared by names that lie at the same address.
         transport = httpx.AsyncHTTPTransport(
             verify=_tls(),
@@ -65,7 +72,7 @@ class CheckedHttp:
         Raises PageAddressError when the URL or its address is not allowed or does not resolve, and
         httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no answer.
         """
-        destination = await destination_of(url, self._rule)
+        destination = await destination_of(url, self._rule, self._name_seconds)
         if not destination.addresses:
             raise PageAddressError(why_unresolved(destination.host))
         response = await self._first_answer(method, url, destination, headers, body)
@@ -80,19 +87,23 @@ class CheckedHttp:
         *others, last = destination.addresses
         for address in others:
             try:
-                return await self._send(self._request(method, url, destination, address, headers, body))
+                return await self._send(
+                    self._request(method, url, destination, address, headers, body), destination
+                )
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        return await self._send(self._request(method, url, destination, last, headers, body))
+        return await self._send(self._request(method, url, destination, last, headers, body), destination)
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request, destination: Destination) -> httpx.Response:
         try:
             return await self._client.send(request, stream=True)
         except httpx.ConnectError as error:
             # The name's other addresses would hide it: one that does not answer, say.
-            if problem := certificate_problem(error):
-                raise BadCertificateError(problem) from error
-            raise
+            if not certificate_problem(error):
+                raise
+            address, port = request.url.host, destination.port
+            shown = await shown_certificate(address, port, destination.host, _SHOWN_SECONDS)
+            raise BadCertificateError(certificate_problem(error, shown) or str(error)) from error
 
     def _request(
         self,

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,18 @@ def test_every_client_should_say_that_it_is_the_certificate(https: int, tmp_path
     assert told.pop("redis") == "CERTIFICATE"
     assert "CERTIFICATE_VERIFY_FAILED" in told.pop("traces")
     assert len(told) == 3
+    assert "it is signed by Own Room CA, an authority that is not trusted here" in told["webhook"]
     for said in told.values():
-        assert said.startswith("the server's certificate is not valid: it is signed by an authority")
+        assert said.startswith("the server's certificate is not valid: it is signed by")
         assert "FARM_CA_FILE" in said
 
 
 @pytest.mark.parametrize(
     ("name", "expired", "words"),
-    [("localhost", True, "it has expired"), ("other.test", False, "it is for another name")],
+    [
+        ("localhost", True, f"it has expired on {datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"),
+        ("other.test", False, "it is for another name: other.test, 127.0.0.1"),
+    ],
 )
 async def test_webhook_and_watermark_should_say_what_is_wrong_with_a_certificate(
     authority: Authority,
