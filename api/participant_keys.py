@@ -8,6 +8,7 @@ keys that are known go on for a day.
 import asyncio
 import json
 import logging
+import ssl
 import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -152,7 +153,12 @@ async def _fetch(url: str) -> bytes:
     """Raises httpx.HTTPError, OSError, TimeoutError, ValueError."""
     async with (
         asyncio.timeout(_FETCH_SECONDS),
-        httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=_FETCH_SECONDS) as client,
+        httpx.AsyncClient(
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=_FETCH_SECONDS,
+        ) as client,
         client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
     ):
         if response.status_code != httpx.codes.OK:

@@ -9,20 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import uvicorn
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.authorities import own_authority
 
 _DOMAIN = "realtime.localhost"
 """Chromium looks for every name below `localhost` on this machine."""
@@ -63,7 +59,6 @@ _OPEN = {
 @contextmanager
 def service(farm: str, directory: Path) -> Iterator[str]:
     """Run it in front of the farm at this URL; yields the `baseURI` to give to clients."""
-    certificate = _certificate(directory)
     app = Starlette(
         routes=[
             Route("/v2/recordings{rest:path}", _to_farm, methods=["GET", "POST", "PUT", "OPTIONS"]),
@@ -72,9 +67,9 @@ def service(farm: str, directory: Path) -> Iterator[str]:
         ]
     )
     app.state.farm = farm
-    config = uvicorn.Config(
-        app, port=0, log_config=None, ws="none", ssl_certfile=certificate, ssl_keyfile=certificate
-    )
+    config = uvicorn.Config(app, port=0, log_config=None, ws="none")
+    config.load()
+    config.ssl = own_authority(directory).server(_DOMAIN)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -104,26 +99,3 @@ async def _to_farm(request: Request) -> Response:
         )
     told = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
     return Response(answer.content, answer.status_code, told)
-
-
-def _certificate(directory: Path) -> Path:
-    """A key and a certificate that it has signed itself, in one file."""
-    key, present = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _DOMAIN)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(present - timedelta(hours=1))
-        .not_valid_after(present + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(f"*.{_DOMAIN}")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / "certificate.pem"
-    file.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM)
-    )
-    return file

@@ -5,12 +5,14 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,6 +31,7 @@ from farm.recordings import Reason, ReasonKind, Status, stop_reason_of
 from farm.records import Records
 from farm.settings import Settings
 from tests.api.conftest import client_of
+from tests.authorities import own_authority
 from tests.conftest import MakeRecording, settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256 and for HS512"
@@ -356,7 +359,7 @@ class Issuer:
 
 
 @contextmanager
-def issuing() -> Iterator[Issuer]:
+def issuing(tls: ssl.SSLContext | None = None) -> Iterator[Issuer]:
     issuer = Issuer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -370,7 +373,9 @@ def issuing() -> Iterator[Issuer]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        issuer.url = f"http://127.0.0.1:{server.server_address[1]}/jwks"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        issuer.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}/jwks"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield issuer
@@ -480,6 +485,17 @@ async def test_issuer_that_is_away_should_be_told_and_known_keys_go_on(
     ):
         issuer.content = content
         assert (await refusal(keyed, text))[0] == 200
+
+
+async def test_issuer_with_an_authority_of_the_operators_should_be_believed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = own_authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))  # as FARM_CA_FILE does
+    with issuing(authority.server("issuer.test")) as issuer:
+        issuer.publish(public(RSA_KEY))
+        async with client_of(with_tokens(settings, participant_jwks_url=issuer.url)) as client:
+            assert (await refusal(client, token(key=RSA_KEY, algorithm="RS256")))[0] == 200
 
 
 def test_set_should_be_read_key_by_key() -> None:
