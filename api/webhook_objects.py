@@ -25,6 +25,9 @@ class WebhookObject(BaseModel):
     url: str
     events: list[WebhookEvent]
     enabled: bool
+    disabled_reason: str | None = Field(
+        default=None, description="why the farm has disabled it: its receiver has answered 410 Gone, say"
+    )
     created_at: Moment
     updated_at: Moment
 

@@ -90,6 +90,9 @@ async def _change(request: Request, organization_id: str, fields: dict[str, obje
     if isinstance(events := fields.get("events"), list):
         fields["events"] = _unique(events)
     webhook = await run_in_threadpool(context.webhooks.change, organization_id, _id(request), **fields)
+    if "url" in fields:
+        await run_in_threadpool(context.deliveries.wake, webhook.id)
+        await run_in_threadpool(enqueue_sending, context.redis)
     return success(webhook_object(webhook))
 
 

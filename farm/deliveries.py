@@ -10,6 +10,8 @@ Keys
     farm:webhook-lanes:{id}       sorted set: a webhook's lanes, by when their first delivery is to be tried
     farm:webhook-lane:{id}:{lane} list: deliveries in their order, each as one JSON object
     farm:webhook-tries:{id}       hash: by lane, how often its first delivery has been tried
+    farm:webhook-refused:{id}     set: lanes whose first delivery gives way to the next, once there is one
+    farm:webhook-gone:{id}:{lane} of a URL that a recording has named: it wants nothing more of the recording
     farm:webhook-claim:{id}       who is sending to a webhook now, or `resting` while nobody may
 
 All times are in milliseconds by Redis's own clock, so the machines' clocks need not agree.
@@ -37,6 +39,10 @@ LONGEST_LANE: Final = 1000
 """Deliveries of one recording that may wait for one webhook."""
 
 
+_GONE_SECONDS: Final = 3 * 86_400
+"""Longer than a recording waits, is made and is uploaded."""
+
+
 class Delivery(BaseModel):
     """One event that one webhook is to be told."""
 
@@ -58,10 +64,11 @@ class Delivery(BaseModel):
 
 @dataclass(frozen=True)
 class Head:
-    """The first delivery of a lane that is due, and how often it was tried before."""
+    """The first delivery of a lane that is due, how often it was tried, and how many wait behind it."""
 
     delivery: Delivery
     tries: int
+    behind: int
     raw: bytes
     """The delivery as it is kept."""
 
@@ -86,6 +93,9 @@ local function push(due, webhook, lane, delivery, most, longest)
   if length == 0 and redis.call('ZCARD', lanes) >= tonumber(most) then return 0 end
   redis.call('RPUSH', list, delivery)
   redis.call('ZADD', lanes, 'NX', now, lane)
+  if redis.call('SISMEMBER', 'farm:webhook-refused:' .. webhook, lane) == 1 then
+    redis.call('ZADD', lanes, now, lane)
+  end
   local claimed = redis.call('PTTL', 'farm:webhook-claim:' .. webhook)
   if claimed > 0 then
     redis.call('ZADD', due, 'NX', now + claimed, webhook)
@@ -146,7 +156,7 @@ return claimed
 )
 
 # KEYS due, claim, lanes, tries; ARGV token, milliseconds of the claim, webhook, most lanes
-# Answers {{delivery, tries}, …}, nothing when the claim was lost.
+# Answers {{delivery, tries, how many are behind}, …}, nothing when the claim was lost.
 _HEADS = (
     _NOW
     + """
@@ -156,21 +166,23 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[3])
 local heads = {}
 for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[4])) do
-  local first = redis.call('LINDEX', 'farm:webhook-lane:' .. ARGV[3] .. ':' .. lane, 0)
-  table.insert(heads, {first, redis.call('HGET', KEYS[4], lane) or '0'})
+  local list = 'farm:webhook-lane:' .. ARGV[3] .. ':' .. lane
+  local tries = redis.call('HGET', KEYS[4], lane) or '0'
+  table.insert(heads, {redis.call('LINDEX', list, 0), tries, redis.call('LLEN', list) - 1})
 end
 return heads
 """
 )
 
-# KEYS lane, lanes, tries, log; ARGV lane, delivery, milliseconds until the next try or '', entry of the log,
-# how many are kept, since when, seconds the log is kept
+# KEYS lane, lanes, tries, log, refused; ARGV lane, delivery, milliseconds until the next try or '', entry of
+# the log, how many are kept, since when, seconds the log is kept, whether it gives way from now on
 # Answers whether it was there still: a webhook that was deleted meanwhile gets no log.
 _SETTLE = (
     _NOW
     + """
 if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[2] then return 0 end
 local now = milliseconds()
+redis.call(ARGV[8] == '1' and 'SADD' or 'SREM', KEYS[5], ARGV[1])
 if ARGV[3] ~= '' then
   redis.call('HINCRBY', KEYS[3], ARGV[1], 1)
   redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
@@ -208,12 +220,27 @@ end
 """
 )
 
-# KEYS due, lanes, tries; ARGV webhook
+# KEYS due, claim, lanes; ARGV webhook
+_WAKE = (
+    _NOW
+    + """
+local now = milliseconds()
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  redis.call('ZADD', KEYS[3], 'LT', now, lane)
+end
+if redis.call('GET', KEYS[2]) == 'resting' then redis.call('DEL', KEYS[2]) end
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('ZADD', KEYS[1], now, ARGV[1])
+end
+"""
+)
+
+# KEYS due, lanes, tries, refused; ARGV webhook
 _DROP = """
 for _, lane in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   redis.call('DEL', 'farm:webhook-lane:' .. ARGV[1] .. ':' .. lane)
 end
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 redis.call('ZREM', KEYS[1], ARGV[1])
 """
 
@@ -229,6 +256,14 @@ def _lane_key(webhook_id: UUID | str, lane: str) -> str:
 
 def _tries_key(webhook_id: UUID | str) -> str:
     return f"farm:webhook-tries:{webhook_id}"
+
+
+def _refused_key(webhook_id: UUID | str) -> str:
+    return f"farm:webhook-refused:{webhook_id}"
+
+
+def _gone_key(delivery: Delivery) -> str:
+    return f"farm:webhook-gone:{delivery.webhook_id}:{delivery.recording_id}"
 
 
 def _claim_key(webhook_id: UUID | str) -> str:
@@ -250,7 +285,9 @@ class Deliveries:
         self._heads = client.register_script(_HEADS)
         self._settle = client.register_script(_SETTLE)
         self._release = client.register_script(_RELEASE)
+        self._wake = client.register_script(_WAKE)
         self._drop = client.register_script(_DROP)
+        self._redis = client
 
     def push(self, delivery: Delivery) -> bool:
         """Put a delivery at the end of its lane; false when too many recordings' deliveries wait already."""
@@ -282,15 +319,20 @@ class Deliveries:
 
         There are none when the claim was lost.
         """
-        found: Sequence[tuple[bytes, bytes]] = self._heads(
+        found: Sequence[tuple[bytes, bytes, int]] = self._heads(
             keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id), _tries_key(webhook_id)],
             args=[token, _milliseconds(seconds), webhook_id, most],
         )
-        return [Head(Delivery.model_validate_json(raw), int(tries), raw) for raw, tries in found]
+        return [
+            Head(Delivery.model_validate_json(raw), int(tries), behind, raw) for raw, tries, behind in found
+        ]
 
-    def settle(self, head: Head, attempt: Attempt, retry_seconds: float | None) -> bool:
+    def settle(
+        self, head: Head, attempt: Attempt, retry_seconds: float | None, *, gives_way: bool = False
+    ) -> bool:
         """Log a try, and take its delivery away, or have it tried again in `retry_seconds`.
 
+        One that `gives_way` is tried again at once when another one comes behind it.
         Nothing happens when the delivery has been dropped meanwhile; the answer is false then.
         """
         delivery = head.delivery
@@ -302,6 +344,7 @@ class Deliveries:
                     lanes_key(webhook_id),
                     _tries_key(webhook_id),
                     log_key(delivery.organization_id, webhook_id),
+                    _refused_key(webhook_id),
                 ],
                 args=[
                     lane,
@@ -311,6 +354,7 @@ class Deliveries:
                     LONGEST_LOG,
                     oldest_kept(),
                     LOG_SECONDS,
+                    int(gives_way),
                 ],
             )
         )
@@ -322,9 +366,22 @@ class Deliveries:
             args=[token, webhook_id, _milliseconds(rest_seconds)],
         )
 
+    def wake(self, webhook_id: UUID | str) -> None:
+        """Have all that waits for a webhook tried now, for instance because it leads elsewhere now."""
+        self._wake(keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id)], args=[str(webhook_id)])
+
     def drop(self, webhook_id: UUID | str) -> None:
         """Forget all that waits for a webhook."""
-        self._drop(keys=[DUE_KEY, lanes_key(webhook_id), _tries_key(webhook_id)], args=[str(webhook_id)])
+        keys = [lanes_key(webhook_id), _tries_key(webhook_id), _refused_key(webhook_id)]
+        self._drop(keys=[DUE_KEY, *keys], args=[str(webhook_id)])
+
+    def note_gone(self, delivery: Delivery) -> None:
+        """Remember that a URL which a recording has named wants nothing more of that recording."""
+        self._redis.set(_gone_key(delivery), b"", ex=_GONE_SECONDS)
+
+    def is_gone(self, delivery: Delivery) -> bool:
+        """Whether that is so of a delivery."""
+        return bool(self._redis.exists(_gone_key(delivery)))
 
 
 def _entry(delivery: Delivery) -> tuple[str, str, str]:

@@ -1,8 +1,13 @@
 """One HTTP request to a receiver, which may be anywhere, slow, broken or hostile; see `farm.checked_http`."""
 
 import asyncio
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Final
 
 import httpx
@@ -13,6 +18,11 @@ from farm.webhook_log import LONGEST_ANSWER
 
 _LONGEST_READ: Final = 64 * 1024
 """Bytes of an answer that are read at most."""
+
+_PASSING: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+"""Refusals that say nothing of what was sent."""
+
+_TOO_MUCH: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
 @dataclass
@@ -25,6 +35,24 @@ class Answer:
     unreachable: bool = False
     """There was no answer at all: no connection, none in time, or no HTTP."""
     seconds: float = 0.0
+    retry_after: float | None = None
+    """Seconds after which the receiver wants the next try, if it says so."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the receiver wants nothing more, ever."""
+        return self.status == HTTPStatus.GONE
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether the next try will be answered the same: what was sent, or where to, is not right."""
+        is_refusal = self.status is not None and 300 <= self.status < 500
+        return is_refusal and self.status not in _PASSING and self.retry_after is None
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether the receiver wants nothing at all for `retry_after`."""
+        return self.status in _TOO_MUCH and self.retry_after is not None
 
     @property
     def is_success(self) -> bool:
@@ -75,7 +103,28 @@ class Poster:
         about = {"User-Agent": "Recording-Farm-Webhooks", "Content-Type": "application/json"}
         async with self._http.answer("POST", url, about | headers, body) as response:
             answer.status = response.status_code
+            answer.retry_after = retry_after(response.headers)
             await _read(response, answer)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a Retry-After asks for (RFC 9110, 10.2.3), as a number or a date; None if it is none.
+
+    A date is counted from the answer's own, so it does not matter what the time is here.
+    """
+    told = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", told, re.ASCII):
+        return float(told)
+    then, present = _date(told), _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (then - present).total_seconds()) if then is not None else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 async def _read(response: httpx.Response, answer: Answer) -> None:

@@ -11,7 +11,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Final, NamedTuple, TypeVar
 from uuid import uuid4
@@ -50,6 +51,14 @@ _THREADS: Final = 32
 _JITTER: Final = 0.1
 """By which share an interval may be longer or shorter, so that what failed together does not come back so."""
 
+LONGEST_RETRY_AFTER: Final = 4 * 3600.0
+"""Seconds that a receiver can have the farm wait between two tries."""
+
+DEFINITE_TRIES: Final = 3
+"""So often a delivery is refused for good before it gives way to the next one of its recording."""
+
+_GONE: Final = "the receiver answered 410 Gone"
+
 _Result = TypeVar("_Result")
 
 
@@ -63,6 +72,24 @@ class Target(NamedTuple):
 def retry_seconds(tries: int, intervals: Sequence[float]) -> float | None:
     """How long to wait after the try number `tries` (the first is 1), None to give up."""
     return intervals[tries - 1] if tries <= len(intervals) else None
+
+
+def gives_way(answer: Answer, tries: int) -> bool:
+    """Whether a delivery that was tried so often is given up as soon as another one waits behind it."""
+    return answer.is_definite and tries >= DEFINITE_TRIES
+
+
+def seconds_until_next(answer: Answer, head: Head, intervals: Sequence[float]) -> float | None:
+    """How long to wait after an answer to a delivery; None if it was taken, or is to be given up."""
+    tries = head.tries + 1
+    if answer.is_success or answer.is_gone or (gives_way(answer, tries) and head.behind):
+        return None
+    wait = retry_seconds(tries, intervals)
+    if wait is None:
+        return None
+    # Not for secrecy: it only spreads the tries.
+    wait *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+    return max(wait, min(answer.retry_after or 0.0, LONGEST_RETRY_AFTER))
 
 
 def send_due() -> None:
@@ -145,6 +172,9 @@ class Sender:
             answers = await asyncio.gather(*(self._try(poster, target, head) for head in heads))
             if any(answer.unreachable for answer in answers):
                 rest = min(self._settings.webhook_intervals, default=0.0)
+            asked = (answer.retry_after or 0.0 for answer in answers if answer.is_too_much)
+            rest = max(rest, min(max(asked, default=0.0), LONGEST_RETRY_AFTER))
+            if rest:
                 break
             if time.monotonic() >= end:
                 break
@@ -167,6 +197,10 @@ class Sender:
     async def _try_once(self, poster: Poster, target: Target, head: Head) -> Answer:
         delivery = head.delivery
         began = now()
+        if delivery.url is not None and await self._do(self._deliveries.is_gone, delivery):
+            answer = Answer(error=f"not sent: {_GONE} before, for this recording")
+            await self._settle(head, answer, None, began)
+            return answer
         headers = signature_headers(
             self._key,
             target.secret,
@@ -176,11 +210,27 @@ class Sender:
             present=began,
         )
         answer = await poster.post(target.url, delivery.body.encode(), headers)
-        number = head.tries + 1
-        wait = None if answer.is_success else retry_seconds(number, self._settings.webhook_intervals)
-        if wait is not None:
-            # Not for secrecy: it only spreads the tries.
-            wait *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+        if answer.is_gone:
+            answer.error = await self._do(self._want_nothing_more, delivery, target, began)
+        wait = seconds_until_next(answer, head, self._settings.webhook_intervals)
+        await self._settle(head, answer, wait, began)
+        return answer
+
+    def _want_nothing_more(self, delivery: Delivery, target: Target, began: datetime) -> str:
+        """Send a receiver that is gone nothing more; returns what is said of it."""
+        if delivery.url is not None:
+            self._deliveries.note_gone(delivery)
+            return f"{_GONE}; it is told nothing more of this recording"
+        webhook_id = str(delivery.webhook_id)
+        with suppress(NotFound):
+            if self._webhooks.disable(delivery.organization_id, webhook_id, target.url, began, _GONE):
+                _LOG.warning("webhook %s is disabled: %s", webhook_id, _GONE)
+                return f"{_GONE}; the webhook is disabled until it is changed"
+        return _GONE
+
+    async def _settle(self, head: Head, answer: Answer, wait: float | None, began: datetime) -> None:
+        """Log a try and what comes of it."""
+        delivery, number = head.delivery, head.tries + 1
         outcome = _outcome(answer, wait)
         attempt = Attempt(
             delivery_id=delivery.id,
@@ -200,9 +250,9 @@ class Sender:
             _LOG.warning("webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error)
         else:
             _LOG.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
-        if await self._do(self._deliveries.settle, head, attempt, wait):
+        settle = partial(self._deliveries.settle, gives_way=wait is not None and gives_way(answer, number))
+        if await self._do(settle, head, attempt, wait):
             await self._do(self._counts.add, of_attempt(outcome))
-        return answer
 
     async def _do(self, function: Callable[..., _Result], *args: object) -> _Result:
         """Call Redis, in threads that slow names do not fill."""

@@ -56,6 +56,8 @@ class Webhook(BaseModel):
     url: str
     events: tuple[WebhookEvent, ...]
     enabled: bool
+    disabled_reason: str | None = None
+    """Why the farm has disabled it; None if it has not."""
     secret: Annotated[str, Field(repr=False)]
     """As the Standard Webhooks libraries want it, `whsec_` and base64."""
     created_at: AwareDatetime
@@ -126,16 +128,36 @@ class Webhooks:
         return Webhook.model_validate_json(cast(bytes, value))
 
     def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
-        """Set fields of a webhook; returns it as it is then. Raises NotFound, WebhookExists."""
+        """Set fields of a webhook; returns it as it is then. Raises NotFound, WebhookExists.
+
+        One that the farm has disabled is enabled again by another URL, unless `enabled` is set.
+        """
 
         def change(others: list[Webhook]) -> Webhook:
-            for webhook in others:
-                if str(webhook.id) == webhook_id.lower():
-                    later = _later(webhook.updated_at)
-                    return webhook.model_copy(update={**fields, "updated_at": later})
-            raise _not_found(webhook_id)
+            webhook = _of_id(others, webhook_id)
+            changed = webhook.model_copy(update={**fields, "updated_at": _later(webhook.updated_at)})
+            if webhook.disabled_reason is None or not ("enabled" in fields or changed.url != webhook.url):
+                return changed
+            return changed.model_copy(
+                update={"enabled": fields.get("enabled", True), "disabled_reason": None}
+            )
 
         return self._write(organization_id, change)
+
+    def disable(self, organization_id: str, webhook_id: str, url: str, since: datetime, reason: str) -> bool:
+        """Disable a webhook that led to `url` at the time `since`; false if it was changed after that.
+
+        Raises NotFound.
+        """
+
+        def disable(others: list[Webhook]) -> Webhook:
+            webhook = _of_id(others, webhook_id)
+            if webhook.url != url or webhook.updated_at > since or not webhook.enabled:
+                return webhook
+            update = {"enabled": False, "disabled_reason": reason, "updated_at": _later(webhook.updated_at)}
+            return webhook.model_copy(update=update)
+
+        return self._write(organization_id, disable).disabled_reason == reason
 
     def rotate_secret(self, organization_id: str, webhook_id: str) -> Webhook:
         """Give a webhook a new secret; the next delivery is signed with it. Raises NotFound."""
@@ -190,6 +212,13 @@ def _secret_key(organization_id: str) -> str:
 def _sorted(values: list[bytes]) -> list[Webhook]:
     webhooks = [Webhook.model_validate_json(value) for value in values]
     return sorted(webhooks, key=lambda webhook: (webhook.created_at, webhook.id))
+
+
+def _of_id(webhooks: list[Webhook], webhook_id: str) -> Webhook:
+    for webhook in webhooks:
+        if str(webhook.id) == webhook_id.lower():
+            return webhook
+    raise _not_found(webhook_id)
 
 
 def _later(moment: datetime) -> datetime:

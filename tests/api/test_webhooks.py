@@ -16,10 +16,11 @@ from api.app import create_app
 from farm.dispatcher import Dispatcher
 from farm.errors import SettingsError
 from farm.queues import webhooks_queue
+from farm.recordings import now
 from farm.settings import Settings
 from farm.webhook_sender import Sender
 from farm.webhook_signature import load_signing_key
-from farm.webhooks import EVENTS, webhook_id_of
+from farm.webhooks import EVENTS, Webhooks, webhook_id_of
 from tests.api.conftest import OTHER
 from tests.conftest import settings_with
 from tests.receivers import Receiver, Reply, receiver
@@ -99,6 +100,27 @@ async def test_webhook_should_be_registered_read_replaced_edited_and_deleted(
     assert (await client.get(path)).status_code == 404
     assert (await client.delete(path)).status_code == 404
     assert (await client.get("/v2/webhooks")).json()["data"] == []
+
+
+async def test_webhook_that_the_farm_has_disabled_should_say_so_until_it_is_changed(
+    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis
+) -> None:
+    made = await create(client)
+    path = f"/v2/webhooks/{made['id']}"
+    webhooks = Webhooks(redis_client, settings.webhook_limit)
+
+    async def disabled() -> Any:
+        assert webhooks.disable("acme", made["id"], made["url"], now(), "the receiver answered 410 Gone")
+        found = (await client.get(path)).json()["data"]
+        return found["enabled"], found["disabled_reason"]
+
+    assert made["disabled_reason"] is None
+    wanted = {"name": "new", "url": made["url"], "events": made["events"]}
+    for change in (client.patch(path, json={"enabled": True}), client.put(path, json=wanted)):
+        assert await disabled() == (False, "the receiver answered 410 Gone")
+        assert (await client.post(f"{path}/test")).status_code == 409
+        changed = (await change).json()["data"]
+        assert (changed["enabled"], changed["disabled_reason"]) == (True, None)
 
 
 async def test_secret_should_be_shown_when_it_is_made_and_never_again(

@@ -21,11 +21,11 @@ from farm.changes import CHANGES_KEY
 from farm.deliveries import DUE_KEY, Deliveries
 from farm.dispatcher import Dispatcher
 from farm.queues import webhooks_queue
-from farm.recordings import Recording, Status
+from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.settings import Settings
 from farm.webhook_log import Attempt, WebhookLog
-from farm.webhook_sender import Sender
+from farm.webhook_sender import LONGEST_RETRY_AFTER, Sender
 from farm.webhook_signature import load_signing_key
 from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
 from tests.conftest import MakeRecording, settings_with
@@ -185,13 +185,135 @@ async def test_given_up_delivery_should_be_logged_and_the_next_state_sent(
     farm: Farm, hook: Receiver, make_recording: MakeRecording
 ) -> None:
     webhook = farm.register(hook.url)
-    hook.decide = lambda received, _: Reply(410 if received.status == "INVOKED" else 200)
+    hook.decide = lambda received, _: Reply(500 if received.status == "INVOKED" else 200)
     farm.go_through(make_recording(), Status.RECORDING)
     await farm.send_all()
     assert hook.accepted == ["RECORDING"]
     attempts = farm.attempts(webhook.id)
     assert [attempt.outcome for attempt in attempts] == ["retrying"] * 3 + ["given_up", "delivered"]
     assert attempts[3].next_attempt is None
+
+
+async def test_receiver_that_is_gone_should_be_disabled_until_it_is_changed(
+    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+) -> None:
+    webhook = farm.register(hook.url)
+    hook.decide = lambda *_: Reply(410)
+    farm.go_through(make_recording(), Status.RECORDING)
+    farm.go_through(make_recording(meeting_id="b"), Status.RECORDING)
+    await farm.send_all()
+    # Of each recording one delivery was under way, and nothing was tried again.
+    assert [received.status for received in hook.received] == ["INVOKED"] * 2
+    (first, second) = farm.attempts(webhook.id)
+    assert (first.outcome, first.status_code, second.outcome) == ("given_up", 410, "given_up")
+    assert "the webhook is disabled until it is changed" in f"{first.error} {second.error}"
+    found = farm.webhooks.get("acme", str(webhook.id))
+    assert (found.enabled, found.disabled_reason) == (False, "the receiver answered 410 Gone")
+    assert farm.redis.zcard(DUE_KEY) == 0
+    farm.webhooks.change("acme", str(webhook.id), name="another name")
+    assert not farm.webhooks.get("acme", str(webhook.id)).enabled
+    # A late answer of before does not undo what the client has changed.
+    changed = farm.webhooks.change("acme", str(webhook.id), url=other_hook.url)
+    assert (changed.enabled, changed.disabled_reason) == (True, None)
+    assert not farm.webhooks.disable("acme", str(webhook.id), hook.url, now(), "gone")
+    farm.go_through(make_recording(meeting_id="c"))
+    await farm.send_all()
+    assert other_hook.accepted == ["INVOKED"]
+
+
+async def test_url_of_a_recording_that_is_gone_should_be_told_nothing_more_of_it(
+    farm: Farm, hook: Receiver, make_recording: MakeRecording
+) -> None:
+    hook.decide = lambda *_: Reply(410)
+    first = make_recording(webhooks=(hook.url,))
+    farm.go_through(first, Status.RECORDING)
+    await farm.send_all()
+    farm.records.change_state(first.id, Status.UPLOADING)
+    await farm.send_all()
+    assert [received.status for received in hook.received] == ["INVOKED"]
+    attempts = farm.attempts(webhook_id_of("acme", hook.url))
+    assert [(each.outcome, each.status_code) for each in attempts] == [
+        ("given_up", 410),
+        ("given_up", None),
+        ("given_up", None),
+    ]
+    assert "not sent" in str(attempts[1].error)
+    hook.decide = lambda *_: Reply()
+    farm.go_through(make_recording(webhooks=(hook.url,), meeting_id="b"))
+    await farm.send_all()
+    assert hook.accepted == ["INVOKED"]
+
+
+async def test_lasting_refusal_should_give_way_to_the_next_state_and_only_to_it(
+    redis_client: redis.Redis,
+    tmp_path: Path,
+    redis_address: str,
+    hook: Receiver,
+    make_recording: MakeRecording,
+) -> None:
+    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="0.05,0.05,60,60")
+    webhook = farm.register(hook.url)
+    hook.decide = lambda received, _: Reply(400 if received.status == "INVOKED" else 200)
+    recording = make_recording()
+    farm.go_through(recording)
+    async with asyncio.timeout(20):
+        while len(hook.received) < 3:
+            await farm.send()
+            await asyncio.sleep(0.02)
+    # Nothing waits behind it, so it is tried for as long as anything else.
+    assert [each.outcome for each in farm.attempts(webhook.id)] == ["retrying"] * 3
+    farm.records.change_state(recording.id, Status.RECORDING)
+    await farm.send_all()
+    assert [received.status for received in hook.received] == ["INVOKED"] * 4 + ["RECORDING"]
+    assert [each.outcome for each in farm.attempts(webhook.id)][3:] == ["given_up", "delivered"]
+    farm.records.change_state(recording.id, Status.UPLOADING)
+    await farm.send_all()
+    assert hook.accepted == ["RECORDING", "UPLOADING"]
+
+
+@pytest.mark.parametrize(("status", "rests"), [(429, True), (503, True), (500, False)])
+async def test_retry_after_should_count(
+    redis_client: redis.Redis,
+    tmp_path: Path,
+    redis_address: str,
+    hook: Receiver,
+    make_recording: MakeRecording,
+    status: int,
+    rests: bool,
+) -> None:
+    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="0.01,0.01,0.01")
+    webhook = farm.register(hook.url)
+    hook.decide = lambda _, before: Reply(status, {"Retry-After": "1"}) if before == 0 else Reply()
+    began = time.monotonic()
+    farm.go_through(make_recording())
+    await farm.send()
+    # A receiver that has too much to do is sent nothing else either.
+    farm.go_through(make_recording(meeting_id="b"))
+    await farm.send()
+    assert len(hook.received) == (1 if rests else 2)
+    await farm.send_all()
+    assert time.monotonic() - began >= 1
+    assert len(hook.received) == 3
+    first = farm.attempts(webhook.id)[0]
+    assert first.next_attempt is not None
+    assert 0.9 < (first.next_attempt - first.time).total_seconds() < 2
+
+
+async def test_receiver_that_rests_should_be_tried_at_once_when_its_url_is_changed(
+    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+) -> None:
+    webhook = farm.register(hook.url)
+    hook.decide = lambda *_: Reply(503, {"Retry-After": "99999999"})
+    farm.go_through(make_recording())
+    await farm.send()
+    (first,) = farm.attempts(webhook.id)
+    assert first.next_attempt is not None
+    wait = (first.next_attempt - first.time).total_seconds()
+    assert LONGEST_RETRY_AFTER <= wait < LONGEST_RETRY_AFTER + 9
+    farm.webhooks.change("acme", str(webhook.id), url=other_hook.url)
+    farm.deliveries.wake(webhook.id)
+    await farm.send_all()
+    assert other_hook.accepted == ["INVOKED"]
 
 
 async def test_redirect_should_not_be_followed(

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from browser_bot.addresses import AddressRule, parse_address_rule
 from browser_bot.hosts import IpAddress
-from farm.webhook_request import Answer, Poster
+from farm.webhook_request import Answer, Poster, retry_after
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -226,3 +226,38 @@ async def test_what_is_no_http_should_be_an_error(noise: bytes) -> None:
 )
 async def test_url_that_is_none_should_be_an_error(url: str) -> None:
     assert (await post(url)).error
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "30"}, 30),
+        ({"retry-after": " 0 "}, 0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "1e9"}, None),
+        # Counted by the clock of the receiver.
+        ({"retry-after": "Mon, 01 Jan 2001 00:00:30 GMT", "date": "Mon, 01 Jan 2001 00:00:00 GMT"}, 30),
+        ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT", "date": "Mon, 01 Jan 2001 00:00:30 GMT"}, 0),
+        ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0),
+        ({"retry-after": "Mon, 99 Jan 2001 00:00:00 GMT"}, None),
+    ],
+)
+def test_retry_after_should_be_read_as_a_number_or_a_date(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "definite"),
+    [
+        *((400, None, True), (404, None, True), (302, None, True), (403, 5.0, False), (408, None, False)),
+        *((429, None, False), (425, None, False), (500, None, False), (None, None, False)),
+    ],
+)
+def test_refusal_should_be_definite_when_the_same_would_be_refused_again(
+    status: int | None, after: float | None, definite: bool
+) -> None:
+    assert Answer(status=status, retry_after=after).is_definite is definite
