@@ -102,6 +102,7 @@ class LiveOutputs:
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._keepers: dict[UUID, _Keeper] = {}
+        self._outage = Outage("the outputs cannot be looked up")
 
     def look_again(self) -> None:
         """The record has changed."""
@@ -129,10 +130,15 @@ class LiveOutputs:
 
     async def _wanted(self) -> list[Output]:
         try:
-            return await asyncio.to_thread(self._means.book.wanted)
-        except (redis.RedisError, FarmError) as error:
+            wanted = await asyncio.to_thread(self._means.book.wanted)
+        except redis.RedisError as error:
+            self._outage.seen(error)
+            return []
+        except FarmError as error:
             logger.warning("the outputs cannot be looked up: %s", error)
             return []
+        self._outage.over()
+        return wanted
 
     def _keep(self, output: Output, tasks: asyncio.TaskGroup) -> None:
         keeper = self._keepers.get(output.id)

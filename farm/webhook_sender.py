@@ -25,6 +25,7 @@ from farm.errors import NotFound
 from farm.logs import about
 from farm.recordings import now
 from farm.redis_clients import connect
+from farm.redis_faults import describe
 from farm.settings import Settings, load_settings
 from farm.webhook_log import Attempt, AttemptOutcome
 from farm.webhook_request import Answer, Poster
@@ -95,12 +96,15 @@ def seconds_until_next(answer: Answer, head: Head, intervals: Sequence[float]) -
 def send_due() -> None:
     """Send what is due. The RQ job; it takes a few seconds at most, however much there is.
 
-    Raises redis.RedisError when Redis cannot be reached; what was not settled is then sent again later.
+    When Redis fails, what was not settled is sent again later; that is no failure of this job.
     """
     settings = load_settings()
     runner = _runner()
     sender = _sender(settings)
-    runner.run(sender.send_due())
+    try:
+        runner.run(sender.send_due())
+    except redis.RedisError as error:
+        _LOG.warning("some webhooks are sent again later: %s", describe(error))
 
 
 # One for the life of the process: ending a loop waits for all names that are still being looked up.

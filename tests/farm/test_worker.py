@@ -23,7 +23,7 @@ from tests.cut_way import way_until
 from tests.pages import FIDELITY_PAGE, serve_pages
 from tests.ports import free_port
 from tests.processes import below
-from tests.redis_servers import Server, running, wait_until
+from tests.redis_servers import Server, faulty_redis, running, wait_until
 from tests.workers import running_worker
 
 pytestmark = pytest.mark.long
@@ -116,3 +116,12 @@ def test_worker_should_end_its_recording_properly_while_redis_is_away(
     assert ending is not None
     assert (ending.status, ending.error and ending.error.code) == (Status.UPLOADING, "node_shut_down")
     assert len(spool.takes()) == 1
+
+
+def test_idle_worker_should_end_within_seconds_while_redis_is_full(tmp_path: Path) -> None:
+    with faulty_redis(tmp_path / "redis") as server, connect(server.address) as client:
+        with running_worker(client, server.address, tmp_path / "data") as worker:
+            server.break_it("full")
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(30) == 1
+        assert LEFT in (tmp_path / "data" / "worker.log").read_text()
