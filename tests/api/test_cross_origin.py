@@ -1,5 +1,6 @@
 """What pages of other origins may ask for and read."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.app import create_app
-from farm.recordings import Recording
+from farm.keys import load_secret_key
+from farm.links import download_link
+from farm.recordings import Recording, playlist_name, segment_name
 from farm.records import Records
 from farm.settings import Settings
+from farm.storage.place import Checkpoint
+from farm.store import open_store
 from tests.api.conftest import ACME, client_of
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
@@ -187,9 +192,37 @@ async def _read(page: Page, url: str, **options: Any) -> Any:
     return await page.evaluate(READ, [url, options])
 
 
+# As hls.js does: the playlist, and a part of each segment that it names.
+PLAY = """async (playlist) => {
+  const lines = (await (await fetch(playlist)).text()).split('\\n');
+  const found = [];
+  for (const segment of lines.filter((line) => line && !line.startsWith('#'))) {
+    const {pathname, search} = new URL(segment);  // of the farm's address, which is another one here
+    const answer = await fetch(new URL(pathname + search, playlist), {headers: {Range: 'bytes=0-187'}});
+    found.push([answer.status, (await answer.arrayBuffer()).byteLength, answer.headers.get('content-range')]);
+  }
+  return found;
+}"""
+
+
+def stored_playlist(settings: Settings, recording: Recording, directory: Path) -> str:
+    """Path and query of the link to a playlist of two segments in the store."""
+    secret = load_secret_key(settings)
+    store = open_store(settings, secret)
+    names = [segment_name(recording, number) for number in range(2)]
+    text = "".join(f"#EXTINF:2,\n{name}\n" for name in names)
+    files = {playlist_name(recording): f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n{text}#EXT-X-ENDLIST\n".encode()}
+    files |= dict.fromkeys(names, b"G" * 376)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+        store.put(recording.id, directory / name, name, Checkpoint(directory / f"{name}.checkpoint"))
+    return download_link(secret, recording.id, playlist_name(recording), int(time.time()) + 600)
+
+
 async def test_player_and_app_on_another_origin_should_work_in_a_browser(
     settings: Settings, link: Recording, tmp_path: Path
 ) -> None:
+    playlist = stored_playlist(settings, link, tmp_path)
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "player.html").write_text("<!doctype html><title>player</title>")
@@ -217,6 +250,8 @@ async def test_player_and_app_on_another_origin_should_work_in_a_browser(
                 part = await _read(page, file, headers={"Range": "bytes=5-9"})
                 assert part == [206, 5, f"bytes 5-9/{len(CONTENT)}"]
                 assert await _read(page, f"{farm}/login") == "TypeError"
+                assert await page.evaluate(PLAY, farm + playlist) == [[206, 188, "bytes 0-187/376"]] * 2
+                assert await page.evaluate(PLAY, farm + playlist) == [[206, 188, "bytes 0-187/376"]] * 2
             recordings = f"{farm}/v2/recordings"
             assert (await _read(ours, recordings, headers=key))[0] == 200
             assert (await _read(ours, recordings, method="POST", headers=key, body="{}"))[0] == 422
