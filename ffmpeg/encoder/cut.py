@@ -248,7 +248,7 @@ class _Writer:
         base = packet.time_base
         pts = round(Fraction(time_of(packet) + offset, 1_000_000) / base)
         length = round(Fraction(self._format.codec.audio_frame_samples, SAMPLE_RATE) / base)
-        return _Placed(packet, "audio", pts, pts + length, base)
+        return _Placed(_whole_sound(packet), "audio", pts, pts + length, base)
 
     def _write_sound_until(self, end_us: Fraction) -> None:
         while self._sound and self._sound[0].end_us <= end_us:
@@ -270,6 +270,20 @@ class _Writer:
         packet.pts = packet.dts = placed.pts
         packet.duration = duration
         self._output.mux(packet)
+
+
+def _whole_sound(packet: Packet) -> Packet:
+    """The packet without what a take's ffmpeg says of its last one: that its end is to be left out.
+
+    In the file it would stand in the midst, or behind the last frame, as WebM's DiscardPadding. Firefox plays
+    no file whose last packet has one (measured with 153).
+    """
+    if not packet.has_sidedata("skip_samples"):
+        return packet
+    whole: Packet = av.Packet(bytes(packet))
+    whole.time_base, whole.duration = packet.time_base, packet.duration
+    whole.is_keyframe = True
+    return whole
 
 
 def _unlagged(packet: Packet, take: TakeMedia) -> int:
