@@ -9,7 +9,7 @@ LOCK_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test test-all bench chaos lock clean
+.PHONY: help setup setup-tests demo lint test test-all compat bench chaos lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_AR
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
 	$(BIN)/pytest -m "long and not exact" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
+
+compat: ## try the farm with other people's software from Debian, PyPI and npm (docs/compatibility.md)
+	@scripts/setup compat
+	@compat/setup
+	$(BIN)/pytest compat $(PYTEST_ARGS)
 
 bench: setup ## measure fidelity, delays and load; wants a quiet machine
 	$(BIN)/python -m benchmarks

@@ -1,13 +1,15 @@
 """A whole farm, and third-party programs that use it as they do the service they were made for.
 
-`compat/setup` installs them; then `.venv/bin/pytest compat` tries them all. Each is used unchanged.
+`make compat` installs and tries them all. Each is used unchanged. `docs/compatibility.md` has the results.
 """
 
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.end_to_end.conftest import Farm, running_farm
@@ -50,6 +52,13 @@ def farm(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Iterator[Farm]
 def address_of(farm: Farm) -> str:
     """Where its API is, without a slash at the end."""
     return str(farm.client.base_url).rstrip("/")
+
+
+def download(recording: dict[str, Any], directory: Path) -> Path:
+    """Its file, brought by its link."""
+    file = directory / str(recording["output_file_name"])
+    file.write_bytes(httpx.get(recording["download_url"], timeout=60).raise_for_status().content)
+    return file
 
 
 def node(*arguments: str, **environment: str) -> str:
