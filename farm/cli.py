@@ -22,6 +22,7 @@ from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError, SettingsError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.logs import set_up_logs_from_environment
+from farm.redis_faults import describe
 from farm.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
 
 logger = logging.getLogger(__name__)
@@ -321,7 +322,7 @@ def main() -> None:
         click.echo(f"farm: {error}", err=True)
         sys.exit(1)
     except redis.RedisError as error:
-        click.echo(f"farm: Redis cannot be used, see FARM_REDIS_URL: {error}", err=True)
+        click.echo(f"farm: Redis cannot be used, see FARM_REDIS_URL: {describe(error)}", err=True)
         sys.exit(1)
 
 

@@ -165,7 +165,8 @@ def _wait_until_usable(client: redis.Redis) -> None:
 
     A wrong address is better told now than by every slot.
     """
-    with suppress(redis.ResponseError):  # it answers; one that cannot save (MISCONF) refuses a PING, too
+    # These are answers: one that cannot save (MISCONF) refuses a PING, too, and one that loads comes soon.
+    with suppress(redis.ResponseError, redis.BusyLoadingError):
         client.ping()
     patiently(Outage("no recordings can be taken", logging.WARNING), probe, client)
 

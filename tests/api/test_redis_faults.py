@@ -224,3 +224,27 @@ async def test_policy_that_changes_while_the_api_runs_should_be_noticed(api: Bro
     assert "delete" in message
     api.server.set_up(maxmemory_policy="noeviction")
     await until_ready(api.client)
+
+
+async def test_redis_that_fills_up_should_refuse_and_lose_nothing(api: Broken) -> None:
+    # The connections are there from now on; their memory counts, too.
+    assert (await api.client.post("/v2/recordings", json={"meeting_id": "first"})).status_code == 200
+    used = int(api.server.administrator.info("memory")["used_memory"])
+    api.server.set_up(maxmemory=used + (600 << 10))
+    accepted, refused = [], 0
+    for number in range(500):
+        answer = await api.client.post("/v2/recordings", json={"meeting_id": f"m{number}"})
+        if answer.status_code == 200:
+            accepted.append(answer.json()["data"]["id"])
+        else:
+            # Or it was kept and could not be queued, and has ended.
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), answer.text
+            refused += 1
+            if refused == 5:
+                break
+    assert accepted
+    assert refused
+    api.server.mend("full")
+    for recording_id in accepted:
+        recording = (await api.client.get(f"/v2/recordings/{recording_id}")).json()["data"]
+        assert (recording["status"], recording["queue_position"] is not None) == ("INVOKED", True)
