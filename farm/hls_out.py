@@ -339,7 +339,7 @@ def _places(order: HlsOrder) -> dict[str, Put]:
     puts = {STORE: _store_of(recording, settings, Path(order.directory))} if recording.keep_copy else {}
     if order.target is not None:
         target = TARGET.validate_json(json.dumps(order.target))
-        puts[CUSTOMERS] = _customers(recording, target, order, settings)
+        puts[CUSTOMERS] = customers_put(recording, target, order, settings)
     return puts
 
 
@@ -353,7 +353,8 @@ def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
     return put
 
 
-def _customers(recording: Recording, target: Target, order: HlsOrder, settings: Settings) -> Put:
+def customers_put(recording: Recording, target: Target, order: HlsOrder, settings: Settings) -> Put:
+    """Carries files to the customer's storage, with the keys that are kept for it once these have expired."""
     place = place_of(target, settings.address_rule, host_key=order.host_key)
     checkpoint = Checkpoint(Path(order.directory) / ".customers.checkpoint")
 

@@ -14,7 +14,7 @@ import posixpath
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -142,8 +142,11 @@ class SftpPlace:
                 # Another check may have written the same file just then.
                 read, notes = _check_with(sftp, self._path(check_key(directory)))
             for directory_made in reversed(made):
-                with suppress(OSError):  # an upload may have put something there
+                try:
                     sftp.rmdir(directory_made)
+                except OSError:  # it is not allowed, or an upload has put something there
+                    notes.append(f"the directory {directory_made} stays there, which the check has made")
+                    break
         if read is not None:
             check_came_back(read)
         return notes

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import httpx
@@ -20,6 +20,7 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
+from farm.hls_out import HlsOrder, customers_put
 from farm.recordings import Status
 from farm.records import Records
 from farm.storage import azure as azure_module
@@ -37,7 +38,7 @@ from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
 from tests.storage.conftest import S3_KEY, S3_SECRET, running, wait_for_http
 from tests.storage.drop_box import DropBox, drop_box
-from tests.storage.ended import ended
+from tests.storage.ended import ended, sealed_target
 from tests.storage.faulty_server import refusing_server
 from tests.storage.password_server import PASSWORD, USERNAME
 from tests.storage.wire import wire_to
@@ -69,7 +70,7 @@ class _PutOnly(BaseHTTPRequestHandler):
     """Takes everything, checks nothing, and forbids all but PUT."""
 
     protocol_version = "HTTP/1.1"
-    kept: dict[str, bytes]
+    kept: ClassVar[dict[str, bytes]]
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -409,6 +410,13 @@ def test_check_of_a_drop_box_should_leave_one_file_at_most(
     assert [file.name for file in tmp_path.iterdir()] == left
 
 
+def test_directory_that_a_check_could_not_remove_should_be_told(tmp_path: Path) -> None:
+    with drop_box(tmp_path, DropBox()) as port:
+        notes = sftp_place(port).check_writing("in/today")
+    assert notes[-1] == "the directory in/today stays there, which the check has made"
+    assert [file.name for file in tmp_path.rglob("*")] == ["in", "today"]
+
+
 @pytest.fixture(scope="module")
 def iam_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[str, str]]]:
     """An S3 server that looks at policies, and temporary credentials of a role that may put and no more."""
@@ -469,6 +477,47 @@ def test_credentials_that_have_expired_should_be_told_from_a_missing_permission(
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_live_output_should_go_on_with_new_keys_once_the_old_ones_have_expired(
+    redis_address: str,
+    redis_client: redis.Redis,  # noqa: ARG001 - it empties Redis
+    records: Records,
+    make_recording: MakeRecording,
+    clip: Path,
+    tmp_path: Path,
+) -> None:
+    class Expired(_PutOnly):
+        kept: ClassVar[dict[str, bytes]] = {}
+
+        def do_PUT(self) -> None:
+            if "Credential=new/" in self.headers["Authorization"]:
+                super().do_PUT()
+                return
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>no</Message></Error>", {})
+
+    settings = settings_with(tmp_path / "data", redis_address, allow_private_addresses="127.0.0.0/8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Expired) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            old = {"type": "s3", "bucket": "drop", "access_key": "old", "secret": "s", "session_token": "t"}
+            old |= {"endpoint": f"http://127.0.0.1:{server.server_port}"}
+            recording = records.add(make_recording(), target=sealed_target(settings, make_recording(), old))
+            order = HlsOrder("", 30, False, str(tmp_path), "live", 4, transfer="s3")
+            put = customers_put(recording, TARGET.validate_python(old), order, settings)
+            with pytest.raises(StorageError, match="have expired"):
+                put(clip)
+            name, sealed = sealed_target(settings, recording, old | {"access_key": "new"})
+            records.keep_sealed(recording.id, name, sealed)
+            with pytest.raises(StorageError, match="have expired"):
+                put(clip)
+            put(clip)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert list(Expired.kept) == ["/drop/clip.mp4"]
 
 
 def test_access_token_of_google_should_be_sent_and_its_end_be_told(
