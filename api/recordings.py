@@ -148,7 +148,7 @@ async def _start(request: Request) -> Response:
             target,
             wanted.allow_multiple_recordings,
             idempotency,
-            _sealed(context, sent, invoked, streams),
+            _sealed(context, wanted, invoked, streams),
         )
     bind_recording({"recording_id": recording.id})
     return await _answer(request, recording)
@@ -277,7 +277,7 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
 
 
 def _sealed(
-    context: Context, sent: StartRecording, recording: Recording, streams: Mapping[Output, str | None]
+    context: Context, wanted: StartRecording, recording: Recording, streams: Mapping[Output, str | None]
 ) -> dict[str, str]:
     """What the client gave that nobody may see, sealed, by the names it is kept under."""
     sealed = {
@@ -285,7 +285,14 @@ def _sealed(
         for output, url in streams.items()
         if url is not None
     }
-    access = PageAccess(auth_token=sent.auth_token, layout=sent.layout, page_hints=sent.page_hints)
+    access = PageAccess(
+        auth_token=wanted.auth_token,
+        layout=wanted.layout,
+        page_hints=wanted.page_hints,
+        http_credentials=wanted.http_credentials,
+        headers=wanted.headers,
+        cookies=wanted.cookies,
+    )
     if access != PageAccess():
         sealed[PAGE_ACCESS] = seal_access(context.sealer, recording.id, access)
     return sealed

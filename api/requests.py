@@ -30,6 +30,7 @@ from api.problems import problems_of
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
 from browser_bot.places import read_locale, read_timezone
+from browser_bot.site_access import Cookies, Credentials, Headers
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
@@ -278,6 +279,21 @@ class RecordingConfig(_NullsLeftOut):
     )
     timezone: TimeZone | None = Field(
         default=None, description="time zone of the browser, such as Europe/Vienna; default FARM_TIMEZONE"
+    )
+    http_credentials: Credentials | None = Field(
+        default=None,
+        description="user names and passwords (HTTP Basic, Digest) for the page's origin or others",
+        json_schema_extra={"writeOnly": True},
+    )
+    headers: Headers | None = Field(
+        default=None,
+        description="headers of each request to the page's origin, and to no other",
+        json_schema_extra={"writeOnly": True},
+    )
+    cookies: Cookies | None = Field(
+        default=None,
+        description="cookies that the browser has when it opens the page",
+        json_schema_extra={"writeOnly": True},
     )
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig | None = Field(

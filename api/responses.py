@@ -145,10 +145,13 @@ class TransferObject(BaseModel):
 
 
 class RecordingDefaultsObject(RecordingDefaults):
-    """What is set for recordings; of storage and streams all but their keys."""
+    """What is set for recordings; of storage, streams, credentials, headers and cookies no secrets."""
 
     storage_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
     live_streaming_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
+    http_credentials: list[dict[str, JsonValue]] | None = None  # type: ignore[assignment]
+    headers: dict[str, None] | None = None  # type: ignore[assignment]
+    cookies: list[dict[str, JsonValue]] | None = None  # type: ignore[assignment]
 
 
 class RecordingWebhook(BaseModel):

@@ -6,15 +6,17 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import redis
+from pydantic import ValidationError
 
 from browser_bot.contracts import PageContract
 from browser_bot.places import read_locale, read_timezone
+from browser_bot.site_access import SiteAccess
 from browser_bot.surroundings import Surroundings
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.authorities import nss_database, trust
@@ -22,6 +24,7 @@ from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError, SettingsError
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.logs import set_up_logs_from_environment
+from farm.page_access import PageAccess
 from farm.redis_faults import describe
 from farm.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
 
@@ -121,6 +124,15 @@ class ReadType(click.ParamType[str]):
     type=ReadType("ZONE", read_timezone),
     help="Its zone, such as Europe/Vienna; else FARM_TIMEZONE.",
 )
+@click.option(
+    "--http-credentials",
+    metavar="USER:PASSWORD",
+    help="For the page's origin, if its server asks (HTTP Basic, Digest).",
+)
+@click.option(
+    "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="For the page's origin alone."
+)
+@click.option("--cookie", "cookies", metavar="NAME=VALUE", multiple=True, help="For the page's host.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
 def record(
     url: str,
@@ -132,6 +144,9 @@ def record(
     contract: str,
     locale: str | None,
     timezone: str | None,
+    http_credentials: str | None,
+    headers: tuple[str, ...],
+    cookies: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
@@ -140,8 +155,11 @@ def record(
     from farm.watch import Limits
 
     settings = load_settings()
+    access = access_of(http_credentials, headers, cookies)
     plan = Plan(
         url=url,
+        access=access,
+        secrets=tuple(access.secrets),
         format=format_of(out, codec, size, fps),
         contract=PageContract(contract),
         max_seconds=seconds,
@@ -307,6 +325,31 @@ def format_of(file: Path, codec: str | None, size: tuple[int, int], fps: int) ->
     if file.suffix != chosen.suffix:
         raise click.BadParameter(f"{chosen.value} is written to a {chosen.suffix} file", param_hint="--out")
     return Format(chosen, *size, fps)
+
+
+def access_of(credentials: str | None, headers: Sequence[str], cookies: Sequence[str]) -> SiteAccess:
+    """What the options give to the page's server. Raises click.BadParameter, which never shows a secret."""
+    user, colon, password = (credentials or "").partition(":")
+    if credentials is not None and not colon:
+        raise click.BadParameter("write user:password", param_hint="--http-credentials")
+    pairs = [header.partition(":") for header in headers]
+    if len({name.lower() for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("names a header twice", param_hint="--header")
+    cut = [cookie.partition("=") for cookie in cookies]
+    try:
+        access = PageAccess.model_validate(
+            {
+                "http_credentials": [{"username": user, "password": password}] if colon else None,
+                "headers": {name: value.strip() for name, _, value in pairs},
+                "cookies": [{"name": name, "value": value} for name, _, value in cut],
+            }
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        options = {"headers": "--header", "cookies": "--cookie"}
+        hint = options.get(str(problem["loc"][0]), "--http-credentials")
+        raise click.BadParameter(problem["msg"], param_hint=hint) from None
+    return access.to_site
 
 
 def main() -> None:

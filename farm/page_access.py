@@ -5,7 +5,7 @@ What a client gives for it may be secret (a token, a meeting's password): it is 
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import UUID
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from browser_bot.addresses import lies_under
 from browser_bot.contracts import PageContract
 from browser_bot.hints import JITSI, PageHints, is_jitsi, jitsi_url
+from browser_bot.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
 from browser_bot.surroundings import Surroundings
 from farm.page_tokens import livekit_token, recorder_token
 from farm.recordings import Recording
@@ -30,22 +31,31 @@ Layout = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class PageAccess(BaseModel):
-    """What a client gives to open the page of a recording: a token, a template's layout, hints."""
+    """What a client gives to open the page of a recording: token, layout, hints, access to its site."""
 
     model_config = ConfigDict(frozen=True)
 
     auth_token: AuthToken | None = None
     layout: Layout | None = None
     page_hints: PageHints | None = None
+    http_credentials: Credentials | None = None
+    headers: Headers | None = None
+    cookies: Cookies | None = None
+
+    @property
+    def to_site(self) -> SiteAccess:
+        """What the page's server is given."""
+        return SiteAccess(tuple(self.http_credentials or ()), self.headers or {}, tuple(self.cookies or ()))
 
 
 @dataclass(frozen=True)
 class PageOpening:
-    """The URL to open, what of it is secret, and what to do then."""
+    """The URL to open, what is secret, what to do then, and what the page's server is given."""
 
     url: str
     secrets: tuple[str, ...]
     hints: PageHints
+    access: SiteAccess = NO_ACCESS
 
 
 def seal_access(sealer: Sealer, recording_id: UUID, access: PageAccess) -> str:
@@ -104,6 +114,12 @@ def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> fro
 
 def opening_of(recording: Recording, access: PageAccess, settings: Settings) -> PageOpening:
     """How the page of a recording is opened."""
+    opening = _opening_by_contract(recording, access, settings)
+    secrets = dict.fromkeys((*opening.secrets, *access.to_site.secrets))
+    return replace(opening, secrets=tuple(secrets), access=access.to_site)
+
+
+def _opening_by_contract(recording: Recording, access: PageAccess, settings: Settings) -> PageOpening:
     hints = access.page_hints or PageHints()
     if recording.page_contract is PageContract.CONSOLE:
         parameters = _livekit_parameters(recording, access, settings)

@@ -484,6 +484,7 @@ def plan_of(
         watermark=watermark,
         hints=opening.hints,
         secrets=opening.secrets,
+        access=opening.access,
         timed_texts=recording.timed_texts,
         had_company=recording.had_company,
         surroundings=surroundings_of(recording, settings),

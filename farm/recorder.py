@@ -34,6 +34,7 @@ from browser_bot.errors import (
 from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.recording_sdk import TEXTS_OVER
+from browser_bot.site_access import NO_ACCESS, SiteAccess, give_access
 from browser_bot.stage import Stage
 from browser_bot.staying import PageEvent
 from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
@@ -76,7 +77,8 @@ class Plan:
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
     SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
     the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
-    already, as other nodes have seen. `surroundings` are what the page finds around it.
+    already, as other nodes have seen. `surroundings` are what the page finds around it,
+    `access` is what its server is given.
     """
 
     url: str
@@ -97,6 +99,7 @@ class Plan:
     timed_texts: bool = False
     had_company: bool = False
     surroundings: Surroundings = NOTHING_SPECIAL
+    access: SiteAccess = NO_ACCESS
     authorities: Path | None = None
 
     @property
@@ -489,7 +492,7 @@ class Recorder:
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
-            joined=bot.join(self._plan.url, seconds=self._plan.join_seconds, tries=self._plan.join_tries),
+            joined=self._join(stage, bot),
             stage=_raise(stage.died()),
         )
         if joined == "stop":
@@ -505,6 +508,11 @@ class Recorder:
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
+
+    async def _join(self, stage: Stage, bot: Bot) -> None:
+        plan = self._plan
+        await give_access(stage.browser, plan.access, plan.url)
+        await bot.join(plan.url, seconds=plan.join_seconds, tries=plan.join_tries)
 
     async def _tell_page(self, event: PageEvent) -> None:
         """Tell what the page did; a page that does so on and on must not fill the timeline."""

@@ -44,9 +44,32 @@ def _public_stream(config: JsonValue) -> JsonValue:
     return config | {"rtmp_url": read_stream_url(str(config["rtmp_url"])).hidden}
 
 
+def _public_credentials(config: JsonValue) -> JsonValue:
+    assert isinstance(config, list)
+    return [_without(each, "username", "password") for each in config]
+
+
+def _public_headers(config: JsonValue) -> JsonValue:
+    assert isinstance(config, dict)
+    return dict.fromkeys(config)
+
+
+def _public_cookies(config: JsonValue) -> JsonValue:
+    assert isinstance(config, list)
+    return [_without(each, "value") for each in config]
+
+
+def _without(config: JsonValue, *names: str) -> JsonValue:
+    assert isinstance(config, dict)
+    return {name: value for name, value in config.items() if name not in names}
+
+
 _SECRET: Final[Mapping[str, Callable[[JsonValue], JsonValue]]] = {
     _STORAGE: _public_storage,
     "live_streaming_config": _public_stream,
+    "http_credentials": _public_credentials,
+    "headers": _public_headers,
+    "cookies": _public_cookies,
 }
 """Objects with secrets in them, and what may be shown of each."""
 

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from farm.keys import load_secret_key
+from farm.page_access import PAGE_ACCESS, open_access
 from farm.records import Records
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
@@ -306,3 +307,40 @@ async def test_language_and_zone_should_come_of_request_meeting_organization_and
         await put(client, MEETING, {"locale": "de"})
         assert await around() == ("de", "Asia/Tokyo")
         assert await around(timezone="UTC") == ("de", "UTC")
+
+
+ACCESS = {
+    "http_credentials": [{"username": "recorder", "password": "s3cret-1", "origin": "https://sso.example"}],
+    "headers": {"x-key": "s3cret-2"},
+    "cookies": [{"name": "session", "value": "s3cret-3"}],
+}
+HIDDEN = {
+    "http_credentials": [{"origin": "https://sso.example"}],
+    "headers": {"x-key": None},
+    "cookies": [{"name": "session"}],
+}
+
+
+async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
+    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings
+) -> None:
+    assert await put(client, ORGANIZATION, ACCESS) == HIDDEN
+    assert await answer(client, "GET", ORGANIZATION) == HIDDEN
+    # What is shown is not enough to set it again.
+    for name, value in HIDDEN.items():
+        assert_refused(await client.put(ORGANIZATION, json={name: value}), f'"{name}.')
+    recording = await start(
+        client, headers={"X-Room": "s3cret-4"}, cookies=[{"name": "a", "value": "s3cret-5"}]
+    )
+    shown = await answer(client, "GET", f"/v2/recordings/{recording['id']}")
+    assert not recording.keys() & ACCESS.keys()
+    assert "s3cret" not in json.dumps([recording, shown])
+    for key in redis_client.scan_iter():
+        assert b"s3cret" not in (redis_client.dump(key) or b"")
+    sealed = Records(redis_client).sealed_target(recording["id"], PAGE_ACCESS)
+    assert sealed is not None
+    given = open_access(Sealer(load_secret_key(settings)), UUID(recording["id"]), sealed).to_site
+    assert given.headers == {"x-key": "s3cret-2", "x-room": "s3cret-4"}
+    assert [each.password for each in given.credentials] == ["s3cret-1"]
+    # A list is taken whole.
+    assert [(cookie.name, cookie.value) for cookie in given.cookies] == [("a", "s3cret-5")]

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.long
 schemathesis.openapi.format("uri", strategies.just("http://127.0.0.1:9/page"))
 
 schemathesis.openapi.format("stream-uri", strategies.just("rtmp://127.0.0.1:9/live/key"))
+schemathesis.openapi.format("origin", strategies.just("https://example.com"))
 schemathesis.openapi.format("locale", strategies.just("de-AT"))
 schemathesis.openapi.format("timezone", strategies.just("Europe/Vienna"))
 
@@ -115,7 +116,9 @@ def may_be_refused_for_its_meaning(body: Any) -> bool:
     narrow = "auth_token", "layout", "interactive_config", "live_streaming_config", "dyte_bucket_config"
     no_use = any(body.get(name) is not None for name in narrow)
     too_many = sent_on and len(body["outputs"] if isinstance(body.get("outputs"), list) else []) >= 10
-    if no_use or too_many:
+    # Some headers are the browser's own, and some cookies no browser takes.
+    is_given = any(body.get(name) for name in ("headers", "cookies"))
+    if no_use or too_many or is_given:
         return True
     return unknown_preset or keeps_nothing or records_nothing or has_watermark or no_way or no_picture
 

@@ -158,3 +158,24 @@ def test_livekit_template_should_have_a_use_for_a_token(settings: Settings) -> N
         settings.data_dir, None, livekit_url="wss://live.example", livekit_key="APIkey", livekit_secret=SECRET
     )
     assert ignored_by_page(PAGE, PageContract.CONSOLE, configured) == {"interactive_config"}
+
+
+def test_what_the_pages_server_wants_should_be_secret(
+    make_recording: MakeRecording, settings: Settings
+) -> None:
+    access = PageAccess.model_validate(
+        {
+            "http_credentials": [{"username": "recorder", "password": "pa55"}],
+            "headers": {"Authorization": "Bearer t0ken"},
+            "cookies": [{"name": "session", "value": "s3cret"}, {"name": "consent", "value": "yes"}],
+        }
+    )
+    for url in ("https://meet.jit.si/Room", "https://a.example/room"):
+        opening = opening_of(make_recording(url=url, page_contract="auto"), access, settings)
+        assert opening.access == access.to_site
+        assert opening.access.headers == {"authorization": "Bearer t0ken"}
+        # As it is, and as browsers send it.
+        secrets = {"pa55", "cmVjb3JkZXI6cGE1NQ==", "Bearer t0ken", "t0ken", "s3cret"}
+        assert set(opening.secrets) >= secrets
+        assert "yes" not in opening.secrets
+        assert not any(secret in repr(opening.access) for secret in secrets)
