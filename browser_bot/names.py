@@ -97,24 +97,46 @@ class Resolver:
 
         `asker` is who asks: all lookups of one have a bound of their own.
         """
+        found, lookup, patience = self._ask(host, seconds, asker)
+        if lookup is None:
+            return found
+        try:
+            async with asyncio.timeout(patience):
+                return await asyncio.shield(asyncio.wrap_future(lookup.found))
+        except TimeoutError:
+            return found
+        finally:
+            self._leave(lookup)
+
+    def resolve_here(self, host: str, seconds: float = RESOLVE_SECONDS) -> tuple[IpAddress, ...]:
+        """The same for a thread that may wait."""
+        found, lookup, patience = self._ask(host, seconds, None)
+        if lookup is None:
+            return found
+        try:
+            return lookup.found.result(patience)
+        except TimeoutError:
+            return found
+        finally:
+            self._leave(lookup)
+
+    def _ask(
+        self, host: str, seconds: float, asker: object
+    ) -> tuple[tuple[IpAddress, ...], _Lookup | None, float]:
+        """What is known of a name; if that is not enough, its lookup, and for how many seconds to wait."""
         present = time.monotonic()
         with self._lock:
             known = self._known.get(host, _Known())
-            fallback = known.addresses_at(present)
+            found = known.addresses_at(present)
             if present - known.found < FOUND_SECONDS or present - known.asked < NOT_FOUND_SECONDS:
-                return fallback
+                return found, None, 0.0
             lookup = self._begin(host, asker)
-        if lookup is None:
-            return fallback
-        patience = lookup.began + (min(seconds, _STALE_PATIENCE) if fallback else seconds) - present
-        try:
-            async with asyncio.timeout(max(patience, 0)):
-                return await asyncio.shield(asyncio.wrap_future(lookup.found))
-        except TimeoutError:
-            return fallback
-        finally:
-            with self._lock:
-                lookup.waiting -= 1
+        patience = min(seconds, _STALE_PATIENCE) if found else seconds
+        return found, lookup, max(0.0, lookup.began + patience - present) if lookup else 0.0
+
+    def _leave(self, lookup: _Lookup) -> None:
+        with self._lock:
+            lookup.waiting -= 1
 
     def why_unresolved(self, host: str) -> str:
         """Why `resolve` has just found no address of a name, in words for the client."""
@@ -188,6 +210,7 @@ RESOLVER: Final = Resolver()
 """The resolver of this process."""
 
 resolve = RESOLVER.resolve
+resolve_here = RESOLVER.resolve_here
 why_unresolved = RESOLVER.why_unresolved
 
 os.register_at_fork(after_in_child=RESOLVER.forget)

@@ -121,6 +121,43 @@ def test_page_should_go_on_beside_pictures_at_dead_names(tmp_path: Path) -> None
     assert "no name server answers for the host name t" in told["problem"]
 
 
+# A customer's storage that nobody knows, of which a library asks as often as it likes.
+STORAGE = """
+import json, time
+from browser_bot.addresses import AddressRule
+from farm.storage.place import StorageError
+from farm.storage.places import place_of
+from farm.storage.targets import TARGET
+
+told = {}
+KEYS = {"access_key": "a", "secret": "b", "bucket": "films", "region": ""}
+AZURE = "BlobEndpoint=http://az.dead.test/a;AccountName=a;AccountKey=a2V5"
+TARGETS = {
+    "s3": KEYS | {"type": "s3", "endpoint": "http://s3.dead.test"},
+    "azure": {"type": "azure", "access_key": AZURE, "bucket": "films"},
+    "sftp": {"type": "sftp", "host": "ftp.dead.test", "username": "u"}
+    | {"auth_method": "PASSWORD", "password": "p"},
+}
+for name, target in TARGETS.items():
+    began = time.monotonic()
+    try:
+        place_of(TARGET.validate_python(target), AddressRule()).check_writing()
+    except StorageError as error:
+        told[name] = [error.reason, error.message, time.monotonic() - began]
+print(json.dumps(told))
+"""
+
+
+@needs_resolver
+@pytest.mark.long
+def test_storage_at_a_dead_name_should_be_told_soon(tmp_path: Path) -> None:
+    told, _ = told_by(STORAGE, tmp_path)
+    for name, host in (("s3", "s3.dead.test"), ("azure", "az.dead.test"), ("sftp", "ftp.dead.test")):
+        reason, message, seconds = told[name]
+        assert (reason, message) == ("unreachable", f"no name server answers for the host name {host}")
+        assert seconds < 15
+
+
 async def test_name_that_there_is_not_should_be_told_so() -> None:
     assert await addresses_of("nosuchname.invalid") == ()
     assert why_unresolved("nosuchname.invalid") == "the host name nosuchname.invalid does not resolve"
