@@ -62,7 +62,11 @@ _SECURITY_SCHEMES: Final = {
         "scheme": "basic",
         "description": "the organisation as user, its API key as password",
     },
-    "bearer": {"type": "http", "scheme": "bearer", "description": "the API key"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "the API key; for recordings of a meeting also a token of its participant",
+    },
 }
 
 _Mode = Literal["validation", "serialization"]

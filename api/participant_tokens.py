@@ -35,7 +35,8 @@ class _Claims(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     meeting_id: Annotated[_Id, Field(alias="meetingId")]
-    participant_id: Annotated[_Id, Field(alias="participantId")]
+    participant_id: Annotated[_Id | None, Field(alias="participantId")] = None
+    subject: Annotated[_Id | None, Field(alias="sub")] = None
     organization: Annotated[_Id | None, Field(alias="orgId")] = None
     name: Annotated[str, StringConstraints(max_length=256)] | None = None
 
@@ -48,18 +49,19 @@ class Participant(BaseModel):
     organization_id: str
     """The farm's organisation, which its recordings are of."""
     meeting_id: str
-    participant_id: str
+    id: str | None
+    """None of who has no name: then all of the meeting that have none are one."""
     name: str | None
 
     @property
     def caller(self) -> Caller:
         """The participant as the one who started or stopped a recording."""
-        return Caller(type="USER", user_id=self.participant_id, name=self.name)
+        return Caller(type="USER", user_id=self.id, name=self.name)
 
     @property
     def key(self) -> ApiKey:
         """What stands for an API key of the organisation: one for all tokens of the participant."""
-        who = "\0".join((self.organization_id, self.meeting_id, self.participant_id))
+        who = "\0".join((self.organization_id, self.meeting_id, self.id or ""))
         digest = hashlib.sha256(who.encode()).hexdigest()
         return ApiKey(id=f"participant:{digest[:16]}", organization_id=self.organization_id, hash=digest)
 
@@ -94,13 +96,13 @@ class ParticipantTokens:
             names = sorted({str(problem["loc"][0]) for problem in error.errors()})
             raise Unauthorized(
                 f"the token's claim {names[0]} is missing or of no use here; tokens of participants have "
-                "meetingId and participantId"
+                "meetingId, participantId and exp"
             ) from None
         organization = self._organization(claims.organization, organizations, algorithm)
         return Participant(
             organization_id=organization,
             meeting_id=claims.meeting_id,
-            participant_id=claims.participant_id,
+            id=claims.participant_id or claims.subject,
             name=claims.name,
         )
 

@@ -142,6 +142,20 @@ async def test_participant_should_stop_a_recording_that_has_not_begun(
     assert (reason.caller.type, reason.caller.user_id) == ("USER", "ada")
 
 
+@pytest.mark.parametrize(
+    ("claims", "caller"),
+    [
+        ({"participantId": None, "sub": "bob"}, {"type": "USER", "user_Id": "bob"}),
+        ({"participantId": None}, {"type": "USER"}),
+    ],
+)
+async def test_caller_should_be_who_the_token_names(
+    client: httpx.AsyncClient, claims: dict[str, Any], caller: dict[str, str]
+) -> None:
+    started = await client.post("/v2/recordings", json={"meeting_id": "room"}, auth=Bearer(token(claims)))
+    assert started.json()["data"]["start_reason"]["caller"] == caller
+
+
 async def test_participant_should_see_no_recording_of_another_meeting(client: httpx.AsyncClient) -> None:
     ada = Bearer(token())
     foreign = (await client.post("/v2/recordings", json={"meeting_id": "another"})).json()["data"]
@@ -244,7 +258,7 @@ async def test_participant_should_see_only_the_fields_of_the_recording_api(
         ({"meetingId": None}, "meetingId"),
         ({"meetingId": ""}, "meetingId"),
         ({"meetingId": ["room"]}, "meetingId"),
-        ({"participantId": None}, "participantId"),
+        ({"participantId": 7}, "participantId"),
         ({"orgId": "nobody"}, "orgId"),
         ({"orgId": None}, "orgId"),
         ({"recorder": True}, "recorder's token"),
