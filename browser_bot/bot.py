@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Frame, Page, Request, Response
+from playwright.async_api import Frame, Request, Response
 
 from browser_bot.browser import Browser
 from browser_bot.contracts import PageContract
@@ -93,8 +93,6 @@ class Bot:
         self._page.on("crash", lambda _: self._lose("the page has crashed"))
         self._page.on("close", lambda _: self._lose("the page was closed"))
         browser.context.on("close", lambda _: self._lose("the browser has died"))
-        # What Chromium's own blocker lets through would stand over the page in the recording.
-        browser.context.on("page", self._close_popup)
 
     async def join(self, url: str, *, seconds: float, tries: int) -> None:
         """Open the page and wait until it says that recording may start.
@@ -355,8 +353,3 @@ class Bot:
     def _lose(self, reason: str) -> None:
         if not self._lost.done():
             self._lost.set_result(reason)
-
-    async def _close_popup(self, page: Page) -> None:
-        logger.info("a window that the page opened is closed")
-        with suppress(PlaywrightError):
-            await page.close()

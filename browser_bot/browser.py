@@ -1,7 +1,6 @@
 """The stage's browser: a real Chromium in kiosk mode whose window is the recorded region."""
 
 import asyncio
-import json
 import logging
 import os
 import shlex
@@ -11,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from playwright.async_api import (
     BrowserContext,
@@ -26,6 +24,8 @@ from playwright.async_api import Error as PlaywrightError
 from browser_bot.devices import write_devices
 from browser_bot.errors import StageError
 from browser_bot.fonts import write_fonts
+from browser_bot.one_page import keep_to_one_page
+from browser_bot.profile import write_profile, write_shims
 from browser_bot.programs import DIES_WITH_PARENT, chromium_path, signal_group
 from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 
@@ -58,7 +58,28 @@ UNWANTED_DEFAULTS = [
 
 # Pages of Chromium's own for the suggestions of an address bar that a kiosk does not have. Drawn at each
 # start, they take 1.1 s of processor and 57 MB of a stage's 560 MB (measured with Chromium 156).
-UNWANTED_FEATURES = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup")
+UNWANTED_FEATURES = (
+    "WebUIOmniboxPopup",
+    "WebUIOmniboxAimPopup",
+    # What preferences cannot say: what these ask the person, nobody answers.
+    "FedCm",
+    "Translate",
+    "WebPayments",
+    "WebIdentityDigitalCredentials",
+    "WebIdentityDigitalCredentialsCreation",
+    "PrivacySandboxSettings4",
+)
+
+# Interfaces that a page finds missing; it then does without, as in browsers that never had them. To deny
+# prompts does not keep their pickers from standing over the page.
+UNWANTED_INTERFACES = (
+    "GetDisplayMedia",
+    "EyeDropperAPI",
+    "DocumentPictureInPictureAPI",
+    "PaymentRequest",
+    "SecurePaymentConfirmation",
+    "BackgroundFetch",
+)
 
 
 def chromium_switches(width: int, height: int) -> list[str]:
@@ -69,8 +90,7 @@ def chromium_switches(width: int, height: int) -> list[str]:
         "--window-position=0,0",
         "--autoplay-policy=no-user-gesture-required",
         "--deny-permission-prompts",
-        # Denying prompts does not keep the picker of screens to share from standing over the page.
-        "--disable-blink-features=GetDisplayMedia",
+        f"--disable-blink-features={','.join(UNWANTED_INTERFACES)}",
         # A machine without a network route can still record a meeting that runs on the machine itself.
         "--allow-loopback-in-peer-connection",
         "--disable-component-update",
@@ -123,14 +143,6 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
     )
     launcher.chmod(0o700)
     return launcher
-
-
-def write_profile(directory: Path, preferences: Mapping[str, Any]) -> Path:
-    """A fresh profile with these preferences."""
-    profile = directory / "profile"
-    (profile / "Default").mkdir(parents=True)
-    (profile / "Default" / "Preferences").write_text(json.dumps(preferences))
-    return profile
 
 
 @dataclass(frozen=True)
@@ -288,17 +300,20 @@ async def open_browser(
         switches += write_devices(directory)
     if authorities is not None:
         shutil.copytree(authorities, directory / NSS_DATABASE)
+    profile, shims = directory / "profile", directory / "bin"
+    write_profile(profile, surroundings.preferences, credentials=surroundings.credentials)
+    write_shims(shims)
     try:
         async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
             context = await playwright.chromium.launch_persistent_context(
-                write_profile(directory, surroundings.preferences),
+                profile,
                 executable_path=write_launcher(directory, chromium_path(chromium)),
                 headless=False,
                 args=switches,
                 ignore_default_args=ignored_defaults(),
                 chromium_sandbox=not root,
                 env={
-                    "PATH": os.environ.get("PATH", os.defpath),
+                    "PATH": f"{shims}:{os.environ.get('PATH', os.defpath)}",
                     "HOME": str(directory),
                     # What it makes for itself would outlive one that is killed; here it goes with the stage.
                     "TMPDIR": str(directory),
@@ -328,10 +343,22 @@ async def open_browser(
         if width < MIN_WINDOW[0] or height < MIN_WINDOW[1]:
             # A smaller page is laid out and drawn in the window's upper left corner.
             await page.set_viewport_size(ViewportSize(width=width, height=height))
+        await _told(keep_to_one_page(context, page))
         with _watched(pid) as gone:
             yield Browser(context, page, gone, pid, driver_pid)
     finally:
         await _close(context, pid, driver, driver_pid)
+
+
+async def _told(telling: Awaitable[None]) -> None:
+    """Wait until a browser that has come up is told something. Raises StageError when it does not listen."""
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            await telling
+    except TimeoutError:
+        raise StageError("Chromium did not start: it does not answer") from None
+    except PlaywrightError as error:
+        raise StageError(f"Chromium did not start: {error.message}") from error
 
 
 async def _close(context: BrowserContext, pid: int, driver: Driver, driver_pid: int) -> None:

@@ -161,7 +161,10 @@ class Opening:
         if self._answer is None or self.status < HTTPStatus.BAD_REQUEST:
             return None
         reason = printable(self._clean(self._answer.status_text))[:MOST_REASON]
-        return f"it answered {self.status} {reason}".rstrip()
+        answered = f"it answered {self.status} {reason}".rstrip()
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return f"{answered}: it asks for a user name and a password"
+        return answered
 
     @property
     def status(self) -> int:
@@ -220,6 +223,9 @@ class Opening:
             return f"it was not there after {self._seconds:.0f} s"
         if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
             return self.gateway_problem(self._failed_at)
+        if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message and self.refused is not None:
+            # So it is called when an error's status comes with nothing to show.
+            return self.refused
         for name, words in NETWORK_ERRORS.items():
             if name in error.message:
                 return words

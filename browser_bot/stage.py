@@ -17,8 +17,9 @@ from browser_bot.sound import Sound, open_sound
 from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
 from browser_bot.sweep import PREFIX, write_owner
 from browser_bot.usage import Usage, group_of, usage_of
+from browser_bot.x_windows import Windows, manage_windows
 
-POINTER_TIMEOUT = 10.0
+DISPLAY_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Stage:
 
     directory: Path
     display: Display
+    windows: Windows
     sound: Sound
     browser: Browser
     driver: Driver
@@ -88,13 +90,14 @@ async def open_stage(
                 display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
                 outputs = OUTPUTS if surroundings.devices else ()
                 sound = group.create_task(parts.enter_async_context(open_sound(directory, outputs)))
+            screen, windows = display.result()
             browser = await parts.enter_async_context(
                 open_browser(
                     driver,
                     directory,
                     width=width,
                     height=height,
-                    environment=display.result().environment | sound.result().environment,
+                    environment=screen.environment | sound.result().environment,
                     chromium=chromium,
                     proxy=proxy,
                     surroundings=surroundings,
@@ -104,15 +107,18 @@ async def open_stage(
         except* (StageError, OSError) as errors:
             error = errors.exceptions[0]
             raise error if isinstance(error, StageError) else StageError(str(error)) from None
-        yield Stage(directory, display.result(), sound.result(), browser, driver)
+        yield Stage(directory, screen, windows, sound.result(), browser, driver)
 
 
-async def _display(parts: AsyncExitStack, opening: AbstractAsyncContextManager[Display]) -> Display:
-    """Open the display, and have its pointer where it touches nothing before there is a browser."""
+async def _display(
+    parts: AsyncExitStack, opening: AbstractAsyncContextManager[Display]
+) -> tuple[Display, Windows]:
+    """Open the display; its pointer touches nothing and its windows wait before there is a browser."""
     display = await parts.enter_async_context(opening)
     try:
-        async with asyncio.timeout(POINTER_TIMEOUT):
+        async with asyncio.timeout(DISPLAY_TIMEOUT):
             await put_pointer_aside(display)
+            windows = await parts.enter_async_context(manage_windows(display))
     except TimeoutError:
         raise StageError("Xorg does not answer") from None
-    return display
+    return display, windows

@@ -12,12 +12,15 @@ class Surroundings:
 
     With `devices` pages find a microphone and a camera, which they may use without a question, and else none.
     `locale` is a BCP 47 tag such as `de-AT`: the language that pages are asked for in, and by which scripts
-    format dates and numbers; None is en-US. `timezone` is an IANA name; None is the machine's.
+    format dates and numbers; None is en-US. `timezone` is an IANA name; None is the machine's. Without
+    `credentials` no server's question for a user name and a password (401) is heard: Chromium would ask the
+    person. With them it is asked by the protocol (CDP's `Fetch.authRequired`), and whoever sets it answers.
     """
 
     devices: bool = False
     locale: str | None = None
     timezone: str | None = None
+    credentials: bool = False
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL.Image import Image as Picture
-from playwright.async_api import CDPSession, ConsoleMessage, Page
+from playwright.async_api import CDPSession, ConsoleMessage
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
@@ -228,7 +228,6 @@ async def open_renderer(
             viewport.width, viewport.height, FPS, chromium=chromium, authorities=authorities
         ) as stage:
             page = stage.browser.page
-            stage.browser.context.on("page", _close)
             await page.emulate_media(reduced_motion="reduce")
             await page.add_init_script(STOP_ANIMATIONS)
             # Timers run on: pages need them to become ready.
@@ -241,12 +240,6 @@ async def open_renderer(
         raise RenderingFailed(f"the stage did not come up: {error}") from error
     except PlaywrightError as error:
         raise RenderingFailed(f"the stage's browser failed: {_in_words(error)}") from error
-
-
-async def _close(window: Page) -> None:
-    """A window that a page opens would stand over it."""
-    with suppress(PlaywrightError):
-        await window.close()
 
 
 def _in_words(error: PlaywrightError) -> str:

@@ -1,0 +1,112 @@
+"""What a stage's Chromium is told before it starts, so that it draws nothing of its own and asks nobody.
+
+The profile's `Preferences` and the user data directory's `Local State` are read at each start, by every
+Chromium and Chrome, and need no root. Debian's `/etc/chromium/master_preferences` is read only in the first
+run of a user data directory, and Playwright starts Chromium with `--no-first-run`, which leaves that out. A
+managed policy (`/etc/chromium/policies`) counts more than either, but only root can set one.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+# ContentSetting in components/content_settings/core/common/content_settings.h.
+_BLOCK: Final = 2
+
+# Content settings whose question is a chooser, which --deny-permission-prompts does not answer.
+_CHOOSERS: Final = (
+    "bluetooth_guard",
+    "bluetooth_scanning",
+    "file_system_read_guard",
+    "file_system_write_guard",
+    "hid_guard",
+    "serial_guard",
+    "smart_card_guard",
+    "usb_guard",
+)
+_OTHERS: Final = (
+    "auto_picture_in_picture",
+    "automatic_downloads",
+    "background_fetch",
+    "captured_surface_control",
+    "notifications",
+    "payment_handler",
+    "popups",
+)
+
+PREFERENCES: Final[Mapping[str, Any]] = {
+    "translate": {"enabled": False},
+    "credentials_enable_service": False,
+    "credentials_enable_autosignin": False,
+    "credentials_enable_passkeys": False,
+    "credentials_enable_automatic_passkey_upgrades": False,
+    "profile": {
+        "password_manager_leak_detection": False,
+        "default_content_setting_values": dict.fromkeys((*_CHOOSERS, *_OTHERS), _BLOCK),
+        # One that was killed is not asked whether its pages shall be restored.
+        "exit_type": "Normal",
+    },
+    "printing": {"enabled": False},
+    "browser": {"enable_spellchecking": False, "has_seen_welcome_page": True, "check_default_browser": False},
+    "autofill": {"profile_enabled": False, "credit_card_enabled": False},
+    "payments": {"can_make_payment_enabled": False},
+    "signin": {"allowed": False, "allowed_on_next_startup": False},
+    "search": {"suggest_enabled": False},
+    "alternate_error_pages": {"enabled": False},
+    "download": {"prompt_for_download": False},
+    "download_bubble": {"partial_view_enabled": False},
+    "safebrowsing": {"enabled": False},
+    "privacy_sandbox": {"m1": {"prompt_suppressed": 1}},
+    "webrtc": {"event_logs_collection": False},
+}
+"""Of the profile (`Default/Preferences`)."""
+
+LOCAL_STATE: Final = {
+    "select_file_dialogs": {"allowed": False},
+    "browser": {"enabled_labs_experiments": []},
+    "background_mode": {"enabled": False},
+}
+"""Of the user data directory."""
+
+# The schemes that Chromium knows are basic, digest, ntlm and negotiate; none of them is known then.
+_NO_CREDENTIALS: Final = {"auth": {"schemes": "none"}}
+
+_SHIMS: Final = {
+    # Chromium asks xdg-settings who handles an address of another scheme. If it is Chromium itself, nothing
+    # happens; else it asks the person, or starts a program that draws on the display.
+    "xdg-settings": "echo yes",
+    "xdg-open": "exit 3",
+    "xdg-email": "exit 3",
+    "xdg-mime": "exit 3",
+}
+
+
+def write_profile(directory: Path, preferences: Mapping[str, Any], *, credentials: bool) -> None:
+    """Make a user data directory, which must not exist yet, with these preferences besides all stages'.
+
+    Without `credentials` a page sees the 401 of a server that asks for a user name and a password.
+    """
+    state = LOCAL_STATE if credentials else _joined(LOCAL_STATE, _NO_CREDENTIALS)
+    profile = directory / "Default"
+    profile.mkdir(parents=True)
+    (profile / "Preferences").write_text(json.dumps(_joined(PREFERENCES, preferences)))
+    (directory / "Local State").write_text(json.dumps(state))
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both trees of preferences; where both have a value, the other's counts."""
+    joined = {**one, **other}
+    for name in one.keys() & other.keys():
+        if isinstance(one[name], Mapping) and isinstance(other[name], Mapping):
+            joined[name] = _joined(one[name], other[name])
+    return joined
+
+
+def write_shims(directory: Path) -> None:
+    """Put programs into `directory`, which must not exist yet, that stand before the desktop's in PATH."""
+    directory.mkdir()
+    for name, command in _SHIMS.items():
+        program = directory / name
+        program.write_text(f"#!/bin/sh\n{command}\n")
+        program.chmod(0o700)
