@@ -115,6 +115,12 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _file_url(url: str) -> str:
+    """The same for what is fetched from there, where a slash at the end counts."""
+    _http_url(url)
+    return url
+
+
 def _readable_url(url: str) -> str:
     """One whose host pages' URLs can be compared with."""
     try:
@@ -481,7 +487,7 @@ class Settings(BaseSettings):
         "without it they get the token of the request, or none. Participants' tokens that it signs (HS256) "
         "start and stop recordings of their meeting.",
     )
-    participant_jwks_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    participant_jwks_url: Annotated[str, AfterValidator(_file_url)] | None = Field(
         default=None,
         description="Address of the JSON Web Key Set (RS256, ES256) of whoever signs participants' tokens.",
     )

@@ -37,6 +37,8 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         "FARM_MEETING_URL": "https://meet.example/{meeting_id}/?from=farm",
         "FARM_PUBLIC_URL": "https://farm.example/",
         "FARM_ALLOW_PRIVATE_ADDRESSES": "10.0.0.0/8, fd00::/8",
+        "FARM_PARTICIPANT_JWKS_URL": "https://issuer.example/keys/",
+        "FARM_PARTICIPANT_ORGANIZATIONS": "0e3b-aa=acme, Other Ltd=other,",
         "FARM_SLOTS": "",
     }
     for name, value in values.items():
@@ -49,6 +51,8 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert settings.local_url == "http://127.0.0.1:9000"
     assert settings.base_url == "https://farm.example"
     assert len(settings.address_rule.allowed) == 2
+    assert settings.participant_jwks_url == "https://issuer.example/keys/"
+    assert settings.participant_organizations == (("0e3b-aa", "acme"), ("Other Ltd", "other"))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,9 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         ("FARM_PUBLIC_URL", "farm.secret"),
         ("FARM_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/33"),
         ("FARM_SECRET_KEY", "secret"),
+        ("FARM_PARTICIPANT_JWKS_URL", "file:///secret"),
+        ("FARM_PARTICIPANT_ORGANIZATIONS", "secret"),
+        ("FARM_PARTICIPANT_ORGANIZATIONS", "id=a secret"),
         ("FARM_NODE", "a node"),
         ("FARM_MAX_SECONDS", "86401"),
     ],
