@@ -271,7 +271,7 @@ class AzurePlace:
     ) -> None:
         if not self._may_replace:
             # The permission to create and not to write is one to send a blob in one request.
-            self._put_at_once(source, blob, settings)
+            self._put_at_once(source, blob, settings, checkpoint)
             return
         self._send(source, blob, blocks, checkpoint)
         try:
@@ -284,7 +284,20 @@ class AzurePlace:
                 checkpoint.clear()
             raise
 
-    def _put_at_once(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
+    def _put_at_once(
+        self, source: Path, blob: BlobClient, settings: ContentSettings, checkpoint: Checkpoint
+    ) -> None:
+        name = str(blob.blob_name)
+        was_sent = checkpoint.load(source, name) is not None
+        checkpoint.save(source, name, {})
+        try:
+            self._put_blob(source, blob, settings)
+        except HttpResponseError as error:
+            # An earlier try got to its end, and only the answer was lost: a part of a file is never there.
+            if not (was_sent and _code(error) in {"UnauthorizedBlobOverwrite", "BlobAlreadyExists"}):
+                raise
+
+    def _put_blob(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
         size = source.stat().st_size
         if size > _MOST_AT_ONCE:
             text = (

@@ -317,6 +317,42 @@ def test_signature_that_has_expired_should_be_told_from_a_missing_permission(
     assert (raised.value.reason, raised.value.final) == ("no_permission", False)
 
 
+def test_blob_whose_answer_was_lost_should_count_where_nothing_may_be_replaced(
+    clip: Path, checkpoint: Checkpoint
+) -> None:
+    class CreateOnly(_PutOnly):
+        kept: ClassVar[dict[str, bytes]] = {}
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            name = self.path.partition("?")[0]
+            if name not in self.kept:
+                self.kept[name] = body
+                self.close_connection = True  # without a word
+                return
+            self.send_response(403)
+            self.send_header("x-ms-error-code", "UnauthorizedBlobOverwrite")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), CreateOnly) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            place = azure_place(server.server_port, "c")
+            with pytest.raises(StorageError) as raised:
+                place.upload(clip, "clip.mp4", checkpoint, "video/mp4")
+            assert raised.value.reason == "unreachable"
+            assert place.upload(clip, "clip.mp4", checkpoint, "video/mp4").note == NOT_READ_BACK
+            # One that is there from elsewhere is another thing.
+            with pytest.raises(StorageError) as raised:
+                place.upload(clip, "clip.mp4", checkpoint, "video/mp4")
+            assert raised.value.reason == "no_permission"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def gcs_bucket(gcs_port: int) -> Iterator[Any]:
     endpoint = f"http://127.0.0.1:{gcs_port}"
