@@ -5,7 +5,8 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def farm(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Iterator[Farm]
 def address_of(farm: Farm) -> str:
     """Where its API is, without a slash at the end."""
     return str(farm.client.base_url).rstrip("/")
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Wait until something is so. Raises TimeoutError, naming it."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.1)
 
 
 def download(recording: dict[str, Any], directory: Path) -> Path:

@@ -10,8 +10,7 @@ from cloudflare.types.realtime_kit import (
     RecordingStartRecordingsResponse,
 )
 
-from compat.conftest import address_of
-from compat.tried import wait_until
+from compat.conftest import address_of, wait_until
 from tests.end_to_end.conftest import Farm
 
 WHERE: dict[str, Any] = {"account_id": "0123456789abcdef0123456789abcdef", "app_id": "app"}
