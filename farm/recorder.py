@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
@@ -106,6 +107,8 @@ class Plan:
     def stage(self) -> StageNeeds:
         """What its stage must be."""
         picture = self.format
+        # `farm record` takes a URL with a user name and a password, which the browser itself answers with.
+        credentials = bool(self.access.credentials) or "@" in urlsplit(self.url).netloc
         return StageNeeds(
             picture.width,
             picture.height,
@@ -113,7 +116,7 @@ class Plan:
             self.chromium,
             self.address_rule,
             self.always_allowed,
-            self.surroundings,
+            replace(self.surroundings, credentials=credentials),
             self.authorities,
         )
 

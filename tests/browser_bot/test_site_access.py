@@ -17,6 +17,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.site_access import Cookie, HttpCredentials, SiteAccess, give_access
 from browser_bot.stage import Stage, open_stage
+from browser_bot.surroundings import Surroundings
 from tests.browser_bot.helpers import Site, answer, open_site, redirect
 
 SOON = 20.0
@@ -32,7 +33,7 @@ DIGEST = 'Digest realm="room", nonce="n0nce", qop="auth", algorithm=MD5'
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     # What one was given stays with it, so none is shared.
-    async with open_stage(320, 180, 30) as stage:
+    async with open_stage(320, 180, 30, surroundings=Surroundings(credentials=True)) as stage:
         yield stage
 
 
