@@ -53,6 +53,12 @@ CONFIGS: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 
+ACCESS: dict[str, Any] = {
+    "http_credentials": [{"username": "recorder", "password": "hunter2-of-the-page"}],
+    "headers": {"X-Key": "hunter2-of-the-header"},
+    "cookies": [{"name": "session", "value": "hunter2-of-the-cookie"}],
+}
+
 
 def holds_secret(data: bytes) -> bool:
     return b"hunter2" in data
@@ -119,7 +125,14 @@ def test_secrets_should_be_found_nowhere(pages: str, tmp_path: Path) -> None:
             ask("POST", "/v2/recordings", {"meeting_id": "x", "storage_config": config | {"nonsense": 1}})
         ask("PUT", "/v2/recording_config", {"storage_config": {"type": "preset", "name": "p0"}})
         ask("GET", "/v2/storage/presets")
-        started = farm.start(url=f"{pages}/page.html", storage_config=CONFIGS[1])
+        ask("PUT", "/v2/meetings/entered/recording_config", ACCESS)
+        assert ask("GET", "/v2/meetings/entered/recording_config")["cookies"] == [{"name": "session"}]
+        ask(
+            "POST",
+            "/v2/recordings",
+            {"meeting_id": "x", "headers": {"Host": "hunter2"}, **ACCESS, "nonsense": 1},
+        )
+        started = farm.start(url=f"{pages}/page.html", storage_config=CONFIGS[1], **ACCESS)
         farm.wait_for(started["id"], "RECORDING")
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADING")
