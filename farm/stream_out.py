@@ -176,7 +176,7 @@ class _Sender:
 
     def _refusal(self) -> ReceiverError:
         self.kill()
-        words = next((line for line in reversed(self._said) if line), "the connection was closed")
+        words = why_ended(self._said)
         return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_LONGEST_ERROR])
 
     def _tell_progress(self) -> None:
@@ -197,6 +197,13 @@ class _Sender:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._said = [*self._said[-20:], line.decode(errors="replace").strip()]
+
+
+def why_ended(said: Sequence[str]) -> str:
+    """Why ffmpeg has ended, by what it has said; the last line is not the one that tells of a certificate."""
+    if any("certificate failed verification" in line for line in said):
+        return "the receiver's certificate is not valid: too old, for another name, or not trusted here"
+    return next((line for line in reversed(said) if line), "the connection was closed")
 
 
 def _sent(progress: Iterable[str]) -> Iterator[int]:

@@ -22,7 +22,7 @@ import pytest
 
 from farm.live_outputs import stream_arguments
 from farm.outputs import read_stream_url
-from farm.stream_out import StreamOrder
+from farm.stream_out import StreamOrder, why_ended
 from tests.ports import free_port
 from tests.rtmp import RtmpServer, rtmp_server
 from tests.takes import make_take
@@ -241,3 +241,16 @@ def test_rtmps_should_arrive_where_the_certificate_is_good_and_nowhere_else(
         _, another = make_certificate(tmp_path, "other.example")
         code, said = send(spool, f"rtmps://localhost:{port}/live/bad", SSL_CERT_FILE=str(another))
         assert (code, rtmp.recorded("bad")) == (1, []), said
+
+
+def test_certificate_should_be_named_and_not_the_line_behind_it() -> None:
+    # What Debian's ffmpeg 5.1 says.
+    said = [
+        "[tls @ 0x55b4be799c00] Peer certificate failed verification",
+        "[rtmps @ 0x55b4be79c940] Cannot open connection tls://localhost:40865",
+        "rtmps://localhost:40865/live/key: Input/output error",
+        "",
+    ]
+    assert why_ended(said).startswith("the receiver's certificate is not valid")
+    assert why_ended(said[1:]) == said[2]
+    assert why_ended([]) == "the connection was closed"
