@@ -171,16 +171,20 @@ class Bot:
                 self.load_anew(str(error))
 
     async def _load_anew(self) -> None:
-        """Open the page once more, for as long as it takes: no other stage would do it better."""
+        """Open the page once more, for as long as it takes: no other stage would do it better.
+
+        Whoever interrupts it has it done anew: it is wanted until it is done.
+        """
         why, share = self._why, self._seconds / self._tries
-        self._wanted_anew.clear()
         pause = FIRST_PAUSE
         for attempt in count(1):
             try:
                 self._staying.begin(await self._joining.try_once(self._url, share, is_last=False))
+                self._wanted_anew.clear()
                 await self._say(PageEvent("rejoined", f"{why}; the page was loaded anew and joined"))
                 return
             except PageDeclinedError as error:
+                self._wanted_anew.clear()
                 await self._say(PageEvent("warning", f"{why}; the page was loaded anew, and {error}"))
                 return
             except PageError as error:

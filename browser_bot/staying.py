@@ -102,17 +102,19 @@ class Staying:
         """
         for _ in range(MOST_AT_ONCE):
             document = self._documents.last
-            self._known = document.number
             joining = asyncio.ensure_future(self._join(document, paced=paced))
-            moved = asyncio.ensure_future(self.moved())
+            moved = asyncio.ensure_future(self._documents.after(document.number))
             try:
                 await asyncio.wait((joining, moved), return_when=asyncio.FIRST_COMPLETED)
                 if joining.done() and not moved.done():
+                    # Not before: whoever is interrupted begins anew.
+                    self._known = document.number
                     return joining.result()
             finally:
                 joining.cancel()
                 moved.cancel()
                 await asyncio.gather(joining, moved, return_exceptions=True)
+        self._known = document.number
         return PageEvent(
             "warning", f"the page has loaded itself anew {MOST_AT_ONCE} times before it could be joined"
         )

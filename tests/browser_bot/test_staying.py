@@ -241,3 +241,30 @@ async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
         assert "the page has loaded itself anew, and it answered 502 Bad Gateway" in told.events[0].message
         assert await shown(stage, "main") == "Recorder"
         assert RED not in await colours(stage)
+
+
+@pytest.mark.parametrize("is_wanted", [False, True], ids=["moved", "loaded anew"])
+async def test_joining_again_that_is_interrupted_should_be_done_all_the_same(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, *, is_wanted: bool
+) -> None:
+    monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
+    told = Told()
+    hints = PageHints.model_validate({"join": JOIN})
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints, tell=told.tell)
+    url = site.add("/", LOBBY.replace("LEAVE", "0" if is_wanted else "location.reload()"))
+    await bot.join(url, seconds=SOON, tries=1)
+    if is_wanted:
+        bot.load_anew("it went offline")
+    for last in (False, True):
+        # As when an order comes: it is waited for with the others.
+        over = asyncio.ensure_future(bot.over())
+        if last:
+            await told.until(lambda events: len(events) == 1)
+        else:
+            async with asyncio.timeout(SOON):
+                while site.asked.count("/") < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        over.cancel()
+        await asyncio.gather(over, return_exceptions=True)
+    assert told.events[0].event == "rejoined"
+    assert await shown(stage, "main") == "Recorder"
