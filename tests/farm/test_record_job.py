@@ -16,6 +16,7 @@ from farm.evidence import fault_directories
 from farm.findings import Finding
 from farm.nodes import Nodes
 from farm.orders import Order
+from farm.page_access import surroundings_of
 from farm.queues import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder
@@ -23,7 +24,8 @@ from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, Time
 from farm.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.settings import Settings
-from farm.spool import BREAKS, Spool, evidence_dir, spool_of
+from farm.slot import needs_of
+from farm.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
 from tests.conftest import MakeRecording
 
 
@@ -394,3 +396,21 @@ def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(
 async def no_orders() -> AsyncIterator[Order]:
     return
     yield
+
+
+@pytest.mark.parametrize("around", [{}, {"locale": "fr-CA", "timezone": "America/Toronto"}])
+def test_stage_that_waits_should_be_what_a_recording_like_the_last_one_needs(
+    make_recording: MakeRecording, settings: Settings, around: dict[str, str]
+) -> None:
+    recording = make_recording(**around)
+    needs = needs_of(format_of(recording), surroundings_of(recording, settings), settings)
+    assert plan_of(recording, settings).stage == needs
+    surroundings = needs.surroundings
+    assert (surroundings.devices, surroundings.locale, surroundings.timezone) == (
+        *(True, around.get("locale"), around.get("timezone")),
+    )
+    # The first one waits as the farm is set.
+    set_so = settings.model_copy(update={"fake_devices": False, **around})
+    first = surroundings_of(None, set_so)
+    assert (first.devices, first.locale) == (False, around.get("locale"))
+    assert plan_of(recording, set_so).stage == needs_of(format_of(recording), first, set_so)
