@@ -16,6 +16,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.diary import Diary
 from browser_bot.documents import Documents
 from browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
+from browser_bot.following import Following
 from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.hearing import Hearing
 from browser_bot.heartbeat import silence
@@ -36,6 +37,7 @@ SCREENSHOT_TIMEOUT = 4.0
 ASK_PERIOD = 2.0
 ASKS_MISSED = 5
 WATCH_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 1.0
 # How often a page may go elsewhere before it is recorded.
 MOST_MOVES = 5
 # Between tries to load a page anew, doubled each time.
@@ -76,10 +78,11 @@ class Bot:
         self._documents = Documents(self._page)
         self._hearing = Hearing(self._world, self._documents, contract, self._diary, on_text)
         self._opening = Opening(self._page, self._world, gateway, self._diary.clean)
-        hints = hints or NO_HINTS
-        self._joining = Joining(self._page, contract, hints, self._documents, self._opening, self._hearing)
-        self._staying = Staying(self._page, self._documents, self._opening, hints)
+        self._following = following = Following(self._page, self._world, hints or NO_HINTS)
+        self._joining = Joining(contract, following, self._documents, self._opening, self._hearing)
+        self._staying = Staying(self._documents, self._opening, following)
         self._tell = tell
+        self._css_told = False
         self._url, self._seconds, self._tries = "", 0.0, 1
         self._why = ""
         self._wanted_anew = asyncio.Event()
@@ -130,6 +133,16 @@ class Bot:
                     raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
         await self._unless_lost(self._until_ready())
+
+    async def _tell_of_css(self) -> None:
+        """A rule that is written wrong looks like one for what comes later; whoever wrote it can tell."""
+        if self._css_told:
+            return
+        idle = await self._following.without_effect()
+        self._css_told = True
+        if idle:
+            logger.warning("%s", self._diary.clean(idle))
+            await self._say(PageEvent("warning", self._diary.clean(idle)))
 
     async def _until_ready(self) -> None:
         """Wait until the contract says that the page may be recorded.
@@ -206,6 +219,7 @@ class Bot:
         beside = [
             asyncio.ensure_future(self._until_hung()),
             asyncio.ensure_future(self._hearing.until_sdk_is_over()),
+            asyncio.ensure_future(self._tell_of_css()),
         ]
         try:
             await self._unless_lost(first_of(ended=self._hearing.ended.wait(), stays=self._stay_joined()))
@@ -214,6 +228,13 @@ class Bot:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._probe.close()
+
+    async def close(self) -> None:
+        """Ask and hear the page no more: another one may drive it."""
+        await self._probe.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._world.close()
 
     def load_anew(self, why: str) -> None:
         """Have the page loaded anew and joined, while `over` waits. `why` is told, in words."""

@@ -1,60 +1,82 @@
 """Hints: how to come into a meeting on a page that knows nothing of recorders, and what not to show of it."""
 
-import asyncio
-import logging
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
 
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from browser_bot.errors import PageError
 from browser_bot.hosts import host_of
 
-logger = logging.getLogger(__name__)
-
-STEP_TIMEOUT = 10.0
-# Style elements are what many a page's policy forbids.
-_ADD_CSS = """
-css => {
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(css);
-  document.adoptedStyleSheets.push(sheet);
-}
-"""
+MOST_FRAMES = 5
 
 Selector = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-"""A CSS selector, or one of Playwright's, such as `text=Join`."""
+"""A CSS selector, or one of Playwright's, such as `text=Join`; open shadow roots are looked through too."""
 
 
 class _Hint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Click(_Hint):
-    """Click the first element that a selector finds."""
+class _Step(_Hint):
+    frame: Selector | Annotated[list[Selector], Field(min_length=1, max_length=MOST_FRAMES)] | None = None
+    """The iframe to do it in; of one within another each, the outermost first."""
+    optional: bool = False
+    """Go on without it when there is nothing to act on within 3 s: a banner that is there sometimes."""
+
+
+class Click(_Step):
+    """Click the first visible element that a selector finds."""
 
     click: Selector
 
 
-class Fill(_Hint):
-    """Write a text into the first field that a selector finds."""
+class Fill(_Step):
+    """Write a text into the first visible field that a selector finds."""
 
     fill: Selector
     text: Annotated[str, StringConstraints(max_length=500)]
 
 
-class WaitFor(_Hint):
+class WaitFor(_Step):
     """Wait until an element is visible."""
 
     wait_for: Selector
 
 
+class WaitForText(_Step):
+    """Wait until a text is visible, in whatever element, in small letters or capitals."""
+
+    wait_for_text: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+Step = Click | Fill | WaitFor | WaitForText
+
+
+def acts(step: Step) -> bool:
+    """Whether a step changes anything on the page."""
+    return isinstance(step, Click | Fill)
+
+
+def frames_of(step: Step) -> list[str]:
+    """The iframes that a step names, the outermost first."""
+    if step.frame is None:
+        return []
+    return [step.frame] if isinstance(step.frame, str) else list(step.frame)
+
+
+def name_of(step: Step) -> str:
+    """A step as it is named in errors, without the text that it writes."""
+    match step:
+        case Click(click=selector) | Fill(fill=selector) | WaitFor(wait_for=selector):
+            return f"the hint {selector!r}"
+        case WaitForText(wait_for_text=text):
+            return f"the hinted text {text!r}"
+
+
 class PageHints(_Hint):
     """What to do on a page once it has loaded, in this order: `join`, `css`, `wait_for`, `settle_seconds`."""
 
-    join: Annotated[list[Click | Fill | WaitFor], Field(max_length=20)] = []
+    join: Annotated[list[Step], Field(max_length=20)] = []
     css: Annotated[str, StringConstraints(max_length=10_000)] | None = None
     """Rules that are added to the page's, to hide its controls for instance."""
     wait_for: Selector | None = None
@@ -63,38 +85,6 @@ class PageHints(_Hint):
 
 
 NO_HINTS = PageHints()
-
-
-async def follow(page: Page, hints: PageHints) -> None:
-    """Do on a loaded page what the hints say. Raises PageError, naming the one that is of no use there."""
-    for step in hints.join:
-        await _do(page, step)
-    if hints.css is not None:
-        try:
-            await page.evaluate(_ADD_CSS, hints.css)
-        except PlaywrightError as error:
-            logger.warning("hint: %s", error.message)
-            raise PageError("the page loaded, but the hinted CSS cannot be added") from None
-    if hints.wait_for is not None:
-        await _do(page, WaitFor(wait_for=hints.wait_for))
-    await asyncio.sleep(hints.settle_seconds)
-
-
-async def _do(page: Page, step: Click | Fill | WaitFor) -> None:
-    timeout = STEP_TIMEOUT * 1000
-    try:
-        match step:
-            case Click(click=selector):
-                await page.locator(selector).first.click(timeout=timeout)
-            case Fill(fill=selector, text=text):
-                await page.locator(selector).first.fill(text, timeout=timeout)
-            case WaitFor(wait_for=selector):
-                await page.locator(selector).first.wait_for(state="visible", timeout=timeout)
-    except PlaywrightError:
-        # What the driver says holds the text that was to be written, which may be secret.
-        raise PageError(
-            f"the page loaded, but the hint {selector!r} found nothing to act on in {STEP_TIMEOUT:.0f} s"
-        ) from None
 
 
 # Of Jitsi Meet: its configuration can be overridden in the fragment (`config.…`), so nobody has to click.

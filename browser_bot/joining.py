@@ -4,13 +4,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from playwright.async_api import Page
-
 from browser_bot.contracts import SIGNAL_TIMEOUT, PageContract
 from browser_bot.documents import NO_DOCUMENT, Document, Documents
 from browser_bot.errors import PageError
+from browser_bot.following import Following
 from browser_bot.hearing import Hearing
-from browser_bot.hints import PageHints, follow
 from browser_bot.opening import Opening
 from browser_bot.waiting import first_of
 
@@ -40,17 +38,19 @@ class Joining:
 
     def __init__(
         self,
-        page: Page,
         contract: PageContract,
-        hints: PageHints,
+        following: Following,
         documents: Documents,
         opening: Opening,
         hearing: Hearing,
     ) -> None:
-        """Join in `page`, whose `documents` are counted, which `opening` opens and `hearing` hears."""
-        self._page = page
+        """Join where `following` follows hints, whose `documents` are counted.
+
+        `opening` opens the page, `hearing` hears it.
+        """
         self._contract = contract
-        self._hints = hints
+        self._following = following
+        self._hints = following.hints
         self._documents = documents
         self._opening = opening
         self._hearing = hearing
@@ -114,15 +114,15 @@ class Joining:
         await self._follow()
 
     async def _follow(self) -> None:
-        lobby, hints = self._documents.last, self._hints
-        await follow(self._page, PageHints(join=hints.join))
+        lobby = self._documents.last
+        await self._following.take(self._hints.join)
         self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
         try:
-            await follow(self._page, PageHints(css=hints.css))
+            await self._following.add_css()
         except PageError:
             if not await self._moves_on():
                 raise
-        await follow(self._page, PageHints(wait_for=hints.wait_for, settle_seconds=hints.settle_seconds))
+        await self._following.wait()
 
     async def _moves_on(self) -> bool:
         """Whether the page has gone on to another document, which is looked at later."""

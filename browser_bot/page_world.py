@@ -71,6 +71,8 @@ class PageWorld:
         self._thrown = thrown
         self._target: PageTarget | None = None
         self._scripts: list[str] = []
+        self._targets: list[Target] = []
+        self._running: set[asyncio.Task[None]] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
         self._frames: dict[str, _Contexts] = {}
         # By the target and the number that the context has there.
@@ -84,6 +86,28 @@ class PageWorld:
         Call it before `open`.
         """
         self._scripts.append(source)
+
+    async def run(self, source: str) -> None:
+        """Run `source` in the page's own world, in each frame now, and first in each document to come.
+
+        It has been run when this returns, but in frames of other processes, which may hang, as soon as it
+        can be. Raises NoAnswerError; put a time-out around it.
+        """
+        if self._target is None:
+            raise NoAnswerError("the page is not asked")
+        self._scripts.append(source)
+        for target in self._targets:
+            if target is not self._target:
+                running = asyncio.ensure_future(self._run_in_frame(target, source))
+                self._running.add(running)
+                running.add_done_callback(self._running.discard)
+        await self._target.send("Page.addScriptToEvaluateOnNewDocument", _script(source))
+
+    async def _run_in_frame(self, target: Target, source: str) -> None:
+        try:
+            await target.send("Page.addScriptToEvaluateOnNewDocument", _script(source))
+        except NoAnswerError as error:
+            logger.debug("a frame did not run a script: %s", error)
 
     def bind(self, name: str, heard: Callable[[str], None]) -> None:
         """Give the page's processes a global function `name`; what it is called with is `heard`.
@@ -112,6 +136,8 @@ class PageWorld:
             if kept.letting_go is not None:
                 kept.letting_go.cancel()
         self._kept.clear()
+        for running in self._running:
+            running.cancel()
         target, self._target = self._target, None
         if target is not None:
             await target.close()
@@ -138,13 +164,15 @@ class PageWorld:
         target, context = await self._context(frame, ours=True)
         return await _evaluate(target, context, expression, promise=True)
 
-    async def ask_main_world(self, expression: str, *, frame: str | None = None) -> Any:
+    async def ask_main_world(
+        self, expression: str, *, frame: str | None = None, promise: bool = False
+    ) -> Any:
         """The same in the page's own world, where `expression` may rely on nothing that a page can replace.
 
-        A promise is not waited for.
+        Whether a `promise` is waited for is to be said: it may be the page's.
         """
         target, context = await self._context(frame, ours=False)
-        return await _evaluate(target, context, expression, promise=False)
+        return await _evaluate(target, context, expression, promise=promise)
 
     async def _context(self, frame: str | None, *, ours: bool) -> tuple[Target, str]:
         while True:
@@ -157,10 +185,31 @@ class PageWorld:
             self._came.clear()
             await self._came.wait()
 
+    async def ask_element(self, frame: str, function: str) -> Any:
+        """What `function`, with the element that holds `frame` as its `this`, returns in our world; as JSON.
+
+        Raises NoAnswerError, also of the page's own frame, which no element holds; put a time-out around it.
+        """
+        for target, number in [key for key, (_, world, _) in self._contexts.items() if world == "ours"]:
+            try:
+                owner = await target.send("DOM.getFrameOwner", {"frameId": frame})
+                node = {"backendNodeId": owner["backendNodeId"], "executionContextId": number}
+                element = await target.send("DOM.resolveNode", node)
+            except NoAnswerError:
+                continue  # it is in another document
+            question = {
+                "functionDeclaration": function,
+                "objectId": element["object"]["objectId"],
+                "returnByValue": True,
+            }
+            return _value(await target.send("Runtime.callFunctionOn", question))
+        raise NoAnswerError("no element holds the frame")
+
     def _set_up(self, target: Target) -> Commands:
         if target.kind == "worker":
             return [("Runtime.enable", {})]
-        scripts = [{"source": source, "runImmediately": True} for source in self._scripts]
+        self._targets.append(target)
+        scripts = [_script(source) for source in self._scripts]
         bindings = self._bindings if target.kind == "page" else ()
         return [
             ("Page.enable", {}),
@@ -200,6 +249,8 @@ class PageWorld:
             case _:
                 pass
         if method == "Inspector.detached":
+            if target in self._targets:
+                self._targets.remove(target)
             kept = self._kept.pop(target, None)
             if kept is not None and kept.letting_go is not None:
                 kept.letting_go.cancel()
@@ -266,6 +317,10 @@ class PageWorld:
             logger.debug("what the page printed is still kept: %s", error)
 
 
+def _script(source: str) -> Params:
+    return {"source": source, "runImmediately": True}
+
+
 async def _evaluate(target: Target, context: str, expression: str, *, promise: bool) -> Any:
     question = {
         "expression": expression,
@@ -273,7 +328,10 @@ async def _evaluate(target: Target, context: str, expression: str, *, promise: b
         "awaitPromise": promise,
         "returnByValue": True,
     }
-    answer = await target.send("Runtime.evaluate", question)
+    return _value(await target.send("Runtime.evaluate", question))
+
+
+def _value(answer: Params) -> Any:
     if "exceptionDetails" in answer:
         raise NoAnswerError(exception_text(answer["exceptionDetails"]))
     return answer["result"].get("value")

@@ -14,11 +14,11 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
 
 from browser_bot.documents import Document, Documents
 from browser_bot.errors import PageError
-from browser_bot.hints import NO_HINTS, Click, Fill, PageHints, WaitFor, follow
+from browser_bot.following import Following
+from browser_bot.hints import NO_HINTS, Fill, Step, acts
 from browser_bot.joining import Joined
 from browser_bot.opening import Opening
 
@@ -39,8 +39,6 @@ MOST: Final = 30
 MOST_AT_ONCE: Final = 10
 WITHIN_SECONDS: Final = 300.0
 """A page is joined again at most so often in so many seconds; then it waits for its turn."""
-
-Step = Click | Fill | WaitFor
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ class Pace:
 class Staying:
     """Keeps a page joined that has been joined once."""
 
-    def __init__(self, page: Page, documents: Documents, opening: Opening, hints: PageHints) -> None:
-        """Keep `page` joined by `hints`."""
-        self._page = page
+    def __init__(self, documents: Documents, opening: Opening, following: Following) -> None:
+        """Keep the page joined on which `following` follows hints."""
         self._documents = documents
         self._opening = opening
-        self._hints = hints
+        self._following = following
+        self._hints = following.hints
         self._pace = Pace()
         self._joined = Joined()
 
@@ -128,9 +126,10 @@ class Staying:
         if self._hints == NO_HINTS:
             return PageEvent("page_changed", changed)
         try:
-            await follow(self._page, PageHints(css=self._hints.css))
+            await self._following.add_css()
             await self._opening.loaded()
-            steps = self._steps_from(document, await self._visible_steps())
+            visible = await self._following.visible(LOBBY_SECONDS, settle=RENDER_SECONDS)
+            steps = self._steps_from(document, visible)
             if not steps and self._is_own(document):
                 return None
             if not steps and self._hints.css is None:
@@ -139,7 +138,9 @@ class Staying:
                 return PageEvent("rejoined", f"{changed}, and the hinted CSS was added again")
             if paced:
                 await self._wait_for_its_turn()
-            await follow(self._page, self._hints.model_copy(update={"join": steps, "css": None}))
+            await self._following.take(steps)
+            await self._following.add_css()
+            await self._following.wait()
         except (PageError, PlaywrightError) as error:
             return PageEvent("warning", f"{changed}, and could not be joined again: {error}")
         return PageEvent("rejoined", f"{changed}, and was joined again by its hints")
@@ -157,8 +158,8 @@ class Staying:
         if not visible:
             return []
         steps = self._hints.join
-        first = next(place for place, step in enumerate(steps) if not isinstance(step, WaitFor))
-        is_lobby = is_same_place(document.url, self._joined.lobby.url) and first in visible
+        needed = [place for place, step in enumerate(steps) if acts(step) and not step.optional]
+        is_lobby = is_same_place(document.url, self._joined.lobby.url) and needed[:1] == visible[:1]
         if (
             self._is_own(document)
             and not is_lobby
@@ -169,32 +170,8 @@ class Staying:
 
     def _is_own(self, document: Document) -> bool:
         """Whether the last step has led to the document, as far as can be told."""
-        acts = any(not isinstance(step, WaitFor) for step in self._hints.join)
-        return acts and document.asked - self._joined.at < OWN_SECONDS
-
-    async def _visible_steps(self) -> list[int]:
-        """Which of the steps find what they click or fill, by their places; the page gets time to show it."""
-        found = {
-            place: self._page.locator(step.click if isinstance(step, Click) else step.fill).first
-            for place, step in enumerate(self._hints.join)
-            if not isinstance(step, WaitFor)
-        }
-        if not found:
-            return []
-        timeout = LOBBY_SECONDS * 1000
-        room = [] if self._hints.wait_for is None else [self._page.locator(self._hints.wait_for).first]
-        looking = [
-            asyncio.ensure_future(locator.wait_for(state="visible", timeout=timeout))
-            for locator in (*found.values(), *room)
-        ]
-        try:
-            await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for look in looking:
-                look.cancel()
-            await asyncio.gather(*looking, return_exceptions=True)
-        await asyncio.sleep(RENDER_SECONDS)
-        return [place for place, locator in found.items() if await locator.is_visible()]
+        has_acted = any(acts(step) for step in self._hints.join)
+        return has_acted and document.asked - self._joined.at < OWN_SECONDS
 
 
 def describe(lobby: Document, document: Document) -> str:

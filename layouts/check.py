@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from itertools import groupby
@@ -16,7 +16,7 @@ from layouts.comparison import Comparison, compare, compare_recorded
 from layouts.errors import LayoutError, NothingToApprove, RenderingFailed
 from layouts.frame import frame_at
 from layouts.meetings import served_meetings
-from layouts.pictures import MADE_BY, Box, paint, read_png, write_png
+from layouts.pictures import IDLE_MASKS, MADE_BY, Box, paint, read_png, write_png
 from layouts.render import open_renderer
 from layouts.suite import State, Suite
 
@@ -46,6 +46,8 @@ class Checked:
     baseline: Picture | None = None
     actual: Picture | None = None
     comparison: Comparison | None = None
+    idle_masks: tuple[str, ...] = ()
+    """Selectors of its masks that have found nothing on its page."""
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints of it; boxes in pixels."""
@@ -53,6 +55,7 @@ class Checked:
             "name": self.state.name,
             "outcome": self.outcome.value,
             "message": self.message,
+            "idle_masks": list(self.idle_masks),
         }
         if self.comparison is not None:
             said |= {
@@ -96,7 +99,7 @@ async def check(
                     except RenderingFailed as error:
                         yield Checked(state, Outcome.FAILED, error.message)
                     else:
-                        yield await asyncio.to_thread(judge, directory, state, picture)
+                        yield noted(await asyncio.to_thread(judge, directory, state, picture))
 
 
 def check_recording(directory: Path, state: State, file: Path, at: Fraction) -> Checked:
@@ -123,6 +126,23 @@ def judge(directory: Path, state: State, picture: Picture, *, recorded: bool = F
         comparison = compare(baseline, picture, state.threshold, state.tolerance)
     outcome = Outcome.SAME if comparison.same else Outcome.DIFFERENT
     return Checked(state, outcome, _in_words(comparison, baseline, picture), baseline, picture, comparison)
+
+
+def noted(checked: Checked) -> Checked:
+    """The same with the masks that have found nothing, also in its message."""
+    idle = () if checked.actual is None else checked.actual.info.get(IDLE_MASKS, ())
+    if not idle:
+        return checked
+    named = ", ".join(map(repr, idle))
+    return replace(checked, message=f"{checked.message}; masked nothing: {named}", idle_masks=tuple(idle))
+
+
+def useless_masks(checked: Sequence[Checked]) -> list[str]:
+    """Selectors that mask nothing in any state that has them and was pictured: they are written wrong."""
+    pictured = [each for each in checked if each.actual is not None and IDLE_MASKS in each.actual.info]
+    idle = dict.fromkeys(mask for each in pictured for mask in each.idle_masks)
+    used = {mask for each in pictured for mask in each.state.masks if mask not in each.idle_masks}
+    return [mask for mask in idle if mask not in used]
 
 
 def _in_words(comparison: Comparison, baseline: Picture, actual: Picture) -> str:

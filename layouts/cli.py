@@ -11,7 +11,7 @@ import click
 from farm.authorities import nss_database
 from farm.errors import FarmError
 from farm.settings import load_settings
-from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual
+from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual, useless_masks
 from layouts.errors import BadSuite
 from layouts.report import write_report
 from layouts.suite import State, Suite, load_suite
@@ -70,7 +70,10 @@ def check_command(
     recording: Path | None,
     at: Fraction | None,
 ) -> None:
-    """Picture the states of SUITE and compare them. 0: all the same, 1: something differs, 2: cannot tell."""
+    """Picture the states of SUITE and compare them.
+
+    0: all the same, 1: something differs or is new, 2: bad suite, a mask that finds nothing, or no picture.
+    """
     suite = load_suite(directory)
     states = suite.chosen(only)
     report = report or directory / "report"
@@ -86,7 +89,11 @@ def check_command(
         click.echo(json.dumps({"states": [each.as_json() for each in checked], "report": str(index)}))
     else:
         click.echo(f"report: {index}", err=True)
-    sys.exit(exit_code(checked))
+    # Of some of the states nothing can be said: a mask may be for another one.
+    useless = [] if only or recording is not None else useless_masks(checked)
+    for mask in useless:
+        click.echo(f"the mask {mask!r} finds nothing in any state: correct or remove it", err=True)
+    sys.exit(TROUBLE if useless else exit_code(checked))
 
 
 @cli.command("approve")

@@ -17,6 +17,8 @@ MASK_COLOUR = (121, 121, 121)
 """What stands where a mask is: a grey, so that what lies over it half-transparent looks much as usual."""
 MADE_BY = "Software"
 """The PNG keyword of the program that made a picture (PNG specification, 11.3.3.2)."""
+IDLE_MASKS = "idle masks"
+"""Of a picture that was just made: the selectors of its masks that have found nothing."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ pytest loads this module in each run, so all else is imported when a test asks f
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -90,7 +91,7 @@ def _snapshot(
     name: str | None = None,
     **fields: Any,
 ) -> None:
-    from layouts.check import Outcome, baseline_file, judge
+    from layouts.check import Outcome, baseline_file, judge, noted
     from layouts.pictures import write_png
     from layouts.report import write_report
     from layouts.suite import State
@@ -98,7 +99,9 @@ def _snapshot(
     directory = request.path.parent
     state = State(name=name or _name(request.node.name), url=url, **fields)
     picture = take(state, state.address(directory, ""))
-    checked = judge(directory, state, picture)
+    checked = noted(judge(directory, state, picture))
+    for mask in checked.idle_masks:
+        warnings.warn(f"{state.name}: the mask {mask!r} finds nothing on the page", stacklevel=2)
     if checked.outcome is Outcome.SAME:
         return
     file = baseline_file(directory, state.name)

@@ -1,6 +1,7 @@
 """A state's picture: its page on a stage like a recording's, with everything stopped that moves by itself."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,16 +10,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL.Image import Image as Picture
-from playwright.async_api import CDPSession, ConsoleMessage
+from playwright.async_api import CDPSession
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
+from browser_bot.added_css import AddedCss
 from browser_bot.contracts import START_SIGNAL
-from browser_bot.errors import StageError
+from browser_bot.errors import NoAnswerError, StageError
 from browser_bot.opening import HAS_SCRIPT
+from browser_bot.page_world import PageWorld
+from browser_bot.printed import Printed, signal_in
 from browser_bot.stage import Stage, open_stage
 from layouts.errors import RenderingFailed
-from layouts.pictures import MADE_BY, MASK_COLOUR, Box
+from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, Box
 from layouts.still import still_picture
 from layouts.suite import State, Viewport
 
@@ -35,27 +39,23 @@ LEAVE_TIMEOUT = 5.0
 TIME_ZONE = "UTC"
 
 # Zero seconds, not no animation: what an animation leaves behind at its end is part of the layout.
-# A sheet made by script, because a page's Content-Security-Policy may forbid style elements.
 STOP_ANIMATIONS = """
-(() => {
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(`*, *::before, *::after {
-    animation-delay: 0s !important; animation-duration: 0s !important;
-    animation-play-state: running !important;
-    transition-delay: 0s !important; transition-duration: 0s !important;
-    caret-color: transparent !important; scroll-behavior: auto !important }`);
-  document.adoptedStyleSheets.push(sheet);
-})()
+*, *::before, *::after {
+  animation-delay: 0s !important; animation-duration: 0s !important;
+  animation-play-state: running !important;
+  transition-delay: 0s !important; transition-duration: 0s !important;
+  caret-color: transparent !important; scroll-behavior: auto !important }
 """
 
 # A box over a masked element would also cover what lies over it, a name plate for instance. So its own
 # content goes: pictures are moved out of their boxes, all else is hidden or made transparent. Not by a
 # filter: with one, the round corners of a frame are drawn in two ways, as chance has it (measured).
-MASK_ELEMENTS = """
-([selectors, colour]) => {
+MASK_RULES = """
+((selectors, colour) => {
   const sheet = new CSSStyleSheet();
   for (const selector of selectors) {
-    document.querySelector(selector); // nothing else than a selector gets into the rules
+    // Nothing else than a selector gets into the rules.
+    document.createDocumentFragment().querySelector(selector);
     const masked = `:is(${selector})`;
     sheet.insertRule(`${masked} {
       background: ${colour} !important; object-position: -99999px -99999px !important;
@@ -63,22 +63,23 @@ MASK_ELEMENTS = """
       text-shadow: none !important }`);
     sheet.insertRule(`${masked} *, ${masked}::before, ${masked}::after, ${masked}::placeholder {
       visibility: hidden !important }`);
+    sheet.insertRule(`:host(${masked}) * { visibility: hidden !important }`);
   }
-  document.adoptedStyleSheets.push(sheet);
-}
+  return [...sheet.cssRules].map((rule) => rule.cssText).join("\\n");
+})
 """
-IS_MASKED = "(element, selectors) => selectors.some(selector => element.matches(selector))"
+IS_MASKED = "function () { return SELECTORS.some((selector) => this.matches(selector)); }"
 MASK_FRAME = """
-(colour) => {
+((colour) => {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(`html { visibility: visible !important; background: ${colour} !important }
     html * { visibility: hidden !important }`);
   document.adoptedStyleSheets.push(sheet);
-}
+})
 """
 
 SETTLE = """
-async () => {
+(async () => {
   // What has not come by now may never come.
   await Promise.race([document.fonts.ready, new Promise(resolve => setTimeout(resolve, 5000))]);
   const pictures = [...document.images].filter(image => image.loading !== 'lazy' && image.complete);
@@ -90,13 +91,15 @@ async () => {
     drawing.pauseAnimations();
     drawing.setCurrentTime(0);
   }
-}
+})()
 """
 
-# Each of these takes a frame that is really drawn; requestAnimationFrame is part of the clock that stands.
-DRAW = "async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished }"
+# Each of these takes a frame that is really drawn.
+DRAW = """
+(async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished })()
+"""
 
-FORGET = "() => { try { sessionStorage.clear() } catch { /* a page without an origin has none */ } }"
+FORGET = "(() => { try { sessionStorage.clear() } catch { /* a page without an origin has none */ } })()"
 
 
 class Renderer:
@@ -109,6 +112,18 @@ class Renderer:
         self._viewport = viewport
         self._session = session
         self._browser = browser
+        self._started = asyncio.Event()
+        self._world = PageWorld(self._page, printed=self._heard)
+        AddedCss(self._world, STOP_ANIMATIONS, from_start=True)
+        self._masks = AddedCss(self._world)
+
+    async def begin(self) -> None:
+        """Be there before the first page is. Raises NoAnswerError."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                await self._world.open()
+        except TimeoutError:
+            raise NoAnswerError("it does not answer") from None
 
     async def picture(self, state: State, address: str) -> Picture:
         """The picture of a state whose page is at `address`. Raises RenderingFailed, in words for people."""
@@ -123,9 +138,11 @@ class Renderer:
                 if state.wait_for is not None:
                     await self._page.wait_for_selector(state.wait_for, timeout=READY_TIMEOUT * 1000)
                 step = "its script failed"
-                await self._page.evaluate(f"async () => {{\n{state.script}\n}}")
+                # In the page's own world, to which the suite's author writes it.
+                script = f"(async () => {{\n{state.script}\n}})()"
+                await self._world.ask_main_world(script, promise=True)
                 step = "it did not settle"
-                await self._prepare(state)
+                idle = await self._prepare(state)
                 boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
                 picture = await still_picture(self._display, self._viewport, boxes, self._drawn)
         except TimeoutError:
@@ -134,9 +151,12 @@ class Renderer:
             raise RenderingFailed(f"{step}: not within {READY_TIMEOUT:.0f} s") from None
         except PlaywrightError as error:
             raise RenderingFailed(f"{step}: {_in_words(error)}") from error
+        except NoAnswerError as error:
+            raise RenderingFailed(f"{step}: {str(error).splitlines()[0]}") from error
         finally:
             await self._leave()
         picture.info[MADE_BY] = self._browser
+        picture.info[IDLE_MASKS] = idle
         return picture
 
     async def _forget(self, address: str) -> None:
@@ -155,21 +175,23 @@ class Renderer:
             if answered and state.wait_for is None:
                 raise RenderingFailed(f"its page did not load: it answered {answered}")
             return f"its page answered {answered}, and " if answered else ""
-        loaded, answered = False, ""
+        self._started.clear()
+        answered = await self._load(address, timeout)
+        if answered and not await self._world.ask(HAS_SCRIPT):
+            raise RenderingFailed(f"its page did not load: it answered {answered}")
         try:
-            async with self._page.expect_console_message(_says_start, timeout=timeout):
-                answered = await self._load(address, timeout)
-                loaded = True
-                if answered and not await self._page.evaluate(HAS_SCRIPT):
-                    raise RenderingFailed(f"its page did not load: it answered {answered}")
-        except PlaywrightTimeout:
-            if not loaded:
-                raise
+            async with asyncio.timeout(READY_TIMEOUT):
+                await self._started.wait()
+        except TimeoutError:
             how = f"answered {answered}, and" if answered else "loaded, but"
             raise RenderingFailed(
                 f"its page {how} did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
             ) from None
         return ""
+
+    def _heard(self, printed: Printed) -> None:
+        if printed.is_pages and signal_in(printed, (START_SIGNAL,))[0]:
+            self._started.set()
 
     async def _load(self, address: str, timeout: float) -> str:
         """Load the page; the status that its server answered if that is an error's, `404`, else nothing."""
@@ -180,26 +202,32 @@ class Renderer:
             logger.warning("parts of the page did not load in %.0f s; it is pictured without", LOAD_TIMEOUT)
         return str(answer.status) if answer is not None and answer.status >= 400 else ""
 
-    async def _prepare(self, state: State) -> None:
-        """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames."""
+    async def _prepare(self, state: State) -> tuple[str, ...]:
+        """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames.
+
+        Returns the masks that have found nothing. Raises NoAnswerError.
+        """
         selectors = [mask for mask in state.masks if isinstance(mask, str)]
-        colour = f"rgb{MASK_COLOUR}"
-        for frame in self._page.frames:
-            await frame.evaluate(MASK_ELEMENTS, [selectors, colour])
-            if frame.parent_frame is not None:
-                element = await frame.frame_element()
-                if await element.evaluate(IS_MASKED, selectors):
-                    await frame.evaluate(MASK_FRAME, colour)
-            await frame.evaluate(SETTLE)
+        masked, colour = json.dumps(selectors), json.dumps(f"rgb{MASK_COLOUR}")
+        await self._masks.put(await self._world.ask(f"{MASK_RULES}({masked}, {colour})"))
+        for frame in self._world.frames:
+            if frame != self._world.main_frame and await self._is_masked(frame, masked):
+                await self._world.ask(f"{MASK_FRAME}({colour})", frame=frame)
+            await self._world.ask(SETTLE, frame=frame)
+        found = await self._masks.finds(selectors)
+        return tuple(selector for selector, finds in zip(selectors, found, strict=True) if not finds)
+
+    async def _is_masked(self, frame: str, masked: str) -> bool:
+        return await self._world.ask_element(frame, IS_MASKED.replace("SELECTORS", masked)) is True
 
     async def _drawn(self) -> None:
-        await self._page.evaluate(DRAW)
+        await self._world.ask(DRAW)
 
     async def _leave(self) -> None:
         """Take away what only the page itself can, and leave it."""
-        with suppress(PlaywrightError, TimeoutError):
+        with suppress(NoAnswerError, TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await self._page.evaluate(FORGET)
+                await self._world.ask(FORGET)
         # Also when it had nothing to forget: what a page that failed shows in its place comes late, and would
         # interrupt the next one.
         with suppress(PlaywrightError, TimeoutError):
@@ -209,10 +237,6 @@ class Renderer:
                 except PlaywrightError:
                     # What was shown in its place came between; the blank page comes after it.
                     await self._page.wait_for_url("about:blank")
-
-
-def _says_start(message: ConsoleMessage) -> bool:
-    return message.text.strip() == START_SIGNAL
 
 
 @asynccontextmanager
@@ -229,17 +253,20 @@ async def open_renderer(
         ) as stage:
             page = stage.browser.page
             await page.emulate_media(reduced_motion="reduce")
-            await page.add_init_script(STOP_ANIMATIONS)
             # Timers run on: pages need them to become ready.
             await page.clock.set_fixed_time(time)
             session = await stage.browser.context.new_cdp_session(page)
             await session.send("Emulation.setTimezoneOverride", {"timezoneId": TIME_ZONE})
             version = await session.send("Browser.getVersion")
-            yield Renderer(stage, viewport, session, str(version["product"]))
+            renderer = Renderer(stage, viewport, session, str(version["product"]))
+            await renderer.begin()
+            yield renderer
     except StageError as error:
         raise RenderingFailed(f"the stage did not come up: {error}") from error
     except PlaywrightError as error:
         raise RenderingFailed(f"the stage's browser failed: {_in_words(error)}") from error
+    except NoAnswerError as error:
+        raise RenderingFailed(f"the stage's browser failed: {error}") from error
 
 
 def _in_words(error: PlaywrightError) -> str:

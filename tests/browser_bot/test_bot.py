@@ -207,8 +207,12 @@ async def test_console_page_without_signal_should_be_told(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "SIGNAL_TIMEOUT", 0.3)
-    with pytest.raises(PageError, match="did not print START_RECORDING"):
+    said = "did not print START_RECORDING within 0 s; it has printed nothing"
+    with pytest.raises(PageError, match=said):
         await Bot(stage.browser, PageContract.CONSOLE).join(site.add("/", "quiet"), seconds=SOON, tries=1)
+    page = "<script>console.log('START'); console.warn({ a: 1 })</script>"
+    with pytest.raises(PageError, match=r"its last lines are 'START', '\{a: 1\}'"):
+        await Bot(stage.browser, PageContract.CONSOLE).join(site.add("/", page), seconds=SOON, tries=1)
 
 
 async def test_auto_should_join_at_whichever_comes_first(

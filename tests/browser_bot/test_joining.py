@@ -207,7 +207,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
 async def test_error_page_on_which_a_hint_finds_nothing_should_be_told_with_its_status(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.hints.STEP_TIMEOUT", 0.3)
+    monkeypatch.setattr("browser_bot.following.STEP_TIMEOUT", 0.3)
     url = site.add("/", answer(ROOM, status="500 Oh\x1bno"))
     bot = Bot(stage.browser, PageContract.PLAIN, hints=hints(wait_for="main"))
     with pytest.raises(PageError, match=r"it answered 500 Ohno, and .* the hint 'main' found nothing"):

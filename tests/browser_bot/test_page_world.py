@@ -170,6 +170,38 @@ async def test_what_is_printed_and_thrown_should_be_heard_of_each_frame_and_work
         await until(lambda text=text: any(text in each for each in thrown), SOON, text)  # type: ignore[misc]
 
 
+async def test_what_is_printed_should_not_be_kept(
+    stage: Stage, site: Site, world: PageWorld, printed: list[Printed]
+) -> None:
+    del world
+    each, times = 5_000_000, 60
+    page = f"""<script>
+    const print = () => {{
+      console.log(`print ${{++times}}`, {{ kept: new Uint8Array({each}).fill(times) }});
+      if (times < {times}) setTimeout(print, 50);
+    }};
+    let times = 0;
+    print();
+    </script>"""
+    before = stage.memory()
+    await stage.browser.page.goto(site.add("/", page))
+    last = f"print {times}"
+    await until(lambda: any(line.parts[:1] == (last,) for line in printed), 3 * SOON, last)
+    assert stage.memory() - before < each * times * 0.6
+
+
+async def test_exceptions_that_the_page_does_not_catch_should_be_in_the_diary(
+    stage: Stage, site: Site
+) -> None:
+    script = "Promise.reject(new Error('no s3cret network')); null.room"
+    bot = Bot(stage.browser, PageContract.PLAIN, secrets=["s3cret"])
+    await bot.join(site.add("/", f"<script>{script}</script>"), seconds=SOON, tries=1)
+    errors = [line for line in bot.diary if " pageerror: " in line]
+    assert any("Uncaught TypeError: Cannot read properties of null" in line for line in errors)
+    assert any("Uncaught (in promise) Error: no … network" in line for line in errors)
+    await bot.close()
+
+
 async def test_question_that_has_no_answer_should_be_told(stage: Stage, site: Site, world: PageWorld) -> None:
     await stage.browser.page.goto(site.add("/", "quiet"))
     with pytest.raises(NoAnswerError, match="boo"):

@@ -1,4 +1,4 @@
-"""Pages made for the recording SDK of Dyte or RealtimeKit, and pages that need hints."""
+"""Pages made for the recording SDK of Dyte or RealtimeKit, and what is secret in what pages say."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from browser_bot import recording_sdk
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
-from browser_bot.hints import PageHints, is_jitsi, jitsi_url
+from browser_bot.hints import is_jitsi, jitsi_url
 from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, blank, open_site
@@ -266,44 +266,6 @@ async def test_page_without_its_sdk_for_long_should_be_over() -> None:
     assert not watch.is_over({}, 2, 1)
     assert not watch.is_over({}, 2, GONE_SECONDS)
     assert watch.is_over({}, 2, 1 + GONE_SECONDS)
-
-
-LOBBY = """<!doctype html><meta http-equiv="Content-Security-Policy" content="style-src 'none'">
-<div id="bar">controls</div><input name="name"><button onclick="later()">Join</button><script>
-const later = () => setTimeout(() => {
-  document.body.insertAdjacentHTML("beforeend", "<main>" + document.querySelector("input").value + "</main>");
-}, 300);
-</script>"""
-
-
-async def test_hints_should_lead_into_the_meeting_and_hide_controls(stage: Stage, site: Site) -> None:
-    hints = PageHints.model_validate(
-        {
-            "join": [
-                {"wait_for": "button"},
-                {"fill": "input", "text": "s3cret name"},
-                {"click": "text=Join"},
-            ],
-            "css": "#bar, input, button { visibility: hidden }",
-            "wait_for": "main",
-        }
-    )
-    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints)
-    await asyncio.wait_for(bot.join(site.add("/lobby", LOBBY), seconds=SOON, tries=1), SOON)
-    page = stage.browser.page
-    assert await page.locator("main").text_content() == "s3cret name"
-    assert not await page.locator("#bar").is_visible()
-
-
-async def test_hint_that_finds_nothing_should_be_named_but_not_its_text(
-    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("browser_bot.hints.STEP_TIMEOUT", 0.5)
-    hints = PageHints.model_validate({"join": [{"fill": "#password", "text": "s3cret"}]})
-    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints)
-    with pytest.raises(PageError, match="the hint '#password' found nothing") as failed:
-        await bot.join(site.add("/lobby", LOBBY), seconds=1, tries=1)
-    assert "s3cret" not in str(failed.value)
 
 
 async def test_secrets_in_the_url_should_stay_out_of_errors_and_diary(stage: Stage, site: Site) -> None:

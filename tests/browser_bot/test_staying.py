@@ -79,6 +79,7 @@ async def recorded(stage: Stage, url: str, **hints: Any) -> AsyncIterator[Told]:
     finally:
         over.cancel()
         await asyncio.gather(over, return_exceptions=True)
+        await bot.close()
 
 
 async def colours(stage: Stage) -> set[tuple[int, int, int]]:
@@ -184,13 +185,13 @@ async def test_page_without_hints_should_have_its_change_told(stage: Stage, site
 async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.hints.STEP_TIMEOUT", 0.5)
+    monkeypatch.setattr("browser_bot.following.STEP_TIMEOUT", 0.5)
     site.add("/full", LOBBY.replace("<button id=join", "<button disabled id=join"))
     url = site.add("/", LOBBY.replace("LEAVE", "location = '/full'"))
     async with recorded(stage, url, join=JOIN) as told:
         await told.until(lambda events: len(events) == 1)
         assert told.events[0].event == "warning"
-        assert "the hint '#join' found nothing to act on" in told.events[0].message
+        assert "the hint '#join' found an element that stayed disabled" in told.events[0].message
 
 
 async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_its_turns(

@@ -150,6 +150,24 @@ def test_what_cannot_be_done_should_end_with_2(
     assert "Traceback" not in told.stderr
 
 
+def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> None:
+    said = "viewport: 640x360\nmasks: [.no-such-element]\nstates:\n  - {name: still, url: still.html}\n"
+    (suite / "suite.yaml").write_text(said)
+    (suite / "still.html").write_text("<!doctype html><h1>Still</h1>")
+    checked = layouts("check", suite, "--json")
+    assert checked.returncode == 2, checked.stderr
+    assert json.loads(checked.stdout)["states"][0]["idle_masks"] == [".no-such-element"]
+    assert "the mask '.no-such-element' finds nothing in any state" in checked.stderr
+    assert "masked nothing: " in (suite / "report" / "index.html").read_text()
+    # What is there in one of the states is no fault.
+    (suite / "suite.yaml").write_text(
+        said.replace(".no-such-element", "h1") + "  - {name: room, url: room.html}\n"
+    )
+    checked = layouts("check", suite)
+    assert checked.returncode == 1, checked.stderr
+    assert checked.stderr.count("masked nothing: 'h1'") == 1
+
+
 def test_bad_suite_should_end_with_2(suite: Path) -> None:
     (suite / "suite.yaml").write_text("states:\n - {name: ../a, url: b}")
 

@@ -10,7 +10,7 @@ from PIL.Image import Image as Picture
 
 from layouts.comparison import compare
 from layouts.errors import RenderingFailed
-from layouts.pictures import MADE_BY, MASK_COLOUR, changed
+from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, changed
 from layouts.render import Renderer, open_renderer
 from layouts.suite import State, Suite, Tolerance, Viewport
 from tests.browser_bot.helpers import answer, hang, open_site
@@ -97,6 +97,31 @@ async def test_frame_within_the_page_should_be_masked_and_stopped_too(
     assert whole.crop((20, 20, 500, 300)).getcolors() == [(480 * 280, MASK_COLOUR)]
     assert inside.getpixel((100, 60)) == MASK_COLOUR
     assert len(inside.getcolors(10_000) or []) > 10
+
+
+async def test_masks_should_reach_into_shadow_roots_and_those_that_find_nothing_be_named(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    page = """<style>body { margin: 0 }</style><script>
+    window.eval = window.CSSStyleSheet = () => {}; Array.prototype.toJSON = () => "x";
+    for (const [mode, text] of [["open", "1"], ["closed", "2"]]) {
+      const host = document.body.appendChild(document.createElement("x-room"));
+      const root = host.attachShadow({ mode });
+      root.adoptedStyleSheets = [];
+      root.innerHTML = "<p style='background: red; margin: 0; height: 90px'></p>";
+    }
+    const host = document.body.appendChild(document.createElement("x-clock"));
+    host.style = "display: block; height: 90px";
+    host.attachShadow({ mode: "closed" }).innerHTML = "<b style='background: red'>12:00</b>";
+    </script>"""
+    (tmp_path / "index.html").write_text(f"<body>{page}")
+
+    picture = await room(
+        renderer, (tmp_path / "index.html").as_uri(), masks=["p", "x-clock", ".nothing", "video:hover"]
+    )
+
+    assert picture.crop((0, 0, 640, 270)).getcolors() == [(640 * 270, MASK_COLOUR)]
+    assert picture.info[IDLE_MASKS] == (".nothing", "video:hover")
 
 
 async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
