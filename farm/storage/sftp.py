@@ -165,8 +165,7 @@ class SftpPlace:
                 raise StorageError("damaged", "the file did not arrive as it was sent")
             if _rename(sftp, draft, target):
                 return is_there
-            with _MayBeRefused(sftp):
-                sftp.remove(draft)
+            _remove_or_empty(sftp, draft)
             # Here is not so much as a name to be given: files are written under their own at once.
             self._renames = False
         _send(sftp, file, target, size)
@@ -474,6 +473,14 @@ class _MayBeRefused:
             logger.info("refused by the server: %s", error)
             return True
         return False
+
+
+def _remove_or_empty(sftp: paramiko.SFTPClient, path: str) -> None:
+    with _MayBeRefused(sftp):
+        sftp.remove(path)
+        return
+    with _MayBeRefused(sftp):
+        sftp.open(path, "wb").close()
 
 
 def _check_with(sftp: paramiko.SFTPClient, path: str) -> tuple[bytes | None, list[str]]:

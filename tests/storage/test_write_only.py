@@ -406,6 +406,7 @@ def test_file_that_a_drop_box_has_acknowledged_should_count_as_arrived(
     assert (root / "in/film.mp4").read_bytes() == film.read_bytes()
     left = {file.name for file in (root / "in").iterdir()} - {"film.mp4"}
     assert left == (set() if box.remove else {".film.mp4.part"})
+    assert all((root / "in" / name).stat().st_size == 0 for name in left)
 
 
 def test_broken_upload_into_a_drop_box_should_begin_anew(
