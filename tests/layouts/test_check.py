@@ -161,8 +161,9 @@ def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> N
     assert "masked nothing: " in (suite / "report" / "index.html").read_text()
     # What is there in one of the states is no fault.
     (suite / "suite.yaml").write_text(
-        said.replace(".no-such-element", "h1") + "  - {name: room, url: room.html}\n"
+        said.replace(".no-such-element", "h1") + "  - {name: other, url: other.html}\n"
     )
+    (suite / "other.html").write_text("<!doctype html><p>Still")
     checked = layouts("check", suite)
     assert checked.returncode == 1, checked.stderr
     assert checked.stderr.count("masked nothing: 'h1'") == 1
