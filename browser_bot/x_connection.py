@@ -13,11 +13,12 @@ _ERROR: Final = 0
 
 
 class Connection(NamedTuple):
-    """An open connection, and the root window of the first screen."""
+    """An open connection, the root window of the first screen, and where the client's identifiers begin."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     root: int
+    base: int
 
     async def reply(self) -> tuple[bytes, bytes]:
         """The next reply: its head of 32 bytes, and what follows. Raises OSError when it is an error."""
@@ -40,7 +41,9 @@ async def connected(display: Display) -> AsyncIterator[Connection]:
     reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.name.removeprefix(':')}")
     try:
         writer.write(connection_setup(cookie))
-        yield Connection(reader, writer, _root(await _setup(reader)))
+        setup = await _setup(reader)
+        (base,) = struct.unpack_from("<I", setup, 4)
+        yield Connection(reader, writer, _root(setup), base)
     except asyncio.IncompleteReadError as error:
         raise ConnectionError("the display was closed") from error
     finally:

@@ -66,18 +66,12 @@ class Windows:
         self._page: int | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
         self._shown: dict[int, Shown] = {}
-        self._asked: deque[float] = deque(maxlen=_MOST_KEPT)
         self._found: deque[Shown] = deque(maxlen=_MOST_KEPT)
 
     @property
     def shown(self) -> list[Shown]:
-        """What is shown now besides the page's own window; what could be taken off is not among it."""
+        """What is shown now besides the page's own window: what was not taken off yet, or cannot be."""
         return list(self._shown.values())
-
-    @property
-    def asked(self) -> list[float]:
-        """When windows besides the page's own were to be shown (CLOCK_MONOTONIC, s), the last 100."""
-        return list(self._asked)
 
     def found(self) -> list[Shown]:
         """What was shown since this was asked last, for however short a time."""
@@ -134,7 +128,6 @@ class Windows:
         if window == self._page:
             self._send(struct.pack("<BxHI", _MAP_WINDOW, 2, window))
         else:
-            self._asked.append(time.monotonic())
             logger.info("the browser's window of %d x %d is not shown", *self._size(window))
 
     def _to_be_configured(self, window: int, event: bytes) -> None:
@@ -152,7 +145,6 @@ class Windows:
         shown = Shown(time.monotonic(), window, *self._size(window))
         logger.warning("a window of %d x %d was shown over the page; it is taken off", *self._size(window))
         self._shown[window] = shown
-        self._asked.append(shown.at)
         self._found.append(shown)
         self._send(struct.pack("<BxHI", _UNMAP_WINDOW, 2, window))
 

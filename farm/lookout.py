@@ -56,6 +56,7 @@ class Lookout:
             self.keep_on_time(),
         )
         before, self._rows = self._rows, rows
+        covered = bool(self._stage.windows.shown)
         return Seen(
             time.monotonic(),
             free_disk=_free(self._spool),
@@ -67,6 +68,8 @@ class Lookout:
             black=None if rows is None else is_black(rows),
             blank=None if rows is None else is_blank(rows),
             encoder_slow=self._takes.is_slow,
+            foreign_window=bool(self._stage.windows.found()) or covered,
+            covered=covered,
         )
 
     async def keep_on_time(self) -> None:

@@ -143,6 +143,8 @@ STAGE_FINDINGS = {
     Finding.NO_SOUND: "participants speak and the page plays nothing",
     Finding.FROZEN_PICTURE: "the picture is frozen",
     Finding.FROZEN_VIDEO: "the page's video moves and the picture is frozen",
+    Finding.FOREIGN_WINDOW: "a window besides the page's own was on the display",
+    Finding.COVERED_PICTURE: "a window stands over the page",
     Finding.BLACK_PICTURE: "the picture is black",
     Finding.BLANK_PICTURE: "the page shows nothing but one color",
     Finding.PAGE_CUT_OFF: "the page has lost its connections to the meeting",

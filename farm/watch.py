@@ -18,6 +18,8 @@ LONGEST_SECONDS: Final = 2 * LOOK_SECONDS
 # People pause when they speak; what counts is how long they were heard with nothing playing all the while.
 UNHEARD_SECONDS: Final = 5.0
 STILL_SECONDS: Final = 10.0
+# A window is taken off within some ms, if it can be.
+COVERED_SECONDS: Final = 2.0
 # Pages that lose their connections get them back by themselves within some seconds, most of the time.
 CUT_OFF_SECONDS: Final = 10.0
 BLANK_SECONDS: Final = 20.0
@@ -71,7 +73,8 @@ class Seen:
     `still`, `black` and `blank` are of the picture; `still` since the look before. Memory and free disk in
     bytes, and `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness
     the encoder has a watch of its own, which begins a cheaper take as long as there is one. `reachable`:
-    whether the page's server can be reached; it is looked at while the page is cut off.
+    whether the page's server can be reached; it is looked at while the page is cut off. `foreign_window`: a
+    window besides the page's own was on the display since the look before; `covered`: one is there now.
     """
 
     at: float
@@ -85,6 +88,8 @@ class Seen:
     blank: bool | None = None
     reachable: bool | None = None
     encoder_slow: bool | None = None
+    foreign_window: bool | None = None
+    covered: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,15 @@ class Watch:
             _Rule(Finding.FROZEN_PICTURE, _is_frozen, Remedy.BREAK, STILL_SECONDS),
             # Once: a page may lay over its video what nobody sees from outside, and do so again.
             _Rule(Finding.FROZEN_VIDEO, _is_stuck, Remedy.NEW_STAGE, STILL_SECONDS, later=Remedy.NOTE),
+            # It was taken off at once.
+            _Rule(
+                Finding.FOREIGN_WINDOW, lambda seen: seen.foreign_window, Remedy.EVIDENCE,
+                rest=REST_SECONDS,
+            ),
+            _Rule(
+                Finding.COVERED_PICTURE, lambda seen: seen.covered, Remedy.NEW_STAGE, COVERED_SECONDS,
+                later=Remedy.NOTE,
+            ),
             _Rule(
                 Finding.BLACK_PICTURE, lambda seen: seen.black, Remedy.EVIDENCE, STILL_SECONDS,
                 rest=REST_SECONDS,

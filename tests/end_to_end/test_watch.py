@@ -18,9 +18,11 @@ import pytest
 from starlette.applications import Starlette
 
 from api.meeting import meeting_routes
-from browser_bot.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
+from browser_bot.display import Display
+from browser_bot.pixels import picture_of
 from browser_bot.stage import Stage
 from browser_bot.staying import PageEvent
+from browser_bot.x_connection import Connection, connected
 from encoder import watch as encoder_watch
 from encoder.command import cheapest_step
 from encoder.formats import Format
@@ -45,6 +47,7 @@ pytestmark = pytest.mark.long
 
 BEEPS = f"file://{FIDELITY_PAGE}"
 FORMAT = Format(width=640, height=360)
+TEAL = b"\x80\x80\x00\x00"
 LONGEST = 60.0
 """Seconds that a test waits for something to be found."""
 
@@ -244,27 +247,36 @@ document.querySelector("video").srcObject = source.captureStream();
 </script>"""
 
 
-@asynccontextmanager
-async def covered(display: Display, width: int, height: int) -> AsyncIterator[None]:
-    """A window over all others (X11's protocol, CreateWindow and MapWindow)."""
-    reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.name.removeprefix(':')}")
-    writer.write(connection_setup(display.authority.read_bytes()[-COOKIE_BYTES:]))
-    head = await reader.readexactly(8)
-    setup = await reader.readexactly(4 * int.from_bytes(head[6:], "little"))
-    window, vendor = struct.unpack_from("<IxxxxxxxxH", setup, 4)
-    (root,) = struct.unpack_from("<I", setup, 32 + vendor + -vendor % 4 + 8 * setup[21])
+async def page_window(connection: Connection) -> int:
+    """The one window that is shown (X11's protocol, QueryTree and GetWindowAttributes)."""
+    connection.writer.write(struct.pack("<BxHI", 15, 2, connection.root))
+    _, children = await connection.reply()
+    for (window,) in struct.iter_unpack("<I", children):
+        connection.writer.write(struct.pack("<BxHI", 3, 2, window))
+        attributes, _ = await connection.reply()
+        if attributes[26]:
+            return int(window)
+    raise AssertionError("no window is shown")
+
+
+def create_window(connection: Connection, parent: int, width: int, height: int) -> bytes:
+    """Requests to make a window, past window managers, and to show it (CreateWindow and MapWindow)."""
     back_pixel, override_redirect = 1 << 1, 1 << 9
     size = (0, 0, width, height, 0, 1)
-    writer.write(
-        struct.pack("<BBHIIhhHHHH", 1, 0, 10, window, root, *size)
+    return (
+        struct.pack("<BBHIIhhHHHH", 1, 0, 10, connection.base, parent, *size)
         + struct.pack("<IIII", 0, back_pixel | override_redirect, 0x008080, 1)
-        + struct.pack("<BBHI", 8, 0, 2, window)
+        + struct.pack("<BBHI", 8, 0, 2, connection.base)
     )
-    await writer.drain()
-    try:
+
+
+@asynccontextmanager
+async def covered(display: Display, width: int, height: int) -> AsyncIterator[None]:
+    """A window over all that the page's own window shows, as a part of it."""
+    async with connected(display) as connection:
+        connection.writer.write(create_window(connection, await page_window(connection), width, height))
+        await connection.writer.drain()
         yield
-    finally:
-        writer.close()
 
 
 async def test_video_that_moves_and_is_not_seen_should_be_a_new_stage(record: Record, tmp_path: Path) -> None:
@@ -289,6 +301,19 @@ async def test_black_page_should_be_noted_with_evidence_and_recorded(record: Rec
         (place,) = fault_directories(watched.evidence)
         assert (place / "page.png").exists()
     assert (len(watched.takes), watched.faults, watched.found) == (1, [], [Finding.BLACK_PICTURE])
+
+
+async def test_window_over_the_page_should_be_taken_off_and_noted_with_evidence(record: Record) -> None:
+    async with record(BEEPS) as watched:
+        display = watched.stages[0].display
+        async with connected(display) as connection:
+            connection.writer.write(create_window(connection, connection.root, 100, 100))
+            await watched.until(lambda: watched.gone == [Finding.FOREIGN_WINDOW])
+            assert TEAL not in await picture_of(display, 100, 100)
+        await asyncio.sleep(3)
+        (place,) = fault_directories(watched.evidence)
+        assert "a window besides" in (place / "fault.json").read_text()
+    assert (len(watched.takes), watched.faults) == (1, [])
 
 
 async def test_page_that_is_offline_should_be_noted_at_its_beginning_and_end(record: Record) -> None:

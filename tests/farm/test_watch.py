@@ -53,6 +53,27 @@ def test_what_cannot_be_seen_should_be_nothing_found() -> None:
     assert [change for at in range(100) for change in watch.see(Seen(at))] == []
 
 
+def test_window_that_was_taken_off_should_be_kept_as_evidence(looks: Looks) -> None:
+    assert looks.see(1, foreign_window=True, covered=False) == [
+        Began(Finding.FOREIGN_WINDOW, Remedy.EVIDENCE)
+    ]
+    assert looks.see(1, foreign_window=False, covered=False) == [Ended(Finding.FOREIGN_WINDOW, 1)]
+    # Windows of a page that makes one after the other are one finding for a while.
+    assert looks.see(10, foreign_window=True, covered=False) == []
+
+
+def test_window_that_stays_should_cost_the_stage_once(looks: Looks) -> None:
+    assert looks.see(2, foreign_window=True, covered=True) == [
+        Began(Finding.FOREIGN_WINDOW, Remedy.EVIDENCE),
+        Began(Finding.COVERED_PICTURE, Remedy.NEW_STAGE),
+    ]
+    assert looks.see(1, foreign_window=False, covered=False) == [
+        Ended(Finding.FOREIGN_WINDOW, 2),
+        Ended(Finding.COVERED_PICTURE, 2),
+    ]
+    assert looks.see(2, foreign_window=False, covered=True) == [Began(Finding.COVERED_PICTURE, Remedy.NOTE)]
+
+
 def test_finding_should_be_told_once_when_it_begins_and_once_when_it_ends(looks: Looks) -> None:
     offline = replace(PAGE, online=False)
     assert looks.see(7, offline) == [Began(Finding.PAGE_OFFLINE, Remedy.NOTE)]
