@@ -27,7 +27,7 @@ _USELESS_KEY: Final = {
 
 
 async def keep_to_one_page(context: BrowserContext, page: Page) -> None:
-    """Close every other page as it is opened, also one whose document never comes, and refuse passkeys.
+    """Close every other page as it is opened, also one whose document never comes; refuse passkeys and files.
 
     That goes on as long as the browser does. Raises PlaywrightError when it cannot be told; put a time-out
     around it.
@@ -49,7 +49,9 @@ async def keep_to_one_page(context: BrowserContext, page: Page) -> None:
 
     of_browser.on("Target.targetCreated", created)
     await asyncio.gather(
-        of_browser.send("Target.setDiscoverTargets", {"discover": True}), _refuse_passkeys(of_page)
+        of_browser.send("Target.setDiscoverTargets", {"discover": True}),
+        _refuse_passkeys(of_page),
+        _cancel_file_choosers(of_page),
     )
 
 
@@ -59,6 +61,15 @@ async def _close(browser: CDPSession, target: str) -> None:
         await browser.send("Target.closeTarget", {"targetId": target})
     except PlaywrightError as error:
         logger.debug("it was gone before: %s", error.message)
+
+
+async def _cancel_file_choosers(page: CDPSession) -> None:
+    """Have the page's file choosers cancelled as they open.
+
+    Where a preference or a policy forbids them (AllowFileSelectionDialogs), a bar above the page says so.
+    """
+    await page.send("Page.enable")
+    await page.send("Page.setInterceptFileChooserDialog", {"enabled": True, "cancel": True})
 
 
 async def _refuse_passkeys(page: CDPSession) -> None:

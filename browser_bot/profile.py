@@ -63,7 +63,6 @@ PREFERENCES: Final[Mapping[str, Any]] = {
 """Of the profile (`Default/Preferences`)."""
 
 LOCAL_STATE: Final = {
-    "select_file_dialogs": {"allowed": False},
     "browser": {"enabled_labs_experiments": []},
     "background_mode": {"enabled": False},
 }

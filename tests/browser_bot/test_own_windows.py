@@ -22,6 +22,7 @@ LONG_ENOUGH = 0.8
 SOON = 10.0
 
 PAGE = """<!doctype html><html lang="{lang}"><style>* {{ outline: none; caret-color: transparent }}
+html {{ overflow: hidden }}
 body, button {{ margin: 0; border: 0; background: rgb(0,0,255); color: rgb(0,0,255) }}
 button {{ display: block; width: 100vw; height: 100vh }}
 iframe, input, select, video, form {{ opacity: 0; position: fixed; left: 0; top: 100px }}</style>
@@ -59,10 +60,10 @@ ACTS = {
     ),
     "password of a server": ("return (await fetch('/password')).status", "401"),
     "password of a server in a frame": ("add('iframe', {src: '/password'})", None),
-    "file": ("add('input', {type: 'file', oncancel: () => tell('cancelled')}).click()", "undefinedcancelled"),
+    "file": ("add('input', {type: 'file', oncancel: () => tell('cancelled')}).click()", "cancelledundefined"),
     "files of a directory": ("add('input', {type: 'file', webkitdirectory: true}).click()", None),
-    "file system": ("await showOpenFilePicker()", "NotAllowedError"),
-    "directory": ("await showDirectoryPicker()", "NotAllowedError"),
+    "file system": ("await showOpenFilePicker()", "AbortError"),
+    "directory": ("await showDirectoryPicker()", "AbortError"),
     "color": ("add('input', {type: 'color'}).showPicker()", "undefined"),
     "date": ("add('input', {type: 'date'}).showPicker()", "undefined"),
     "list": ("add('select', {innerHTML: '<option>1<option>2'}).showPicker()", "undefined"),
@@ -86,8 +87,6 @@ ACTS = {
     "pointer lock": ("await document.body.requestPointerLock()", "undefined"),
     "notification": ("return await Notification.requestPermission()", "denied"),
     "alert": ("alert('hello'); tell(prompt('who'))", "nullundefined"),
-    "window": ("open('/red', '', 'width=300,height=200')", "undefined"),
-    "window that never comes": ("open('/hang', '', 'width=300,height=200')", "undefined"),
 }
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -116,8 +115,9 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def open_page(stage: Stage, site: Site, script: str = "", *, lang: str = "en", more: str = "") -> None:
-    url = site.add("/", PAGE.format(script=script, lang=lang, more=more))
-    await stage.browser.page.goto(url)
+    site.add("/", PAGE.format(script=script, lang=lang, more=more))
+    # Of a host that is an address there are no passkeys.
+    await stage.browser.page.goto(site.url("/", host="localhost"))
     await until_blue(stage)
 
 
@@ -142,6 +142,16 @@ async def stays_blue(stage: Stage) -> None:
     while time.monotonic() < until:
         assert await is_blue(stage)
         await asyncio.sleep(0.02)
+
+
+async def becomes_blue_again(stage: Stage) -> None:
+    """Wait until the page stands alone for as long as bubbles take to come."""
+    since = time.monotonic()
+    async with asyncio.timeout(SOON):
+        while time.monotonic() < since + LONG_ENOUGH:
+            if not await is_blue(stage):
+                since = time.monotonic()
+            await asyncio.sleep(0.02)
 
 
 async def said(stage: Stage, expected: str) -> None:
@@ -172,7 +182,7 @@ async def test_page_in_another_language_should_not_be_offered_in_english(stage: 
 async def test_password_that_was_sent_should_not_be_offered_for_saving(stage: Stage, site: Site) -> None:
     form = """<form action="/in"><input name="username" autocomplete="username">
     <input name="password" type="password" autocomplete="current-password"><button></button></form>"""
-    site.add("/in", PAGE.format(script="", lang="en", more=""))
+    site.add("/in?username=ann&password=x1y2z3", PAGE.format(script="", lang="en", more=""))
     await open_page(stage, site, more=form)
     page = stage.browser.page
     await page.locator("[name=username]").fill("ann")
@@ -193,20 +203,29 @@ async def test_address_of_another_scheme_should_not_keep_a_page_from_being_joine
     await stays_blue(stage)
 
 
-@pytest.mark.parametrize("script", ["open('/hang')", "open('/hang', '', 'noopener')", "open('meetapp:x')"])
-async def test_tab_should_be_closed_also_while_its_document_never_comes(
+@pytest.mark.parametrize(
+    "script",
+    [
+        "open('/red')",
+        "open('/hang')",
+        "open('/hang', '', 'noopener')",
+        "open('/red', '', 'width=300,height=200')",
+        "open('/hang', '', 'width=300,height=200')",
+        "open('meetapp:x')",
+    ],
+)
+async def test_popup_should_be_closed_also_while_its_document_never_comes(
     stage: Stage, site: Site, script: str
 ) -> None:
     await open_page(stage, site, script)
     await stage.browser.page.mouse.click(300, 300)
     await said(stage, "undefined")
-    await until_blue(stage)
-    await stays_blue(stage)
+    await becomes_blue_again(stage)
     assert stage.browser.context.browser is not None
     session = await stage.browser.context.browser.new_browser_cdp_session()
     targets = (await session.send("Target.getTargets"))["targetInfos"]
     await session.detach()
-    assert [target["url"] for target in targets if target["type"] == "page"] == [site.url("/")]
+    assert [target["url"] for target in targets if target["type"] == "page"] == [site.url("/", "localhost")]
 
 
 def window(connection: Connection, number: int, *, is_override_redirect: bool) -> bytes:
