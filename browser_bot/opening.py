@@ -31,6 +31,8 @@ LOAD_TIMEOUT = 5.0
 # A script that has not answered by then hangs.
 ANSWER_TIMEOUT = 3.0
 
+# What Playwright says when the page goes elsewhere before the new one comes.
+INTERRUPTED = "interrupted by another navigation"
 # Characters of a server's words that go into an error.
 MOST_REASON = 100
 
@@ -98,7 +100,7 @@ class Opening:
         self._url, self._seconds, self._failed_at, self._answer = url, seconds, url, None
         try:
             async with asyncio.timeout(seconds + DRIVER_GRACE):
-                answer = await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
+                answer = await self._go(url, seconds)
         except TimeoutError:
             raise self.error("the browser does not answer") from None
         except PlaywrightError as error:
@@ -106,6 +108,16 @@ class Opening:
             raise self.error(self._in_words(error)) from error
         self._answer = self._answer or answer
         self._look_at_problems()
+
+    async def _go(self, url: str, seconds: float) -> Response | None:
+        try:
+            return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
+        except PlaywrightError as error:
+            if INTERRUPTED not in error.message:
+                raise
+            # By what was on its way already: a try that was given up, or the page's own.
+            logger.info("the page went elsewhere while it was opened; it is opened once more")
+            return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
 
     async def document(self, seconds: float) -> None:
         """Wait until the document is there; one that is longer on its way than `seconds` must show something.

@@ -159,7 +159,9 @@ class Staying:
             return []
         steps = self._hints.join
         needed = [place for place, step in enumerate(steps) if acts(step) and not step.optional]
-        is_lobby = is_same_place(document.url, self._joined.lobby.url) and needed[:1] == visible[:1]
+        # A banner that may be missing says nothing.
+        shows_first = bool(needed) and needed[0] in visible
+        is_lobby = is_same_place(document.url, self._joined.lobby.url) and shows_first
         if (
             self._is_own(document)
             and not is_lobby
