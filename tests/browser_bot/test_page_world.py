@@ -93,6 +93,26 @@ async def test_page_that_replaces_the_browsers_functions_should_begin_and_end_by
     await world.close()
 
 
+@pytest.mark.parametrize("replaced", ["toJSON", "iterator", "call", "methods", "events", "observers"])
+async def test_page_that_replaces_the_browsers_functions_should_begin_and_end_by_its_sdk(
+    stage: Stage, site: Site, replaced: str
+) -> None:
+    sdk = """window.triggerRealtimeKitRecording = true;
+    const socket = new WebSocket("ws://localhost:8080/ws");
+    socket.onmessage = ({ data }) => { if (data === "2") socket.send("3"); };
+    socket.onopen = () => socket.send('{"type": "StartRecording"}');"""
+    bot = Bot(stage.browser, PageContract.SDK)
+    url = site.add("/", f"<script>{REPLACED[replaced]} {sdk}</script>")
+    await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
+    over = asyncio.ensure_future(bot.over())
+    world = PageWorld(stage.browser.page)
+    await world.open()
+    await world.ask_main_world("window.triggerRealtimeKitRecording = false")
+    await asyncio.wait_for(over, SOON)
+    await world.close()
+    await bot.close()
+
+
 @pytest.mark.parametrize("replaced", REPLACED)
 async def test_page_that_replaces_the_browsers_functions_should_be_asked(
     stage: Stage, site: Site, world: PageWorld, replaced: str
