@@ -118,7 +118,7 @@ async def open_page(stage: Stage, site: Site, script: str = "", *, lang: str = "
     site.add("/", PAGE.format(script=script, lang=lang, more=more))
     # Of a host that is an address there are no passkeys.
     await stage.browser.page.goto(site.url("/", host="localhost"))
-    await until_blue(stage)
+    await becomes_blue_again(stage, 0.4)
 
 
 async def colours(stage: Stage) -> set[int]:
@@ -144,11 +144,11 @@ async def stays_blue(stage: Stage) -> None:
         await asyncio.sleep(0.02)
 
 
-async def becomes_blue_again(stage: Stage) -> None:
-    """Wait until the page stands alone for as long as bubbles take to come."""
+async def becomes_blue_again(stage: Stage, seconds: float = LONG_ENOUGH) -> None:
+    """Wait until the page stands alone for so long; at first the one before it may still be shown."""
     since = time.monotonic()
     async with asyncio.timeout(SOON):
-        while time.monotonic() < since + LONG_ENOUGH:
+        while time.monotonic() < since + seconds:
             if not await is_blue(stage):
                 since = time.monotonic()
             await asyncio.sleep(0.02)
@@ -189,7 +189,7 @@ async def test_password_that_was_sent_should_not_be_offered_for_saving(stage: St
     await page.locator("[name=password]").fill("x1y2z3")
     await page.evaluate("document.forms[0].submit()")
     await page.wait_for_url("**/in?*")
-    await until_blue(stage)
+    await becomes_blue_again(stage, 0.4)
     await stays_blue(stage)
 
 
@@ -199,7 +199,7 @@ async def test_address_of_another_scheme_should_not_keep_a_page_from_being_joine
     more = "<script>location = 'meetapp://join'; console.log('START_RECORDING')</script>"
     url = site.add("/", PAGE.format(script="", lang="en", more=more))
     await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
-    await until_blue(stage)
+    await becomes_blue_again(stage, 0.4)
     await stays_blue(stage)
 
 
