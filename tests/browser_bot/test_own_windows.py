@@ -86,7 +86,6 @@ ACTS = {
     "window in picture": ("await documentPictureInPicture.requestWindow()", "ReferenceError"),
     "pointer lock": ("await document.body.requestPointerLock()", "undefined"),
     "notification": ("return await Notification.requestPermission()", "denied"),
-    "alert": ("alert('hello'); tell(prompt('who'))", "nullundefined"),
 }
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -212,9 +211,11 @@ async def test_address_of_another_scheme_should_not_keep_a_page_from_being_joine
         "open('/red', '', 'width=300,height=200')",
         "open('/hang', '', 'width=300,height=200')",
         "open('meetapp:x')",
+        # On a busy machine it stands for a moment before it is dismissed.
+        "alert('hello')",
     ],
 )
-async def test_popup_should_be_closed_also_while_its_document_never_comes(
+async def test_popup_or_dialog_should_be_closed_also_while_its_document_never_comes(
     stage: Stage, site: Site, script: str
 ) -> None:
     await open_page(stage, site, script)
