@@ -16,6 +16,7 @@ from api.context import context_of
 from api.errors import error_response
 from api.operations import ROOT, Operation
 from api.responses import success
+from farm.redis_faults import fault_of
 
 _SECONDS: Final = 2.0
 
@@ -32,8 +33,8 @@ async def _healthz(request: Request) -> Response:
             await context_of(request).waiting_redis.ping()
     except redis.ResponseError:
         pass  # it answers; PING too is refused by a Redis that cannot save (MISCONF)
-    except (redis.RedisError, OSError, TimeoutError):
-        return error_response(503, "redis_unavailable", "Redis does not answer")
+    except (redis.RedisError, OSError, TimeoutError) as error:
+        return error_response(503, "redis_unavailable", f"Redis {fault_of(error).sentence}")
     return success(Health())
 
 

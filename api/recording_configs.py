@@ -19,6 +19,8 @@ from api.rules import (
     check_watermark,
     resolve_storage,
 )
+from farm.errors import InvalidRequest
+from farm.recording_configs import lacks_place
 
 
 async def _get(request: Request) -> Response:
@@ -44,6 +46,11 @@ async def _put(request: Request) -> Response:
         target = await resolve_storage(context, organization_id, wanted.storage_config, '"storage_config"')
         await check_storage(context, target, '"storage_config"')
     config = fields_set(wanted)
+    if wanted.url is None and context.settings.meeting_url is None and lacks_place(config):
+        raise InvalidRequest(
+            '"url": must name the page that headers, http_credentials without an origin and cookies without '
+            "a domain are for; they are sent to its origin alone"
+        )
     return success(
         await run_in_threadpool(context.recording_configs.put, organization_id, meeting_id, config)
     )

@@ -202,7 +202,7 @@ def _check_may_start(request: Request, sent: StartRecording) -> None:
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
     defaults = await run_in_threadpool(context.recording_configs.defaults, organization_id, sent.meeting_id)
-    return with_defaults(sent, defaults)
+    return with_defaults(sent, defaults, context.settings.page_of(sent.meeting_id))
 
 
 async def _check(context: Context, sent: StartRecording, wanted: StartRecording) -> None:

@@ -36,7 +36,7 @@ from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order
 from farm.outputs import MOST_OUTPUTS, read_stream_url
 from farm.page_access import AuthToken, Layout
-from farm.recording_configs import Defaults, combine
+from farm.recording_configs import Defaults, combine, for_page
 from farm.recordings import Corner, Priority, Status
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
@@ -493,12 +493,15 @@ def fields_set(body: _Body) -> dict[str, JsonValue]:
     return values
 
 
-def with_defaults(wanted: StartRecording, defaults: Defaults) -> StartRecording:
+def with_defaults(wanted: StartRecording, defaults: Defaults, page: str) -> StartRecording:
     """What a client wants, with the meeting's and the organisation's defaults for what it has not set.
+
+    `page` is recorded where neither names one.
 
     Raises InvalidRequest when that does not go together.
     """
-    combined = combine(defaults.organization, defaults.meeting, fields_set(wanted))
+    opened = wanted.url or str(defaults.meeting.get("url") or defaults.organization.get("url") or page)
+    combined = combine(*(for_page(config, opened, page) for config in defaults), fields_set(wanted))
     try:
         return StartRecording.model_validate_json(json.dumps(combined))
     except ValidationError as error:

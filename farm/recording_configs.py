@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, cast
 import redis
 from pydantic import JsonValue, TypeAdapter
 
+from browser_bot.addresses import PageAddressError, origin_of
 from farm.outputs import read_stream_url
 from farm.sealing import Sealer
 from farm.storage.targets import StorageConfig, public
@@ -104,6 +105,51 @@ def _over(weaker: JsonValue, stronger: JsonValue) -> JsonValue:
     if not isinstance(stronger, dict):
         return stronger
     return combine(weaker if isinstance(weaker, dict) else {}, stronger)
+
+
+def lacks_place(config: Config) -> bool:
+    """Whether passwords, headers or cookies are set that name no origin or domain to be sent to."""
+    return bool(config.get("headers")) or any(
+        _placed(config, name) != config[name] for name in _listed(config)
+    )
+
+
+def for_page(config: Config, opened: str, page: str) -> Config:
+    """What of a config holds for a recording of the page `opened`.
+
+    Passwords, headers and cookies that name no origin or domain are for the origin of the config's own `url`,
+    or else of `page`: who may start recordings of any page could have them sent to themselves otherwise.
+    """
+    if not lacks_place(config) or _origin(opened) == _origin(str(config.get("url") or page)):
+        return config
+    kept = {name: _placed(config, name) for name in _listed(config)}
+    return {
+        name: kept.get(name, value)
+        for name, value in config.items()
+        # A list of which nothing is left is not set, which an empty one is.
+        if name != "headers" and (name not in kept or kept[name] or not value)
+    }
+
+
+_PLACE: Final = {"http_credentials": "origin", "cookies": "domain"}
+"""The field of each that says where it is sent."""
+
+
+def _listed(config: Config) -> list[str]:
+    return [name for name in _PLACE if config.get(name) is not None]
+
+
+def _placed(config: Config, name: str) -> JsonValue:
+    given = config[name]
+    assert isinstance(given, list)
+    return [each for each in given if isinstance(each, dict) and each.get(_PLACE[name]) is not None]
+
+
+def _origin(url: str) -> str | None:
+    try:
+        return origin_of(url)
+    except PageAddressError:
+        return None
 
 
 class RecordingConfigs:

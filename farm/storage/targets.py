@@ -38,6 +38,7 @@ _PATH = rf"^([^{{}}\\\u0000-\u001f\u007f-\u009f]|\{{({'|'.join(sorted(_PLACEHOLD
 _DOTS = r"(^|/)\.\.?(/|$)"
 _METADATA_KEY = r"^[A-Za-z0-9._-]{1,64}$"
 _METADATA_VALUE = r"^([!-~]([ -~]*[!-~])?)?$"
+_HEADER_VALUE = "[!-~]*"
 _TAG = "[A-Za-z0-9 +=._:/@-]"
 _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
@@ -74,7 +75,7 @@ def _whole(value: Any) -> Any:
 
 def _header_value(value: SecretStr) -> SecretStr:
     # It is sent as a header, as it is.
-    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+    if not re.fullmatch(_HEADER_VALUE, value.get_secret_value()):
         raise PydanticCustomError("session_token", "must be printable ASCII without spaces")
     return value
 
@@ -95,7 +96,11 @@ Endpoint = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65_535, strict=True), BeforeValidator(_whole)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
-SessionToken = Annotated[SecretStr, AfterValidator(_header_value), Field(max_length=16_384)]
+SessionToken = Annotated[
+    SecretStr,
+    AfterValidator(_header_value),
+    Field(max_length=16_384, json_schema_extra={"pattern": f"^{_HEADER_VALUE}$"}),
+]
 # They go into headers as they are, and S3 takes 2 KiB of them in all.
 MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
 MetadataValue = Annotated[str, StringConstraints(max_length=128, pattern=_METADATA_VALUE)]

@@ -324,8 +324,8 @@ HIDDEN = {
 async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
     client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings
 ) -> None:
-    assert await put(client, ORGANIZATION, ACCESS) == HIDDEN
-    assert await answer(client, "GET", ORGANIZATION) == HIDDEN
+    assert await put(client, ORGANIZATION, ACCESS | {"url": PAGE}) == HIDDEN | {"url": PAGE}
+    assert await answer(client, "GET", ORGANIZATION) == HIDDEN | {"url": PAGE}
     # What is shown is not enough to set it again.
     for name, value in HIDDEN.items():
         assert_refused(await client.put(ORGANIZATION, json={name: value}), f'"{name}.')
@@ -344,3 +344,59 @@ async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
     assert [each.password for each in given.credentials] == ["s3cret-1"]
     # A list is taken whole.
     assert [(cookie.name, cookie.value) for cookie in given.cookies] == [("a", "s3cret-5")]
+
+
+@pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
+async def test_default_access_should_go_to_the_origin_of_the_default_page_alone(
+    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings, path: str
+) -> None:
+    sso = {"username": "sso", "password": "b", "origin": "https://sso.example"}
+    cookies = [{"name": "own", "value": "c"}, {"name": "theirs", "value": "d", "domain": "example.com"}]
+    access = {
+        "headers": {"x-key": "a"},
+        "http_credentials": [{"username": "own", "password": "b"}, sso],
+        "cookies": cookies,
+    }
+
+    async def given(**fields: Any) -> tuple[list[str], list[str], list[str]]:
+        recording = await start(client, **fields)
+        sealed = Records(redis_client).sealed_target(recording["id"], PAGE_ACCESS)
+        assert sealed is not None
+        to_site = open_access(Sealer(load_secret_key(settings)), UUID(recording["id"]), sealed).to_site
+        return (
+            list(to_site.headers),
+            [each.username for each in to_site.credentials],
+            [each.name for each in to_site.cookies],
+        )
+
+    await put(client, path, access | {"url": PAGE})
+    everything = ["x-key"], ["own", "sso"], ["own", "theirs"]
+    elsewhere: Any = [], ["sso"], ["theirs"]
+    assert await given() == everything
+    assert await given(url="http://8.8.8.8:80/another?room=1") == everything
+    for url in ("http://8.8.4.4/meeting", "https://8.8.8.8/meeting", "http://8.8.8.8:81/meeting"):
+        assert await given(url=url) == elsewhere
+        assert await given(url=url, headers={"x-own": "e"}) == (["x-own"], ["sso"], ["theirs"])
+    # Neither do other defaults with another page get it.
+    if path == ORGANIZATION:
+        await put(client, MEETING, {"url": "http://8.8.4.4/meeting"})
+        assert await given() == elsewhere
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"headers": {"x-key": "a"}},
+        {"http_credentials": [{"username": "a", "password": "b"}]},
+        {"cookies": [{"name": "a", "value": "b"}]},
+    ],
+)
+async def test_default_access_should_name_its_page(
+    client: httpx.AsyncClient, settings: Settings, config: dict[str, Any]
+) -> None:
+    assert_refused(await client.put(ORGANIZATION, json=config), '"url": must name the page')
+    await put(client, ORGANIZATION, config | {"url": PAGE})
+    # The page of the whole farm is one, too.
+    of_the_farm = {"meeting_url": "https://8.8.8.8/{meeting_id}"}
+    async with client_of(settings_with(settings.data_dir, settings.redis_url, **of_the_farm)) as other:
+        await put(other, ORGANIZATION, config)

@@ -116,8 +116,8 @@ def may_be_refused_for_its_meaning(body: Any) -> bool:
     narrow = "auth_token", "layout", "interactive_config", "live_streaming_config", "dyte_bucket_config"
     no_use = any(body.get(name) is not None for name in narrow)
     too_many = sent_on and len(body["outputs"] if isinstance(body.get("outputs"), list) else []) >= 10
-    # Some headers are the browser's own, and some cookies no browser takes.
-    is_given = any(body.get(name) for name in ("headers", "cookies"))
+    # Some headers are the browser's own, and some cookies no browser takes; defaults must name their page.
+    is_given = any(body.get(name) for name in ("http_credentials", "headers", "cookies"))
     if no_use or too_many or is_given:
         return True
     return unknown_preset or keeps_nothing or records_nothing or has_watermark or no_way or no_picture
