@@ -64,9 +64,6 @@ ACTS = {
     "files of a directory": ("add('input', {type: 'file', webkitdirectory: true}).click()", None),
     "file system": ("await showOpenFilePicker()", "AbortError"),
     "directory": ("await showDirectoryPicker()", "AbortError"),
-    "color": ("add('input', {type: 'color'}).showPicker()", "undefined"),
-    "date": ("add('input', {type: 'date'}).showPicker()", "undefined"),
-    "list": ("add('select', {innerHTML: '<option>1<option>2'}).showPicker()", "undefined"),
     "passkey": (
         "await navigator.credentials.get({publicKey: {challenge: new Uint8Array(16)}})",
         "NotAllowedError",
@@ -84,7 +81,6 @@ ACTS = {
     "color of the screen": ("await new EyeDropper().open()", "ReferenceError"),
     "picture in picture": (f"{FILM} await video.requestPictureInPicture()", "undefined"),
     "window in picture": ("await documentPictureInPicture.requestWindow()", "ReferenceError"),
-    "pointer lock": ("await document.body.requestPointerLock()", "undefined"),
     "notification": ("return await Notification.requestPermission()", "denied"),
 }
 
@@ -211,11 +207,16 @@ async def test_address_of_another_scheme_should_not_keep_a_page_from_being_joine
         "open('/red', '', 'width=300,height=200')",
         "open('/hang', '', 'width=300,height=200')",
         "open('meetapp:x')",
+        # On a busy machine these may be shown for some ms before they are taken off.
+        "add('input', {type: 'color'}).showPicker()",
+        "add('input', {type: 'date'}).showPicker()",
+        "add('select', {innerHTML: '<option>1<option>2'}).showPicker()",
+        "await document.body.requestPointerLock()",
         # On a busy machine it stands for a moment before it is dismissed.
         "alert('hello')",
     ],
 )
-async def test_popup_or_dialog_should_be_closed_also_while_its_document_never_comes(
+async def test_popup_or_dialog_should_be_gone_also_while_its_document_never_comes(
     stage: Stage, site: Site, script: str
 ) -> None:
     await open_page(stage, site, script)
