@@ -46,26 +46,6 @@ _OBSTACLES = (
 )
 
 
-async def _why_not(page: Page, step: Step, found: Locator, error: PlaywrightError) -> str:
-    """Why nothing came of a step, in words: what it found, and what was in the way."""
-    for sign, words in _OBSTACLES:
-        if sign in error.message:
-            return words
-    try:
-        async with asyncio.timeout(LOOK_TIMEOUT):
-            place: Page | FrameLocator = page
-            for selector in frames_of(step):
-                if not await place.locator(selector).count():
-                    return f"found no frame {selector!r}"
-                place = place.frame_locator(selector)
-            count = await found.count()
-    except (PlaywrightError, TimeoutError):
-        count = 0
-    if count == 1:
-        return "found an element that stayed hidden"
-    return f"found {count} elements that stayed hidden" if count else "found nothing to act on"
-
-
 # As somebody would leave the page who has clicked through it: the pointer elsewhere, the cursor in no field.
 _BLUR = """
 (() => {

@@ -1,14 +1,16 @@
-"""Directories short enough for sockets, and nothing left behind in any of them."""
+"""A stage that a module's tests share, directories short enough for sockets, and nothing left behind."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 
-from tests.browser_bot.helpers import CHILDREN_BEFORE
+from browser_bot.stage import Stage, open_stage
+from tests.browser_bot.helpers import CHILDREN_BEFORE, HEIGHT, WIDTH, Site, blank, open_site
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +35,23 @@ def stages(
     tmp_path_factory.getbasetemp()  # pytest makes it when it is first asked for it
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     return short_path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage() -> AsyncIterator[Stage]:
+    """A small stage for the tests of a module whose loop is the module's."""
+    async with open_stage(WIDTH, HEIGHT, 30) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(shared_stage: Stage) -> Stage:
+    """The same with a new page."""
+    return await blank(shared_stage)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    """A server for the pages of one test."""
+    async with open_site() as site:
+        yield site

@@ -15,6 +15,9 @@ from browser_bot.display import Display
 from browser_bot.sound import Sound
 from browser_bot.stage import Stage
 
+# Of the stage that a module's tests share.
+WIDTH, HEIGHT = 320, 180
+
 Colour = tuple[int, int, int]
 
 

@@ -2,12 +2,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from browser_bot import bot as bot_module
 from browser_bot import diary, readiness
@@ -16,10 +14,11 @@ from browser_bot.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.errors import PageError, PageLostError
 from browser_bot.stage import Stage, open_stage
 from tests.browser_bot.helpers import (
+    HEIGHT,
+    WIDTH,
     Answer,
     Site,
     answer,
-    blank,
     grab,
     hang,
     open_site,
@@ -29,7 +28,6 @@ from tests.browser_bot.helpers import (
 from tests.ports import free_port
 from tests.processes import below
 
-WIDTH, HEIGHT = 320, 180
 # What a page that is there takes to be joined on a busy machine.
 SOON = 10.0
 VIDEO = """<body style="margin:0;background:rgb(0,0,255)"><canvas hidden></canvas><video muted></video>
@@ -49,23 +47,6 @@ const start = () => {
 STATE = "() => document.querySelector('video').readyState"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 def seconds_since(began: float) -> float:

@@ -14,35 +14,17 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage import Stage
 from browser_bot.staying import PageEvent
-from tests.browser_bot.helpers import Site, answer, blank, grab, open_site, until
+from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, grab, until
 
 SOON = 20.0
-WIDTH, HEIGHT = 320, 180
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
 HIDE = ".banner { display: none !important }"
 BANNER = "<div class=banner style='background: red; height: 180px'></div>"
 ROOT = f"document.querySelector('x-room').attachShadow({{ mode: 'MODE' }}).innerHTML = \"{BANNER}\""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,21 +1,27 @@
 """Pages that people can use although something is wrong with them, and pages that nobody can use."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from browser_bot import opening, readiness
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage, open_stage
-from tests.browser_bot.helpers import Answer, Colour, Site, answer, blank, grab, hang, open_site
+from browser_bot.stage import Stage
+from tests.browser_bot.helpers import (
+    HEIGHT,
+    WIDTH,
+    Answer,
+    Colour,
+    Site,
+    answer,
+    grab,
+    hang,
+)
 
-WIDTH, HEIGHT = 320, 180
 # What a page that is there takes to be joined on a busy machine.
 SOON = 20.0
 BLUE: Colour = (0, 0, 255)
@@ -23,23 +29,6 @@ ROOM = "<body style='margin:0;background:rgb(0,0,255);color:rgb(0,0,255)'>room"
 START = "<script>document.addEventListener('DOMContentLoaded', () => console.log('START_RECORDING'))</script>"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 def hints(**said: Any) -> PageHints:

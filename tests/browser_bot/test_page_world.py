@@ -11,8 +11,8 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import NoAnswerError
 from browser_bot.page_world import PageWorld
 from browser_bot.printed import Printed
-from browser_bot.stage import Stage, open_stage
-from tests.browser_bot.helpers import Site, answer, blank, open_site, until
+from browser_bot.stage import Stage
+from tests.browser_bot.helpers import Site, answer, until
 
 SOON = 20.0
 
@@ -37,23 +37,6 @@ REPLACED = {
     "console": "{ const { log } = console; Object.defineProperty(window, 'console', { value: Object.freeze({"
     "log: (...words) => log('%c[app]%c', 'color: red', '', ...words) }) }); }",
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(320, 180, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest_asyncio.fixture(loop_scope="module")

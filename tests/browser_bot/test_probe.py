@@ -18,12 +18,11 @@ from browser_bot.page_world import PageWorld
 from browser_bot.pixels import is_black, rows_of
 from browser_bot.probe import PageState, Probe, parse_answer
 from browser_bot.stage import Stage, open_stage
-from tests.browser_bot.helpers import Site, answer, blank, open_site, until
+from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, until
 from tests.processes import below
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-WIDTH, HEIGHT = 320, 180
 QUIET = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)
 # What is asked twice is known; connections need a moment.
 SOON = 10.0
@@ -99,23 +98,6 @@ try { Object.defineProperty(window, "__recordingFarmProbe", { value: () => giant
 window.__recordingFarmProbe = () => giant;
 console.log("HOSTILE");
 </script>"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,12 +1,10 @@
 """Pages made for the recording SDK of Dyte or RealtimeKit, and what is secret in what pages say."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import pytest_asyncio
 
 from browser_bot import recording_sdk
 from browser_bot.bot import Bot
@@ -14,8 +12,8 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
 from browser_bot.hints import is_jitsi, jitsi_url
 from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
-from browser_bot.stage import Stage, open_stage
-from tests.browser_bot.helpers import Site, blank, open_site
+from browser_bot.stage import Stage
+from tests.browser_bot.helpers import Site
 
 SOON = 20.0
 # What the SDK does, as its documentation tells: it connects, answers "2" with "3", and says that it begins.
@@ -35,23 +33,6 @@ socket.onopen = () => {
 </script>"""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(320, 180, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest.mark.long

@@ -6,17 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from browser_bot import readiness, staying
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage import Stage
 from browser_bot.staying import Pace, PageEvent
-from tests.browser_bot.helpers import Site, answer, blank, grab, open_site
+from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, blank, grab
 
-WIDTH, HEIGHT = 320, 180
 SOON = 20.0
 BLUE, GREEN, RED = (0, 0, 255), (0, 128, 0), (255, 0, 0)
 # A lobby in red that becomes a room in blue; `leave` is what the room does a second later.
@@ -29,23 +27,6 @@ LOBBY = """<body style="margin:0;background:red;overflow:hidden">
 JOIN = [{"fill": "#name", "text": "Recorder"}, {"click": "#join"}]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        yield stage
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(shared_stage: Stage) -> Stage:
-    return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 class Told:

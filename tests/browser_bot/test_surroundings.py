@@ -12,9 +12,18 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.stage import Stage, open_stage
 from browser_bot.surroundings import Surroundings
-from tests.browser_bot.helpers import Colour, Site, answer, blank, grab, listen, loudest_frequency, open_site
+from tests.browser_bot.helpers import (
+    HEIGHT,
+    WIDTH,
+    Colour,
+    Site,
+    answer,
+    blank,
+    grab,
+    listen,
+    loudest_frequency,
+)
 
-WIDTH, HEIGHT = 320, 180
 SOON = 20.0
 BLUE: Colour = (0, 0, 255)
 AROUND = Surroundings(devices=True, locale="fr-CA", timezone="America/St_Johns")
@@ -54,12 +63,6 @@ async def shared_stage() -> AsyncIterator[Stage]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(shared_stage: Stage) -> Stage:
     return await blank(shared_stage)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as site:
-        yield site
 
 
 async def join(stage: Stage, site: Site, page: str = ROOM) -> None:
