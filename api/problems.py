@@ -179,6 +179,9 @@ def _words(problem: _Problem, model: type[BaseModel], sent: Any) -> str:
             return _range(problem, model, sent)
         case "too_short" | "string_too_short" if problem.context.get("min_length") == 1:
             return "must not be empty"
+        case "too_long" if isinstance(_value_at(sent, problem.path), str):
+            # Pydantic counts the items of a secret.
+            return f"must have at most {problem.context['max_length']} characters"
         case kind if kind in _WORDS:
             return _WORDS[kind]
         case _:

@@ -113,7 +113,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     A date is counted from the answer's own, so it does not matter what the time is here.
     """
     told = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}", told, re.ASCII):
+    if re.fullmatch(r"\d{1,99}", told, re.ASCII):
         return float(told)
     then, present = _date(told), _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (then - present).total_seconds()) if then is not None else None

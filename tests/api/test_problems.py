@@ -42,6 +42,11 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"storage_config": "aws"}, '"storage_config": must be an object'),
         ({"storage_config": S3 | {"secret": ""}}, '"storage_config.secret": must not be empty'),
         (
+            {"storage_config": S3 | {"session_token": "x" * 16_385}},
+            '"storage_config.session_token": must have at most 16384 characters',
+        ),
+        ({"webhooks": ["https://a.test/" + "x" * 5000]}, '"webhooks.0": must have at most 2048 characters'),
+        (
             {"storage_config": S3 | {"secrt": "a"}},
             '"storage_config.secrt": is not a field this farm knows; did you mean secret?',
         ),

@@ -234,6 +234,7 @@ async def test_url_that_is_none_should_be_an_error(url: str) -> None:
         ({}, None),
         ({"retry-after": "30"}, 30),
         ({"retry-after": " 0 "}, 0),
+        ({"retry-after": "9" * 30}, 1e30),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "1e9"}, None),
