@@ -91,6 +91,8 @@ def chromium_switches(width: int, height: int) -> list[str]:
         "--autoplay-policy=no-user-gesture-required",
         "--deny-permission-prompts",
         f"--disable-blink-features={','.join(UNWANTED_INTERFACES)}",
+        # Its window is never shown, and the video would be missing in the page.
+        "--blink-settings=pictureInPictureEnabled=false",
         # A machine without a network route can still record a meeting that runs on the machine itself.
         "--allow-loopback-in-peer-connection",
         "--disable-component-update",

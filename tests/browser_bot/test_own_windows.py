@@ -79,7 +79,7 @@ ACTS = {
     "hid": ("return (await navigator.hid.requestDevice({filters: []})).length", "0"),
     "screen": ("await navigator.mediaDevices.getDisplayMedia()", "TypeError"),
     "color of the screen": ("await new EyeDropper().open()", "ReferenceError"),
-    "picture in picture": (f"{FILM} await video.requestPictureInPicture()", "undefined"),
+    "picture in picture": (f"{FILM} await video.requestPictureInPicture()", "NotSupportedError"),
     "window in picture": ("await documentPictureInPicture.requestWindow()", "ReferenceError"),
     "notification": ("return await Notification.requestPermission()", "denied"),
 }
