@@ -1,8 +1,10 @@
 """What a page's server wants of who opens it: user name and password, headers, cookies.
 
 Passwords and headers go to their own origins alone, from the page, its frames and workers alike. The browser
-asks us for them (CDP's Fetch domain, of the browser itself and so for all its targets), for requests to these
-origins and no others; without passwords and headers nothing is asked. Neither follows a redirect elsewhere.
+asks us for them (CDP's Fetch domain, of the browser itself and so for all its targets): for headers at
+requests to their origin, for passwords at every request, because a browser that answers some servers'
+questions for a password would show a dialog for those of all others. Without passwords and headers nothing is
+asked. Neither follows a redirect elsewhere.
 """
 
 import asyncio
@@ -222,12 +224,14 @@ def _basic(credentials: HttpCredentials) -> str:
 async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
     """Have the browser open the page at `url` with `access`, from now on.
 
-    Raises PageError, in words for people, when the browser does not take it, StageError when it is gone.
+    A user name in the URL is the browser's to use; what other servers ask for is answered here. Raises
+    PageError, in words for people, when the browser does not take it, StageError when it is gone.
     """
-    if access == NO_ACCESS:
+    has_login = "@" in urlsplit(url).netloc
+    if access == NO_ACCESS and not has_login:
         return
     try:
-        origin = origin_of(url)
+        origin = "" if access == NO_ACCESS else origin_of(url)
     except PageAddressError as error:
         raise PageError(f"credentials, headers and cookies need a page of the web: {error}") from None
     try:
@@ -236,8 +240,8 @@ async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
             session = await browser.context.browser.new_browser_cdp_session()
             for cookie in access.cookies:
                 await _set_cookie(session, cookie.for_browser(in_url(urlsplit(origin).hostname or "")))
-            if access.credentials or access.headers:
-                await _Giver(access, origin).begin(session)
+            if access.credentials or access.headers or has_login:
+                await _Giver(access, origin, is_asked=has_login or bool(access.credentials)).begin(session)
     except TimeoutError:
         raise StageError("the browser does not answer") from None
     except PlaywrightError as error:
@@ -257,7 +261,8 @@ async def _set_cookie(session: CDPSession, cookie: dict[str, Any]) -> None:
 class _Giver:
     """Answers the browser's questions about requests."""
 
-    def __init__(self, access: SiteAccess, origin: str) -> None:
+    def __init__(self, access: SiteAccess, origin: str, *, is_asked: bool) -> None:
+        self._is_asked = is_asked
         self._headers = [{"name": name, "value": value} for name, value in access.headers.items()]
         self._page = origin
         self._credentials: dict[str, HttpCredentials] = {}
@@ -271,13 +276,10 @@ class _Giver:
         """Answer from now on. Raises PlaywrightError."""
         session.on("Fetch.requestPaused", lambda asked: self._answer(self._request(session, asked)))
         session.on("Fetch.authRequired", lambda asked: self._answer(self._challenge(session, asked)))
-        origins = {*self._credentials, *([self._page] if self._headers else [])}
+        pattern = "*" if self._is_asked else f"{self._page}/*"
         await session.send(
             "Fetch.enable",
-            {
-                "handleAuthRequests": bool(self._credentials),
-                "patterns": [{"urlPattern": f"{origin}/*"} for origin in sorted(origins)],
-            },
+            {"handleAuthRequests": self._is_asked, "patterns": [{"urlPattern": pattern}]},
         )
 
     def _answer(self, answering: Coroutine[Any, Any, None]) -> None:
@@ -302,7 +304,8 @@ class _Giver:
         challenge, request = asked["authChallenge"], asked["requestId"]
         credentials = self._credentials.get(challenge["origin"])
         if challenge.get("source") != "Server" or credentials is None:
-            answer = {"response": "Default"}
+            # The browser's own answer would be a dialog; so the page sees the 401.
+            answer = {"response": "CancelAuth"}
         elif request in self._given:
             logger.warning("%s does not take the user name and password", challenge["origin"])
             answer = {"response": "CancelAuth"}

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
@@ -184,6 +185,25 @@ async def test_another_origin_may_have_a_password_of_its_own(stage: Stage, sites
     await join(stage, site.add("/page", page), access)
     assert asked_with(other, f"Basic {BASIC}") == {"/theirs"}
     assert asked_with(other, KEY) == set()
+
+
+@pytest.mark.parametrize("in_url", [False, True])
+async def test_frame_of_an_origin_without_a_password_should_show_its_401(
+    stage: Stage, sites: tuple[Site, Site], in_url: bool
+) -> None:
+    """A browser that answers for one origin would ask somebody for the password of another, in a dialog."""
+    site, other = sites
+    theirs = guarded(other, "/theirs")
+    page = (
+        f"""<script>onload = () => console.log("START_RECORDING")</script><iframe src="{theirs}"></iframe>"""
+    )
+    url = guarded(site, "/page", body=page)
+    if in_url:
+        await join(stage, url.replace("//", f"//recorder:{quote(PASSWORD, safe='')}@"), SiteAccess())
+    else:
+        given = HttpCredentials(username="recorder", password=PASSWORD)
+        await join(stage, url, SiteAccess((given,)))
+    await stage.browser.page.frame_locator("iframe").get_by_text("who?").wait_for(timeout=SOON * 1000)
 
 
 async def test_cookies_should_go_where_they_belong(stage: Stage, sites: tuple[Site, Site]) -> None:
