@@ -15,6 +15,7 @@ from api.portal.storage_kinds import STORAGES
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
 from farm.errors import InvalidRequest, NotFound
 from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
+from farm.recording_configs import for_page
 
 LONGEST_NAME: Final = 100
 """Of a key, as `farm keys` has it."""
@@ -70,10 +71,22 @@ async def _set_defaults(request: Request, visitor: Visitor, form: Form) -> Respo
     context = context_of(request)
     before = await run_in_threadpool(_set_already, context, visitor.organization_id)
     try:
+        _check_access_stays(context, before, form)
         await ask(request, visitor, "PUT", "/recording_config", body=config_of(form, before))
     except Refused as error:
         return await settings_page(request, visitor, error)
     return see("/settings?done=saved#defaults")
+
+
+def _check_access_stays(context: Context, before: dict[str, Any], form: Form) -> None:
+    """Raises Refused when headers and the like, which the form keeps, would go to another page."""
+    page_of_farm = context.settings.page_of("-")
+    if for_page(before, form.get("url", page_of_farm), page_of_farm) != before:
+        raise Refused(
+            422,
+            '"url": headers, passwords or cookies are set for the page there was, and go to no other; '
+            "set these defaults anew by the API (PUT /recording_config)",
+        )
 
 
 def _set_already(context: Context, organization_id: str) -> dict[str, Any]:

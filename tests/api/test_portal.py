@@ -664,6 +664,22 @@ async def test_defaults_should_keep_what_the_form_has_no_field_for(acme: Visit, 
     assert saved.status_code in {303, 422}, saved.text
 
 
+async def test_kept_headers_should_not_follow_the_page_elsewhere(acme: Visit, app: Starlette) -> None:
+    configs = app.state.context.recording_configs
+    set_already = {"url": "http://8.8.8.8/room", "headers": {"x-key": "the-secret"}}
+    configs.put("acme", None, set_already)
+    for fields in ({"url": "http://8.8.4.4/room"}, {"url": "https://8.8.8.8/room"}, {}):
+        refused = await acme.send("/settings/defaults", **fields)
+        assert refused.status_code == 422
+        assert "headers, passwords or cookies are set for the page" in refused.text
+        assert configs.defaults("acme", "-").organization == set_already
+    saved = await acme.send("/settings/defaults", url="http://8.8.8.8/another", codec="VP8")
+    assert saved.status_code == 303, saved.text
+    kept = configs.defaults("acme", "-").organization
+    assert kept["headers"] == {"x-key": "the-secret"}
+    assert kept["url"] == "http://8.8.8.8/another"
+
+
 async def test_defaults_should_be_saved_and_shown_again(acme: Visit, app: Starlette) -> None:
     fields = {"codec": "VP8", "size": "640x360", "audio": "none", "priority": "low", "max_seconds": "90"}
     response = await acme.send("/settings/defaults", **fields)
