@@ -182,6 +182,8 @@ def _words(problem: _Problem, model: type[BaseModel], sent: Any) -> str:
         case "too_long" if isinstance(_value_at(sent, problem.path), str):
             # Pydantic counts the items of a secret.
             return f"must have at most {problem.context['max_length']} characters"
+        case "string_pattern_mismatch" if words := _characters(str(problem.context["pattern"])):
+            return words
         case kind if kind in _WORDS:
             return _WORDS[kind]
         case _:
@@ -213,6 +215,23 @@ def _alike(problem: _Problem, model: type[BaseModel], sent: Any) -> str | None:
 def _fields(problem: _Problem, model: type[BaseModel], sent: Any) -> list[str]:
     nodes = _nodes(model, problem.path[:-1], sent)
     return sorted({name for node in nodes for name in node.get("properties", {})})
+
+
+def _characters(pattern: str) -> str | None:
+    """A pattern that allows certain characters, in words; None if it is of another kind."""
+    found = re.fullmatch(r"\^\[([^\]\\^]+)\](?:\{(\d+),(\d+)\}|[+*])\$", pattern)
+    if found is None:
+        return None
+    allowed, names = found[1], []
+    for part, name in (("A-Za-z", "ASCII letters"), ("0-9", "digits"), (" ", "spaces")):
+        if part in allowed:
+            names.append(name)
+            allowed = allowed.replace(part, "", 1)
+    if re.search(r"[^-]-[^-]", allowed):
+        return None
+    names += [f"any of {' '.join(allowed)}" if allowed[1:] else allowed] if allowed else []
+    length = f"{found[2]} to {found[3]} " if found[2] else ""
+    return f"must be {length}{_listed(', '.join(names))}"
 
 
 def _range(problem: _Problem, model: type[BaseModel], sent: Any) -> str:

@@ -36,6 +36,15 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"url": ""}, '"url": must not be empty'),
         ({"maxSeconds": 60}, '"maxSeconds": is not a field this farm knows; did you mean max_seconds?'),
         ({"colour": "red"}, '"colour": is not a field this farm knows'),
+        (
+            {"file_name_prefix": "a b"},
+            '"file_name_prefix": must be 1 to 64 ASCII letters, digits or any of _',
+        ),
+        ({"layout": "a b"}, '"layout": must be 1 to 64 ASCII letters, digits or any of _ -'),
+        (
+            {"storage_config": S3 | {"tags": {"a<": "b"}}},
+            '"storage_config.tags.a<": must be ASCII letters, digits, spaces or any of + = . _ : / @ -',
+        ),
         # Unions
         ({"storage_config": {"type": "ftp"}}, f'"storage_config.type": must be {TYPES} or preset, not ftp'),
         ({"storage_config": {"bucket": "a"}}, f'"storage_config.type": is required: {TYPES} or preset'),
