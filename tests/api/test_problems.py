@@ -38,7 +38,7 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"colour": "red"}, '"colour": is not a field this farm knows'),
         (
             {"file_name_prefix": "a b"},
-            '"file_name_prefix": must be 1 to 64 ASCII letters, digits or any of _',
+            '"file_name_prefix": must be 1 to 64 ASCII letters, digits or _',
         ),
         ({"layout": "a b"}, '"layout": must be 1 to 64 ASCII letters, digits or any of _ -'),
         (
