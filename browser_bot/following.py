@@ -196,7 +196,7 @@ class Following:
             async with asyncio.timeout(LET_GO_TIMEOUT):
                 await self._page.mouse.move(-1, -1)
                 asked = (self._world.ask(_BLUR, frame=frame) for frame in self._world.frames)
-                await asyncio.gather(*asked, return_exceptions=True)
+                await asyncio.gather(self._world.point_away(), *asked, return_exceptions=True)
         except (PlaywrightError, TimeoutError) as error:
             logger.info("the page went on, or a frame of it hangs, while it was let go: %r", error)
 

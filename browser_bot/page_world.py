@@ -205,6 +205,16 @@ class PageWorld:
             return _value(await target.send("Runtime.callFunctionOn", question))
         raise NoAnswerError("no element holds the frame")
 
+    async def point_away(self) -> None:
+        """Have frames in processes of their own know that the pointer has left them.
+
+        The protocol moves it in one process alone, so they still take it for where it was. Raises
+        NoAnswerError; put a time-out around it.
+        """
+        away = {"type": "mouseMoved", "x": -1, "y": -1}
+        frames = [target for target in self._targets if target.kind == "iframe"]
+        await asyncio.gather(*(frame.send("Input.dispatchMouseEvent", away) for frame in frames))
+
     def _set_up(self, target: Target) -> Commands:
         if target.kind == "worker":
             return [("Runtime.enable", {})]

@@ -210,7 +210,12 @@ async def test_step_without_effect_should_be_told_for_what_it_is(
     assert "s3cret" not in str(failed.value)
 
 
-async def test_pointer_and_cursor_of_the_steps_should_be_gone_after_them(stage: Stage, site: Site) -> None:
+@pytest.mark.parametrize(
+    "host", [None, "127.0.0.1", "localhost"], ids=["page", "frame", "frame of another site"]
+)
+async def test_pointer_and_cursor_of_the_steps_should_be_gone_after_them(
+    stage: Stage, site: Site, host: str | None
+) -> None:
     page = """<style>
     body { margin: 0 } #tile { display: none; position: fixed; inset: 0; background: white }
     #bar { display: none; background: red; height: 100px } #tile:hover #bar { display: block }
@@ -218,9 +223,14 @@ async def test_pointer_and_cursor_of_the_steps_should_be_gone_after_them(stage: 
     input:focus { background: red; outline: 2px solid red } button { width: 320px; height: 100px }
     </style><input><button onclick="tile.style.display='block'">Join</button>
     <div id=tile><div id=bar></div></div>"""
-    steps = [{"click": "button"}, {"fill": "input", "text": "me"}]
+    url = site.add("/", page)
+    where = {}
+    if host is not None:
+        frame = f"<iframe src='{site.url('/', host=host)}' width=300 height=160></iframe>"
+        url, where = site.add("/outer", frame), {"frame": "iframe"}
+    steps = [{"click": "button", **where}, {"fill": "input", "text": "me", **where}]
     for order in (steps, [steps[1], steps[0]]):
-        await join(stage, site.add("/", page), join=order)
+        await join(stage, url, join=order)
         assert not await shows(stage, RED)
 
 
