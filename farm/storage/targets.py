@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from browser_bot.hosts import HostError, with_host_in_ascii
+from browser_bot.hosts import HostError, host_of, with_host_in_ascii
 
 PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """What the name of a preset looks like, as a regular expression."""
@@ -68,6 +68,13 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    try:
+        return host_of(value)
+    except HostError as error:
+        raise PydanticCustomError("host", "{problem}", {"problem": str(error)}) from None
+
+
 def _whole(value: Any) -> Any:
     # In JSON 22.0 is a whole number too.
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -93,6 +100,12 @@ Endpoint = Annotated[
     StringConstraints(max_length=512),
     AfterValidator(_endpoint),
     Field(json_schema_extra={"format": "uri"}),
+]
+Host = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    AfterValidator(_host),
+    Field(json_schema_extra={"format": "host"}),
 ]
 Port = Annotated[int, Field(ge=1, le=65_535, strict=True), BeforeValidator(_whole)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
@@ -222,7 +235,7 @@ class SftpTarget(BaseModel):
     )
 
     type: Literal["sftp"]
-    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
+    host: Host
     port: Port = 22
     username: Name
     auth_method: Literal["KEY", "PASSWORD"]

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.long
 schemathesis.openapi.format("uri", strategies.just("http://127.0.0.1:9/page"))
 
 schemathesis.openapi.format("stream-uri", strategies.just("rtmp://127.0.0.1:9/live/key"))
+schemathesis.openapi.format("host", strategies.just("127.0.0.1"))
 schemathesis.openapi.format("origin", strategies.just("https://example.com"))
 schemathesis.openapi.format("locale", strategies.just("de-AT"))
 schemathesis.openapi.format("timezone", strategies.just("Europe/Vienna"))

@@ -173,7 +173,6 @@ def test_bucket_that_can_be_none_should_be_said(s3_endpoint: str) -> None:
             "bucket": "films",
             "access_key": f"AccountName=a;AccountKey={AZURE_KEY};BlobEndpoint=http://a..b",
         },
-        {"type": "sftp", "host": "a..b", "username": "u", "auth_method": "PASSWORD", "password": SECRET},
     ],
 )
 def test_what_a_library_takes_ill_should_be_said_and_no_other_error(
@@ -210,7 +209,6 @@ def test_google_place_should_be_made_of_a_service_account() -> None:
         {"type": "azure", "bucket": "b", "access_key": "UseDevelopmentStorage=true"},
         {"type": "sftp", "host": "127.0.0.1", "username": "u", "auth_method": "PASSWORD", "password": "p"},
         {"type": "sftp", "host": "::1", "username": "u", "auth_method": "PASSWORD", "password": "p"},
-        {"type": "sftp", "host": "a:22", "username": "u", "auth_method": "PASSWORD", "password": "p"},
     ],
 )
 async def test_target_at_a_private_address_should_be_refused_when_it_is_named(fields: dict[str, Any]) -> None:

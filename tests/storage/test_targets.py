@@ -48,6 +48,21 @@ def test_target_should_come_back_whole_and_show_no_secret(config: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("Files.example.com.", "files.example.com"),
+        ("straße.test", "xn--strae-oqa.test"),
+        ("１２７.0.0.1", "127.0.0.1"),
+        ("0x7f.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[2001:DB8::1]", "2001:db8::1"),
+    ],
+)
+def test_host_of_an_sftp_server_should_be_read_as_in_urls(written: str, host: str) -> None:
+    assert public(TARGET.validate_python({**SFTP, "host": written}))["host"] == host
+
+
+@pytest.mark.parametrize(
     ("config", "field"),
     [
         ({"type": "ftp"}, "type"),
@@ -77,6 +92,10 @@ def test_target_should_come_back_whole_and_show_no_secret(config: dict[str, Any]
         ({**SFTP, "password": None}, "sftp"),
         ({**SFTP, "auth_method": "KEY"}, "sftp"),
         ({**SFTP, "port": 0}, "port"),
+        ({**SFTP, "host": ""}, "host"),
+        ({**SFTP, "host": "sftp://files.example.com"}, "host"),
+        ({**SFTP, "host": "files example.com"}, "host"),
+        ({**SFTP, "host": "files.example.com:22"}, "host"),
     ],
 )
 def test_wrong_field_should_be_named(config: dict[str, Any], field: str) -> None:
