@@ -33,6 +33,9 @@ LET_GO_SECONDS: Final = 1.0
 MOST_KEPT: Final = 20
 """So many printed objects are let go at once."""
 
+# File choosers of frames in other processes are cancelled as the page's own are (`one_page`).
+_NO_FILES: Final = {"enabled": True, "cancel": True}
+
 
 @dataclass
 class _Contexts:
@@ -231,6 +234,7 @@ class PageWorld:
             ),
             ("Runtime.enable", {}),
             ("Log.enable", {}),
+            *([("Page.setInterceptFileChooserDialog", _NO_FILES)] if target.kind == "iframe" else ()),
         ]
 
     def _heard(self, target: Target, method: str, params: Params) -> None:

@@ -213,3 +213,18 @@ async def test_question_that_has_no_answer_should_be_told(stage: Stage, site: Si
         await world.ask("1", frame="no such frame")
     with pytest.raises(NoAnswerError, match="not asked"):
         await PageWorld(stage.browser.page).ask("1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same origin", "another site"])
+@pytest.mark.usefixtures("world")
+async def test_file_chooser_in_a_frame_should_be_cancelled(
+    stage: Stage, site: Site, printed: list[Printed], host: str
+) -> None:
+    chooser = (
+        "<input type=file><script>document.querySelector('input').oncancel = () => console.log('cancelled')"
+    )
+    site.add("/frame", f"{chooser}</script>")
+    page = stage.browser.page
+    await page.goto(site.add("/", f"<iframe src='{site.url('/frame', host)}'></iframe>"))
+    await page.frame_locator("iframe").locator("input").click(timeout=SOON * 1000)
+    await until(lambda: "cancelled" in [each.text for each in printed], SOON, "an answer of the chooser")
