@@ -332,6 +332,10 @@ def access_of(credentials: str | None, headers: Sequence[str], cookies: Sequence
     user, colon, password = (credentials or "").partition(":")
     if credentials is not None and not colon:
         raise click.BadParameter("write user:password", param_hint="--http-credentials")
+    if any(":" not in header for header in headers):
+        raise click.BadParameter("write NAME: VALUE", param_hint="--header")
+    if any("=" not in cookie for cookie in cookies):
+        raise click.BadParameter("write NAME=VALUE", param_hint="--cookie")
     pairs = [header.partition(":") for header in headers]
     if len({name.lower() for name, _, _ in pairs}) < len(pairs):
         raise click.BadParameter("names a header twice", param_hint="--header")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
@@ -662,7 +663,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = [f"{_variable(problem['loc'])}: {_sentence(problem['msg'])}" for problem in error.errors()]
+        problems = [f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()]
         raise SettingsError("; ".join(problems)) from None
 
 
@@ -678,5 +679,20 @@ def _variable(location: tuple[int | str, ...]) -> str:
     return f"FARM_{str(location[0]).upper()}" if location else "FARM_*"
 
 
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ")
+_WORDS = {
+    "bool_parsing": "must be on or off",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
+}
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case kind if kind in _WORDS:
+            return _WORDS[kind]
+        case "too_short" if isinstance(problem["input"], str):
+            # Pydantic counts the items of a secret.
+            return f"must have at least {problem['ctx']['min_length']} characters"
+        case _:
+            message: str = problem["msg"].removeprefix("Value error, ")
+            return re.sub("^(Input|String|Value) should ", "must ", message)

@@ -25,6 +25,7 @@ def test_options_should_give_access() -> None:
         (None, ["s3cret"], [], "--header"),
         (None, ["Host: s3cret"], [], "--header"),
         (None, ["A: s3cret", "a: s3cret"], [], "--header"),
+        (None, [], ["s3cret"], "--cookie"),
         (None, [], ["=s3cret"], "--cookie"),
         (None, [], ["a=s3cret;"], "--cookie"),
     ],

@@ -93,6 +93,25 @@ def test_bad_setting_should_give_one_error_that_names_it(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FARM_FAKE_DEVICES", "maybe", "must be on or off"),
+        ("FARM_PAGE_SECRET", "short", "must have at least 16 characters"),
+        ("FARM_SLOTS", "two", "must be a whole number"),
+        ("FARM_MAX_LOAD", "much", "must be a number"),
+        ("FARM_PORT", "65536", "must be less than or equal to 65535"),
+    ],
+)
+def test_bad_setting_should_be_told_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value) == f"{name}: {words}"
+
+
 def test_variable_that_is_no_setting_should_be_found() -> None:
     environment = {"FARM_PORT": "1", "farm_slots": "1", "FARM_SLOT": "1", "FARMER": "1", "PATH": "/bin"}
     assert unknown_settings(environment) == ["FARM_SLOT"]
