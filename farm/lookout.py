@@ -44,6 +44,8 @@ class Lookout:
         self._spool = spool
         self._real_time = RealTime(stage)
         self._rows: bytes | None = None
+        # What was shown while the page was joined, as the list of a field, is in no take.
+        stage.windows.found()
         # Not at once: the first take begins now, at a moment that must be met to a few milliseconds.
         self._weighed = time.monotonic()
 

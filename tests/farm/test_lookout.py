@@ -1,0 +1,44 @@
+"""What the lookout sees of a stage."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from browser_bot.bot import Bot
+from browser_bot.contracts import PageContract
+from browser_bot.stage import Stage, open_stage
+from browser_bot.x_connection import Connection, connected
+from encoder.command import Source
+from encoder.formats import Format
+from encoder.takes import Takes
+from farm.lookout import Lookout
+from tests.browser_bot.helpers import until
+from tests.browser_bot.test_own_windows import window
+
+
+async def show_and_hide(connection: Connection, number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Show a window that passes by window managers; it is taken off when this returns."""
+    caplog.clear()
+    connection.writer.write(window(connection, number, is_override_redirect=True))
+    await until(lambda: "it is taken off" in caplog.text, 20, "the window is taken off")
+
+
+def lookout_of(stage: Stage, spool: Path) -> Lookout:
+    source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+    fmt = Format(width=320, height=180)
+    bot = Bot(stage.browser, PageContract.PLAIN)
+    return Lookout(stage, bot, Takes(source, spool, fmt), fmt, spool)
+
+
+async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with open_stage(320, 180, 30) as stage, connected(stage.display) as connection:
+        await show_and_hide(connection, 1, caplog)
+        lookout = lookout_of(stage, tmp_path)
+        assert not (await lookout.look()).foreign_window
+        await show_and_hide(connection, 2, caplog)
+        assert (await lookout.look()).foreign_window
+        assert not (await lookout.look()).foreign_window
