@@ -125,7 +125,7 @@ def test_secrets_should_be_found_nowhere(pages: str, tmp_path: Path) -> None:
             ask("POST", "/v2/recordings", {"meeting_id": "x", "storage_config": config | {"nonsense": 1}})
         ask("PUT", "/v2/recording_config", {"storage_config": {"type": "preset", "name": "p0"}})
         ask("GET", "/v2/storage/presets")
-        ask("PUT", "/v2/meetings/entered/recording_config", ACCESS)
+        ask("PUT", "/v2/meetings/entered/recording_config", {"url": f"{pages}/page.html", **ACCESS})
         assert ask("GET", "/v2/meetings/entered/recording_config")["cookies"] == [{"name": "session"}]
         ask(
             "POST",
