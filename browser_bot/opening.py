@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import count
 from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
@@ -33,6 +34,7 @@ ANSWER_TIMEOUT = 3.0
 
 # What Playwright says when the page goes elsewhere before the new one comes.
 INTERRUPTED = "interrupted by another navigation"
+MOST_INTERRUPTED = 5
 # Characters of a server's words that go into an error.
 MOST_REASON = 100
 
@@ -110,14 +112,15 @@ class Opening:
         self._look_at_problems()
 
     async def _go(self, url: str, seconds: float) -> Response | None:
-        try:
-            return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
-        except PlaywrightError as error:
-            if INTERRUPTED not in error.message:
-                raise
-            # By what was on its way already: a try that was given up, or the page's own.
-            logger.info("the page went elsewhere while it was opened; it is opened once more")
-            return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
+        for attempt in count(1):
+            try:
+                return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
+            except PlaywrightError as error:
+                if INTERRUPTED not in error.message or attempt == MOST_INTERRUPTED:
+                    raise
+                # By what was on its way already: tries that were given up, or the page's own.
+                logger.info("the page went elsewhere while it was opened; it is opened once more")
+        raise AssertionError
 
     async def document(self, seconds: float) -> None:
         """Wait until the document is there; one that is longer on its way than `seconds` must show something.
