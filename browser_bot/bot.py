@@ -168,15 +168,23 @@ class Bot:
         if event is not None:
             await self._say(event)
 
+    async def _join_from_lobby(self) -> None:
+        await self._say(await self._staying.join_from_lobby())
+
     async def _stay_joined(self) -> None:
         """Join the page again when it moves, and load it anew when that is wanted."""
         while True:
-            happened = await first_of(anew=self._wanted_anew.wait(), moved=self._staying.moved())
+            happened = await first_of(
+                anew=self._wanted_anew.wait(),
+                moved=self._staying.moved(),
+                lobby=self._staying.lobby_is_back(),
+            )
             if happened == "anew":
                 await self._load_anew()
                 continue
+            joining = self._join_from_lobby() if happened == "lobby" else self._join_again(paced=True)
             try:
-                await first_of(anew=self._wanted_anew.wait(), again=self._join_again(paced=True))
+                await first_of(anew=self._wanted_anew.wait(), again=joining)
             except PageLostError:
                 raise
             except PageError as error:

@@ -139,6 +139,24 @@ class Following:
         await asyncio.sleep(settle)
         return await _seen(found)
 
+    async def shows_lobby(self) -> bool:
+        """Whether the page shows what the first step that must be taken acts on, and not what is waited for.
+
+        Without steps there is no lobby. What the CSS hides is not seen.
+        """
+        first = next((step for step in self.hints.join if acts(step) and not step.optional), None)
+        if first is None:
+            return False
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                wanted = self.hints.wait_for
+                if wanted is not None and await self._page.locator(wanted).first.is_visible():
+                    return False
+                return await self._find(first).filter(visible=True).first.is_visible()
+        except (PlaywrightError, TimeoutError):
+            # It goes away or hangs, which others notice.
+            return False
+
     def _find(self, step: Step) -> Locator:
         """What a step acts on: all that its selector finds, visible or not."""
         place: Page | FrameLocator = self._page

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from browser_bot.contracts import SIGNAL_TIMEOUT, PageContract
 from browser_bot.documents import NO_DOCUMENT, Document, Documents
@@ -25,12 +25,14 @@ SERVER_ERROR = 500
 class Joined:
     """How a page was joined: by steps from the document `lobby` on.
 
-    `document` is the one in which they ended, at the time `at` (s of the loop's clock).
+    `document` is the one in which they ended, at the time `at` (s of the loop's clock). `left_lobby`: what
+    the first step acts on was gone then.
     """
 
     lobby: Document = NO_DOCUMENT
     document: Document = NO_DOCUMENT
     at: float = 0.0
+    left_lobby: bool = False
 
 
 class Joining:
@@ -123,6 +125,7 @@ class Joining:
             if not await self._moves_on():
                 raise
         await self._following.wait()
+        self._joined = replace(self._joined, left_lobby=not await self._following.shows_lobby())
 
     async def _moves_on(self) -> bool:
         """Whether the page has gone on to another document, which is looked at later."""

@@ -1,4 +1,4 @@
-"""Staying joined: a page that loads itself anew or goes elsewhere is joined again by its hints.
+"""Staying joined: a page that loads itself anew, goes elsewhere or is back in its lobby is joined again.
 
 Whether it must be joined again shows by what it shows: a lobby has what the hints fill and click, a room has
 not. A page that was joined just now may well go elsewhere because of that, as after a login; so for a moment
@@ -34,6 +34,12 @@ RENDER_SECONDS: Final = 0.3
 """What a page gets to show the rest of its lobby, once it shows something of it."""
 
 DOCUMENT_SECONDS: Final = 10.0
+
+LOOK_SECONDS: Final = 2.0
+"""Between two looks whether the page shows its lobby again; no event tells of it. One takes some 2 ms."""
+
+LOOKS: Final = 2
+"""So many in a row must find it: a page that is being drawn may show both for a moment."""
 
 MOST: Final = 30
 MOST_AT_ONCE: Final = 10
@@ -82,15 +88,45 @@ class Staying:
         self._hints = following.hints
         self._pace = Pace()
         self._joined = Joined()
+        self._left_lobby = False
 
     def begin(self, joined: Joined) -> None:
         """The page has been joined so; what it shows from then on is looked at."""
         self._joined = joined
+        self._left_lobby = joined.left_lobby
         self._known = joined.document.number
 
     async def moved(self) -> None:
         """Wait until the page shows a document that was not looked at yet."""
         await self._documents.after(self._known)
+
+    async def lobby_is_back(self) -> None:
+        """Wait until the page, or a frame of it, shows its lobby again without another document of the page.
+
+        A button that never went away, because it stands in the room too, is no lobby.
+        """
+        looks = 0
+        while looks < LOOKS:
+            await asyncio.sleep(LOOK_SECONDS)
+            is_lobby = await self._following.shows_lobby()
+            self._left_lobby = self._left_lobby or not is_lobby
+            looks = looks + 1 if is_lobby and self._left_lobby else 0
+
+    async def join_from_lobby(self) -> PageEvent:
+        """Join the page that shows its lobby again; what came of it."""
+        shown = "the page has shown its lobby again"
+        await self._wait_for_its_turn()
+        lobby = self._documents.last
+        try:
+            await self._following.take(self._hints.join)
+            # The steps may lead to another document, as they may when the page is joined first.
+            self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
+            await self._following.add_css()
+            await self._following.wait()
+        except (PageError, PlaywrightError) as error:
+            return PageEvent("warning", f"{shown}, and could not be joined again: {error}")
+        self._left_lobby = False
+        return PageEvent("rejoined", f"{shown}, and was joined again by its hints")
 
     async def join_again(self, *, paced: bool) -> PageEvent | None:
         """Join the document that is shown now, or the one after it if the page goes on.

@@ -71,6 +71,49 @@ async def shown(stage: Stage, selector: str) -> str | None:
     return await stage.browser.page.locator(selector).first.text_content(timeout=SOON * 1000)
 
 
+IN_FRAME = [{"fill": "#name", "text": "Recorder", "frame": "iframe"}, {"click": "#join", "frame": "iframe"}]
+
+
+@pytest.mark.parametrize("place", ["page", "frame"])
+async def test_lobby_that_is_back_without_another_document_should_be_joined_again(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A single-page application that has lost its meeting, or a frame that loads itself anew."""
+    monkeypatch.setattr(staying, "LOOK_SECONDS", 0.2)
+    if place == "page":
+        back = "history.pushState(0, '', '/lobby'); document.body.innerHTML = lobby; "
+        back += "document.body.style.background = 'red'"
+        url = site.add(
+            "/", LOBBY.replace("LEAVE", back) + "<script>const lobby = document.body.innerHTML</script>"
+        )
+        join = JOIN
+    else:
+        site.add("/room", LOBBY.replace("LEAVE", "location.reload()"))
+        url = site.add(
+            "/", "<body style='margin:0'><iframe src=/room style='border:0;width:100vw;height:100vh'>"
+        )
+        join = IN_FRAME
+    async with recorded(stage, url, join=join) as told:
+        await told.until(bool)
+        async with asyncio.timeout(SOON):
+            while BLUE not in await colours(stage):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    assert told.events == [
+        PageEvent("rejoined", "the page has shown its lobby again, and was joined again by its hints")
+    ]
+
+
+async def test_button_that_stays_in_the_room_should_not_be_clicked_again(
+    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staying, "LOOK_SECONDS", 0.05)
+    page = "<button id=join onclick=\"document.title += 'clicked '\">Join</button>"
+    async with recorded(stage, site.add("/", page), join=[{"click": "#join"}]) as told:
+        await asyncio.sleep(1)
+        assert await stage.browser.page.title() == "clicked"
+    assert told.events == []
+
+
 @pytest.mark.parametrize("leave", ["location.reload()", "location = '/other'"])
 async def test_page_that_is_back_in_its_lobby_should_be_joined_again(
     stage: Stage, site: Site, leave: str
