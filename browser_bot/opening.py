@@ -119,6 +119,9 @@ class Opening:
                 if INTERRUPTED not in error.message or attempt == MOST_INTERRUPTED:
                     raise
                 # By what was on its way already: tries that were given up, or the page's own.
+                if self._page.url == url:
+                    logger.info("an earlier try has opened the page")
+                    return None
                 logger.info("the page went elsewhere while it was opened; it is opened once more")
         raise AssertionError
 
