@@ -26,6 +26,7 @@ from farm.recordings import (
     ReasonKind,
     Recording,
     Status,
+    TimelineEvent,
     Watermark,
     stop_reason_of,
     time_text,
@@ -102,17 +103,7 @@ class TimelineObject(BaseModel):
     """A state, a take or finding that began or ended, a fault it survived, or what the page did."""
 
     time: Moment
-    event: Literal[
-        "state",
-        "take_began",
-        "take_ended",
-        "fault",
-        "finding_began",
-        "finding_ended",
-        "page_changed",
-        "rejoined",
-        "warning",
-    ]
+    event: TimelineEvent
     status: Status | None = None
     take: int | None = None
     fault: str | None = None

@@ -154,23 +154,27 @@ class Failure(BaseModel):
     message: str
 
 
+TimelineEvent = Literal[
+    "state",
+    "take_began",
+    "take_ended",
+    "fault",
+    "finding_began",
+    "finding_ended",
+    "page_changed",
+    "rejoined",
+    "warning",
+]
+"""What an entry of a timeline is about."""
+
+
 class TimelineEntry(BaseModel):
     """One entry of a recording's timeline: a state, a take or finding, what broke, or what the page did."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
-    event: Literal[
-        "state",
-        "take_began",
-        "take_ended",
-        "fault",
-        "finding_began",
-        "finding_ended",
-        "page_changed",
-        "rejoined",
-        "warning",
-    ] = "state"
+    event: TimelineEvent = "state"
     status: Status | None = None
     """The state, of a `state`."""
     take: int | None = None
