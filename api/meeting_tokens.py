@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.meeting import is_demo
-from browser_bot.addresses import lies_under
+from browser_bot.network.addresses import lies_under
 from farm.errors import Unauthorized
 from farm.settings import MEETING_PATH, Settings
 

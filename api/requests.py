@@ -78,7 +78,7 @@ PageUrl = Annotated[
     StringConstraints(min_length=1, max_length=2048),
     Field(json_schema_extra={"format": "uri"}, description="the page to record, http or https"),
 ]
-"""A page to open; where it may lie, `browser_bot.addresses` says."""
+"""A page to open; where it may lie, `browser_bot.network.addresses` says."""
 
 
 def _whole(value: Any) -> Any:
@@ -100,7 +100,7 @@ WebhookUrl = Annotated[
     StringConstraints(min_length=1, max_length=2048),
     Field(json_schema_extra={"format": "uri"}),
 ]
-"""A URL to tell things at; where it may lie, `browser_bot.addresses` says."""
+"""A URL to tell things at; where it may lie, `browser_bot.network.addresses` says."""
 
 
 def _as_read(read: Callable[[str], str]) -> AfterValidator:
@@ -134,7 +134,7 @@ MarkPixels = Annotated[int, Field(ge=1, le=1920), BeforeValidator(_whole)]
 WatermarkUrl = Annotated[
     str, StringConstraints(min_length=1, max_length=2048), Field(json_schema_extra={"format": "uri"})
 ]
-"""Where a picture is; where it may lie, `browser_bot.addresses` says."""
+"""Where a picture is; where it may lie, `browser_bot.network.addresses` says."""
 
 
 def _output_url(value: str) -> str:

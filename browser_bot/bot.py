@@ -17,11 +17,11 @@ from browser_bot.diary import Diary
 from browser_bot.documents import Documents
 from browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
 from browser_bot.following import Following
-from browser_bot.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.hearing import Hearing
 from browser_bot.heartbeat import silence
 from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.joining import Joining
+from browser_bot.network.gateway import PROBLEM_HEADER, Gateway
 from browser_bot.opening import ERROR_PAGE, Opening
 from browser_bot.page_world import PageWorld
 from browser_bot.printed import Printed

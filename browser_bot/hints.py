@@ -5,7 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from browser_bot.hosts import host_of
+from browser_bot.network.host_names import host_of
 
 MOST_FRAMES = 5
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from browser_bot.addresses import AddressRule, Destination, PageAddressError, destination_of
-from browser_bot.hosts import IpAddress, in_url
-from browser_bot.names import RESOLVE_SECONDS, why_unresolved
+from browser_bot.network.addresses import AddressRule, Destination, PageAddressError, destination_of
+from browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
+from browser_bot.network.host_names import IpAddress, in_url
 from farm.certificates import certificate_problem, shown_certificate
 
 _CONNECT_SHARE: Final = 0.4

@@ -18,9 +18,9 @@ from uuid import UUID
 
 import redis
 
-from browser_bot.addresses import AddressRule, PageAddressError, destination_at
-from browser_bot.hosts import in_url
-from browser_bot.names import why_unresolved
+from browser_bot.network.addresses import AddressRule, PageAddressError, destination_at
+from browser_bot.network.dns import why_unresolved
+from browser_bot.network.host_names import in_url
 from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser_bot.addresses import AddressRule
 from browser_bot.browser import Driver
 from browser_bot.errors import StageError
-from browser_bot.gateway import Gateway, open_gateway
+from browser_bot.network.addresses import AddressRule
+from browser_bot.network.gateway import Gateway, open_gateway
 from browser_bot.programs import signal_group
 from browser_bot.stage import Stage, open_stage
 from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings

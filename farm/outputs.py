@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from browser_bot.hosts import host_of, in_url, with_host_in_ascii
+from browser_bot.network.host_names import host_of, in_url, with_host_in_ascii
 from browser_bot.redaction import forms_of
 
 MOST_OUTPUTS: Final = 10

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from browser_bot.addresses import AddressRule
 from browser_bot.bot import Bot
 from browser_bot.browser import Driver
 from browser_bot.compositor import depths
@@ -32,8 +31,9 @@ from browser_bot.errors import (
     StageError,
     StageWornError,
 )
-from browser_bot.gateway import Gateway
 from browser_bot.hints import NO_HINTS, PageHints
+from browser_bot.network.addresses import AddressRule
+from browser_bot.network.gateway import Gateway
 from browser_bot.recording_sdk import TEXTS_OVER
 from browser_bot.site_access import NO_ACCESS, SiteAccess, give_access
 from browser_bot.stage import Stage

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast
 import redis
 from pydantic import JsonValue, TypeAdapter
 
-from browser_bot.addresses import PageAddressError, origin_of
+from browser_bot.network.addresses import PageAddressError, origin_of
 from farm.outputs import read_stream_url
 from farm.sealing import Sealer
 from farm.storage.targets import StorageConfig, public

@@ -18,8 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from browser_bot.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
-from browser_bot.hosts import host_of, with_host_in_ascii
+from browser_bot.network.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
+from browser_bot.network.host_names import host_of, with_host_in_ascii
 from browser_bot.places import read_locale, read_timezone
 from farm.authorities import read_authorities
 from farm.errors import SettingsError

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from browser_bot.addresses import AddressRule, PageAddressError
+from browser_bot.network.addresses import AddressRule, PageAddressError
 from farm.checked_http import CheckedHttp
 from farm.errors import AddressRefused, InvalidRequest
 from farm.recordings import Corner, Watermark

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from browser_bot.addresses import AddressRule, PageAddressError
+from browser_bot.network.addresses import AddressRule, PageAddressError
 from farm.checked_http import BadCertificateError, CheckedHttp
 from farm.webhook_log import LONGEST_ANSWER
 

@@ -2,7 +2,7 @@
 
 The API applies it to the URL a client names, the stage to every address the browser is sent to afterwards
 (redirects, and names that resolve differently later), the webhooks to each delivery. Hosts are read the way
-Chromium reads them, see `browser_bot.hosts`.
+Chromium reads them, see `browser_bot.network.host_names`.
 """
 
 import re
@@ -17,8 +17,8 @@ from ipaddress import (
 )
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from browser_bot.hosts import HostError, IpAddress, address_in, host_of, in_url
-from browser_bot.names import RESOLVE_SECONDS, resolve
+from browser_bot.network.dns import RESOLVE_SECONDS, resolve
+from browser_bot.network.host_names import HostError, IpAddress, address_in, host_of, in_url
 
 IpNetwork = IPv4Network | IPv6Network
 
@@ -147,7 +147,7 @@ async def destination_of(url: str, rule: AddressRule, seconds: float = RESOLVE_S
 async def destination_at(
     host: str, port: int, rule: AddressRule, seconds: float = RESOLVE_SECONDS
 ) -> Destination:
-    """The same for a host (see `browser_bot.hosts`) and port that are not those of a page.
+    """The same for a host (see `browser_bot.network.host_names`) and port that are not those of a page.
 
     Raises PageAddressError when it is none, or any of the addresses must not be opened.
     """
@@ -227,9 +227,9 @@ def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
 async def addresses_of(
     host: str, seconds: float = RESOLVE_SECONDS, asker: object = None
 ) -> tuple[IpAddress, ...]:
-    """All addresses of a host (see `browser_bot.hosts`); none when it has none, or not in `seconds`.
+    """All addresses of a host (see `browser_bot.network.host_names`); none when it has none, or not in `seconds`.
 
-    `asker` is who asks: the names that one looks up at the same time have a bound, see `browser_bot.names`.
+    `asker` is who asks: the names that one looks up at the same time have a bound, see `browser_bot.network.dns`.
     """
     literal = address_in(host)
     if literal is not None:

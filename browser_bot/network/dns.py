@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
-from browser_bot.hosts import IpAddress
+from browser_bot.network.host_names import IpAddress
 
 RESOLVE_SECONDS: Final = 5.0
 """How long one name may take; the system's resolver asks a second time after 5 s."""

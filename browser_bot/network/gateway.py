@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-from browser_bot.addresses import AddressRule, addresses_of, lies_under
-from browser_bot.hosts import IpAddress, host_of
-from browser_bot.names import RESOLVE_SECONDS, why_unresolved
+from browser_bot.network.addresses import AddressRule, addresses_of, lies_under
+from browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
+from browser_bot.network.host_names import IpAddress, host_of
 
 logger = logging.getLogger(__name__)
 

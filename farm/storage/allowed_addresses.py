@@ -19,9 +19,9 @@ from functools import cache
 from ipaddress import ip_address
 from typing import Any
 
-from browser_bot.addresses import AddressRule
-from browser_bot.hosts import address_in, host_of
-from browser_bot.names import resolve_here, why_unresolved
+from browser_bot.network.addresses import AddressRule
+from browser_bot.network.dns import resolve_here, why_unresolved
+from browser_bot.network.host_names import address_in, host_of
 from farm.storage.place import StorageError
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from browser_bot.addresses import AddressRule
+from browser_bot.network.addresses import AddressRule
 from farm.recordings import now
 from farm.storage.place import StorageError
 from farm.storage.places import CustomerPlace, place_of

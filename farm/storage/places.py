@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from browser_bot.addresses import AddressRule, PageAddressError, check_url
-from browser_bot.hosts import in_url
+from browser_bot.network.addresses import AddressRule, PageAddressError, check_url
+from browser_bot.network.host_names import in_url
 from farm.errors import AddressRefused
 from farm.storage.allowed_addresses import only_allowed_addresses
 from farm.storage.place import Checkpoint, CustomersPlace, Placed, StorageError

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from browser_bot.hosts import HostError, host_of, with_host_in_ascii
+from browser_bot.network.host_names import HostError, host_of, with_host_in_ascii
 
 PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """What the name of a preset looks like, as a regular expression."""

@@ -2,8 +2,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from browser_bot.addresses import AddressRule, PageAddressError, check_url, parse_address_rule
-from browser_bot.hosts import IpAddress
+from browser_bot.network.addresses import AddressRule, PageAddressError, check_url, parse_address_rule
+from browser_bot.network.host_names import IpAddress
 
 PUBLIC_ONLY = AddressRule()
 BUILT_IN = frozenset({"http://127.0.0.1:8000/meet/"})
@@ -186,7 +186,7 @@ async def test_name_should_be_refused_when_one_of_its_addresses_is_private(
     async def resolve(*_: object) -> tuple[IpAddress, ...]:
         return ip_address("8.8.8.8"), ip_address("10.0.0.1")
 
-    monkeypatch.setattr("browser_bot.addresses.resolve", resolve)
+    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
     with pytest.raises(PageAddressError, match=r"rebound\.example is the address 10\.0\.0\.1"):
         await check_url("http://rebound.example/", PUBLIC_ONLY)
     await check_url("http://rebound.example/", parse_address_rule("10.0.0.0/8"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from browser_bot.addresses import parse_address_rule
+from browser_bot.network.addresses import parse_address_rule
 from farm.health import LONGEST
 from farm.settings import Settings
 from tests.deploy.dockerfile import Instruction, instructions

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from api.server import SHUTDOWN_SECONDS
-from browser_bot.addresses import AddressRule
+from browser_bot.network.addresses import AddressRule
 from farm.settings import Settings
 
 BASE = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot.addresses import parse_address_rule
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
+from browser_bot.network.addresses import parse_address_rule
 from browser_bot.stage import Stage, open_stage
 from farm.authorities import nss_database, read_authorities
 from farm.doctor import CHECKS
@@ -37,7 +37,7 @@ from farm.settings import load_settings
 settings = load_settings()
 trust(settings.ca_file, settings.data_dir)
 url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
-from browser_bot.addresses import parse_address_rule
+from browser_bot.network.addresses import parse_address_rule
 from farm.storage.azure import AzureContainer, AzurePlace
 from farm.storage.gcs import GcsBucket, GcsPlace
 from farm.storage.place import StorageError

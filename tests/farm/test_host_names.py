@@ -4,7 +4,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from browser_bot.addresses import (
+from browser_bot.hints import is_jitsi
+from browser_bot.network.addresses import (
     AddressRule,
     PageAddressError,
     check_url,
@@ -13,8 +14,7 @@ from browser_bot.addresses import (
     origin_of,
     parse_address_rule,
 )
-from browser_bot.hints import is_jitsi
-from browser_bot.hosts import IpAddress, with_host_in_ascii
+from browser_bot.network.host_names import IpAddress, with_host_in_ascii
 from farm.errors import InvalidRequest
 from farm.outputs import read_stream_url
 from farm.settings import Settings
@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(host)
         return (IPv4Address("127.0.0.1"),) if host == SHARP_S else ()
 
-    monkeypatch.setattr("browser_bot.addresses.resolve", resolve)
+    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
     return names
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import NoReturn
 
-from browser_bot.addresses import AddressRule
+from browser_bot.network.addresses import AddressRule
 from farm.live_outputs import LiveOutputs, Means, Takes
 from farm.outputs import Output, StreamUrl, read_stream_url, stream_output
 from tests.ports import free_port

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.addresses import AddressRule
+from browser_bot.network.addresses import AddressRule
 from farm.errors import SettingsError
 from farm.keys import load_secret_key
 from farm.settings import Settings, load_settings, unknown_settings

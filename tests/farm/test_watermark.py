@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from browser_bot.addresses import parse_address_rule
+from browser_bot.network.addresses import parse_address_rule
 from farm.errors import AddressRefused, FarmError, InvalidRequest
 from farm.recordings import Corner, Watermark
 from farm.watermark import LARGEST_FILE, corner_of, draw, fetch

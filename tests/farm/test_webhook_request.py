@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from browser_bot.addresses import AddressRule, parse_address_rule
-from browser_bot.hosts import IpAddress
+from browser_bot.network.addresses import AddressRule, parse_address_rule
+from browser_bot.network.host_names import IpAddress
 from farm.webhook_request import Answer, Poster, retry_after
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
@@ -65,7 +65,7 @@ def resolving_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[s
         asked.append(host)
         return tuple(ip_address(address) for address in answers[len(asked) - 1])
 
-    monkeypatch.setattr("browser_bot.addresses.resolve", resolve)
+    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
     return asked
 
 

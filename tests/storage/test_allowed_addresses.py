@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from browser_bot.addresses import AddressRule, parse_address_rule
+from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.storage.allowed_addresses import only_allowed_addresses
 from farm.storage.place import Checkpoint, StorageError
 from farm.storage.places import place_of

@@ -16,7 +16,7 @@ from azure.storage.blob import BlobServiceClient
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from browser_bot.addresses import AddressRule, parse_address_rule
+from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.storage import check as module
 from farm.storage.check import CheckResult, check_place, check_target
 from farm.storage.gcs import GcsBucket, GcsPlace

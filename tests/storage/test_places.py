@@ -11,7 +11,7 @@ import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from browser_bot.addresses import AddressRule, parse_address_rule
+from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.errors import AddressRefused
 from farm.recordings import now
 from farm.storage.azure import AzureContainer, AzurePlace
