@@ -29,8 +29,8 @@ from starlette.requests import Request
 from api.problems import problems_of
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
-from browser_bot.places import read_locale, read_timezone
 from browser_bot.site_access import Cookies, Credentials, Headers
+from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
 from farm.orders import Order

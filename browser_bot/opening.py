@@ -16,13 +16,13 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from browser_bot.browser import DRIVER_GRACE
 from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.network.addresses import addresses_of
 from browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
 from browser_bot.network.host_names import host_of
 from browser_bot.page_world import PageWorld
 from browser_bot.redaction import printable
+from browser_bot.stage.browser import DRIVER_GRACE
 
 logger = logging.getLogger(__name__)
 

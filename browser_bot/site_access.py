@@ -29,10 +29,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from browser_bot.browser import DRIVER_GRACE, Browser
 from browser_bot.errors import PageError, StageError
 from browser_bot.network.addresses import PageAddressError, origin_of
 from browser_bot.network.host_names import HostError, host_of, in_url
+from browser_bot.stage.browser import DRIVER_GRACE, Browser
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from browser_bot.errors import ProgramNotFoundError
-from browser_bot.programs import program_path
+from browser_bot.stage.programs import program_path
 from farm.errors import ProgramMissing, SettingsError
 
 NSS_PACKAGE: Final = "libnss3-tools"

@@ -15,9 +15,9 @@ import redis
 from pydantic import ValidationError
 
 from browser_bot.contracts import PageContract
-from browser_bot.places import read_locale, read_timezone
 from browser_bot.site_access import SiteAccess
-from browser_bot.surroundings import Surroundings
+from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.authorities import nss_database, trust
 from farm.doctor import format_report, is_usable, require_programs, run_checks

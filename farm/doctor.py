@@ -24,7 +24,7 @@ from typing import Literal
 import redis
 
 from browser_bot.errors import ProgramNotFoundError
-from browser_bot.programs import chromium_path, program_path, xorg_path
+from browser_bot.stage.programs import chromium_path, program_path, xorg_path
 from farm.authorities import NSS_PACKAGE, read_authorities
 from farm.embedded_redis import answers
 from farm.errors import ProgramMissing, SettingsError

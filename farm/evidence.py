@@ -19,7 +19,7 @@ import psutil
 
 if TYPE_CHECKING:  # the API reads evidence, and need not load Playwright for that
     from browser_bot.bot import Bot
-    from browser_bot.stage import Stage
+    from browser_bot.stage.stage import Stage
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from browser_bot.display import Display
-from browser_bot.pixels import picture_of
+from browser_bot.stage.display import Display
+from browser_bot.stage.pixels import picture_of
 from encoder.command import Watermark
 from encoder.hls import PLAYLIST_SUFFIX, segments_in
 from farm.errors import NotFound, NothingLive

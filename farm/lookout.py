@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from browser_bot.bot import Bot
-from browser_bot.pixels import is_black, is_blank, rows_of
-from browser_bot.stage import Stage
+from browser_bot.stage.pixels import is_black, is_blank, rows_of
+from browser_bot.stage.stage import Stage
 from encoder.formats import Format
 from encoder.takes import Takes
 from farm.outbox import room_for_cuts

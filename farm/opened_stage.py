@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser_bot.browser import Driver
 from browser_bot.errors import StageError
 from browser_bot.network.addresses import AddressRule
 from browser_bot.network.gateway import Gateway, open_gateway
-from browser_bot.programs import signal_group
-from browser_bot.stage import Stage, open_stage
-from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.browser import Driver
+from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.programs import signal_group
+from browser_bot.stage.stage import Stage, open_stage
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from browser_bot.programs import DIES_WITH_PARENT, signal_group
+from browser_bot.stage.programs import DIES_WITH_PARENT, signal_group
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

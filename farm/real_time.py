@@ -24,8 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from browser_bot.stage import Stage
-from browser_bot.usage import group_of
+from browser_bot.stage.process_usage import group_of
+from browser_bot.stage.stage import Stage
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from browser_bot.network.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
 from browser_bot.network.host_names import host_of, with_host_in_ascii
-from browser_bot.places import read_locale, read_timezone
+from browser_bot.stage.locales import read_locale, read_timezone
 from farm.authorities import read_authorities
 from farm.errors import SettingsError
 from farm.machine import cores, memory, slots_for

@@ -22,8 +22,8 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from browser_bot.surroundings import Surroundings
-from browser_bot.sweep import stage_of, sweep_stages
+from browser_bot.stage.cleanup import stage_of, sweep_stages
+from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from farm.admission import refusal
 from farm.authorities import nss_database

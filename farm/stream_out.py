@@ -21,8 +21,8 @@ from typing import Any, Final, TextIO
 import av
 from av.stream import Stream
 
-from browser_bot.programs import DIES_WITH_PARENT
 from browser_bot.redaction import without
+from browser_bot.stage.programs import DIES_WITH_PARENT
 from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
 from encoder.packets import MICROSECOND

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Final
 
 from browser_bot.probe import PageState
-from browser_bot.sound import SINK, SinkInput
+from browser_bot.stage.sound import SINK, SinkInput
 from farm.findings import Count, Finding, Tally
 
 LOOK_SECONDS: Final = 1.0

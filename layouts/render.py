@@ -20,7 +20,7 @@ from browser_bot.errors import NoAnswerError, StageError
 from browser_bot.opening import HAS_SCRIPT
 from browser_bot.page_world import PageWorld
 from browser_bot.printed import Printed, signal_in
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from layouts.errors import RenderingFailed
 from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, Box
 from layouts.still import still_picture

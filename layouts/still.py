@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from PIL import Image
 from PIL.Image import Image as Picture
 
-from browser_bot.display import Display
-from browser_bot.programs import DIES_WITH_PARENT, program_path
+from browser_bot.stage.display import Display
+from browser_bot.stage.programs import DIES_WITH_PARENT, program_path
 from layouts.errors import RenderingFailed
 from layouts.pictures import Box, changed, paint
 from layouts.suite import Viewport

@@ -21,13 +21,13 @@ from playwright.async_api import (
 )
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.devices import write_devices
 from browser_bot.errors import StageError
-from browser_bot.fonts import write_fonts
-from browser_bot.one_page import keep_to_one_page
-from browser_bot.profile import write_profile, write_shims
-from browser_bot.programs import DIES_WITH_PARENT, chromium_path, signal_group
-from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.devices import write_devices
+from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.fonts import write_fonts
+from browser_bot.stage.popups import keep_to_one_page
+from browser_bot.stage.profile import write_profile, write_shims
+from browser_bot.stage.programs import DIES_WITH_PARENT, chromium_path, signal_group
 
 logger = logging.getLogger(__name__)
 

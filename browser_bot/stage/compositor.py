@@ -26,7 +26,7 @@ from typing import Any
 from playwright.async_api import CDPSession
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.browser import Browser
+from browser_bot.stage.browser import Browser
 
 logger = logging.getLogger(__name__)
 

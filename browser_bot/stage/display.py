@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.errors import StageError
-from browser_bot.programs import Program, start_program, xorg_path
+from browser_bot.stage.programs import Program, start_program, xorg_path
 
 START_TIMEOUT = 10.0
 SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108 - where all of X looks for them (X(7))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from browser_bot import devices
+from browser_bot.stage import devices
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from browser_bot.display import Display
-from browser_bot.x_connection import connected
+from browser_bot.stage.display import Display
+from browser_bot.stage.x_connection import connected
 
 ROWS: Final = 8
 # No channel of what is darker than this is seen as anything but black.

@@ -7,8 +7,8 @@ points at the page: what lies under it is drawn as it is for that, with its tool
 import struct
 from typing import Final
 
-from browser_bot.display import Display
-from browser_bot.x_connection import connected
+from browser_bot.stage.display import Display
+from browser_bot.stage.x_connection import connected
 
 _WARP_POINTER: Final = 41
 _QUERY_POINTER: Final = 38

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from browser_bot.errors import StageError
-from browser_bot.programs import Program, program_path, start_program
+from browser_bot.stage.programs import Program, program_path, start_program
 
 START_TIMEOUT = 10.0
 SINK = "stage"

@@ -8,16 +8,16 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser_bot.browser import Browser, Driver, open_browser
-from browser_bot.devices import OUTPUTS
-from browser_bot.display import Display, open_display
 from browser_bot.errors import StageError
-from browser_bot.pointer import put_pointer_aside
-from browser_bot.sound import Sound, open_sound
-from browser_bot.surroundings import NOTHING_SPECIAL, Surroundings
-from browser_bot.sweep import PREFIX, write_owner
-from browser_bot.usage import Usage, group_of, usage_of
-from browser_bot.x_windows import Windows, manage_windows
+from browser_bot.stage.browser import Browser, Driver, open_browser
+from browser_bot.stage.cleanup import PREFIX, write_owner
+from browser_bot.stage.devices import OUTPUTS
+from browser_bot.stage.display import Display, open_display
+from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.pointer import put_pointer_aside
+from browser_bot.stage.process_usage import Usage, group_of, usage_of
+from browser_bot.stage.sound import Sound, open_sound
+from browser_bot.stage.windows import Windows, manage_windows
 
 DISPLAY_TIMEOUT = 10.0
 

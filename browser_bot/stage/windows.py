@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from browser_bot.display import Display
-from browser_bot.x_connection import Connection, connected
+from browser_bot.stage.display import Display
+from browser_bot.stage.x_connection import Connection, connected
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from browser_bot.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
+from browser_bot.stage.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
 
 _REPLY: Final = 1
 _ERROR: Final = 0

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import CHILDREN_BEFORE, HEIGHT, WIDTH, Site, blank, open_site
 
 

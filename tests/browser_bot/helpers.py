@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.display import Display
-from browser_bot.sound import Sound
-from browser_bot.stage import Stage
+from browser_bot.stage.display import Display
+from browser_bot.stage.sound import Sound
+from browser_bot.stage.stage import Stage
 
 # Of the stage that a module's tests share.
 WIDTH, HEIGHT = 320, 180

@@ -12,7 +12,7 @@ from browser_bot import diary, readiness
 from browser_bot.bot import Bot
 from browser_bot.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.errors import PageError, PageLostError
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import (
     HEIGHT,
     WIDTH,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from browser_bot.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, grab, listen, loudest_frequency, open_site, programs_of, run
 
 WIDTH, HEIGHT = 320, 180

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from browser_bot import compositor
-from browser_bot.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
-from browser_bot.stage import open_stage
+from browser_bot.stage import compositor
+from browser_bot.stage.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
+from browser_bot.stage.stage import open_stage
 from tests.processes import below, words_of
 
 PERIOD = 33_333

@@ -17,9 +17,9 @@ from browser_bot.bot import ASK_PERIOD, ASKS_MISSED, Bot
 from browser_bot.contracts import PageContract
 from browser_bot.diary import DIARY_LINES
 from browser_bot.errors import PageLostError
-from browser_bot.heartbeat import greet, silence
-from browser_bot.stage import Stage, open_stage
-from browser_bot.usage import usage_of
+from browser_bot.stage.heartbeat import greet, silence
+from browser_bot.stage.process_usage import usage_of
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Answer, Site, answer, hang, open_site, our_children, programs_of, until
 from tests.ports import free_port
 from tests.processes import below

@@ -14,7 +14,7 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage
+from browser_bot.stage.stage import Stage
 from browser_bot.staying import PageEvent
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, grab, until
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from farm.letters import SCRIPTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

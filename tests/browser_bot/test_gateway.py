@@ -16,7 +16,7 @@ from browser_bot.errors import PageError, PageLostError
 from browser_bot.network import gateway as gateway_module
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from browser_bot.network.gateway import Gateway, open_gateway
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, blank, open_site, redirect, run
 from tests.ports import free_port
 

@@ -10,7 +10,7 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage
+from browser_bot.stage.stage import Stage
 from tests.browser_bot.helpers import (
     HEIGHT,
     WIDTH,

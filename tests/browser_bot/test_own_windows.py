@@ -10,9 +10,9 @@ import pytest_asyncio
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.pixels import picture_of
-from browser_bot.stage import Stage, open_stage
-from browser_bot.x_connection import Connection, connected
+from browser_bot.stage.pixels import picture_of
+from browser_bot.stage.stage import Stage, open_stage
+from browser_bot.stage.x_connection import Connection, connected
 from tests.browser_bot.helpers import Site, answer, blank, hang, open_site
 
 WIDTH, HEIGHT = 640, 360

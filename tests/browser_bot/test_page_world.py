@@ -11,7 +11,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import NoAnswerError
 from browser_bot.page_world import PageWorld
 from browser_bot.printed import Printed
-from browser_bot.stage import Stage
+from browser_bot.stage.stage import Stage
 from tests.browser_bot.helpers import Site, answer, until
 
 SOON = 20.0

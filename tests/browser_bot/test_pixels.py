@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser_bot.pixels import is_black, is_blank
+from browser_bot.stage.pixels import is_black, is_blank
 
 WHITE, NAVY, BLACK = (bytes(pixel) for pixel in ([255, 255, 255, 0], [80, 0, 0, 0], [3, 2, 1, 0]))
 

@@ -15,9 +15,9 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import NoAnswerError
 from browser_bot.page_world import PageWorld
-from browser_bot.pixels import is_black, rows_of
 from browser_bot.probe import PageState, Probe, parse_answer
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.pixels import is_black, rows_of
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, until
 from tests.processes import below
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot import programs
 from browser_bot.errors import ProgramNotFoundError
-from browser_bot.programs import chromium_path, program_path, start_program, xorg_path
+from browser_bot.stage import programs
+from browser_bot.stage.programs import chromium_path, program_path, start_program, xorg_path
 from tests.browser_bot.helpers import alive, our_children, until
 
 PATH = {"PATH": os.environ["PATH"]}
@@ -18,7 +18,7 @@ PATH = {"PATH": os.environ["PATH"]}
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from browser_bot.programs import start_program
+from browser_bot.stage.programs import start_program
 
 async def main():
     environment = {"PATH": os.environ["PATH"]}

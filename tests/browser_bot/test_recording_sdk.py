@@ -12,7 +12,7 @@ from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
 from browser_bot.hints import is_jitsi, jitsi_url
 from browser_bot.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
-from browser_bot.stage import Stage
+from browser_bot.stage.stage import Stage
 from tests.browser_bot.helpers import Site
 
 SOON = 20.0

@@ -17,8 +17,8 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.site_access import Cookie, HttpCredentials, SiteAccess, give_access
-from browser_bot.stage import Stage, open_stage
-from browser_bot.surroundings import Surroundings
+from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, open_site, redirect
 
 SOON = 20.0

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from browser_bot import sound
 from browser_bot.errors import StageError
-from browser_bot.sound import SinkInput, Sound, open_sound, parse_sink_inputs
+from browser_bot.stage import sound
+from browser_bot.stage.sound import SinkInput, Sound, open_sound, parse_sink_inputs
 from tests.browser_bot.helpers import listen, loudest_frequency, our_children, programs_of, run
 
 

@@ -12,17 +12,17 @@ import psutil
 import pytest
 
 import browser_bot
-from browser_bot import browser, display
-from browser_bot import stage as stage_module
 from browser_bot.errors import ProgramNotFoundError, StageError
-from browser_bot.stage import open_stage
-from browser_bot.sweep import sweep_stages
-from browser_bot.x_connection import connected
+from browser_bot.stage import browser, display
+from browser_bot.stage import stage as stage_module
+from browser_bot.stage.cleanup import sweep_stages
+from browser_bot.stage.stage import open_stage
+from browser_bot.stage.x_connection import connected
 from tests.browser_bot.helpers import alive, listen, our_children, programs_of, until
 
 OWNER = """
 import asyncio
-from browser_bot.stage import open_stage
+from browser_bot.stage.stage import open_stage
 
 async def main():
     async with open_stage(320, 180, 30) as stage:

@@ -11,7 +11,7 @@ from browser_bot import readiness, staying
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.hints import PageHints
-from browser_bot.stage import Stage
+from browser_bot.stage.stage import Stage
 from browser_bot.staying import Pace, PageEvent
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, blank, grab
 

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.stage import Stage, open_stage
-from browser_bot.surroundings import Surroundings
+from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import (
     HEIGHT,
     WIDTH,

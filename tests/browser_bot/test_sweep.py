@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot import sweep
-from browser_bot.sweep import OWNER, PREFIX, UNOWNED_SECONDS, sweep_stages, write_owner
+from browser_bot.stage import cleanup
+from browser_bot.stage.cleanup import OWNER, PREFIX, UNOWNED_SECONDS, sweep_stages, write_owner
 
 DEAD = "4194303 1"  # the largest process id that Linux gives
 
@@ -55,14 +55,14 @@ def test_stage_of_a_process_that_has_died_should_be_found_until_it_is_swept(tmp_
     stage_of(None, tmp_path, "nobody's")
     write_owner(stage_of(None, tmp_path, "mine"))
     pid = int(DEAD.split()[0])
-    assert sweep.stage_of(pid, tmp_path) is None
+    assert cleanup.stage_of(pid, tmp_path) is None
     older = stage_of(DEAD, tmp_path, "older")
     os.utime(older, (1, 1))
     newest = stage_of(DEAD, tmp_path, "newest")
-    assert sweep.stage_of(pid, tmp_path) == newest
-    assert sweep.stage_of(os.getpid(), tmp_path) is None
+    assert cleanup.stage_of(pid, tmp_path) == newest
+    assert cleanup.stage_of(os.getpid(), tmp_path) is None
     sweep_stages(tmp_path)
-    assert sweep.stage_of(pid, tmp_path) is None
+    assert cleanup.stage_of(pid, tmp_path) is None
 
 
 def test_stage_of_a_living_owner_should_be_left_alone(
@@ -88,11 +88,11 @@ def test_owner_that_is_dead_but_not_buried_should_count_as_dead(tmp_path: Path) 
     owner = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from pathlib import Path; from browser_bot.sweep import write_owner;"
+            "import sys; from pathlib import Path; from browser_bot.stage.cleanup import write_owner;"
             "write_owner(Path(sys.argv[1]))",
             str(directory),
         ],
-        cwd=Path(sweep.__file__).parents[1],
+        cwd=Path(cleanup.__file__).parents[1],
     )
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
     assert sweep_stages(tmp_path) == 1

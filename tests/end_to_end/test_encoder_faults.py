@@ -19,7 +19,7 @@ import pytest
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.stage import open_stage
+from browser_bot.stage.stage import open_stage
 from encoder.command import Source, cheapest_step
 from encoder.errors import EncoderHung, EncoderTooSlow
 from encoder.formats import AudioExport, Codec, Format

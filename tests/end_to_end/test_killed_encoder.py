@@ -7,7 +7,7 @@ import pytest
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.stage import open_stage
+from browser_bot.stage.stage import open_stage
 from encoder import takes as takes_module
 from encoder.command import Source
 from encoder.formats import Codec, Format

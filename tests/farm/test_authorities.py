@@ -17,7 +17,7 @@ from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.network.addresses import parse_address_rule
-from browser_bot.stage import Stage, open_stage
+from browser_bot.stage.stage import Stage, open_stage
 from farm.authorities import nss_database, read_authorities
 from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError

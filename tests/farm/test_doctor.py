@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot import programs
+from browser_bot.stage import programs
 from farm import doctor
 from farm.doctor import Check
 from farm.errors import ProgramMissing

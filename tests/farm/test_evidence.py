@@ -11,7 +11,7 @@ import pytest
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
 from browser_bot.errors import PageLostError, StageError
-from browser_bot.stage import open_stage
+from browser_bot.stage.stage import open_stage
 from farm.evidence import FILES, collect, fault_directories
 
 PAGE = "data:text/html,<body>here</body><script>console.log('seen'); console.log('START_RECORDING')</script>"

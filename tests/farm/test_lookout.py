@@ -7,8 +7,8 @@ import pytest
 
 from browser_bot.bot import Bot
 from browser_bot.contracts import PageContract
-from browser_bot.stage import Stage, open_stage
-from browser_bot.x_connection import Connection, connected
+from browser_bot.stage.stage import Stage, open_stage
+from browser_bot.stage.x_connection import Connection, connected
 from encoder.command import Source
 from encoder.formats import Format
 from encoder.takes import Takes

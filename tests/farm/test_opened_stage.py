@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.browser import Driver
 from browser_bot.errors import StageError
 from browser_bot.network.addresses import AddressRule
+from browser_bot.stage.browser import Driver
 from farm.opened_stage import StageNeeds, open_for
 from tests.processes import below
 
