@@ -27,9 +27,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, from_json
 from starlette.requests import Request
 
 from api.problems import problems_of
-from browser_bot.contracts import PageContract
-from browser_bot.hints import PageHints
-from browser_bot.site_access import Cookies, Credentials, Headers
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import PageHints
+from browser_bot.page.site_access import Cookies, Credentials, Headers
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.context import Context
 from api.meeting_tokens import without_token
 from api.requests import RecordingDefaults
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.estimate import estimate
 from farm.findings import Finding

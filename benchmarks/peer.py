@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.recordings import PAGE
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from tests.fidelity.measure import measure
 from tests.machine import Stolen

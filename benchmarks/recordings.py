@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.environment import Surroundings
-from browser_bot.staying import PageEvent
 from encoder.formats import Format
 from encoder.journal import Journal
 from farm.findings import Finding

@@ -14,8 +14,8 @@ import click
 import redis
 from pydantic import ValidationError
 
-from browser_bot.contracts import PageContract
-from browser_bot.site_access import SiteAccess
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.site_access import SiteAccess
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, AudioExport, Codec, Format

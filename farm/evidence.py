@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 if TYPE_CHECKING:  # the API reads evidence, and need not load Playwright for that
-    from browser_bot.bot import Bot
+    from browser_bot.page.bot import Bot
     from browser_bot.stage.stage import Stage
 
 logger = logging.getLogger(__name__)

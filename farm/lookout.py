@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from browser_bot.bot import Bot
+from browser_bot.page.bot import Bot
 from browser_bot.stage.pixels import is_black, is_blank, rows_of
 from browser_bot.stage.stage import Stage
 from encoder.formats import Format

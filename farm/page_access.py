@@ -12,10 +12,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from browser_bot.contracts import PageContract
-from browser_bot.hints import JITSI, PageHints, is_jitsi, jitsi_url
 from browser_bot.network.addresses import lies_under
-from browser_bot.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import JITSI, PageHints, is_jitsi, jitsi_url
+from browser_bot.page.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
 from browser_bot.stage.environment import Surroundings
 from farm.page_tokens import livekit_token, recorder_token
 from farm.recordings import Recording

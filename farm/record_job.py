@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import redis
 
-from browser_bot.staying import PageEvent
+from browser_bot.page.rejoining import PageEvent
 from encoder.command import Watermark
 from encoder.journal import Journal
 from farm.authorities import nss_database

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from browser_bot.staying import PageEvent
+from browser_bot.page.rejoining import PageEvent
 from encoder.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal

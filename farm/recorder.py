@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import (
     PageError,
     PageLostError,
@@ -28,17 +26,19 @@ from browser_bot.errors import (
     StageError,
     StageWornError,
 )
-from browser_bot.hints import NO_HINTS, PageHints
 from browser_bot.network.addresses import AddressRule
 from browser_bot.network.gateway import Gateway
-from browser_bot.recording_sdk import TEXTS_OVER
-from browser_bot.site_access import NO_ACCESS, SiteAccess, give_access
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import NO_HINTS, PageHints
+from browser_bot.page.recording_sdk import TEXTS_OVER
+from browser_bot.page.rejoining import PageEvent
+from browser_bot.page.site_access import NO_ACCESS, SiteAccess, give_access
 from browser_bot.stage.browser import Driver
 from browser_bot.stage.compositor import depths
 from browser_bot.stage.display import Display
 from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
 from browser_bot.stage.stage import Stage
-from browser_bot.staying import PageEvent
 from browser_bot.waiting import first_of
 from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow

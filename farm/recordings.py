@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Codec, Profile
 from farm.outputs import Output
 from farm.transfers import STORE, Transfer, TransferState

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
-from browser_bot.probe import PageState
+from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SINK, SinkInput
 from farm.findings import Count, Finding, Tally
 

@@ -14,12 +14,12 @@ from playwright.async_api import CDPSession
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from browser_bot.added_css import AddedCss
-from browser_bot.contracts import START_SIGNAL
 from browser_bot.errors import NoAnswerError, StageError
-from browser_bot.opening import HAS_SCRIPT
-from browser_bot.page_world import PageWorld
-from browser_bot.printed import Printed, signal_in
+from browser_bot.page.added_css import AddedCss
+from browser_bot.page.console import Printed, signal_in
+from browser_bot.page.contracts import START_SIGNAL
+from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.opening import HAS_SCRIPT
 from browser_bot.stage.stage import Stage, open_stage
 from layouts.errors import RenderingFailed
 from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, Box

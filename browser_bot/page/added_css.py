@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from browser_bot.errors import NoAnswerError
-from browser_bot.page_world import PageWorld
+from browser_bot.page.isolated_world import PageWorld
 
 logger = logging.getLogger(__name__)
 

@@ -11,23 +11,23 @@ from typing import TypeVar
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Frame, Request, Response
 
-from browser_bot.contracts import PageContract
-from browser_bot.diary import Diary
-from browser_bot.documents import Documents
 from browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
-from browser_bot.following import Following
-from browser_bot.hearing import Hearing
-from browser_bot.hints import NO_HINTS, PageHints
-from browser_bot.joining import Joining
 from browser_bot.network.gateway import PROBLEM_HEADER, Gateway
-from browser_bot.opening import ERROR_PAGE, Opening
-from browser_bot.page_world import PageWorld
-from browser_bot.printed import Printed
-from browser_bot.probe import PageState, Probe
-from browser_bot.readiness import ready
+from browser_bot.page.console import Printed
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.documents import Documents
+from browser_bot.page.hints import NO_HINTS, PageHints
+from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.joining import Joining
+from browser_bot.page.opening import ERROR_PAGE, Opening
+from browser_bot.page.page_log import Diary
+from browser_bot.page.probe import PageState, Probe
+from browser_bot.page.readiness import ready
+from browser_bot.page.rejoining import PageEvent, Staying
+from browser_bot.page.signals import Hearing
+from browser_bot.page.steps import Following
 from browser_bot.stage.browser import Browser
 from browser_bot.stage.heartbeat import silence
-from browser_bot.staying import PageEvent, Staying
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from browser_bot.errors import NoAnswerError
-from browser_bot.printed import Printed, exception_text, parts_of
-from browser_bot.targets import Commands, PageTarget, Params, Target, open_page_target
+from browser_bot.page.cdp_targets import Commands, PageTarget, Params, Target, open_page_target
+from browser_bot.page.console import Printed, exception_text, parts_of
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from browser_bot.contracts import SIGNAL_TIMEOUT, PageContract
-from browser_bot.documents import NO_DOCUMENT, Document, Documents
 from browser_bot.errors import PageError
-from browser_bot.following import Following
-from browser_bot.hearing import Hearing
-from browser_bot.opening import Opening
+from browser_bot.page.contracts import SIGNAL_TIMEOUT, PageContract
+from browser_bot.page.documents import NO_DOCUMENT, Document, Documents
+from browser_bot.page.opening import Opening
+from browser_bot.page.signals import Hearing
+from browser_bot.page.steps import Following
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)

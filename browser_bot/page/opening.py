@@ -20,7 +20,7 @@ from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.network.addresses import addresses_of
 from browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
 from browser_bot.network.host_names import host_of
-from browser_bot.page_world import PageWorld
+from browser_bot.page.isolated_world import PageWorld
 from browser_bot.redaction import printable
 from browser_bot.stage.browser import DRIVER_GRACE
 

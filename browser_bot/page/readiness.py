@@ -6,11 +6,11 @@ import logging
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
-from browser_bot.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
 from browser_bot.errors import NoAnswerError, PageError, PageOverError
-from browser_bot.hearing import Hearing
-from browser_bot.page_world import PageWorld
-from browser_bot.recording_sdk import START
+from browser_bot.page.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
+from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.recording_sdk import START
+from browser_bot.page.signals import Hearing
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from browser_bot.documents import Documents
 from browser_bot.errors import NoAnswerError
-from browser_bot.page_world import PageWorld
+from browser_bot.page.documents import Documents
+from browser_bot.page.isolated_world import PageWorld
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.documents import Document, Documents
 from browser_bot.errors import PageError
-from browser_bot.following import Following
-from browser_bot.hints import NO_HINTS, Fill, Step, acts
-from browser_bot.joining import Joined
-from browser_bot.opening import Opening
+from browser_bot.page.documents import Document, Documents
+from browser_bot.page.hints import NO_HINTS, Fill, Step, acts
+from browser_bot.page.joining import Joined
+from browser_bot.page.opening import Opening
+from browser_bot.page.steps import Following
 
 logger = logging.getLogger(__name__)
 

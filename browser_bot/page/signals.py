@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from browser_bot.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
-from browser_bot.diary import Diary
-from browser_bot.documents import Documents
 from browser_bot.errors import PageDeclinedError, PageOverError
-from browser_bot.page_world import PageWorld
-from browser_bot.printed import Printed, signal_in
-from browser_bot.recording_sdk import START, RecordingSdk, timed_text
+from browser_bot.page.console import Printed, signal_in
+from browser_bot.page.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
+from browser_bot.page.documents import Documents
+from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.page_log import Diary
+from browser_bot.page.recording_sdk import START, RecordingSdk, timed_text
 from browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,20 @@ from typing import Literal
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import FrameLocator, Locator, Page
 
-from browser_bot.added_css import AddedCss
 from browser_bot.errors import NoAnswerError, PageError
-from browser_bot.hints import Click, Fill, PageHints, Step, WaitFor, WaitForText, acts, frames_of, name_of
-from browser_bot.page_world import PageWorld
+from browser_bot.page.added_css import AddedCss
+from browser_bot.page.hints import (
+    Click,
+    Fill,
+    PageHints,
+    Step,
+    WaitFor,
+    WaitForText,
+    acts,
+    frames_of,
+    name_of,
+)
+from browser_bot.page.isolated_world import PageWorld
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)

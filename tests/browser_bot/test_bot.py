@@ -7,11 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot import bot as bot_module
-from browser_bot import diary, readiness
-from browser_bot.bot import Bot
-from browser_bot.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.errors import PageError, PageLostError
+from browser_bot.page import bot as bot_module
+from browser_bot.page import page_log, readiness
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import (
     HEIGHT,
@@ -323,8 +323,8 @@ async def test_window_that_gets_through_should_be_closed(stage: Stage, site: Sit
 async def test_hostile_console_should_not_break_the_log(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diary, "MAX_LINES", 20)
-    caplog.set_level(logging.INFO, "browser_bot.diary")
+    monkeypatch.setattr(page_log, "MAX_LINES", 20)
+    caplog.set_level(logging.INFO, "browser_bot.page.page_log")
     url = site.add(
         "/",
         """<script>console.log("one\\ntwo\\r\\n2026-01-01 ERROR forged \\u001b[31m \\u2028 %s %d");
@@ -334,7 +334,7 @@ async def test_hostile_console_should_not_break_the_log(
     # A stage of its own: on the shared one the bots of the other tests still listen.
     async with open_stage(WIDTH, HEIGHT, 30) as stage:
         await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
-    told = [record.getMessage() for record in caplog.records if record.name == "browser_bot.diary"]
+    told = [record.getMessage() for record in caplog.records if record.name == "browser_bot.page.page_log"]
     assert len(told) == 21
     assert "no more of them are kept" in told[-1]
     assert all(len(line) < 700 and line.isprintable() for line in told)

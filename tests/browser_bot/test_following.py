@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot import following
-from browser_bot.added_css import combined
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
-from browser_bot.hints import PageHints
+from browser_bot.page import steps
+from browser_bot.page.added_css import combined
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import PageHints
+from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.stage import Stage
-from browser_bot.staying import PageEvent
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, grab, until
 
 SOON = 20.0
@@ -176,7 +176,7 @@ LOBBY = """<style>body { margin: 0 } #cookies { position: fixed; inset: 0; backg
 async def test_optional_step_should_be_taken_if_it_can_be(
     stage: Stage, site: Site, banner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "OPTIONAL_TIMEOUT", 0.5)
+    monkeypatch.setattr(steps, "OPTIONAL_TIMEOUT", 0.5)
     steps = [{"click": "text=Accept", "optional": True}, {"click": "text=Join"}, {"wait_for_text": "Joined"}]
     await join(stage, site.add("/", LOBBY.replace("HIDDEN", banner)), join=steps)
     assert await shows(stage, GREEN)
@@ -199,7 +199,7 @@ async def test_optional_step_should_be_taken_if_it_can_be(
 async def test_step_without_effect_should_be_told_for_what_it_is(
     stage: Stage, site: Site, step: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "STEP_TIMEOUT", 0.4)
+    monkeypatch.setattr(steps, "STEP_TIMEOUT", 0.4)
     more = (
         "<div style='position: relative; z-index: 2'><button id=off disabled>x</button>"
         "<button id=on>x</button><input readonly></div>"
@@ -274,7 +274,7 @@ async def test_hint_should_be_named_but_not_its_text(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(following, "STEP_TIMEOUT", 0.5)
+    monkeypatch.setattr(steps, "STEP_TIMEOUT", 0.5)
     with pytest.raises(PageError, match="the hint '#password' found nothing") as failed:
         await join(stage, site.add("/", "lobby"), join=[{"fill": "#password", "text": "s3cret"}])
     assert "s3cret" not in str(failed.value)

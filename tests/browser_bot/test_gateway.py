@@ -10,12 +10,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageLostError
 from browser_bot.network import gateway as gateway_module
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from browser_bot.network.gateway import Gateway, open_gateway
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, blank, open_site, redirect, run
 from tests.ports import free_port

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from browser_bot import opening, readiness
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError, PageOverError
-from browser_bot.hints import PageHints
+from browser_bot.page import opening, readiness
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import PageHints
 from browser_bot.stage.stage import Stage
 from tests.browser_bot.helpers import (
     HEIGHT,
@@ -187,7 +187,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("browser_bot.joining.SIGNAL_TIMEOUT", 1.0)
+    monkeypatch.setattr("browser_bot.page.joining.SIGNAL_TIMEOUT", 1.0)
     url = site.add("/", answer(page, status="404 Not Found"))
     with pytest.raises(PageError, match=words):
         await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=1.5, tries=1), SOON)
@@ -196,7 +196,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
 async def test_error_page_on_which_a_hint_finds_nothing_should_be_told_with_its_status(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.following.STEP_TIMEOUT", 0.3)
+    monkeypatch.setattr("browser_bot.page.steps.STEP_TIMEOUT", 0.3)
     url = site.add("/", answer(ROOM, status="500 Oh\x1bno"))
     bot = Bot(stage.browser, PageContract.PLAIN, hints=hints(wait_for="main"))
     with pytest.raises(PageError, match=r"it answered 500 Ohno, and .* the hint 'main' found nothing"):

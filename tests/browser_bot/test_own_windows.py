@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import Connection, connected

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import NoAnswerError
-from browser_bot.page_world import PageWorld
-from browser_bot.printed import Printed
+from browser_bot.page.bot import Bot
+from browser_bot.page.console import Printed
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.isolated_world import PageWorld
 from browser_bot.stage.stage import Stage
 from tests.browser_bot.helpers import Site, answer, until
 

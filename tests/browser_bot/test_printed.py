@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from browser_bot.printed import LONGEST_TEXT, MOST_PARTS, Printed, exception_text, parts_of, signal_in
+from browser_bot.page.console import LONGEST_TEXT, MOST_PARTS, Printed, exception_text, parts_of, signal_in
 
 START = "START_RECORDING"
 

@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import ConsoleMessage
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import NoAnswerError
-from browser_bot.page_world import PageWorld
-from browser_bot.probe import PageState, Probe, parse_answer
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.probe import PageState, Probe, parse_answer
 from browser_bot.stage.pixels import is_black, rows_of
 from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, until

@@ -13,10 +13,10 @@ from urllib.parse import quote
 import pytest
 from pydantic import ValidationError
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
-from browser_bot.site_access import Cookie, HttpCredentials, SiteAccess, give_access
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess, give_access
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import Site, answer, open_site, redirect

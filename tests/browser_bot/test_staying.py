@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from browser_bot import readiness, staying
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
-from browser_bot.hints import PageHints
+from browser_bot.page import readiness, rejoining
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.hints import PageHints
+from browser_bot.page.rejoining import Pace, PageEvent
 from browser_bot.stage.stage import Stage
-from browser_bot.staying import Pace, PageEvent
 from tests.browser_bot.helpers import HEIGHT, WIDTH, Site, answer, blank, grab
 
 SOON = 20.0
@@ -79,7 +79,7 @@ async def test_lobby_that_is_back_without_another_document_should_be_joined_agai
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """A single-page application that has lost its meeting, or a frame that loads itself anew."""
-    monkeypatch.setattr(staying, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0.2)
     if place == "page":
         back = "history.pushState(0, '', '/lobby'); document.body.innerHTML = lobby; "
         back += "document.body.style.background = 'red'"
@@ -106,7 +106,7 @@ async def test_lobby_that_is_back_without_another_document_should_be_joined_agai
 async def test_button_that_stays_in_the_room_should_not_be_clicked_again(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staying, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0.05)
     page = "<button id=join onclick=\"document.title += 'clicked '\">Join</button>"
     async with recorded(stage, site.add("/", page), join=[{"click": "#join"}]) as told:
         await asyncio.sleep(1)
@@ -209,7 +209,7 @@ async def test_page_without_hints_should_have_its_change_told(stage: Stage, site
 async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.following.STEP_TIMEOUT", 0.5)
+    monkeypatch.setattr("browser_bot.page.steps.STEP_TIMEOUT", 0.5)
     site.add("/full", LOBBY.replace("<button id=join", "<button disabled id=join"))
     url = site.add("/", LOBBY.replace("LEAVE", "location = '/full'"))
     async with recorded(stage, url, join=JOIN) as told:
@@ -221,7 +221,7 @@ async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_r
 async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_its_turns(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staying, "Pace", lambda: Pace(2, 300))
+    monkeypatch.setattr(rejoining, "Pace", lambda: Pace(2, 300))
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
     url = site.add("/", LOBBY.replace("LEAVE", "sessionStorage.clear(); location.reload()"))
     async with recorded(stage, url, join=JOIN) as told:
@@ -234,7 +234,7 @@ async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_i
 async def test_page_that_never_stays_should_be_recorded_as_it_is(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.bot.MOST_MOVES", 3)
+    monkeypatch.setattr("browser_bot.page.bot.MOST_MOVES", 3)
     url = site.add("/", f"{BANNER}<script>setTimeout(() => location.reload(), 200)</script>")
     async with recorded(stage, url):
         assert await colours(stage) >= {BLUE}
@@ -255,7 +255,7 @@ async def test_pace_should_let_so_many_through_in_its_time() -> None:
 async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.bot.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("browser_bot.page.bot.FIRST_PAUSE", 0.2)
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
     away = answer("<h1>502 Bad Gateway</h1>nginx", status="502 Bad Gateway")
     first = LOBBY.replace("LEAVE", "location.reload()")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.stage import Stage, open_stage
 from tests.browser_bot.helpers import (

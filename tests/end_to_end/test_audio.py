@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot.staying import PageEvent
+from browser_bot.page.rejoining import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
 from farm.findings import Finding

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
 from farm.opened_stage import open_for
 from farm.orders import Order

@@ -17,8 +17,8 @@ import av
 import psutil
 import pytest
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from encoder.command import Source, cheapest_step
 from encoder.errors import EncoderHung, EncoderTooSlow

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from av.container import InputContainer
 
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
 from encoder.hls import DESCRIPTION
 from encoder.journal import read_journal

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from encoder import takes as takes_module
 from encoder.command import Source

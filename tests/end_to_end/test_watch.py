@@ -18,11 +18,11 @@ import pytest
 from starlette.applications import Starlette
 
 from api.meeting import meeting_routes
+from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.display import Display
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage
 from browser_bot.stage.x_connection import Connection, connected
-from browser_bot.staying import PageEvent
 from encoder import watch as encoder_watch
 from encoder.command import cheapest_step
 from encoder.formats import Format

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageError
 from browser_bot.network.addresses import parse_address_rule
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from farm.authorities import nss_database, read_authorities
 from farm.doctor import CHECKS

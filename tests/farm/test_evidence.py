@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
 from browser_bot.errors import PageLostError, StageError
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from farm.evidence import FILES, collect, fault_directories
 

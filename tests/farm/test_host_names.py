@@ -4,7 +4,6 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from browser_bot.hints import is_jitsi
 from browser_bot.network.addresses import (
     AddressRule,
     PageAddressError,
@@ -15,6 +14,7 @@ from browser_bot.network.addresses import (
     parse_address_rule,
 )
 from browser_bot.network.host_names import IpAddress, with_host_in_ascii
+from browser_bot.page.hints import is_jitsi
 from farm.errors import InvalidRequest
 from farm.outputs import read_stream_url
 from farm.settings import Settings

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.bot import Bot
-from browser_bot.contracts import PageContract
+from browser_bot.page.bot import Bot
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import Connection, connected
 from encoder.command import Source

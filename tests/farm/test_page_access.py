@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from farm.errors import SettingsError
 from farm.page_access import (
     PageAccess,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.contracts import PageContract
+from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from encoder.formats import Format
 from farm import real_time as real_time_module

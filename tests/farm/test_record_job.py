@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from browser_bot.staying import PageEvent
+from browser_bot.page.rejoining import PageEvent
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
 from farm.evidence import fault_directories

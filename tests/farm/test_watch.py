@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from browser_bot.probe import PageState
+from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SinkInput
 from farm.findings import Count, Finding, Tally
 from farm.watch import MOST_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
