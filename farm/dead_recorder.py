@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from encoder.last_frame import last_frame
+from encoder.media.last_frame import last_frame
 from farm.evidence import (
     RECORDER_LOG,
     SCREENSHOT,

@@ -16,7 +16,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from encoder.probe import probe
+from encoder.media.probe import probe
 from farm.errors import RecordingFailed
 from farm.settings import Settings
 

@@ -14,7 +14,7 @@ from encoder.cut import CutFile
 from encoder.errors import NothingRecorded
 from encoder.hls import read_timed_texts
 from encoder.journal import Journal
-from encoder.probe import probe
+from encoder.media.probe import probe
 from farm.errors import NotFound
 from farm.findings import Tally, read_tally
 from farm.keys import load_secret_key

@@ -18,7 +18,7 @@ from browser_bot.page.rejoining import PageEvent
 from encoder.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
-from encoder.probe import Media, probe
+from encoder.media.probe import Media, probe
 from farm.errors import RecordingFailed
 from farm.findings import Finding, Tally, read_tally
 from farm.orders import Order

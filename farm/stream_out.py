@@ -25,7 +25,7 @@ from browser_bot.redaction import without
 from browser_bot.stage.programs import DIES_WITH_PARENT
 from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
-from encoder.packets import MICROSECOND
+from encoder.media.packets import MICROSECOND
 from farm.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5

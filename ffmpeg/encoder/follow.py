@@ -19,9 +19,9 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, Format
-from encoder.growing_file import LOOK_SECONDS, GrowingFile, last_fragments
 from encoder.journal import Journal, lag_at, read_journal
-from encoder.packets import Packet, time_of, whole_packets
+from encoder.media.growing_file import LOOK_SECONDS, GrowingFile, last_fragments
+from encoder.media.packets import Packet, time_of, whole_packets
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import av
 from av.packet import Packet as AvPacket
 from av.stream import Stream
 
-from encoder.packets import MICROSECOND, Packet
+from encoder.media.packets import MICROSECOND, Packet
 
 PLAYLIST_SUFFIX: Final = ".m3u8"
 _SEGMENT: Final = "-%05d.ts"

@@ -17,13 +17,13 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from encoder.atomic_file import atomic_file
 from encoder.audio_export import export_audio, open_audio
-from encoder.broken_file import open_take
 from encoder.cut import CutFile, TakeMedia, told_in_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
-from encoder.packets import Packet, samples_of, time_of, whole_packets
+from encoder.media.atomic_file import atomic_file
+from encoder.media.packets import Packet, samples_of, time_of, whole_packets
+from encoder.media.partial_file import open_take
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from encoder.audio_export import export_audio
 from encoder.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from encoder.probe import probe
+from encoder.media.probe import probe
 from tests.encoder.beeps import beeps, make_take, played, shown
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)

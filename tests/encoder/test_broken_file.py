@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.broken_file import open_take, whole_bytes
 from encoder.cut import CutFile, TakeMedia, cut
 from encoder.errors import NothingRecorded
 from encoder.formats import AudioExport, Codec, Format
-from encoder.packets import whole_packets
+from encoder.media.packets import whole_packets
+from encoder.media.partial_file import open_take, whole_bytes
 from encoder.sound_cut import cut_sound
 from tests.encoder.beeps import make_take
 

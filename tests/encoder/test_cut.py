@@ -14,7 +14,7 @@ from encoder.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import Codec, Format
 from encoder.journal import Lag
-from encoder.probe import probe
+from encoder.media.probe import probe
 from tests.takes import container
 
 ENCODING = {

@@ -6,8 +6,8 @@ import pytest
 
 from encoder.follow import Followed, follow
 from encoder.formats import Format
-from encoder.growing_file import introduction_bytes, last_fragments
 from encoder.journal import Lag
+from encoder.media.growing_file import introduction_bytes, last_fragments
 from tests.takes import make_take, start_take
 
 ENDED = itertools.repeat(True).__next__

@@ -10,7 +10,7 @@ import pytest
 from encoder.cut import TakeMedia
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport
-from encoder.probe import probe
+from encoder.media.probe import probe
 from encoder.sound_cut import cut_sound
 from tests.encoder.beeps import beeps, make_take, played
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder.probe import probe
+from encoder.media.probe import probe
 from tests.machine import Stolen
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below, stage_programs, wait_until_none

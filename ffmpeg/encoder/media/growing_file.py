@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from encoder.broken_file import BOX_HEAD, INTRODUCTION, MEDIA
+from encoder.media.partial_file import BOX_HEAD, INTRODUCTION, MEDIA
 
 LOOK_SECONDS: Final = 0.1
 """Between two looks for more; ffmpeg writes four times a second."""

@@ -6,8 +6,8 @@ from typing import Final
 
 import av
 
-from encoder.growing_file import GrowingFile, last_fragments
-from encoder.packets import whole_packets
+from encoder.media.growing_file import GrowingFile, last_fragments
+from encoder.media.packets import whole_packets
 
 _FRAGMENTS: Final = 10
 """Of a quarter of a second each: there is a key frame among them, and no more of a long take is read."""
