@@ -12,7 +12,7 @@ from browser_bot.page.bot import Bot
 from browser_bot.stage.pixels import is_black, is_blank, rows_of
 from browser_bot.stage.stage import Stage
 from encoder.formats import Format
-from encoder.takes import Takes
+from encoder.takes.sequence import Takes
 from farm.outbox import room_for_cuts
 from farm.real_time import RealTime
 from farm.watch import Seen

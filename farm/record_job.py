@@ -17,8 +17,8 @@ from typing import Any, Literal
 import redis
 
 from browser_bot.page.rejoining import PageEvent
-from encoder.command import Watermark
 from encoder.journal import Journal
+from encoder.takes.command import Watermark
 from farm.authorities import nss_database
 from farm.beside import beside
 from farm.counts import Counts, of_claim

@@ -40,12 +40,12 @@ from browser_bot.stage.display import Display
 from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
 from browser_bot.stage.stage import Stage
 from browser_bot.waiting import first_of
-from encoder.command import Source, Watermark
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.hls import TimedText, timed_text_line
 from encoder.journal import Journal
-from encoder.takes import Takes
+from encoder.takes.command import Source, Watermark
+from encoder.takes.sequence import Takes
 from farm.evidence import collect
 from farm.findings import Finding, keep_tally, read_tally
 from farm.lookout import Lookout, look_at_disk

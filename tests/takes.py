@@ -12,7 +12,7 @@ FLASH = "color=black:size=320x180:rate=30,drawbox=color=white:t=fill:enable='lt(
 
 
 def container(file: Path) -> list[str]:
-    """What makes a growing file of ffmpeg's output, as `encoder.command` has it."""
+    """What makes a growing file of ffmpeg's output, as `encoder.takes.command` has it."""
     if file.suffix == Codec.VP8.suffix:
         return ["-f", "webm", "-cluster_time_limit", "2000", str(file)]
     flags = "delay_moov+default_base_moof+skip_trailer"

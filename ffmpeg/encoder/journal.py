@@ -25,7 +25,7 @@ class Journal:
     """Of a take: its number, its epoch (unix s), its start, the phase of its grabs, its lags, and its end.
 
     Of the sound, so much was silence, in stretches of a second and more; at `speed` 1 the encoder kept up.
-    `step` is how many steps cheaper than usual it was encoded, see `encoder.command`.
+    `step` is how many steps cheaper than usual it was encoded, see `encoder.takes.command`.
     The start is its first grab, in µs of the wall clock and of CLOCK_MONOTONIC. Times in the file count in µs
     from the epoch, `stretch` (a ratio) of them for one of the clock's, see `Format.stretch`; the end is the
     first that does not belong to the take any more, None if that is not known.

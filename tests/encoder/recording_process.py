@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from encoder.command import Source
 from encoder.formats import Codec, Format
-from encoder.takes import Takes
+from encoder.takes.command import Source
+from encoder.takes.sequence import Takes
 
 SIZE = (640, 360)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder.gate import Gate
+from encoder.takes.gate import Gate
 
 
 async def test_reader_should_wait_until_the_gate_is_opened(tmp_path: Path) -> None:

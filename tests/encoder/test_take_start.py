@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from encoder.command import Source, TakeFiles
 from encoder.errors import EncoderError
 from encoder.formats import Format
-from encoder.take import Take
+from encoder.takes.command import Source, TakeFiles
+from encoder.takes.take import Take
 from tests.disks import fill, small_disk
 
 # There is no such sound, so ffmpeg ends with words behind its first gate.

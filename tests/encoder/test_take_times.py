@@ -6,10 +6,10 @@ from pathlib import Path
 import ffmpeg
 import pytest
 
-from encoder.command import encoding
 from encoder.formats import Codec, Format
 from encoder.media.packets import time_of, whole_packets
 from encoder.media.partial_file import open_take
+from encoder.takes.command import encoding
 
 PERIOD = 33_333
 SECONDS = 8

@@ -5,8 +5,8 @@ from itertools import chain, repeat
 
 import pytest
 
-from encoder.take import waits_for_processor
-from encoder.watch import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, SPINNING_LOOKS, Finding, Look, Watch
+from encoder.takes.take import waits_for_processor
+from encoder.takes.watchdog import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, SPINNING_LOOKS, Finding, Look, Watch
 
 LOOK_US = round(LOOK_SECONDS * 1_000_000)
 TEN_SECONDS = round(10 / LOOK_SECONDS)

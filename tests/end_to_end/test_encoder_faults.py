@@ -20,10 +20,10 @@ import pytest
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
-from encoder.command import Source, cheapest_step
 from encoder.errors import EncoderHung, EncoderTooSlow
 from encoder.formats import AudioExport, Codec, Format
-from encoder.takes import Takes
+from encoder.takes.command import Source, cheapest_step
+from encoder.takes.sequence import Takes
 from farm.spool import Spool
 from tests.encoder import recording_process
 from tests.fidelity.measure import measure

@@ -8,10 +8,10 @@ import pytest
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
-from encoder import takes as takes_module
-from encoder.command import Source
 from encoder.formats import Codec, Format
-from encoder.takes import Takes
+from encoder.takes import sequence as takes_module
+from encoder.takes.command import Source
+from encoder.takes.sequence import Takes
 from farm.spool import Spool
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below

@@ -23,10 +23,10 @@ from browser_bot.stage.display import Display
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage
 from browser_bot.stage.x_connection import Connection, connected
-from encoder import watch as encoder_watch
-from encoder.command import cheapest_step
 from encoder.formats import Format
 from encoder.journal import Journal, write_journal
+from encoder.takes import watchdog as encoder_watch
+from encoder.takes.command import cheapest_step
 from farm import recorder as recorder_module
 from farm.evidence import fault_directories
 from farm.findings import Finding, Tally, read_tally

@@ -9,9 +9,9 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import Connection, connected
-from encoder.command import Source
 from encoder.formats import Format
-from encoder.takes import Takes
+from encoder.takes.command import Source
+from encoder.takes.sequence import Takes
 from farm.lookout import Lookout
 from tests.browser_bot.helpers import until
 from tests.browser_bot.test_own_windows import window

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from pathlib import Path
 
-from encoder.clock import safe_window
-from encoder.command import Source, TakeFiles
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
 from encoder.journal import Journal
-from encoder.take import Take
+from encoder.takes.clock import safe_window
+from encoder.takes.command import Source, TakeFiles
+from encoder.takes.take import Take
 
 logger = logging.getLogger(__name__)
 

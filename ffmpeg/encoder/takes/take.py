@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from encoder.clock import monotonic_of_wall, phase, safe_window, wait_us, wall_ahead_us
-from encoder.command import Source, TakeFiles, cheapest_step, take_arguments
 from encoder.errors import ClockJumped, EncoderError, EncoderHung, EncoderTooSlow
 from encoder.formats import Format
-from encoder.gate import Gate
 from encoder.journal import Journal, Lag, write_journal
-from encoder.progress import Progress, read_progress
-from encoder.watch import JUMP_US, LOOK_SECONDS, Finding, Look, Watch
+from encoder.takes.clock import monotonic_of_wall, phase, safe_window, wait_us, wall_ahead_us
+from encoder.takes.command import Source, TakeFiles, cheapest_step, take_arguments
+from encoder.takes.gate import Gate
+from encoder.takes.progress import Progress, read_progress
+from encoder.takes.watchdog import JUMP_US, LOOK_SECONDS, Finding, Look, Watch
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Takes: uninterrupted runs of ffmpeg on one clock, and the watchdog over each."""
