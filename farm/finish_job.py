@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import redis
 from pydantic import JsonValue
 
-from encoder.audio_export import export_audio
-from encoder.cut import CutFile
+from encoder.cut.audio_export import export_audio
+from encoder.cut.cut import CutFile
 from encoder.errors import NothingRecorded
 from encoder.hls import read_timed_texts
 from encoder.journal import Journal

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from browser_bot.page.rejoining import PageEvent
-from encoder.cut import CutFile
+from encoder.cut.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.media.probe import Media, probe

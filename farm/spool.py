@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from uuid import UUID
 
-from encoder.cut import CutFile, TakeMedia, cut
+from encoder.cut.audio_cut import cut_sound
+from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
-from encoder.sound_cut import cut_sound
 from farm.recordings import Recording
 from farm.settings import Settings
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from encoder.cut import CutFile
+from encoder.cut.cut import CutFile
 from encoder.hls import TimedText, make_hls
 from encoder.media.atomic_file import atomic_file
 

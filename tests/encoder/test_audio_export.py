@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from encoder.audio_export import export_audio
-from encoder.cut import TakeMedia, cut
+from encoder.cut.audio_export import export_audio
+from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from encoder.media.probe import probe

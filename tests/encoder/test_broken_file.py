@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.cut import CutFile, TakeMedia, cut
+from encoder.cut.audio_cut import cut_sound
+from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.errors import NothingRecorded
 from encoder.formats import AudioExport, Codec, Format
 from encoder.media.packets import whole_packets
 from encoder.media.partial_file import open_take, whole_bytes
-from encoder.sound_cut import cut_sound
 from tests.encoder.beeps import make_take
 
 SUFFIXES = [".mp4", ".webm", ".m4a"]

@@ -10,7 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from encoder.cut import TakeMedia, cut
+from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import Codec, Format
 from encoder.journal import Lag

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from encoder.audio_export import export_audio
-from encoder.cut import TakeMedia, cut
+from encoder.cut.audio_cut import cut_sound
+from encoder.cut.audio_export import export_audio
+from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError, NothingRecorded
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from encoder.sound_cut import cut_sound
 from tests.encoder.beeps import make_take
 
 # In lengths of the file. Its end is read first, then its packets.

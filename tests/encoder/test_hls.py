@@ -5,7 +5,7 @@ import av
 import pytest
 from av.container import InputContainer
 
-from encoder.cut import CutFile, TakeJoint, TakeMedia, cut
+from encoder.cut.cut import CutFile, TakeJoint, TakeMedia, cut
 from encoder.formats import Codec, Format
 from encoder.hls import TimedText, id3_tag, make_hls, read_timed_texts, segments_in, timed_text_line
 from farm.timed_archive import place_texts

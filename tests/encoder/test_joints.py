@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
+from encoder.cut.joints import MOST_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
 from encoder.formats import Codec, Format
-from encoder.joints import MOST_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
 
 PERIOD = Fraction(100_000, 3)
 TICK = PERIOD / 1000

@@ -7,11 +7,11 @@ from typing import Literal
 import av
 import pytest
 
-from encoder.cut import TakeMedia
+from encoder.cut.audio_cut import cut_sound
+from encoder.cut.cut import TakeMedia
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport
 from encoder.media.probe import probe
-from encoder.sound_cut import cut_sound
 from tests.encoder.beeps import beeps, make_take, played
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)

@@ -17,8 +17,8 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from encoder.audio_export import export_audio, open_audio
-from encoder.cut import CutFile, TakeMedia, told_in_file
+from encoder.cut.audio_export import export_audio, open_audio
+from encoder.cut.cut import CutFile, TakeMedia, told_in_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from encoder.media.atomic_file import atomic_file
