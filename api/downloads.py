@@ -17,7 +17,7 @@ from api.errors import error_response
 from api.file_response import file_response
 from api.operations import ROOT, Operation
 from api.requests import read_query
-from encoder.hls import PLAYLIST_SUFFIX
+from encoder.live.hls import PLAYLIST_SUFFIX
 from farm.errors import NotFound, StoreUnavailable
 from farm.links import DOWNLOAD_PATH, verify_link
 from farm.recordings import content_type

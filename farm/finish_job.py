@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from encoder.cut.audio_export import export_audio
 from encoder.cut.cut import CutFile
 from encoder.errors import NothingRecorded
-from encoder.hls import read_timed_texts
 from encoder.journal import Journal
+from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
 from farm.errors import NotFound
 from farm.findings import Tally, read_tally

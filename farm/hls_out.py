@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import redis
 
-from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
-from encoder.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
+from encoder.live.follow import Followed, follow
+from encoder.live.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
 from farm.errors import FarmError
 from farm.keys import load_secret_key
 from farm.recordings import Recording, content_type

@@ -18,7 +18,7 @@ from PIL import Image
 
 from browser_bot.stage.display import Display
 from browser_bot.stage.pixels import picture_of
-from encoder.hls import PLAYLIST_SUFFIX, segments_in
+from encoder.live.hls import PLAYLIST_SUFFIX, segments_in
 from encoder.takes.command import Watermark
 from farm.errors import NotFound, NothingLive
 from farm.hls_out import HlsOrder

@@ -42,8 +42,8 @@ from browser_bot.stage.stage import Stage
 from browser_bot.waiting import first_of
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
 from encoder.formats import Format
-from encoder.hls import TimedText, timed_text_line
 from encoder.journal import Journal
+from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import Takes
 from farm.evidence import collect

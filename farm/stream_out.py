@@ -23,8 +23,8 @@ from av.stream import Stream
 
 from browser_bot.redaction import without
 from browser_bot.stage.programs import DIES_WITH_PARENT
-from encoder.follow import Followed, follow
 from encoder.formats import AudioExport, Format
+from encoder.live.follow import Followed, follow
 from encoder.media.packets import MICROSECOND
 from farm.outputs import HIDDEN
 

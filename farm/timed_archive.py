@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from encoder.cut.cut import CutFile
-from encoder.hls import TimedText, make_hls
+from encoder.live.hls import TimedText, make_hls
 from encoder.media.atomic_file import atomic_file
 
 SUFFIX: Final = ".tar"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from encoder.follow import Followed, follow
 from encoder.formats import Format
 from encoder.journal import Lag
+from encoder.live.follow import Followed, follow
 from encoder.media.growing_file import introduction_bytes, last_fragments
 from tests.takes import make_take, start_take
 

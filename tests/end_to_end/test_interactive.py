@@ -14,8 +14,8 @@ from av.container import InputContainer
 
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
-from encoder.hls import DESCRIPTION
 from encoder.journal import read_journal
+from encoder.live.hls import DESCRIPTION
 from farm.recorder import Plan, Recorder
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from browser_bot.network.addresses import AddressRule
-from encoder.hls import with_gaps
+from encoder.live.hls import with_gaps
 from farm import hls_out
 from farm.hls_out import STORE_FAILED, Carried, Carrier, HlsOrder, News
 from farm.live_outputs import LiveOutputs, Means, Takes

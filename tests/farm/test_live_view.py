@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from encoder.hls import segments_in
+from encoder.live.hls import segments_in
 from farm.beside import preview_order
 from farm.live_outputs import Takes
 from farm.live_view import PREVIEW, LiveView
