@@ -9,9 +9,9 @@ from urllib.parse import urljoin
 import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
-from farm.checked_http import CheckedHttp
 from farm.errors import AddressRefused, InvalidRequest
 from farm.recordings import Corner, Watermark
+from farm.safe_http import CheckedHttp
 
 LARGEST_FILE: Final = 5 << 20
 """Bytes."""

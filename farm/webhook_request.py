@@ -1,4 +1,4 @@
-"""One HTTP request to a receiver, which may be anywhere, slow, broken or hostile; see `farm.checked_http`."""
+"""One HTTP request to a receiver, which may be anywhere, slow, broken or hostile; see `farm.safe_http`."""
 
 import asyncio
 import re
@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
-from farm.checked_http import BadCertificateError, CheckedHttp
+from farm.safe_http import BadCertificateError, CheckedHttp
 from farm.webhook_log import LONGEST_ANSWER
 
 _LONGEST_READ: Final = 64 * 1024

@@ -150,7 +150,7 @@ async def test_webhook_and_watermark_should_say_what_is_wrong_with_a_certificate
     words: str,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    monkeypatch.setattr("farm.checked_http._tls", ssl.create_default_context)
+    monkeypatch.setattr("farm.safe_http._tls", ssl.create_default_context)
     with https_server(authority.server(name, expired=expired)) as port:
         # Of localhost's two addresses the second one has no server.
         async with Poster(LOOPBACK, 5) as poster:

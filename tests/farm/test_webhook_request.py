@@ -146,7 +146,7 @@ async def test_certificate_should_be_that_of_the_name(
     server, client = certificate(tmp_path, "hook.test")
     names: list[str | None] = []
     server.sni_callback = lambda _socket, name, _context: names.append(name)
-    monkeypatch.setattr("farm.checked_http._tls", lambda: client)
+    monkeypatch.setattr("farm.safe_http._tls", lambda: client)
     resolving_to(monkeypatch, ["127.0.0.1"])
     async with serving(answering(OK), server) as port:
         answer = await post(f"https://{asked}:{port}/")
