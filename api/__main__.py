@@ -3,8 +3,8 @@
 import sys
 
 from api.server import serve
-from farm.authorities import trust
 from farm.errors import FarmError
+from farm.host.ca_file import trust
 from farm.logs import set_up_logs_from_environment
 from farm.settings import load_settings
 

@@ -1,6 +1,6 @@
 """Admission: whether a node may begin another recording now, or leaves it in the queue."""
 
-from farm.machine import RECORDING_MEMORY, Free
+from farm.host.resources import RECORDING_MEMORY, Free
 from farm.settings import Settings
 
 

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from farm.changes import CHANGES_KEY, recording_of
 from farm.counts import Counts, of_change
 from farm.deliveries import Deliveries, Delivery
+from farm.host.processes import told_to_stop
 from farm.keys import load_secret_key
 from farm.links import Links
 from farm.logs import about
-from farm.processes import told_to_stop
 from farm.queues import enqueue_sending
 from farm.recordings import FINAL, Recording, now
 from farm.redis_clients import connect

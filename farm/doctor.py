@@ -25,11 +25,11 @@ import redis
 
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.stage.programs import chromium_path, program_path, xorg_path
-from farm.authorities import NSS_PACKAGE, read_authorities
 from farm.embedded_redis import answers
 from farm.errors import ProgramMissing, SettingsError
-from farm.letters import CJK, SCRIPTS, parse_charsets, without_letters
-from farm.real_time import is_allowed, is_limited
+from farm.host.ca_file import NSS_PACKAGE, read_authorities
+from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
+from farm.host.realtime import is_allowed, is_limited
 from farm.redis_clients import connect
 from farm.redis_faults import describe, evicts_message, probe, read_memory
 from farm.settings import load_settings

@@ -22,8 +22,8 @@ import redis
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
+from farm.host.processes import told_to_stop
 from farm.keys import load_secret_key
-from farm.processes import told_to_stop
 from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
 from farm.redis_clients import connect

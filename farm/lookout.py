@@ -13,8 +13,8 @@ from browser_bot.stage.pixels import is_black, is_blank, rows_of
 from browser_bot.stage.stage import Stage
 from encoder.formats import Format
 from encoder.takes.sequence import Takes
+from farm.host.realtime import RealTime
 from farm.outbox import room_for_cuts
-from farm.real_time import RealTime
 from farm.watch import Seen
 
 logger = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ import redis
 from farm.counts import Counts, of_transfer
 from farm.draining import is_draining
 from farm.errors import NotFound, TakenOver, WrongState
-from farm.machine import Processors
+from farm.host.processes import told_to_stop
+from farm.host.resources import Processors
 from farm.node_condition import condition_of_this_node
 from farm.nodes import BEAT_SECONDS, Gone, Nodes, Watch
-from farm.processes import told_to_stop
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
 from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.records import Records

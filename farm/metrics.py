@@ -22,7 +22,7 @@ from rq import Queue
 
 from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.findings import read_tally
-from farm.machine import Processors, what_is_free
+from farm.host.resources import Processors, what_is_free
 from farm.nodes import Node as KnownNode
 from farm.nodes import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 
 from browser_bot.stage.cleanup import owners_of_stages
-from farm.machine import Processors, what_is_free
+from farm.host.resources import Processors, what_is_free
 from farm.nodes import Condition
 from farm.settings import Settings
 from farm.spool import recordings_under_way

@@ -12,8 +12,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import redis
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from farm.host.processes import told_to_stop
 from farm.metrics import NodeCollector, may_read
-from farm.processes import told_to_stop
 from farm.redis_clients import connect
 from farm.redis_faults import fault_of
 from farm.settings import Settings, is_loopback

@@ -19,7 +19,6 @@ import redis
 from browser_bot.page.rejoining import PageEvent
 from encoder.journal import Journal
 from encoder.takes.command import Watermark
-from farm.authorities import nss_database
 from farm.beside import beside
 from farm.counts import Counts, of_claim
 from farm.dead_recorder import (
@@ -33,6 +32,7 @@ from farm.dead_recorder import (
 from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.findings import Finding
+from farm.host.ca_file import nss_database
 from farm.keys import load_secret_key
 from farm.nodes import Nodes
 from farm.opened_stage import OpenedStage

@@ -21,9 +21,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from browser_bot.network.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
 from browser_bot.network.host_names import host_of, with_host_in_ascii
 from browser_bot.stage.locales import read_locale, read_timezone
-from farm.authorities import read_authorities
 from farm.errors import SettingsError
-from farm.machine import cores, memory, slots_for
+from farm.host.ca_file import read_authorities
+from farm.host.resources import cores, memory, slots_for
 from farm.redis_address import parse_redis_address
 from farm.store_url import StoreKind, StoreLocation, parse_store_url
 

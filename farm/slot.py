@@ -26,17 +26,17 @@ from browser_bot.stage.cleanup import stage_of, sweep_stages
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from farm.admission import refusal
-from farm.authorities import nss_database
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
 from farm.errors import FarmError, NotFound, RecordUnreadable
-from farm.machine import Processors, what_is_free
+from farm.host.ca_file import nss_database
+from farm.host.processes import call_this_process
+from farm.host.resources import Processors, what_is_free
 from farm.nodes import Nodes
 from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
 from farm.page_access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
-from farm.processes import call_this_process
 from farm.queues import note_node
 from farm.records import Records
 from farm.recovery import recover, recover_spool

@@ -34,6 +34,7 @@ from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
 from farm.evidence_carrier import run_evidence_carrier
+from farm.host.processes import call_this_process, die_with_parent
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
 from farm.nodes import Nodes
@@ -45,7 +46,6 @@ from farm.patient_rq import (
     PatientWorker,
     patiently,
 )
-from farm.processes import call_this_process, die_with_parent
 from farm.queues import (
     FINISH_JOB,
     RECORD_JOB,

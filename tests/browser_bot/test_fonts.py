@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from browser_bot.stage.stage import Stage, open_stage
-from farm.letters import SCRIPTS
+from farm.host.font_coverage import SCRIPTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,9 +18,9 @@ from browser_bot.network.addresses import parse_address_rule
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from farm.authorities import nss_database, read_authorities
 from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError
+from farm.host.ca_file import nss_database, read_authorities
 from farm.settings import Settings, load_settings
 from farm.watermark import fetch
 from farm.webhook_request import Poster
@@ -32,7 +32,7 @@ LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
 # What each library says of a server at argv[1], in a process that was started as the farm starts its own.
 CLIENTS = """
 import asyncio, json, os, sys
-from farm.authorities import trust
+from farm.host.ca_file import trust
 from farm.settings import load_settings
 settings = load_settings()
 trust(settings.ca_file, settings.data_dir)

@@ -5,7 +5,7 @@ import psutil
 import pytest
 
 from farm.admission import refusal
-from farm.machine import Free, Processors, cores, memory, slots_for, what_is_free
+from farm.host.resources import Free, Processors, cores, memory, slots_for, what_is_free
 from farm.settings import Settings
 
 GIB = 1 << 30

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from farm.draining import forget_draining, note_draining
+from farm.host.resources import Processors
 from farm.lost_nodes import Watcher
-from farm.machine import Processors
 from farm.node_condition import condition_of_this_node
 from farm.nodes import Nodes
 from tests.conftest import settings_with

@@ -17,9 +17,9 @@ import pytest
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from encoder.formats import Format
-from farm import real_time as real_time_module
 from farm.doctor import run_checks
-from farm.real_time import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
+from farm.host import realtime as real_time_module
+from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
 from farm.recorder import Plan, Recorder
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until

@@ -1,0 +1,1 @@
+"""The machine a node runs on: its resources, its processes, real-time rights, certificate authorities and fonts."""
