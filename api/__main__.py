@@ -3,10 +3,10 @@
 import sys
 
 from api.server import serve
+from farm.config.settings import load_settings
 from farm.errors import FarmError
 from farm.host.ca_file import trust
 from farm.logs import set_up_logs_from_environment
-from farm.settings import load_settings
 
 if __name__ == "__main__":
     set_up_logs_from_environment()

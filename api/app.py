@@ -45,6 +45,7 @@ from api.store_watch import StoreWatch
 from api.turns import Turns
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
+from farm.config.settings import Settings
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.feeds import Feeds
@@ -56,7 +57,6 @@ from farm.records import Records
 from farm.redis_clients import connect, connect_async
 from farm.redis_faults import Outage
 from farm.sealing import Sealer
-from farm.settings import Settings
 from farm.storage_presets import StoragePresets
 from farm.store import Store, open_store
 from farm.waits import Waits

@@ -15,6 +15,7 @@ from api.redis_watch import RedisWatch
 from api.sessions import Sessions
 from api.store_watch import StoreWatch
 from api.turns import Turns
+from farm.config.settings import Settings
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
 from farm.keys import ApiKeys
@@ -22,7 +23,6 @@ from farm.links import Links
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
 from farm.sealing import Sealer
-from farm.settings import Settings
 from farm.storage_presets import StoragePresets
 from farm.store import Store
 from farm.webhook_log import WebhookLog

@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from farm.settings import MEETING_ASSETS_PATH, MEETING_PATH
+from farm.config.settings import MEETING_ASSETS_PATH, MEETING_PATH
 
 PAGE_DIR = Path(__file__).parent / "meeting_page"
 

@@ -33,6 +33,7 @@ from api.meeting_rooms import Member, Recorder, Room, Rooms, new_member_id
 from api.meeting_tokens import MeetingToken, Role, read_token
 from api.requests import check_meeting_id
 from api.responses import success
+from farm.config.settings import MEETING_ROOMS_PATH
 from farm.errors import (
     FarmError,
     MalformedRequest,
@@ -43,7 +44,6 @@ from farm.errors import (
 )
 from farm.recordings import Status
 from farm.records import read_recording
-from farm.settings import MEETING_ROOMS_PATH
 
 BEAT_SECONDS: Final = 3.0
 """Between two signs of life of the server's; members answer each."""

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from api.participant_keys import ParticipantKeys
+from farm.config.settings import Settings
 from farm.errors import Unauthorized
 from farm.keys import ApiKey
 from farm.page_tokens import ISSUER
 from farm.recordings import Caller
-from farm.settings import Settings
 
 _LEEWAY_SECONDS: Final = 30
 """By how much the clock of who signed a token may differ."""

@@ -16,10 +16,10 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from farm.config.settings import Settings
 from farm.errors import RateLimited
 from farm.keys import ApiKey
 from farm.redis_faults import describe
-from farm.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import uvicorn
 
 from api.app import create_app
 from api.meeting_messages import LONGEST_MESSAGE
+from farm.config.settings import Settings
 from farm.redis_faults import refuse_eviction
-from farm.settings import Settings
 
 # Clients that hang on to a connection do not hold up a shutdown longer than this.
 SHUTDOWN_SECONDS = 5

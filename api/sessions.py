@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from farm.config.settings import Settings
 from farm.errors import CsrfRefused
 from farm.keys import ApiKey
 from farm.redis_clients import in_time
-from farm.settings import Settings
 
 SESSION_SECONDS: Final = 12 * 3600
 

@@ -22,6 +22,7 @@ from uuid import uuid4
 import psutil
 import redis
 
+from farm.config.settings import Settings
 from farm.embedded_redis import embedded_redis
 from farm.listing import index_prefix, member_of, order_of
 from farm.recordings import (
@@ -36,7 +37,6 @@ from farm.recordings import (
 )
 from farm.records import encode, record_key
 from farm.redis_clients import connect
-from farm.settings import Settings
 from tests.machine import Stolen
 from tests.ports import free_port
 

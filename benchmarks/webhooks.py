@@ -7,11 +7,11 @@ from statistics import median, quantiles
 from typing import Any
 from uuid import uuid4
 
+from farm.config.settings import Settings
 from farm.embedded_redis import embedded_redis
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect
-from farm.settings import Settings
 from farm.webhooks import STATUS_UPDATE, Webhooks
 from tests.machine import Stolen
 from tests.receivers import Receiver, Reply, receiver

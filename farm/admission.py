@@ -1,7 +1,7 @@
 """Admission: whether a node may begin another recording now, or leaves it in the queue."""
 
+from farm.config.settings import Settings
 from farm.host.resources import RECORDING_MEMORY, Free
-from farm.settings import Settings
 
 
 def refusal(free: Free, settings: Settings, *, records_already: bool, room_for_cuts: int = 0) -> str | None:

@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 from encoder.formats import Codec
+from farm.config.settings import Settings
 from farm.hls_out import HlsOrder
 from farm.keys import load_secret_key
 from farm.live_outputs import LiveOutputs, Means, Takes
@@ -25,7 +26,6 @@ from farm.recordings import Recording
 from farm.records import Records
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
-from farm.settings import Settings
 from farm.spool import spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.targets import SftpTarget, with_secrets

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from encoder.media.probe import probe
+from farm.config.settings import Settings
 from farm.errors import RecordingFailed
-from farm.settings import Settings
 
 SECONDS = 20
 MEETING = "demo"

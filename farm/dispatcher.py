@@ -16,6 +16,7 @@ import redis
 from pydantic import ValidationError
 
 from farm.changes import CHANGES_KEY, recording_of
+from farm.config.settings import Settings
 from farm.counts import Counts, of_change
 from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
@@ -26,7 +27,6 @@ from farm.queues import enqueue_sending
 from farm.recordings import FINAL, Recording, now
 from farm.redis_clients import connect
 from farm.redis_faults import Outage, describe
-from farm.settings import Settings
 from farm.store import open_store
 from farm.traces import open_sender
 from farm.webhook_payload import status_update

@@ -25,6 +25,7 @@ import redis
 
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.stage.programs import chromium_path, program_path, xorg_path
+from farm.config.settings import load_settings
 from farm.embedded_redis import answers
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import NSS_PACKAGE, read_authorities
@@ -32,7 +33,6 @@ from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letter
 from farm.host.realtime import is_allowed, is_limited
 from farm.redis_clients import connect
 from farm.redis_faults import describe, evicts_message, probe, read_memory
-from farm.settings import load_settings
 
 Status = Literal["ok", "warning", "missing", "broken"]
 

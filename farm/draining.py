@@ -7,7 +7,7 @@ directory that a worker empties when it starts; a slot that begins to work takes
 from contextlib import suppress
 from pathlib import Path
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 
 
 def note_draining(settings: Settings) -> None:

@@ -15,9 +15,9 @@ from typing import Final
 
 import redis
 
+from farm.config.settings import Settings
 from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
 from farm.redis_clients import connect
-from farm.settings import Settings
 
 _START_SECONDS: Final = 60.0
 """How long reading the append-only file back may take."""

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import redis
 
+from farm.config.settings import Settings
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
@@ -28,7 +29,6 @@ from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.redis_faults import Outage
-from farm.settings import Settings
 from farm.storage.place import StorageError
 from farm.store import open_store
 from farm.stored_evidence import StoredEvidence, new_part

@@ -4,7 +4,7 @@ from typing import Final
 
 import httpx
 
-from farm.settings import Settings, local_address
+from farm.config.settings import Settings, local_address
 
 _SECONDS: Final = 4.0
 """In which a part must take the connection, and again in which it must answer."""

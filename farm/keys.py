@@ -30,12 +30,12 @@ from typing import Annotated, Final, Literal, NamedTuple
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
 from farm.embedded_redis import answers
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
 from farm.redis_clients import connect
 from farm.secret_files import draft_of, read_or_make, unusable
-from farm.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
 from farm.shared_keys import Shared, begin_shared, read_shared, write_shared
 
 _LOG = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
+from farm.config.settings import Settings
 from farm.errors import LinkRefused
 from farm.outputs import Output
 from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now, playlist_name
-from farm.settings import Settings
 from farm.store import Store
 
 DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"

@@ -15,8 +15,8 @@ from uuid import UUID
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from farm.config.settings import LogFormat, LogLevel, load_settings
 from farm.errors import SettingsError
-from farm.settings import LogFormat, LogLevel, load_settings
 
 _OWN: Final = ("api", "browser_bot", "chaos", "encoder", "farm", "layouts")
 """The packages whose INFO is logged. Libraries' is not: some write down what they send and receive."""

@@ -16,6 +16,7 @@ from typing import Final
 
 import redis
 
+from farm.config.settings import Settings
 from farm.counts import Counts, of_transfer
 from farm.draining import is_draining
 from farm.errors import NotFound, TakenOver, WrongState
@@ -29,7 +30,6 @@ from farm.records import Records
 from farm.redis_clients import connect
 from farm.redis_faults import Outage
 from farm.set_aside import NODE_LOST
-from farm.settings import Settings
 from farm.transfers import OVER, TransferState, is_overdue, lost
 
 logger = logging.getLogger(__name__)

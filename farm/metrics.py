@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from rq import Queue
 
+from farm.config.settings import Settings
 from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.findings import read_tally
 from farm.host.resources import Processors, what_is_free
@@ -28,7 +29,6 @@ from farm.nodes import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
 from farm.redis_faults import RedisMemory, probe, read_memory
-from farm.settings import Settings
 from farm.spool import recorded_into
 from farm.transfers import OVER, STORE, TransferState, transfer_to
 

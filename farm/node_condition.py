@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import psutil
 
 from browser_bot.stage.cleanup import owners_of_stages
+from farm.config.settings import Settings
 from farm.host.resources import Processors, what_is_free
 from farm.nodes import Condition
-from farm.settings import Settings
 from farm.spool import recordings_under_way
 from farm.warm_stage import WARM_HORSE
 

@@ -12,11 +12,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import redis
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from farm.config.settings import Settings, is_loopback
 from farm.host.processes import told_to_stop
 from farm.metrics import NodeCollector, may_read
 from farm.redis_clients import connect
 from farm.redis_faults import fault_of
-from farm.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

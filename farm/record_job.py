@@ -20,6 +20,7 @@ from browser_bot.page.rejoining import PageEvent
 from encoder.journal import Journal
 from encoder.takes.command import Watermark
 from farm.beside import beside
+from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_claim
 from farm.dead_recorder import (
     describe_defect,
@@ -58,7 +59,6 @@ from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.redis_clients import connect, connect_async
 from farm.redis_faults import Outage
 from farm.sealing import Sealer
-from farm.settings import Settings, load_settings
 from farm.slot_number import slot_number
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import redis
 
+from farm.config.settings import Settings, load_settings
 from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
@@ -25,7 +26,6 @@ from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Stat
 from farm.records import Records
 from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
-from farm.settings import Settings, load_settings
 from farm.spool import Spool, spool_directory, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.timeline import node_with_takes

@@ -1,7 +1,7 @@
 """Redis clients with the time-outs the farm wants.
 
 All clients return bytes: RQ stores pickled jobs in the same Redis and cannot live with decoded answers. Where
-Sentinels are named (`farm.redis_address`), each new connection asks them who the master is; one that was
+Sentinels are named (`farm.config.redis_url`), each new connection asks them who the master is; one that was
 made a replica refuses to write, and is left for the new master. The name of a single server may mean another
 machine after a fail-over, while the old one keeps its connections and is a replica: a connection on which a
 write is refused for that reason is closed, and the command is tried again on a new one.
@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
-from farm.redis_address import Sentinels, parse_redis_address
+from farm.config.redis_url import Sentinels, parse_redis_address
 
 _TIMEOUT = 5.0
 """Seconds one command may take before it counts as lost."""
@@ -38,7 +38,7 @@ _CONNECTIONS = 2000
 
 
 def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
-    """A client for `address` (see `farm.redis_address`); it connects with the first command.
+    """A client for `address` (see `farm.config.redis_url`); it connects with the first command.
 
     A command that finds Redis away is tried again `retries` times within half a second (Redis restarting, an
     idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised. What Redis

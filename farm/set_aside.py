@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from encoder.errors import CutError
+from farm.config.settings import Settings
 from farm.outbox import Outbox
 from farm.recordings import FINAL, Recording, Status
-from farm.settings import Settings
 from farm.spool import Spool
 from farm.spool_record import kept_by
 

@@ -26,6 +26,7 @@ from browser_bot.stage.cleanup import stage_of, sweep_stages
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from farm.admission import refusal
+from farm.config.settings import Settings, load_settings
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
 from farm.errors import FarmError, NotFound, RecordUnreadable
@@ -40,7 +41,6 @@ from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues import note_node
 from farm.records import Records
 from farm.recovery import recover, recover_spool
-from farm.settings import Settings, load_settings
 from farm.slot_number import take_number
 from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm

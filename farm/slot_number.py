@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from encoder.cut.audio_cut import cut_sound
 from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
+from farm.config.settings import Settings
 from farm.recordings import Recording
-from farm.settings import Settings
 
 HOLD = "recorder"
 FOLLOWED = "followed"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from farm.config.settings import Settings
+from farm.config.store_url import StoreKind, StoreLocation
 from farm.errors import NotFound, SettingsError
 from farm.recordings import content_type
-from farm.settings import Settings
 from farm.storage.directory import DirectoryPlace
 from farm.storage.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.place import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.stored_file import StoredFile
-from farm.store_url import StoreKind, StoreLocation
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """What a file in the store may be called. None begins with a dot: those are copies that are not whole yet."""

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import redis
 
+from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_transfer
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.keys import load_secret_key
@@ -26,7 +27,6 @@ from farm.redis_clients import connect
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
 from farm.set_aside import has_recorded, is_left
-from farm.settings import Settings, load_settings
 from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.place import Checkpoint, Place, Placed, StorageError

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+from farm.config.settings import Settings
 from farm.embedded_redis import EmbeddedRedis, embedded_redis
 from farm.redis_faults import refuse_eviction
-from farm.settings import Settings
 
 logger = logging.getLogger(__name__)
 

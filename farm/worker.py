@@ -30,6 +30,7 @@ from rq import Queue
 from rq.utils import import_attribute
 
 from farm.absence import Absence
+from farm.config.settings import Settings
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
@@ -62,7 +63,6 @@ from farm.recovery import look_for_lost
 from farm.redis_clients import connect
 from farm.redis_faults import Outage, probe, refuse_eviction
 from farm.retention import sweep
-from farm.settings import Settings
 from farm.slot import SlotWorker, SpoolWorker
 from farm.spool import recordings_under_way
 from farm.webhook_signature import load_signing_key

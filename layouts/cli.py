@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from farm.config.settings import load_settings
 from farm.errors import FarmError
 from farm.host.ca_file import nss_database
-from farm.settings import load_settings
 from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual, useless_masks
 from layouts.errors import BadSuite
 from layouts.report import write_report

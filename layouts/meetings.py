@@ -9,7 +9,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.meeting import meeting_routes
-from farm.settings import MEETING_PATH
+from farm.config.settings import MEETING_PATH
 
 
 class _Server(uvicorn.Server):

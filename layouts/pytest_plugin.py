@@ -48,8 +48,8 @@ def _layout_picture() -> Iterator[TakePicture]:
     """Pictures states, in a thread of its own; a stage for each viewport stands until the module's end."""
     from anyio.from_thread import start_blocking_portal
 
+    from farm.config.settings import load_settings
     from farm.host.ca_file import nss_database
-    from farm.settings import load_settings
     from layouts.render import Renderer, open_renderer
     from layouts.suite import Suite, Viewport
 

@@ -21,11 +21,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from browser_bot.network.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
 from browser_bot.network.host_names import host_of, with_host_in_ascii
 from browser_bot.stage.locales import read_locale, read_timezone
+from farm.config.redis_url import parse_redis_address
+from farm.config.store_url import StoreKind, StoreLocation, parse_store_url
 from farm.errors import SettingsError
 from farm.host.ca_file import read_authorities
 from farm.host.resources import cores, memory, slots_for
-from farm.redis_address import parse_redis_address
-from farm.store_url import StoreKind, StoreLocation, parse_store_url
 
 MEETING_PATH = "/meet/"
 """Where the built-in meeting lives; the meeting's id follows."""

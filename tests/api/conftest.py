@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 
 from api.app import create_app
-from farm.settings import Settings
+from farm.config.settings import Settings
 
 ACME = ("acme", "acme-key")
 OTHER = ("other", "other-key")

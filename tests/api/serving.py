@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.app import create_app
-from farm.settings import Settings
+from farm.config.settings import Settings
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import pytest
 import redis
 
 from api.app import create_app
-from farm.settings import Settings
+from farm.config.settings import Settings
 from tests.api.serving import served
 from tests.conftest import settings_with
 

@@ -5,8 +5,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from farm.config.settings import Settings
 from farm.keys import create_api_key, revoke_api_key
-from farm.settings import Settings
 from tests.api.conftest import client_of
 from tests.api.serving import served
 from tests.conftest import settings_with

@@ -16,11 +16,11 @@ import jwt
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from farm.config.settings import Settings
 from farm.orders import Order, read_orders
 from farm.recordings import Status
 from farm.records import Records
 from farm.redis_clients import connect_async
-from farm.settings import Settings
 from tests.api.serving import served
 from tests.conftest import settings_with
 from tests.pages import serve_pages

@@ -7,7 +7,7 @@ import pytest
 from cloudflare import AsyncCloudflare, Cloudflare
 from cloudflare.types.realtime_kit import webhook_create_webhook_response
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 from tests.api.conftest import ACME
 from tests.api.serving import served_in_thread
 

@@ -16,11 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.app import create_app
+from farm.config.settings import Settings
 from farm.keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import Recording, playlist_name, segment_name
 from farm.records import Records
-from farm.settings import Settings
 from farm.storage.place import Checkpoint
 from farm.store import open_store
 from tests.api.conftest import ACME, client_of

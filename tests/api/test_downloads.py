@@ -6,11 +6,11 @@ import pytest
 import redis
 from starlette.applications import Starlette
 
+from farm.config.settings import Settings
 from farm.keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import now
 from farm.records import Records
-from farm.settings import Settings
 from farm.storage.place import Checkpoint, StorageError
 from farm.store import open_store
 from tests.api.conftest import ACME

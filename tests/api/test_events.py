@@ -15,10 +15,10 @@ import pytest
 import redis
 
 from farm.changes import events_key
+from farm.config.settings import Settings
 from farm.keys import create_api_key, revoke_api_key
 from farm.recordings import Status
 from farm.records import Records
-from farm.settings import Settings
 from tests.api.conftest import ACME, OTHER
 from tests.api.serving import served
 from tests.conftest import MakeRecording, settings_with

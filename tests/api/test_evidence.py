@@ -18,12 +18,12 @@ import pytest
 import redis
 
 from browser_bot.errors import StageError
+from farm.config.settings import Settings
 from farm.evidence import collect
 from farm.evidence_carrier import Carrier
 from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
 from farm.recordings import Recording, Status
 from farm.records import Records
-from farm.settings import Settings
 from farm.spool import evidence_dir
 from tests.api.conftest import ACME, OTHER, client_of
 from tests.api.serving import served_in_thread

@@ -9,10 +9,10 @@ import pytest
 import redis
 from rq.job import Job
 
+from farm.config.settings import Settings
 from farm.queues import recordings_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
-from farm.settings import Settings
 from farm.spool import evidence_dir
 from tests.api.conftest import OTHER
 from tests.conftest import MakeRecording

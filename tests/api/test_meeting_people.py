@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 from tests.api.serving import served_in_thread
 from tests.people import Look, join, somebody
 

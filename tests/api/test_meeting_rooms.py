@@ -16,8 +16,8 @@ import api.meeting_signalling
 from api.meeting_messages import LONGEST_MESSAGE
 from api.meeting_rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
 from api.meeting_tokens import TOKEN_PREFIX
+from farm.config.settings import Settings
 from farm.records import Records
-from farm.settings import Settings
 from tests.api.conftest import ACME, OTHER
 from tests.api.serving import served
 

@@ -2,7 +2,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 from tests.api.conftest import client_of
 
 TOKEN = "a-token-of-enough-characters"

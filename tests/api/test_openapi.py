@@ -12,8 +12,8 @@ from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
+from farm.config.settings import Settings
 from farm.recordings import content_type
-from farm.settings import Settings
 from tests.api.conftest import ACME, client_of
 from tests.api.serving import served
 from tests.conftest import settings_with

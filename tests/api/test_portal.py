@@ -18,13 +18,13 @@ from starlette.routing import Route
 from api.app import create_app
 from api.portal import portal_routes
 from api.sessions import CSRF_HEADER
+from farm.config.settings import Settings
 from farm.keys import create_api_key, list_api_keys, revoke_api_key
 from farm.nodes import Condition, Nodes
 from farm.outputs import Output, OutputKind, OutputState
 from farm.queues import recordings_queue, uploads_queue
 from farm.recordings import Failure, FileKind, FinishedFile, Status, TimelineEntry, now
 from farm.records import Records
-from farm.settings import Settings
 from farm.transfer_job import settle
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhook_log import Attempt, AttemptOutcome, log_key

@@ -6,12 +6,12 @@ import httpx
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.keys import load_secret_key
 from farm.page_access import PAGE_ACCESS, open_access
 from farm.records import Records
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
-from farm.settings import Settings
 from farm.storage.targets import with_secrets
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with

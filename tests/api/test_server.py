@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from api import server
-from farm.settings import Settings
+from farm.config.settings import Settings
 from tests.ports import free_port, wait_for_port
 
 

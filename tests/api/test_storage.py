@@ -10,7 +10,7 @@ import httpx
 import pytest
 import redis
 
-from farm.settings import Settings
+from farm.config.settings import Settings
 from farm.storage_presets import MOST_PRESETS
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with

@@ -8,13 +8,13 @@ import httpx
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.keys import load_secret_key
 from farm.queues import uploads_queue
 from farm.recordings import Recording, Status
 from farm.records import Records
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
-from farm.settings import Settings
 from farm.storage.place import StorageError
 from farm.storage.targets import S3Target
 from farm.store import Store

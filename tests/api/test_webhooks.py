@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.applications import Starlette
 
 from api.app import create_app
+from farm.config.settings import Settings
 from farm.dispatcher import Dispatcher
 from farm.errors import SettingsError
 from farm.queues import webhooks_queue
 from farm.recordings import now
-from farm.settings import Settings
 from farm.webhook_sender import Sender
 from farm.webhook_signature import load_signing_key
 from farm.webhooks import EVENTS, Webhooks, webhook_id_of

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from api.server import SHUTDOWN_SECONDS
 from browser_bot.network.addresses import AddressRule
-from farm.settings import Settings
+from farm.config.settings import Settings
 
 BASE = Path(__file__).parents[2] / "deploy" / "kubernetes"
 

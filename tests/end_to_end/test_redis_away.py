@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farm.config.settings import Settings
 from farm.redis_clients import connect
-from farm.settings import Settings
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.redis_clients import connect
-from farm.settings import Settings
 from tests.end_to_end.conftest import running_farm
 from tests.ports import free_port
 

@@ -18,10 +18,10 @@ from browser_bot.network.addresses import parse_address_rule
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
+from farm.config.settings import Settings, load_settings
 from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
-from farm.settings import Settings, load_settings
 from farm.watermark import fetch
 from farm.webhook_request import Poster
 from tests.authorities import Authority, https_server, own_authority
@@ -33,7 +33,7 @@ LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
 CLIENTS = """
 import asyncio, json, os, sys
 from farm.host.ca_file import trust
-from farm.settings import load_settings
+from farm.config.settings import load_settings
 settings = load_settings()
 trust(settings.ca_file, settings.data_dir)
 url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])

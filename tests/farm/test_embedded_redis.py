@@ -85,7 +85,7 @@ def test_redis_should_end_when_its_farm_is_killed(tmp_path: Path, number: signal
     program = (
         "import sys, time\n"
         "from farm.embedded_redis import embedded_redis\n"
-        "from farm.settings import load_settings\n"
+        "from farm.config.settings import load_settings\n"
         "with embedded_redis(load_settings()) as server:\n"
         "    print(server.process.pid, flush=True)\n"
         "    time.sleep(60)\n"

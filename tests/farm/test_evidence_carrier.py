@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.evidence_carrier import (
     Carried,
     Carrier,
@@ -28,7 +29,6 @@ from farm.keys import load_secret_key
 from farm.recordings import Recording, Status, now
 from farm.records import Records, record_key
 from farm.retention import sweep
-from farm.settings import Settings
 from farm.spool import evidence_dir
 from farm.storage.place import StorageError
 from farm.store import Store, open_store

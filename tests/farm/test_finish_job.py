@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.finish_job import finish
 from farm.outbox import Outbox
 from farm.recordings import FileKind, Recording, Status, now
 from farm.records import Records, record_key
 from farm.recovery import recover_unqueued
-from farm.settings import Settings
 from farm.spool import spool_of
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farm import keys as module
+from farm.config.settings import Settings
 from farm.embedded_redis import embedded_redis
 from farm.errors import NotFound, SettingsError
 from farm.keys import (
@@ -20,7 +21,6 @@ from farm.keys import (
     load_api_keys,
     revoke_api_key,
 )
-from farm.settings import Settings
 from tests.conftest import settings_with
 from tests.ports import free_port
 

@@ -5,8 +5,8 @@ import psutil
 import pytest
 
 from farm.admission import refusal
+from farm.config.settings import Settings
 from farm.host.resources import Free, Processors, cores, memory, slots_for, what_is_free
-from farm.settings import Settings
 
 GIB = 1 << 30
 

@@ -14,6 +14,7 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from farm.config.settings import Settings, load_settings
 from farm.errors import SettingsError
 from farm.findings import Tally, keep_tally
 from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
@@ -22,7 +23,6 @@ from farm.queues import enqueue_recording
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.redis_clients import connect
-from farm.settings import Settings, load_settings
 from farm.transfers import Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
@@ -206,7 +206,7 @@ def test_node_should_not_be_read_from_elsewhere_without_a_token(monkeypatch: pyt
 def node_server(settings: Settings) -> Iterator[httpx.Client]:
     port = free_port()
     source = (
-        "import sys; from farm.settings import Settings; from farm.node_server import run_node_server; "
+        "import sys; from farm.config.settings import Settings; from farm.node_server import run_node_server; "
         "run_node_server(Settings.model_validate_json(sys.stdin.read()))"
     )
     values = {

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from browser_bot.page.rejoining import PageEvent
+from farm.config.settings import Settings
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
 from farm.evidence import fault_directories
@@ -23,7 +24,6 @@ from farm.recorder import EndReason, Outcome, Recorder
 from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.records import Records, record_key
 from farm.recovery import recover_unqueued
-from farm.settings import Settings
 from farm.slot import needs_of
 from farm.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
 from tests.conftest import MakeRecording

@@ -1,8 +1,8 @@
 import pytest
 
+from farm.config.redis_url import Sentinels, parse_redis_address
+from farm.config.settings import load_settings
 from farm.errors import SettingsError
-from farm.redis_address import Sentinels, parse_redis_address
-from farm.settings import load_settings
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.errors import NotFound
 from farm.keys import load_secret_key
 from farm.links import Links
@@ -15,7 +16,6 @@ from farm.outbox import Outbox
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.retention import expire_recordings, sweep
-from farm.settings import Settings
 from farm.spool import spool_of
 from farm.storage.place import StorageError
 from farm.store import Store, open_store

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from browser_bot.network.addresses import AddressRule
+from farm.config.settings import Settings, load_settings, unknown_settings
 from farm.errors import SettingsError
 from farm.keys import load_secret_key
-from farm.settings import Settings, load_settings, unknown_settings
 from tests.conftest import settings_with
 
 

@@ -22,7 +22,7 @@ os.register_at_fork(after_in_parent=stop_in_the_fork)
 
 from rq import Queue
 from farm.redis_clients import connect
-from farm.settings import load_settings
+from farm.config.settings import load_settings
 from farm.slot import SlotWorker
 
 client = connect(load_settings().redis_address)

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 from farm import slot_number
-from farm.settings import Settings
+from farm.config.settings import Settings
 from farm.slot_number import take_number
 from tests.conftest import settings_with
 
 # A slot and its work horse, each until it is told or killed.
 SLOT = """
 import os, sys
-from farm.settings import load_settings
+from farm.config.settings import load_settings
 from farm.slot_number import slot_number, take_number
 
 take_number(load_settings())

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
+from farm.config.settings import Settings, load_settings
 from farm.errors import NotFound, SettingsError
-from farm.settings import Settings, load_settings
 from farm.storage.place import Checkpoint
 from farm.store import open_store
 from tests.conftest import settings_with

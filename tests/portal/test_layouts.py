@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
+from farm.config.settings import Settings
 from farm.nodes import Condition, Nodes
 from farm.queues import enqueue_recording
 from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
 from farm.records import Records
-from farm.settings import Settings
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
 from tests.api.serving import app_in_thread

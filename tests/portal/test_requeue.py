@@ -9,6 +9,7 @@ import redis
 from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
+from farm.config.settings import Settings
 from farm.queues import (
     enqueue_finish,
     enqueue_recording,
@@ -20,7 +21,6 @@ from farm.queues import (
 )
 from farm.recordings import Status
 from farm.records import Records
-from farm.settings import Settings
 from farm.spool import spool_of
 from farm.transfers import STORE
 from tests.api.serving import served_in_thread

@@ -9,11 +9,11 @@ import boto3
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.evidence_carrier import Carrier
 from farm.keys import load_secret_key
 from farm.recordings import Status
 from farm.records import Records
-from farm.settings import Settings
 from farm.spool import evidence_dir
 from farm.store import open_store
 from farm.stored_evidence import StoredEvidence

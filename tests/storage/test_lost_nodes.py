@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.finish_job import finish
 from farm.lost_nodes import Watcher, expect_nodes, look_after
@@ -27,7 +28,6 @@ from farm.recordings import FileKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
 from farm.recovery import end_dead, look_for_lost, recover, recover_spool, recover_transfers, recover_unqueued
 from farm.retention import sweep
-from farm.settings import Settings
 from farm.spool import spool_of
 from farm.spool_record import keep_record
 from farm.transfer_job import settle

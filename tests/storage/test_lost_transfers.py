@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from farm import queues
+from farm.config.settings import Settings
 from farm.queues import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recordings import Status, now
 from farm.records import Records, record_key
 from farm.recovery import recover_transfers
-from farm.settings import Settings
 from farm.slot import SpoolWorker
 from farm.spool import spool_of
 from farm.transfer_job import run_transfer, settle

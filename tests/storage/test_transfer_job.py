@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from farm import transfer_job
+from farm.config.settings import Settings
 from farm.errors import WrongState
 from farm.keys import load_secret_key
 from farm.links import Links
@@ -21,7 +22,6 @@ from farm.outputs import OutputState, stream_output
 from farm.queues import transfers_queue, uploads_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
-from farm.settings import Settings
 from farm.spool import evidence_dir, spool_of
 from farm.store import Store, open_store
 from farm.transfer_job import run_transfer, settle

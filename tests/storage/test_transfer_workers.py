@@ -15,10 +15,10 @@ import psutil
 import pytest
 import redis
 
+from farm.config.settings import Settings
 from farm.queues import enqueue_finish
 from farm.recordings import Recording, Status
 from farm.records import Records
-from farm.settings import Settings
 from farm.transfers import TransferState, transfer_to
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
