@@ -46,6 +46,8 @@ from api.turns import Turns
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
 from farm.config.settings import Settings
+from farm.db.clients import connect, connect_async
+from farm.db.faults import Outage
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.feeds import Feeds
@@ -54,8 +56,6 @@ from farm.links import Links
 from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
-from farm.redis_clients import connect, connect_async
-from farm.redis_faults import Outage
 from farm.sealing import Sealer
 from farm.storage_presets import StoragePresets
 from farm.store import Store, open_store

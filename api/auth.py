@@ -22,10 +22,10 @@ from api.context import Context, context_of
 from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
 from api.participant_tokens import Participant
 from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
+from farm.db.clients import in_time
 from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized
 from farm.keys import ApiKey
 from farm.recordings import Caller, organization_caller
-from farm.redis_clients import in_time
 
 CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
+from farm.db.faults import describe, fault_of
 from farm.errors import (
     FarmError,
     KeysUnavailable,
@@ -22,7 +23,6 @@ from farm.errors import (
     TooManyDownloads,
     Unauthorized,
 )
-from farm.redis_faults import describe, fault_of
 
 _LOG = logging.getLogger(__name__)
 

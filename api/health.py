@@ -16,7 +16,7 @@ from api.context import context_of
 from api.errors import error_response
 from api.operations import ROOT, Operation
 from api.responses import success
-from farm.redis_faults import fault_of
+from farm.db.faults import fault_of
 
 _SECONDS: Final = 2.0
 

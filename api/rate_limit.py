@@ -17,9 +17,9 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from farm.config.settings import Settings
+from farm.db.faults import describe
 from farm.errors import RateLimited
 from farm.keys import ApiKey
-from farm.redis_faults import describe
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class RateLimits:
     """The limits of the settings. Every method raises redis.RedisError when Redis cannot be reached."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
-        """`client` comes from `farm.redis_clients.connect_async`."""
+        """`client` comes from `farm.db.clients.connect_async`."""
         storage = RedisStorage(
             "redis://",
             implementation="redispy",

@@ -20,9 +20,9 @@ from api.context import Context, context_of
 from api.errors import error_answer
 from api.operations import ROOT, Operation
 from api.responses import success
+from farm.db.faults import RedisFault
 from farm.metrics import NodeState, living
 from farm.nodes import Nodes
-from farm.redis_faults import RedisFault
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""

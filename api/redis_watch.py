@@ -7,7 +7,7 @@ from typing import Final
 
 import redis.asyncio
 
-from farm.redis_faults import RedisFault, look_at_redis_async
+from farm.db.faults import RedisFault, look_at_redis_async
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class RedisWatch:
     """Knows what is wrong with Redis, from a look that is not old."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        """`client` comes from `farm.redis_clients.connect_async`. Nothing is asked yet."""
+        """`client` comes from `farm.db.clients.connect_async`. Nothing is asked yet."""
         self._redis = client
         self._looked = float("-inf")
         self._fault: RedisFault | None = None

@@ -9,7 +9,7 @@ import uvicorn
 from api.app import create_app
 from api.meeting_messages import LONGEST_MESSAGE
 from farm.config.settings import Settings
-from farm.redis_faults import refuse_eviction
+from farm.db.faults import refuse_eviction
 
 # Clients that hang on to a connection do not hold up a shutdown longer than this.
 SHUTDOWN_SECONDS = 5

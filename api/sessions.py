@@ -25,9 +25,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from farm.config.settings import Settings
+from farm.db.clients import in_time
 from farm.errors import CsrfRefused
 from farm.keys import ApiKey
-from farm.redis_clients import in_time
 
 SESSION_SECONDS: Final = 12 * 3600
 
@@ -55,7 +55,7 @@ class Sessions:
     """The sessions of all API processes. A session is known by the value of its cookie."""
 
     def __init__(self, client: redis.asyncio.Redis, secret: bytes) -> None:
-        """`client` comes from `farm.redis_clients.connect_async`; `secret` signs."""
+        """`client` comes from `farm.db.clients.connect_async`; `secret` signs."""
         self._redis = client
         self._secret = secret
 

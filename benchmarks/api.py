@@ -23,7 +23,8 @@ import psutil
 import redis
 
 from farm.config.settings import Settings
-from farm.embedded_redis import embedded_redis
+from farm.db.clients import connect
+from farm.db.embedded import embedded_redis
 from farm.listing import index_prefix, member_of, order_of
 from farm.recordings import (
     Caller,
@@ -36,7 +37,6 @@ from farm.recordings import (
     output_file_name,
 )
 from farm.records import encode, record_key
-from farm.redis_clients import connect
 from tests.machine import Stolen
 from tests.ports import free_port
 

@@ -4,15 +4,15 @@ import time
 
 import redis
 
-from farm.redis_clients import connect
-from farm.redis_faults import probe
+from farm.db.clients import connect
+from farm.db.faults import probe
 
 
 class Absence:
     """What was found whenever Redis was asked."""
 
     def __init__(self, address: str) -> None:
-        """`address` is as `farm.redis_clients.connect` takes it; nothing is asked yet."""
+        """`address` is as `farm.db.clients.connect` takes it; nothing is asked yet."""
         self._address = address
         self._since: float | None = None
 

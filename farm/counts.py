@@ -214,7 +214,7 @@ class Counts:
     """The counts in Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
 
     def add(self, increments: Increments) -> None:

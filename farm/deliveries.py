@@ -277,7 +277,7 @@ class Deliveries:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._push = client.register_script(_PUSH)
         self._dispatch = client.register_script(_DISPATCH)
         self._until_due = client.register_script(_UNTIL_DUE)

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from farm.changes import CHANGES_KEY, recording_of
 from farm.config.settings import Settings
 from farm.counts import Counts, of_change
+from farm.db.clients import connect
+from farm.db.faults import Outage, describe
 from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
 from farm.keys import load_secret_key
@@ -25,8 +27,6 @@ from farm.links import Links
 from farm.logs import about
 from farm.queues import enqueue_sending
 from farm.recordings import FINAL, Recording, now
-from farm.redis_clients import connect
-from farm.redis_faults import Outage, describe
 from farm.store import open_store
 from farm.traces import open_sender
 from farm.webhook_payload import status_update
@@ -67,7 +67,7 @@ class Dispatcher:
     """Turns changes into deliveries."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`). Raises SettingsError."""
+        """`client` must return bytes (see `farm.db.clients`). Raises SettingsError."""
         self._redis = client
         self._webhooks = Webhooks(client, settings.webhook_limit)
         self._deliveries = Deliveries(client)

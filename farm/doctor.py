@@ -26,13 +26,13 @@ import redis
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.stage.programs import chromium_path, program_path, xorg_path
 from farm.config.settings import load_settings
-from farm.embedded_redis import answers
+from farm.db.clients import connect
+from farm.db.embedded import answers
+from farm.db.faults import describe, evicts_message, probe, read_memory
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import NSS_PACKAGE, read_authorities
 from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
 from farm.host.realtime import is_allowed, is_limited
-from farm.redis_clients import connect
-from farm.redis_faults import describe, evicts_message, probe, read_memory
 
 Status = Literal["ok", "warning", "missing", "broken"]
 

@@ -20,6 +20,8 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings
+from farm.db.clients import connect
+from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
@@ -27,8 +29,6 @@ from farm.host.processes import told_to_stop
 from farm.keys import load_secret_key
 from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
-from farm.redis_clients import connect
-from farm.redis_faults import Outage
 from farm.storage.place import StorageError
 from farm.store import open_store
 from farm.stored_evidence import StoredEvidence, new_part

@@ -18,9 +18,9 @@ import redis.asyncio
 from pydantic import ValidationError
 
 from farm.changes import events_key, recording_of
+from farm.db.streams import BEGINNING, EntryId, entries
 from farm.errors import RedisUnavailable, TooManyStreams
 from farm.recordings import Recording
-from farm.streams import BEGINNING, EntryId, entries
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Feed:
     """The changes of one organisation."""
 
     def __init__(self, client: redis.asyncio.Redis, organization_id: str, render: Render) -> None:
-        """`client` comes from `farm.redis_clients.connect_async`, so that cancelling always works."""
+        """`client` comes from `farm.db.clients.connect_async`, so that cancelling always works."""
         self._client = client
         self._key = events_key(organization_id)
         self._render = render

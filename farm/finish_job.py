@@ -16,6 +16,7 @@ from encoder.journal import Journal
 from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
 from farm.config.settings import Settings, load_settings
+from farm.db.clients import connect
 from farm.errors import NotFound
 from farm.findings import Tally, read_tally
 from farm.keys import load_secret_key
@@ -24,7 +25,6 @@ from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import Failure, FileKind, Recording, Status, TimelineEntry, now
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left, set_aside
 from farm.spool import Spool, evidence_dir, spool_of
 from farm.storage.place import StorageError

@@ -31,10 +31,10 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
-from farm.embedded_redis import answers
+from farm.db.clients import connect
+from farm.db.embedded import answers
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
-from farm.redis_clients import connect
 from farm.secret_files import draft_of, read_or_make, unusable
 from farm.shared_keys import Shared, begin_shared, read_shared, write_shared
 

@@ -21,12 +21,12 @@ import redis
 from browser_bot.network.addresses import AddressRule, PageAddressError, destination_at
 from browser_bot.network.dns import why_unresolved
 from browser_bot.network.host_names import in_url
+from farm.db.faults import Outage
 from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
 from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
 from farm.recording_log import NOT_FOR_CLIENTS
-from farm.redis_faults import Outage
 from farm.stream_out import StreamOrder
 
 logger = logging.getLogger(__name__)

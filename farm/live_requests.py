@@ -19,8 +19,8 @@ from uuid import UUID
 import redis
 import redis.asyncio
 
+from farm.db.clients import in_time
 from farm.errors import FarmError, NotFound, NothingLive
-from farm.redis_clients import in_time
 
 logger = logging.getLogger(__name__)
 

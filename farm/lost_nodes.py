@@ -18,6 +18,8 @@ import redis
 
 from farm.config.settings import Settings
 from farm.counts import Counts, of_transfer
+from farm.db.clients import connect
+from farm.db.faults import Outage
 from farm.draining import is_draining
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.host.processes import told_to_stop
@@ -27,8 +29,6 @@ from farm.nodes import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
 from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.records import Records
-from farm.redis_clients import connect
-from farm.redis_faults import Outage
 from farm.set_aside import NODE_LOST
 from farm.transfers import OVER, TransferState, is_overdue, lost
 

@@ -22,13 +22,13 @@ from rq import Queue
 
 from farm.config.settings import Settings
 from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
+from farm.db.faults import RedisMemory, probe, read_memory
 from farm.findings import read_tally
 from farm.host.resources import Processors, what_is_free
 from farm.nodes import Node as KnownNode
 from farm.nodes import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
-from farm.redis_faults import RedisMemory, probe, read_memory
 from farm.spool import recorded_into
 from farm.transfers import OVER, STORE, TransferState, transfer_to
 
@@ -182,7 +182,7 @@ class FarmCollector(Collector):
     """The metrics of the whole farm."""
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
 
     def collect(self) -> Iterator[Metric]:

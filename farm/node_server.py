@@ -13,10 +13,10 @@ import redis
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from farm.config.settings import Settings, is_loopback
+from farm.db.clients import connect
+from farm.db.faults import fault_of
 from farm.host.processes import told_to_stop
 from farm.metrics import NodeCollector, may_read
-from farm.redis_clients import connect
-from farm.redis_faults import fault_of
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -47,7 +47,7 @@ class Answers:
     """The WSGI application."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        """`client` comes from `farm.redis_clients.connect`."""
+        """`client` comes from `farm.db.clients.connect`."""
         self._settings = settings
         self._redis = client
         self._registry = CollectorRegistry()

@@ -122,7 +122,7 @@ class Nodes:
     """The nodes in Redis. Every method raises redis.RedisError when Redis cannot be reached."""
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
         self._mark = client.register_script(_MARK)
         self._forget = client.register_script(_FORGET)

@@ -18,9 +18,9 @@ from uuid import UUID
 import redis
 import redis.asyncio
 
-from farm.redis_clients import in_time
-from farm.redis_faults import Outage
-from farm.streams import entries
+from farm.db.clients import in_time
+from farm.db.faults import Outage
+from farm.db.streams import entries
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def send_order(client: redis.Redis, recording_id: UUID | str, order: Order) -> b
 async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Order]:
     """All orders of a recording from the first one on, then each new one as it comes; never ends by itself.
 
-    `client` comes from `farm.redis_clients.connect_async`, so that cancelling the reader always works.
+    `client` comes from `farm.db.clients.connect_async`, so that cancelling the reader always works.
     While Redis is away it waits and tries again, and nothing given in between is lost. An order may come
     twice (the API tried again after a lost answer), so one that changes nothing must be harmless.
     """

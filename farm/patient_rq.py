@@ -24,8 +24,8 @@ from rq.scheduler import RQScheduler
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_pool import WorkerPool
 
-from farm.redis_clients import connect
-from farm.redis_faults import Outage, describe, probe
+from farm.db.clients import connect
+from farm.db.faults import Outage, describe, probe
 from farm.time_limit import TimeLimit
 
 _P = ParamSpec("_P")
@@ -283,7 +283,7 @@ class PatientPool(WorkerPool):
     """Workers that are started again when they die, but not while Redis would not let them begin."""
 
     def __init__(self, address: str, queues: Sequence[str], workers: int, kind: type[PatientWorker]) -> None:
-        """`address` is as `farm.redis_clients.connect` takes it; `workers` are so many of that kind."""
+        """`address` is as `farm.db.clients.connect` takes it; `workers` are so many of that kind."""
         super().__init__(queues, connection=connect(address), num_workers=workers, worker_class=kind)
         self._asking = connect(address, retries=0)
         self._outage = Outage(f"workers for {self._queue_names[0]} cannot be started")

@@ -22,6 +22,8 @@ from encoder.takes.command import Watermark
 from farm.beside import beside
 from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_claim
+from farm.db.clients import connect, connect_async
+from farm.db.faults import Outage
 from farm.dead_recorder import (
     describe_defect,
     describe_exit,
@@ -56,8 +58,6 @@ from farm.recordings import (
 )
 from farm.records import Records
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
-from farm.redis_clients import connect, connect_async
-from farm.redis_faults import Outage
 from farm.sealing import Sealer
 from farm.slot_number import slot_number
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of

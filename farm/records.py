@@ -48,6 +48,7 @@ from pydantic import ValidationError
 
 from farm import record_scripts
 from farm.changes import CHANGES_KEY, events_key
+from farm.db.clients import in_time
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.nodes import GONE_KEY
@@ -55,7 +56,6 @@ from farm.orders import orders_key
 from farm.outputs import MOST_OUTPUTS, Output
 from farm.outputs import OVER as OUTPUTS_OVER
 from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
-from farm.redis_clients import in_time
 from farm.transfers import Transfer, TransferState
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Records:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
         self._add = client.register_script(record_scripts.ADD)
         self._change = client.register_script(record_scripts.CHANGE)
@@ -647,7 +647,7 @@ async def read_recording(
 ) -> Recording:
     """What `Records.get` does, for programs with an event loop that read one recording after the other.
 
-    `client` comes from `farm.redis_clients.connect_async`. Raises NotFound, redis.RedisError.
+    `client` comes from `farm.db.clients.connect_async`. Raises NotFound, redis.RedisError.
     """
     key = _checked_key(recording_id)
     async with in_time():

@@ -11,6 +11,7 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings, load_settings
+from farm.db.clients import connect
 from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
@@ -24,7 +25,6 @@ from farm.queues import (
 )
 from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.set_aside import has_recorded, is_left
 from farm.spool import Spool, spool_directory, spool_of
 from farm.spool_record import keep_record, register_again

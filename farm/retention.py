@@ -12,12 +12,12 @@ from typing import Final
 import redis
 
 from farm.config.settings import Settings, load_settings
+from farm.db.clients import connect
 from farm.errors import NotFound, RecordUnreadable
 from farm.keys import load_secret_key
 from farm.outputs import Output, OutputKind
 from farm.recordings import Recording, is_in_store, now, playlist_name, segment_name
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.storage.place import StorageError
 from farm.store import Store, open_store
 from farm.stored_evidence import StoredEvidence, delete_old_evidence

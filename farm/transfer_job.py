@@ -15,6 +15,7 @@ import redis
 
 from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_transfer
+from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
@@ -23,7 +24,6 @@ from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording_log import logging_to
 from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.sealed_targets import open_target
 from farm.sealing import Sealer
 from farm.set_aside import has_recorded, is_left

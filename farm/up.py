@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 
 from farm.config.settings import Settings
-from farm.embedded_redis import EmbeddedRedis, embedded_redis
-from farm.redis_faults import refuse_eviction
+from farm.db.embedded import EmbeddedRedis, embedded_redis
+from farm.db.faults import refuse_eviction
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ class Waits:
     """What one process has seen of the recordings that wait."""
 
     def __init__(self, client: redis.Redis, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        """`client` must return bytes (see `farm.redis_clients`); `clock` is never set, in nanoseconds."""
+        """`client` must return bytes (see `farm.db.clients`); `clock` is never set, in nanoseconds."""
         self._redis = client
         self._clock = clock
         self._began: dict[UUID, int] = {}

@@ -88,7 +88,7 @@ class WebhookLog:
     """The logs of all webhooks. Every method raises redis.RedisError when Redis cannot be reached."""
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` must return bytes (see `farm.redis_clients`)."""
+        """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
 
     def exists(self, organization_id: str, webhook_id: str) -> bool:

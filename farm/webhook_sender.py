@@ -21,12 +21,12 @@ import redis
 
 from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_attempt
+from farm.db.clients import connect
+from farm.db.faults import describe
 from farm.deliveries import Deliveries, Delivery, Head
 from farm.errors import NotFound
 from farm.logs import about
 from farm.recordings import now
-from farm.redis_clients import connect
-from farm.redis_faults import describe
 from farm.webhook_log import Attempt, AttemptOutcome
 from farm.webhook_request import Answer, Poster
 from farm.webhook_signature import SigningKey, load_signing_key, signature_headers

@@ -31,6 +31,8 @@ from rq.utils import import_attribute
 
 from farm.absence import Absence
 from farm.config.settings import Settings
+from farm.db.clients import connect
+from farm.db.faults import Outage, probe, refuse_eviction
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
@@ -60,8 +62,6 @@ from farm.queues import (
     webhooks_queue,
 )
 from farm.recovery import look_for_lost
-from farm.redis_clients import connect
-from farm.redis_faults import Outage, probe, refuse_eviction
 from farm.retention import sweep
 from farm.slot import SlotWorker, SpoolWorker
 from farm.spool import recordings_under_way

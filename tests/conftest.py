@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.embedded_redis import embedded_redis
+from farm.db.clients import connect
+from farm.db.embedded import embedded_redis
 from farm.recordings import Recording, now, output_file_name
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.webhook_signature import load_signing_key
 
 API_KEYS = "acme:acme-key,other:other-key"

@@ -35,7 +35,7 @@ from api.portal.visitor import (
     with_error_pages,
 )
 from api.sessions import SAFE_METHODS
-from farm.redis_faults import describe
+from farm.db.faults import describe
 
 _LOG = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
 
     A command that finds Redis away is tried again `retries` times within half a second (Redis restarting, an
     idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised. What Redis
-    answers and refuses is a `redis.ResponseError`; `farm.redis_faults` says which fault that is.
+    answers and refuses is a `redis.ResponseError`; `farm.db.faults` says which fault that is.
     """
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT,

@@ -16,8 +16,8 @@ from typing import Final
 import redis
 
 from farm.config.settings import Settings
+from farm.db.clients import connect
 from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
-from farm.redis_clients import connect
 
 _START_SECONDS: Final = 60.0
 """How long reading the append-only file back may take."""

@@ -18,8 +18,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import AuthorizationError
 
+from farm.db.clients import connect, in_time
 from farm.errors import RedisEvicts
-from farm.redis_clients import connect, in_time
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ async def look_at_redis_async(client: redis.asyncio.Redis) -> RedisFault | None:
     """The same for asyncio."""
     try:
         async with in_time():
-            # Not in a pipeline: one that met a replica would keep its connection (see `farm.redis_clients`).
+            # Not in a pipeline: one that met a replica would keep its connection (see `farm.db.clients`).
             await client.set(_PROBE_KEY, 1, ex=_PROBE_SECONDS)
         memory = await _read_memory_async(client)
     except (redis.RedisError, OSError) as error:

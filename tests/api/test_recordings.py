@@ -15,6 +15,7 @@ from api import recordings as module
 from api.context import Context
 from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.config.settings import Settings
+from farm.db.clients import connect_async
 from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
 from farm.recordings import (
@@ -29,7 +30,6 @@ from farm.recordings import (
     now,
 )
 from farm.records import Records
-from farm.redis_clients import connect_async
 from farm.transfers import STORE, Transfer, TransferState
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with

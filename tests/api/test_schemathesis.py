@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import REALTIMEKIT
+from farm.db.clients import connect
 from farm.nodes import Nodes
-from farm.redis_clients import connect
 from tests.api.conftest import ACME
 from tests.api.serving import served_in_thread
 from tests.conftest import settings_with

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from farm.config.settings import Settings
-from farm.redis_clients import connect
+from farm.db.clients import connect
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from farm.redis_clients import connect, connect_async, in_time
+from farm.db.clients import connect, connect_async, in_time
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
 from tests.ports import free_port

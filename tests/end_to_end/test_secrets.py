@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.redis_clients import connect
+from farm.db.clients import connect
 from tests.end_to_end.conftest import running_farm
 from tests.ports import free_port
 

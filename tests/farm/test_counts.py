@@ -22,8 +22,8 @@ from farm.counts import (
     of_claim,
     of_transfer,
 )
+from farm.db.clients import connect
 from farm.recordings import Failure, Reason, ReasonKind, Status, TimelineEntry, now
-from farm.redis_clients import connect
 from farm.storage import targets
 from farm.transfers import STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording

@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from farm.changes import events_key
-from farm.embedded_redis import embedded_redis
+from farm.db.clients import connect, connect_async
+from farm.db.embedded import embedded_redis
+from farm.db.streams import BEGINNING
 from farm.errors import RedisUnavailable
 from farm.feeds import Change, Feed, Feeds
 from farm.recordings import Recording
 from farm.records import Records
-from farm.redis_clients import connect, connect_async
-from farm.streams import BEGINNING
 from tests.conftest import MakeRecording, settings_with
 
 SECONDS = 15.0

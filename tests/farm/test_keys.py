@@ -12,7 +12,7 @@ import pytest
 
 from farm import keys as module
 from farm.config.settings import Settings
-from farm.embedded_redis import embedded_redis
+from farm.db.embedded import embedded_redis
 from farm.errors import NotFound, SettingsError
 from farm.keys import (
     ApiKeys,

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from farm.embedded_redis import embedded_redis
+from farm.db.clients import connect, connect_async
+from farm.db.embedded import embedded_redis
 from farm.orders import Order, orders_key, read_orders, send_order
-from farm.redis_clients import connect, connect_async
 from tests.conftest import settings_with
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.metrics import FarmCollector
-from farm.redis_clients import connect
-from farm.redis_faults import (
+from farm.db.clients import connect
+from farm.db.faults import (
     Outage,
     RedisFault,
     describe,
@@ -26,6 +25,7 @@ from farm.redis_faults import (
     read_memory,
     refuse_eviction,
 )
+from farm.metrics import FarmCollector
 from tests.farm.test_metrics import shown
 from tests.redis_servers import FaultyRedis, faulty_redis, running, wait_until
 

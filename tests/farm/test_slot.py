@@ -21,7 +21,7 @@ def stop_in_the_fork():
 os.register_at_fork(after_in_parent=stop_in_the_fork)
 
 from rq import Queue
-from farm.redis_clients import connect
+from farm.db.clients import connect
 from farm.config.settings import load_settings
 from farm.slot import SlotWorker
 

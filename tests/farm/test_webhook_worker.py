@@ -9,11 +9,11 @@ import psutil
 import pytest
 import redis
 
+from farm.db.clients import connect
+from farm.db.embedded import embedded_redis
 from farm.deliveries import DUE_KEY, lanes_key
-from farm.embedded_redis import embedded_redis
 from farm.recordings import Status
 from farm.records import Records
-from farm.redis_clients import connect
 from farm.webhook_log import WebhookLog
 from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks
 from tests.conftest import MakeRecording, settings_with
