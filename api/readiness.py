@@ -22,7 +22,7 @@ from api.operations import ROOT, Operation
 from api.responses import success
 from farm.db.faults import RedisFault
 from farm.metrics import NodeState, living
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""

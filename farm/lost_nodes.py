@@ -25,7 +25,7 @@ from farm.errors import NotFound, TakenOver, WrongState
 from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
 from farm.node_condition import condition_of_this_node
-from farm.nodes import BEAT_SECONDS, Gone, Nodes, Watch
+from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
 from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.records import Records

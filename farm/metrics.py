@@ -25,8 +25,8 @@ from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.db.faults import RedisMemory, probe, read_memory
 from farm.findings import read_tally
 from farm.host.resources import Processors, what_is_free
-from farm.nodes import Node as KnownNode
-from farm.nodes import Nodes
+from farm.nodes.registry import Node as KnownNode
+from farm.nodes.registry import Nodes
 from farm.recordings import ACTIVE, Recording, Status, now
 from farm.records import Records
 from farm.spool import recorded_into

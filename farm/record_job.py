@@ -37,7 +37,8 @@ from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.findings import Finding
 from farm.host.ca_file import nss_database
 from farm.keys import load_secret_key
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
+from farm.nodes.slot_number import slot_number
 from farm.opened_stage import OpenedStage
 from farm.orders import read_orders
 from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
@@ -59,7 +60,6 @@ from farm.recordings import (
 from farm.records import Records
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.sealing import Sealer
-from farm.slot_number import slot_number
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.timeline import recorded_elsewhere, take_overs

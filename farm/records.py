@@ -51,7 +51,7 @@ from farm.changes import CHANGES_KEY, events_key
 from farm.db.clients import in_time
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
-from farm.nodes import GONE_KEY
+from farm.nodes.registry import GONE_KEY
 from farm.orders import orders_key
 from farm.outputs import MOST_OUTPUTS, Output
 from farm.outputs import OVER as OUTPUTS_OVER
@@ -370,7 +370,7 @@ class Records:
         """Make an active recording one of `node`, if nobody else did so since `recording` was read.
 
         It is in `slot` from then on, and what was said to be in there before is not any more. From another
-        node it is taken only while that one is gone (`farm.nodes`); `entry` then goes into its timeline.
+        node it is taken only while that one is gone (`farm.nodes.registry`); `entry` then goes into its timeline.
         Returns the recording as it is then. Raises NotFound, WrongState when it is not active any more,
         TakenOver when it is another node's.
         """

@@ -33,7 +33,8 @@ from farm.errors import FarmError, NotFound, RecordUnreadable
 from farm.host.ca_file import nss_database
 from farm.host.processes import call_this_process
 from farm.host.resources import Processors, what_is_free
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
+from farm.nodes.slot_number import take_number
 from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
 from farm.page_access import surroundings_of
@@ -41,7 +42,6 @@ from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues import note_node
 from farm.records import Records
 from farm.recovery import recover, recover_spool
-from farm.slot_number import take_number
 from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 

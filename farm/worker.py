@@ -40,7 +40,7 @@ from farm.evidence_carrier import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from farm.patient_rq import (
     PatientCron,
     PatientForkingWorker,

@@ -11,7 +11,7 @@ from api.context import context_of
 from api.portal.page import page
 from api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
 from farm.errors import NotFound
-from farm.nodes import GONE_AFTER, Node, Nodes
+from farm.nodes.registry import GONE_AFTER, Node, Nodes
 from farm.queues import continuations_queue, recordings_queues
 from farm.recordings import now
 

@@ -20,7 +20,7 @@ from api.portal import portal_routes
 from api.sessions import CSRF_HEADER
 from farm.config.settings import Settings
 from farm.keys import create_api_key, list_api_keys, revoke_api_key
-from farm.nodes import Condition, Nodes
+from farm.nodes.registry import Condition, Nodes
 from farm.outputs import Output, OutputKind, OutputState
 from farm.queues import recordings_queue, uploads_queue
 from farm.recordings import Failure, FileKind, FinishedFile, Status, TimelineEntry, now

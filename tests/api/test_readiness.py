@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 
 from api.store_watch import StoreWatch
 from farm.config.settings import Settings
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from farm.storage.place import StorageError
 from farm.store import open_store
 from tests.api.conftest import client_of

@@ -16,7 +16,7 @@ from api.app import OPERATIONS
 from api.openapi import openapi_document
 from api.operations import REALTIMEKIT
 from farm.db.clients import connect
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from tests.api.conftest import ACME
 from tests.api.serving import served_in_thread
 from tests.conftest import settings_with

@@ -15,7 +15,7 @@ import redis
 from rq import Worker
 
 from farm.db.clients import connect
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from farm.queues import node_recordings_queue
 from farm.records import Records
 from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from farm.db.clients import connect
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from tests.conftest import settings_with
 from tests.disks import small_disk
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy

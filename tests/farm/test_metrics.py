@@ -19,7 +19,7 @@ from farm.db.clients import connect
 from farm.errors import SettingsError
 from farm.findings import Tally, keep_tally
 from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
-from farm.nodes import NODES_KEY, Beat, Nodes
+from farm.nodes.registry import NODES_KEY, Beat, Nodes
 from farm.queues import enqueue_recording
 from farm.recordings import Recording, Status, now
 from farm.records import Records

@@ -12,7 +12,7 @@ from farm.draining import forget_draining, note_draining
 from farm.host.resources import Processors
 from farm.lost_nodes import Watcher
 from farm.node_condition import condition_of_this_node
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from tests.conftest import settings_with
 
 

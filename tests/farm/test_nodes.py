@@ -5,7 +5,7 @@ from pathlib import Path
 import redis
 
 from farm.lost_nodes import Watcher
-from farm.nodes import GONE_AFTER, LONGEST_BREAK, Nodes, Watch
+from farm.nodes.registry import GONE_AFTER, LONGEST_BREAK, Nodes, Watch
 from tests.conftest import settings_with
 
 

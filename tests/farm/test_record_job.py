@@ -15,7 +15,7 @@ from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
 from farm.evidence import fault_directories
 from farm.findings import Finding
-from farm.nodes import Nodes
+from farm.nodes.registry import Nodes
 from farm.orders import Order
 from farm.page_access import surroundings_of
 from farm.queues import has_live_job, is_to_be_finished, transfers_queue

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
 from farm.config.settings import Settings
-from farm.nodes import Condition, Nodes
+from farm.nodes.registry import Condition, Nodes
 from farm.queues import enqueue_recording
 from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
 from farm.records import Records

@@ -13,7 +13,7 @@ from farm.config.settings import Settings
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.finish_job import finish
 from farm.lost_nodes import Watcher, expect_nodes, look_after
-from farm.nodes import BEAT_SECONDS, NODES_KEY, Gone, Nodes
+from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.outbox import describe
 from farm.queues import (
     continuations_queue,
