@@ -46,17 +46,17 @@ from api.turns import Turns
 from api.uploads import upload_operations
 from api.webhooks import webhook_operations
 from farm.config.settings import Settings
+from farm.credentials.api_keys import ApiKeys, load_api_keys, load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.feeds import Feeds
-from farm.keys import ApiKeys, load_api_keys, load_secret_key
 from farm.links import Links
 from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
-from farm.sealing import Sealer
 from farm.storage_presets import StoragePresets
 from farm.store import Store, open_store
 from farm.waits import Waits

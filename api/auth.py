@@ -22,9 +22,9 @@ from api.context import Context, context_of
 from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
 from api.participant_tokens import Participant
 from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
+from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
 from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized
-from farm.keys import ApiKey
 from farm.recordings import Caller, organization_caller
 
 CHALLENGE: Final = {

@@ -16,13 +16,13 @@ from api.sessions import Sessions
 from api.store_watch import StoreWatch
 from api.turns import Turns
 from farm.config.settings import Settings
+from farm.credentials.api_keys import ApiKeys
+from farm.credentials.sealing import Sealer
 from farm.deliveries import Deliveries
 from farm.feeds import Feeds
-from farm.keys import ApiKeys
 from farm.links import Links
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
-from farm.sealing import Sealer
 from farm.storage_presets import StoragePresets
 from farm.store import Store
 from farm.webhook_log import WebhookLog

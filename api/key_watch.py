@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
+from farm.credentials.api_keys import exchange_api_keys
+from farm.credentials.shared_api_keys import VERSION_KEY
 from farm.db.clients import in_time
 from farm.errors import FarmError
-from farm.keys import exchange_api_keys
-from farm.shared_keys import VERSION_KEY
 
 _LOG = logging.getLogger(__name__)
 

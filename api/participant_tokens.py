@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from api.participant_keys import ParticipantKeys
 from farm.config.settings import Settings
+from farm.credentials.api_keys import ApiKey
 from farm.errors import Unauthorized
-from farm.keys import ApiKey
 from farm.page_tokens import ISSUER
 from farm.recordings import Caller
 

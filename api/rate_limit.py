@@ -17,9 +17,9 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
 from farm.errors import RateLimited
-from farm.keys import ApiKey
 
 _LOG = logging.getLogger(__name__)
 

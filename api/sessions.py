@@ -25,9 +25,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
 from farm.errors import CsrfRefused
-from farm.keys import ApiKey
 
 SESSION_SECONDS: Final = 12 * 3600
 

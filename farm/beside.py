@@ -16,8 +16,9 @@ import redis.asyncio
 
 from encoder.formats import Codec
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.hls_out import HlsOrder
-from farm.keys import load_secret_key
 from farm.live_outputs import LiveOutputs, Means, Takes
 from farm.live_requests import answer_requests, keep_preview
 from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
@@ -25,7 +26,6 @@ from farm.output_book import RecordedOutputs
 from farm.recordings import Recording
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.sealing import Sealer
 from farm.spool import spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.targets import SftpTarget, with_secrets

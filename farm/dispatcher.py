@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from farm.changes import CHANGES_KEY, recording_of
 from farm.config.settings import Settings
 from farm.counts import Counts, of_change
+from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage, describe
 from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
-from farm.keys import load_secret_key
 from farm.links import Links
 from farm.logs import about
 from farm.queues import enqueue_sending

@@ -20,13 +20,13 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
 from farm.host.processes import told_to_stop
-from farm.keys import load_secret_key
 from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
 from farm.storage.place import StorageError

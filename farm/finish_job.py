@@ -16,10 +16,10 @@ from encoder.journal import Journal
 from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
 from farm.config.settings import Settings, load_settings
+from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound
 from farm.findings import Tally, read_tally
-from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
 from farm.queues import enqueue_transfer
 from farm.recording_log import logging_to

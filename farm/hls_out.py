@@ -22,13 +22,13 @@ from encoder.formats import AudioExport, Format
 from encoder.live.follow import Followed, follow
 from encoder.live.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
 from farm.config.settings import Settings, load_settings
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import FarmError
-from farm.keys import load_secret_key
 from farm.recordings import Recording, content_type
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.sealing import Sealer
 from farm.storage.place import Checkpoint, StorageError
 from farm.storage.places import place_of
 from farm.storage.targets import TARGET, Target

@@ -3,11 +3,11 @@
 from typing import Final
 from uuid import UUID
 
+from farm.credentials.sealing import Sealer
 from farm.errors import NotFound, WrongState
 from farm.outputs import Output, StreamUrl, read_stream_url
 from farm.recordings import Recording
 from farm.records import Records
-from farm.sealing import Sealer
 
 _PREFIX: Final = "output:"
 

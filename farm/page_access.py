@@ -18,9 +18,9 @@ from browser_bot.page.hints import JITSI, PageHints, is_jitsi, jitsi_url
 from browser_bot.page.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
 from browser_bot.stage.environment import Surroundings
 from farm.config.settings import Settings
+from farm.credentials.sealing import Sealer
 from farm.page_tokens import livekit_token, recorder_token
 from farm.recordings import Recording
-from farm.sealing import Sealer
 
 PAGE_ACCESS: Final = "page"
 """The name under which it is kept beside the recording's storages; no transfer is called so."""

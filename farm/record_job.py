@@ -22,6 +22,8 @@ from encoder.takes.command import Watermark
 from farm.beside import beside
 from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_claim
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
 from farm.dead_recorder import (
@@ -36,7 +38,6 @@ from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.findings import Finding
 from farm.host.ca_file import nss_database
-from farm.keys import load_secret_key
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.opened_stage import OpenedStage
@@ -59,7 +60,6 @@ from farm.recordings import (
 )
 from farm.records import Records
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
-from farm.sealing import Sealer
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
 from farm.timeline import recorded_elsewhere, take_overs

@@ -14,8 +14,8 @@ import redis
 from pydantic import JsonValue, TypeAdapter
 
 from browser_bot.network.addresses import PageAddressError, origin_of
+from farm.credentials.sealing import Sealer
 from farm.outputs import read_stream_url
-from farm.sealing import Sealer
 from farm.storage.targets import StorageConfig, public
 
 Config = Mapping[str, JsonValue]

@@ -11,7 +11,7 @@ Keys
     farm:index:{org}:{status}:{meeting}   the same of one meeting; both also with EXPIRED in place of a
                                   state, for UPLOADED ones whose files are gone by their age
     farm:watermark:{id}           the picture drawn over the recording's, a PNG
-    farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.sealing`), by
+    farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.credentials.sealing`), by
                                   the name of the transfer
     farm:slot:{node}:{number}     id of the recording that was last in a slot of a node
     farm:left:{node}              set: ids of the recordings that other nodes have taken over from a node

@@ -12,9 +12,9 @@ from typing import Final
 import redis
 
 from farm.config.settings import Settings, load_settings
+from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound, RecordUnreadable
-from farm.keys import load_secret_key
 from farm.outputs import Output, OutputKind
 from farm.recordings import Recording, is_in_store, now, playlist_name, segment_name
 from farm.records import Records

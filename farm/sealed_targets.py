@@ -3,7 +3,7 @@
 import json
 from uuid import UUID
 
-from farm.sealing import Sealer
+from farm.credentials.sealing import Sealer
 from farm.storage.targets import TARGET, Target, with_secrets
 
 

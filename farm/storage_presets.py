@@ -12,8 +12,8 @@ from typing import ClassVar, Final, cast
 import redis
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from farm.credentials.sealing import Sealer
 from farm.errors import FarmError, NotFound
-from farm.sealing import Sealer
 from farm.storage.targets import TARGET, Target, public, with_secrets
 
 MOST_PRESETS: Final = 100
@@ -49,7 +49,7 @@ class StoragePresets:
     """
 
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
-        """`sealer` is that of the farm's secret (`farm.keys.load_secret_key`)."""
+        """`sealer` is that of the farm's secret (`farm.credentials.api_keys.load_secret_key`)."""
         self._redis = client
         self._sealer = sealer
         self._put = client.register_script(_PUT)

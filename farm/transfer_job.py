@@ -15,9 +15,10 @@ import redis
 
 from farm.config.settings import Settings, load_settings
 from farm.counts import Counts, of_transfer
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
-from farm.keys import load_secret_key
 from farm.outbox import Outbox, describe
 from farm.outputs import OVER as OUTPUTS_OVER
 from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
@@ -25,7 +26,6 @@ from farm.recording_log import logging_to
 from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.sealing import Sealer
 from farm.set_aside import has_recorded, is_left
 from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.host_keys import HostKeys

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from standardwebhooks import Webhook as StandardWebhook
 
 from farm.config.settings import Settings
+from farm.credentials.secret_files import read_or_make
 from farm.errors import SettingsError
-from farm.secret_files import read_or_make
 
 _KEY_FILE: Final = "webhook-key.pem"
 _KEY_BITS: Final = 2048

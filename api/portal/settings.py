@@ -13,8 +13,8 @@ from api.portal.page import page
 from api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
 from api.portal.storage_kinds import STORAGES
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.errors import InvalidRequest, NotFound
-from farm.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.recording_configs import for_page
 
 LONGEST_NAME: Final = 100

@@ -15,6 +15,7 @@ from api.context import context_of
 from api.errors import redis_message
 from api.portal.page import error_page
 from api.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
+from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
 from farm.errors import (
     CsrfRefused,
@@ -24,7 +25,6 @@ from farm.errors import (
     RequestTooLarge,
     SessionEnded,
 )
-from farm.keys import ApiKey
 
 _LOG = logging.getLogger(__name__)
 

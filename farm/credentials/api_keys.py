@@ -1,6 +1,6 @@
 """API keys, and the secret that signs download links.
 
-Keys come from the settings, and from Redis, which all APIs of a farm share (`farm.shared_keys`). Each API has
+Keys come from the settings, and from Redis, which all APIs of a farm share (`farm.credentials.shared_api_keys`). Each API has
 a mirror of these in a file in its data directory, readable by the farm's user alone: there it looks keys up,
 and from there an emptied Redis is filled again. Both only ever gain keys, and ids of revoked ones, so the two
 are joined, whatever happened to either.
@@ -31,12 +31,12 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
+from farm.credentials.secret_files import draft_of, read_or_make, unusable
+from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from farm.db.clients import connect
 from farm.db.embedded import answers
 from farm.errors import NotFound, SettingsError
 from farm.recordings import now
-from farm.secret_files import draft_of, read_or_make, unusable
-from farm.shared_keys import Shared, begin_shared, read_shared, write_shared
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 from starlette.applications import Starlette
 
 from farm.config.settings import Settings
-from farm.keys import create_api_key, revoke_api_key
+from farm.credentials.api_keys import create_api_key, revoke_api_key
 from tests.api.conftest import client_of
 from tests.api.serving import served
 from tests.conftest import settings_with

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from api.app import create_app
 from farm.config.settings import Settings
-from farm.keys import load_secret_key
+from farm.credentials.api_keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import Recording, playlist_name, segment_name
 from farm.records import Records

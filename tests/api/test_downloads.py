@@ -7,7 +7,7 @@ import redis
 from starlette.applications import Starlette
 
 from farm.config.settings import Settings
-from farm.keys import load_secret_key
+from farm.credentials.api_keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import now
 from farm.records import Records

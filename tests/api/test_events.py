@@ -16,7 +16,7 @@ import redis
 
 from farm.changes import events_key
 from farm.config.settings import Settings
-from farm.keys import create_api_key, revoke_api_key
+from farm.credentials.api_keys import create_api_key, revoke_api_key
 from farm.recordings import Status
 from farm.records import Records
 from tests.api.conftest import ACME, OTHER

@@ -12,8 +12,14 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import (
+    create_api_key,
+    exchange_api_keys,
+    list_api_keys,
+    load_api_keys,
+    revoke_api_key,
+)
 from farm.db.clients import connect
-from farm.keys import create_api_key, exchange_api_keys, list_api_keys, load_api_keys, revoke_api_key
 from tests.api.conftest import ACME, client_of
 from tests.api.serving import served
 from tests.conftest import settings_with

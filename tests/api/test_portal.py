@@ -19,7 +19,7 @@ from api.app import create_app
 from api.portal import portal_routes
 from api.sessions import CSRF_HEADER
 from farm.config.settings import Settings
-from farm.keys import create_api_key, list_api_keys, revoke_api_key
+from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
 from farm.nodes.registry import Condition, Nodes
 from farm.outputs import Output, OutputKind, OutputState
 from farm.queues import recordings_queue, uploads_queue

@@ -10,7 +10,7 @@ import uvicorn
 from api import server
 from api.rate_limit import network_of
 from farm.config.settings import Settings
-from farm.keys import create_api_key
+from farm.credentials.api_keys import create_api_key
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 

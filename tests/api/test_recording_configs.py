@@ -7,11 +7,11 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.keys import load_secret_key
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.page_access import PAGE_ACCESS, open_access
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.sealing import Sealer
 from farm.storage.targets import with_secrets
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with

@@ -9,12 +9,12 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.keys import load_secret_key
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.queues import uploads_queue
 from farm.recordings import Recording, Status
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.sealing import Sealer
 from farm.storage.place import StorageError
 from farm.storage.targets import S3Target
 from farm.store import Store

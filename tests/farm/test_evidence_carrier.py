@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
 from farm.evidence_carrier import (
     Carried,
     Carrier,
@@ -25,7 +26,6 @@ from farm.evidence_carrier import (
     worth_carrying,
 )
 from farm.evidence_zip import zip_pieces
-from farm.keys import load_secret_key
 from farm.recordings import Recording, Status, now
 from farm.records import Records, record_key
 from farm.retention import sweep

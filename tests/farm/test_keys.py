@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from farm import keys as module
 from farm.config.settings import Settings
-from farm.db.embedded import embedded_redis
-from farm.errors import NotFound, SettingsError
-from farm.keys import (
+from farm.credentials import api_keys as module
+from farm.credentials.api_keys import (
     ApiKeys,
     create_api_key,
     list_api_keys,
     load_api_keys,
     revoke_api_key,
 )
+from farm.db.embedded import embedded_redis
+from farm.errors import NotFound, SettingsError
 from tests.conftest import settings_with
 from tests.ports import free_port
 

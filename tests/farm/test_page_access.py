@@ -7,6 +7,7 @@ import pytest
 
 from browser_bot.page.contracts import PageContract
 from farm.config.settings import Settings
+from farm.credentials.sealing import Sealer
 from farm.errors import SettingsError
 from farm.page_access import (
     PageAccess,
@@ -18,7 +19,6 @@ from farm.page_access import (
     with_parameters,
 )
 from farm.recordings import Corner, Watermark
-from farm.sealing import Sealer
 from tests.conftest import MakeRecording, settings_with
 
 SECRET = "a secret of the pages' own, long enough"

@@ -1,8 +1,8 @@
 import pytest
 import redis
 
+from farm.credentials.sealing import Sealer
 from farm.recording_configs import Config, Defaults, RecordingConfigs, combine
-from farm.sealing import Sealer
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
 from farm.errors import NotFound
-from farm.keys import load_secret_key
 from farm.links import Links
 from farm.listing import Wanted
 from farm.outbox import Outbox

@@ -1,7 +1,7 @@
 import pytest
 
+from farm.credentials.sealing import Sealer
 from farm.errors import SettingsError
-from farm.sealing import Sealer
 
 
 def test_text_should_come_back_from_its_seal() -> None:

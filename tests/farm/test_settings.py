@@ -5,8 +5,8 @@ import pytest
 
 from browser_bot.network.addresses import AddressRule
 from farm.config.settings import Settings, load_settings, unknown_settings
+from farm.credentials.api_keys import load_secret_key
 from farm.errors import SettingsError
-from farm.keys import load_secret_key
 from tests.conftest import settings_with
 
 

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import redis
 
+from farm.credentials.sealing import Sealer
 from farm.errors import NotFound, SettingsError
-from farm.sealing import Sealer
 from farm.storage.targets import TARGET, Target
 from farm.storage_presets import MOST_PRESETS, StoragePresets, TooManyPresets
 

@@ -6,12 +6,12 @@ from typing import Any
 import redis
 
 from farm.config.settings import Settings
-from farm.keys import load_secret_key
+from farm.credentials.api_keys import load_secret_key
+from farm.credentials.sealing import Sealer
 from farm.outbox import Outbox, describe
 from farm.recordings import FileKind, Recording, Status, now
 from farm.records import Records, SealedTarget
 from farm.sealed_targets import seal_target
-from farm.sealing import Sealer
 from farm.spool import spool_of
 from farm.storage.targets import TARGET, public
 from farm.transfer_job import run_transfer, settle

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
 from farm.evidence_carrier import Carrier
-from farm.keys import load_secret_key
 from farm.recordings import Status
 from farm.records import Records
 from farm.spool import evidence_dir

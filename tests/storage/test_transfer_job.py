@@ -14,8 +14,8 @@ import redis
 
 from farm import transfer_job
 from farm.config.settings import Settings
+from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
-from farm.keys import load_secret_key
 from farm.links import Links
 from farm.outbox import Outbox
 from farm.outputs import OutputState, stream_output

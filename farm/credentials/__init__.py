@@ -1,0 +1,1 @@
+"""API keys, the farm's own secret, and what is sealed with it."""
