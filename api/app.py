@@ -57,8 +57,8 @@ from farm.links import Links
 from farm.lost_recordings import fail_lost_recordings
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
-from farm.storage_presets import StoragePresets
-from farm.store import Store, open_store
+from farm.storage.presets import StoragePresets
+from farm.storage.store import Store, open_store
 from farm.waits import Waits
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key

@@ -23,8 +23,8 @@ from farm.feeds import Feeds
 from farm.links import Links
 from farm.recording_configs import RecordingConfigs
 from farm.records import Records
-from farm.storage_presets import StoragePresets
-from farm.store import Store
+from farm.storage.presets import StoragePresets
+from farm.storage.store import Store
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey
 from farm.webhooks import Webhooks

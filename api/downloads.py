@@ -21,7 +21,7 @@ from encoder.live.hls import PLAYLIST_SUFFIX
 from farm.errors import NotFound, StoreUnavailable
 from farm.links import DOWNLOAD_PATH, verify_link
 from farm.recordings import content_type
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 
 _LOG = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from farm.evidence_zip import Entry, entries_of_zip, entry_of_file, entry_of_tex
 from farm.recordings import ACTIVE, Recording
 from farm.records import read_recording
 from farm.spool import evidence_dir
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 from farm.stored_evidence import StoredEvidence
 
 _LOG = logging.getLogger(__name__)

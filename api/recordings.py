@@ -92,7 +92,7 @@ from farm.records import Idempotency, SealedTarget, read_recording, record_key
 from farm.retention import delete_files
 from farm.sealed_targets import seal_target
 from farm.spool import remove_evidence
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
 from farm.stored_evidence import StoredEvidence
 from farm.timed_archive import SUFFIX as ARCHIVE_SUFFIX

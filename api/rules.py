@@ -8,7 +8,7 @@ from browser_bot.network.addresses import CHECK_SECONDS, PageAddressError, check
 from encoder.formats import Codec
 from farm.errors import AddressRefused, InvalidRequest, NotFound
 from farm.outputs import read_stream_url
-from farm.storage.places import check_target_address
+from farm.storage.customer import check_target_address
 from farm.storage.targets import PresetTarget, StorageConfig, Target
 
 

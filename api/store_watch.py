@@ -5,8 +5,8 @@ import logging
 import time
 from typing import Final
 
-from farm.storage.place import StorageError
-from farm.store import Store
+from farm.storage.backend import StorageError
+from farm.storage.store import Store
 
 _LOG: Final = logging.getLogger(__name__)
 

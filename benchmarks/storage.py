@@ -34,7 +34,7 @@ _WRITTEN_BYTES = 1 << 20
 _OURS = """
 import sys
 from pathlib import Path
-from farm.storage.place import Checkpoint
+from farm.storage.backend import Checkpoint
 from farm.storage.s3 import S3Bucket, S3Place
 endpoint, key, secret, source, target = sys.argv[1:]
 place = S3Place(S3Bucket("films", key, secret, "us-east-1", endpoint))

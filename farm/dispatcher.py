@@ -27,7 +27,7 @@ from farm.links import Links
 from farm.logs import about
 from farm.queues import enqueue_sending
 from farm.recordings import FINAL, Recording, now
-from farm.store import open_store
+from farm.storage.store import open_store
 from farm.traces import open_sender
 from farm.webhook_payload import status_update
 from farm.webhooks import STATUS_UPDATE, Webhooks, webhook_id_of

@@ -29,8 +29,8 @@ from farm.evidence_zip import Entry, entry_of_file, zip_pieces
 from farm.host.processes import told_to_stop
 from farm.recordings import ACTIVE, FINAL
 from farm.records import Records
-from farm.storage.place import StorageError
-from farm.store import open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import open_store
 from farm.stored_evidence import StoredEvidence, new_part
 
 logger = logging.getLogger(__name__)

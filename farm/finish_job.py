@@ -27,8 +27,8 @@ from farm.recordings import Failure, FileKind, Recording, Status, TimelineEntry,
 from farm.records import Records
 from farm.set_aside import has_recorded, is_left, set_aside
 from farm.spool import Spool, evidence_dir, spool_of
-from farm.storage.place import StorageError
-from farm.store import open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import open_store
 from farm.timed_archive import make_archive
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import OVER, STORE

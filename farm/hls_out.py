@@ -29,10 +29,10 @@ from farm.errors import FarmError
 from farm.recordings import Recording, content_type
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.storage.place import Checkpoint, StorageError
-from farm.storage.places import place_of
+from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.customer import place_of
+from farm.storage.store import open_store
 from farm.storage.targets import TARGET, Target
-from farm.store import open_store
 from farm.stream_out import input_ended, say
 from farm.transfer_job import key_at
 from farm.transfers import STORE

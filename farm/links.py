@@ -15,7 +15,7 @@ from farm.config.settings import Settings
 from farm.errors import LinkRefused
 from farm.outputs import Output
 from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now, playlist_name
-from farm.store import Store
+from farm.storage.store import Store
 
 DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"
 """Where files are served."""

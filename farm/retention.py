@@ -18,8 +18,8 @@ from farm.errors import NotFound, RecordUnreadable
 from farm.outputs import Output, OutputKind
 from farm.recordings import Recording, is_in_store, now, playlist_name, segment_name
 from farm.records import Records
-from farm.storage.place import StorageError
-from farm.store import Store, open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import Store, open_store
 from farm.stored_evidence import StoredEvidence, delete_old_evidence
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ import redis
 
 from farm.recordings import now
 from farm.records import record_key
-from farm.storage.place import Checkpoint, StorageError
-from farm.store import Store
+from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from farm.records import Records
 from farm.sealed_targets import open_target
 from farm.set_aside import has_recorded, is_left
 from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
+from farm.storage.backend import Checkpoint, Place, Placed, StorageError
+from farm.storage.customer import place_of
 from farm.storage.host_keys import HostKeys
-from farm.storage.place import Checkpoint, Place, Placed, StorageError
-from farm.storage.places import place_of
+from farm.storage.store import Store, open_store
 from farm.storage.targets import SftpTarget, Target, key_of
-from farm.store import Store, open_store
 from farm.time_limit import TimeIsUp
 from farm.transfers import (
     OVER,

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from farm.storage.place import Placed, StorageError
+from farm.storage.backend import Placed, StorageError
 
 INTERVALS: Final = tuple(
     timedelta(seconds=seconds) for seconds in (2, 10, 30, 60, 300, 900, 1800, 3600, 7200)

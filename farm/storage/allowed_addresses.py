@@ -22,7 +22,7 @@ from typing import Any
 from browser_bot.network.addresses import AddressRule
 from browser_bot.network.dns import resolve_here, why_unresolved
 from browser_bot.network.host_names import address_in, host_of
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 
 
 @dataclass

@@ -36,8 +36,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from farm.storage.disk import disk_faults, draft_of
-from farm.storage.place import (
+from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
     NOT_READ_BACK,
@@ -56,6 +55,7 @@ from farm.storage.place import (
     pieces_of,
     slice_of,
 )
+from farm.storage.disk import disk_faults, draft_of
 from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)

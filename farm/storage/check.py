@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from browser_bot.network.addresses import AddressRule
 from farm.recordings import now
-from farm.storage.place import StorageError
-from farm.storage.places import CustomerPlace, place_of
+from farm.storage.backend import StorageError
+from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET, Target, key_of, with_secrets
 
 CHECK_SECONDS: Final = 18

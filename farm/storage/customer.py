@@ -13,7 +13,7 @@ from browser_bot.network.addresses import AddressRule, PageAddressError, check_u
 from browser_bot.network.host_names import in_url
 from farm.errors import AddressRefused
 from farm.storage.allowed_addresses import only_allowed_addresses
-from farm.storage.place import Checkpoint, CustomersPlace, Placed, StorageError
+from farm.storage.backend import Checkpoint, CustomersPlace, Placed, StorageError
 from farm.storage.targets import (
     AwsTarget,
     AzureTarget,

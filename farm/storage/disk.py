@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, Final
 
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 
 _NO_LINKS: Final = {
     errno.EXDEV,

@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
+from farm.storage.backend import StorageError
 from farm.storage.directory import DirectoryPlace
 from farm.storage.disk import draft_of
 from farm.storage.encrypted_file import EncryptedFile, encrypt, is_encrypted
-from farm.storage.place import StorageError
 from farm.storage.stored_file import PlainFile, StoredFile
 
 

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from farm.storage.backend import StorageError
 from farm.storage.disk import draft_of, read_at
-from farm.storage.place import StorageError
 from farm.storage.stored_file import PIECE_BYTES
 
 MAGIC: Final = b"recording-farm 1"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from farm.storage.place import Part, parts_of, pieces_of, slice_of
+from farm.storage.backend import Part, parts_of, pieces_of, slice_of
 
 _ETAG: Final = re.compile(r'"?(?P<md5>[0-9a-f]{32})(-(?P<parts>[0-9]{1,5}))?"?')
 

@@ -26,7 +26,7 @@ from google.resumable_media import InvalidResponse
 from google.resumable_media.common import RetryStrategy
 from google.resumable_media.requests import ResumableUpload
 
-from farm.storage.place import (
+from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
     NOT_READ_BACK,

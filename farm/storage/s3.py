@@ -28,9 +28,7 @@ from botocore.exceptions import (
 )
 from botocore.handlers import add_expect_header
 
-from farm.storage.disk import disk_faults, draft_of
-from farm.storage.etags import can_be_of
-from farm.storage.place import (
+from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
     NOT_READ_BACK,
@@ -47,6 +45,8 @@ from farm.storage.place import (
     left_behind,
     parts_of,
 )
+from farm.storage.disk import disk_faults, draft_of
+from farm.storage.etags import can_be_of
 from farm.storage.threads import each
 
 logger = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from farm.storage.place import (
+from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
     NOT_READ_BACK,

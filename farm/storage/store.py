@@ -13,9 +13,9 @@ from farm.config.settings import Settings
 from farm.config.store_url import StoreKind, StoreLocation
 from farm.errors import NotFound, SettingsError
 from farm.recordings import content_type
+from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.directory import DirectoryPlace
 from farm.storage.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.place import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.stored_file import StoredFile
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")

@@ -268,7 +268,7 @@ TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 
 
 class PresetTarget(BaseModel):
-    """A storage that the organisation has given a name, see `farm.storage_presets`."""
+    """A storage that the organisation has given a name, see `farm.storage.presets`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -21,8 +21,8 @@ from farm.credentials.api_keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import Recording, playlist_name, segment_name
 from farm.records import Records
-from farm.storage.place import Checkpoint
-from farm.store import open_store
+from farm.storage.backend import Checkpoint
+from farm.storage.store import open_store
 from tests.api.conftest import ACME, client_of
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording

@@ -11,8 +11,8 @@ from farm.credentials.api_keys import load_secret_key
 from farm.links import download_link
 from farm.recordings import now
 from farm.records import Records
-from farm.storage.place import Checkpoint, StorageError
-from farm.store import open_store
+from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.store import open_store
 from tests.api.conftest import ACME
 from tests.conftest import MakeRecording
 from tests.storage.ended import stored

@@ -24,10 +24,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.file_response import asked_bytes, file_response
+from farm.storage.backend import Checkpoint
 from farm.storage.directory import DirectoryPlace
 from farm.storage.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.encrypted_file import CHUNK_BYTES
-from farm.storage.place import Checkpoint
 from farm.storage.stored_file import PIECE_BYTES
 from tests.api.serving import app_in_thread
 from tests.storage.memory import watched_memory

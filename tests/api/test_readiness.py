@@ -7,8 +7,8 @@ from starlette.applications import Starlette
 from api.store_watch import StoreWatch
 from farm.config.settings import Settings
 from farm.nodes.registry import Nodes
-from farm.storage.place import StorageError
-from farm.store import open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import open_store
 from tests.api.conftest import client_of
 from tests.conftest import settings_with
 

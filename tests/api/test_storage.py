@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.storage_presets import MOST_PRESETS
+from farm.storage.presets import MOST_PRESETS
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 from tests.storage.conftest import s3_endpoint, ssh_server  # noqa: F401 - fixtures

@@ -15,9 +15,9 @@ from farm.queues import uploads_queue
 from farm.recordings import Recording, Status
 from farm.records import Records
 from farm.sealed_targets import open_target
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
+from farm.storage.store import Store
 from farm.storage.targets import S3Target
-from farm.store import Store
 from farm.transfer_job import settle
 from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording

@@ -125,8 +125,8 @@ def test_page_should_go_on_beside_pictures_at_dead_names(tmp_path: Path) -> None
 STORAGE = """
 import json, time
 from browser_bot.network.addresses import AddressRule
-from farm.storage.place import StorageError
-from farm.storage.places import place_of
+from farm.storage.backend import StorageError
+from farm.storage.customer import place_of
 from farm.storage.targets import TARGET
 
 told = {}

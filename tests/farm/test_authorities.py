@@ -40,7 +40,7 @@ url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
 from browser_bot.network.addresses import parse_address_rule
 from farm.storage.azure import AzureContainer, AzurePlace
 from farm.storage.gcs import GcsBucket, GcsPlace
-from farm.storage.place import StorageError
+from farm.storage.backend import StorageError
 from farm.storage.s3 import S3Bucket, S3Place
 from farm.webhook_request import Poster
 import redis, requests

@@ -30,8 +30,8 @@ from farm.recordings import Recording, Status, now
 from farm.records import Records, record_key
 from farm.retention import sweep
 from farm.spool import evidence_dir
-from farm.storage.place import StorageError
-from farm.store import Store, open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import Store, open_store
 from farm.stored_evidence import StoredEvidence, delete_old_evidence, new_part
 from tests.conftest import MakeRecording
 

@@ -17,8 +17,8 @@ from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.retention import expire_recordings, sweep
 from farm.spool import spool_of
-from farm.storage.place import StorageError
-from farm.store import Store, open_store
+from farm.storage.backend import StorageError
+from farm.storage.store import Store, open_store
 from tests.conftest import MakeRecording
 from tests.storage.ended import stored
 from tests.workers import running_worker

@@ -5,8 +5,8 @@ import redis
 
 from farm.credentials.sealing import Sealer
 from farm.errors import NotFound, SettingsError
+from farm.storage.presets import MOST_PRESETS, StoragePresets, TooManyPresets
 from farm.storage.targets import TARGET, Target
-from farm.storage_presets import MOST_PRESETS, StoragePresets, TooManyPresets
 
 SECRET = "hushhush"
 

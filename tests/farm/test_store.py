@@ -6,8 +6,8 @@ import pytest
 
 from farm.config.settings import Settings, load_settings
 from farm.errors import NotFound, SettingsError
-from farm.storage.place import Checkpoint
-from farm.store import open_store
+from farm.storage.backend import Checkpoint
+from farm.storage.store import open_store
 from tests.conftest import settings_with
 
 SECRET = b"the secret of this farm"

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from farm.storage.place import Placed, StorageError, expired_credentials
+from farm.storage.backend import Placed, StorageError, expired_credentials
 from farm.transfers import (
     GIVE_UP_AFTER,
     LASTING_INTERVAL,

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from farm.storage.place import Checkpoint
+from farm.storage.backend import Checkpoint
 from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 from tests.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text

@@ -8,7 +8,7 @@ import pytest
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, ContentSettings
 
 from farm.storage.azure import BLOCK_BYTES, AzureContainer, AzurePlace
-from farm.storage.place import Checkpoint, StorageError
+from farm.storage.backend import Checkpoint, StorageError
 from tests.storage.azure_account import AZURE_KEY, connection_string
 from tests.storage.memory import watched_memory
 from tests.storage.wire import Wire, wire_to

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from farm.errors import NotFound
+from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.directory import DirectoryPlace
-from farm.storage.place import Checkpoint, StorageError
 from tests.storage.memory import watched_memory
 
 MEBIBYTE = 1 << 20

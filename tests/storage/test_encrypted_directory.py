@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from farm.errors import NotFound
+from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.directory import DirectoryPlace
 from farm.storage.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.encrypted_file import encrypt
-from farm.storage.place import Checkpoint, StorageError
 from tests.storage.memory import watched_memory
 
 MEBIBYTE = 1 << 20
@@ -193,7 +193,7 @@ def test_encrypted_file_should_not_be_served_as_a_film_when_there_is_no_encrypti
 def killed(root: Path, long_film: Path) -> None:
     """An upload that was killed in its midst."""
     script = (
-        "import sys; from pathlib import Path; from farm.storage.place import Checkpoint\n"
+        "import sys; from pathlib import Path; from farm.storage.backend import Checkpoint\n"
         "from farm.storage.encrypted_directory import EncryptedDirectoryPlace\n"
         "root, film = map(Path, sys.argv[1:])\n"
         "films = EncryptedDirectoryPlace(root, b'secret')\n"

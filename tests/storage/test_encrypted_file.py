@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from farm.storage.backend import StorageError
 from farm.storage.encrypted_file import CHUNK_BYTES, EncryptedFile, content_size, encrypt, is_encrypted
-from farm.storage.place import StorageError
 from farm.storage.stored_file import PIECE_BYTES
 
 SECRET = b"the farm's secret"

@@ -15,7 +15,7 @@ from farm.evidence_carrier import Carrier
 from farm.recordings import Status
 from farm.records import Records
 from farm.spool import evidence_dir
-from farm.store import open_store
+from farm.storage.store import open_store
 from farm.stored_evidence import StoredEvidence
 from tests.api.conftest import client_of
 from tests.conftest import MakeRecording, settings_with

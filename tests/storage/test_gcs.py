@@ -10,8 +10,8 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
+from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
-from farm.storage.place import Checkpoint, StorageError
 from tests.storage.google_tokens import service_account, token_server
 from tests.storage.memory import watched_memory
 from tests.storage.wire import Wire, wire_to

@@ -15,8 +15,8 @@ from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.errors import AddressRefused
 from farm.recordings import now
 from farm.storage.azure import AzureContainer, AzurePlace
-from farm.storage.place import Checkpoint, StorageError
-from farm.storage.places import check_target_address, place_of
+from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.customer import check_target_address, place_of
 from farm.storage.targets import TARGET, Target, key_of
 from tests.storage.azure_account import AZURE_KEY, connection_string
 from tests.storage.conftest import SshServer
@@ -267,7 +267,7 @@ def test_signature_of_a_connection_string_should_be_in_no_message() -> None:
 
 def test_libraries_should_be_loaded_with_their_first_place_only() -> None:
     code = (
-        "import sys, farm.storage.places, farm.storage.check, farm.storage_presets\n"
+        "import sys, farm.storage.customer, farm.storage.check, farm.storage.presets\n"
         "print(sys.modules.keys() & {'boto3', 'botocore', 'azure', 'google.cloud', 'paramiko'})"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

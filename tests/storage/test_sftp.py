@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from farm.storage import sftp as module
-from farm.storage.place import Checkpoint, StorageError
+from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.sftp import SftpPlace, SftpServer
 from tests.storage.conftest import SshServer
 from tests.storage.memory import watched_memory

@@ -23,7 +23,7 @@ from farm.queues import transfers_queue, uploads_queue
 from farm.recordings import Recording, Status, now
 from farm.records import Records
 from farm.spool import evidence_dir, spool_of
-from farm.store import Store, open_store
+from farm.storage.store import Store, open_store
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
