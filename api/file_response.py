@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.errors import error_response
-from farm.storage.stored_file import StoredFile
+from farm.storage.backends.stored_file import StoredFile
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,100})-(?P<last>[0-9]{0,100})", re.IGNORECASE)
 

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 from browser_bot.network.addresses import AddressRule, PageAddressError, check_url
 from browser_bot.network.host_names import in_url
 from farm.errors import AddressRefused
-from farm.storage.allowed_addresses import only_allowed_addresses
 from farm.storage.backend import Checkpoint, CustomersPlace, Placed, StorageError
+from farm.storage.backends.allowed_addresses import only_allowed_addresses
 from farm.storage.targets import (
     AwsTarget,
     AzureTarget,
@@ -130,7 +130,7 @@ def _place(
 ) -> CustomersPlace:
     match target:
         case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
-            from farm.storage.s3 import S3Bucket, S3Place
+            from farm.storage.backends.s3 import S3Bucket, S3Place
 
             return S3Place(
                 S3Bucket(
@@ -150,7 +150,7 @@ def _place(
                 tries=tries,
             )
         case AzureTarget():
-            from farm.storage.azure import AzureContainer, AzurePlace
+            from farm.storage.backends.azure import AzureContainer, AzurePlace
 
             return AzurePlace(
                 AzureContainer(target.bucket, azure_connection(target)),
@@ -159,7 +159,7 @@ def _place(
                 tries=tries,
             )
         case GcsTarget():
-            from farm.storage.gcs import GcsBucket, GcsPlace
+            from farm.storage.backends.gcs import GcsBucket, GcsPlace
 
             return GcsPlace(
                 GcsBucket(target.bucket, target.secret.get_secret_value()),
@@ -167,7 +167,7 @@ def _place(
                 read_timeout=read_timeout,
             )
         case SftpTarget():
-            from farm.storage.sftp import SftpPlace, SftpServer
+            from farm.storage.backends.sftp import SftpPlace, SftpServer
 
             return SftpPlace(
                 SftpServer(

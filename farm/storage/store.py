@@ -14,9 +14,9 @@ from farm.config.store_url import StoreKind, StoreLocation
 from farm.errors import NotFound, SettingsError
 from farm.recordings import content_type
 from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
-from farm.storage.directory import DirectoryPlace
-from farm.storage.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.stored_file import StoredFile
+from farm.storage.backends.directory import DirectoryPlace
+from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from farm.storage.backends.stored_file import StoredFile
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """What a file in the store may be called. None begins with a dot: those are copies that are not whole yet."""
@@ -97,14 +97,14 @@ def _place(location: StoreLocation, settings: Settings, secret: bytes) -> StoreP
     key = settings.store_secret.get_secret_value() if settings.store_secret else None
     # The libraries take long to load, and each job is a process of its own.
     if location.kind is StoreKind.S3:
-        from farm.storage.s3 import S3Bucket, S3Place
+        from farm.storage.backends.s3 import S3Bucket, S3Place
 
         return S3Place(
             S3Bucket(location.bucket, settings.store_access_key, key, location.region, location.endpoint)
         )
     if key is None:
         raise SettingsError("an azure:// store needs FARM_STORE_SECRET, the account's connection string")
-    from farm.storage.azure import AzureContainer, AzurePlace
+    from farm.storage.backends.azure import AzureContainer, AzurePlace
 
     place = AzurePlace(AzureContainer(location.bucket, key))
     if place.link("a", 1, "a", "text/plain") is None:

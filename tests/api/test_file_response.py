@@ -25,10 +25,10 @@ from starlette.routing import Route
 
 from api.file_response import asked_bytes, file_response
 from farm.storage.backend import Checkpoint
-from farm.storage.directory import DirectoryPlace
-from farm.storage.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.encrypted_file import CHUNK_BYTES
-from farm.storage.stored_file import PIECE_BYTES
+from farm.storage.backends.directory import DirectoryPlace
+from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from farm.storage.backends.encrypted_file import CHUNK_BYTES
+from farm.storage.backends.stored_file import PIECE_BYTES
 from tests.api.serving import app_in_thread
 from tests.storage.memory import watched_memory
 

@@ -38,10 +38,10 @@ settings = load_settings()
 trust(settings.ca_file, settings.data_dir)
 url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
 from browser_bot.network.addresses import parse_address_rule
-from farm.storage.azure import AzureContainer, AzurePlace
-from farm.storage.gcs import GcsBucket, GcsPlace
+from farm.storage.backends.azure import AzureContainer, AzurePlace
+from farm.storage.backends.gcs import GcsBucket, GcsPlace
 from farm.storage.backend import StorageError
-from farm.storage.s3 import S3Bucket, S3Place
+from farm.storage.backends.s3 import S3Bucket, S3Place
 from farm.webhook_request import Poster
 import redis, requests
 told = {}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from browser_bot.network.addresses import AddressRule, parse_address_rule
-from farm.storage.allowed_addresses import only_allowed_addresses
 from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.backends.allowed_addresses import only_allowed_addresses
+from farm.storage.backends.threads import each
 from farm.storage.customer import place_of
 from farm.storage.targets import TARGET
-from farm.storage.threads import each
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
 PUBLIC = AddressRule()

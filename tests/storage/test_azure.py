@@ -7,8 +7,8 @@ import httpx
 import pytest
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, ContentSettings
 
-from farm.storage.azure import BLOCK_BYTES, AzureContainer, AzurePlace
 from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.backends.azure import BLOCK_BYTES, AzureContainer, AzurePlace
 from tests.storage.azure_account import AZURE_KEY, connection_string
 from tests.storage.memory import watched_memory
 from tests.storage.wire import Wire, wire_to
@@ -67,7 +67,7 @@ def test_broken_upload_should_go_on_with_the_blocks_that_are_missing(
     checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("farm.storage.azure.THREADS", 1)
+    monkeypatch.setattr("farm.storage.backends.azure.THREADS", 1)
     wire.cut_after(BLOCK_BYTES + MEBIBYTE)
     with pytest.raises(StorageError) as raised:
         place(wire.port).upload(film, "film.mp4", checkpoint, "video/mp4")

@@ -18,9 +18,9 @@ from google.cloud.storage import Client
 
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.storage import check as module
+from farm.storage.backends.gcs import GcsBucket, GcsPlace
 from farm.storage.check import CheckResult, check_place, check_target
 from farm.storage.customer import CustomerPlace
-from farm.storage.gcs import GcsBucket, GcsPlace
 from farm.storage.targets import TARGET, Target
 from tests.processes import below
 from tests.storage.azure_account import connection_string

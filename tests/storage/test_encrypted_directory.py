@@ -11,9 +11,9 @@ import pytest
 
 from farm.errors import NotFound
 from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.directory import DirectoryPlace
-from farm.storage.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.encrypted_file import encrypt
+from farm.storage.backends.directory import DirectoryPlace
+from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from farm.storage.backends.encrypted_file import encrypt
 from tests.storage.memory import watched_memory
 
 MEBIBYTE = 1 << 20
@@ -113,7 +113,7 @@ def test_bytes_that_differ_on_the_disk_should_be_noticed(
         flip(draft, position)
         return digest
 
-    monkeypatch.setattr("farm.storage.encrypted_directory.encrypt", encrypt_wrongly)
+    monkeypatch.setattr("farm.storage.backends.encrypted_directory.encrypt", encrypt_wrongly)
     with pytest.raises(StorageError) as raised:
         films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert raised.value.reason == "damaged"
@@ -194,7 +194,7 @@ def killed(root: Path, long_film: Path) -> None:
     """An upload that was killed in its midst."""
     script = (
         "import sys; from pathlib import Path; from farm.storage.backend import Checkpoint\n"
-        "from farm.storage.encrypted_directory import EncryptedDirectoryPlace\n"
+        "from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace\n"
         "root, film = map(Path, sys.argv[1:])\n"
         "films = EncryptedDirectoryPlace(root, b'secret')\n"
         "films.upload(film, 'a/film.mp4', Checkpoint(film.with_suffix('.checkpoint')), 'video/mp4')\n"

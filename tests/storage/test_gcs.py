@@ -11,7 +11,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
 from tests.storage.google_tokens import service_account, token_server
 from tests.storage.memory import watched_memory
 from tests.storage.wire import Wire, wire_to

@@ -14,8 +14,8 @@ from azure.storage.blob import BlobServiceClient
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.errors import AddressRefused
 from farm.recordings import now
-from farm.storage.azure import AzureContainer, AzurePlace
 from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.customer import check_target_address, place_of
 from farm.storage.targets import TARGET, Target, key_of
 from tests.storage.azure_account import AZURE_KEY, connection_string

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from farm.storage import s3 as module
 from farm.storage.backend import Checkpoint, StorageError, parts_of
-from farm.storage.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
+from farm.storage.backends import s3 as module
+from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
 from tests.storage.conftest import S3_KEY, S3_SECRET
 from tests.storage.faulty_server import faulty_server
 from tests.storage.memory import watched_memory

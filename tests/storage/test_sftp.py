@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as rsa_key
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
-from farm.storage import sftp as module
 from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.sftp import SftpPlace, SftpServer
+from farm.storage.backends import sftp as module
+from farm.storage.backends.sftp import SftpPlace, SftpServer
 from tests.storage.conftest import SshServer
 from tests.storage.memory import watched_memory
 from tests.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server

@@ -23,13 +23,13 @@ from google.cloud.storage import Client
 from farm.hls_out import HlsOrder, customers_put
 from farm.recordings import Status
 from farm.records import Records
-from farm.storage import azure as azure_module
-from farm.storage import s3 as s3_module
-from farm.storage.azure import BLOCK_BYTES
 from farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
+from farm.storage.backends import azure as azure_module
+from farm.storage.backends import s3 as s3_module
+from farm.storage.backends.azure import BLOCK_BYTES
+from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
-from farm.storage.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
-from farm.storage.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.targets import TARGET
 from farm.transfer_job import run_transfer, settle
 from farm.transfers import TransferState

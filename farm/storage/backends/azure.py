@@ -55,8 +55,8 @@ from farm.storage.backend import (
     pieces_of,
     slice_of,
 )
-from farm.storage.disk import disk_faults, draft_of
-from farm.storage.threads import each
+from farm.storage.backends.disk import disk_faults, draft_of
+from farm.storage.backends.threads import each
 
 logger = logging.getLogger(__name__)
 

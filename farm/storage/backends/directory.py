@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from farm.errors import NotFound
 from farm.storage.backend import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
-from farm.storage.disk import delete_drafts, disk_faults, link_or_copy, sync
-from farm.storage.encrypted_file import is_encrypted
-from farm.storage.stored_file import PlainFile, StoredFile
+from farm.storage.backends.disk import delete_drafts, disk_faults, link_or_copy, sync
+from farm.storage.backends.encrypted_file import is_encrypted
+from farm.storage.backends.stored_file import PlainFile, StoredFile
 
 
 class DirectoryPlace:

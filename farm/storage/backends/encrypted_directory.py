@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from farm.storage.backend import StorageError
-from farm.storage.directory import DirectoryPlace
-from farm.storage.disk import draft_of
-from farm.storage.encrypted_file import EncryptedFile, encrypt, is_encrypted
-from farm.storage.stored_file import PlainFile, StoredFile
+from farm.storage.backends.directory import DirectoryPlace
+from farm.storage.backends.disk import draft_of
+from farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
+from farm.storage.backends.stored_file import PlainFile, StoredFile
 
 
 class EncryptedDirectoryPlace(DirectoryPlace):

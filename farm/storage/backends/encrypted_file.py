@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from farm.storage.backend import StorageError
-from farm.storage.disk import draft_of, read_at
-from farm.storage.stored_file import PIECE_BYTES
+from farm.storage.backends.disk import draft_of, read_at
+from farm.storage.backends.stored_file import PIECE_BYTES
 
 MAGIC: Final = b"recording-farm 1"
 """What encrypted files begin with; the number is that of the format."""

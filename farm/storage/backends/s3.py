@@ -45,9 +45,9 @@ from farm.storage.backend import (
     left_behind,
     parts_of,
 )
-from farm.storage.disk import disk_faults, draft_of
-from farm.storage.etags import can_be_of
-from farm.storage.threads import each
+from farm.storage.backends.disk import disk_faults, draft_of
+from farm.storage.backends.etags import can_be_of
+from farm.storage.backends.threads import each
 
 logger = logging.getLogger(__name__)
 

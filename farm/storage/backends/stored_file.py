@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from farm.storage.disk import link_or_copy, read_at
+from farm.storage.backends.disk import link_or_copy, read_at
 
 PIECE_BYTES: Final = 256 << 10
 """What is read at once. A client that is slow keeps about two of these in memory."""

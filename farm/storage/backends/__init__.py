@@ -1,0 +1,1 @@
+"""The storages that files are uploaded to, one module for each kind."""
