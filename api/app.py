@@ -52,11 +52,11 @@ from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
-from farm.feeds import Feeds
-from farm.links import Links
 from farm.lost_recordings import fail_lost_recordings
-from farm.recording_configs import RecordingConfigs
-from farm.records import Records
+from farm.recording.defaults import RecordingConfigs
+from farm.recording.feeds import Feeds
+from farm.recording.links import Links
+from farm.recording.records import Records
 from farm.storage.presets import StoragePresets
 from farm.storage.store import Store, open_store
 from farm.waits import Waits

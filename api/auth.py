@@ -25,7 +25,7 @@ from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
 from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized
-from farm.recordings import Caller, organization_caller
+from farm.recording.model import Caller, organization_caller
 
 CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'

@@ -19,10 +19,10 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKeys
 from farm.credentials.sealing import Sealer
 from farm.deliveries import Deliveries
-from farm.feeds import Feeds
-from farm.links import Links
-from farm.recording_configs import RecordingConfigs
-from farm.records import Records
+from farm.recording.defaults import RecordingConfigs
+from farm.recording.feeds import Feeds
+from farm.recording.links import Links
+from farm.recording.records import Records
 from farm.storage.presets import StoragePresets
 from farm.storage.store import Store
 from farm.webhook_log import WebhookLog

@@ -19,15 +19,15 @@ from api.operations import ROOT, Operation
 from api.requests import read_query
 from encoder.live.hls import PLAYLIST_SUFFIX
 from farm.errors import NotFound, StoreUnavailable
-from farm.links import DOWNLOAD_PATH, verify_link
-from farm.recordings import content_type
+from farm.recording.links import DOWNLOAD_PATH, verify_link
+from farm.recording.model import content_type
 from farm.storage.backend import StorageError
 
 _LOG = logging.getLogger(__name__)
 
 
 class Signature(BaseModel):
-    """What makes an address a link that `farm.links` has signed."""
+    """What makes an address a link that `farm.recording.links` has signed."""
 
     expires: str = Field(default="", description="when the link ends, in Unix seconds")
     signature: str = ""

@@ -18,8 +18,8 @@ from api.operations import Operation
 from api.requests import read_headers, read_query
 from api.responses import recording_object
 from farm.db.streams import EntryId
-from farm.feeds import Change
-from farm.recordings import Recording
+from farm.recording.feeds import Change
+from farm.recording.model import Recording
 
 _HEARTBEAT_SECONDS: Final = 15
 """Between two comments, which keep proxies from closing a connection on which nothing else happens."""

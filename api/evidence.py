@@ -27,8 +27,8 @@ from farm.errors import FarmError, NotFound, StoreUnavailable
 from farm.evidence import evidence_files
 from farm.evidence_carrier import read_carried
 from farm.evidence_zip import Entry, entries_of_zip, entry_of_file, entry_of_text, zip_pieces
-from farm.recordings import ACTIVE, Recording
-from farm.records import read_recording
+from farm.recording.model import ACTIVE, Recording
+from farm.recording.records import read_recording
 from farm.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.stored_evidence import StoredEvidence

@@ -15,7 +15,7 @@ from encoder.formats import Codec
 from farm.errors import NothingLive
 from farm.live_requests import ask, kept_preview
 from farm.live_view import FRAME, PREVIEW
-from farm.recordings import ACTIVE, Recording, Status, content_type, now
+from farm.recording.model import ACTIVE, Recording, Status, content_type, now
 
 _FRAME_SECONDS: Final = 5.0
 _PREVIEW_SECONDS: Final = 10.0

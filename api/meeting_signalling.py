@@ -42,8 +42,8 @@ from farm.errors import (
     RequestTooLarge,
     Unauthorized,
 )
-from farm.recordings import Status
-from farm.records import read_recording
+from farm.recording.model import Status
+from farm.recording.records import read_recording
 
 BEAT_SECONDS: Final = 3.0
 """Between two signs of life of the server's; members answer each."""

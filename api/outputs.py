@@ -18,8 +18,8 @@ from farm.errors import NotFound, NothingLive, WrongState
 from farm.live_requests import ask
 from farm.live_view import OUTPUTS
 from farm.output_book import seal_url, sealed_name
-from farm.outputs import OVER, OutputState, stream_output
-from farm.recordings import ACTIVE, Recording
+from farm.recording.model import ACTIVE, Recording
+from farm.recording.outputs import OVER, OutputState, stream_output
 
 _TELL_SECONDS: Final = 1.0
 """How long it may take to tell the recorder; it looks by itself every few seconds."""

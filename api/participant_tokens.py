@@ -20,7 +20,7 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.errors import Unauthorized
 from farm.page_tokens import ISSUER
-from farm.recordings import Caller
+from farm.recording.model import Caller
 
 _LEEWAY_SECONDS: Final = 30
 """By how much the clock of who signed a token may differ."""

@@ -20,7 +20,7 @@ from api.rules import (
     resolve_storage,
 )
 from farm.errors import InvalidRequest
-from farm.recording_configs import lacks_place
+from farm.recording.defaults import lacks_place
 
 
 async def _get(request: Request) -> Response:

@@ -63,11 +63,8 @@ from farm.errors import (
     StoreUnavailable,
     WrongState,
 )
-from farm.listing import Wanted, microseconds
 from farm.lost_recordings import fail_before_start
-from farm.orders import Order, send_order
 from farm.output_book import seal_url, sealed_name
-from farm.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
 from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.queues import (
     drop_job,
@@ -75,7 +72,9 @@ from farm.queues import (
     queue_position,
     queue_positions,
 )
-from farm.recordings import (
+from farm.recording.commands import Order, send_order
+from farm.recording.listing import Wanted, microseconds
+from farm.recording.model import (
     FINAL,
     Caller,
     Failure,
@@ -88,15 +87,16 @@ from farm.recordings import (
     organization_caller,
     output_file_name,
 )
-from farm.records import Idempotency, SealedTarget, read_recording, record_key
+from farm.recording.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
+from farm.recording.records import Idempotency, SealedTarget, read_recording, record_key
+from farm.recording.targets import seal_target
+from farm.recording.transfers import STORE, Transfer
 from farm.retention import delete_files
-from farm.sealed_targets import seal_target
 from farm.spool import remove_evidence
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
 from farm.stored_evidence import StoredEvidence
 from farm.timed_archive import SUFFIX as ARCHIVE_SUFFIX
-from farm.transfers import STORE, Transfer
 from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)

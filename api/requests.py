@@ -33,11 +33,11 @@ from browser_bot.page.site_access import Cookies, Credentials, Headers
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
-from farm.orders import Order
-from farm.outputs import MOST_OUTPUTS, read_stream_url
 from farm.page_access import AuthToken, Layout
-from farm.recording_configs import Defaults, combine, for_page
-from farm.recordings import Corner, Priority, Status
+from farm.recording.commands import Order
+from farm.recording.defaults import Defaults, combine, for_page
+from farm.recording.model import Corner, Priority, Status
+from farm.recording.outputs import MOST_OUTPUTS, read_stream_url
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks import WebhookEvent
 

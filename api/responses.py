@@ -13,11 +13,9 @@ from api.meeting_tokens import without_token
 from api.requests import RecordingDefaults
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
-from farm.estimate import estimate
-from farm.findings import Finding
-from farm.outputs import OVER as OUTPUTS_OVER
-from farm.outputs import Output, OutputKind, OutputState
-from farm.recordings import (
+from farm.recording.estimate import estimate
+from farm.recording.findings import Finding
+from farm.recording.model import (
     FINAL,
     Corner,
     Failure,
@@ -31,8 +29,10 @@ from farm.recordings import (
     stop_reason_of,
     time_text,
 )
+from farm.recording.outputs import OVER as OUTPUTS_OVER
+from farm.recording.outputs import Output, OutputKind, OutputState
+from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.spool import format_of
-from farm.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks import webhook_id_of
 
 Moment = Annotated[

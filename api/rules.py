@@ -7,7 +7,7 @@ from api.requests import RecordingConfig
 from browser_bot.network.addresses import CHECK_SECONDS, PageAddressError, check_url, destination_at
 from encoder.formats import Codec
 from farm.errors import AddressRefused, InvalidRequest, NotFound
-from farm.outputs import read_stream_url
+from farm.recording.outputs import read_stream_url
 from farm.storage.customer import check_target_address
 from farm.storage.targets import PresetTarget, StorageConfig, Target
 

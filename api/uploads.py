@@ -15,10 +15,10 @@ from api.responses import RecordingObject, success
 from api.rules import check_storage, resolve_storage
 from farm.errors import WrongState
 from farm.queues import enqueue_transfer
-from farm.recordings import Recording, Status, is_in_store
-from farm.sealed_targets import open_target, seal_target
+from farm.recording.model import Recording, Status, is_in_store
+from farm.recording.targets import open_target, seal_target
+from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 from farm.storage.targets import Target, is_same_place
-from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 
 
 async def _upload(request: Request) -> Response:

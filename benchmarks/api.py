@@ -25,8 +25,8 @@ import redis
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.listing import index_prefix, member_of, order_of
-from farm.recordings import (
+from farm.recording.listing import index_prefix, member_of, order_of
+from farm.recording.model import (
     Caller,
     Reason,
     ReasonKind,
@@ -36,7 +36,7 @@ from farm.recordings import (
     now,
     output_file_name,
 )
-from farm.records import encode, record_key
+from farm.recording.records import encode, record_key
 from tests.machine import Stolen
 from tests.ports import free_port
 

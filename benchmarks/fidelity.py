@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format
-from farm.orders import Order
+from farm.recording.commands import Order
 from tests.fidelity.measure import PROMISED, measure
 from tests.machine import StealWatch, Stolen
 

@@ -8,9 +8,9 @@ from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from encoder.journal import Journal
-from farm.findings import Finding
-from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
+from farm.recording.commands import Order
+from farm.recording.findings import Finding
 from farm.spool import Spool
 from tests.pages import FIDELITY_PAGE
 

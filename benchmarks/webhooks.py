@@ -10,8 +10,8 @@ from uuid import uuid4
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records
 from farm.webhooks import STATUS_UPDATE, Webhooks
 from tests.machine import Stolen
 from tests.receivers import Receiver, Reply, receiver

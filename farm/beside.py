@@ -23,13 +23,13 @@ from farm.live_outputs import LiveOutputs, Means, Takes
 from farm.live_requests import answer_requests, keep_preview
 from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
 from farm.output_book import RecordedOutputs
-from farm.recordings import Recording
-from farm.records import Records
-from farm.sealed_targets import open_target
+from farm.recording.model import Recording
+from farm.recording.records import Records
+from farm.recording.targets import open_target
+from farm.recording.transfers import STORE
 from farm.spool import spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.targets import SftpTarget, with_secrets
-from farm.transfers import STORE
 
 logger = logging.getLogger(__name__)
 

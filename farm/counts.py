@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
-from farm.recordings import ReasonKind, Recording, Status
-from farm.transfers import STORE, Transfer, TransferState
+from farm.recording.model import ReasonKind, Recording, Status
+from farm.recording.transfers import STORE, Transfer, TransferState
 from farm.webhook_log import AttemptOutcome
 
 logger = logging.getLogger(__name__)

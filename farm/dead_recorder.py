@@ -25,7 +25,7 @@ from farm.evidence import (
     write_json,
     write_resources,
 )
-from farm.recordings import now
+from farm.recording.model import now
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from uuid import UUID
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from farm.changes import CHANGES_KEY
+from farm.recording.changes import CHANGES_KEY
 from farm.webhook_log import KEPT_SECONDS as LOG_SECONDS
 from farm.webhook_log import LONGEST_LOG, Attempt, log_key, oldest_kept
 

@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import redis
 from pydantic import ValidationError
 
-from farm.changes import CHANGES_KEY, recording_of
 from farm.config.settings import Settings
 from farm.counts import Counts, of_change
 from farm.credentials.api_keys import load_secret_key
@@ -23,10 +22,11 @@ from farm.db.clients import connect
 from farm.db.faults import Outage, describe
 from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
-from farm.links import Links
 from farm.logs import about
 from farm.queues import enqueue_sending
-from farm.recordings import FINAL, Recording, now
+from farm.recording.changes import CHANGES_KEY, recording_of
+from farm.recording.links import Links
+from farm.recording.model import FINAL, Recording, now
 from farm.storage.store import open_store
 from farm.traces import open_sender
 from farm.webhook_payload import status_update

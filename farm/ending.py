@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from farm.recordings import Failure, Reason, Status
+from farm.recording.model import Failure, Reason, Status
 from farm.spool import Spool
 
 _FILE: Final = "ending.json"

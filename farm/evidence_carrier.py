@@ -27,8 +27,8 @@ from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence import RECORDER_LOG, evidence_files
 from farm.evidence_zip import Entry, entry_of_file, zip_pieces
 from farm.host.processes import told_to_stop
-from farm.recordings import ACTIVE, FINAL
-from farm.records import Records
+from farm.recording.model import ACTIVE, FINAL
+from farm.recording.records import Records
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
 from farm.stored_evidence import StoredEvidence, new_part

@@ -25,7 +25,7 @@ from farm.db.faults import Outage
 from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
-from farm.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
+from farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
 from farm.recording_log import NOT_FOR_CLIENTS
 from farm.stream_out import StreamOrder
 

@@ -27,10 +27,10 @@ from farm.host.resources import Processors
 from farm.node_condition import condition_of_this_node
 from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues import enqueue_continuation, enqueue_transfer_from_store
-from farm.recordings import ACTIVE, Failure, Recording, Status, is_in_store, now
-from farm.records import Records
+from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store, now
+from farm.recording.records import Records
+from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.set_aside import NODE_LOST
-from farm.transfers import OVER, TransferState, is_overdue, lost
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import redis
 
 from farm.errors import WrongState
 from farm.queues import drop_job, enqueue_recording, has_live_job, was_queued
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, now
-from farm.records import Records
+from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, now
+from farm.recording.records import Records
 from farm.waits import Waits
 
 NOT_QUEUED: Final = Failure(

@@ -23,14 +23,14 @@ from rq import Queue
 from farm.config.settings import Settings
 from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.db.faults import RedisMemory, probe, read_memory
-from farm.findings import read_tally
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Node as KnownNode
 from farm.nodes.registry import Nodes
-from farm.recordings import ACTIVE, Recording, Status, now
-from farm.records import Records
+from farm.recording.findings import read_tally
+from farm.recording.model import ACTIVE, Recording, Status, now
+from farm.recording.records import Records
+from farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from farm.spool import recorded_into
-from farm.transfers import OVER, STORE, TransferState, transfer_to
 
 ALIVE_WITHIN: Final = timedelta(seconds=60)
 """How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from encoder.media.probe import Media
-from farm.recordings import FileKind, FinishedFile, Recording, content_type, stop_reason_of
+from farm.recording.model import FileKind, FinishedFile, Recording, content_type, stop_reason_of
 from farm.spool import TEXTS, Spool
 from farm.storage.backend import Checkpoint, Placed
 

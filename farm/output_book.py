@@ -5,9 +5,9 @@ from uuid import UUID
 
 from farm.credentials.sealing import Sealer
 from farm.errors import NotFound, WrongState
-from farm.outputs import Output, StreamUrl, read_stream_url
-from farm.recordings import Recording
-from farm.records import Records
+from farm.recording.model import Recording
+from farm.recording.outputs import Output, StreamUrl, read_stream_url
+from farm.recording.records import Records
 
 _PREFIX: Final = "output:"
 

@@ -20,7 +20,7 @@ from browser_bot.stage.environment import Surroundings
 from farm.config.settings import Settings
 from farm.credentials.sealing import Sealer
 from farm.page_tokens import livekit_token, recorder_token
-from farm.recordings import Recording
+from farm.recording.model import Recording
 
 PAGE_ACCESS: Final = "page"
 """The name under which it is kept beside the recording's storages; no transfer is called so."""

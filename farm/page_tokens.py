@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import jwt
 
-from farm.recordings import Recording, now
+from farm.recording.model import Recording, now
 
 ISSUER: Final = "recording-farm"
 """The claim `iss` of tokens that the farm makes for pages it records."""

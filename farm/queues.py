@@ -12,8 +12,8 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
-from farm.recordings import Priority, Recording
-from farm.transfers import STORE
+from farm.recording.model import Priority, Recording
+from farm.recording.transfers import STORE
 
 RECORD_JOB: Final = "farm.record_job.record"
 FINISH_JOB: Final = "farm.finish_job.finish"

@@ -36,17 +36,16 @@ from farm.dead_recorder import (
 )
 from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
-from farm.findings import Finding
 from farm.host.ca_file import nss_database
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.opened_stage import OpenedStage
-from farm.orders import read_orders
 from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
 from farm.queues import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
-from farm.recording_log import logging_to
-from farm.recordings import (
+from farm.recording.commands import read_orders
+from farm.recording.findings import Finding
+from farm.recording.model import (
     ACTIVE,
     Caller,
     Failure,
@@ -58,11 +57,12 @@ from farm.recordings import (
     now,
     organization_caller,
 )
-from farm.records import Records
+from farm.recording.records import Records
+from farm.recording.timeline import recorded_elsewhere, take_overs
+from farm.recording_log import logging_to
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.spool_record import keep_record, register_again
-from farm.timeline import recorded_elsewhere, take_overs
 from farm.warm_stage import ready_stage
 from farm.watch import Limits
 from farm.watermark import corner_of

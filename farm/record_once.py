@@ -20,9 +20,9 @@ from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.media.probe import Media, probe
 from farm.errors import RecordingFailed
-from farm.findings import Finding, Tally, read_tally
-from farm.orders import Order
 from farm.recorder import Outcome, Plan, Recorder
+from farm.recording.commands import Order
+from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool import Spool
 
 logger = logging.getLogger(__name__)

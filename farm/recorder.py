@@ -47,12 +47,12 @@ from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import Takes
 from farm.evidence import collect
-from farm.findings import Finding, keep_tally, read_tally
 from farm.lookout import Lookout, look_at_disk
 from farm.opened_stage import OpenedStage, StageNeeds, open_for
-from farm.orders import Order
+from farm.recording.commands import Order
+from farm.recording.findings import Finding, keep_tally, read_tally
+from farm.recording.timeline import NOTHING, Elsewhere
 from farm.spool import Spool
-from farm.timeline import NOTHING, Elsewhere
 from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
 
 logger = logging.getLogger(__name__)

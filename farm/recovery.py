@@ -23,13 +23,13 @@ from farm.queues import (
     is_to_be_finished,
     uploads_queue,
 )
-from farm.recordings import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
-from farm.records import Records
+from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
+from farm.recording.records import Records
+from farm.recording.timeline import node_with_takes
+from farm.recording.transfers import OVER, is_overdue
 from farm.set_aside import has_recorded, is_left
 from farm.spool import Spool, spool_directory, spool_of
 from farm.spool_record import keep_record, register_again
-from farm.timeline import node_with_takes
-from farm.transfers import OVER, is_overdue
 
 logger = logging.getLogger(__name__)
 

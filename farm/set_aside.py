@@ -13,7 +13,7 @@ from typing import Final
 from encoder.errors import CutError
 from farm.config.settings import Settings
 from farm.outbox import Outbox
-from farm.recordings import FINAL, Recording, Status
+from farm.recording.model import FINAL, Recording, Status
 from farm.spool import Spool
 from farm.spool_record import kept_by
 

@@ -40,7 +40,7 @@ from farm.outbox import room_for_cuts
 from farm.page_access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues import note_node
-from farm.records import Records
+from farm.recording.records import Records
 from farm.recovery import recover, recover_spool
 from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory
 from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from farm.recordings import Recording, Status, TimelineEntry
+from farm.recording.model import Recording, Status, TimelineEntry
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -16,7 +16,7 @@ from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
 from farm.config.settings import Settings
-from farm.recordings import Recording
+from farm.recording.model import Recording
 
 HOLD = "recorder"
 FOLLOWED = "followed"

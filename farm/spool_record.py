@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from farm.recordings import FINAL, Recording
-from farm.records import Records
+from farm.recording.model import FINAL, Recording
+from farm.recording.records import Records
 from farm.spool import Spool
 
 _FILE: Final = "recording.json"

@@ -20,8 +20,8 @@ from uuid import UUID
 
 import redis
 
-from farm.recordings import now
-from farm.records import record_key
+from farm.recording.model import now
+from farm.recording.records import record_key
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import Store
 

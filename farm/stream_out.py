@@ -26,7 +26,7 @@ from browser_bot.stage.programs import DIES_WITH_PARENT
 from encoder.formats import AudioExport, Format
 from encoder.live.follow import Followed, follow
 from encoder.media.packets import MICROSECOND
-from farm.outputs import HIDDEN
+from farm.recording.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5
 LATE_US: Final = 10_000_000

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import StatusCode, Tracer
 
-from farm.recordings import Recording
+from farm.recording.model import Recording
 from farm.spans import Span, spans_of
 
 _FLUSH_MILLISECONDS: Final = 5000

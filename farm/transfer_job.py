@@ -20,21 +20,12 @@ from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.outbox import Outbox, describe
-from farm.outputs import OVER as OUTPUTS_OVER
 from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
-from farm.recording_log import logging_to
-from farm.recordings import FinishedFile, Recording, Status, content_type, is_in_store, now
-from farm.records import Records
-from farm.sealed_targets import open_target
-from farm.set_aside import has_recorded, is_left
-from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
-from farm.storage.backend import Checkpoint, Place, Placed, StorageError
-from farm.storage.customer import place_of
-from farm.storage.host_keys import HostKeys
-from farm.storage.store import Store, open_store
-from farm.storage.targets import SftpTarget, Target, key_of
-from farm.time_limit import TimeIsUp
-from farm.transfers import (
+from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store, now
+from farm.recording.outputs import OVER as OUTPUTS_OVER
+from farm.recording.records import Records
+from farm.recording.targets import open_target
+from farm.recording.transfers import (
     OVER,
     STORE,
     Transfer,
@@ -47,6 +38,15 @@ from farm.transfers import (
     transfer_to,
     tried,
 )
+from farm.recording_log import logging_to
+from farm.set_aside import has_recorded, is_left
+from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
+from farm.storage.backend import Checkpoint, Place, Placed, StorageError
+from farm.storage.customer import place_of
+from farm.storage.host_keys import HostKeys
+from farm.storage.store import Store, open_store
+from farm.storage.targets import SftpTarget, Target, key_of
+from farm.time_limit import TimeIsUp
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SINK, SinkInput
-from farm.findings import Count, Finding, Tally
+from farm.recording.findings import Count, Finding, Tally
 
 LOOK_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 2 * LOOK_SECONDS

@@ -10,7 +10,7 @@ import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
 from farm.errors import AddressRefused, InvalidRequest
-from farm.recordings import Corner, Watermark
+from farm.recording.model import Corner, Watermark
 from farm.safe_http import CheckedHttp
 
 LARGEST_FILE: Final = 5 << 20

@@ -9,8 +9,8 @@ import json
 from datetime import datetime
 from typing import Any
 
-from farm.links import DownloadLink
-from farm.recordings import Reason, Recording, stop_reason_of, time_text
+from farm.recording.links import DownloadLink
+from farm.recording.model import Reason, Recording, stop_reason_of, time_text
 from farm.webhooks import STATUS_UPDATE
 
 

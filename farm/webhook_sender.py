@@ -26,7 +26,7 @@ from farm.db.faults import describe
 from farm.deliveries import Deliveries, Delivery, Head
 from farm.errors import NotFound
 from farm.logs import about
-from farm.recordings import now
+from farm.recording.model import now
 from farm.webhook_log import Attempt, AttemptOutcome
 from farm.webhook_request import Answer, Poster
 from farm.webhook_signature import SigningKey, load_signing_key, signature_headers

@@ -20,7 +20,7 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from farm.errors import NotFound, RedisUnavailable, TooManyWebhooks, WebhookExists
-from farm.recordings import now
+from farm.recording.model import now
 
 WebhookEvent = OneOf[
     "meeting.started",

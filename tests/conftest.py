@@ -13,8 +13,8 @@ import redis
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.recordings import Recording, now, output_file_name
-from farm.records import Records
+from farm.recording.model import Recording, now, output_file_name
+from farm.recording.records import Records
 from farm.webhook_signature import load_signing_key
 
 API_KEYS = "acme:acme-key,other:other-key"

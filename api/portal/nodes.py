@@ -13,7 +13,7 @@ from api.portal.visitor import Form, Visitor, check_administrator, done, see, sh
 from farm.errors import NotFound
 from farm.nodes.registry import GONE_AFTER, Node, Nodes
 from farm.queues import continuations_queue, recordings_queues
-from farm.recordings import now
+from farm.recording.model import now
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:

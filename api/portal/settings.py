@@ -15,7 +15,7 @@ from api.portal.storage_kinds import STORAGES
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
 from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.errors import InvalidRequest, NotFound
-from farm.recording_configs import for_page
+from farm.recording.defaults import for_page
 
 LONGEST_NAME: Final = 100
 """Of a key, as `farm keys` has it."""

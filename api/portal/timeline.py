@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final, Literal
 
 _END_A_TAKE: Final = frozenset({"take_began", "take_ended", "fault"})
-"""The events at which a take that was begun has ended, as in `farm.timeline`."""
+"""The events at which a take that was begun has ended, as in `farm.recording.timeline`."""
 
 SHORTEST_GAP: Final = 0.05
 """Seconds; a shorter one is the time that the news of the take's end took."""

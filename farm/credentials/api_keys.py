@@ -36,7 +36,7 @@ from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, 
 from farm.db.clients import connect
 from farm.db.embedded import answers
 from farm.errors import NotFound, SettingsError
-from farm.recordings import now
+from farm.recording.model import now
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from browser_bot.network.addresses import PageAddressError, origin_of
 from farm.credentials.sealing import Sealer
-from farm.outputs import read_stream_url
+from farm.recording.outputs import read_stream_url
 from farm.storage.targets import StorageConfig, public
 
 Config = Mapping[str, JsonValue]

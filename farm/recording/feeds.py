@@ -1,7 +1,7 @@
 """Feeds: an organisation's changes as they come, read once from Redis for any number of followers.
 
 A feed keeps the last changes in memory, and a follower is only a place among them. One that falls behind, or
-comes back after a while, reads what it has missed from the stream (see `farm.changes`) in small pieces; so a
+comes back after a while, reads what it has missed from the stream (see `farm.recording.changes`) in small pieces; so a
 slow follower costs no more memory than a quick one. While Redis is away followers wait, and lose nothing.
 """
 
@@ -17,10 +17,10 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
-from farm.changes import events_key, recording_of
 from farm.db.streams import BEGINNING, EntryId, entries
 from farm.errors import RedisUnavailable, TooManyStreams
-from farm.recordings import Recording
+from farm.recording.changes import events_key, recording_of
+from farm.recording.model import Recording
 
 _LOG = logging.getLogger(__name__)
 

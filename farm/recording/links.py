@@ -13,8 +13,8 @@ from uuid import UUID
 
 from farm.config.settings import Settings
 from farm.errors import LinkRefused
-from farm.outputs import Output
-from farm.recordings import FileKind, Recording, Status, file_of, is_in_store, now, playlist_name
+from farm.recording.model import FileKind, Recording, Status, file_of, is_in_store, now, playlist_name
+from farm.recording.outputs import Output
 from farm.storage.store import Store
 
 DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"

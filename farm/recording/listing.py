@@ -1,7 +1,7 @@
-"""Lists of recordings: which are wanted, and how they are found in the indexes that `farm.records` keeps.
+"""Lists of recordings: which are wanted, and how they are found in the indexes that `farm.recording.records` keeps.
 
 An organisation has one index for each state and one for what has expired, and the same for each meeting; see
-`farm.records`.
+`farm.recording.records`.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import redis
 
-from farm.recordings import Recording, Status
+from farm.recording.model import Recording, Status
 
 _PIECE: Final = 2000
 """How many members of an index are looked at in one go; Redis serves nobody else meanwhile."""

@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Codec, Profile
-from farm.outputs import Output
-from farm.transfers import STORE, Transfer, TransferState
+from farm.recording.outputs import Output
+from farm.recording.transfers import STORE, Transfer, TransferState
 
 
 class Status(StrEnum):

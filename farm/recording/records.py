@@ -21,7 +21,7 @@ Keys
                                   since when
     farm:idempotency:{org}:{hash} id and request of the recording that a client's Idempotency-Key has started
     farm:changes                  stream: a copy of each recording that was added or changed its state, for
-                                  the webhooks, which take them out (see `farm.changes`)
+                                  the webhooks, which take them out (see `farm.recording.changes`)
     farm:events:{org}             stream: the same for one organisation, the last ones only, for its readers
 Channel
     farm:recording:{id}           each change of state is announced here; the message is the new state
@@ -46,17 +46,17 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
-from farm import record_scripts
-from farm.changes import CHANGES_KEY, events_key
 from farm.db.clients import in_time
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
-from farm.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.nodes.registry import GONE_KEY
-from farm.orders import orders_key
-from farm.outputs import MOST_OUTPUTS, Output
-from farm.outputs import OVER as OUTPUTS_OVER
-from farm.recordings import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
-from farm.transfers import Transfer, TransferState
+from farm.recording import lua
+from farm.recording.changes import CHANGES_KEY, events_key
+from farm.recording.commands import orders_key
+from farm.recording.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
+from farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
+from farm.recording.outputs import MOST_OUTPUTS, Output
+from farm.recording.outputs import OVER as OUTPUTS_OVER
+from farm.recording.transfers import Transfer, TransferState
 
 logger = logging.getLogger(__name__)
 
@@ -187,17 +187,17 @@ class Records:
     def __init__(self, client: redis.Redis) -> None:
         """`client` must return bytes (see `farm.db.clients`)."""
         self._redis = client
-        self._add = client.register_script(record_scripts.ADD)
-        self._change = client.register_script(record_scripts.CHANGE)
-        self._claim = client.register_script(record_scripts.CLAIM)
-        self._restore = client.register_script(record_scripts.RESTORE)
-        self._update = client.register_script(record_scripts.UPDATE)
-        self._active = client.register_script(record_scripts.ACTIVE)
-        self._note = client.register_script(record_scripts.NOTE)
-        self._transfer = client.register_script(record_scripts.TRANSFER)
-        self._output = client.register_script(record_scripts.OUTPUT)
-        self._expire = client.register_script(record_scripts.EXPIRE)
-        self._delete = client.register_script(record_scripts.DELETE)
+        self._add = client.register_script(lua.ADD)
+        self._change = client.register_script(lua.CHANGE)
+        self._claim = client.register_script(lua.CLAIM)
+        self._restore = client.register_script(lua.RESTORE)
+        self._update = client.register_script(lua.UPDATE)
+        self._active = client.register_script(lua.ACTIVE)
+        self._note = client.register_script(lua.NOTE)
+        self._transfer = client.register_script(lua.TRANSFER)
+        self._output = client.register_script(lua.OUTPUT)
+        self._expire = client.register_script(lua.EXPIRE)
+        self._delete = client.register_script(lua.DELETE)
 
     def add(
         self,

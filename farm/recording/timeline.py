@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from farm.recordings import TimelineEntry
+from farm.recording.model import TimelineEntry
 
 _END_A_TAKE = frozenset({"take_began", "take_ended", "fault"})
 """The events at which a take that was begun has ended."""

@@ -12,7 +12,7 @@ from uuid import UUID
 from farm.config.settings import Settings
 from farm.config.store_url import StoreKind, StoreLocation
 from farm.errors import NotFound, SettingsError
-from farm.recordings import content_type
+from farm.recording.model import content_type
 from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace

@@ -18,9 +18,9 @@ from playwright.async_api import Page, async_playwright
 
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
-from farm.orders import Order, read_orders
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.commands import Order, read_orders
+from farm.recording.model import Status
+from farm.recording.records import Records
 from tests.api.serving import served
 from tests.conftest import settings_with
 from tests.pages import serve_pages

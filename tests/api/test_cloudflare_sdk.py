@@ -19,8 +19,8 @@ from cloudflare.types.realtime_kit import (
 from cloudflare.types.realtime_kit.recording_get_one_recording_response import Data
 
 from farm.config.settings import Settings
-from farm.recordings import Caller, Reason, ReasonKind, Recording, Status, now
-from farm.records import Records
+from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, now
+from farm.recording.records import Records
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
 

@@ -18,9 +18,9 @@ from starlette.routing import Route
 from api.app import create_app
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
-from farm.links import download_link
-from farm.recordings import Recording, playlist_name, segment_name
-from farm.records import Records
+from farm.recording.links import download_link
+from farm.recording.model import Recording, playlist_name, segment_name
+from farm.recording.records import Records
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
 from tests.api.conftest import ACME, client_of

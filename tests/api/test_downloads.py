@@ -8,9 +8,9 @@ from starlette.applications import Starlette
 
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
-from farm.links import download_link
-from farm.recordings import now
-from farm.records import Records
+from farm.recording.links import download_link
+from farm.recording.model import now
+from farm.recording.records import Records
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import open_store
 from tests.api.conftest import ACME

@@ -14,11 +14,11 @@ import httpx
 import pytest
 import redis
 
-from farm.changes import events_key
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, revoke_api_key
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.changes import events_key
+from farm.recording.model import Status
+from farm.recording.records import Records
 from tests.api.conftest import ACME, OTHER
 from tests.api.serving import served
 from tests.conftest import MakeRecording, settings_with

@@ -22,8 +22,8 @@ from farm.config.settings import Settings
 from farm.evidence import collect
 from farm.evidence_carrier import Carrier
 from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
-from farm.recordings import Recording, Status
-from farm.records import Records
+from farm.recording.model import Recording, Status
+from farm.recording.records import Records
 from farm.spool import evidence_dir
 from tests.api.conftest import ACME, OTHER, client_of
 from tests.api.serving import served_in_thread

@@ -11,8 +11,8 @@ from rq.job import Job
 
 from farm.config.settings import Settings
 from farm.queues import recordings_queue
-from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records
 from farm.spool import evidence_dir
 from tests.api.conftest import OTHER
 from tests.conftest import MakeRecording

@@ -17,7 +17,7 @@ from api.meeting_messages import LONGEST_MESSAGE
 from api.meeting_rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
 from api.meeting_tokens import TOKEN_PREFIX
 from farm.config.settings import Settings
-from farm.records import Records
+from farm.recording.records import Records
 from tests.api.conftest import ACME, OTHER
 from tests.api.serving import served
 

@@ -13,7 +13,7 @@ from api.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings
-from farm.recordings import content_type
+from farm.recording.model import content_type
 from tests.api.conftest import ACME, client_of
 from tests.api.serving import served
 from tests.conftest import settings_with

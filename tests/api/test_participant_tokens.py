@@ -26,10 +26,10 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 import api.participant_keys as module
 from api.participant_keys import read_key_set
 from farm.config.settings import Settings
-from farm.orders import orders_key
 from farm.page_tokens import livekit_token, recorder_token
-from farm.recordings import Reason, ReasonKind, Status, stop_reason_of
-from farm.records import Records
+from farm.recording.commands import orders_key
+from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
+from farm.recording.records import Records
 from tests.api.conftest import client_of
 from tests.authorities import own_authority
 from tests.conftest import MakeRecording, settings_with

@@ -10,8 +10,8 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.page_access import PAGE_ACCESS, open_access
-from farm.records import Records
-from farm.sealed_targets import open_target
+from farm.recording.records import Records
+from farm.recording.targets import open_target
 from farm.storage.targets import with_secrets
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with

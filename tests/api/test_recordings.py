@@ -16,9 +16,9 @@ from api.context import Context
 from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
-from farm.orders import Order, orders_key, read_orders
 from farm.queues import recordings_queue
-from farm.recordings import (
+from farm.recording.commands import Order, orders_key, read_orders
+from farm.recording.model import (
     Failure,
     FileKind,
     FinishedFile,
@@ -29,8 +29,8 @@ from farm.recordings import (
     TimelineEntry,
     now,
 )
-from farm.records import Records
-from farm.transfers import STORE, Transfer, TransferState
+from farm.recording.records import Records
+from farm.recording.transfers import STORE, Transfer, TransferState
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
 

@@ -10,9 +10,9 @@ import pytest
 from starlette.applications import Starlette
 
 from farm.db.clients import connect, connect_async
-from farm.orders import Order, read_orders
-from farm.recordings import Recording, Status
-from farm.records import Records
+from farm.recording.commands import Order, read_orders
+from farm.recording.model import Recording, Status
+from farm.recording.records import Records
 from tests.api.conftest import ACME, client_of
 from tests.conftest import MakeRecording, settings_with
 from tests.redis_servers import FaultyRedis, faulty_redis

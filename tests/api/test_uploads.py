@@ -12,14 +12,14 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.queues import uploads_queue
-from farm.recordings import Recording, Status
-from farm.records import Records
-from farm.sealed_targets import open_target
+from farm.recording.model import Recording, Status
+from farm.recording.records import Records
+from farm.recording.targets import open_target
+from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
 from farm.transfer_job import settle
-from farm.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording
 from tests.storage.ended import stored
 

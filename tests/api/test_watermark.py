@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.records import Records
+from farm.recording.records import Records
 from tests.api.conftest import client_of
 from tests.browser_bot.helpers import Site, answer, open_site
 from tests.conftest import settings_with

@@ -17,7 +17,7 @@ from farm.config.settings import Settings
 from farm.dispatcher import Dispatcher
 from farm.errors import SettingsError
 from farm.queues import webhooks_queue
-from farm.recordings import now
+from farm.recording.model import now
 from farm.webhook_sender import Sender
 from farm.webhook_signature import load_signing_key
 from farm.webhooks import EVENTS, Webhooks, webhook_id_of

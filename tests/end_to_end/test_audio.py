@@ -10,9 +10,9 @@ import pytest
 from browser_bot.page.rejoining import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
-from farm.findings import Finding
-from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recording.commands import Order
+from farm.recording.findings import Finding
 from farm.spool import Spool
 from tests.encoder.beeps import Samples, beeps, played
 from tests.processes import below

@@ -13,8 +13,8 @@ import pytest
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
 from farm.opened_stage import open_for
-from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recording.commands import Order
 from farm.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.end_to_end.test_audio import Listener

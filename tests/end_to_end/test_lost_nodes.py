@@ -23,7 +23,7 @@ from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.nodes.registry import GONE_AFTER
-from farm.records import Records
+from farm.recording.records import Records
 from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
 from tests.processes import below

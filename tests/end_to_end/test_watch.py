@@ -29,10 +29,10 @@ from encoder.takes import watchdog as encoder_watch
 from encoder.takes.command import cheapest_step
 from farm import recorder as recorder_module
 from farm.evidence import fault_directories
-from farm.findings import Finding, Tally, read_tally
 from farm.lookout import Lookout
-from farm.orders import Order
 from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recording.commands import Order
+from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool import Spool
 from farm.watch import Limits
 from tests.api.serving import app_in_thread

@@ -23,9 +23,9 @@ from farm.counts import (
     of_transfer,
 )
 from farm.db.clients import connect
-from farm.recordings import Failure, Reason, ReasonKind, Status, TimelineEntry, now
+from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry, now
+from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.storage import targets
-from farm.transfers import STORE, Transfer, TransferError, TransferState
 from tests.conftest import MakeRecording
 
 

@@ -26,8 +26,8 @@ from farm.evidence_carrier import (
     worth_carrying,
 )
 from farm.evidence_zip import zip_pieces
-from farm.recordings import Recording, Status, now
-from farm.records import Records, record_key
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records, record_key
 from farm.retention import sweep
 from farm.spool import evidence_dir
 from farm.storage.backend import StorageError

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.changes import events_key
 from farm.db.clients import connect, connect_async
 from farm.db.embedded import embedded_redis
 from farm.db.streams import BEGINNING
 from farm.errors import RedisUnavailable
-from farm.feeds import Change, Feed, Feeds
-from farm.recordings import Recording
-from farm.records import Records
+from farm.recording.changes import events_key
+from farm.recording.feeds import Change, Feed, Feeds
+from farm.recording.model import Recording
+from farm.recording.records import Records
 from tests.conftest import MakeRecording, settings_with
 
 SECONDS = 15.0

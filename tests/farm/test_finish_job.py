@@ -9,8 +9,8 @@ import redis
 from farm.config.settings import Settings
 from farm.finish_job import finish
 from farm.outbox import Outbox
-from farm.recordings import FileKind, Recording, Status, now
-from farm.records import Records, record_key
+from farm.recording.model import FileKind, Recording, Status, now
+from farm.recording.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.spool import spool_of
 from tests.conftest import MakeRecording

@@ -13,7 +13,7 @@ from encoder.live.hls import with_gaps
 from farm import hls_out
 from farm.hls_out import STORE_FAILED, Carried, Carrier, HlsOrder, News
 from farm.live_outputs import LiveOutputs, Means, Takes
-from farm.outputs import Output, OutputKind, OutputState, StreamUrl
+from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from farm.storage.backend import StorageError
 from tests.conftest import MakeRecording
 from tests.takes import make_take

@@ -4,7 +4,7 @@ from uuid import uuid4
 import pytest
 
 from farm.errors import LinkRefused
-from farm.links import download_link, verify_link
+from farm.recording.links import download_link, verify_link
 
 SECRET = b"0123456789abcdef"
 ID = uuid4()

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from browser_bot.network.addresses import AddressRule
 from farm.live_outputs import LiveOutputs, Means, Takes
-from farm.outputs import Output, StreamUrl, read_stream_url, stream_output
+from farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
 from tests.ports import free_port
 from tests.takes import start_take
 

@@ -7,8 +7,8 @@ import redis
 
 from farm.lost_recordings import fail_lost_recordings
 from farm.queues import enqueue_recording, has_live_job, queue_position, recordings_queue
-from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records
 from farm.waits import Waits
 from tests.conftest import MakeRecording
 

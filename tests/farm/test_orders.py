@@ -8,7 +8,7 @@ import redis
 
 from farm.db.clients import connect, connect_async
 from farm.db.embedded import embedded_redis
-from farm.orders import Order, orders_key, read_orders, send_order
+from farm.recording.commands import Order, orders_key, read_orders, send_order
 from tests.conftest import settings_with
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from farm.live_outputs import stream_arguments
-from farm.outputs import OutputKind, read_stream_url, stream_output
+from farm.recording.outputs import OutputKind, read_stream_url, stream_output
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from farm.page_access import (
     seal_access,
     with_parameters,
 )
-from farm.recordings import Corner, Watermark
+from farm.recording.model import Corner, Watermark
 from tests.conftest import MakeRecording, settings_with
 
 SECRET = "a secret of the pages' own, long enough"

@@ -17,8 +17,8 @@ from farm.queues import (
     transfers_queue,
     uploads_queue,
 )
-from farm.recordings import Priority
-from farm.transfers import STORE
+from farm.recording.model import Priority
+from farm.recording.transfers import STORE
 from tests.conftest import MakeRecording
 
 

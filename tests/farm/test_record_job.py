@@ -14,15 +14,15 @@ from farm.config.settings import Settings
 from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.ending import kept_ending
 from farm.evidence import fault_directories
-from farm.findings import Finding
 from farm.nodes.registry import Nodes
-from farm.orders import Order
 from farm.page_access import surroundings_of
 from farm.queues import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
-from farm.records import Records, record_key
+from farm.recording.commands import Order
+from farm.recording.findings import Finding
+from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
+from farm.recording.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.slot import needs_of
 from farm.spool import BREAKS, Spool, evidence_dir, format_of, spool_of

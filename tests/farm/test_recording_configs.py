@@ -2,7 +2,7 @@ import pytest
 import redis
 
 from farm.credentials.sealing import Sealer
-from farm.recording_configs import Config, Defaults, RecordingConfigs, combine
+from farm.recording.defaults import Config, Defaults, RecordingConfigs, combine
 
 
 @pytest.mark.parametrize(

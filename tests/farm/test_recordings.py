@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from farm.recordings import ACTIVE, FINAL, TRANSITIONS, Status, content_type, output_file_name, sources
+from farm.recording.model import ACTIVE, FINAL, TRANSITIONS, Status, content_type, output_file_name, sources
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 

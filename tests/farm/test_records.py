@@ -9,10 +9,10 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from farm.changes import CHANGES_KEY, events_key, recording_of
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, WrongState
-from farm.listing import Wanted, microseconds
-from farm.recordings import (
+from farm.recording.changes import CHANGES_KEY, events_key, recording_of
+from farm.recording.listing import Wanted, microseconds
+from farm.recording.model import (
     Caller,
     Failure,
     Reason,
@@ -22,7 +22,7 @@ from farm.recordings import (
     TimelineEntry,
     now,
 )
-from farm.records import Idempotency, Records, SealedTarget, record_key
+from farm.recording.records import Idempotency, Records, SealedTarget, record_key
 from tests.conftest import MakeRecording
 
 RACERS = 50

@@ -10,11 +10,11 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import NotFound
-from farm.links import Links
-from farm.listing import Wanted
 from farm.outbox import Outbox
-from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.recording.links import Links
+from farm.recording.listing import Wanted
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records
 from farm.retention import expire_recordings, sweep
 from farm.spool import spool_of
 from farm.storage.backend import StorageError

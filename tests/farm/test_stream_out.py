@@ -21,7 +21,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import pytest
 
 from farm.live_outputs import stream_arguments
-from farm.outputs import read_stream_url
+from farm.recording.outputs import read_stream_url
 from farm.stream_out import StreamOrder, why_ended
 from tests.ports import free_port
 from tests.rtmp import RtmpServer, rtmp_server

@@ -6,11 +6,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from farm.findings import Finding
-from farm.recordings import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
+from farm.recording.findings import Finding
+from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
+from farm.recording.transfers import Transfer, TransferState
 from farm.trace_sender import TraceSender
 from farm.traces import open_sender
-from farm.transfers import Transfer, TransferState
 from tests.conftest import MakeRecording
 
 BEGIN = datetime(2026, 1, 31, 9, 0, 0, 123456, tzinfo=UTC)

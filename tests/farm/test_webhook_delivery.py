@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from standardwebhooks import Webhook as StandardWebhook
 
-from farm.changes import CHANGES_KEY
 from farm.config.settings import Settings
 from farm.deliveries import DUE_KEY, Deliveries
 from farm.dispatcher import Dispatcher
 from farm.queues import webhooks_queue
-from farm.recordings import Recording, Status, now
-from farm.records import Records
+from farm.recording.changes import CHANGES_KEY
+from farm.recording.model import Recording, Status, now
+from farm.recording.records import Records
 from farm.webhook_log import Attempt, WebhookLog
 from farm.webhook_sender import LONGEST_RETRY_AFTER, Sender
 from farm.webhook_signature import load_signing_key

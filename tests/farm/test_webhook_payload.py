@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from farm.links import DownloadLink
-from farm.recordings import Caller, Failure, Reason, ReasonKind, Status
+from farm.recording.links import DownloadLink
+from farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
 from farm.webhook_payload import status_update
 from tests.conftest import MakeRecording
 

@@ -15,8 +15,8 @@ from rq.job import JobStatus
 from farm.db.clients import connect
 from farm.ending import kept_ending
 from farm.queues import enqueue_recording, transfers_queue
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.model import Status
+from farm.recording.records import Records
 from farm.spool import spool_of
 from tests.conftest import MakeRecording, settings_with
 from tests.cut_way import way_until

@@ -14,9 +14,9 @@ from api.app import create_app
 from farm.config.settings import Settings
 from farm.nodes.registry import Condition, Nodes
 from farm.queues import enqueue_recording
-from farm.recordings import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
-from farm.records import Records
-from farm.transfers import STORE, Transfer, TransferError, TransferState
+from farm.recording.model import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
+from farm.recording.records import Records
+from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
 from tests.api.serving import app_in_thread
 from tests.conftest import MakeRecording

@@ -19,10 +19,10 @@ from farm.queues import (
     transfers_queue,
     webhooks_queue,
 )
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.model import Status
+from farm.recording.records import Records
+from farm.recording.transfers import STORE
 from farm.spool import spool_of
-from farm.transfers import STORE
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
 from tests.portal.login import logged_in

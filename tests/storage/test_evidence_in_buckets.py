@@ -12,8 +12,8 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.evidence_carrier import Carrier
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.model import Status
+from farm.recording.records import Records
 from farm.spool import evidence_dir
 from farm.storage.store import open_store
 from farm.stored_evidence import StoredEvidence

@@ -24,14 +24,14 @@ from farm.queues import (
     uploads_queue,
 )
 from farm.record_job import record
-from farm.recordings import FileKind, Recording, Status, TimelineEntry, now
-from farm.records import Records
+from farm.recording.model import FileKind, Recording, Status, TimelineEntry, now
+from farm.recording.records import Records
+from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery import end_dead, look_for_lost, recover, recover_spool, recover_transfers, recover_unqueued
 from farm.retention import sweep
 from farm.spool import spool_of
 from farm.spool_record import keep_record
 from farm.transfer_job import settle
-from farm.transfers import STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at

@@ -12,13 +12,13 @@ import redis
 from farm import queues
 from farm.config.settings import Settings
 from farm.queues import enqueue_transfer, transfers_queue, uploads_queue
-from farm.recordings import Status, now
-from farm.records import Records, record_key
+from farm.recording.model import Status, now
+from farm.recording.records import Records, record_key
+from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery import recover_transfers
 from farm.slot import SpoolWorker
 from farm.spool import spool_of
 from farm.transfer_job import run_transfer, settle
-from farm.transfers import STORE, Transfer, TransferState, transfer_to
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at

@@ -17,9 +17,9 @@ import redis
 
 from farm.config.settings import Settings
 from farm.queues import enqueue_finish
-from farm.recordings import Recording, Status
-from farm.records import Records
-from farm.transfers import TransferState, transfer_to
+from farm.recording.model import Recording, Status
+from farm.recording.records import Records
+from farm.recording.transfers import TransferState, transfer_to
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
 from tests.storage.wire import wire_to

@@ -21,8 +21,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from farm.hls_out import HlsOrder, customers_put
-from farm.recordings import Status
-from farm.records import Records
+from farm.recording.model import Status
+from farm.recording.records import Records
+from farm.recording.transfers import TransferState
 from farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
 from farm.storage.backends import azure as azure_module
 from farm.storage.backends import s3 as s3_module
@@ -32,7 +33,6 @@ from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET
 from farm.transfer_job import run_transfer, settle
-from farm.transfers import TransferState
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
