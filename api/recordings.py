@@ -66,7 +66,7 @@ from farm.errors import (
 from farm.lost_recordings import fail_before_start
 from farm.output_book import seal_url, sealed_name
 from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
-from farm.queues import (
+from farm.queues.recordings import (
     drop_job,
     enqueue_recording,
     queue_position,

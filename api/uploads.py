@@ -14,7 +14,7 @@ from api.requests import Upload, read_request
 from api.responses import RecordingObject, success
 from api.rules import check_storage, resolve_storage
 from farm.errors import WrongState
-from farm.queues import enqueue_transfer
+from farm.queues.recordings import enqueue_transfer
 from farm.recording.model import Recording, Status, is_in_store
 from farm.recording.targets import open_target, seal_target
 from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name

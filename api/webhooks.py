@@ -28,7 +28,7 @@ from api.webhook_objects import (
 )
 from farm.deliveries import Delivery
 from farm.errors import NotFound, WrongState
-from farm.queues import enqueue_sending
+from farm.queues.recordings import enqueue_sending
 from farm.recording.model import Recording, now
 from farm.webhook_log import Attempt
 from farm.webhook_payload import status_update

@@ -23,7 +23,7 @@ from farm.db.faults import Outage, describe
 from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
 from farm.logs import about
-from farm.queues import enqueue_sending
+from farm.queues.recordings import enqueue_sending
 from farm.recording.changes import CHANGES_KEY, recording_of
 from farm.recording.links import Links
 from farm.recording.model import FINAL, Recording, now

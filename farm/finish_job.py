@@ -20,7 +20,7 @@ from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound
 from farm.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
-from farm.queues import enqueue_transfer
+from farm.queues.recordings import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
 from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records

@@ -26,7 +26,7 @@ from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
 from farm.node_condition import condition_of_this_node
 from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
-from farm.queues import enqueue_continuation, enqueue_transfer_from_store
+from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
 from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost

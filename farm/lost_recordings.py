@@ -12,7 +12,7 @@ from typing import Final
 import redis
 
 from farm.errors import WrongState
-from farm.queues import drop_job, enqueue_recording, has_live_job, was_queued
+from farm.queues.recordings import drop_job, enqueue_recording, has_live_job, was_queued
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.recording.records import Records
 from farm.waits import Waits

@@ -41,7 +41,7 @@ from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.opened_stage import OpenedStage
 from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
-from farm.queues import enqueue_finish
+from farm.queues.recordings import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import read_orders
 from farm.recording.findings import Finding

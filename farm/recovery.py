@@ -15,7 +15,7 @@ from farm.db.clients import connect
 from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
-from farm.queues import (
+from farm.queues.recordings import (
     enqueue_continuation,
     enqueue_finish,
     enqueue_transfer,

@@ -39,7 +39,7 @@ from farm.opened_stage import StageNeeds
 from farm.outbox import room_for_cuts
 from farm.page_access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
-from farm.queues import note_node
+from farm.queues.recordings import note_node
 from farm.recording.records import Records
 from farm.recovery import recover, recover_spool
 from farm.spool import evidence_dir, format_of, is_recorded_into, spool_directory

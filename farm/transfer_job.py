@@ -20,7 +20,7 @@ from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.outbox import Outbox, describe
-from farm.queues import SLOWEST_TRANSFER, enqueue_transfer
+from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.records import Records

@@ -49,7 +49,7 @@ from farm.patient_rq import (
     PatientWorker,
     patiently,
 )
-from farm.queues import (
+from farm.queues.recordings import (
     FINISH_JOB,
     RECORD_JOB,
     TRANSFER_JOB,

@@ -13,7 +13,7 @@ import psutil
 import redis
 from rq import Worker
 
-from farm.queues import webhooks_queue
+from farm.queues.recordings import webhooks_queue
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from api.portal.page import page
 from api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
 from farm.errors import NotFound
 from farm.nodes.registry import GONE_AFTER, Node, Nodes
-from farm.queues import continuations_queue, recordings_queues
+from farm.queues.recordings import continuations_queue, recordings_queues
 from farm.recording.model import now
 
 

@@ -10,7 +10,7 @@ import redis
 from rq.job import Job
 
 from farm.config.settings import Settings
-from farm.queues import recordings_queue
+from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.spool import evidence_dir

@@ -21,7 +21,7 @@ from api.sessions import CSRF_HEADER
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
 from farm.nodes.registry import Condition, Nodes
-from farm.queues import recordings_queue, uploads_queue
+from farm.queues.recordings import recordings_queue, uploads_queue
 from farm.recording.model import Failure, FileKind, FinishedFile, Status, TimelineEntry, now
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.records import Records
@@ -841,7 +841,7 @@ async def test_dashboard_should_change_things_only_for_its_own_pages(
 async def test_dashboard_should_let_nothing_run_but_its_own_script(
     acme: Visit, records: Records, make_recording: MakeRecording, redis_client: redis.Redis
 ) -> None:
-    from farm.queues import enqueue_recording
+    from farm.queues.recordings import enqueue_recording
 
     recording = records.add(make_recording(meeting_id=HOSTILE))
     enqueue_recording(redis_client, recording)

@@ -16,7 +16,7 @@ from api.context import Context
 from api.requests import AudioConfig, StartRecording, VideoConfig
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
-from farm.queues import recordings_queue
+from farm.queues.recordings import recordings_queue
 from farm.recording.commands import Order, orders_key, read_orders
 from farm.recording.model import (
     Failure,

@@ -11,7 +11,7 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.queues import uploads_queue
+from farm.queues.recordings import uploads_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recording.targets import open_target

@@ -16,7 +16,7 @@ from api.app import create_app
 from farm.config.settings import Settings
 from farm.dispatcher import Dispatcher
 from farm.errors import SettingsError
-from farm.queues import webhooks_queue
+from farm.queues.recordings import webhooks_queue
 from farm.recording.model import now
 from farm.webhook_sender import Sender
 from farm.webhook_signature import load_signing_key

@@ -16,7 +16,7 @@ from rq import Worker
 
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
-from farm.queues import node_recordings_queue
+from farm.queues.recordings import node_recordings_queue
 from farm.recording.records import Records
 from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take

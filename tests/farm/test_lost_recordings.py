@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from farm.lost_recordings import fail_lost_recordings
-from farm.queues import enqueue_recording, has_live_job, queue_position, recordings_queue
+from farm.queues.recordings import enqueue_recording, has_live_job, queue_position, recordings_queue
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.waits import Waits

@@ -19,7 +19,7 @@ from farm.db.clients import connect
 from farm.errors import SettingsError
 from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
 from farm.nodes.registry import NODES_KEY, Beat, Nodes
-from farm.queues import enqueue_recording
+from farm.queues.recordings import enqueue_recording
 from farm.recording.findings import Tally, keep_tally
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records

@@ -4,7 +4,7 @@ import redis
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
-from farm.queues import (
+from farm.queues.recordings import (
     drop_job,
     enqueue_recording,
     enqueue_transfer,

@@ -16,7 +16,7 @@ from farm.ending import kept_ending
 from farm.evidence import fault_directories
 from farm.nodes.registry import Nodes
 from farm.page_access import surroundings_of
-from farm.queues import has_live_job, is_to_be_finished, transfers_queue
+from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder
 from farm.recording.commands import Order

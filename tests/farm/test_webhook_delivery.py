@@ -20,7 +20,7 @@ from standardwebhooks import Webhook as StandardWebhook
 from farm.config.settings import Settings
 from farm.deliveries import DUE_KEY, Deliveries
 from farm.dispatcher import Dispatcher
-from farm.queues import webhooks_queue
+from farm.queues.recordings import webhooks_queue
 from farm.recording.changes import CHANGES_KEY
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records

@@ -14,7 +14,7 @@ from rq.job import JobStatus
 
 from farm.db.clients import connect
 from farm.ending import kept_ending
-from farm.queues import enqueue_recording, transfers_queue
+from farm.queues.recordings import enqueue_recording, transfers_queue
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool import spool_of

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.app import create_app
 from farm.config.settings import Settings
 from farm.nodes.registry import Condition, Nodes
-from farm.queues import enqueue_recording
+from farm.queues.recordings import enqueue_recording
 from farm.recording.model import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState

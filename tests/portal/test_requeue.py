@@ -10,7 +10,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
 from farm.config.settings import Settings
-from farm.queues import (
+from farm.queues.recordings import (
     enqueue_finish,
     enqueue_recording,
     enqueue_sending,

@@ -15,7 +15,7 @@ from farm.finish_job import finish
 from farm.lost_nodes import Watcher, expect_nodes, look_after
 from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.outbox import describe
-from farm.queues import (
+from farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
     has_live_job,

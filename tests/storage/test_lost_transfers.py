@@ -9,9 +9,9 @@ import boto3
 import pytest
 import redis
 
-from farm import queues
 from farm.config.settings import Settings
-from farm.queues import enqueue_transfer, transfers_queue, uploads_queue
+from farm.queues import recordings
+from farm.queues.recordings import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status, now
 from farm.recording.records import Records, record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
@@ -99,8 +99,8 @@ def test_storage_that_is_too_slow_should_not_be_waited_for(
     s3_endpoint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(queues, "_TRANSFER_SECONDS", 3)
-    monkeypatch.setattr(queues, "SLOWEST_TRANSFER", 1 << 40)
+    monkeypatch.setattr(recordings, "_TRANSFER_SECONDS", 3)
+    monkeypatch.setattr(recordings, "SLOWEST_TRANSFER", 1 << 40)
     monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_NODE", settings.node)

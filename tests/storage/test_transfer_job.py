@@ -17,7 +17,7 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
 from farm.outbox import Outbox
-from farm.queues import transfers_queue, uploads_queue
+from farm.queues.recordings import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status, now
 from farm.recording.outputs import OutputState, stream_output

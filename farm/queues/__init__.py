@@ -1,0 +1,1 @@
+"""The queues of RQ: which job waits in which, and for whom."""
