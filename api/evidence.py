@@ -29,7 +29,7 @@ from farm.evidence_carrier import read_carried
 from farm.evidence_zip import Entry, entries_of_zip, entry_of_file, entry_of_text, zip_pieces
 from farm.recording.model import ACTIVE, Recording
 from farm.recording.records import read_recording
-from farm.spool import evidence_dir
+from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.stored_evidence import StoredEvidence
 

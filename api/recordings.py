@@ -92,11 +92,11 @@ from farm.recording.records import Idempotency, SealedTarget, read_recording, re
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
 from farm.retention import delete_files
-from farm.spool import remove_evidence
+from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
+from farm.spool.spool import remove_evidence
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
 from farm.stored_evidence import StoredEvidence
-from farm.timed_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)

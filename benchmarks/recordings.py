@@ -11,7 +11,7 @@ from encoder.journal import Journal
 from farm.recorder import Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.pages import FIDELITY_PAGE
 
 PAGE = f"file://{FIDELITY_PAGE}"

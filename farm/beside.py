@@ -27,7 +27,7 @@ from farm.recording.model import Recording
 from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.recording.transfers import STORE
-from farm.spool import spool_of
+from farm.spool.spool import spool_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.targets import SftpTarget, with_secrets
 

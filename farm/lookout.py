@@ -14,7 +14,7 @@ from browser_bot.stage.stage import Stage
 from encoder.formats import Format
 from encoder.takes.sequence import Takes
 from farm.host.realtime import RealTime
-from farm.outbox import room_for_cuts
+from farm.spool.outbox import room_for_cuts
 from farm.watch import Seen
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_s
 from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store, now
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
-from farm.set_aside import NODE_LOST
+from farm.spool.set_aside import NODE_LOST
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from farm.recording.findings import read_tally
 from farm.recording.model import ACTIVE, Recording, Status, now
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE, TransferState, transfer_to
-from farm.spool import recorded_into
+from farm.spool.spool import recorded_into
 
 ALIVE_WITHIN: Final = timedelta(seconds=60)
 """How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""

@@ -10,7 +10,7 @@ from browser_bot.stage.cleanup import owners_of_stages
 from farm.config.settings import Settings
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Condition
-from farm.spool import recordings_under_way
+from farm.spool.spool import recordings_under_way
 from farm.warm_stage import WARM_HORSE
 
 

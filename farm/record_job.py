@@ -34,7 +34,6 @@ from farm.dead_recorder import (
     keep_last_frame,
     take_seen,
 )
-from farm.ending import Ending, forget_ending, keep_ending
 from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.host.ca_file import nss_database
 from farm.nodes.registry import Nodes
@@ -61,8 +60,9 @@ from farm.recording.records import Records
 from farm.recording.timeline import recorded_elsewhere, take_overs
 from farm.recording_log import logging_to
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
-from farm.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
-from farm.spool_record import keep_record, register_again
+from farm.spool.ending import Ending, forget_ending, keep_ending
+from farm.spool.record_copy import keep_record, register_again
+from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.warm_stage import ready_stage
 from farm.watch import Limits
 from farm.watermark import corner_of
@@ -354,7 +354,7 @@ class Reporter:
                 self._outage.over()
                 return
             except TakenOver as error:
-                # What is recorded here is set aside when the recording has ended; see `farm.set_aside`.
+                # What is recorded here is set aside when the recording has ended; see `farm.spool.set_aside`.
                 logger.warning("%s; this one's recorder stops", error)
                 self._gives_way = True
                 self.when_refused()

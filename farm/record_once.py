@@ -23,7 +23,7 @@ from farm.errors import RecordingFailed
 from farm.recorder import Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
-from farm.spool import Spool
+from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 

@@ -52,7 +52,7 @@ from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, keep_tally, read_tally
 from farm.recording.timeline import NOTHING, Elsewhere
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ import redis
 
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
-from farm.ending import kept_ending
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.lost_nodes import expect_nodes
 from farm.queues.recordings import (
@@ -27,9 +26,10 @@ from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording,
 from farm.recording.records import Records
 from farm.recording.timeline import node_with_takes
 from farm.recording.transfers import OVER, is_overdue
-from farm.set_aside import has_recorded, is_left
-from farm.spool import Spool, spool_directory, spool_of
-from farm.spool_record import keep_record, register_again
+from farm.spool.ending import kept_ending
+from farm.spool.record_copy import keep_record, register_again
+from farm.spool.set_aside import has_recorded, is_left
+from farm.spool.spool import Spool, spool_directory, spool_of
 
 logger = logging.getLogger(__name__)
 

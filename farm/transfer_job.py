@@ -19,7 +19,6 @@ from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
-from farm.outbox import Outbox, describe
 from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.recording.outputs import OVER as OUTPUTS_OVER
@@ -39,8 +38,9 @@ from farm.recording.transfers import (
     tried,
 )
 from farm.recording_log import logging_to
-from farm.set_aside import has_recorded, is_left
-from farm.spool import evidence_dir, remove_evidence, spool_directory, spool_of
+from farm.spool.outbox import Outbox, describe
+from farm.spool.set_aside import has_recorded, is_left
+from farm.spool.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.backend import Checkpoint, Place, Placed, StorageError
 from farm.storage.customer import place_of
 from farm.storage.host_keys import HostKeys

@@ -64,7 +64,7 @@ from farm.queues.recordings import (
 from farm.recovery import look_for_lost
 from farm.retention import sweep
 from farm.slot import SlotWorker, SpoolWorker
-from farm.spool import recordings_under_way
+from farm.spool.spool import recordings_under_way
 from farm.webhook_signature import load_signing_key
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from farm.recording.model import Failure, Reason, Status
-from farm.spool import Spool
+from farm.spool.spool import Spool
 
 _FILE: Final = "ending.json"
 

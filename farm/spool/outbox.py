@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from encoder.media.probe import Media
 from farm.recording.model import FileKind, FinishedFile, Recording, content_type, stop_reason_of
-from farm.spool import TEXTS, Spool
+from farm.spool.spool import TEXTS, Spool
 from farm.storage.backend import Checkpoint, Placed
 
 MANIFEST_SUFFIX: Final = ".json"

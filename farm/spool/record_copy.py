@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from farm.recording.model import FINAL, Recording
 from farm.recording.records import Records
-from farm.spool import Spool
+from farm.spool.spool import Spool
 
 _FILE: Final = "recording.json"
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from encoder.errors import CutError
 from farm.config.settings import Settings
-from farm.outbox import Outbox
 from farm.recording.model import FINAL, Recording, Status
-from farm.spool import Spool
-from farm.spool_record import kept_by
+from farm.spool.outbox import Outbox
+from farm.spool.record_copy import kept_by
+from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from farm.evidence_carrier import Carrier
 from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from farm.spool import evidence_dir
+from farm.spool.spool import evidence_dir
 from tests.api.conftest import ACME, OTHER, client_of
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording

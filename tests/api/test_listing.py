@@ -13,7 +13,7 @@ from farm.config.settings import Settings
 from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
-from farm.spool import evidence_dir
+from farm.spool.spool import evidence_dir
 from tests.api.conftest import OTHER
 from tests.conftest import MakeRecording
 from tests.storage.ended import stored

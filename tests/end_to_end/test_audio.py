@@ -13,7 +13,7 @@ from encoder.journal import Journal
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.encoder.beeps import Samples, beeps, played
 from tests.processes import below
 

@@ -15,7 +15,7 @@ from encoder.formats import AudioExport, Format
 from farm.opened_stage import open_for
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.end_to_end.test_audio import Listener
 from tests.processes import below, wait_until_none

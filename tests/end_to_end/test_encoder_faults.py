@@ -24,7 +24,7 @@ from encoder.errors import EncoderHung, EncoderTooSlow
 from encoder.formats import AudioExport, Codec, Format
 from encoder.takes.command import Source, cheapest_step
 from encoder.takes.sequence import Takes
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.encoder import recording_process
 from tests.fidelity.measure import measure
 from tests.pages import FIDELITY_PAGE

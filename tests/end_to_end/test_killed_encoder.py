@@ -12,7 +12,7 @@ from encoder.formats import Codec, Format
 from encoder.takes import sequence as takes_module
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.pages import FIDELITY_PAGE
 from tests.processes import below
 

@@ -33,7 +33,7 @@ from farm.lookout import Lookout
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from farm.watch import Limits
 from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import open_site, run

@@ -29,7 +29,7 @@ from farm.evidence_zip import zip_pieces
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records, record_key
 from farm.retention import sweep
-from farm.spool import evidence_dir
+from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
 from farm.stored_evidence import StoredEvidence, delete_old_evidence, new_part

@@ -8,11 +8,11 @@ import redis
 
 from farm.config.settings import Settings
 from farm.finish_job import finish
-from farm.outbox import Outbox
 from farm.recording.model import FileKind, Recording, Status, now
 from farm.recording.records import Records, record_key
 from farm.recovery import recover_unqueued
-from farm.spool import spool_of
+from farm.spool.outbox import Outbox
+from farm.spool.spool import spool_of
 from tests.conftest import MakeRecording
 from tests.storage.ended import ended
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from encoder.formats import Format
 from farm.lookout import look_at_disk
-from farm.outbox import Outbox, remove_takes, room_for_cuts
-from farm.spool import Spool
+from farm.spool.outbox import Outbox, remove_takes, room_for_cuts
+from farm.spool.spool import Spool
 
 
 def spool_with(directory: Path, *takes: int) -> Spool:

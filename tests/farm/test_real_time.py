@@ -21,7 +21,7 @@ from farm.doctor import run_checks
 from farm.host import realtime as real_time_module
 from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
 from farm.recorder import Plan, Recorder
-from farm.spool import Spool
+from farm.spool.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.deploy import seccomp
 from tests.end_to_end.test_early_faults import FaultListener, no_orders

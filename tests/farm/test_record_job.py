@@ -12,7 +12,6 @@ import redis
 from browser_bot.page.rejoining import PageEvent
 from farm.config.settings import Settings
 from farm.dead_recorder import describe_exit, keep_death, note_seen
-from farm.ending import kept_ending
 from farm.evidence import fault_directories
 from farm.nodes.registry import Nodes
 from farm.page_access import surroundings_of
@@ -25,7 +24,8 @@ from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status,
 from farm.recording.records import Records, record_key
 from farm.recovery import recover_unqueued
 from farm.slot import needs_of
-from farm.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
+from farm.spool.ending import kept_ending
+from farm.spool.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
 from tests.conftest import MakeRecording
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from encoder.formats import Format
-from farm.spool import Spool
+from farm.spool.spool import Spool
 
 
 @pytest.fixture

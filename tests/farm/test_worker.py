@@ -13,11 +13,11 @@ import redis
 from rq.job import JobStatus
 
 from farm.db.clients import connect
-from farm.ending import kept_ending
 from farm.queues.recordings import enqueue_recording, transfers_queue
 from farm.recording.model import Status
 from farm.recording.records import Records
-from farm.spool import spool_of
+from farm.spool.ending import kept_ending
+from farm.spool.spool import spool_of
 from tests.conftest import MakeRecording, settings_with
 from tests.cut_way import way_until
 from tests.pages import FIDELITY_PAGE, serve_pages

@@ -22,7 +22,7 @@ from farm.queues.recordings import (
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.recording.transfers import STORE
-from farm.spool import spool_of
+from farm.spool.spool import spool_of
 from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
 from tests.portal.login import logged_in

@@ -8,12 +8,12 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.outbox import Outbox, describe
 from farm.recording.model import FileKind, Recording, Status, now
 from farm.recording.records import Records, SealedTarget
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
-from farm.spool import spool_of
+from farm.spool.outbox import Outbox, describe
+from farm.spool.spool import spool_of
 from farm.storage.targets import TARGET, public
 from farm.transfer_job import run_transfer, settle
 

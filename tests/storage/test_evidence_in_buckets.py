@@ -14,7 +14,7 @@ from farm.credentials.api_keys import load_secret_key
 from farm.evidence_carrier import Carrier
 from farm.recording.model import Status
 from farm.recording.records import Records
-from farm.spool import evidence_dir
+from farm.spool.spool import evidence_dir
 from farm.storage.store import open_store
 from farm.stored_evidence import StoredEvidence
 from tests.api.conftest import client_of

@@ -14,7 +14,6 @@ from farm.errors import NotFound, TakenOver, WrongState
 from farm.finish_job import finish
 from farm.lost_nodes import Watcher, expect_nodes, look_after
 from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
-from farm.outbox import describe
 from farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
@@ -29,8 +28,9 @@ from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery import end_dead, look_for_lost, recover, recover_spool, recover_transfers, recover_unqueued
 from farm.retention import sweep
-from farm.spool import spool_of
-from farm.spool_record import keep_record
+from farm.spool.outbox import describe
+from farm.spool.record_copy import keep_record
+from farm.spool.spool import spool_of
 from farm.transfer_job import settle
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored

@@ -17,7 +17,7 @@ from farm.recording.records import Records, record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery import recover_transfers
 from farm.slot import SpoolWorker
-from farm.spool import spool_of
+from farm.spool.spool import spool_of
 from farm.transfer_job import run_transfer, settle
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored

@@ -16,14 +16,14 @@ from farm import transfer_job
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
-from farm.outbox import Outbox
 from farm.queues.recordings import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status, now
 from farm.recording.outputs import OutputState, stream_output
 from farm.recording.records import Records
 from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
-from farm.spool import evidence_dir, spool_of
+from farm.spool.outbox import Outbox
+from farm.spool.spool import evidence_dir, spool_of
 from farm.storage.store import Store, open_store
 from farm.transfer_job import run_transfer, settle
 from tests.conftest import MakeRecording, settings_with

@@ -1,0 +1,1 @@
+"""The spool: takes of recordings that are not finished, and the files that wait to be uploaded."""
