@@ -63,6 +63,7 @@ from farm.errors import (
     StoreUnavailable,
     WrongState,
 )
+from farm.evidence.stored import StoredEvidence
 from farm.lost_recordings import fail_before_start
 from farm.output_book import seal_url, sealed_name
 from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
@@ -96,7 +97,6 @@ from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.spool.spool import remove_evidence
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
-from farm.stored_evidence import StoredEvidence
 from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)

@@ -26,7 +26,8 @@ from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
-from farm.dead_recorder import (
+from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
+from farm.evidence.dead_recorder import (
     describe_defect,
     describe_exit,
     describe_lost_node,
@@ -34,7 +35,6 @@ from farm.dead_recorder import (
     keep_last_frame,
     take_seen,
 )
-from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.host.ca_file import nss_database
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number

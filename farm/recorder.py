@@ -46,7 +46,7 @@ from encoder.journal import Journal
 from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import Takes
-from farm.evidence import collect
+from farm.evidence.collect import collect
 from farm.lookout import Lookout, look_at_disk
 from farm.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.recording.commands import Order

@@ -15,12 +15,12 @@ from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound, RecordUnreadable
+from farm.evidence.stored import StoredEvidence, delete_old_evidence
 from farm.recording.model import Recording, is_in_store, now, playlist_name, segment_name
 from farm.recording.outputs import Output, OutputKind
 from farm.recording.records import Records
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from farm.stored_evidence import StoredEvidence, delete_old_evidence
 
 logger = logging.getLogger(__name__)
 

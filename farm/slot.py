@@ -27,9 +27,9 @@ from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from farm.admission import refusal
 from farm.config.settings import Settings, load_settings
-from farm.dead_recorder import describe_exit, keep_death, note_seen
 from farm.draining import forget_draining, note_draining
 from farm.errors import FarmError, NotFound, RecordUnreadable
+from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.host.ca_file import nss_database
 from farm.host.processes import call_this_process
 from farm.host.resources import Processors, what_is_free

@@ -36,7 +36,7 @@ from farm.db.faults import Outage, probe, refuse_eviction
 from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
-from farm.evidence_carrier import run_evidence_carrier
+from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
-from farm.evidence import SCREENSHOT, is_evidence
+from farm.evidence.collect import SCREENSHOT, is_evidence
 
 if TYPE_CHECKING:  # Python has it from 3.12 on
     from typing_extensions import Buffer

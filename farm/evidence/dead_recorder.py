@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from encoder.media.last_frame import last_frame
-from farm.evidence import (
+from farm.evidence.collect import (
     RECORDER_LOG,
     SCREENSHOT,
     copy_end,

@@ -24,14 +24,14 @@ from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError
-from farm.evidence import RECORDER_LOG, evidence_files
-from farm.evidence_zip import Entry, entry_of_file, zip_pieces
+from farm.evidence.archive import Entry, entry_of_file, zip_pieces
+from farm.evidence.collect import RECORDER_LOG, evidence_files
+from farm.evidence.stored import StoredEvidence, new_part
 from farm.host.processes import told_to_stop
 from farm.recording.model import ACTIVE, FINAL
 from farm.recording.records import Records
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
-from farm.stored_evidence import StoredEvidence, new_part
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import redis
 
 from browser_bot.errors import StageError
 from farm.config.settings import Settings
-from farm.evidence import collect
-from farm.evidence_carrier import Carrier
-from farm.evidence_zip import entry_of_file, without_the_machine, zip_pieces
+from farm.evidence.archive import entry_of_file, without_the_machine, zip_pieces
+from farm.evidence.collect import collect
+from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir

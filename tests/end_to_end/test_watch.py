@@ -28,7 +28,7 @@ from encoder.journal import Journal, write_journal
 from encoder.takes import watchdog as encoder_watch
 from encoder.takes.command import cheapest_step
 from farm import recorder as recorder_module
-from farm.evidence import fault_directories
+from farm.evidence.collect import fault_directories
 from farm.lookout import Lookout
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order

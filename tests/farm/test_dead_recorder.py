@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from farm.dead_recorder import (
+from farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
     keep_death,

@@ -12,7 +12,7 @@ from browser_bot.errors import PageLostError, StageError
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
-from farm.evidence import FILES, collect, fault_directories
+from farm.evidence.collect import FILES, collect, fault_directories
 
 PAGE = "data:text/html,<body>here</body><script>console.log('seen'); console.log('START_RECORDING')</script>"
 MOST_SECONDS = 6

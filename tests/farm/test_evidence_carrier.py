@@ -17,7 +17,9 @@ import redis
 
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
-from farm.evidence_carrier import (
+from farm.evidence.archive import zip_pieces
+from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
+from farm.evidence.uploader import (
     Carried,
     Carrier,
     Version,
@@ -25,14 +27,12 @@ from farm.evidence_carrier import (
     version_of,
     worth_carrying,
 )
-from farm.evidence_zip import zip_pieces
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records, record_key
 from farm.retention import sweep
 from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from farm.stored_evidence import StoredEvidence, delete_old_evidence, new_part
 from tests.conftest import MakeRecording
 
 

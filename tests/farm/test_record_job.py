@@ -11,8 +11,8 @@ import redis
 
 from browser_bot.page.rejoining import PageEvent
 from farm.config.settings import Settings
-from farm.dead_recorder import describe_exit, keep_death, note_seen
-from farm.evidence import fault_directories
+from farm.evidence.collect import fault_directories
+from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.nodes.registry import Nodes
 from farm.page_access import surroundings_of
 from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue

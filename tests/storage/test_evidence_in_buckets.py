@@ -11,12 +11,12 @@ import redis
 
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
-from farm.evidence_carrier import Carrier
+from farm.evidence.stored import StoredEvidence
+from farm.evidence.uploader import Carrier
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
 from farm.storage.store import open_store
-from farm.stored_evidence import StoredEvidence
 from tests.api.conftest import client_of
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.faulty_server import faulty_server
