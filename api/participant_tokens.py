@@ -19,7 +19,7 @@ from api.participant_keys import ParticipantKeys
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.errors import Unauthorized
-from farm.page_tokens import ISSUER
+from farm.pages.tokens import ISSUER
 from farm.recording.model import Caller
 
 _LEEWAY_SECONDS: Final = 30

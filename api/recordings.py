@@ -66,7 +66,8 @@ from farm.errors import (
 from farm.evidence.stored import StoredEvidence
 from farm.lost_recordings import fail_before_start
 from farm.output_book import seal_url, sealed_name
-from farm.page_access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
+from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
+from farm.pages.watermark import draw, fetch
 from farm.queues.recordings import (
     drop_job,
     enqueue_recording,
@@ -97,7 +98,6 @@ from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.spool.spool import remove_evidence
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
-from farm.watermark import draw, fetch
 
 _LOG = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from browser_bot.page.site_access import Cookies, Credentials, Headers
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
-from farm.page_access import AuthToken, Layout
+from farm.pages.access import AuthToken, Layout
 from farm.recording.commands import Order
 from farm.recording.defaults import Defaults, combine, for_page
 from farm.recording.model import Corner, Priority, Status

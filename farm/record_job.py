@@ -39,7 +39,8 @@ from farm.host.ca_file import nss_database
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.opened_stage import OpenedStage
-from farm.page_access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
+from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
+from farm.pages.watermark import corner_of
 from farm.queues.recordings import enqueue_finish
 from farm.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import read_orders
@@ -65,7 +66,6 @@ from farm.spool.record_copy import keep_record, register_again
 from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.warm_stage import ready_stage
 from farm.watch import Limits
-from farm.watermark import corner_of
 
 logger = logging.getLogger(__name__)
 

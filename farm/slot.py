@@ -36,7 +36,7 @@ from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import take_number
 from farm.opened_stage import StageNeeds
-from farm.page_access import surroundings_of
+from farm.pages.access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues.recordings import note_node
 from farm.recording.records import Records

@@ -19,7 +19,7 @@ from browser_bot.page.site_access import NO_ACCESS, Cookies, Credentials, Header
 from browser_bot.stage.environment import Surroundings
 from farm.config.settings import Settings
 from farm.credentials.sealing import Sealer
-from farm.page_tokens import livekit_token, recorder_token
+from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.model import Recording
 
 PAGE_ACCESS: Final = "page"

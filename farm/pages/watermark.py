@@ -62,7 +62,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
     """
     wanted = (watermark.width, watermark.height or 0, width, height, watermark.position)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "farm.draw_watermark", *map(str, wanted)),
+        *(sys.executable, "-m", "farm.pages.draw_watermark", *map(str, wanted)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

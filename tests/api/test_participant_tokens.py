@@ -26,7 +26,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 import api.participant_keys as module
 from api.participant_keys import read_key_set
 from farm.config.settings import Settings
-from farm.page_tokens import livekit_token, recorder_token
+from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.commands import orders_key
 from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from farm.recording.records import Records

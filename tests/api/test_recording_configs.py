@@ -9,7 +9,7 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.page_access import PAGE_ACCESS, open_access
+from farm.pages.access import PAGE_ACCESS, open_access
 from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.storage.targets import with_secrets

@@ -22,7 +22,7 @@ from farm.config.settings import Settings, load_settings
 from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
-from farm.watermark import fetch
+from farm.pages.watermark import fetch
 from farm.webhook_request import Poster
 from tests.authorities import Authority, https_server, own_authority
 

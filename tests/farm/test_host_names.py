@@ -17,9 +17,9 @@ from browser_bot.network.host_names import IpAddress, with_host_in_ascii
 from browser_bot.page.hints import is_jitsi
 from farm.config.settings import Settings
 from farm.errors import InvalidRequest
+from farm.pages.watermark import fetch
 from farm.recording.outputs import read_stream_url
 from farm.storage.targets import TARGET, endpoint_of
-from farm.watermark import fetch
 from farm.webhook_request import Poster
 from tests.receivers import receiver
 

@@ -9,7 +9,7 @@ from browser_bot.page.contracts import PageContract
 from farm.config.settings import Settings
 from farm.credentials.sealing import Sealer
 from farm.errors import SettingsError
-from farm.page_access import (
+from farm.pages.access import (
     PageAccess,
     contract_of,
     ignored_by_page,

@@ -14,7 +14,7 @@ from farm.config.settings import Settings
 from farm.evidence.collect import fault_directories
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.nodes.registry import Nodes
-from farm.page_access import surroundings_of
+from farm.pages.access import surroundings_of
 from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
 from farm.recorder import EndReason, Outcome, Recorder

@@ -10,8 +10,8 @@ from PIL import Image
 
 from browser_bot.network.addresses import parse_address_rule
 from farm.errors import AddressRefused, FarmError, InvalidRequest
+from farm.pages.watermark import LARGEST_FILE, corner_of, draw, fetch
 from farm.recording.model import Corner, Watermark
-from farm.watermark import LARGEST_FILE, corner_of, draw, fetch
 from tests.pages import serve_pages
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")

@@ -1,0 +1,1 @@
+"""How a page is opened: its URL, tokens and watermark."""
