@@ -6,7 +6,7 @@ from api.server import serve
 from farm.config.settings import load_settings
 from farm.errors import FarmError
 from farm.host.ca_file import trust
-from farm.logs import set_up_logs_from_environment
+from farm.telemetry.logs import set_up_logs_from_environment
 
 if __name__ == "__main__":
     set_up_logs_from_environment()

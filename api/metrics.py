@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.context import context_of
 from api.errors import error_response
 from api.operations import ROOT, Operation
-from farm.metrics import FarmCollector, may_read
+from farm.telemetry.metrics import FarmCollector, may_read
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="metrics"'}
 

@@ -21,8 +21,8 @@ from api.errors import error_answer
 from api.operations import ROOT, Operation
 from api.responses import success
 from farm.db.faults import RedisFault
-from farm.metrics import NodeState, living
 from farm.nodes.registry import Nodes
+from farm.telemetry.metrics import NodeState, living
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""

@@ -25,8 +25,8 @@ from farm.db.faults import describe
 from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError, SettingsError
 from farm.host.ca_file import nss_database, trust
-from farm.logs import set_up_logs_from_environment
 from farm.pages.access import PageAccess
+from farm.telemetry.logs import set_up_logs_from_environment
 
 logger = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ from farm.recording.findings import Tally, read_tally
 from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE
-from farm.recording_log import logging_to
 from farm.spool.interactive_archive import make_archive
 from farm.spool.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
 from farm.spool.set_aside import has_recorded, is_left, set_aside
 from farm.spool.spool import Spool, evidence_dir, spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
+from farm.telemetry.recording_log import logging_to
 from farm.transfer_job import run_transfer, settle
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from farm.errors import FarmError
 from farm.hls_out import HlsOrder
 from farm.output_program import OutputProgram
 from farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
-from farm.recording_log import NOT_FOR_CLIENTS
 from farm.stream_out import StreamOrder
+from farm.telemetry.recording_log import NOT_FOR_CLIENTS
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from typing import Final
 import redis
 
 from farm.config.settings import Settings
-from farm.counts import Counts, of_transfer
 from farm.db.clients import connect
 from farm.db.faults import Outage
 from farm.draining import is_draining
@@ -31,6 +30,7 @@ from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.spool.set_aside import NODE_LOST
+from farm.telemetry.counts import Counts, of_transfer
 
 logger = logging.getLogger(__name__)
 

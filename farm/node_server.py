@@ -16,7 +16,7 @@ from farm.config.settings import Settings, is_loopback
 from farm.db.clients import connect
 from farm.db.faults import fault_of
 from farm.host.processes import told_to_stop
-from farm.metrics import NodeCollector, may_read
+from farm.telemetry.metrics import NodeCollector, may_read
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -21,7 +21,6 @@ from encoder.journal import Journal
 from encoder.takes.command import Watermark
 from farm.beside import beside
 from farm.config.settings import Settings, load_settings
-from farm.counts import Counts, of_claim
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
@@ -59,11 +58,12 @@ from farm.recording.model import (
 )
 from farm.recording.records import Records
 from farm.recording.timeline import recorded_elsewhere, take_overs
-from farm.recording_log import logging_to
 from farm.recovery import DIED, end_as_kept, end_dead, other_keeper
 from farm.spool.ending import Ending, forget_ending, keep_ending
 from farm.spool.record_copy import keep_record, register_again
 from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
+from farm.telemetry.counts import Counts, of_claim
+from farm.telemetry.recording_log import logging_to
 from farm.warm_stage import ready_stage
 from farm.watch import Limits
 

@@ -14,7 +14,6 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings, load_settings
-from farm.counts import Counts, of_transfer
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
@@ -37,7 +36,6 @@ from farm.recording.transfers import (
     transfer_to,
     tried,
 )
-from farm.recording_log import logging_to
 from farm.spool.outbox import Outbox, describe
 from farm.spool.set_aside import has_recorded, is_left
 from farm.spool.spool import evidence_dir, remove_evidence, spool_directory, spool_of
@@ -46,6 +44,8 @@ from farm.storage.customer import place_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.store import Store, open_store
 from farm.storage.targets import SftpTarget, Target, key_of
+from farm.telemetry.counts import Counts, of_transfer
+from farm.telemetry.recording_log import logging_to
 from farm.time_limit import TimeIsUp
 
 logger = logging.getLogger(__name__)

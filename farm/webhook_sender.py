@@ -20,13 +20,13 @@ from uuid import uuid4
 import redis
 
 from farm.config.settings import Settings, load_settings
-from farm.counts import Counts, of_attempt
 from farm.db.clients import connect
 from farm.db.faults import describe
 from farm.deliveries import Deliveries, Delivery, Head
 from farm.errors import NotFound
-from farm.logs import about
 from farm.recording.model import now
+from farm.telemetry.counts import Counts, of_attempt
+from farm.telemetry.logs import about
 from farm.webhook_log import Attempt, AttemptOutcome
 from farm.webhook_request import Answer, Poster
 from farm.webhook_signature import SigningKey, load_signing_key, signature_headers

@@ -1,7 +1,7 @@
 """What has happened in the farm, counted in Redis for Prometheus by whoever sees it happen.
 
 The farm's processes are many and some live for one job only, so the counts of all of them are kept in one
-place. Everything that can be counted is declared here; `farm.metrics` shows it.
+place. Everything that can be counted is declared here; `farm.telemetry.metrics` shows it.
 
 Key
     farm:counts    hash: each number by its metric and what distinguishes it, as a JSON array, such as

@@ -48,7 +48,7 @@ def set_up_logs(log_format: LogFormat, level: LogLevel) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     for package in _OWN:
-        # A recording's own log has it in any case (`farm.recording_log`).
+        # A recording's own log has it in any case (`farm.telemetry.recording_log`).
         logging.getLogger(package).setLevel(logging.INFO)
 
 

@@ -21,7 +21,6 @@ from prometheus_client.registry import Collector
 from rq import Queue
 
 from farm.config.settings import Settings
-from farm.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 from farm.db.faults import RedisMemory, probe, read_memory
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Node as KnownNode
@@ -31,6 +30,7 @@ from farm.recording.model import ACTIVE, Recording, Status, now
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from farm.spool.spool import recorded_into
+from farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
 
 ALIVE_WITHIN: Final = timedelta(seconds=60)
 """How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""

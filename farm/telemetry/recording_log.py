@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from farm.logs import about
+from farm.telemetry.logs import about
 
 logger = logging.getLogger(__name__)
 

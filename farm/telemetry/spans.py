@@ -1,4 +1,4 @@
-"""A recording that has ended as the spans of a trace (`farm.traces`): pure, of its record alone."""
+"""A recording that has ended as the spans of a trace (`farm.telemetry.traces`): pure, of its record alone."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

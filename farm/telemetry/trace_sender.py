@@ -1,4 +1,4 @@
-"""Sends recordings' traces (`farm.traces`) with OpenTelemetry's SDK, which only the extra `otel` brings."""
+"""Sends recordings' traces (`farm.telemetry.traces`) with OpenTelemetry's SDK, which only the extra `otel` brings."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import StatusCode, Tracer
 
 from farm.recording.model import Recording
-from farm.spans import Span, spans_of
+from farm.telemetry.spans import Span, spans_of
 
 _FLUSH_MILLISECONDS: Final = 5000
 """How long a process that ends waits until its last spans are sent."""

@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from farm.trace_sender import TraceSender
+    from farm.telemetry.trace_sender import TraceSender
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def open_sender(node: str) -> "TraceSender | None":
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     try:
-        from farm.trace_sender import TraceSender, otlp_processor
+        from farm.telemetry.trace_sender import TraceSender, otlp_processor
     except ImportError:
         logger.warning("no traces are sent: the extra recording-farm[otel] is not installed")
         return None

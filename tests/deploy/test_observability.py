@@ -13,7 +13,7 @@ import redis
 import yaml
 from prometheus_client import CollectorRegistry
 
-from farm.metrics import FarmCollector, NodeCollector
+from farm.telemetry.metrics import FarmCollector, NodeCollector
 from tests.conftest import settings_with
 
 ROOT = Path(__file__).parents[2]

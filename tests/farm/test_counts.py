@@ -4,7 +4,11 @@ from datetime import timedelta
 import redis
 from pydantic import BaseModel
 
-from farm.counts import (
+from farm.db.clients import connect
+from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry, now
+from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
+from farm.storage import targets
+from farm.telemetry.counts import (
     ENDED,
     FINISH,
     FRAMES_LOST,
@@ -22,10 +26,6 @@ from farm.counts import (
     of_claim,
     of_transfer,
 )
-from farm.db.clients import connect
-from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry, now
-from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
-from farm.storage import targets
 from tests.conftest import MakeRecording
 
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from farm.logs import about, formatter
-from farm.recording_log import logging_to
+from farm.telemetry.logs import about, formatter
+from farm.telemetry.recording_log import logging_to
 
 
 def line_of(record: logging.LogRecord, *, as_text: bool) -> str:
@@ -71,8 +71,8 @@ def test_traceback_should_show_no_variables(as_text: bool) -> None:
 SOURCE = """
 import logging, sys
 from pathlib import Path
-from farm.logs import set_up_logs_from_environment
-from farm.recording_log import logging_to
+from farm.telemetry.logs import set_up_logs_from_environment
+from farm.telemetry.recording_log import logging_to
 
 set_up_logs_from_environment()
 with logging_to(Path(sys.argv[1])):

@@ -17,13 +17,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import SettingsError
-from farm.metrics import FarmCollector, Node, NodeCollector, NodeState, load_ratio, may_read, waiting
 from farm.nodes.registry import NODES_KEY, Beat, Nodes
 from farm.queues.recordings import enqueue_recording
 from farm.recording.findings import Tally, keep_tally
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.recording.transfers import Transfer, TransferError, TransferState
+from farm.telemetry.metrics import (
+    FarmCollector,
+    Node,
+    NodeCollector,
+    NodeState,
+    load_ratio,
+    may_read,
+    waiting,
+)
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
 

@@ -25,7 +25,7 @@ from farm.db.faults import (
     read_memory,
     refuse_eviction,
 )
-from farm.metrics import FarmCollector
+from farm.telemetry.metrics import FarmCollector
 from tests.farm.test_metrics import shown
 from tests.redis_servers import FaultyRedis, faulty_redis, running, wait_until
 

@@ -9,8 +9,8 @@ from opentelemetry.trace import StatusCode
 from farm.recording.findings import Finding
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.transfers import Transfer, TransferState
-from farm.trace_sender import TraceSender
-from farm.traces import open_sender
+from farm.telemetry.trace_sender import TraceSender
+from farm.telemetry.traces import open_sender
 from tests.conftest import MakeRecording
 
 BEGIN = datetime(2026, 1, 31, 9, 0, 0, 123456, tzinfo=UTC)
