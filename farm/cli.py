@@ -151,8 +151,8 @@ def record(
 ) -> None:
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
     from farm.record_once import record_once
-    from farm.recorder import Plan
-    from farm.watch import Limits
+    from farm.recorder.monitor import Limits
+    from farm.recorder.recorder import Plan
 
     settings = load_settings()
     access = access_of(http_credentials, headers, cookies)

@@ -10,8 +10,8 @@ from browser_bot.stage.cleanup import owners_of_stages
 from farm.config.settings import Settings
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Condition
+from farm.recorder.warm_stage import WARM_HORSE
 from farm.spool.spool import recordings_under_way
-from farm.warm_stage import WARM_HORSE
 
 
 def condition_of_this_node(settings: Settings, processors: Processors) -> Condition | None:

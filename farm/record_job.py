@@ -37,11 +37,13 @@ from farm.evidence.dead_recorder import (
 from farm.host.ca_file import nss_database
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
-from farm.opened_stage import OpenedStage
 from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
 from farm.pages.watermark import corner_of
 from farm.queues.recordings import enqueue_finish
-from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.monitor import Limits
+from farm.recorder.opened_stage import OpenedStage
+from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.warm_stage import ready_stage
 from farm.recording.commands import read_orders
 from farm.recording.findings import Finding
 from farm.recording.model import (
@@ -64,8 +66,6 @@ from farm.spool.record_copy import keep_record, register_again
 from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
 from farm.telemetry.counts import Counts, of_claim
 from farm.telemetry.recording_log import logging_to
-from farm.warm_stage import ready_stage
-from farm.watch import Limits
 
 logger = logging.getLogger(__name__)
 

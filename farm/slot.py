@@ -35,15 +35,15 @@ from farm.host.processes import call_this_process
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import take_number
-from farm.opened_stage import StageNeeds
 from farm.pages.access import surroundings_of
 from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues.recordings import note_node
+from farm.recorder.opened_stage import StageNeeds
+from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
 from farm.recording.records import Records
 from farm.recovery import recover, recover_spool
 from farm.spool.outbox import room_for_cuts
 from farm.spool.spool import evidence_dir, format_of, is_recorded_into, spool_directory
-from farm.warm_stage import TAKEN, WARM_HORSE, wait_warm
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from browser_bot.stage.stage import Stage
 from encoder.formats import Format
 from encoder.takes.sequence import Takes
 from farm.host.realtime import RealTime
+from farm.recorder.monitor import Seen
 from farm.spool.outbox import room_for_cuts
-from farm.watch import Seen
 
 logger = logging.getLogger(__name__)
 

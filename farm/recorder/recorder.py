@@ -4,7 +4,7 @@ It knows nothing of Redis: orders come in through an iterator, and what happens 
 
 There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
 unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
-What does not break but is not as it should be, the watch finds (`farm/watch.py`); what it says is done here.
+What does not break but is not as it should be, the watch finds (`farm/recorder/monitor.py`); what it says is done here.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import Takes
 from farm.evidence.collect import collect
-from farm.lookout import Lookout, look_at_disk
-from farm.opened_stage import OpenedStage, StageNeeds, open_for
+from farm.recorder.monitor import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
+from farm.recorder.observer import Lookout, look_at_disk
+from farm.recorder.opened_stage import OpenedStage, StageNeeds, open_for
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, keep_tally, read_tally
 from farm.recording.timeline import NOTHING, Elsewhere
 from farm.spool.spool import Spool
-from farm.watch import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from browser_bot.errors import StageError
-from farm.opened_stage import OpenedStage, StageNeeds, open_for
+from farm.recorder.opened_stage import OpenedStage, StageNeeds, open_for
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 from browser_bot.page.rejoining import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
-from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.spool.spool import Spool

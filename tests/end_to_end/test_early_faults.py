@@ -12,8 +12,8 @@ import pytest
 
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
-from farm.opened_stage import open_for
-from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.opened_stage import open_for
+from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.spool.spool import Spool
 from tests.browser_bot.helpers import open_site, until

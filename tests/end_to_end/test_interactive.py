@@ -16,7 +16,7 @@ from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
 from encoder.journal import read_journal
 from encoder.live.hls import DESCRIPTION
-from farm.recorder import Plan, Recorder
+from farm.recorder.recorder import Plan, Recorder
 from farm.spool.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.browser_bot.test_recording_sdk import SDK_PAGE

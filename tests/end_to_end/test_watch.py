@@ -27,14 +27,14 @@ from encoder.formats import Format
 from encoder.journal import Journal, write_journal
 from encoder.takes import watchdog as encoder_watch
 from encoder.takes.command import cheapest_step
-from farm import recorder as recorder_module
 from farm.evidence.collect import fault_directories
-from farm.lookout import Lookout
-from farm.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder import recorder as recorder_module
+from farm.recorder.monitor import Limits
+from farm.recorder.observer import Lookout
+from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
-from farm.watch import Limits
 from tests.api.serving import app_in_thread
 from tests.browser_bot.helpers import open_site, run
 from tests.disks import small_disk

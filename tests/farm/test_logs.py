@@ -76,7 +76,7 @@ from farm.telemetry.recording_log import logging_to
 
 set_up_logs_from_environment()
 with logging_to(Path(sys.argv[1])):
-    logging.getLogger("farm.recorder").info("ours")
+    logging.getLogger("farm.recorder.recorder").info("ours")
     logging.getLogger("some.library").info("a library's")
     logging.getLogger("some.library").warning("a library's warning")
 """
@@ -100,7 +100,7 @@ def test_recordings_own_log_should_have_our_info_in_any_case(
     assert [line["event"] for line in lines] == events
     assert {line["recording"] for line in lines} == {recording_id}
     kept = (tmp_path / recording_id / "recorder.log").read_text()
-    assert "INFO    farm.recorder: ours" in kept
+    assert "INFO    farm.recorder.recorder: ours" in kept
     assert "a library's warning" in kept
     assert "a library's\n" not in kept
 

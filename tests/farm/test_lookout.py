@@ -12,7 +12,7 @@ from browser_bot.stage.x_connection import Connection, connected
 from encoder.formats import Format
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
-from farm.lookout import Lookout
+from farm.recorder.observer import Lookout
 from tests.browser_bot.helpers import until
 from tests.browser_bot.test_own_windows import window
 

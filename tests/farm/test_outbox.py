@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from encoder.formats import Format
-from farm.lookout import look_at_disk
+from farm.recorder.observer import look_at_disk
 from farm.spool.outbox import Outbox, remove_takes, room_for_cuts
 from farm.spool.spool import Spool
 

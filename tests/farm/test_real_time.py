@@ -20,7 +20,7 @@ from encoder.formats import Format
 from farm.doctor import run_checks
 from farm.host import realtime as real_time_module
 from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
-from farm.recorder import Plan, Recorder
+from farm.recorder.recorder import Plan, Recorder
 from farm.spool.spool import Spool
 from tests.browser_bot.helpers import open_site, until
 from tests.deploy import seccomp

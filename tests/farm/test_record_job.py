@@ -17,7 +17,7 @@ from farm.nodes.registry import Nodes
 from farm.pages.access import surroundings_of
 from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
 from farm.record_job import Reporter, plan_of, record
-from farm.recorder import EndReason, Outcome, Recorder
+from farm.recorder.recorder import EndReason, Outcome, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now

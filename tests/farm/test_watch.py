@@ -7,8 +7,8 @@ import pytest
 
 from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SinkInput
+from farm.recorder.monitor import MOST_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
 from farm.recording.findings import Count, Finding, Tally
-from farm.watch import MOST_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
 PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)

@@ -1,0 +1,1 @@
+"""The recorder: one recording from the first page to the last take, without Redis."""
