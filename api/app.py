@@ -52,14 +52,14 @@ from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
 from farm.deliveries import Deliveries
 from farm.errors import FarmError
-from farm.lost_recordings import fail_lost_recordings
 from farm.recording.defaults import RecordingConfigs
 from farm.recording.feeds import Feeds
 from farm.recording.links import Links
 from farm.recording.records import Records
+from farm.recovery.unclaimed import fail_lost_recordings
+from farm.recovery.wait_times import Waits
 from farm.storage.presets import StoragePresets
 from farm.storage.store import Store, open_store
-from farm.waits import Waits
 from farm.webhook_log import WebhookLog
 from farm.webhook_signature import SigningKey, load_signing_key
 from farm.webhooks import Webhooks

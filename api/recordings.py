@@ -64,7 +64,6 @@ from farm.errors import (
     WrongState,
 )
 from farm.evidence.stored import StoredEvidence
-from farm.lost_recordings import fail_before_start
 from farm.output_book import seal_url, sealed_name
 from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.pages.watermark import draw, fetch
@@ -93,6 +92,7 @@ from farm.recording.outputs import MOST_OUTPUTS, Output, OutputKind, stream_outp
 from farm.recording.records import Idempotency, SealedTarget, read_recording, record_key
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
+from farm.recovery.unclaimed import fail_before_start
 from farm.retention import delete_files
 from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.spool.spool import remove_evidence

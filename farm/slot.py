@@ -41,7 +41,7 @@ from farm.queues.recordings import note_node
 from farm.recorder.opened_stage import StageNeeds
 from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
 from farm.recording.records import Records
-from farm.recovery import recover, recover_spool
+from farm.recovery.local_spool import recover, recover_spool
 from farm.spool.outbox import room_for_cuts
 from farm.spool.spool import evidence_dir, format_of, is_recorded_into, spool_directory
 

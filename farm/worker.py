@@ -61,7 +61,7 @@ from farm.queues.recordings import (
     uploads_queue,
     webhooks_queue,
 )
-from farm.recovery import look_for_lost
+from farm.recovery.local_spool import look_for_lost
 from farm.retention import sweep
 from farm.slot import SlotWorker, SpoolWorker
 from farm.spool.spool import recordings_under_way

@@ -15,7 +15,7 @@ from farm.errors import WrongState
 from farm.queues.recordings import drop_job, enqueue_recording, has_live_job, was_queued
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, now
 from farm.recording.records import Records
-from farm.waits import Waits
+from farm.recovery.wait_times import Waits
 
 NOT_QUEUED: Final = Failure(
     code="not_queued", message="the recording was not handed to any worker; please start it again"

@@ -10,7 +10,7 @@ from farm.config.settings import Settings
 from farm.finish_job import finish
 from farm.recording.model import FileKind, Recording, Status, now
 from farm.recording.records import Records, record_key
-from farm.recovery import recover_unqueued
+from farm.recovery.local_spool import recover_unqueued
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from tests.conftest import MakeRecording

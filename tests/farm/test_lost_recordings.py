@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 import redis
 
-from farm.lost_recordings import fail_lost_recordings
 from farm.queues.recordings import enqueue_recording, has_live_job, queue_position, recordings_queue
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
-from farm.waits import Waits
+from farm.recovery.unclaimed import fail_lost_recordings
+from farm.recovery.wait_times import Waits
 from tests.conftest import MakeRecording
 
 TIMEOUT = timedelta(minutes=10)

@@ -22,7 +22,7 @@ from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records, record_key
-from farm.recovery import recover_unqueued
+from farm.recovery.local_spool import recover_unqueued
 from farm.slot import needs_of
 from farm.spool.ending import kept_ending
 from farm.spool.spool import BREAKS, Spool, evidence_dir, format_of, spool_of

@@ -26,7 +26,14 @@ from farm.record_job import record
 from farm.recording.model import FileKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
-from farm.recovery import end_dead, look_for_lost, recover, recover_spool, recover_transfers, recover_unqueued
+from farm.recovery.local_spool import (
+    end_dead,
+    look_for_lost,
+    recover,
+    recover_spool,
+    recover_transfers,
+    recover_unqueued,
+)
 from farm.retention import sweep
 from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record

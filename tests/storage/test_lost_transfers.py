@@ -15,7 +15,7 @@ from farm.queues.recordings import enqueue_transfer, transfers_queue, uploads_qu
 from farm.recording.model import Status, now
 from farm.recording.records import Records, record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
-from farm.recovery import recover_transfers
+from farm.recovery.local_spool import recover_transfers
 from farm.slot import SpoolWorker
 from farm.spool.spool import spool_of
 from farm.transfer_job import run_transfer, settle
