@@ -50,7 +50,6 @@ from farm.credentials.api_keys import ApiKeys, load_api_keys, load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage
-from farm.deliveries import Deliveries
 from farm.errors import FarmError
 from farm.recording.defaults import RecordingConfigs
 from farm.recording.feeds import Feeds
@@ -60,9 +59,10 @@ from farm.recovery.unclaimed import fail_lost_recordings
 from farm.recovery.wait_times import Waits
 from farm.storage.presets import StoragePresets
 from farm.storage.store import Store, open_store
-from farm.webhook_log import WebhookLog
-from farm.webhook_signature import SigningKey, load_signing_key
-from farm.webhooks import Webhooks
+from farm.webhooks.deliveries import Deliveries
+from farm.webhooks.log import WebhookLog
+from farm.webhooks.registry import Webhooks
+from farm.webhooks.signature import SigningKey, load_signing_key
 
 _LOG = logging.getLogger(__name__)
 

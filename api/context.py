@@ -18,16 +18,16 @@ from api.turns import Turns
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKeys
 from farm.credentials.sealing import Sealer
-from farm.deliveries import Deliveries
 from farm.recording.defaults import RecordingConfigs
 from farm.recording.feeds import Feeds
 from farm.recording.links import Links
 from farm.recording.records import Records
 from farm.storage.presets import StoragePresets
 from farm.storage.store import Store
-from farm.webhook_log import WebhookLog
-from farm.webhook_signature import SigningKey
-from farm.webhooks import Webhooks
+from farm.webhooks.deliveries import Deliveries
+from farm.webhooks.log import WebhookLog
+from farm.webhooks.registry import Webhooks
+from farm.webhooks.signature import SigningKey
 
 
 @dataclass(frozen=True)

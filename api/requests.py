@@ -39,7 +39,7 @@ from farm.recording.defaults import Defaults, combine, for_page
 from farm.recording.model import Corner, Priority, Status
 from farm.recording.outputs import MOST_OUTPUTS, read_stream_url
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
-from farm.webhooks import WebhookEvent
+from farm.webhooks.registry import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
 

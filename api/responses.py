@@ -33,7 +33,7 @@ from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.spool.spool import format_of
-from farm.webhooks import webhook_id_of
+from farm.webhooks.registry import webhook_id_of
 
 Moment = Annotated[
     datetime,

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, JsonValue, RootModel
 
 from api.responses import Moment
-from farm.webhook_log import AttemptOutcome, LogEntry
-from farm.webhooks import Webhook, WebhookEvent
+from farm.webhooks.log import AttemptOutcome, LogEntry
+from farm.webhooks.registry import Webhook, WebhookEvent
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 

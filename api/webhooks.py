@@ -26,13 +26,13 @@ from api.webhook_objects import (
     new_webhook_object,
     webhook_object,
 )
-from farm.deliveries import Delivery
 from farm.errors import NotFound, WrongState
 from farm.queues.recordings import enqueue_sending
 from farm.recording.model import Recording, now
-from farm.webhook_log import Attempt
-from farm.webhook_payload import status_update
-from farm.webhooks import EVENTS, WebhookEvent, webhook_id_of
+from farm.webhooks.deliveries import Delivery
+from farm.webhooks.log import Attempt
+from farm.webhooks.payload import status_update
+from farm.webhooks.registry import EVENTS, WebhookEvent, webhook_id_of
 
 TEST_MEETING: Final = "webhook-test"
 """The meeting of the recording that a test delivery tells of."""

@@ -12,7 +12,7 @@ from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
-from farm.webhooks import STATUS_UPDATE, Webhooks
+from farm.webhooks.registry import STATUS_UPDATE, Webhooks
 from tests.machine import Stolen
 from tests.receivers import Receiver, Reply, receiver
 from tests.workers import running_worker

@@ -33,7 +33,6 @@ from farm.absence import Absence
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage, probe, refuse_eviction
-from farm.dispatcher import run_dispatcher
 from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
 from farm.evidence.uploader import run_evidence_carrier
@@ -65,7 +64,8 @@ from farm.recovery.local_spool import look_for_lost
 from farm.retention import sweep
 from farm.slot import SlotWorker, SpoolWorker
 from farm.spool.spool import recordings_under_way
-from farm.webhook_signature import load_signing_key
+from farm.webhooks.dispatcher import run_dispatcher
+from farm.webhooks.signature import load_signing_key
 
 logger = logging.getLogger(__name__)
 

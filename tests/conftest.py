@@ -15,7 +15,7 @@ from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
 from farm.recording.model import Recording, now, output_file_name
 from farm.recording.records import Records
-from farm.webhook_signature import load_signing_key
+from farm.webhooks.signature import load_signing_key
 
 API_KEYS = "acme:acme-key,other:other-key"
 

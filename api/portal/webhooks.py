@@ -10,7 +10,7 @@ from api.portal.client import ask, segment
 from api.portal.page import page
 from api.portal.settings import settings_page
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
-from farm.webhooks import STATUS_UPDATE
+from farm.webhooks.registry import STATUS_UPDATE
 
 SHOWN_ATTEMPTS: Final = 50
 

@@ -22,7 +22,7 @@ FINISH_JOB: Final = "farm.finish_job.finish"
 TRANSFER_JOB: Final = "farm.transfer_job.transfer"
 """The function that carries files to one place; its arguments are the recording's id and the place's name."""
 
-SEND_JOB: Final = "farm.webhook_sender.send_due"
+SEND_JOB: Final = "farm.webhooks.sender.send_due"
 """The function that sends whatever webhooks are due."""
 
 _RECORDINGS: Final = {

@@ -20,7 +20,7 @@ import redis
 
 from farm.recording.model import ReasonKind, Recording, Status
 from farm.recording.transfers import STORE, Transfer, TransferState
-from farm.webhook_log import AttemptOutcome
+from farm.webhooks.log import AttemptOutcome
 
 logger = logging.getLogger(__name__)
 

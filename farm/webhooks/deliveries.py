@@ -27,8 +27,8 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from farm.recording.changes import CHANGES_KEY
-from farm.webhook_log import KEPT_SECONDS as LOG_SECONDS
-from farm.webhook_log import LONGEST_LOG, Attempt, log_key, oldest_kept
+from farm.webhooks.log import KEPT_SECONDS as LOG_SECONDS
+from farm.webhooks.log import LONGEST_LOG, Attempt, log_key, oldest_kept
 
 DUE_KEY: Final = "farm:webhooks-due"
 

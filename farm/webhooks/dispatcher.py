@@ -19,7 +19,6 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage, describe
-from farm.deliveries import Deliveries, Delivery
 from farm.host.processes import told_to_stop
 from farm.queues.recordings import enqueue_sending
 from farm.recording.changes import CHANGES_KEY, recording_of
@@ -29,8 +28,9 @@ from farm.storage.store import open_store
 from farm.telemetry.counts import Counts, of_change
 from farm.telemetry.logs import about
 from farm.telemetry.traces import open_sender
-from farm.webhook_payload import status_update
-from farm.webhooks import STATUS_UPDATE, Webhooks, webhook_id_of
+from farm.webhooks.deliveries import Deliveries, Delivery
+from farm.webhooks.payload import status_update
+from farm.webhooks.registry import STATUS_UPDATE, Webhooks, webhook_id_of
 
 _LOG = logging.getLogger(__name__)
 

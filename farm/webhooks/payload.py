@@ -11,7 +11,7 @@ from typing import Any
 
 from farm.recording.links import DownloadLink
 from farm.recording.model import Reason, Recording, stop_reason_of, time_text
-from farm.webhooks import STATUS_UPDATE
+from farm.webhooks.registry import STATUS_UPDATE
 
 
 def status_update(

@@ -14,7 +14,7 @@ import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
 from farm.safe_http import BadCertificateError, CheckedHttp
-from farm.webhook_log import LONGEST_ANSWER
+from farm.webhooks.log import LONGEST_ANSWER
 
 _LONGEST_READ: Final = 64 * 1024
 """Bytes of an answer that are read at most."""

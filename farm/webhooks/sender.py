@@ -22,15 +22,15 @@ import redis
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.db.faults import describe
-from farm.deliveries import Deliveries, Delivery, Head
 from farm.errors import NotFound
 from farm.recording.model import now
 from farm.telemetry.counts import Counts, of_attempt
 from farm.telemetry.logs import about
-from farm.webhook_log import Attempt, AttemptOutcome
-from farm.webhook_request import Answer, Poster
-from farm.webhook_signature import SigningKey, load_signing_key, signature_headers
-from farm.webhooks import Webhooks
+from farm.webhooks.deliveries import Deliveries, Delivery, Head
+from farm.webhooks.log import Attempt, AttemptOutcome
+from farm.webhooks.registry import Webhooks
+from farm.webhooks.request import Answer, Poster
+from farm.webhooks.signature import SigningKey, load_signing_key, signature_headers
 
 _LOG = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.transfer_job import settle
-from farm.webhook_log import Attempt, AttemptOutcome, log_key
-from farm.webhooks import STATUS_UPDATE
+from farm.webhooks.log import Attempt, AttemptOutcome, log_key
+from farm.webhooks.registry import STATUS_UPDATE
 from tests.api.serving import served
 from tests.api.test_uploads import S3
 from tests.api.test_webhooks import deliver

@@ -14,13 +14,13 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from farm.config.settings import Settings
-from farm.dispatcher import Dispatcher
 from farm.errors import SettingsError
 from farm.queues.recordings import webhooks_queue
 from farm.recording.model import now
-from farm.webhook_sender import Sender
-from farm.webhook_signature import load_signing_key
-from farm.webhooks import EVENTS, Webhooks, webhook_id_of
+from farm.webhooks.dispatcher import Dispatcher
+from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
+from farm.webhooks.sender import Sender
+from farm.webhooks.signature import load_signing_key
 from tests.api.conftest import OTHER
 from tests.conftest import settings_with
 from tests.receivers import Receiver, Reply, receiver

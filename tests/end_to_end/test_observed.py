@@ -164,7 +164,7 @@ def test_one_id_should_be_in_the_lines_of_all_parts(observed: Observed) -> None:
         "farm.record_job",
         "farm.finish_job",
         "farm.transfer_job",
-        "farm.webhook_sender",
+        "farm.webhooks.sender",
     } <= {line["logger"] for line in about}
     (invoked,) = [line for line in about if line["event"] == "POST /v2/recordings"]
     assert invoked["status"] == 200

@@ -23,7 +23,7 @@ from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
 from farm.pages.watermark import fetch
-from farm.webhook_request import Poster
+from farm.webhooks.request import Poster
 from tests.authorities import Authority, https_server, own_authority
 
 VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
@@ -42,7 +42,7 @@ from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.backends.gcs import GcsBucket, GcsPlace
 from farm.storage.backend import StorageError
 from farm.storage.backends.s3 import S3Bucket, S3Place
-from farm.webhook_request import Poster
+from farm.webhooks.request import Poster
 import redis, requests
 told = {}
 def storage(name, make):

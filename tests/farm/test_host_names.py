@@ -20,7 +20,7 @@ from farm.errors import InvalidRequest
 from farm.pages.watermark import fetch
 from farm.recording.outputs import read_stream_url
 from farm.storage.targets import TARGET, endpoint_of
-from farm.webhook_request import Poster
+from farm.webhooks.request import Poster
 from tests.receivers import receiver
 
 LOOPBACK = parse_address_rule("127.0.0.0/8,::1")

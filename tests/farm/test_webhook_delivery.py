@@ -18,16 +18,16 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from standardwebhooks import Webhook as StandardWebhook
 
 from farm.config.settings import Settings
-from farm.deliveries import DUE_KEY, Deliveries
-from farm.dispatcher import Dispatcher
 from farm.queues.recordings import webhooks_queue
 from farm.recording.changes import CHANGES_KEY
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
-from farm.webhook_log import Attempt, WebhookLog
-from farm.webhook_sender import LONGEST_RETRY_AFTER, Sender
-from farm.webhook_signature import load_signing_key
-from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
+from farm.webhooks.deliveries import DUE_KEY, Deliveries
+from farm.webhooks.dispatcher import Dispatcher
+from farm.webhooks.log import Attempt, WebhookLog
+from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
+from farm.webhooks.sender import LONGEST_RETRY_AFTER, Sender
+from farm.webhooks.signature import load_signing_key
 from tests.conftest import MakeRecording, settings_with
 from tests.receivers import Received, Receiver, Reply, receiver
 
@@ -566,7 +566,7 @@ def test_job_should_wait_in_the_queue_once_however_much_is_due(
         farm.go_through(make_recording(meeting_id=str(number)))
         farm.dispatcher.step()
     (job,) = webhooks_queue(farm.redis).jobs
-    assert job.func_name == "farm.webhook_sender.send_due"
+    assert job.func_name == "farm.webhooks.sender.send_due"
 
 
 def test_what_waits_for_one_webhook_should_be_bounded(
@@ -575,7 +575,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("farm.deliveries.MOST_LANES", 2)
+    monkeypatch.setattr("farm.webhooks.deliveries.MOST_LANES", 2)
     webhook = farm.register("http://127.0.0.1:9/")
     recordings = [make_recording(meeting_id=str(number)) for number in range(3)]
     for recording in recordings:
@@ -583,7 +583,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
     farm.dispatcher.dispatch_all()
     assert farm.redis.zcard(f"farm:webhook-lanes:{webhook.id}") == 2
     assert f"recording {recordings[2].id}: 1 webhooks are not told" in caplog.text
-    monkeypatch.setattr("farm.deliveries.LONGEST_LANE", 3)
+    monkeypatch.setattr("farm.webhooks.deliveries.LONGEST_LANE", 3)
     farm.records.change_state(recordings[0].id, Status.PAUSED)
     farm.records.change_state(recordings[0].id, Status.RECORDING)
     farm.dispatcher.dispatch_all()

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from browser_bot.network.host_names import IpAddress
-from farm.webhook_request import Answer, Poster, retry_after
+from farm.webhooks.request import Answer, Poster, retry_after
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from farm.webhook_sender import retry_seconds
+from farm.webhooks.sender import retry_seconds
 from tests.conftest import settings_with
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from farm.errors import SettingsError
-from farm.webhook_signature import load_signing_key
+from farm.webhooks.signature import load_signing_key
 from tests.conftest import settings_with
 
 

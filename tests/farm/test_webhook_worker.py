@@ -11,11 +11,11 @@ import redis
 
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.deliveries import DUE_KEY, lanes_key
 from farm.recording.model import Status
 from farm.recording.records import Records
-from farm.webhook_log import WebhookLog
-from farm.webhooks import STATUS_UPDATE, Webhook, Webhooks
+from farm.webhooks.deliveries import DUE_KEY, lanes_key
+from farm.webhooks.log import WebhookLog
+from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
 from tests.conftest import MakeRecording, settings_with
 from tests.processes import below
 from tests.receivers import Receiver, Reply, receiver

@@ -1,0 +1,1 @@
+"""Webhooks: who gets which event, deliveries, their order, signatures and log."""
