@@ -13,8 +13,8 @@ from api.operations import Operation
 from api.recordings import find_recording
 from encoder.formats import Codec
 from farm.errors import NothingLive
-from farm.live_requests import ask, kept_preview
-from farm.live_view import FRAME, PREVIEW
+from farm.live.requests import ask, kept_preview
+from farm.live.view import FRAME, PREVIEW
 from farm.recording.model import ACTIVE, Recording, Status, content_type, now
 
 _FRAME_SECONDS: Final = 5.0

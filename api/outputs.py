@@ -15,9 +15,9 @@ from api.requests import AddOutput, read_request
 from api.responses import RecordingObject, success
 from api.rules import check_is_streamable, check_output_address
 from farm.errors import NotFound, NothingLive, WrongState
-from farm.live_requests import ask
-from farm.live_view import OUTPUTS
-from farm.output_book import seal_url, sealed_name
+from farm.live.output_records import seal_url, sealed_name
+from farm.live.requests import ask
+from farm.live.view import OUTPUTS
 from farm.recording.model import ACTIVE, Recording
 from farm.recording.outputs import OVER, OutputState, stream_output
 

@@ -64,7 +64,7 @@ from farm.errors import (
     WrongState,
 )
 from farm.evidence.stored import StoredEvidence
-from farm.output_book import seal_url, sealed_name
+from farm.live.output_records import seal_url, sealed_name
 from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.pages.watermark import draw, fetch
 from farm.queues.recordings import (

@@ -19,7 +19,6 @@ import redis
 from browser_bot.page.rejoining import PageEvent
 from encoder.journal import Journal
 from encoder.takes.command import Watermark
-from farm.beside import beside
 from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
@@ -35,6 +34,7 @@ from farm.evidence.dead_recorder import (
     take_seen,
 )
 from farm.host.ca_file import nss_database
+from farm.live.session import beside
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of

@@ -1,7 +1,7 @@
 """The operator's own certificate authorities (FARM_CA_FILE), which count besides those of the system.
 
 Most libraries are told of authorities by variables of the environment: OpenSSL (webhooks, watermarks, Redis,
-and ffmpeg, see `farm.live_outputs`) by SSL_CERT_FILE, requests (Azure, Google, traces) by
+and ffmpeg, see `farm.live.outputs`) by SSL_CERT_FILE, requests (Azure, Google, traces) by
 REQUESTS_CA_BUNDLE, boto3 by AWS_CA_BUNDLE. So one file with all authorities is made in the data directory,
 and the variables name it, in this process and in those that it starts. Chromium reads authorities from an
 NSS database in its home directory; one is made that each stage gets a copy of.

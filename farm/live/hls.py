@@ -1,6 +1,6 @@
 """The program that makes HLS of a recording while it is made, and carries it to its places.
 
-Like `farm.stream_out` it gets its order as a line of JSON, ends with its input, and says how far it is.
+Like `farm.live.stream` it gets its order as a line of JSON, ends with its input, and says how far it is.
 The playlist goes to a place after the segments that it names, so nobody finds one that is not there yet.
 """
 
@@ -26,6 +26,7 @@ from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import FarmError
+from farm.live.stream import input_ended, say
 from farm.recording.model import Recording, content_type
 from farm.recording.records import Records
 from farm.recording.targets import open_target
@@ -34,7 +35,6 @@ from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.customer import place_of
 from farm.storage.store import open_store
 from farm.storage.targets import TARGET, Target
-from farm.stream_out import input_ended, say
 from farm.transfer_job import key_at
 
 RETRY_SECONDS: Final = 1.0, 2.0, 5.0, 10.0

@@ -27,7 +27,7 @@ def _context(recording_id: UUID, output_id: UUID) -> str:
 
 
 class RecordedOutputs:
-    """The outputs of one recording; see `farm.live_outputs.OutputBook`."""
+    """The outputs of one recording; see `farm.live.outputs.OutputBook`."""
 
     def __init__(self, recording: Recording, records: Records, sealer: Sealer) -> None:
         """`sealer` opens what the API has sealed."""

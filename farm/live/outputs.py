@@ -23,10 +23,10 @@ from browser_bot.network.dns import why_unresolved
 from browser_bot.network.host_names import in_url
 from farm.db.faults import Outage
 from farm.errors import FarmError
-from farm.hls_out import HlsOrder
-from farm.output_program import OutputProgram
+from farm.live.hls import HlsOrder
+from farm.live.program import OutputProgram
+from farm.live.stream import StreamOrder
 from farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
-from farm.stream_out import StreamOrder
 from farm.telemetry.recording_log import NOT_FOR_CLIENTS
 
 logger = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class _Keeper:
         log = self._directory / "log"
         if not self._is_stream:
             order = await asyncio.to_thread(self._means.hls_order, self._directory)
-            return OutputProgram("farm.hls_out", order, log, self._heard, environment=os.environ)
+            return OutputProgram("farm.live.hls", order, log, self._heard, environment=os.environ)
         url = await asyncio.to_thread(self._means.book.url, self._output)
         destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
@@ -254,7 +254,7 @@ class _Keeper:
             arguments=stream_arguments(url, str(address)),
             secrets=list(url.secrets),
         )
-        return OutputProgram("farm.stream_out", stream, log, self._heard)
+        return OutputProgram("farm.live.stream", stream, log, self._heard)
 
     def _heard(self, said: Any) -> None:
         if "error" in said:

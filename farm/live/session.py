@@ -18,11 +18,11 @@ from encoder.formats import Codec
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.hls_out import HlsOrder
-from farm.live_outputs import LiveOutputs, Means, Takes
-from farm.live_requests import answer_requests, keep_preview
-from farm.live_view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
-from farm.output_book import RecordedOutputs
+from farm.live.hls import HlsOrder
+from farm.live.output_records import RecordedOutputs
+from farm.live.outputs import LiveOutputs, Means, Takes
+from farm.live.requests import answer_requests, keep_preview
+from farm.live.view import OUTPUTS, PREVIEW_NAME, PREVIEW_SECONDS, PREVIEW_WINDOW, LiveView, Shown
 from farm.recording.model import Recording
 from farm.recording.records import Records
 from farm.recording.targets import open_target

@@ -21,8 +21,8 @@ from browser_bot.stage.pixels import picture_of
 from encoder.live.hls import PLAYLIST_SUFFIX, segments_in
 from encoder.takes.command import Watermark
 from farm.errors import NotFound, NothingLive
-from farm.hls_out import HlsOrder
-from farm.output_program import OutputProgram
+from farm.live.hls import HlsOrder
+from farm.live.program import OutputProgram
 
 FRAME: Final = "frame"
 OUTPUTS: Final = "outputs"
@@ -137,7 +137,7 @@ class LiveView:
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, mode=0o700)
         program = OutputProgram(
-            "farm.hls_out", self._order(self._directory), self._directory / "log", self._heard
+            "farm.live.hls", self._order(self._directory), self._directory / "log", self._heard
         )
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(program.run(_END_SECONDS))

@@ -10,9 +10,9 @@ import pytest
 
 from browser_bot.network.addresses import AddressRule
 from encoder.live.hls import with_gaps
-from farm import hls_out
-from farm.hls_out import STORE_FAILED, Carried, Carrier, HlsOrder, News
-from farm.live_outputs import LiveOutputs, Means, Takes
+from farm.live import hls
+from farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
+from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from farm.storage.backend import StorageError
 from tests.conftest import MakeRecording
@@ -126,8 +126,8 @@ def playlist_of(files: list[Path]) -> str:
 def test_what_waits_for_a_place_should_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hls_out, "MOST_WAITING", 3)
-    monkeypatch.setattr(hls_out, "RETRY_SECONDS", (0.05,))
+    monkeypatch.setattr(hls, "MOST_WAITING", 3)
+    monkeypatch.setattr(hls, "RETRY_SECONDS", (0.05,))
     place, made = Place(), segments(tmp_path, 10)
     carrier = Carrier("customers", place.put, tmp_path / "out", Carried(1), News(["customers"]))
     carrier.carry(made[:1], "film.m3u8", playlist_of(made[:1]))

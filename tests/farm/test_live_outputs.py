@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from browser_bot.network.addresses import AddressRule
-from farm.live_outputs import LiveOutputs, Means, Takes
+from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
 from tests.ports import free_port
 from tests.takes import start_take

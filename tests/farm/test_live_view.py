@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from encoder.live.hls import segments_in
-from farm.beside import preview_order
-from farm.live_outputs import Takes
-from farm.live_view import PREVIEW, LiveView
+from farm.live.outputs import Takes
+from farm.live.session import preview_order
+from farm.live.view import PREVIEW, LiveView
 from tests.takes import start_take
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from farm.live_outputs import stream_arguments
+from farm.live.outputs import stream_arguments
 from farm.recording.outputs import OutputKind, read_stream_url, stream_output
 
 

@@ -20,7 +20,7 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from farm.hls_out import HlsOrder, customers_put
+from farm.live.hls import HlsOrder, customers_put
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.recording.transfers import TransferState

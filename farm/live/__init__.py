@@ -1,0 +1,1 @@
+"""Live outputs of a running recording: RTMP, SRT, HLS and the preview."""
