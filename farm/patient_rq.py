@@ -26,7 +26,7 @@ from rq.worker_pool import WorkerPool
 
 from farm.db.clients import connect
 from farm.db.faults import Outage, describe, probe
-from farm.time_limit import TimeLimit
+from farm.jobs.time_limit import TimeLimit
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -37,6 +37,7 @@ from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
 from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
+from farm.jobs.retention import sweep
 from farm.lost_nodes import run_node
 from farm.node_server import run_node_server
 from farm.nodes.registry import Nodes
@@ -61,7 +62,6 @@ from farm.queues.recordings import (
     webhooks_queue,
 )
 from farm.recovery.local_spool import look_for_lost
-from farm.retention import sweep
 from farm.slot import SlotWorker, SpoolWorker
 from farm.spool.spool import recordings_under_way
 from farm.webhooks.dispatcher import run_dispatcher

@@ -19,6 +19,7 @@ from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound
+from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
 from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry, now
@@ -31,7 +32,6 @@ from farm.spool.spool import Spool, evidence_dir, spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
 from farm.telemetry.recording_log import logging_to
-from farm.transfer_job import run_transfer, settle
 
 logger = logging.getLogger(__name__)
 

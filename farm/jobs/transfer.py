@@ -18,6 +18,7 @@ from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
+from farm.jobs.time_limit import TimeIsUp
 from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store, now
 from farm.recording.outputs import OVER as OUTPUTS_OVER
@@ -46,7 +47,6 @@ from farm.storage.store import Store, open_store
 from farm.storage.targets import SftpTarget, Target, key_of
 from farm.telemetry.counts import Counts, of_transfer
 from farm.telemetry.recording_log import logging_to
-from farm.time_limit import TimeIsUp
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import FarmError
+from farm.jobs.transfer import key_at
 from farm.live.stream import input_ended, say
 from farm.recording.model import Recording, content_type
 from farm.recording.records import Records
@@ -35,7 +36,6 @@ from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.customer import place_of
 from farm.storage.store import open_store
 from farm.storage.targets import TARGET, Target
-from farm.transfer_job import key_at
 
 RETRY_SECONDS: Final = 1.0, 2.0, 5.0, 10.0
 """Between tries of one file; the last is that of all that follow."""

@@ -15,11 +15,11 @@ from rq.registry import StartedJobRegistry
 from farm.recording.model import Priority, Recording
 from farm.recording.transfers import STORE
 
-RECORD_JOB: Final = "farm.record_job.record"
-FINISH_JOB: Final = "farm.finish_job.finish"
+RECORD_JOB: Final = "farm.jobs.record.record"
+FINISH_JOB: Final = "farm.jobs.finish.finish"
 """The functions a worker calls, with the recording's id as their only argument."""
 
-TRANSFER_JOB: Final = "farm.transfer_job.transfer"
+TRANSFER_JOB: Final = "farm.jobs.transfer.transfer"
 """The function that carries files to one place; its arguments are the recording's id and the place's name."""
 
 SEND_JOB: Final = "farm.webhooks.sender.send_due"

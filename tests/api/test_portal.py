@@ -20,13 +20,13 @@ from api.portal import portal_routes
 from api.sessions import CSRF_HEADER
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
+from farm.jobs.transfer import settle
 from farm.nodes.registry import Condition, Nodes
 from farm.queues.recordings import recordings_queue, uploads_queue
 from farm.recording.model import Failure, FileKind, FinishedFile, Status, TimelineEntry, now
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
-from farm.transfer_job import settle
 from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
 from tests.api.serving import served

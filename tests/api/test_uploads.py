@@ -11,6 +11,7 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
+from farm.jobs.transfer import settle
 from farm.queues.recordings import uploads_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
@@ -19,7 +20,6 @@ from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferEr
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
-from farm.transfer_job import settle
 from tests.conftest import MakeRecording
 from tests.storage.ended import stored
 

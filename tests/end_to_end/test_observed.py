@@ -161,9 +161,9 @@ def test_one_id_should_be_in_the_lines_of_all_parts(observed: Observed) -> None:
     about = [line for line in lines if line.get("recording") == observed.recording["id"]]
     assert {
         "api.request_log",
-        "farm.record_job",
-        "farm.finish_job",
-        "farm.transfer_job",
+        "farm.jobs.record",
+        "farm.jobs.finish",
+        "farm.jobs.transfer",
         "farm.webhooks.sender",
     } <= {line["logger"] for line in about}
     (invoked,) = [line for line in about if line["event"] == "POST /v2/recordings"]

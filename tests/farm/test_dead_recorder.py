@@ -17,7 +17,7 @@ from farm.evidence.dead_recorder import (
 from tests.takes import make_take
 
 LOG = """\
-2026-11-28 03:00:00,000 INFO    farm.record_job: take 0 has begun at phase 17000 µs
+2026-11-28 03:00:00,000 INFO    farm.jobs.record: take 0 has begun at phase 17000 µs
 2026-11-28 03:00:01,000 INFO    browser_bot.page.bot: page log: 'seen'
 2026-11-28 03:00:02,000 INFO    browser_bot.page.bot: page could not load 'https://meet.test/?t=…': net::ERR
 """

@@ -27,9 +27,9 @@ from farm.evidence.uploader import (
     version_of,
     worth_carrying,
 )
+from farm.jobs.retention import sweep
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records, record_key
-from farm.retention import sweep
 from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
@@ -206,7 +206,7 @@ def test_old_evidence_should_be_deleted_from_the_store(
     sweep()
     evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
     assert len(evidence.parts(ended.id)) == 1
-    monkeypatch.setattr("farm.retention.now", lambda: now() + timedelta(hours=2))
+    monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
     assert (stored(settings), evidence.parts(ended.id)) == ({}, [])
     assert not evidence_dir(settings, str(ended.id)).exists()

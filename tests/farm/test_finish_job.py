@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.finish_job import finish
+from farm.jobs.finish import finish
 from farm.recording.model import FileKind, Recording, Status, now
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued

@@ -30,7 +30,7 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     (job,) = recordings_queue(redis_client).jobs
     assert (job.id, job.func_name, job.args) == (
         str(recording.id),
-        "farm.record_job.record",
+        "farm.jobs.record.record",
         (str(recording.id),),
     )
     assert job.timeout is not None

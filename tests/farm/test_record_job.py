@@ -13,10 +13,10 @@ from browser_bot.page.rejoining import PageEvent
 from farm.config.settings import Settings
 from farm.evidence.collect import fault_directories
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from farm.jobs.record import Reporter, plan_of, record
 from farm.nodes.registry import Nodes
 from farm.pages.access import surroundings_of
 from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
-from farm.record_job import Reporter, plan_of, record
 from farm.recorder.recorder import EndReason, Outcome, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding

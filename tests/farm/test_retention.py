@@ -10,11 +10,11 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import NotFound
+from farm.jobs.retention import expire_recordings, sweep
 from farm.recording.links import Links
 from farm.recording.listing import Wanted
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
-from farm.retention import expire_recordings, sweep
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.backend import StorageError

@@ -1,4 +1,4 @@
-"""Recordings that have ended and been cut, as `farm.finish_job` leaves them to their transfers."""
+"""Recordings that have ended and been cut, as `farm.jobs.finish` leaves them to their transfers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
+from farm.jobs.transfer import run_transfer, settle
 from farm.recording.model import FileKind, Recording, Status, now
 from farm.recording.records import Records, SealedTarget
 from farm.recording.targets import seal_target
@@ -15,7 +16,6 @@ from farm.recording.transfers import STORE, Transfer
 from farm.spool.outbox import Outbox, describe
 from farm.spool.spool import spool_of
 from farm.storage.targets import TARGET, public
-from farm.transfer_job import run_transfer, settle
 
 
 def sealed_target(

@@ -11,7 +11,10 @@ import redis
 
 from farm.config.settings import Settings
 from farm.errors import NotFound, TakenOver, WrongState
-from farm.finish_job import finish
+from farm.jobs.finish import finish
+from farm.jobs.record import record
+from farm.jobs.retention import sweep
+from farm.jobs.transfer import settle
 from farm.lost_nodes import Watcher, expect_nodes, look_after
 from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.queues.recordings import (
@@ -22,7 +25,6 @@ from farm.queues.recordings import (
     transfers_queue,
     uploads_queue,
 )
-from farm.record_job import record
 from farm.recording.model import FileKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
@@ -34,11 +36,9 @@ from farm.recovery.local_spool import (
     recover_transfers,
     recover_unqueued,
 )
-from farm.retention import sweep
 from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
-from farm.transfer_job import settle
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at
@@ -360,7 +360,7 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
     monkeypatch.setenv("FARM_RETENTION", "1h")
     sweep()
     assert aside.exists()
-    monkeypatch.setattr("farm.retention.now", lambda: now() + timedelta(hours=2))
+    monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
     assert not aside.exists()
 

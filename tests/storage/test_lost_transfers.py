@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
+from farm.jobs.transfer import run_transfer, settle
 from farm.queues import recordings
 from farm.queues.recordings import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status, now
@@ -18,7 +19,6 @@ from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import recover_transfers
 from farm.slot import SpoolWorker
 from farm.spool.spool import spool_of
-from farm.transfer_job import run_transfer, settle
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at

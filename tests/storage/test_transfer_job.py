@@ -12,10 +12,11 @@ import boto3
 import pytest
 import redis
 
-from farm import transfer_job
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
+from farm.jobs import transfer
+from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status, now
@@ -25,7 +26,6 @@ from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferSta
 from farm.spool.outbox import Outbox
 from farm.spool.spool import evidence_dir, spool_of
 from farm.storage.store import Store, open_store
-from farm.transfer_job import run_transfer, settle
 from tests.conftest import MakeRecording, settings_with
 from tests.disks import small_disk
 from tests.storage.ended import ended, sealed_target, stored
@@ -314,16 +314,16 @@ def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploa
     settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
     film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("farm.transfer_job.load_settings", lambda: settings)
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: settings)
     recording = stored(records, settings, redis_client, make_recording(), film)
     target = target_at(s3_endpoint, bucket="nowhere")
     sealed = sealed_target(settings, recording, target).sealed
     records.set_transfer(recording.id, Transfer(target="s3"), sealed=sealed)
-    transfer_job.transfer(str(recording.id), "s3")
+    transfer.transfer(str(recording.id), "s3")
     spool = spool_of(recording, settings)
     assert Outbox.of(spool).path_of(recording.files[0]).exists()
     records.delete(recording)
-    transfer_job.transfer(str(recording.id), "s3")
+    transfer.transfer(str(recording.id), "s3")
     assert not spool.directory.exists()
     assert not evidence_dir(settings, str(recording.id)).exists()
 
@@ -332,10 +332,10 @@ def test_files_that_redis_has_forgotten_should_be_kept(
     settings: Settings, redis_client: redis.Redis, records: Records, make_recording: MakeRecording,
     film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("farm.transfer_job.load_settings", lambda: settings)
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: settings)
     recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
     redis_client.flushall()
-    transfer_job.transfer(str(recording.id), "s3")
+    transfer.transfer(str(recording.id), "s3")
     assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
 
 

@@ -20,6 +20,7 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
+from farm.jobs.transfer import run_transfer, settle
 from farm.live.hls import HlsOrder, customers_put
 from farm.recording.model import Status
 from farm.recording.records import Records
@@ -32,7 +33,6 @@ from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
 from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET
-from farm.transfer_job import run_transfer, settle
 from tests.conftest import MakeRecording, settings_with
 from tests.ports import free_port
 from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string

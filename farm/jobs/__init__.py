@@ -1,0 +1,1 @@
+"""The jobs that RQ runs: record, finish, transfer, and delete what has expired."""
