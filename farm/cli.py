@@ -209,7 +209,7 @@ def layouts(arguments: tuple[str, ...]) -> None:
 @click.option("--slots", type=click.IntRange(1, 256), help="Recordings at the same time; else FARM_SLOTS.")
 def worker(slots: int | None) -> None:
     """Run a worker alone: a node of a farm of several machines, with the same FARM_REDIS_URL."""
-    from farm.worker import run_worker
+    from farm.worker.main import run_worker
 
     settings = load_settings()
     run_worker(settings.model_copy(update={"slots": slots}) if slots else settings)

@@ -13,7 +13,6 @@ import redis
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
-from farm.lost_nodes import expect_nodes
 from farm.queues.recordings import (
     enqueue_continuation,
     enqueue_finish,
@@ -30,6 +29,7 @@ from farm.spool.ending import kept_ending
 from farm.spool.record_copy import keep_record, register_again
 from farm.spool.set_aside import has_recorded, is_left
 from farm.spool.spool import Spool, spool_directory, spool_of
+from farm.worker.heartbeat import expect_nodes
 
 logger = logging.getLogger(__name__)
 

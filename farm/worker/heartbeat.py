@@ -19,11 +19,9 @@ import redis
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage
-from farm.draining import is_draining
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
-from farm.node_condition import condition_of_this_node
 from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
 from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store, now
@@ -31,6 +29,8 @@ from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.spool.set_aside import NODE_LOST
 from farm.telemetry.counts import Counts, of_transfer
+from farm.worker.draining import is_draining
+from farm.worker.node_status import condition_of_this_node
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,6 @@ import redis
 from rq import Queue
 from rq.utils import import_attribute
 
-from farm.absence import Absence
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage, probe, refuse_eviction
@@ -38,17 +37,7 @@ from farm.errors import RedisUnavailable
 from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
 from farm.jobs.retention import sweep
-from farm.lost_nodes import run_node
-from farm.node_server import run_node_server
 from farm.nodes.registry import Nodes
-from farm.patient_rq import (
-    PatientCron,
-    PatientForkingWorker,
-    PatientPool,
-    PatientSimpleWorker,
-    PatientWorker,
-    patiently,
-)
 from farm.queues.recordings import (
     FINISH_JOB,
     RECORD_JOB,
@@ -62,10 +51,21 @@ from farm.queues.recordings import (
     webhooks_queue,
 )
 from farm.recovery.local_spool import look_for_lost
-from farm.slot import SlotWorker, SpoolWorker
 from farm.spool.spool import recordings_under_way
 from farm.webhooks.dispatcher import run_dispatcher
 from farm.webhooks.signature import load_signing_key
+from farm.worker.heartbeat import run_node
+from farm.worker.node_server import run_node_server
+from farm.worker.redis_outage import Absence
+from farm.worker.rq_workers import (
+    PatientCron,
+    PatientForkingWorker,
+    PatientPool,
+    PatientSimpleWorker,
+    PatientWorker,
+    patiently,
+)
+from farm.worker.slot import SlotWorker, SpoolWorker
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,7 @@ from rq.job import Job
 from browser_bot.stage.cleanup import stage_of, sweep_stages
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
-from farm.admission import refusal
 from farm.config.settings import Settings, load_settings
-from farm.draining import forget_draining, note_draining
 from farm.errors import FarmError, NotFound, RecordUnreadable
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.host.ca_file import nss_database
@@ -36,7 +34,6 @@ from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import take_number
 from farm.pages.access import surroundings_of
-from farm.patient_rq import PatientForkingWorker, patiently
 from farm.queues.recordings import note_node
 from farm.recorder.opened_stage import StageNeeds
 from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
@@ -44,6 +41,9 @@ from farm.recording.records import Records
 from farm.recovery.local_spool import recover, recover_spool
 from farm.spool.outbox import room_for_cuts
 from farm.spool.spool import evidence_dir, format_of, is_recorded_into, spool_directory
+from farm.worker.admission import refusal
+from farm.worker.draining import forget_draining, note_draining
+from farm.worker.rq_workers import PatientForkingWorker, patiently
 
 logger = logging.getLogger(__name__)
 

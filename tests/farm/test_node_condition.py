@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.draining import forget_draining, note_draining
 from farm.host.resources import Processors
-from farm.lost_nodes import Watcher
-from farm.node_condition import condition_of_this_node
 from farm.nodes.registry import Nodes
+from farm.worker.draining import forget_draining, note_draining
+from farm.worker.heartbeat import Watcher
+from farm.worker.node_status import condition_of_this_node
 from tests.conftest import settings_with
 
 

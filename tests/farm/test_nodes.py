@@ -4,8 +4,8 @@ from pathlib import Path
 
 import redis
 
-from farm.lost_nodes import Watcher
 from farm.nodes.registry import GONE_AFTER, LONGEST_BREAK, Nodes, Watch
+from farm.worker.heartbeat import Watcher
 from tests.conftest import settings_with
 
 

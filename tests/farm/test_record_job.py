@@ -23,9 +23,9 @@ from farm.recording.findings import Finding
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
-from farm.slot import needs_of
 from farm.spool.ending import kept_ending
 from farm.spool.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
+from farm.worker.slot import needs_of
 from tests.conftest import MakeRecording
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.draining import is_draining
+from farm.worker.draining import is_draining
 from tests.conftest import settings_with
 
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
@@ -23,7 +23,7 @@ os.register_at_fork(after_in_parent=stop_in_the_fork)
 from rq import Queue
 from farm.db.clients import connect
 from farm.config.settings import load_settings
-from farm.slot import SlotWorker
+from farm.worker.slot import SlotWorker
 
 client = connect(load_settings().redis_address)
 SlotWorker([Queue("farm-test", connection=client)], connection=client).work()

@@ -15,7 +15,6 @@ from farm.jobs.finish import finish
 from farm.jobs.record import record
 from farm.jobs.retention import sweep
 from farm.jobs.transfer import settle
-from farm.lost_nodes import Watcher, expect_nodes, look_after
 from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.queues.recordings import (
     continuations_queue,
@@ -39,6 +38,7 @@ from farm.recovery.local_spool import (
 from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
+from farm.worker.heartbeat import Watcher, expect_nodes, look_after
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at
@@ -216,7 +216,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     end_dead(recording.id, settings, redis_client)
     become(monkeypatch, settings)
     clock = SimpleNamespace(monotonic=count(0, BEAT_SECONDS).__next__)
-    monkeypatch.setattr("farm.lost_nodes.time", clock)
+    monkeypatch.setattr("farm.worker.heartbeat.time", clock)
     watcher = Watcher(settings, redis_client)
     for _ in range(10):
         look_for_lost()
@@ -224,7 +224,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     assert nodes.gone(HERE) is None
     gone = nodes.gone(GONE)
     assert gone is not None
-    monkeypatch.setattr("farm.lost_nodes.now", lambda: gone.since + timedelta(hours=1))
+    monkeypatch.setattr("farm.worker.heartbeat.now", lambda: gone.since + timedelta(hours=1))
     look_after({GONE: gone}, settings, redis_client)
     assert records.get(None, recording.id).status is Status.ERRORED
 

@@ -17,8 +17,8 @@ from farm.recording.model import Status, now
 from farm.recording.records import Records, record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import recover_transfers
-from farm.slot import SpoolWorker
 from farm.spool.spool import spool_of
+from farm.worker.slot import SpoolWorker
 from tests.conftest import MakeRecording, settings_with
 from tests.storage.ended import ended, stored
 from tests.storage.test_transfer_job import target_at
