@@ -19,10 +19,10 @@ from browser_bot.page.site_access import SiteAccess
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
+from farm.cli.doctor import format_report, is_usable, require_programs, run_checks
 from farm.config.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
 from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.db.faults import describe
-from farm.doctor import format_report, is_usable, require_programs, run_checks
 from farm.errors import FarmError, SettingsError
 from farm.host.ca_file import nss_database, trust
 from farm.pages.access import PageAccess
@@ -150,7 +150,7 @@ def record(
     as_json: bool,
 ) -> None:
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
-    from farm.record_once import record_once
+    from farm.cli.record import record_once
     from farm.recorder.monitor import Limits
     from farm.recorder.recorder import Plan
 
@@ -180,7 +180,7 @@ def record(
 @cli.command()
 def up() -> None:
     """Run the whole farm on this machine: Redis (unless FARM_REDIS_URL is set), API and worker."""
-    from farm.up import run_farm
+    from farm.cli.up import run_farm
 
     settings = load_settings()
     require_programs(redis=settings.redis_url is None)
@@ -218,7 +218,7 @@ def worker(slots: int | None) -> None:
 @cli.command()
 def health() -> None:
     """Ask the API and the worker that run here whether they can work; exit code 1 unless all that do can."""
-    from farm.health import ask_here
+    from farm.cli.health import ask_here
 
     found = ask_here(load_settings())
     click.echo(json.dumps(found))
@@ -241,7 +241,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--seconds", type=click.IntRange(1, 600), default=20, show_default=True)
 def demo(seconds: int) -> None:
     """Start a farm, record its built-in meeting through the REST API, and end it."""
-    from farm.demo import run_demo
+    from farm.cli.demo import run_demo
 
     run_demo(load_settings(), seconds)
 

@@ -29,10 +29,10 @@ import redis
 from rq import Queue
 from rq.utils import import_attribute
 
+from farm.cli.doctor import require_programs
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage, probe, refuse_eviction
-from farm.doctor import require_programs
 from farm.errors import RedisUnavailable
 from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from browser_bot.network.addresses import parse_address_rule
+from farm.cli.health import LONGEST
 from farm.config.settings import Settings
-from farm.health import LONGEST
 from tests.deploy.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from farm.health import ask_here
+from farm.cli.health import ask_here
 from tests.conftest import settings_with
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import wait_for_take

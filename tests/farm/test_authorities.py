@@ -18,8 +18,8 @@ from browser_bot.network.addresses import parse_address_rule
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
+from farm.cli.doctor import CHECKS
 from farm.config.settings import Settings, load_settings
-from farm.doctor import CHECKS
 from farm.errors import ProgramMissing, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
 from farm.pages.watermark import fetch

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from browser_bot.stage import programs
-from farm import doctor
-from farm.doctor import Check
+from farm.cli import doctor
+from farm.cli.doctor import Check
 from farm.errors import ProgramMissing
 
 OLD_DEVICES = """\

@@ -17,7 +17,7 @@ import pytest
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
 from encoder.formats import Format
-from farm.doctor import run_checks
+from farm.cli.doctor import run_checks
 from farm.host import realtime as real_time_module
 from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
 from farm.recorder.recorder import Plan, Recorder
