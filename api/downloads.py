@@ -16,7 +16,7 @@ from api.context import Context, context_of
 from api.errors import error_response
 from api.file_response import file_response
 from api.operations import ROOT, Operation
-from api.requests import read_query
+from api.schema.requests import read_query
 from encoder.live.hls import PLAYLIST_SUFFIX
 from farm.errors import NotFound, StoreUnavailable
 from farm.recording.links import DOWNLOAD_PATH, verify_link

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from api.auth import is_still_admitted, organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from api.requests import read_headers, read_query
-from api.responses import recording_object
+from api.schema.requests import read_headers, read_query
+from api.schema.responses import recording_object
 from farm.db.streams import EntryId
 from farm.recording.feeds import Change
 from farm.recording.model import Recording

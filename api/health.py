@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.context import context_of
 from api.errors import error_response
 from api.operations import ROOT, Operation
-from api.responses import success
+from api.schema.responses import success
 from farm.db.faults import fault_of
 
 _SECONDS: Final = 2.0

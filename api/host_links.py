@@ -11,8 +11,8 @@ from api.auth import organization_of
 from api.context import context_of
 from api.meeting_tokens import host_address
 from api.operations import Operation
-from api.requests import check_meeting_id
-from api.responses import success
+from api.schema.requests import check_meeting_id
+from api.schema.responses import success
 
 
 class HostLink(BaseModel):

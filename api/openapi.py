@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from api.errors import ErrorAnswer
 from api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
-from api.requests import MeetingId
-from api.responses import Paging
+from api.schema.requests import MeetingId
+from api.schema.responses import Paging
 from farm.storage.targets import PresetName
 
 _Json = dict[str, Any]

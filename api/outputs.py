@@ -11,9 +11,9 @@ from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
 from api.recordings import answer_with, find_recording
-from api.requests import AddOutput, read_request
-from api.responses import RecordingObject, success
 from api.rules import check_is_streamable, check_output_address
+from api.schema.requests import AddOutput, read_request
+from api.schema.responses import RecordingObject, success
 from farm.errors import NotFound, NothingLive, WrongState
 from farm.live.output_records import seal_url, sealed_name
 from farm.live.requests import ask

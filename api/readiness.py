@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from api.context import Context, context_of
 from api.errors import error_answer
 from api.operations import ROOT, Operation
-from api.responses import success
+from api.schema.responses import success
 from farm.db.faults import RedisFault
 from farm.nodes.registry import Nodes
 from farm.telemetry.metrics import NodeState, living

@@ -9,8 +9,6 @@ from starlette.responses import Response
 from api.auth import organization_of
 from api.context import context_of
 from api.operations import Operation
-from api.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
-from api.responses import RecordingDefaultsObject, success
 from api.rules import (
     check_max_seconds,
     check_output_address,
@@ -19,6 +17,8 @@ from api.rules import (
     check_watermark,
     resolve_storage,
 )
+from api.schema.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
+from api.schema.responses import RecordingDefaultsObject, success
 from farm.errors import InvalidRequest
 from farm.recording.defaults import lacks_place
 

@@ -21,7 +21,16 @@ from api.context import Context, context_of
 from api.meeting_tokens import recorder_address
 from api.operations import Operation
 from api.request_log import bind_recording
-from api.requests import (
+from api.rules import (
+    check_address,
+    check_is_streamable,
+    check_max_seconds,
+    check_output_address,
+    check_page,
+    check_storage,
+    resolve_storage,
+)
+from api.schema.requests import (
     HlsOutput,
     ListRecordings,
     OrderRecording,
@@ -35,7 +44,7 @@ from api.requests import (
     read_request,
     with_defaults,
 )
-from api.responses import (
+from api.schema.responses import (
     Deleted,
     ListedRecording,
     Paging,
@@ -44,15 +53,6 @@ from api.responses import (
     listed_recording,
     recording_object,
     success,
-)
-from api.rules import (
-    check_address,
-    check_is_streamable,
-    check_max_seconds,
-    check_output_address,
-    check_page,
-    check_storage,
-    resolve_storage,
 )
 from encoder.formats import AudioExport
 from farm.errors import (

@@ -3,7 +3,7 @@
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
-from api.requests import RecordingConfig
+from api.schema.requests import RecordingConfig
 from browser_bot.network.addresses import CHECK_SECONDS, PageAddressError, check_url, destination_at
 from encoder.formats import Codec
 from farm.errors import AddressRefused, InvalidRequest, NotFound

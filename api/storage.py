@@ -11,9 +11,9 @@ from starlette.responses import Response
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from api.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
-from api.responses import success
 from api.rules import check_storage
+from api.schema.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
+from api.schema.responses import success
 from farm.errors import RateLimited
 from farm.storage.check import CHECK_SECONDS, CheckResult, check_target
 from farm.storage.host_keys import HostKeys

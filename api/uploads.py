@@ -10,9 +10,9 @@ from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
 from api.recordings import answer_with, find_recording
-from api.requests import Upload, read_request
-from api.responses import RecordingObject, success
 from api.rules import check_storage, resolve_storage
+from api.schema.requests import Upload, read_request
+from api.schema.responses import RecordingObject, success
 from farm.errors import WrongState
 from farm.queues.recordings import enqueue_transfer
 from farm.recording.model import Recording, Status, is_in_store

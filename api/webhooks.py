@@ -10,10 +10,10 @@ from starlette.responses import JSONResponse, Response
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import ROOT, Operation
-from api.requests import CreateWebhook, EditWebhook, Page, read_query, read_request
-from api.responses import Paging, success
 from api.rules import check_address
-from api.webhook_objects import (
+from api.schema.requests import CreateWebhook, EditWebhook, Page, read_query, read_request
+from api.schema.responses import Paging, success
+from api.schema.webhooks import (
     ExampleObject,
     LogObject,
     NewWebhookObject,

@@ -17,7 +17,7 @@ from api.portal.page import page
 from api.portal.recordings import length_of
 from api.portal.timeline import drawing_of
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
-from api.webhook_objects import LogObject, log_object
+from api.schema.webhooks import LogObject, log_object
 from farm.recording.commands import Order
 from farm.recording.model import ACTIVE, FINAL, Status, now
 from farm.recording.transfers import STORE, TransferState

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, from_json
 from starlette.requests import Request
 
-from api.problems import problems_of
+from api.schema.validation_messages import problems_of
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.page.site_access import Cookies, Credentials, Headers

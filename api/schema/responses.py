@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.context import Context
 from api.meeting_tokens import without_token
-from api.requests import RecordingDefaults
+from api.schema.requests import RecordingDefaults
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
 from farm.recording.estimate import estimate

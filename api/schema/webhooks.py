@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue, RootModel
 
-from api.responses import Moment
+from api.schema.responses import Moment
 from farm.webhooks.log import AttemptOutcome, LogEntry
 from farm.webhooks.registry import Webhook, WebhookEvent
 

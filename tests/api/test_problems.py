@@ -8,8 +8,8 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from api.problems import problems_of
-from api.requests import CreateWebhook, ListRecordings, PutStoragePreset, StartRecording
+from api.schema.requests import CreateWebhook, ListRecordings, PutStoragePreset, StartRecording
+from api.schema.validation_messages import problems_of
 
 S3 = {"type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": "https://s3.test"}
 TYPES = "aws, azure, cloudflare, digitalocean, gcs, s3, sftp"

@@ -13,7 +13,7 @@ import redis
 
 from api import recordings as module
 from api.context import Context
-from api.requests import AudioConfig, StartRecording, VideoConfig
+from api.schema.requests import AudioConfig, StartRecording, VideoConfig
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
 from farm.queues.recordings import recordings_queue
