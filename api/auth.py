@@ -2,8 +2,8 @@
 
 What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
 Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, and so have the
-participants of others (`api.participant_tokens`), for what is about the recordings of that meeting. A browser
-that is logged in to the portal has a session (see `api.sessions`), which counts only where there is nothing
+participants of others (`api.services.participant_tokens`), for what is about the recordings of that meeting. A browser
+that is logged in to the portal has a session (see `api.services.sessions`), which counts only where there is nothing
 of all that.
 """
 
@@ -20,8 +20,8 @@ from starlette.requests import Request
 
 from api.context import Context, context_of
 from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
-from api.participant_tokens import Participant
-from api.sessions import CSRF_HEADER, SAFE_METHODS, session_of
+from api.services.participant_tokens import Participant
+from api.services.sessions import CSRF_HEADER, SAFE_METHODS, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
 from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized

@@ -9,12 +9,12 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
 from api.meeting_rooms import Rooms
-from api.participant_tokens import ParticipantTokens
-from api.rate_limit import RateLimits
-from api.redis_watch import RedisWatch
-from api.sessions import Sessions
-from api.store_watch import StoreWatch
-from api.turns import Turns
+from api.services.download_limit import Turns
+from api.services.participant_tokens import ParticipantTokens
+from api.services.rate_limit import RateLimits
+from api.services.redis_watch import RedisWatch
+from api.services.sessions import Sessions
+from api.services.store_watch import StoreWatch
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKeys
 from farm.credentials.sealing import Sealer

@@ -3,7 +3,7 @@
 It also tells how many nodes take recordings. That there are none is no reason to send requests elsewhere:
 what is asked for waits, and every other API would say the same. It is the metrics' part to alarm somebody.
 
-Anybody may ask, so what the answer costs is bounded (`api.store_watch`, `api.redis_watch`). The answer says
+Anybody may ask, so what the answer costs is bounded (`api.services.store_watch`, `api.services.redis_watch`). The answer says
 which kind of fault Redis has; why the store takes no files is told in the log alone.
 """
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api.auth import client_address
 from api.operations import DYTE
 from api.portal.visitor import Refused, Visitor
-from api.sessions import CSRF_HEADER
+from api.services.sessions import CSRF_HEADER
 from farm.errors import SessionEnded
 
 _SECONDS: Final = 60.0

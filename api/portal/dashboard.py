@@ -34,7 +34,7 @@ from api.portal.visitor import (
     visitor_of,
     with_error_pages,
 )
-from api.sessions import SAFE_METHODS
+from api.services.sessions import SAFE_METHODS
 from farm.db.faults import describe
 
 _LOG = logging.getLogger(__name__)

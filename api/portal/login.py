@@ -19,7 +19,7 @@ from api.portal.visitor import (
     see,
     with_error_pages,
 )
-from api.sessions import CSRF_FIELD, forget_session, session_of, set_session
+from api.services.sessions import CSRF_FIELD, forget_session, session_of, set_session
 from farm.errors import CsrfRefused, FarmError, RateLimited, Unauthorized
 
 

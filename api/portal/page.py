@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from api.portal.assets import ASSETS_PATH
-from api.sessions import SAFE_METHODS
+from api.services.sessions import SAFE_METHODS
 
 DONE: Final = {
     "ordered": "Told to the recording.",

@@ -14,7 +14,7 @@ from api.auth import key_of_session
 from api.context import context_of
 from api.errors import redis_message
 from api.portal.page import error_page
-from api.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
+from api.services.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
 from farm.errors import (

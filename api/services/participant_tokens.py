@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from api.participant_keys import ParticipantKeys
+from api.services.participant_keys import ParticipantKeys
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.errors import Unauthorized

@@ -8,7 +8,7 @@ are joined, whatever happened to either.
 Of a key only its SHA-256 is kept, so a key that was lost cannot be read back, only replaced. No slow hash is
 needed: slowness makes guessing dear where people choose passwords, and a key that the farm makes has 256
 random bits, which nobody can guess at any speed. Keys in the settings may be weaker; they are never written
-anywhere, and the API counts wrong guesses (see `api.rate_limit`).
+anywhere, and the API counts wrong guesses (see `api.services.rate_limit`).
 
 The file is only ever replaced as a whole, under a lock, so whoever reads it needs none.
 """

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-import api.participant_keys as module
-from api.participant_keys import read_key_set
+import api.services.participant_keys as module
+from api.services.participant_keys import read_key_set
 from farm.config.settings import Settings
 from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.commands import orders_key

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from api.app import create_app
 from api.portal import portal_routes
-from api.sessions import CSRF_HEADER
+from api.services.sessions import CSRF_HEADER
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
 from farm.jobs.transfer import settle

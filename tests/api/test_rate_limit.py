@@ -8,7 +8,7 @@ import redis
 import uvicorn
 
 from api import server
-from api.rate_limit import network_of
+from api.services.rate_limit import network_of
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key
 from tests.api.conftest import OTHER, client_of

@@ -4,7 +4,7 @@ import httpx
 import redis
 from starlette.applications import Starlette
 
-from api.store_watch import StoreWatch
+from api.services.store_watch import StoreWatch
 from farm.config.settings import Settings
 from farm.nodes.registry import Nodes
 from farm.storage.backend import StorageError

@@ -1,0 +1,1 @@
+"""What handlers share while the API runs: limits, sessions, tokens, watches."""
