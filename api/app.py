@@ -25,8 +25,8 @@ from api.health import health_operations
 from api.host_links import host_link_operations
 from api.key_watch import tell_first_key, watch_keys
 from api.live import live_operations
-from api.meeting import meeting_routes
-from api.meeting_rooms import Rooms
+from api.meeting.page import meeting_routes
+from api.meeting.rooms import Rooms
 from api.meeting_signalling import meeting_signalling_routes
 from api.metrics import metrics_operations
 from api.operations import routes_of

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
-from api.meeting_tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
+from api.meeting.tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
 from api.services.participant_tokens import Participant
 from api.services.sessions import CSRF_HEADER, SAFE_METHODS, session_of
 from farm.credentials.api_keys import ApiKey

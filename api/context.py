@@ -8,7 +8,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
-from api.meeting_rooms import Rooms
+from api.meeting.rooms import Rooms
 from api.services.download_limit import Turns
 from api.services.participant_tokens import ParticipantTokens
 from api.services.rate_limit import RateLimits

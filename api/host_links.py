@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.auth import organization_of
 from api.context import context_of
-from api.meeting_tokens import host_address
+from api.meeting.tokens import host_address
 from api.operations import Operation
 from api.schema.requests import check_meeting_id
 from api.schema.responses import success

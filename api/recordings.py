@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from api.auth import caller_of, check_meeting, is_participant, only_meeting, organization_of
 from api.context import Context, context_of
-from api.meeting_tokens import recorder_address
+from api.meeting.tokens import recorder_address
 from api.operations import Operation
 from api.request_log import bind_recording
 from api.rules import (

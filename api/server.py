@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.meeting_messages import LONGEST_MESSAGE
+from api.meeting.messages import LONGEST_MESSAGE
 from farm.config.settings import Settings
 from farm.db.faults import refuse_eviction
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from api.meeting import meeting_routes
+from api.meeting.page import meeting_routes
 from farm.config.settings import MEETING_PATH
 
 

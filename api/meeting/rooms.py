@@ -2,7 +2,7 @@
 
 Rooms are in the memory of one process, and nothing of them is kept: a room is there as long as somebody is in
 it. Sound and picture go from browser to browser; what passes here are small messages, checked before they
-come (see `api.meeting_messages`). Who sends too much or reads too slowly is put out.
+come (see `api.meeting.messages`). Who sends too much or reads too slowly is put out.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.meeting_messages import (
+from api.meeting.messages import (
     Beat,
     Clear,
     End,

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.meeting import is_demo
+from api.meeting.page import is_demo
 from browser_bot.network.addresses import lies_under
 from farm.config.settings import MEETING_PATH, Settings
 from farm.errors import Unauthorized

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from api.context import Context
-from api.meeting_tokens import without_token
+from api.meeting.tokens import without_token
 from api.schema.requests import RecordingDefaults
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile

@@ -13,7 +13,7 @@ import uvicorn
 from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
 from starlette.applications import Starlette
 
-from api.meeting import meeting_routes
+from api.meeting.page import meeting_routes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

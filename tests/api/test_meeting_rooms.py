@@ -13,9 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import api.meeting_signalling
-from api.meeting_messages import LONGEST_MESSAGE
-from api.meeting_rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
-from api.meeting_tokens import TOKEN_PREFIX
+from api.meeting.messages import LONGEST_MESSAGE
+from api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
+from api.meeting.tokens import TOKEN_PREFIX
 from farm.config.settings import Settings
 from farm.recording.records import Records
 from tests.api.conftest import ACME, OTHER

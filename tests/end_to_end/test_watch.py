@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from api.meeting import meeting_routes
+from api.meeting.page import meeting_routes
 from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.display import Display
 from browser_bot.stage.pixels import picture_of

@@ -1,0 +1,1 @@
+"""The built-in meeting: its page, rooms, messages and tokens."""
