@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from api.context import Context
 from api.cross_origin import CrossOrigin
-from api.docs import document_routes
+from api.docs.routes import document_routes
 from api.downloads import download_operations
 from api.errors import EXCEPTION_HANDLERS
 from api.events import event_operations

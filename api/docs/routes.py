@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from api.docs_page import STYLE, docs_page
-from api.openapi import openapi_document, with_servers
+from api.docs.openapi import openapi_document, with_servers
+from api.docs.page import STYLE, docs_page
 from api.operations import Operation
 
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()

@@ -9,7 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from playwright.async_api import async_playwright
 
 from api.app import OPERATIONS
-from api.openapi import openapi_document
+from api.docs.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings

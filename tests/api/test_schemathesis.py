@@ -13,7 +13,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.app import OPERATIONS
-from api.openapi import openapi_document
+from api.docs.openapi import openapi_document
 from api.operations import REALTIMEKIT
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
