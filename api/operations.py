@@ -45,7 +45,7 @@ class Operation:
     needs credentials, and can fail with 401, 403, 429 and 503 too. One for `hosts` takes the token of a
     built-in meeting's host too, one for `participants` that of a meeting's participant, and has to see to it
     that it is about that meeting. The pages of any origin may read the answer of one `for_any_origin`, see
-    `api.cross_origin`.
+    `api.cors`.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """The built-in meeting's pages: a small real meeting, and a synthetic one to record when nobody is at hand.
 
-`/meet/{meeting_id}` is a meeting for people with camera and microphone (see `api.meeting_signalling`). The
+`/meet/{meeting_id}` is a meeting for people with camera and microphone (see `api.routes.meeting`). The
 meeting with the id `demo`, and any with `?demo`, is four synthetic participants who move and talk: what it
 shows and plays has gone through real WebRTC peer connections inside the page, so a recording of it proves
 that decoded pictures and sound reach the file. `?layout=grid|spotlight|auto` picks its layout, `?seconds=N`

@@ -1,7 +1,7 @@
 """Whether the API lives and has its Redis, for whoever watches over it.
 
 A Redis that answers and refuses, because it is full for instance, is no reason to start anything again: what
-only reads works, and so does stopping. `/readyz` (`api.readiness`) says whether all does.
+only reads works, and so does stopping. `/readyz` (`api.routes.readiness`) says whether all does.
 """
 
 import asyncio

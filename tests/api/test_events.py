@@ -183,7 +183,7 @@ async def test_stream_should_end_before_it_tells_anything_to_a_revoked_key(
 async def test_stream_should_show_that_it_is_alive(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.events._HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("api.routes.events._HEARTBEAT_SECONDS", 0.05)
     async with (
         served(settings) as address,
         httpx.AsyncClient(base_url=address, auth=ACME) as client,

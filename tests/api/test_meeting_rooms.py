@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-import api.meeting_signalling
+import api.routes.meeting
 from api.meeting.messages import LONGEST_MESSAGE
 from api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
 from api.meeting.tokens import TOKEN_PREFIX

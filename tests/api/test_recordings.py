@@ -11,8 +11,8 @@ import httpx
 import pytest
 import redis
 
-from api import recordings as module
 from api.context import Context
+from api.routes import recordings as module
 from api.schema.requests import AudioConfig, StartRecording, VideoConfig
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
