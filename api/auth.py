@@ -2,9 +2,9 @@
 
 What clients of the recording API send is taken: `Basic organisation:key` (Dyte), `Bearer key` and, without an
 Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, and so have the
-participants of others (`api.services.participant_tokens`), for what is about the recordings of that meeting. A browser
-that is logged in to the portal has a session (see `api.services.sessions`), which counts only where there is nothing
-of all that.
+participants of others (`api.services.participant_tokens`), for what is about the recordings of that meeting.
+A browser that is logged in to the portal has a session (see `api.services.sessions`), which counts only where
+there is nothing of all that.
 """
 
 import base64

@@ -25,7 +25,7 @@ from starlette.types import Scope
 
 from farm.config.settings import MEETING_ASSETS_PATH, MEETING_PATH
 
-PAGE_DIR = Path(__file__).parent / "meeting_page"
+PAGE_DIR = Path(__file__).parent / "assets"
 
 DEMO_MEETING: Final = "demo"
 

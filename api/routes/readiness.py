@@ -3,8 +3,8 @@
 It also tells how many nodes take recordings. That there are none is no reason to send requests elsewhere:
 what is asked for waits, and every other API would say the same. It is the metrics' part to alarm somebody.
 
-Anybody may ask, so what the answer costs is bounded (`api.services.store_watch`, `api.services.redis_watch`). The answer says
-which kind of fault Redis has; why the store takes no files is told in the log alone.
+Anybody may ask, so what the answer costs is bounded (`api.services.store_watch`, `api.services.redis_watch`).
+The answer says which kind of fault Redis has; why the store takes no files is told in the log alone.
 """
 
 import asyncio

@@ -227,9 +227,9 @@ def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
 async def addresses_of(
     host: str, seconds: float = RESOLVE_SECONDS, asker: object = None
 ) -> tuple[IpAddress, ...]:
-    """All addresses of a host (see `browser_bot.network.host_names`); none when it has none, or not in `seconds`.
+    """All addresses of a host (`browser_bot.network.host_names`); none if it has none, or not in `seconds`.
 
-    `asker` is who asks: the names that one looks up at the same time have a bound, see `browser_bot.network.dns`.
+    `asker` is who asks: `browser_bot.network.dns` bounds the names that one looks up at once.
     """
     literal = address_in(host)
     if literal is not None:

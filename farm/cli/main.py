@@ -371,7 +371,3 @@ def main() -> None:
     except redis.RedisError as error:
         click.echo(f"farm: Redis cannot be used, see FARM_REDIS_URL: {describe(error)}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """API keys, and the secret that signs download links.
 
-Keys come from the settings, and from Redis, which all APIs of a farm share (`farm.credentials.shared_api_keys`). Each API has
-a mirror of these in a file in its data directory, readable by the farm's user alone: there it looks keys up,
-and from there an emptied Redis is filled again. Both only ever gain keys, and ids of revoked ones, so the two
-are joined, whatever happened to either.
+Keys come from the settings, and from Redis, which all APIs of a farm share
+(`farm.credentials.shared_api_keys`). Each API has a mirror of these in a file in its data directory, readable
+by the farm's user alone: there it looks keys up, and from there an emptied Redis is filled again. Both only
+ever gain keys, and ids of revoked ones, so the two are joined, whatever happened to either.
 
 Of a key only its SHA-256 is kept, so a key that was lost cannot be read back, only replaced. No slow hash is
 needed: slowness makes guessing dear where people choose passwords, and a key that the farm makes has 256

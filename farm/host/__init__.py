@@ -1,1 +1,1 @@
-"""The machine a node runs on: its resources, its processes, real-time rights, certificate authorities and fonts."""
+"""The machine a node runs on: resources, processes, real-time scheduling, CA certificates, fonts."""

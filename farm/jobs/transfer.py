@@ -127,7 +127,8 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     spool = spool_of(recording, settings)
     if recording.status is Status.UPLOADING:
         if spool.is_followed() and not all(output.state in OUTPUTS_OVER for output in recording.outputs):
-            # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool` if it dies.
+            # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool`
+            # if it dies.
             return
         try:
             recording = records.change_state(recording_id, Status.UPLOADED)

@@ -4,7 +4,8 @@ It knows nothing of Redis: orders come in through an iterator, and what happens 
 
 There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
 unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
-What does not break but is not as it should be, the watch finds (`farm/recorder/monitor.py`); what it says is done here.
+What does not break but is not as it should be, the watch finds (`farm/recorder/monitor.py`); what it says is
+done here.
 """
 
 import asyncio

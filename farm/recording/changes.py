@@ -4,8 +4,9 @@ Keys
     farm:changes        stream: all organisations' changes, each to be dispatched to webhooks once
     farm:events:{org}   stream: one organisation's last changes, for whoever follows them
 
-Both have one field, `recording`: the record at that moment, as one JSON object. The scripts in `farm.recording.records`
-write them together with the change itself, so a change that happened is a change that will be told.
+Both have one field, `recording`: the record at that moment, as one JSON object. The scripts in
+`farm.recording.records` write them together with the change itself, so a change that happened is a change
+that will be told.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """Feeds: an organisation's changes as they come, read once from Redis for any number of followers.
 
 A feed keeps the last changes in memory, and a follower is only a place among them. One that falls behind, or
-comes back after a while, reads what it has missed from the stream (see `farm.recording.changes`) in small pieces; so a
-slow follower costs no more memory than a quick one. While Redis is away followers wait, and lose nothing.
+comes back after a while, reads what it has missed from the stream (see `farm.recording.changes`) in small
+pieces; so a slow follower costs no more memory than a quick one. While Redis is away followers wait, and lose
+nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Lists of recordings: which are wanted, and how they are found in the indexes that `farm.recording.records` keeps.
+"""Lists of recordings: which are wanted, and how the indexes of `farm.recording.records` find them.
 
 An organisation has one index for each state and one for what has expired, and the same for each meeting; see
 `farm.recording.records`.

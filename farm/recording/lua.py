@@ -1,4 +1,4 @@
-"""The Lua scripts by which `farm.recording.records` writes; each runs as a whole, so no reader sees half a change.
+"""The Lua scripts of `farm.recording.records`; each runs as a whole, so no reader sees half a change.
 
 A Redis that is full refuses the commands that need memory and no others, also in the middle of a script. So
 the first write of each script is one that needs some: all of it is done or nothing. To delete needs none.

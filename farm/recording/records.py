@@ -11,8 +11,8 @@ Keys
     farm:index:{org}:{status}:{meeting}   the same of one meeting; both also with EXPIRED in place of a
                                   state, for UPLOADED ones whose files are gone by their age
     farm:watermark:{id}           the picture drawn over the recording's, a PNG
-    farm:targets:{id}             hash: the customer's storage with its keys, sealed (see `farm.credentials.sealing`), by
-                                  the name of the transfer
+    farm:targets:{id}             hash: the customer's storage with its keys, sealed
+                                  (`farm.credentials.sealing`), by the name of the transfer
     farm:slot:{node}:{number}     id of the recording that was last in a slot of a node
     farm:left:{node}              set: ids of the recordings that other nodes have taken over from a node
     farm:deleted                  sorted set: ids of the recordings deleted last, by the Unix time since when,
@@ -370,7 +370,8 @@ class Records:
         """Make an active recording one of `node`, if nobody else did so since `recording` was read.
 
         It is in `slot` from then on, and what was said to be in there before is not any more. From another
-        node it is taken only while that one is gone (`farm.nodes.registry`); `entry` then goes into its timeline.
+        node it is taken only while that one is gone (`farm.nodes.registry`); `entry` then goes into
+        its timeline.
         Returns the recording as it is then. Raises NotFound, WrongState when it is not active any more,
         TakenOver when it is another node's.
         """

@@ -1,6 +1,7 @@
 """Targets: a customer's storage as the recording API's `storage_config` describes it, checked field by field.
 
-The objects hold secrets. They are kept sealed (`farm.credentials.sealing`), and only `public` of them is ever shown.
+The objects hold secrets. They are kept sealed (`farm.credentials.sealing`), and only `public` of them is ever
+shown.
 """
 
 import re

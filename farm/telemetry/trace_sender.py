@@ -1,4 +1,4 @@
-"""Sends recordings' traces (`farm.telemetry.traces`) with OpenTelemetry's SDK, which only the extra `otel` brings."""
+"""Sends recordings' traces (`farm.telemetry.traces`) with OpenTelemetry's SDK (the extra `otel`)."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final

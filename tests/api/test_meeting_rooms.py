@@ -259,8 +259,8 @@ async def test_page_of_another_origin_should_not_get_in(address: str) -> None:
 async def test_who_is_silent_should_be_gone_for_the_others(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.meeting_signalling, "SILENCE_SECONDS", 3.0)
-    monkeypatch.setattr(api.meeting_signalling, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(api.routes.meeting, "SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(api.routes.meeting, "BEAT_SECONDS", 0.5)
     async with joined(address, "Ada") as (ada, _), joined(address, "Gone") as (_, gone_is):
         # The connection stays, as one that is cut does; nothing is said on it any more.
         assert (await ada.hear("left"))["id"] == gone_is["id"]

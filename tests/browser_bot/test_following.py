@@ -177,8 +177,8 @@ async def test_optional_step_should_be_taken_if_it_can_be(
     stage: Stage, site: Site, banner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "OPTIONAL_TIMEOUT", 0.5)
-    steps = [{"click": "text=Accept", "optional": True}, {"click": "text=Join"}, {"wait_for_text": "Joined"}]
-    await join(stage, site.add("/", LOBBY.replace("HIDDEN", banner)), join=steps)
+    wanted = [{"click": "text=Accept", "optional": True}, {"click": "text=Join"}, {"wait_for_text": "Joined"}]
+    await join(stage, site.add("/", LOBBY.replace("HIDDEN", banner)), join=wanted)
     assert await shows(stage, GREEN)
 
 

@@ -33,7 +33,7 @@ asyncio.run(main())
 async def test_child_should_die_with_its_killed_parent(tmp_path: Path) -> None:
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT, str(tmp_path / "log")),
-        cwd=Path(programs.__file__).parents[1],
+        cwd=Path(programs.__file__).parents[2],
         stdout=asyncio.subprocess.PIPE,
     )
     try:

@@ -92,7 +92,7 @@ def test_owner_that_is_dead_but_not_buried_should_count_as_dead(tmp_path: Path) 
             "write_owner(Path(sys.argv[1]))",
             str(directory),
         ],
-        cwd=Path(cleanup.__file__).parents[1],
+        cwd=Path(cleanup.__file__).parents[2],
     )
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
     assert sweep_stages(tmp_path) == 1

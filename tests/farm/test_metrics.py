@@ -214,7 +214,8 @@ def test_node_should_not_be_read_from_elsewhere_without_a_token(monkeypatch: pyt
 def node_server(settings: Settings) -> Iterator[httpx.Client]:
     port = free_port()
     source = (
-        "import sys; from farm.config.settings import Settings; from farm.worker.node_server import run_node_server; "
+        "import sys; from farm.config.settings import Settings; "
+        "from farm.worker.node_server import run_node_server; "
         "run_node_server(Settings.model_validate_json(sys.stdin.read()))"
     )
     values = {

@@ -15,7 +15,7 @@ import redis
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
-from farm.jobs import transfer
+from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import transfers_queue, uploads_queue
 from farm.recording.links import Links
@@ -319,11 +319,11 @@ def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploa
     target = target_at(s3_endpoint, bucket="nowhere")
     sealed = sealed_target(settings, recording, target).sealed
     records.set_transfer(recording.id, Transfer(target="s3"), sealed=sealed)
-    transfer.transfer(str(recording.id), "s3")
+    transfer_job.transfer(str(recording.id), "s3")
     spool = spool_of(recording, settings)
     assert Outbox.of(spool).path_of(recording.files[0]).exists()
     records.delete(recording)
-    transfer.transfer(str(recording.id), "s3")
+    transfer_job.transfer(str(recording.id), "s3")
     assert not spool.directory.exists()
     assert not evidence_dir(settings, str(recording.id)).exists()
 
@@ -335,7 +335,7 @@ def test_files_that_redis_has_forgotten_should_be_kept(
     monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: settings)
     recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
     redis_client.flushall()
-    transfer.transfer(str(recording.id), "s3")
+    transfer_job.transfer(str(recording.id), "s3")
     assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
 
 

@@ -41,8 +41,8 @@ _guard: ContextVar[_Guard | None] = ContextVar("allowed_addresses", default=None
 def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
     """Let this context connect only where `rule` allows it; None is everywhere.
 
-    Threads are contexts of their own, see `farm.storage.backends.threads`. Raises StorageError in place of whatever a
-    library made of a connection that was refused.
+    Threads are contexts of their own, see `farm.storage.backends.threads`. Raises StorageError in place of
+    whatever a library made of a connection that was refused.
     """
     _install()
     guard = _Guard(rule or AddressRule(allow_all=True))

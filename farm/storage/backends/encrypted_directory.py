@@ -19,7 +19,7 @@ class EncryptedDirectoryPlace(DirectoryPlace):
     """
 
     def __init__(self, root: Path, secret: bytes) -> None:
-        """`root` is made when the first file comes; `secret` comes from `farm.credentials.api_keys.load_secret_key`."""
+        """`root` is made with the first file; `secret` is that of the farm."""
         super().__init__(root)
         self._secret = secret
 

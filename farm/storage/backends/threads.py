@@ -11,7 +11,8 @@ Item = TypeVar("Item")
 def each(act: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
     """Call `act` with each item, in so many threads, and return when all are done.
 
-    What holds in the caller's context (see `farm.storage.backends.allowed_addresses`) holds in the threads too.
+    What holds in the caller's context (see `farm.storage.backends.allowed_addresses`) holds in the threads
+    too.
     Raises the first error in the order of the items; after an error nothing more is begun, and what is under
     way comes to its end.
     """
