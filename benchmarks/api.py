@@ -37,8 +37,8 @@ from farm.recording.model import (
     output_file_name,
 )
 from farm.recording.records import encode, record_key
-from tests.machine import Stolen
-from tests.ports import free_port
+from testkit.machine import Stolen
+from testkit.ports import free_port
 
 STORED = 100_000
 MEETINGS = 1000

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format
 from farm.recording.commands import Order
-from tests.fidelity.measure import PROMISED, measure
-from tests.machine import StealWatch, Stolen
+from testkit.fidelity.measure import PROMISED, measure
+from testkit.machine import StealWatch, Stolen
 
 SECONDS = 60
 TIMES = 3

@@ -15,8 +15,8 @@ import psutil
 from benchmarks.peer import record_their_way
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format
-from tests.fidelity.measure import measure
-from tests.machine import Stolen
+from testkit.fidelity.measure import measure
+from testkit.machine import Stolen
 
 SECONDS = 40
 WARM_UP = 10.0

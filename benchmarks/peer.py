@@ -13,8 +13,8 @@ from benchmarks.recordings import PAGE
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from tests.fidelity.measure import measure
-from tests.machine import Stolen
+from testkit.fidelity.measure import measure
+from testkit.machine import Stolen
 
 SECONDS = 60
 TIMES = 3

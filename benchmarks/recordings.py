@@ -12,7 +12,7 @@ from farm.recorder.recorder import Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.spool.spool import Spool
-from tests.pages import FIDELITY_PAGE
+from testkit.pages import FIDELITY_PAGE
 
 PAGE = f"file://{FIDELITY_PAGE}"
 

@@ -16,8 +16,8 @@ import psutil
 from benchmarks.recordings import record
 from encoder.formats import Format
 from encoder.journal import Lag
-from tests.fidelity.measure import Fidelity, measure
-from tests.machine import Stolen
+from testkit.fidelity.measure import Fidelity, measure
+from testkit.machine import Stolen
 
 HOUR = 3600.0
 HOURS = 2.0

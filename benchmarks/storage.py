@@ -20,9 +20,9 @@ from pathlib import Path
 from random import randbytes
 from statistics import median
 
-from tests.machine import Stolen
-from tests.ports import free_port
-from tests.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
+from testkit.machine import Stolen
+from testkit.ports import free_port
+from tests.farm.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 SIZE = 1 << 30
 SMALL_SIZE = 10_000_000

@@ -13,9 +13,9 @@ from farm.db.embedded import embedded_redis
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.webhooks.registry import STATUS_UPDATE, Webhooks
-from tests.machine import Stolen
-from tests.receivers import Receiver, Reply, receiver
-from tests.workers import running_worker
+from testkit.machine import Stolen
+from testkit.receivers import Receiver, Reply, receiver
+from testkit.workers import running_worker
 
 CHANGES = 300
 HANGING = 20

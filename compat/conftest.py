@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from testkit.pages import serve_pages
 from tests.end_to_end.conftest import Farm, running_farm
-from tests.pages import serve_pages
 
 HERE = Path(__file__).parent
 NODE_MODULES = HERE / "node_modules"

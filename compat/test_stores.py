@@ -11,11 +11,11 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from compat.conftest import NODE_MODULES
+from testkit.pages import serve_pages
+from testkit.ports import free_port
+from testkit.storage.azure_account import connection_string
 from tests.end_to_end.conftest import SMALL, Farm
-from tests.pages import serve_pages
-from tests.ports import free_port
-from tests.storage.azure_account import connection_string
-from tests.storage.conftest import (  # noqa: F401 - fixtures
+from tests.farm.storage.conftest import (  # noqa: F401 - fixtures
     S3_KEY,
     S3_SECRET,
     SshServer,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.formats import SAMPLE_RATE, Codec
-from tests.takes import container
+from testkit.takes import container
 
 Samples = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko.sftp import SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
 
-from tests.storage.password_server import Files, files_server
+from testkit.storage.password_server import Files, files_server
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

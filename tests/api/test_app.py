@@ -6,7 +6,7 @@ import redis
 
 from api.app import create_app
 from farm.config.settings import Settings
-from tests.api.serving import served
+from testkit.serving import served
 from tests.conftest import settings_with
 
 

@@ -21,9 +21,9 @@ from farm.db.clients import connect_async
 from farm.recording.commands import Order, read_orders
 from farm.recording.model import Status
 from farm.recording.records import Records
-from tests.api.serving import served
+from testkit.pages import serve_pages
+from testkit.serving import served
 from tests.conftest import settings_with
-from tests.pages import serve_pages
 
 SECRET = "a secret of the meetings' own, long enough for HS256"
 CLAIMS = {"orgId": "acme", "meetingId": "room", "participantId": "ada", "presetId": "host"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import below
-from tests.redis_servers import wait_until
+from testkit.processes import below
+from testkit.redis_servers import wait_until
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ import yaml
 from browser_bot.network.addresses import parse_address_rule
 from farm.cli.health import LONGEST
 from farm.config.settings import Settings
-from tests.deploy.dockerfile import Instruction, instructions
+from testkit.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile.chromium"

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.deploy import seccomp
+from testkit import seccomp
 
 PROFILE = Path(__file__).parents[2] / "deploy" / "seccomp.json"
 NOBODY = 65534

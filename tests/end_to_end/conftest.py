@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.pages import FIDELITY_PAGE, serve_pages
-from tests.ports import free_port
-from tests.processes import wait_until_none
+from testkit.pages import FIDELITY_PAGE, serve_pages
+from testkit.ports import free_port
+from testkit.processes import wait_until_none
 
 START_SECONDS = 60
 SMALL = {"width": 320, "height": 180}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pages import serve_pages
+from testkit.pages import serve_pages
 
 pytestmark = pytest.mark.long
 

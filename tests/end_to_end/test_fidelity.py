@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fidelity.measure import Fidelity, Limits, measure
-from tests.machine import Stolen
-from tests.pages import FIDELITY_PAGE
+from testkit.fidelity.measure import Fidelity, Limits, measure
+from testkit.machine import Stolen
+from testkit.pages import FIDELITY_PAGE
 
 pytestmark = pytest.mark.exact
 

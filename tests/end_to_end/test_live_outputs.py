@@ -14,12 +14,12 @@ import av
 import httpx
 import pytest
 
+from testkit.fidelity.measure import Fidelity, measure
+from testkit.ports import free_port
+from testkit.processes import below
+from testkit.rtmp import RtmpServer, rtmp_server
 from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import processes_of, wait_for_take
-from tests.fidelity.measure import Fidelity, measure
-from tests.ports import free_port
-from tests.processes import below
-from tests.rtmp import RtmpServer, rtmp_server
 
 pytestmark = pytest.mark.long
 

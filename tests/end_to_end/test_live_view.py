@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from testkit.fidelity.measure import measure, number_in
 from tests.end_to_end.conftest import Farm
-from tests.fidelity.measure import measure, number_in
 
 pytestmark = pytest.mark.long
 

@@ -18,9 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Page, sync_playwright
 
+from testkit.people import RGB, SCREEN, Look, join, somebody
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_service import download
-from tests.people import RGB, SCREEN, Look, join, somebody
 
 ADA = Look("Ada", (200, 30, 30), 500)
 SOREN = Look("Søren", (30, 60, 200), 1300)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.authorities import https_server, own_authority
+from testkit.authorities import https_server, own_authority
+from testkit.resolvers import cannot_have_a_resolver, silent_resolver
 from tests.end_to_end.conftest import SMALL, faults_of, running_farm
-from tests.resolvers import cannot_have_a_resolver, silent_resolver
 
 WHY_NOT = cannot_have_a_resolver()
 pytestmark = [pytest.mark.long, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]

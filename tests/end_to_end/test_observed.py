@@ -13,12 +13,12 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from farm.cli.health import ask_here
+from testkit.ports import free_port
+from testkit.receivers import Receiver, receiver
 from tests.conftest import settings_with
 from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_faults import wait_for_take
-from tests.farm.test_metrics import values_of
-from tests.ports import free_port
-from tests.receivers import Receiver, receiver
+from tests.farm.telemetry.test_metrics import values_of
 
 pytestmark = pytest.mark.long
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from testkit.redis_servers import FaultyRedis, faulty_redis, wait_until
 from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
-from tests.redis_servers import FaultyRedis, faulty_redis, wait_until
 
 pytestmark = pytest.mark.long
 

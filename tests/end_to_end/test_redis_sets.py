@@ -13,10 +13,10 @@ import redis
 import redis.asyncio
 
 from farm.db.clients import connect, connect_async, in_time
+from testkit.ports import free_port
+from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
 from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
-from tests.ports import free_port
-from tests.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
 
 pytestmark = pytest.mark.long
 

@@ -7,10 +7,10 @@ import av
 import httpx
 import pytest
 
+from testkit.fidelity.measure import measure
+from testkit.processes import below, wait_until_none, words_of
 from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
-from tests.fidelity.measure import measure
-from tests.processes import below, wait_until_none, words_of
 
 
 def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:

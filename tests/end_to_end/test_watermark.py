@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from testkit.pages import serve_pages
 from tests.end_to_end.conftest import Farm
-from tests.pages import serve_pages
 
 pytestmark = pytest.mark.long
 

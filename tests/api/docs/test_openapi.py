@@ -14,8 +14,8 @@ from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings
 from farm.recording.model import content_type
+from testkit.serving import served
 from tests.api.conftest import ACME, client_of
-from tests.api.serving import served
 from tests.conftest import settings_with
 
 METHODS = {"get", "post", "put", "patch", "delete"}

@@ -18,9 +18,9 @@ from farm.recording.model import Failure, FileKind, FinishedFile, Reason, Reason
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
-from tests.api.serving import app_in_thread
+from testkit.portal_login import logged_in
+from testkit.serving import app_in_thread
 from tests.conftest import MakeRecording
-from tests.portal.login import logged_in
 
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)

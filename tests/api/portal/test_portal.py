@@ -29,13 +29,13 @@ from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
-from tests.api.serving import served
-from tests.api.test_uploads import S3
-from tests.api.test_webhooks import deliver
+from testkit.portal_login import CSRF_FIELD
+from testkit.receivers import receiver
+from testkit.recordings import stored
+from testkit.serving import served
+from tests.api.routes.test_uploads import S3
+from tests.api.routes.test_webhooks import deliver
 from tests.conftest import MakeRecording, settings_with
-from tests.portal.login import CSRF_FIELD
-from tests.receivers import receiver
-from tests.storage.ended import stored
 
 HOST = "http://farm.test"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

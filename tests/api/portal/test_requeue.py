@@ -23,10 +23,10 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.recording.transfers import STORE
 from farm.spool.spool import spool_of
-from tests.api.serving import served_in_thread
+from testkit.portal_login import logged_in
+from testkit.recordings import ended
+from testkit.serving import served_in_thread
 from tests.conftest import MakeRecording
-from tests.portal.login import logged_in
-from tests.storage.ended import ended
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from farm.credentials.api_keys import create_api_key, revoke_api_key
 from farm.recording.changes import events_key
 from farm.recording.model import Status
 from farm.recording.records import Records
+from testkit.ports import free_port
+from testkit.serving import served
 from tests.api.conftest import ACME, OTHER
-from tests.api.serving import served
 from tests.conftest import MakeRecording, settings_with
-from tests.ports import free_port
 
 SECONDS = 5.0
 """In which everything here must happen."""

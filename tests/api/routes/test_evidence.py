@@ -25,10 +25,10 @@ from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
+from testkit.redis_servers import wait_until
+from testkit.serving import served_in_thread
 from tests.api.conftest import ACME, OTHER, client_of
-from tests.api.serving import served_in_thread
 from tests.conftest import MakeRecording
-from tests.redis_servers import wait_until
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
 

@@ -14,7 +14,7 @@ from farm.config.settings import Settings
 from farm.storage.presets import MOST_PRESETS
 from tests.api.conftest import OTHER, client_of
 from tests.conftest import settings_with
-from tests.storage.conftest import s3_endpoint, ssh_server  # noqa: F401 - fixtures
+from tests.farm.storage.conftest import s3_endpoint, ssh_server  # noqa: F401 - fixtures
 
 PRESETS = "/v2/storage/presets"
 CHECK = "/v2/storage/check"

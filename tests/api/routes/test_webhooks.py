@@ -21,9 +21,9 @@ from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.sender import Sender
 from farm.webhooks.signature import load_signing_key
+from testkit.receivers import Receiver, Reply, receiver
 from tests.api.conftest import OTHER
 from tests.conftest import settings_with
-from tests.receivers import Receiver, Reply, receiver
 
 HOOK = {
     "name": "my hook",

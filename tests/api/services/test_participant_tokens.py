@@ -30,8 +30,8 @@ from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.commands import orders_key
 from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from farm.recording.records import Records
+from testkit.authorities import own_authority
 from tests.api.conftest import client_of
-from tests.authorities import own_authority
 from tests.conftest import MakeRecording, settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256 and for HS512"

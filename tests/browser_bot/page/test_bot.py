@@ -13,7 +13,9 @@ from browser_bot.page import page_log, readiness
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from tests.browser_bot.helpers import (
+from testkit.ports import free_port
+from testkit.processes import below
+from testkit.stages import (
     HEIGHT,
     WIDTH,
     Answer,
@@ -25,8 +27,6 @@ from tests.browser_bot.helpers import (
     redirect,
     run,
 )
-from tests.ports import free_port
-from tests.processes import below
 
 # What a page that is there takes to be joined on a busy machine.
 SOON = 10.0

@@ -20,9 +20,9 @@ from browser_bot.page.page_log import DIARY_LINES
 from browser_bot.stage.heartbeat import greet, silence
 from browser_bot.stage.process_usage import usage_of
 from browser_bot.stage.stage import Stage, open_stage
-from tests.browser_bot.helpers import Answer, Site, answer, hang, open_site, our_children, programs_of, until
-from tests.ports import free_port
-from tests.processes import below
+from testkit.ports import free_port
+from testkit.processes import below
+from testkit.stages import Answer, Site, answer, hang, open_site, our_children, programs_of, until
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
 TEARDOWN_SECONDS = 3.0

@@ -13,7 +13,7 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import is_jitsi, jitsi_url
 from browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage.stage import Stage
-from tests.browser_bot.helpers import Site
+from testkit.stages import Site
 
 SOON = 20.0
 # What the SDK does, as its documentation tells: it connects, answers "2" with "3", and says that it begins.

@@ -13,7 +13,7 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import Connection, connected
-from tests.browser_bot.helpers import Site, answer, blank, hang, open_site
+from testkit.stages import Site, answer, blank, hang, open_site
 
 WIDTH, HEIGHT = 640, 360
 BLUE = b"\xff\x00\x00\x00"

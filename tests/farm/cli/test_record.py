@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from encoder.media.probe import probe
-from tests.machine import Stolen
-from tests.pages import FIDELITY_PAGE
-from tests.processes import below, stage_programs, wait_until_none
+from testkit.machine import Stolen
+from testkit.pages import FIDELITY_PAGE
+from testkit.processes import below, stage_programs, wait_until_none
 
 PAGE = f"file://{FIDELITY_PAGE}"
 

@@ -21,8 +21,8 @@ from farm.credentials.api_keys import (
 )
 from farm.db.embedded import embedded_redis
 from farm.errors import NotFound, SettingsError
+from testkit.ports import free_port
 from tests.conftest import settings_with
-from tests.ports import free_port
 
 FILE = "api-keys.json"
 

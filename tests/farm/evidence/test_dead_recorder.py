@@ -14,7 +14,7 @@ from farm.evidence.dead_recorder import (
     note_seen,
     take_seen,
 )
-from tests.takes import make_take
+from testkit.takes import make_take
 
 LOG = """\
 2026-11-28 03:00:00,000 INFO    farm.jobs.record: take 0 has begun at phase 17000 µs

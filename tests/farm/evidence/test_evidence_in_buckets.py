@@ -17,9 +17,9 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
 from farm.storage.store import open_store
+from testkit.storage.faulty_server import faulty_server
 from tests.api.conftest import client_of
 from tests.conftest import MakeRecording, settings_with
-from tests.storage.faulty_server import faulty_server
 
 
 @pytest.fixture

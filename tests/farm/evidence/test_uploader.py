@@ -1,4 +1,4 @@
-"""What is brought into the store, and when; what the API makes of it is in tests/api/test_evidence.py."""
+"""What is brought into the store, and when; what the API makes of it is in tests/api/routes/test_evidence.py."""
 
 import io
 import shutil

@@ -22,10 +22,10 @@ from farm.host import realtime as real_time_module
 from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
 from farm.recorder.recorder import Plan, Recorder
 from farm.spool.spool import Spool
-from tests.browser_bot.helpers import open_site, until
-from tests.deploy import seccomp
-from tests.end_to_end.test_early_faults import FaultListener, no_orders
-from tests.processes import below
+from testkit import seccomp
+from testkit.processes import below
+from testkit.stages import open_site, until
+from tests.farm.recorder.test_early_faults import FaultListener, no_orders
 
 RAISED, NO_LIMIT = 2, 3
 SECOND = 1_000_000_000

@@ -19,9 +19,9 @@ from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
+from testkit.recordings import stored
+from testkit.workers import running_worker
 from tests.conftest import MakeRecording
-from tests.storage.ended import stored
-from tests.workers import running_worker
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferSta
 from farm.spool.outbox import Outbox
 from farm.spool.spool import evidence_dir, spool_of
 from farm.storage.store import Store, open_store
+from testkit.disks import small_disk
+from testkit.recordings import ended, sealed_target, stored
 from tests.conftest import MakeRecording, settings_with
-from tests.disks import small_disk
-from tests.storage.ended import ended, sealed_target, stored
 
 SECRET = "the-secret-of-the-key"
 

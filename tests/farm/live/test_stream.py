@@ -23,9 +23,9 @@ import pytest
 from farm.live.outputs import stream_arguments
 from farm.live.stream import StreamOrder, why_ended
 from farm.recording.outputs import read_stream_url
-from tests.ports import free_port
-from tests.rtmp import RtmpServer, rtmp_server
-from tests.takes import make_take
+from testkit.ports import free_port
+from testkit.rtmp import RtmpServer, rtmp_server
+from testkit.takes import make_take
 
 
 @pytest.fixture

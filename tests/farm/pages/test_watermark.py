@@ -12,7 +12,7 @@ from browser_bot.network.addresses import parse_address_rule
 from farm.errors import AddressRefused, FarmError, InvalidRequest
 from farm.pages.watermark import LARGEST_FILE, corner_of, draw, fetch
 from farm.recording.model import Corner, Watermark
-from tests.pages import serve_pages
+from testkit.pages import serve_pages
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 10">{}</svg>'

@@ -14,8 +14,8 @@ from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.spool.spool import Spool
-from tests.encoder.beeps import Samples, beeps, played
-from tests.processes import below
+from testkit.beeps import Samples, beeps, played
+from testkit.processes import below
 
 pytestmark = pytest.mark.long
 

@@ -16,9 +16,9 @@ from farm.recorder.opened_stage import open_for
 from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.spool.spool import Spool
-from tests.browser_bot.helpers import open_site, until
-from tests.end_to_end.test_audio import Listener
-from tests.processes import below, wait_until_none
+from testkit.processes import below, wait_until_none
+from testkit.stages import open_site, until
+from tests.farm.recorder.test_audio import Listener
 
 pytestmark = pytest.mark.long
 

@@ -25,10 +25,10 @@ from encoder.formats import AudioExport, Codec, Format
 from encoder.takes.command import Source, cheapest_step
 from encoder.takes.sequence import Takes
 from farm.spool.spool import Spool
-from tests.encoder import recording_process
-from tests.fidelity.measure import measure
-from tests.pages import FIDELITY_PAGE
-from tests.processes import below
+from testkit import recording_process
+from testkit.fidelity.measure import measure
+from testkit.pages import FIDELITY_PAGE
+from testkit.processes import below
 
 pytestmark = pytest.mark.long
 

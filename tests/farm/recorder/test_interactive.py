@@ -18,13 +18,13 @@ from encoder.journal import read_journal
 from encoder.live.hls import DESCRIPTION
 from farm.recorder.recorder import Plan, Recorder
 from farm.spool.spool import Spool
-from tests.browser_bot.helpers import open_site, until
-from tests.browser_bot.test_recording_sdk import SDK_PAGE
+from testkit.pages import serve_pages
+from testkit.processes import below
+from testkit.stages import open_site, until
+from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
 from tests.end_to_end.conftest import Farm
-from tests.end_to_end.test_audio import Listener
-from tests.end_to_end.test_early_faults import no_orders
-from tests.pages import serve_pages
-from tests.processes import below
+from tests.farm.recorder.test_audio import Listener
+from tests.farm.recorder.test_early_faults import no_orders
 
 pytestmark = pytest.mark.long
 

@@ -13,8 +13,8 @@ from encoder.takes import sequence as takes_module
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
 from farm.spool.spool import Spool
-from tests.pages import FIDELITY_PAGE
-from tests.processes import below
+from testkit.pages import FIDELITY_PAGE
+from testkit.processes import below
 
 
 async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_same(

@@ -13,8 +13,8 @@ from encoder.formats import Format
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
 from farm.recorder.observer import Lookout
-from tests.browser_bot.helpers import until
-from tests.browser_bot.test_own_windows import window
+from testkit.stages import until
+from tests.browser_bot.stage.test_windows import window
 
 
 async def show_and_hide(connection: Connection, number: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,13 +35,13 @@ from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
-from tests.api.serving import app_in_thread
-from tests.browser_bot.helpers import open_site, run
-from tests.disks import small_disk
-from tests.encoder.beeps import beeps, played
-from tests.end_to_end.test_encoder_faults import encoder
-from tests.pages import FIDELITY_PAGE
-from tests.processes import below, wait_until_none
+from testkit.beeps import beeps, played
+from testkit.disks import small_disk
+from testkit.pages import FIDELITY_PAGE
+from testkit.processes import below, wait_until_none
+from testkit.serving import app_in_thread
+from testkit.stages import open_site, run
+from tests.farm.recorder.test_encoder_faults import encoder
 
 pytestmark = pytest.mark.long
 

@@ -21,7 +21,7 @@ from farm.pages.watermark import fetch
 from farm.recording.outputs import read_stream_url
 from farm.storage.targets import TARGET, endpoint_of
 from farm.webhooks.request import Poster
-from tests.receivers import receiver
+from testkit.receivers import receiver
 
 LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
 SHARP_S = "xn--strae-oqa.test"

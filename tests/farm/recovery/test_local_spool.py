@@ -19,10 +19,10 @@ from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import recover_transfers
 from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
+from testkit.recordings import ended, stored
+from testkit.storage.wire import wire_to
 from tests.conftest import MakeRecording, settings_with
-from tests.storage.ended import ended, stored
-from tests.storage.test_transfer_job import target_at
-from tests.storage.wire import wire_to
+from tests.farm.jobs.test_transfer import target_at
 
 
 @pytest.fixture

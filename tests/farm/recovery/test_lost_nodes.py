@@ -39,9 +39,9 @@ from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
 from farm.worker.heartbeat import Watcher, expect_nodes, look_after
+from testkit.recordings import ended, stored
 from tests.conftest import MakeRecording, settings_with
-from tests.storage.ended import ended, stored
-from tests.storage.test_transfer_job import target_at
+from tests.farm.jobs.test_transfer import target_at
 
 HERE, GONE = "node-1", "node-2"
 DEAD = "http://127.0.0.1:9"

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from farm.storage.backend import Checkpoint
-from tests.ports import free_port
-from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
-from tests.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
+from testkit.ports import free_port
+from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
+from testkit.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
 
 STARTUP_SECONDS = 60
 

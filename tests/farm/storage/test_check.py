@@ -22,12 +22,12 @@ from farm.storage.backends.gcs import GcsBucket, GcsPlace
 from farm.storage.check import CheckResult, check_place, check_target
 from farm.storage.customer import CustomerPlace
 from farm.storage.targets import TARGET, Target
-from tests.processes import below
-from tests.storage.azure_account import connection_string
-from tests.storage.conftest import SshServer
-from tests.storage.google_tokens import service_account, token_server
-from tests.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
-from tests.storage.ssh_keys import ed25519_key, private_text
+from testkit.processes import below
+from testkit.storage.azure_account import connection_string
+from testkit.storage.google_tokens import service_account, token_server
+from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
+from testkit.storage.ssh_keys import ed25519_key, private_text
+from tests.farm.storage.conftest import SshServer
 
 SECRET = "hushhush"
 LOCAL = parse_address_rule("127.0.0.0/8")

@@ -18,9 +18,9 @@ from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.customer import check_target_address, place_of
 from farm.storage.targets import TARGET, Target, key_of
-from tests.storage.azure_account import AZURE_KEY, connection_string
-from tests.storage.conftest import SshServer
-from tests.storage.google_tokens import service_account
+from testkit.storage.azure_account import AZURE_KEY, connection_string
+from testkit.storage.google_tokens import service_account
+from tests.farm.storage.conftest import SshServer
 
 SECRET = "hushhush"
 AWS = {"type": "aws", "access_key": "AKEY", "secret": SECRET, "bucket": "films", "region": "eu-west-1"}

@@ -33,15 +33,15 @@ from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
 from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET
+from testkit.ports import free_port
+from testkit.recordings import ended, sealed_target
+from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
+from testkit.storage.drop_box import DropBox, drop_box
+from testkit.storage.faulty_server import refusing_server
+from testkit.storage.password_server import PASSWORD, USERNAME
+from testkit.storage.wire import wire_to
 from tests.conftest import MakeRecording, settings_with
-from tests.ports import free_port
-from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
-from tests.storage.conftest import S3_KEY, S3_SECRET, running, wait_for_http
-from tests.storage.drop_box import DropBox, drop_box
-from tests.storage.ended import ended, sealed_target
-from tests.storage.faulty_server import refusing_server
-from tests.storage.password_server import PASSWORD, USERNAME
-from tests.storage.wire import wire_to
+from tests.farm.storage.conftest import S3_KEY, S3_SECRET, running, wait_for_http
 
 MEBIBYTE = 1 << 20
 

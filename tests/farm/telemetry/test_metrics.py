@@ -32,8 +32,8 @@ from farm.telemetry.metrics import (
     may_read,
     waiting,
 )
+from testkit.ports import free_port
 from tests.conftest import MakeRecording, settings_with
-from tests.ports import free_port
 
 TOKEN = "a-token-of-enough-characters"
 

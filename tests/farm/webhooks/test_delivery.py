@@ -28,8 +28,8 @@ from farm.webhooks.log import Attempt, WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
 from farm.webhooks.sender import LONGEST_RETRY_AFTER, Sender
 from farm.webhooks.signature import load_signing_key
+from testkit.receivers import Received, Receiver, Reply, receiver
 from tests.conftest import MakeRecording, settings_with
-from tests.receivers import Received, Receiver, Reply, receiver
 
 OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05"}
 

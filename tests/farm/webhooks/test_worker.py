@@ -16,10 +16,10 @@ from farm.recording.records import Records
 from farm.webhooks.deliveries import DUE_KEY, lanes_key
 from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
+from testkit.processes import below
+from testkit.receivers import Receiver, Reply, receiver
+from testkit.workers import process_connected_to, running_worker
 from tests.conftest import MakeRecording, settings_with
-from tests.processes import below
-from tests.receivers import Receiver, Reply, receiver
-from tests.workers import process_connected_to, running_worker
 
 pytestmark = pytest.mark.long
 

@@ -18,13 +18,13 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.ending import kept_ending
 from farm.spool.spool import spool_of
+from testkit.pages import FIDELITY_PAGE, serve_pages
+from testkit.ports import free_port
+from testkit.processes import below
+from testkit.redis_servers import Server, faulty_redis, running, wait_until
+from testkit.severed_link import way_until
+from testkit.workers import running_worker
 from tests.conftest import MakeRecording, settings_with
-from tests.cut_way import way_until
-from tests.pages import FIDELITY_PAGE, serve_pages
-from tests.ports import free_port
-from tests.processes import below
-from tests.redis_servers import Server, faulty_redis, running, wait_until
-from tests.workers import running_worker
 
 pytestmark = pytest.mark.long
 

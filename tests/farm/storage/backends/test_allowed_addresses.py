@@ -13,7 +13,7 @@ from farm.storage.backends.allowed_addresses import only_allowed_addresses
 from farm.storage.backends.threads import each
 from farm.storage.customer import place_of
 from farm.storage.targets import TARGET
-from tests.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
+from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
 PUBLIC = AddressRule()
 SECRET = "hushhush"
