@@ -60,5 +60,5 @@ lock: setup ## write both requirements.lock anew (LOCK_ARGS=--upgrade for the ne
 	$(LOCK) --extra otel --build-deps-for wheel -c requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and what tests left; recordings stay
-	rm -rf .venv tests/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv testkit/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from testkit.farm import Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
-from tests.end_to_end.conftest import Farm, running_farm
-from tests.farm.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
+from testkit.storage.servers import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 TIMES = 5
 MINUTE = 60.0

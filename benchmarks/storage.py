@@ -22,7 +22,7 @@ from statistics import median
 
 from testkit.machine import Stolen
 from testkit.ports import free_port
-from tests.farm.storage.conftest import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
+from testkit.storage.servers import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 SIZE = 1 << 30
 SMALL_SIZE = 10_000_000

@@ -15,8 +15,8 @@ from chaos.client import Client, Recording
 from chaos.faults import FAULTS, Fault, Group, Tree, look_at, recordings_hit, strike
 from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
+from testkit.farm import Farm, running_farm
 from testkit.ports import free_port
-from tests.end_to_end.conftest import Farm, running_farm
 
 GRACE_SECONDS = 240.0
 """How long everything may take beyond what was planned, before it counts as stuck."""

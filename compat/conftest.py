@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from testkit.farm import Farm, running_farm
 from testkit.pages import serve_pages
-from tests.end_to_end.conftest import Farm, running_farm
 
 HERE = Path(__file__).parent
 NODE_MODULES = HERE / "node_modules"

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from compat.conftest import PAGE_SECRET, address_of
 from compat.service import service
-from tests.end_to_end.conftest import Farm
+from testkit.farm import Farm
 
 ADA = {"type": "USER", "user_Id": "ada"}
 JOIN = """async ([name, authToken, baseURI]) => {

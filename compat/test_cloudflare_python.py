@@ -11,7 +11,7 @@ from cloudflare.types.realtime_kit import (
 )
 
 from compat.conftest import address_of, wait_until
-from tests.end_to_end.conftest import Farm
+from testkit.farm import Farm
 
 WHERE: dict[str, Any] = {"account_id": "0123456789abcdef0123456789abcdef", "app_id": "app"}
 SECONDS = 90

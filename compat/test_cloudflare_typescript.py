@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from compat.conftest import NODE_MODULES, address_of, node
-from tests.end_to_end.conftest import Farm
+from testkit.farm import Farm
 
 
 @pytest.fixture(scope="module")

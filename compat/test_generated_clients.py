@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from compat.conftest import HERE, NODE_MODULES, address_of, node
-from tests.end_to_end.conftest import Farm
+from testkit.farm import Farm
 
 PYTHON = HERE / ".venv/bin/python"
 PROGRAM = """

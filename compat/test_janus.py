@@ -17,9 +17,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from compat.conftest import download
+from testkit.farm import Farm
 from testkit.people import RGB, Look, somebody
 from testkit.ports import free_port
-from tests.end_to_end.conftest import Farm
 
 DEMOS: Final = Path("/usr/share/janus/demos")
 SCRIPTS: Final = Path("/usr/share/javascript")

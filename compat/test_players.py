@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from compat.conftest import download
+from testkit.farm import Farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from tests.end_to_end.conftest import Farm
 
 SECONDS: Final = 3.0
 """Before the pause, and behind it."""

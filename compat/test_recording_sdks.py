@@ -13,8 +13,8 @@ import pytest
 
 from compat.conftest import NODE_MODULES, download
 from compat.test_janus import share_of
+from testkit.farm import Farm
 from testkit.pages import serve_pages
-from tests.end_to_end.conftest import Farm
 
 GREEN = (0, 160, 80)
 RED = (200, 30, 30)

@@ -11,11 +11,11 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from compat.conftest import NODE_MODULES
+from testkit.farm import SMALL, Farm
 from testkit.pages import serve_pages
 from testkit.ports import free_port
 from testkit.storage.azure_account import connection_string
-from tests.end_to_end.conftest import SMALL, Farm
-from tests.farm.storage.conftest import (  # noqa: F401 - fixtures
+from testkit.storage.servers import (  # noqa: F401 - fixtures
     S3_KEY,
     S3_SECRET,
     SshServer,

@@ -18,7 +18,7 @@ from pathlib import Path
 from testkit import seccomp
 from testkit.dockerfile import Instruction, instructions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SUITE = "bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SECONDS = 1800.0

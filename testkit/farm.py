@@ -16,7 +16,6 @@ import pytest
 
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
-from testkit.processes import wait_until_none
 
 START_SECONDS = 60
 SMALL = {"width": 320, "height": 180}
@@ -38,12 +37,6 @@ def takes_of(recording: dict[str, Any]) -> int:
 
 def _is_slow(entry: dict[str, Any]) -> bool:
     return "encodes at speed" in (entry["fault"] or "")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_behind() -> Iterator[None]:
-    yield
-    assert wait_until_none() == []
 
 
 @pytest.fixture(scope="session")

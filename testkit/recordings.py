@@ -1,7 +1,9 @@
-"""Recordings that have ended and been cut, as `farm.jobs.finish` leaves them to their transfers."""
+"""Recordings as the API makes them, and as `farm.jobs.finish` leaves them to their transfers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import redis
 
@@ -9,13 +11,30 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.jobs.transfer import run_transfer, settle
-from farm.recording.model import FileKind, Recording, Status, now
+from farm.recording.model import FileKind, Recording, Status, now, output_file_name
 from farm.recording.records import Records, SealedTarget
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
 from farm.spool.outbox import Outbox, describe
 from farm.spool.spool import spool_of
 from farm.storage.targets import TARGET, public
+
+MakeRecording = Callable[..., Recording]
+
+
+def new_recording(**fields: Any) -> Recording:
+    """A recording that was asked for now; `fields` replace those of the record."""
+    invoked_time = now()
+    meeting_id = str(fields.get("meeting_id", "demo"))
+    defaults: dict[str, Any] = {
+        "id": uuid4(),
+        "organization_id": "acme",
+        "meeting_id": meeting_id,
+        "url": f"http://127.0.0.1:8000/meet/{meeting_id}",
+        "output_file_name": output_file_name(None, meeting_id, invoked_time, ".mp4"),
+        "invoked_time": invoked_time,
+    }
+    return Recording.model_validate(defaults | fields)
 
 
 def sealed_target(

@@ -2,10 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
@@ -13,13 +11,12 @@ import redis
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.recording.model import Recording, now, output_file_name
 from farm.recording.records import Records
 from farm.webhooks.signature import load_signing_key
+from testkit.recordings import MakeRecording, new_recording
+from testkit.settings import settings_with
 
-API_KEYS = "acme:acme-key,other:other-key"
-
-MakeRecording = Callable[..., Recording]
+pytest_plugins = ["testkit.farm", "testkit.storage.servers"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,28 +79,7 @@ def settings(
     return settings_with(tmp_path / "data", redis_address, webhook_key=webhook_key)
 
 
-def settings_with(data_dir: Path, redis_url: str | None, **values: Any) -> Settings:
-    """Settings as tests want them; `values` are given as in the environment."""
-    return Settings.model_validate(
-        {"data_dir": data_dir, "redis_url": redis_url, "api_keys": API_KEYS, "node": "node-1"} | values
-    )
-
-
 @pytest.fixture
 def make_recording() -> MakeRecording:
     """Make a recording as the API would; keyword arguments replace fields."""
-
-    def make(**fields: Any) -> Recording:
-        invoked_time = now()
-        meeting_id = str(fields.get("meeting_id", "demo"))
-        defaults: dict[str, Any] = {
-            "id": uuid4(),
-            "organization_id": "acme",
-            "meeting_id": meeting_id,
-            "url": f"http://127.0.0.1:8000/meet/{meeting_id}",
-            "output_file_name": output_file_name(None, meeting_id, invoked_time, ".mp4"),
-            "invoked_time": invoked_time,
-        }
-        return Recording.model_validate(defaults | fields)
-
-    return make
+    return new_recording

@@ -1,7 +1,6 @@
 """The real app over a real Redis, and a client that speaks to it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -9,21 +8,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from farm.config.settings import Settings
-
-ACME = ("acme", "acme-key")
-OTHER = ("other", "other-key")
-
-
-@asynccontextmanager
-async def client_of(settings: Settings, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app with other settings, that comes from `address` with the key of `acme`."""
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 1234))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://farm.test", auth=ACME) as client,
-    ):
-        yield client
+from testkit.api_client import ACME
 
 
 @pytest.fixture

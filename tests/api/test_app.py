@@ -7,7 +7,7 @@ import redis
 from api.app import create_app
 from farm.config.settings import Settings
 from testkit.serving import served
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 async def test_health_should_be_good_once_redis_answers(client: httpx.AsyncClient) -> None:

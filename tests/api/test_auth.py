@@ -7,9 +7,9 @@ from starlette.applications import Starlette
 
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, revoke_api_key
+from testkit.api_client import client_of
 from testkit.serving import served
-from tests.api.conftest import client_of
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 CLOUDFLARE = "/client/v4/accounts/any/realtime/kit/app"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"

@@ -23,7 +23,7 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from testkit.pages import serve_pages
 from testkit.serving import served
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256"
 CLAIMS = {"orgId": "acme", "meetingId": "room", "participantId": "ada", "presetId": "host"}

@@ -21,8 +21,8 @@ from cloudflare.types.realtime_kit.recording_get_one_recording_response import D
 from farm.config.settings import Settings
 from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, now
 from farm.recording.records import Records
+from testkit.recordings import MakeRecording
 from testkit.serving import served_in_thread
-from tests.conftest import MakeRecording
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 APP = "my-app"

@@ -23,11 +23,10 @@ from farm.recording.model import Recording, playlist_name, segment_name
 from farm.recording.records import Records
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
+from testkit.api_client import ACME, client_of
 from testkit.pages import serve_pages
-from testkit.recordings import stored
+from testkit.recordings import MakeRecording, stored
 from testkit.serving import served_in_thread
-from tests.api.conftest import ACME, client_of
-from tests.conftest import MakeRecording
 
 APP = "https://app.test"
 STRANGER = "https://stranger.test"

@@ -13,9 +13,10 @@ from farm.db.clients import connect, connect_async
 from farm.recording.commands import Order, read_orders
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
+from testkit.api_client import ACME, client_of
+from testkit.recordings import MakeRecording
 from testkit.redis_servers import FaultyRedis, faulty_redis
-from tests.api.conftest import ACME, client_of
-from tests.conftest import MakeRecording, settings_with
+from testkit.settings import settings_with
 
 READABLE = {
     "full": "full",

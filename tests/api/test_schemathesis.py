@@ -17,9 +17,9 @@ from api.docs.openapi import openapi_document
 from api.operations import REALTIMEKIT
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
+from testkit.api_client import ACME
 from testkit.serving import served_in_thread
-from tests.api.conftest import ACME
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 # Most addresses are refused for what they are, which no schema can tell.
 pytestmark = pytest.mark.long

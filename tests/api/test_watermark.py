@@ -9,9 +9,9 @@ import redis
 
 from farm.config.settings import Settings
 from farm.recording.records import Records
+from testkit.api_client import client_of
+from testkit.settings import settings_with
 from testkit.stages import Site, answer, open_site
-from tests.api.conftest import client_of
-from tests.conftest import settings_with
 
 MARK = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><rect width="2" height="1"/></svg>'
 

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from farm.telemetry.metrics import FarmCollector, NodeCollector
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"

@@ -12,9 +12,9 @@ import av
 import psutil
 import pytest
 
+from testkit.farm import Farm, faults_of, running_farm, takes_of
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import below, wait_until_none
-from tests.end_to_end.conftest import Farm, faults_of, running_farm, takes_of
 
 RECORDED = 3.0
 """Seconds that are recorded before something breaks, and after."""

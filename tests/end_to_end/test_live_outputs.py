@@ -14,11 +14,11 @@ import av
 import httpx
 import pytest
 
+from testkit.farm import Farm, running_farm, takes_of
 from testkit.fidelity.measure import Fidelity, measure
 from testkit.ports import free_port
 from testkit.processes import below
 from testkit.rtmp import RtmpServer, rtmp_server
-from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import processes_of, wait_for_take
 
 pytestmark = pytest.mark.long

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from testkit.farm import Farm
 from testkit.fidelity.measure import measure, number_in
-from tests.end_to_end.conftest import Farm
 
 pytestmark = pytest.mark.long
 

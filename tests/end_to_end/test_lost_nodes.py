@@ -24,9 +24,9 @@ from farm.db.clients import connect
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.nodes.registry import GONE_AFTER
 from farm.recording.records import Records
+from testkit.farm import Farm, faults_of, takes_of, wait_until_healthy
 from testkit.processes import below
 from testkit.workers import running_worker
-from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
 
 pytestmark = pytest.mark.long

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Page, sync_playwright
 
+from testkit.farm import Farm, running_farm
 from testkit.people import RGB, SCREEN, Look, join, somebody
-from tests.end_to_end.conftest import Farm, running_farm
 from tests.end_to_end.test_service import download
 
 ADA = Look("Ada", (200, 30, 30), 500)

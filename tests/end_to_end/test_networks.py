@@ -18,12 +18,12 @@ from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from farm.queues.recordings import node_recordings_queue
 from farm.recording.records import Records
+from testkit.farm import Farm, faults_of, takes_of, wait_until_healthy
 from testkit.networks import HUB, Host, cannot_make_networks, network
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
 from testkit.redis_servers import running, wait_until
 from testkit.workers import running_worker
-from tests.end_to_end.conftest import Farm, faults_of, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
 from tests.end_to_end.test_lost_nodes import encoders
 

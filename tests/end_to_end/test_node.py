@@ -12,9 +12,9 @@ import pytest
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from testkit.disks import small_disk
+from testkit.farm import Farm, running_farm, takes_of, wait_until_healthy
 from testkit.processes import below, wait_until_none, words_of
-from tests.conftest import settings_with
-from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
+from testkit.settings import settings_with
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long

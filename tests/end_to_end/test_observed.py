@@ -13,10 +13,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from farm.cli.health import ask_here
+from testkit.farm import Farm, running_farm
 from testkit.ports import free_port
 from testkit.receivers import Receiver, receiver
-from tests.conftest import settings_with
-from tests.end_to_end.conftest import Farm, running_farm
+from testkit.settings import settings_with
 from tests.end_to_end.test_faults import wait_for_take
 from tests.farm.telemetry.test_metrics import values_of
 

@@ -7,9 +7,9 @@ import av
 import pytest
 from PIL import Image
 
+from testkit.farm import Farm, running_farm
 from testkit.pages import serve_pages
 from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
-from tests.end_to_end.conftest import Farm, running_farm
 
 pytestmark = pytest.mark.long
 

@@ -10,7 +10,7 @@ import pytest
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from tests.end_to_end.conftest import Farm, running_farm, takes_of, wait_until_healthy
+from testkit.farm import Farm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from testkit.farm import Farm, running_farm, takes_of
 from testkit.redis_servers import FaultyRedis, faulty_redis, wait_until
-from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
 
 pytestmark = pytest.mark.long

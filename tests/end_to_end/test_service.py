@@ -7,9 +7,9 @@ import av
 import httpx
 import pytest
 
+from testkit.farm import Farm, running_farm, takes_of
 from testkit.fidelity.measure import measure
 from testkit.processes import below, wait_until_none, words_of
-from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
 
 

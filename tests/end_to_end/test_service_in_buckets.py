@@ -11,10 +11,10 @@ import httpx
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+from testkit.farm import Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import wait_until_none
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
-from tests.end_to_end.conftest import Farm, running_farm
 
 pytestmark = pytest.mark.long
 

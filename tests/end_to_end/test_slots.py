@@ -8,8 +8,8 @@ import av
 import psutil
 import pytest
 
+from testkit.farm import Farm, running_farm, takes_of
 from testkit.processes import below
-from tests.end_to_end.conftest import Farm, running_farm, takes_of
 from tests.end_to_end.test_faults import horse_of, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long

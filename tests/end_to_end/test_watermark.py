@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from testkit.farm import Farm
 from testkit.pages import serve_pages
-from tests.end_to_end.conftest import Farm
 
 pytestmark = pytest.mark.long
 

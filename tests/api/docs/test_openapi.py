@@ -14,9 +14,9 @@ from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings
 from farm.recording.model import content_type
+from testkit.api_client import ACME, client_of
 from testkit.serving import served
-from tests.api.conftest import ACME, client_of
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 

@@ -19,10 +19,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from testkit.farm import SMALL, Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import wait_until_none
 from testkit.receivers import receiver
-from tests.end_to_end.conftest import SMALL, Farm, running_farm
 
 HOSTILE = "<script>document.title='run'</script>\"'><img src=x onerror=document.title='run'>"
 WITHOUT_SPACES = HOSTILE.replace(" ", "/")

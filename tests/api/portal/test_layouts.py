@@ -19,8 +19,8 @@ from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
 from testkit.portal_login import logged_in
+from testkit.recordings import MakeRecording
 from testkit.serving import app_in_thread
-from tests.conftest import MakeRecording
 
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)

@@ -31,11 +31,11 @@ from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
 from testkit.portal_login import CSRF_FIELD
 from testkit.receivers import receiver
-from testkit.recordings import stored
+from testkit.recordings import MakeRecording, stored
 from testkit.serving import served
+from testkit.settings import settings_with
 from tests.api.routes.test_uploads import S3
 from tests.api.routes.test_webhooks import deliver
-from tests.conftest import MakeRecording, settings_with
 
 HOST = "http://farm.test"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

@@ -24,9 +24,8 @@ from farm.recording.records import Records
 from farm.recording.transfers import STORE
 from farm.spool.spool import spool_of
 from testkit.portal_login import logged_in
-from testkit.recordings import ended
+from testkit.recordings import MakeRecording, ended
 from testkit.serving import served_in_thread
-from tests.conftest import MakeRecording
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from farm.pages.access import PAGE_ACCESS, open_access
 from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.storage.targets import with_secrets
-from tests.api.conftest import OTHER, client_of
-from tests.conftest import settings_with
+from testkit.api_client import OTHER, client_of
+from testkit.settings import settings_with
 
 ORGANIZATION = "/v2/recording_config"
 MEETING = "/v2/meetings/demo/recording_config"

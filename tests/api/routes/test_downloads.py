@@ -13,9 +13,8 @@ from farm.recording.model import now
 from farm.recording.records import Records
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import open_store
-from testkit.recordings import stored
-from tests.api.conftest import ACME
-from tests.conftest import MakeRecording
+from testkit.api_client import ACME
+from testkit.recordings import MakeRecording, stored
 
 CONTENT = bytes(range(256)) * 40
 

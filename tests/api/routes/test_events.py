@@ -19,10 +19,11 @@ from farm.credentials.api_keys import create_api_key, revoke_api_key
 from farm.recording.changes import events_key
 from farm.recording.model import Status
 from farm.recording.records import Records
+from testkit.api_client import ACME, OTHER
 from testkit.ports import free_port
+from testkit.recordings import MakeRecording
 from testkit.serving import served
-from tests.api.conftest import ACME, OTHER
-from tests.conftest import MakeRecording, settings_with
+from testkit.settings import settings_with
 
 SECONDS = 5.0
 """In which everything here must happen."""

@@ -25,10 +25,10 @@ from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
+from testkit.api_client import ACME, OTHER, client_of
+from testkit.recordings import MakeRecording
 from testkit.redis_servers import wait_until
 from testkit.serving import served_in_thread
-from tests.api.conftest import ACME, OTHER, client_of
-from tests.conftest import MakeRecording
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
 

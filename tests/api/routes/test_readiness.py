@@ -9,8 +9,8 @@ from farm.config.settings import Settings
 from farm.nodes.registry import Nodes
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
-from tests.api.conftest import client_of
-from tests.conftest import settings_with
+from testkit.api_client import client_of
+from testkit.settings import settings_with
 
 
 async def test_api_should_be_ready_and_tell_how_many_nodes_take_recordings(

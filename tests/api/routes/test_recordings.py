@@ -31,8 +31,8 @@ from farm.recording.model import (
 )
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState
-from tests.api.conftest import OTHER, client_of
-from tests.conftest import settings_with
+from testkit.api_client import OTHER, client_of
+from testkit.settings import settings_with
 
 PAGE = "http://8.8.8.8/meeting"
 """A public address that needs no resolver; nothing is sent there, because no worker runs."""

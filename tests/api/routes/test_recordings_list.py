@@ -14,9 +14,8 @@ from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
-from testkit.recordings import stored
-from tests.api.conftest import OTHER
-from tests.conftest import MakeRecording
+from testkit.api_client import OTHER
+from testkit.recordings import MakeRecording, stored
 
 REALTIMEKIT = "/client/v4/accounts/0123456789abcdef/realtime/kit/my-app"
 

@@ -12,9 +12,9 @@ import redis
 
 from farm.config.settings import Settings
 from farm.storage.presets import MOST_PRESETS
-from tests.api.conftest import OTHER, client_of
-from tests.conftest import settings_with
-from tests.farm.storage.conftest import s3_endpoint, ssh_server  # noqa: F401 - fixtures
+from testkit.api_client import OTHER, client_of
+from testkit.settings import settings_with
+from testkit.storage.servers import s3_endpoint, ssh_server  # noqa: F401 - fixtures
 
 PRESETS = "/v2/storage/presets"
 CHECK = "/v2/storage/check"

@@ -20,8 +20,7 @@ from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferEr
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
-from testkit.recordings import stored
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording, stored
 
 S3 = {
     "type": "s3", "bucket": "films", "access_key": "key", "secret": "s3cret", "endpoint": "https://8.8.8.8",

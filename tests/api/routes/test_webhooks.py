@@ -21,9 +21,9 @@ from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.sender import Sender
 from farm.webhooks.signature import load_signing_key
+from testkit.api_client import OTHER
 from testkit.receivers import Receiver, Reply, receiver
-from tests.api.conftest import OTHER
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 HOOK = {
     "name": "my hook",

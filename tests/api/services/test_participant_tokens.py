@@ -30,9 +30,10 @@ from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.commands import orders_key
 from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from farm.recording.records import Records
+from testkit.api_client import client_of
 from testkit.authorities import own_authority
-from tests.api.conftest import client_of
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256 and for HS512"
 CLAIMS = {"orgId": "acme", "meetingId": "room", "participantId": "ada", "presetId": "host"}

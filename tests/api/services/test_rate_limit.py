@@ -11,8 +11,8 @@ from api import server
 from api.services.rate_limit import network_of
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key
-from tests.api.conftest import OTHER, client_of
-from tests.conftest import settings_with
+from testkit.api_client import OTHER, client_of
+from testkit.settings import settings_with
 
 
 def limited(settings: Settings, **values: Any) -> Settings:

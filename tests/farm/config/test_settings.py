@@ -7,7 +7,7 @@ from browser_bot.network.addresses import AddressRule
 from farm.config.settings import Settings, load_settings, unknown_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import SettingsError
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 def test_settings_should_work_without_any_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

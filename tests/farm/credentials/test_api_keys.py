@@ -22,7 +22,7 @@ from farm.credentials.api_keys import (
 from farm.db.embedded import embedded_redis
 from farm.errors import NotFound, SettingsError
 from testkit.ports import free_port
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 FILE = "api-keys.json"
 

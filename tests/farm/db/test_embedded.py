@@ -13,7 +13,7 @@ from farm.db import embedded as module
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
 from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 def test_redis_should_keep_what_it_held_and_end_with_the_block(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_redis_should_end_when_its_farm_is_killed(tmp_path: Path, number: signal
         "    time.sleep(60)\n"
     )
     environment = {**os.environ, "FARM_DATA_DIR": str(tmp_path)}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=root
     ) as farm:

@@ -17,9 +17,10 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
 from farm.storage.store import open_store
+from testkit.api_client import client_of
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 from testkit.storage.faulty_server import faulty_server
-from tests.api.conftest import client_of
-from tests.conftest import MakeRecording, settings_with
 
 
 @pytest.fixture

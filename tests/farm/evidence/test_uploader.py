@@ -1,4 +1,4 @@
-"""What is brought into the store, and when; what the API makes of it is in tests/api/routes/test_evidence.py."""
+"""What is brought into the store, and when; what the API makes of it is in tests/api/routes."""
 
 import io
 import shutil
@@ -33,7 +33,7 @@ from farm.recording.records import Records, record_key
 from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 
 @pytest.fixture

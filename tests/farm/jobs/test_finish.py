@@ -13,8 +13,7 @@ from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
-from testkit.recordings import ended
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording, ended
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from farm.recovery.local_spool import recover_unqueued
 from farm.spool.ending import kept_ending
 from farm.spool.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
 from farm.worker.slot import needs_of
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 
 def become(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

@@ -19,9 +19,8 @@ from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from testkit.recordings import stored
+from testkit.recordings import MakeRecording, stored
 from testkit.workers import running_worker
-from tests.conftest import MakeRecording
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from farm.spool.outbox import Outbox
 from farm.spool.spool import evidence_dir, spool_of
 from farm.storage.store import Store, open_store
 from testkit.disks import small_disk
-from testkit.recordings import ended, sealed_target, stored
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording, ended, sealed_target, stored
+from testkit.settings import settings_with
 
 SECRET = "the-secret-of-the-key"
 

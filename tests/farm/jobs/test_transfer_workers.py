@@ -20,10 +20,9 @@ from farm.queues.recordings import enqueue_finish
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import TransferState, transfer_to
-from testkit.recordings import ended
+from testkit.recordings import MakeRecording, ended
 from testkit.storage.wire import wire_to
 from testkit.workers import process_connected_to, running_worker
-from tests.conftest import MakeRecording
 
 pytestmark = pytest.mark.long
 

@@ -15,8 +15,8 @@ from farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
 from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from farm.storage.backend import StorageError
+from testkit.recordings import MakeRecording
 from testkit.takes import make_take
-from tests.conftest import MakeRecording
 
 
 class Book:

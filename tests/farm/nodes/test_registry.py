@@ -6,7 +6,7 @@ import redis
 
 from farm.nodes.registry import GONE_AFTER, LONGEST_BREAK, Nodes, Watch
 from farm.worker.heartbeat import Watcher
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 def looked(watch: Watch, beats: dict[str, bytes], seconds: range) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from farm.config.settings import Settings
 from farm.nodes import slot_number
 from farm.nodes.slot_number import take_number
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 # A slot and its work horse, each until it is told or killed.
 SLOT = """

@@ -19,7 +19,8 @@ from farm.pages.access import (
     with_parameters,
 )
 from farm.recording.model import Corner, Watermark
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 
 SECRET = "a secret of the pages' own, long enough"
 PAGE = "https://a.example/room?x=1#here"

@@ -19,7 +19,7 @@ from farm.queues.recordings import (
 )
 from farm.recording.model import Priority
 from farm.recording.transfers import STORE
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 
 def test_recording_should_be_queued_as_a_job_with_its_own_id(

@@ -18,11 +18,11 @@ from encoder.journal import read_journal
 from encoder.live.hls import DESCRIPTION
 from farm.recorder.recorder import Plan, Recorder
 from farm.spool.spool import Spool
+from testkit.farm import Farm
 from testkit.pages import serve_pages
 from testkit.processes import below
 from testkit.stages import open_site, until
 from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
-from tests.end_to_end.conftest import Farm
 from tests.farm.recorder.test_audio import Listener
 from tests.farm.recorder.test_early_faults import no_orders
 

@@ -9,7 +9,7 @@ import redis
 from farm.db.clients import connect, connect_async
 from farm.db.embedded import embedded_redis
 from farm.recording.commands import Order, orders_key, read_orders, send_order
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 async def take(orders: AsyncIterator[Order], count: int) -> list[Order]:

@@ -16,7 +16,8 @@ from farm.recording.changes import events_key
 from farm.recording.feeds import Change, Feed, Feeds
 from farm.recording.model import Recording
 from farm.recording.records import Records
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 
 SECONDS = 15.0
 

@@ -23,7 +23,7 @@ from farm.recording.model import (
     now,
 )
 from farm.recording.records import Idempotency, Records, SealedTarget, record_key
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 RACERS = 50
 HOUR = timedelta(hours=1)

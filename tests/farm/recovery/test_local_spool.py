@@ -19,9 +19,9 @@ from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import recover_transfers
 from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
-from testkit.recordings import ended, stored
+from testkit.recordings import MakeRecording, ended, stored
+from testkit.settings import settings_with
 from testkit.storage.wire import wire_to
-from tests.conftest import MakeRecording, settings_with
 from tests.farm.jobs.test_transfer import target_at
 
 

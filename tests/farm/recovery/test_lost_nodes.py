@@ -39,8 +39,8 @@ from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
 from farm.worker.heartbeat import Watcher, expect_nodes, look_after
-from testkit.recordings import ended, stored
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording, ended, stored
+from testkit.settings import settings_with
 from tests.farm.jobs.test_transfer import target_at
 
 HERE, GONE = "node-1", "node-2"

@@ -10,7 +10,7 @@ from farm.recording.model import Recording, Status, now
 from farm.recording.records import Records
 from farm.recovery.unclaimed import fail_lost_recordings
 from farm.recovery.wait_times import Waits
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 TIMEOUT = timedelta(minutes=10)
 

@@ -26,8 +26,8 @@ from testkit.processes import below
 from testkit.storage.azure_account import connection_string
 from testkit.storage.google_tokens import service_account, token_server
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
+from testkit.storage.servers import SshServer
 from testkit.storage.ssh_keys import ed25519_key, private_text
-from tests.farm.storage.conftest import SshServer
 
 SECRET = "hushhush"
 LOCAL = parse_address_rule("127.0.0.0/8")

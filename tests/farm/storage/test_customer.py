@@ -20,7 +20,7 @@ from farm.storage.customer import check_target_address, place_of
 from farm.storage.targets import TARGET, Target, key_of
 from testkit.storage.azure_account import AZURE_KEY, connection_string
 from testkit.storage.google_tokens import service_account
-from tests.farm.storage.conftest import SshServer
+from testkit.storage.servers import SshServer
 
 SECRET = "hushhush"
 AWS = {"type": "aws", "access_key": "AKEY", "secret": SECRET, "bucket": "films", "region": "eu-west-1"}

@@ -8,7 +8,7 @@ from farm.config.settings import Settings, load_settings
 from farm.errors import NotFound, SettingsError
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 SECRET = b"the secret of this farm"
 ID = uuid4()

@@ -26,7 +26,7 @@ from farm.telemetry.counts import (
     of_claim,
     of_transfer,
 )
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 
 def test_counts_should_add_up(redis_client: redis.Redis) -> None:

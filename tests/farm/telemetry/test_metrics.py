@@ -33,7 +33,8 @@ from farm.telemetry.metrics import (
     waiting,
 )
 from testkit.ports import free_port
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 
 TOKEN = "a-token-of-enough-characters"
 

@@ -11,7 +11,7 @@ from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status,
 from farm.recording.transfers import Transfer, TransferState
 from farm.telemetry.trace_sender import TraceSender
 from farm.telemetry.traces import open_sender
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 BEGIN = datetime(2026, 1, 31, 9, 0, 0, 123456, tzinfo=UTC)
 

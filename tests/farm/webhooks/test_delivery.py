@@ -29,7 +29,8 @@ from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks, webhook_id_
 from farm.webhooks.sender import LONGEST_RETRY_AFTER, Sender
 from farm.webhooks.signature import load_signing_key
 from testkit.receivers import Received, Receiver, Reply, receiver
-from tests.conftest import MakeRecording, settings_with
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 
 OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05"}
 

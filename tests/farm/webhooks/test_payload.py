@@ -10,7 +10,7 @@ from playwright._impl._driver import compute_driver_executable
 from farm.recording.links import DownloadLink
 from farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
 from farm.webhooks.payload import status_update
-from tests.conftest import MakeRecording
+from testkit.recordings import MakeRecording
 
 RECORDING_ID = UUID("0f0e0d0c-0b0a-4900-8807-060504030201")
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from farm.webhooks.sender import retry_seconds
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 5), (2, 15), (3, None), (4, None)])

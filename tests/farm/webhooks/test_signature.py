@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from farm.errors import SettingsError
 from farm.webhooks.signature import load_signing_key
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:

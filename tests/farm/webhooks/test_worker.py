@@ -18,8 +18,9 @@ from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
 from testkit.processes import below
 from testkit.receivers import Receiver, Reply, receiver
+from testkit.recordings import MakeRecording
+from testkit.settings import settings_with
 from testkit.workers import process_connected_to, running_worker
-from tests.conftest import MakeRecording, settings_with
 
 pytestmark = pytest.mark.long
 

@@ -21,10 +21,11 @@ from farm.spool.spool import spool_of
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
 from testkit.processes import below
+from testkit.recordings import MakeRecording
 from testkit.redis_servers import Server, faulty_redis, running, wait_until
+from testkit.settings import settings_with
 from testkit.severed_link import way_until
 from testkit.workers import running_worker
-from tests.conftest import MakeRecording, settings_with
 
 pytestmark = pytest.mark.long
 

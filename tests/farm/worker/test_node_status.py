@@ -13,7 +13,7 @@ from farm.nodes.registry import Nodes
 from farm.worker.draining import forget_draining, note_draining
 from farm.worker.heartbeat import Watcher
 from farm.worker.node_status import condition_of_this_node
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 
 def test_beat_should_tell_how_the_node_is(

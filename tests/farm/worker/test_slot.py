@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.worker.draining import is_draining
-from tests.conftest import settings_with
+from testkit.settings import settings_with
 
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
 SLOT = """

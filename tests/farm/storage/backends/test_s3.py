@@ -16,8 +16,8 @@ from farm.storage.backends import s3 as module
 from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
 from testkit.storage.faulty_server import faulty_server
 from testkit.storage.memory import watched_memory
+from testkit.storage.servers import S3_KEY, S3_SECRET
 from testkit.storage.wire import Wire, wire_to
-from tests.farm.storage.conftest import S3_KEY, S3_SECRET
 
 MEBIBYTE = 1 << 20
 

@@ -15,9 +15,9 @@ from farm.storage.backends import sftp as module
 from farm.storage.backends.sftp import SftpPlace, SftpServer
 from testkit.storage.memory import watched_memory
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
+from testkit.storage.servers import SshServer
 from testkit.storage.ssh_keys import PrivateKey, ed25519_key, private_text
 from testkit.storage.wire import Wire, wire_to
-from tests.farm.storage.conftest import SshServer
 
 MEBIBYTE = 1 << 20
 USER = getuser()
