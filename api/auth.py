@@ -111,7 +111,7 @@ async def _participant(context: Context, credentials: Credentials, address: str)
 
 
 def _admitted(request: Request) -> _Admitted:
-    return cast(_Admitted, request.state.admitted)
+    return cast("_Admitted", request.state.admitted)
 
 
 def only_meeting(request: Request) -> str | None:

@@ -66,4 +66,4 @@ class Context:
 
 def context_of(connection: HTTPConnection) -> Context:
     """The context of the app that answers a request, or a WebSocket."""
-    return cast(Context, connection.app.state.context)
+    return cast("Context", connection.app.state.context)

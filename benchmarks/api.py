@@ -22,6 +22,7 @@ from uuid import uuid4
 import psutil
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
@@ -33,7 +34,6 @@ from farm.recording.model import (
     Recording,
     Status,
     TimelineEntry,
-    now,
     output_file_name,
 )
 from farm.recording.records import encode, record_key
@@ -93,7 +93,7 @@ def store(client: redis.Redis, count: int) -> list[str]:
                 index = f"{index_prefix(ORGANIZATION)}{recording.status}"
                 place = {member_of(recording): order_of(recording)}
                 fields = encode(recording, Recording.model_fields)
-                pipeline.hset(record_key(recording.id), mapping=cast(Any, fields))
+                pipeline.hset(record_key(recording.id), mapping=cast("Any", fields))
                 pipeline.zadd(index, place)
                 pipeline.zadd(f"{index}:{recording.meeting_id}", place)
                 ids.append(str(recording.id))

@@ -7,10 +7,11 @@ from statistics import median, quantiles
 from typing import Any
 from uuid import uuid4
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.webhooks.registry import STATUS_UPDATE, Webhooks
 from testkit.machine import Stolen

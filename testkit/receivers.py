@@ -73,7 +73,7 @@ class Receiver:
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        receiver = cast(Any, self.server).receiver
+        receiver = cast("Any", self.server).receiver
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         received = Received(headers, body, time.time())

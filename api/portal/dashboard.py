@@ -71,7 +71,7 @@ class Dashboard:
         if request.method not in SAFE_METHODS or "/requeue/" in request.url.path:
             check_same_origin(request)
         if self._bridge is None:
-            self._bridge = WSGIMiddleware(cast(Any, _flask_app(context_of(request).redis)))
+            self._bridge = WSGIMiddleware(cast("Any", _flask_app(context_of(request).redis)))
         return _Bridged(self._bridge)
 
 
@@ -82,7 +82,7 @@ class _Bridged(Response):
         self._bridge = bridge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._bridge(cast(Any, scope), cast(Any, receive), cast(Any, send))
+        await self._bridge(cast("Any", scope), cast("Any", receive), cast("Any", send))
 
 
 class _Escaping(BaseLoader):
@@ -113,7 +113,7 @@ def _flask_app(client: redis.Redis) -> Any:
     app.jinja_loader = _Escaping(directory / "templates")
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("the farm's Redis",)
     app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
-    cast(Any, app).redis_conn = client
+    cast("Any", app).redis_conn = client
     app.register_blueprint(rq_dashboard.blueprint)
     # The one that connects anew for each request, by the address that it shows.
     app.before_request_funcs.pop(rq_dashboard.blueprint.name, None)

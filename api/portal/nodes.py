@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute, Route
 from api.context import context_of
 from api.portal.page import page
 from api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
+from farm.clock import now
 from farm.errors import NotFound
 from farm.nodes.registry import GONE_AFTER, Node, Nodes
 from farm.queues.recordings import continuations_queue, recordings_queues
-from farm.recording.model import now
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:

@@ -18,8 +18,9 @@ from api.portal.recordings import length_of
 from api.portal.timeline import drawing_of
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
 from api.schema.webhooks import LogObject, log_object
+from farm.clock import now
 from farm.recording.commands import Order
-from farm.recording.model import ACTIVE, FINAL, Status, now
+from farm.recording.model import ACTIVE, FINAL, Status
 from farm.recording.transfers import STORE, TransferState
 
 MOST_ATTEMPTS: Final = 50

@@ -14,7 +14,8 @@ from api.portal.page import page
 from api.portal.recording_form import SIZES, config_of, preset_choices
 from api.portal.timeline import drawing_of
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
-from farm.recording.model import FINAL, Status, now
+from farm.clock import now
+from farm.recording.model import FINAL, Status
 
 PER_PAGE: Final = 25
 

@@ -12,10 +12,11 @@ from api.context import context_of
 from api.operations import Operation
 from api.routes.recordings import find_recording
 from encoder.formats import Codec
+from farm.clock import now
 from farm.errors import NothingLive
 from farm.live.requests import ask, kept_preview
 from farm.live.view import FRAME, PREVIEW
-from farm.recording.model import ACTIVE, Recording, Status, content_type, now
+from farm.recording.model import ACTIVE, Recording, Status, content_type
 
 _FRAME_SECONDS: Final = 5.0
 _PREVIEW_SECONDS: Final = 10.0

@@ -55,6 +55,7 @@ from api.schema.responses import (
     success,
 )
 from encoder.formats import AudioExport
+from farm.clock import now
 from farm.errors import (
     AddressRefused,
     InvalidRequest,
@@ -85,7 +86,6 @@ from farm.recording.model import (
     Recording,
     Status,
     Watermark,
-    now,
     organization_caller,
     output_file_name,
 )

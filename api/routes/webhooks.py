@@ -26,9 +26,10 @@ from api.schema.webhooks import (
     new_webhook_object,
     webhook_object,
 )
+from farm.clock import now
 from farm.errors import NotFound, WrongState
 from farm.queues.recordings import enqueue_sending
-from farm.recording.model import Recording, now
+from farm.recording.model import Recording
 from farm.webhooks.deliveries import Delivery
 from farm.webhooks.log import Attempt
 from farm.webhooks.payload import status_update

@@ -13,6 +13,7 @@ from api.meeting.tokens import without_token
 from api.schema.requests import RecordingDefaults
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
+from farm.clock import time_text
 from farm.recording.estimate import estimate
 from farm.recording.findings import Finding
 from farm.recording.model import (
@@ -27,7 +28,6 @@ from farm.recording.model import (
     TimelineEvent,
     Watermark,
     stop_reason_of,
-    time_text,
 )
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.outputs import Output, OutputKind, OutputState

@@ -39,7 +39,7 @@ class RateLimits:
         storage = RedisStorage(
             "redis://",
             implementation="redispy",
-            connection_pool=cast(Any, client.connection_pool),
+            connection_pool=cast("Any", client.connection_pool),
             key_prefix=_KEY_PREFIX,
         )
         self._limiter = FixedWindowRateLimiter(storage)

@@ -30,13 +30,13 @@ from typing import Annotated, Final, Literal, NamedTuple
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from farm.clock import now
 from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
 from farm.credentials.secret_files import draft_of, read_or_make, unusable
 from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from farm.db.clients import connect
 from farm.db.embedded import answers
 from farm.errors import NotFound, SettingsError
-from farm.recording.model import now
 
 _LOG = logging.getLogger(__name__)
 

@@ -50,7 +50,7 @@ def write_shared(client: redis.Redis, keys: Mapping[str, str], revoked: Iterable
     version, ended = _new_version(), list(revoked)
     with client.pipeline() as pipe:
         if keys:
-            pipe.hset(_KEYS, mapping=cast(Any, keys))
+            pipe.hset(_KEYS, mapping=cast("Any", keys))
         if ended:
             pipe.sadd(_REVOKED, *ended)
             pipe.hdel(_KEYS, *ended)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from encoder.media.last_frame import last_frame
+from farm.clock import now
 from farm.evidence.collect import (
     RECORDER_LOG,
     SCREENSHOT,
@@ -25,7 +26,6 @@ from farm.evidence.collect import (
     write_json,
     write_resources,
 )
-from farm.recording.model import now
 
 logger = logging.getLogger(__name__)
 

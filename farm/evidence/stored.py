@@ -20,7 +20,7 @@ from uuid import UUID
 
 import redis
 
-from farm.recording.model import now
+from farm.clock import now
 from farm.recording.records import record_key
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import Store
@@ -107,7 +107,7 @@ class StoredEvidence:
     def older_than(self, oldest: datetime, count: int) -> Iterator[UUID]:
         """At most `count` recordings whose newest evidence is in the store since before `oldest`."""
         ids = self._redis.zrange(
-            _KEY, "-inf", cast(int, f"({oldest.timestamp()}"), byscore=True, offset=0, num=count
+            _KEY, "-inf", cast("int", f"({oldest.timestamp()}"), byscore=True, offset=0, num=count
         )
         for recording_id in cast("list[bytes]", ids):
             yield UUID(recording_id.decode())

@@ -15,6 +15,7 @@ from encoder.errors import NothingRecorded
 from encoder.journal import Journal
 from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
@@ -22,7 +23,7 @@ from farm.errors import NotFound
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
-from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry, now
+from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE
 from farm.spool.interactive_archive import make_archive

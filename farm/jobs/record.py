@@ -19,6 +19,7 @@ import redis
 from browser_bot.page.rejoining import PageEvent
 from encoder.journal import Journal
 from encoder.takes.command import Watermark
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
@@ -55,7 +56,6 @@ from farm.recording.model import (
     Recording,
     Status,
     TimelineEntry,
-    now,
     organization_caller,
 )
 from farm.recording.records import Records

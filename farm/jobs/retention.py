@@ -11,12 +11,13 @@ from typing import Final
 
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound, RecordUnreadable
 from farm.evidence.stored import StoredEvidence, delete_old_evidence
-from farm.recording.model import Recording, is_in_store, now, playlist_name, segment_name
+from farm.recording.model import Recording, is_in_store, playlist_name, segment_name
 from farm.recording.outputs import Output, OutputKind
 from farm.recording.records import Records
 from farm.storage.backend import StorageError

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.api_keys import load_secret_key
 from farm.credentials.sealing import Sealer
@@ -20,7 +21,7 @@ from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.jobs.time_limit import TimeIsUp
 from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
-from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store, now
+from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.records import Records
 from farm.recording.targets import open_target

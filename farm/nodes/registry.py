@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, cast
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from farm.recording.model import now
+from farm.clock import now
 
 NODES_KEY: Final = "farm:nodes"
 GONE_KEY: Final = "farm:gone"

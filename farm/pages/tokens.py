@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import jwt
 
-from farm.recording.model import Recording, now
+from farm.clock import now
+from farm.recording.model import Recording
 
 ISSUER: Final = "recording-farm"
 """The claim `iss` of tokens that the farm makes for pages it records."""

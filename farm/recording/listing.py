@@ -115,8 +115,8 @@ def _range(client: redis.Redis, index: str, wanted: Wanted, start: int, end: int
     low, high = (wanted.earliest, wanted.latest) if wanted.oldest_first else (wanted.latest, wanted.earliest)
     return client.zrange(
         index,
-        cast(int, low),
-        cast(int, high),
+        cast("int", low),
+        cast("int", high),
         desc=not wanted.oldest_first,
         withscores=True,
         byscore=True,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -305,16 +305,6 @@ def is_in_store(recording: Recording) -> bool:
     return recording.expired_time is None and any(
         transfer.target == STORE and transfer.state is TransferState.DONE for transfer in recording.transfers
     )
-
-
-def time_text(moment: datetime) -> str:
-    """A time as clients see it: ISO 8601, in UTC, with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def now() -> datetime:
-    """The present time, aware, in UTC."""
-    return datetime.now(UTC)
 
 
 def playlist_name(recording: Recording) -> str:

@@ -46,6 +46,7 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
+from farm.clock import now
 from farm.db.clients import in_time
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
 from farm.nodes.registry import GONE_KEY
@@ -53,7 +54,7 @@ from farm.recording import lua
 from farm.recording.changes import CHANGES_KEY, events_key
 from farm.recording.commands import orders_key
 from farm.recording.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
-from farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, now, sources
+from farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, sources
 from farm.recording.outputs import MOST_OUTPUTS, Output
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.transfers import Transfer, TransferState
@@ -560,7 +561,7 @@ class Records:
     def kept_before(self, moment: datetime, count: int) -> list[str]:
         """The ids of at most `count` recordings whose files have been kept since before `moment`."""
         ids = self._redis.zrange(
-            _KEPT_KEY, "-inf", cast(int, f"({moment.timestamp()}"), byscore=True, offset=0, num=count
+            _KEPT_KEY, "-inf", cast("int", f"({moment.timestamp()}"), byscore=True, offset=0, num=count
         )
         return [recording_id.decode() for recording_id in cast("list[bytes]", ids)]
 

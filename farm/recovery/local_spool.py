@@ -10,6 +10,7 @@ from uuid import UUID
 
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
@@ -21,7 +22,7 @@ from farm.queues.recordings import (
     is_to_be_finished,
     uploads_queue,
 )
-from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store, now
+from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store
 from farm.recording.records import Records
 from farm.recording.timeline import node_with_takes
 from farm.recording.transfers import OVER, is_overdue

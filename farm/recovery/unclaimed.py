@@ -11,9 +11,10 @@ from typing import Final
 
 import redis
 
+from farm.clock import now
 from farm.errors import WrongState
 from farm.queues.recordings import drop_job, enqueue_recording, has_live_job, was_queued
-from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, now
+from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
 from farm.recovery.wait_times import Waits
 

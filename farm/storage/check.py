@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from browser_bot.network.addresses import AddressRule
-from farm.recording.model import now
+from farm.clock import now
 from farm.storage.backend import StorageError
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET, Target, key_of, with_secrets

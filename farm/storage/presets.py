@@ -89,7 +89,7 @@ class StoragePresets:
         value = self._redis.hget(_key(organization_id), name)
         if value is None:
             raise _not_found(name)
-        return _Kept.model_validate_json(cast(bytes, value))
+        return _Kept.model_validate_json(cast("bytes", value))
 
 
 def _key(organization_id: str) -> str:

@@ -20,13 +20,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from rq import Queue
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.faults import RedisMemory, probe, read_memory
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Node as KnownNode
 from farm.nodes.registry import Nodes
 from farm.recording.findings import read_tally
-from farm.recording.model import ACTIVE, Recording, Status, now
+from farm.recording.model import ACTIVE, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from farm.spool.spool import recorded_into

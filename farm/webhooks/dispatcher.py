@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import redis
 from pydantic import ValidationError
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.db.clients import connect
@@ -23,7 +24,7 @@ from farm.host.processes import told_to_stop
 from farm.queues.recordings import enqueue_sending
 from farm.recording.changes import CHANGES_KEY, recording_of
 from farm.recording.links import Links
-from farm.recording.model import FINAL, Recording, now
+from farm.recording.model import FINAL, Recording
 from farm.storage.store import open_store
 from farm.telemetry.counts import Counts, of_change
 from farm.telemetry.logs import about

@@ -9,8 +9,9 @@ import json
 from datetime import datetime
 from typing import Any
 
+from farm.clock import time_text
 from farm.recording.links import DownloadLink
-from farm.recording.model import Reason, Recording, stop_reason_of, time_text
+from farm.recording.model import Reason, Recording, stop_reason_of
 from farm.webhooks.registry import STATUS_UPDATE
 
 

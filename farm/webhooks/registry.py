@@ -19,8 +19,8 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from farm.clock import now
 from farm.errors import NotFound, RedisUnavailable, TooManyWebhooks, WebhookExists
-from farm.recording.model import now
 
 WebhookEvent = OneOf[
     "meeting.started",
@@ -125,7 +125,7 @@ class Webhooks:
         value = self._redis.hget(_key(organization_id), webhook_id.lower())
         if value is None:
             raise _not_found(webhook_id)
-        return Webhook.model_validate_json(cast(bytes, value))
+        return Webhook.model_validate_json(cast("bytes", value))
 
     def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
         """Set fields of a webhook; returns it as it is then. Raises NotFound, WebhookExists.
@@ -173,7 +173,7 @@ class Webhooks:
         """The secret of deliveries to URLs that the organisation's recordings name themselves."""
         key = _secret_key(organization_id)
         self._redis.set(key, new_secret(), nx=True)
-        return cast(bytes, self._redis.get(key)).decode()
+        return cast("bytes", self._redis.get(key)).decode()
 
     def rotate_secret_of(self, organization_id: str) -> str:
         """A new one of these secrets; the next delivery is signed with it."""

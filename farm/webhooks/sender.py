@@ -19,11 +19,11 @@ from uuid import uuid4
 
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.db.faults import describe
 from farm.errors import NotFound
-from farm.recording.model import now
 from farm.telemetry.counts import Counts, of_attempt
 from farm.telemetry.logs import about
 from farm.webhooks.deliveries import Deliveries, Delivery, Head

@@ -16,6 +16,7 @@ from typing import Final
 
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage
@@ -24,7 +25,7 @@ from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
 from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
-from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store, now
+from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.spool.set_aside import NODE_LOST

@@ -18,8 +18,9 @@ from cloudflare.types.realtime_kit import (
 )
 from cloudflare.types.realtime_kit.recording_get_one_recording_response import Data
 
+from farm.clock import now
 from farm.config.settings import Settings
-from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, now
+from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
 from testkit.recordings import MakeRecording
 from testkit.serving import served_in_thread

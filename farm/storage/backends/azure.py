@@ -357,7 +357,7 @@ class AzurePlace:
             with slice_of(source, block.part) as body:
                 # The server refuses a block that was damaged on its way.
                 blob.stage_block(
-                    block.name, cast(BinaryIO, body), length=block.part.size, validate_content="md5"
+                    block.name, cast("BinaryIO", body), length=block.part.size, validate_content="md5"
                 )
             with lock:
                 acknowledged[block.name] = block.part.size
@@ -453,7 +453,7 @@ def _code(error: HttpResponseError) -> str:
     """Azure's own word for what is wrong; empty if it said none."""
     code = getattr(error, "error_code", None)  # the storage library adds it, where it is asked itself
     if code is None and error.response is not None:
-        code = cast(HttpResponse, error.response).headers.get("x-ms-error-code")
+        code = cast("HttpResponse", error.response).headers.get("x-ms-error-code")
     return str(getattr(code, "value", code) or "")
 
 

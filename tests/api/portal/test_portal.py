@@ -18,12 +18,13 @@ from starlette.routing import Route
 from api.app import create_app
 from api.portal import portal_routes
 from api.services.sessions import CSRF_HEADER
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
 from farm.jobs.transfer import settle
 from farm.nodes.registry import Condition, Nodes
 from farm.queues.recordings import recordings_queue, uploads_queue
-from farm.recording.model import Failure, FileKind, FinishedFile, Status, TimelineEntry, now
+from farm.recording.model import Failure, FileKind, FinishedFile, Status, TimelineEntry
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
@@ -133,7 +134,7 @@ async def test_cookie_should_hold_no_key_and_be_for_the_server_alone(
     assert "acme" not in cookie
     value = stranger.client.cookies["farm_session"]
     (name,) = cast("list[bytes]", redis_client.keys("farm:session:*"))
-    kept = cast(bytes, redis_client.get(name))
+    kept = cast("bytes", redis_client.get(name))
     assert value.split(".")[0].encode() not in name
     assert b"acme-key" not in kept
     assert 0 < redis_client.ttl(name) <= 12 * 3600
@@ -249,8 +250,8 @@ async def test_revoked_key_should_end_its_sessions(app: Starlette, settings: Set
 @pytest.mark.parametrize("cookie", ["", "x", "a.b", f"{'x' * 43}.{'0' * 64}", "ä.ö", "." * 5000])
 async def test_made_up_session_should_be_none(stranger: Visit, cookie: str) -> None:
     raw = {"Cookie": f"farm_session={cookie}".encode()}
-    assert (await stranger.client.get("/", headers=cast(Any, raw))).status_code == 303
-    assert (await stranger.client.get("/v2/recordings", headers=cast(Any, raw))).status_code == 401
+    assert (await stranger.client.get("/", headers=cast("Any", raw))).status_code == 303
+    assert (await stranger.client.get("/v2/recordings", headers=cast("Any", raw))).status_code == 401
 
 
 # --- The session at the API ------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ async def test_session_should_read_at_the_api_and_change_only_with_its_token(acm
     refused = await acme.client.post("/v2/recordings", json=wanted)
     assert (refused.status_code, refused.json()["error"]["type"]) == (403, "csrf_refused")
     for token in ("", "0" * 64, "ä"):
-        headers = cast(Any, {CSRF_HEADER: token.encode()})
+        headers = cast("Any", {CSRF_HEADER: token.encode()})
         assert (await acme.client.post("/v2/recordings", json=wanted, headers=headers)).status_code == 403
     headers = {CSRF_HEADER: await acme.token()}
     assert (await acme.client.post("/v2/recordings", json=wanted, headers=headers)).status_code == 200
@@ -879,7 +880,7 @@ async def test_job_should_say_what_it_is_about_and_nothing_secret(
 
 async def test_cookies_of_other_programs_should_not_disturb_a_page(acme: Visit) -> None:
     cookies = f"theirs=café; farm_session={acme.client.cookies['farm_session']}"
-    response = await acme.client.get("/settings", headers=cast(Any, [(b"cookie", cookies.encode())]))
+    response = await acme.client.get("/settings", headers=cast("Any", [(b"cookie", cookies.encode())]))
     assert response.status_code == 200, response.text
 
 

@@ -6,10 +6,10 @@ import pytest
 import redis
 from starlette.applications import Starlette
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.recording.links import download_link
-from farm.recording.model import now
 from farm.recording.records import Records
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import open_store

@@ -14,6 +14,7 @@ import redis
 from api.context import Context
 from api.routes import recordings as module
 from api.schema.requests import AudioConfig, StartRecording, VideoConfig
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect_async
 from farm.queues.recordings import recordings_queue
@@ -27,7 +28,6 @@ from farm.recording.model import (
     Recording,
     Status,
     TimelineEntry,
-    now,
 )
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState

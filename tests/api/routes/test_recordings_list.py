@@ -9,9 +9,10 @@ import pytest
 import redis
 from rq.job import Job
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.queues.recordings import recordings_queue
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.spool.spool import evidence_dir
 from testkit.api_client import OTHER

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.applications import Starlette
 
 from api.app import create_app
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import SettingsError
 from farm.queues.recordings import webhooks_queue
-from farm.recording.model import now
 from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.sender import Sender

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.evidence.archive import zip_pieces
@@ -28,7 +29,7 @@ from farm.evidence.uploader import (
     worth_carrying,
 )
 from farm.jobs.retention import sweep
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records, record_key
 from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError

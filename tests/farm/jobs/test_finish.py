@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.jobs.finish import finish
-from farm.recording.model import FileKind, Recording, Status, now
+from farm.recording.model import FileKind, Recording, Status
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.outbox import Outbox

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from browser_bot.page.rejoining import PageEvent
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.evidence.collect import fault_directories
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
@@ -20,7 +21,7 @@ from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_qu
 from farm.recorder.recorder import EndReason, Outcome, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
-from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry, now
+from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.ending import kept_ending

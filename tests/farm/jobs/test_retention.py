@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import NotFound
 from farm.jobs.retention import expire_recordings, sweep
 from farm.recording.links import Links
 from farm.recording.listing import Wanted
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of

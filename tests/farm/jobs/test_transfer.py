@@ -12,6 +12,7 @@ import boto3
 import pytest
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import load_secret_key
 from farm.errors import WrongState
@@ -19,7 +20,7 @@ from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import transfers_queue, uploads_queue
 from farm.recording.links import Links
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.outputs import OutputState, stream_output
 from farm.recording.records import Records
 from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to

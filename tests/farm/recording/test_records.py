@@ -9,19 +9,11 @@ import pytest
 import redis
 from pydantic import ValidationError
 
+from farm.clock import now
 from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, WrongState
 from farm.recording.changes import CHANGES_KEY, events_key, recording_of
 from farm.recording.listing import Wanted, microseconds
-from farm.recording.model import (
-    Caller,
-    Failure,
-    Reason,
-    ReasonKind,
-    Recording,
-    Status,
-    TimelineEntry,
-    now,
-)
+from farm.recording.model import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import Idempotency, Records, SealedTarget, record_key
 from testkit.recordings import MakeRecording
 

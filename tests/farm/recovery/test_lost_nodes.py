@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.jobs.finish import finish
@@ -24,7 +25,7 @@ from farm.queues.recordings import (
     transfers_queue,
     uploads_queue,
 )
-from farm.recording.model import FileKind, Recording, Status, TimelineEntry, now
+from farm.recording.model import FileKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import (

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 import redis
 
+from farm.clock import now
 from farm.queues.recordings import enqueue_recording, has_live_job, queue_position, recordings_queue
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recovery.unclaimed import fail_lost_recordings
 from farm.recovery.wait_times import Waits

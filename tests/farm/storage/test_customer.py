@@ -12,8 +12,8 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from browser_bot.network.addresses import AddressRule, parse_address_rule
+from farm.clock import now
 from farm.errors import AddressRefused
-from farm.recording.model import now
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.customer import check_target_address, place_of

@@ -4,8 +4,9 @@ from datetime import timedelta
 import redis
 from pydantic import BaseModel
 
+from farm.clock import now
 from farm.db.clients import connect
-from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry, now
+from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.storage import targets
 from farm.telemetry.counts import (

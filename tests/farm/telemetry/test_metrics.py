@@ -14,13 +14,14 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import SettingsError
 from farm.nodes.registry import NODES_KEY, Beat, Nodes
 from farm.queues.recordings import enqueue_recording
 from farm.recording.findings import Tally, keep_tally
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import Transfer, TransferError, TransferState
 from farm.telemetry.metrics import (

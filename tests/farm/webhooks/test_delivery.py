@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from standardwebhooks import Webhook as StandardWebhook
 
+from farm.clock import now
 from farm.config.settings import Settings
 from farm.queues.recordings import webhooks_queue
 from farm.recording.changes import CHANGES_KEY
-from farm.recording.model import Recording, Status, now
+from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.webhooks.deliveries import DUE_KEY, Deliveries
 from farm.webhooks.dispatcher import Dispatcher
