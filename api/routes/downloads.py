@@ -20,8 +20,8 @@ from api.schema.requests import read_query
 from encoder.live.hls import PLAYLIST_SUFFIX
 from farm.errors import NotFound, StoreUnavailable
 from farm.recording.links import DOWNLOAD_PATH, verify_link
-from farm.recording.model import content_type
 from farm.storage.backend import StorageError
+from farm.storage.content_types import content_type
 
 _LOG = logging.getLogger(__name__)
 

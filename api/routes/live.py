@@ -16,7 +16,8 @@ from farm.clock import now
 from farm.errors import NothingLive
 from farm.live.requests import ask, kept_preview
 from farm.live.view import FRAME, PREVIEW
-from farm.recording.model import ACTIVE, Recording, Status, content_type
+from farm.recording.model import ACTIVE, Recording, Status
+from farm.storage.content_types import content_type
 
 _FRAME_SECONDS: Final = 5.0
 _PREVIEW_SECONDS: Final = 10.0

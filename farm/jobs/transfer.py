@@ -21,7 +21,7 @@ from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.jobs.time_limit import TimeIsUp
 from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
-from farm.recording.model import FinishedFile, Recording, Status, content_type, is_in_store
+from farm.recording.model import FinishedFile, Recording, Status, is_in_store
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.records import Records
 from farm.recording.targets import open_target
@@ -42,6 +42,7 @@ from farm.spool.outbox import Outbox, describe
 from farm.spool.set_aside import has_recorded, is_left
 from farm.spool.spool import evidence_dir, remove_evidence, spool_directory, spool_of
 from farm.storage.backend import Checkpoint, Place, Placed, StorageError
+from farm.storage.content_types import content_type
 from farm.storage.customer import place_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.store import Store, open_store

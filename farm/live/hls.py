@@ -28,11 +28,12 @@ from farm.db.clients import connect
 from farm.errors import FarmError
 from farm.jobs.transfer import key_at
 from farm.live.stream import input_ended, say
-from farm.recording.model import Recording, content_type
+from farm.recording.model import Recording
 from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.recording.transfers import STORE
 from farm.storage.backend import Checkpoint, StorageError
+from farm.storage.content_types import content_type
 from farm.storage.customer import place_of
 from farm.storage.store import open_store
 from farm.storage.targets import TARGET, Target

@@ -56,24 +56,6 @@ def sources(to: Status) -> frozenset[Status]:
     return frozenset(status for status, following in TRANSITIONS.items() if to in following)
 
 
-_CONTENT_TYPES = {
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".m4a": "audio/mp4",
-    ".mp3": "audio/mpeg",
-    ".json": "application/json",
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".ts": "video/mp2t",
-    ".tar": "application/x-tar",
-    ".zip": "application/zip",
-}
-
-
-def content_type(file_name: str) -> str:
-    """The media type of a finished file, from the ending of its name."""
-    return _CONTENT_TYPES.get(PurePosixPath(file_name).suffix, "application/octet-stream")
-
-
 class ReasonKind(StrEnum):
     """Why a recording started or stopped."""
 

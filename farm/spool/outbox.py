@@ -17,9 +17,10 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from encoder.media.probe import Media
-from farm.recording.model import FileKind, FinishedFile, Recording, content_type, stop_reason_of
+from farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
 from farm.spool.spool import TEXTS, Spool
 from farm.storage.backend import Checkpoint, Placed
+from farm.storage.content_types import content_type
 
 MANIFEST_SUFFIX: Final = ".json"
 

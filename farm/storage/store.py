@@ -12,11 +12,11 @@ from uuid import UUID
 from farm.config.settings import Settings
 from farm.config.store_url import StoreKind, StoreLocation
 from farm.errors import NotFound, SettingsError
-from farm.recording.model import content_type
 from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.backends.stored_file import StoredFile
+from farm.storage.content_types import content_type
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """What a file in the store may be called. None begins with a dot: those are copies that are not whole yet."""

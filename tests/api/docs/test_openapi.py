@@ -13,7 +13,7 @@ from api.docs.openapi import openapi_document
 from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings
-from farm.recording.model import content_type
+from farm.storage.content_types import content_type
 from testkit.api_client import ACME, client_of
 from testkit.serving import served
 from testkit.settings import settings_with
