@@ -46,7 +46,8 @@ from api.services.redis_watch import RedisWatch
 from api.services.sessions import Sessions
 from api.services.store_watch import StoreWatch
 from farm.config.settings import Settings
-from farm.credentials.api_keys import ApiKeys, load_api_keys, load_secret_key
+from farm.credentials.api_keys import ApiKeys, load_api_keys
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage

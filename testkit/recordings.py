@@ -9,7 +9,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.jobs.transfer import run_transfer, settle
 from farm.recording.model import FileKind, Recording, Status, output_file_name

@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -32,7 +31,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from farm.clock import now
 from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
-from farm.credentials.secret_files import draft_of, read_or_make, unusable
+from farm.credentials.secret_files import draft_of, unusable
 from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from farm.db.clients import connect
 from farm.db.embedded import answers
@@ -44,7 +43,6 @@ KEY_PREFIX: Final = "farm_"
 """What every key made here begins with, so that people and secret scanners know one when they see it."""
 
 _KEYS_FILE: Final = "api-keys.json"
-_SECRET_FILE: Final = "secret-key"  # noqa: S105 - the name of the file, not the secret
 
 _LOCK_SECONDS: Final = 5.0
 """How long a change of the file waits for another one; each takes milliseconds."""
@@ -305,16 +303,6 @@ def _kept_of(shared: Shared | None) -> _Kept:
         return _Kept()
     keys = tuple(ApiKey.model_validate_json(text) for text in shared.keys.values())
     return _joined(_Kept(keys=keys, revoked=tuple(shared.revoked)))
-
-
-def load_secret_key(settings: Settings) -> bytes:
-    """The secret that signs links: the one of the settings, or a random one kept in the data directory.
-
-    Raises SettingsError when the file in the data directory cannot be read or written.
-    """
-    if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    return read_or_make(settings.data_dir / _SECRET_FILE, partial(secrets.token_hex, 32)).strip().encode()
 
 
 def _new_key(organization_id: str, name: str) -> NewKey:

@@ -24,7 +24,7 @@ class Sealer:
     """Seals and opens texts with one secret."""
 
     def __init__(self, secret: bytes) -> None:
-        """`secret` comes from `farm.credentials.api_keys.load_secret_key`."""
+        """`secret` comes from `farm.credentials.farm_secret.load_secret_key`."""
         key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret)
         self._cipher = AESGCM(key)
 

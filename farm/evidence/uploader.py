@@ -20,7 +20,7 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError

@@ -17,7 +17,7 @@ from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound
 from farm.jobs.transfer import run_transfer, settle

@@ -21,7 +21,7 @@ from encoder.journal import Journal
 from encoder.takes.command import Watermark
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect, connect_async
 from farm.db.faults import Outage

@@ -15,7 +15,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState

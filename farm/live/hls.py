@@ -22,7 +22,7 @@ from encoder.formats import AudioExport, Format
 from encoder.live.follow import Followed, follow
 from encoder.live.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
 from farm.config.settings import Settings, load_settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import FarmError

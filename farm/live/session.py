@@ -16,7 +16,7 @@ import redis.asyncio
 
 from encoder.formats import Codec
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.live.hls import HlsOrder
 from farm.live.output_records import RecordedOutputs

@@ -49,7 +49,7 @@ class StoragePresets:
     """
 
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
-        """`sealer` is that of the farm's secret (`farm.credentials.api_keys.load_secret_key`)."""
+        """`sealer` is that of the farm's secret (`farm.credentials.farm_secret.load_secret_key`)."""
         self._redis = client
         self._sealer = sealer
         self._put = client.register_script(_PUT)

@@ -75,7 +75,7 @@ class Store:
 
 
 def open_store(settings: Settings, secret: bytes) -> Store:
-    """The store of the settings; `secret` (`farm.credentials.api_keys.load_secret_key`) encrypts a
+    """The store of the settings; `secret` (`farm.credentials.farm_secret.load_secret_key`) encrypts a
     directory's files.
 
     Nothing is read or written yet. Raises SettingsError when it cannot be what the settings say.

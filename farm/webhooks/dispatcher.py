@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage, describe
 from farm.host.processes import told_to_stop

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from api.app import create_app
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.recording.links import download_link
 from farm.recording.model import Recording, playlist_name, segment_name
 from farm.recording.records import Records

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.pages.access import PAGE_ACCESS, open_access
 from farm.recording.records import Records

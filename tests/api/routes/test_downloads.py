@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.recording.links import download_link
 from farm.recording.records import Records
 from farm.storage.backend import Checkpoint, StorageError

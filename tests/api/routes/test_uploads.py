@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.jobs.transfer import settle
 from farm.queues.recordings import uploads_queue

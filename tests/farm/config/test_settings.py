@@ -5,7 +5,7 @@ import pytest
 
 from browser_bot.network.addresses import AddressRule
 from farm.config.settings import Settings, load_settings, unknown_settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.errors import SettingsError
 from testkit.settings import settings_with
 

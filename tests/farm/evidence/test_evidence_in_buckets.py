@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.evidence.stored import StoredEvidence
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Status

@@ -17,7 +17,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.evidence.archive import zip_pieces
 from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
 from farm.evidence.uploader import (

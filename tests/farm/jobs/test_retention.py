@@ -9,7 +9,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.errors import NotFound
 from farm.jobs.retention import expire_recordings, sweep
 from farm.recording.links import Links

@@ -14,7 +14,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.api_keys import load_secret_key
+from farm.credentials.farm_secret import load_secret_key
 from farm.errors import WrongState
 from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
