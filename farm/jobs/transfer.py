@@ -24,7 +24,7 @@ from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.model import FinishedFile, Recording, Status, is_in_store
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.records import Records
-from farm.recording.targets import open_target
+from farm.recording.targets import key_at, open_target
 from farm.recording.transfers import (
     OVER,
     STORE,
@@ -46,7 +46,7 @@ from farm.storage.content_types import content_type
 from farm.storage.customer import place_of
 from farm.storage.host_keys import HostKeys
 from farm.storage.store import Store, open_store
-from farm.storage.targets import SftpTarget, Target, key_of
+from farm.storage.targets import SftpTarget, Target
 from farm.telemetry.counts import Counts, of_transfer
 from farm.telemetry.recording_log import logging_to
 
@@ -232,16 +232,6 @@ def _into(place: Place, target: Target, recording: Recording) -> Put:
         return place.upload(source, key, checkpoint, content_type(file.name))
 
     return put
-
-
-def key_at(target: Target, recording: Recording, name: str) -> str:
-    """Where a file of a recording goes in the customer's storage."""
-    values = {
-        "meeting_id": recording.meeting_id,
-        "recording_id": str(recording.id),
-        "organization_id": recording.organization_id,
-    }
-    return key_of(target.path, name, values, recording.invoked_time)
 
 
 def _target_of(recording: Recording, name: str, settings: Settings, client: redis.Redis) -> Target:

@@ -26,11 +26,10 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import FarmError
-from farm.jobs.transfer import key_at
 from farm.live.stream import input_ended, say
 from farm.recording.model import Recording
 from farm.recording.records import Records
-from farm.recording.targets import open_target
+from farm.recording.targets import key_at, open_target
 from farm.recording.transfers import STORE
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.content_types import content_type

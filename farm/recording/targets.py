@@ -4,7 +4,8 @@ import json
 from uuid import UUID
 
 from farm.credentials.sealing import Sealer
-from farm.storage.targets import TARGET, Target, with_secrets
+from farm.recording.model import Recording
+from farm.storage.targets import TARGET, Target, key_of, with_secrets
 
 
 def seal_target(sealer: Sealer, recording_id: UUID, name: str, target: Target) -> str:
@@ -19,3 +20,13 @@ def open_target(sealer: Sealer, recording_id: UUID, name: str, sealed: str) -> T
 
 def _context(recording_id: UUID, name: str) -> str:
     return f"recording {recording_id}, storage {name}"
+
+
+def key_at(target: Target, recording: Recording, name: str) -> str:
+    """Where a file of a recording goes in the customer's storage."""
+    values = {
+        "meeting_id": recording.meeting_id,
+        "recording_id": str(recording.id),
+        "organization_id": recording.organization_id,
+    }
+    return key_of(target.path, name, values, recording.invoked_time)
