@@ -26,16 +26,9 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
+from farm.recording.files import output_file_name
 from farm.recording.listing import index_prefix, member_of, order_of
-from farm.recording.model import (
-    Caller,
-    Reason,
-    ReasonKind,
-    Recording,
-    Status,
-    TimelineEntry,
-    output_file_name,
-)
+from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import encode, record_key
 from testkit.machine import Stolen
 from testkit.ports import free_port

@@ -12,7 +12,8 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.jobs.transfer import run_transfer, settle
-from farm.recording.model import FileKind, Recording, Status, output_file_name
+from farm.recording.files import output_file_name
+from farm.recording.model import FileKind, Recording, Status
 from farm.recording.records import Records, SealedTarget
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer

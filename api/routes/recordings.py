@@ -65,7 +65,6 @@ from farm.errors import (
     WrongState,
 )
 from farm.evidence.stored import StoredEvidence
-from farm.jobs.retention import delete_files
 from farm.live.output_records import seal_url, sealed_name
 from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.pages.watermark import draw, fetch
@@ -76,6 +75,7 @@ from farm.queues.recordings import (
     queue_positions,
 )
 from farm.recording.commands import Order, send_order
+from farm.recording.files import delete_files, output_file_name
 from farm.recording.listing import Wanted, microseconds
 from farm.recording.model import (
     FINAL,
@@ -87,7 +87,6 @@ from farm.recording.model import (
     Status,
     Watermark,
     organization_caller,
-    output_file_name,
 )
 from farm.recording.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
 from farm.recording.records import Idempotency, SealedTarget, read_recording, record_key

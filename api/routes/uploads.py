@@ -15,7 +15,8 @@ from api.schema.requests import Upload, read_request
 from api.schema.responses import RecordingObject, success
 from farm.errors import WrongState
 from farm.queues.recordings import enqueue_transfer
-from farm.recording.model import Recording, Status, is_in_store
+from farm.recording.files import is_in_store
+from farm.recording.model import Recording, Status
 from farm.recording.targets import open_target, seal_target
 from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 from farm.storage.targets import Target, is_same_place

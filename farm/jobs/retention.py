@@ -17,8 +17,8 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound, RecordUnreadable
 from farm.evidence.stored import StoredEvidence, delete_old_evidence
-from farm.recording.model import Recording, is_in_store, playlist_name, segment_name
-from farm.recording.outputs import Output, OutputKind
+from farm.recording.files import delete_files
+from farm.recording.model import Recording
 from farm.recording.records import Records
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
@@ -58,23 +58,6 @@ def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> in
             continue
         expired += records.expire(recording)
     return expired
-
-
-def delete_files(store: Store, recording: Recording) -> None:
-    """Delete a recording's files from the store; harmless if they are not there. Raises StorageError."""
-    if is_in_store(recording):
-        for file in recording.files:
-            store.delete(recording.id, file.name)
-    for output in recording.outputs:
-        if output.kind is OutputKind.HLS and recording.keep_copy and recording.expired_time is None:
-            _delete_hls(store, recording, output)
-
-
-def _delete_hls(store: Store, recording: Recording, output: Output) -> None:
-    store.delete(recording.id, playlist_name(recording))
-    # One more than it has told of: it may have died in between.
-    for number in range(output.segments + 1):
-        store.delete(recording.id, segment_name(recording, number))
 
 
 def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:

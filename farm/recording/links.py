@@ -14,7 +14,8 @@ from uuid import UUID
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import LinkRefused
-from farm.recording.model import FileKind, Recording, Status, file_of, is_in_store, playlist_name
+from farm.recording.files import file_of, is_in_store, playlist_name
+from farm.recording.model import FileKind, Recording, Status
 from farm.recording.outputs import Output
 from farm.storage.store import Store
 

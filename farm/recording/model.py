@@ -1,10 +1,7 @@
 """A recording: what the client asked for, the states it goes through, and what came of it."""
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Literal
 from uuid import UUID
@@ -14,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Codec, Profile
 from farm.recording.outputs import Output
-from farm.recording.transfers import STORE, Transfer, TransferState
+from farm.recording.transfers import Transfer
 
 
 class Status(StrEnum):
@@ -266,11 +263,6 @@ class Recording(BaseModel):
     """Every state, take and finding with its time, oldest first."""
 
 
-def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
-    """The recording's file of a kind."""
-    return next((file for file in recording.files if file.kind is kind), None)
-
-
 _BY_ORDER = frozenset({ReasonKind.API_CALL, ReasonKind.STOPPED_BEFORE_START})
 
 
@@ -280,37 +272,3 @@ def stop_reason_of(recording: Recording) -> Reason | None:
     if reason is None or recording.stopped_by is None or reason.reason not in _BY_ORDER:
         return reason
     return Reason(reason=reason.reason, caller=recording.stopped_by)
-
-
-def is_in_store(recording: Recording) -> bool:
-    """Whether the store has the recording's files now."""
-    return recording.expired_time is None and any(
-        transfer.target == STORE and transfer.state is TransferState.DONE for transfer in recording.transfers
-    )
-
-
-def playlist_name(recording: Recording) -> str:
-    """The name of the playlist of a recording's HLS output; `segment_name` are the segments'."""
-    return PurePosixPath(recording.output_file_name).with_suffix(".m3u8").name
-
-
-def segment_name(recording: Recording, number: int) -> str:
-    """The name of a segment of a recording's HLS output, counted from 0."""
-    return f"{PurePosixPath(recording.output_file_name).stem}-{number:05d}.ts"
-
-
-_NOT_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
-_MEETING_ID_IN_NAME = 100
-
-
-def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime, suffix: str) -> str:
-    """The finished file's name, `{prefix_}{meeting_id}_{unix_ms}.mp4` for instance.
-
-    Whatever the meeting is called, the result is one plain file name: letters, digits, `_` and `-`, one dot,
-    and short enough for every file system.
-    """
-    milliseconds = int(invoked_time.timestamp() * 1000)
-    meeting = _NOT_FILE_NAME.sub("_", meeting_id)[:_MEETING_ID_IN_NAME]
-    parts = [part for part in (prefix, meeting, str(milliseconds)) if part]
-    # A leading dash would be read as an option by the programs that get the name as an argument.
-    return "_".join(parts).lstrip("-") + suffix

@@ -22,7 +22,8 @@ from farm.queues.recordings import (
     is_to_be_finished,
     uploads_queue,
 )
-from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status, is_in_store
+from farm.recording.files import is_in_store
+from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
 from farm.recording.timeline import node_with_takes
 from farm.recording.transfers import OVER, is_overdue

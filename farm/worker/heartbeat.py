@@ -25,7 +25,8 @@ from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
 from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
 from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
-from farm.recording.model import ACTIVE, Failure, Recording, Status, is_in_store
+from farm.recording.files import is_in_store
+from farm.recording.model import ACTIVE, Failure, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.spool.set_aside import NODE_LOST

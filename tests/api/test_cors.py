@@ -18,8 +18,9 @@ from starlette.routing import Route
 from api.app import create_app
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
+from farm.recording.files import playlist_name, segment_name
 from farm.recording.links import download_link
-from farm.recording.model import Recording, playlist_name, segment_name
+from farm.recording.model import Recording
 from farm.recording.records import Records
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store

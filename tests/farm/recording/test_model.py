@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from farm.recording.model import ACTIVE, FINAL, TRANSITIONS, Status, output_file_name, sources
+from farm.recording.files import output_file_name
+from farm.recording.model import ACTIVE, FINAL, TRANSITIONS, Status, sources
 from farm.storage.content_types import content_type
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
