@@ -16,6 +16,7 @@ from encoder.formats import AudioCodec, Codec, Profile
 from farm.clock import time_text
 from farm.recording.estimate import estimate
 from farm.recording.findings import Finding
+from farm.recording.formats import format_of
 from farm.recording.model import (
     FINAL,
     Corner,
@@ -32,7 +33,6 @@ from farm.recording.model import (
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
-from farm.spool.spool import format_of
 from farm.webhooks.registry import webhook_id_of
 
 Moment = Annotated[

@@ -47,6 +47,7 @@ from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
 from farm.recorder.warm_stage import ready_stage
 from farm.recording.commands import read_orders
 from farm.recording.findings import Finding
+from farm.recording.formats import format_of
 from farm.recording.model import (
     ACTIVE,
     Caller,
@@ -59,11 +60,11 @@ from farm.recording.model import (
     organization_caller,
 )
 from farm.recording.records import Records
-from farm.recording.timeline import recorded_elsewhere, take_overs
-from farm.recovery.local_spool import DIED, end_as_kept, end_dead, other_keeper
+from farm.recording.timeline import other_keeper, recorded_elsewhere, take_overs
+from farm.recovery.local_spool import DIED, end_as_kept, end_dead
 from farm.spool.ending import Ending, forget_ending, keep_ending
 from farm.spool.record_copy import keep_record, register_again
-from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, format_of, spool_of
+from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, spool_of
 from farm.telemetry.counts import Counts, of_claim
 from farm.telemetry.recording_log import logging_to
 

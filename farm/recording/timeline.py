@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from farm.recording.model import TimelineEntry
+from farm.recording.model import Recording, Status, TimelineEntry
 
 _END_A_TAKE = frozenset({"take_began", "take_ended", "fault"})
 """The events at which a take that was begun has ended."""
@@ -56,3 +56,12 @@ def node_with_takes(timeline: Sequence[TimelineEntry]) -> str | None:
 def take_overs(timeline: Sequence[TimelineEntry], since: datetime) -> int:
     """How often the recording has been taken over since then."""
     return sum(entry.node is not None and entry.time >= since for entry in timeline)
+
+
+def other_keeper(recording: Recording, node: str) -> str | None:
+    """The node that has the takes of a recording of which `node` has none; None if there are none.
+
+    It was gone, but if it comes back in time there is a file after all.
+    """
+    keeper = None if recording.status is Status.INVOKED else node_with_takes(recording.timeline)
+    return None if keeper == node else keeper

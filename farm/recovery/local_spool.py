@@ -25,7 +25,7 @@ from farm.queues.recordings import (
 from farm.recording.files import is_in_store
 from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
-from farm.recording.timeline import node_with_takes
+from farm.recording.timeline import other_keeper
 from farm.recording.transfers import OVER, is_overdue
 from farm.spool.ending import kept_ending
 from farm.spool.record_copy import keep_record, register_again
@@ -258,12 +258,3 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
         keep_record(spool, recording, records.sealed_targets(recording_id))
     else:
         spool.remove()
-
-
-def other_keeper(recording: Recording, node: str) -> str | None:
-    """The node that has the takes of a recording of which `node` has none; None if there are none.
-
-    It was gone, but if it comes back in time there is a file after all.
-    """
-    keeper = None if recording.status is Status.INVOKED else node_with_takes(recording.timeline)
-    return None if keeper == node else keeper

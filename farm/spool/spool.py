@@ -16,6 +16,7 @@ from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
 from farm.config.settings import Settings
+from farm.recording.formats import format_of
 from farm.recording.model import Recording
 
 HOLD = "recorder"
@@ -202,14 +203,6 @@ def _take(media: Path) -> TakeMedia:
     if journal is None:
         return TakeMedia(media, number=number)
     return TakeMedia(media, journal.lags, journal.end_us, number, Fraction(*journal.stretch), journal.wall_us)
-
-
-def format_of(recording: Recording) -> Format:
-    """How a recording is encoded; one that asks for no file at all has its picture kept."""
-    audio_only = None if recording.video_file else recording.audio_file
-    return Format(
-        recording.codec, recording.width, recording.height, recording.fps, audio_only, recording.profile
-    )
 
 
 def spool_of(recording: Recording, settings: Settings) -> Spool:

@@ -37,10 +37,11 @@ from farm.pages.access import surroundings_of
 from farm.queues.recordings import note_node
 from farm.recorder.opened_stage import StageNeeds
 from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
+from farm.recording.formats import format_of
 from farm.recording.records import Records
 from farm.recovery.local_spool import recover, recover_spool
 from farm.spool.outbox import room_for_cuts
-from farm.spool.spool import evidence_dir, format_of, is_recorded_into, spool_directory
+from farm.spool.spool import evidence_dir, is_recorded_into, spool_directory
 from farm.worker.admission import refusal
 from farm.worker.draining import forget_draining, note_draining
 from farm.worker.rq_workers import PatientForkingWorker, patiently

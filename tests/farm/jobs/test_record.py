@@ -21,11 +21,12 @@ from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_qu
 from farm.recorder.recorder import EndReason, Outcome, Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
+from farm.recording.formats import format_of
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.ending import kept_ending
-from farm.spool.spool import BREAKS, Spool, evidence_dir, format_of, spool_of
+from farm.spool.spool import BREAKS, Spool, evidence_dir, spool_of
 from farm.worker.slot import needs_of
 from testkit.recordings import MakeRecording
 
