@@ -61,7 +61,7 @@ from farm.recording.model import (
 )
 from farm.recording.records import Records
 from farm.recording.timeline import other_keeper, recorded_elsewhere, take_overs
-from farm.recovery.local_spool import DIED, end_as_kept, end_dead
+from farm.recovery.endings import DIED, end_as_kept, end_dead
 from farm.spool.ending import Ending, forget_ending, keep_ending
 from farm.spool.record_copy import keep_record, register_again
 from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, spool_of

@@ -2,18 +2,15 @@
 
 import logging
 import shutil
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import redis
 
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
-from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver, WrongState
+from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver
 from farm.queues.recordings import (
     enqueue_continuation,
     enqueue_finish,
@@ -23,20 +20,17 @@ from farm.queues.recordings import (
     uploads_queue,
 )
 from farm.recording.files import is_in_store
-from farm.recording.model import ACTIVE, Failure, Reason, ReasonKind, Recording, Status
+from farm.recording.model import ACTIVE, Recording, Status
 from farm.recording.records import Records
-from farm.recording.timeline import other_keeper
 from farm.recording.transfers import OVER, is_overdue
-from farm.spool.ending import kept_ending
-from farm.spool.record_copy import keep_record, register_again
+from farm.recovery.endings import end_as_kept
+from farm.spool.record_copy import register_again
 from farm.spool.set_aside import has_recorded, is_left
-from farm.spool.spool import Spool, spool_directory, spool_of
+from farm.spool.spool import spool_directory, spool_of
 from farm.worker.heartbeat import expect_nodes
 
 logger = logging.getLogger(__name__)
 
-DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
-DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
 
 _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 """The states in which no recorder needs the spool any more."""
@@ -192,69 +186,3 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
                 enqueue_transfer(client, recording, transfer.target, settings.node)
                 found += 1
     return found
-
-
-def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
-    """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
-
-    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
-    """
-    spool = spool_of(recording, settings)
-    ending = kept_ending(spool)
-    if ending is None:
-        return False
-    logger.warning("recording %s had ended while Redis was away", recording.id)
-    records = Records(client)
-    change = partial(records.change_state, recording.id, by=settings.node)
-    try:
-        if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
-            change(Status.RECORDING, started_time=_began(spool))
-        recording = change(ending.status, **ending.fields)
-    except (WrongState, TakenOver) as error:
-        logger.warning("%s", error)
-        return True
-    if ending.node is not None:
-        enqueue_finish(client, recording, ending.node)
-    if ending.node == settings.node:
-        keep_record(spool, recording, records.sealed_targets(recording.id))
-    else:
-        spool.remove()
-    return True
-
-
-def _began(spool: Spool) -> datetime:
-    """When the first take began; now if its journal is gone."""
-    journals = spool.journals()
-    return datetime.fromtimestamp(journals[0].wall_us / 1e6, UTC) if journals else now()
-
-
-def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
-    """Take a recording whose recorder died too often to its end, with what there is.
-
-    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
-    """
-    records = Records(client)
-    recording = records.get(None, recording_id)
-    spool = spool_of(recording, settings)
-    saved = bool(spool.takes()) and recording.status is not Status.INVOKED
-    keeper = settings.node if saved else other_keeper(recording, settings.node)
-    fields: dict[str, Any] = {"node": keeper} if keeper else {}
-    try:
-        recording = records.change_state(
-            recording_id,
-            Status.UPLOADING if keeper else Status.ERRORED,
-            by=settings.node,
-            stopped_time=now(),
-            stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
-            error=DIED if keeper else DIED_EARLY,
-            **fields,
-        )
-    except (WrongState, TakenOver) as error:
-        logger.warning("%s", error)
-        return
-    if keeper:
-        enqueue_finish(client, recording, keeper)
-    if saved:
-        keep_record(spool, recording, records.sealed_targets(recording_id))
-    else:
-        spool.remove()

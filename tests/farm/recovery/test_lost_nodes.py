@@ -28,8 +28,8 @@ from farm.queues.recordings import (
 from farm.recording.model import FileKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
+from farm.recovery.endings import end_dead
 from farm.recovery.local_spool import (
-    end_dead,
     look_for_lost,
     recover,
     recover_spool,
