@@ -24,10 +24,10 @@ from farm.recording.model import ACTIVE, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, is_overdue
 from farm.recovery.endings import end_as_kept
+from farm.recovery.lost_nodes import expect_nodes
 from farm.spool.record_copy import register_again
 from farm.spool.set_aside import has_recorded, is_left
 from farm.spool.spool import spool_directory, spool_of
-from farm.worker.heartbeat import expect_nodes
 
 logger = logging.getLogger(__name__)
 

@@ -10,27 +10,17 @@ Files that are in the store already are carried on from there.
 
 import logging
 import time
-from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Final
 
 import redis
 
-from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage
-from farm.errors import NotFound, TakenOver, WrongState
 from farm.host.processes import told_to_stop
 from farm.host.resources import Processors
-from farm.nodes.registry import BEAT_SECONDS, Gone, Nodes, Watch
-from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
-from farm.recording.files import is_in_store
-from farm.recording.model import ACTIVE, Failure, Recording, Status
-from farm.recording.records import Records
-from farm.recording.transfers import OVER, TransferState, is_overdue, lost
-from farm.spool.set_aside import NODE_LOST
-from farm.telemetry.counts import Counts, of_transfer
+from farm.nodes.registry import BEAT_SECONDS, Nodes, Watch
+from farm.recovery.lost_nodes import look_after
 from farm.worker.draining import is_draining
 from farm.worker.node_status import condition_of_this_node
 
@@ -38,10 +28,6 @@ logger = logging.getLogger(__name__)
 
 CARE_SECONDS: Final = 15.0
 """Between two times that the recordings of nodes that are gone are looked after; the first is at once."""
-
-LOST: Final = Failure(
-    code=NODE_LOST, message="the node that had recorded it is gone, and what was recorded with it"
-)
 
 
 def run_node(settings: Settings) -> None:
@@ -91,65 +77,3 @@ class Watcher:
             self._cared = time.monotonic()
             gone = {name: found for name in silent if (found := self._nodes.gone(name)) is not None}
             look_after(gone, self._settings, self._client)
-
-
-def look_after(gone: Mapping[str, Gone], settings: Settings, client: redis.Redis) -> None:
-    """Do what can be done for the recordings of nodes that are gone; several nodes may do so, and often.
-
-    Raises redis.RedisError when Redis cannot be reached.
-    """
-    missed = set()
-    for recording in Records(client).unfinished():
-        if recording.node is None or recording.node not in gone:
-            continue
-        missed.add(recording.node)
-        try:
-            _look_after(recording, gone[recording.node], settings, client)
-        except (NotFound, WrongState, TakenOver) as error:
-            logger.info("%s", error)  # something happened to it just now
-    for name in gone.keys() - missed:
-        Nodes(client).forget(name)
-
-
-def expect_nodes(client: redis.Redis) -> None:
-    """Have the node of each unfinished recording known, so that one that is gone is found to be.
-
-    A node that is gone is forgotten when it has no recordings; one may be handed back to it later, by a node
-    that took it over and could record nothing. Raises redis.RedisError when Redis cannot be reached.
-    """
-    nodes = Nodes(client)
-    wanted = {recording.node for recording in Records(client).unfinished() if recording.node is not None}
-    for name in wanted - nodes.beats().keys():
-        nodes.expect(name)
-
-
-def _look_after(recording: Recording, gone: Gone, settings: Settings, client: redis.Redis) -> None:
-    if recording.status in ACTIVE:
-        enqueue_continuation(client, recording, None)
-    elif is_in_store(recording):
-        for transfer in recording.transfers:
-            if is_overdue(transfer, now()):
-                enqueue_transfer_from_store(client, recording, transfer.target)
-    elif _is_out_of_patience(gone, settings, now()):
-        logger.error("recording %s: its node %s is waited for no longer", recording.id, recording.node)
-        give_up(recording, client)
-
-
-def _is_out_of_patience(gone: Gone, settings: Settings, moment: datetime) -> bool:
-    return moment - gone.since >= timedelta(seconds=settings.node_patience)
-
-
-def give_up(recording: Recording, client: redis.Redis) -> None:
-    """Take an UPLOADING recording to its end without its node: UPLOADED if a place has its files, or ERRORED.
-
-    Raises NotFound, and WrongState or TakenOver when its node goes on with it just now.
-    """
-    records = Records(client)
-    for transfer in recording.transfers:
-        if transfer.state not in OVER:
-            recording = records.set_transfer(recording.id, lost(transfer), only_from={transfer.state})
-            Counts(client).add(of_transfer(lost(transfer)))
-    if any(transfer.state is TransferState.DONE for transfer in recording.transfers):
-        records.change_state(recording.id, Status.UPLOADED, by=recording.node)
-    else:
-        records.change_state(recording.id, Status.ERRORED, by=recording.node, error=LOST)

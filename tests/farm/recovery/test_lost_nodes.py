@@ -36,10 +36,11 @@ from farm.recovery.local_spool import (
     recover_transfers,
     recover_unqueued,
 )
+from farm.recovery.lost_nodes import expect_nodes, look_after
 from farm.spool.outbox import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
-from farm.worker.heartbeat import Watcher, expect_nodes, look_after
+from farm.worker.heartbeat import Watcher
 from testkit.recordings import MakeRecording, ended, stored
 from testkit.settings import settings_with
 from tests.farm.jobs.test_transfer import target_at
