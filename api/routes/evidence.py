@@ -26,11 +26,10 @@ from api.operations import Operation
 from farm.errors import FarmError, NotFound, StoreUnavailable
 from farm.evidence.archive import Entry, entries_of_zip, entry_of_file, entry_of_text, zip_pieces
 from farm.evidence.collect import evidence_files
+from farm.evidence.directory import evidence_dir, read_carried
 from farm.evidence.stored import StoredEvidence
-from farm.evidence.uploader import read_carried
 from farm.recording.model import ACTIVE, Recording
 from farm.recording.records import read_recording
-from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 
 _LOG = logging.getLogger(__name__)

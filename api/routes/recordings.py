@@ -64,6 +64,7 @@ from farm.errors import (
     StoreUnavailable,
     WrongState,
 )
+from farm.evidence.directory import remove_evidence
 from farm.evidence.stored import StoredEvidence
 from farm.live.output_records import seal_url, sealed_name
 from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
@@ -94,7 +95,6 @@ from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
 from farm.recovery.unclaimed import fail_before_start
 from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
-from farm.spool.spool import remove_evidence
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
 

@@ -7,12 +7,10 @@ dead recorders is carried as any other. And no file has to wait for it.
 """
 
 import fcntl
-import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -26,6 +24,7 @@ from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence.archive import Entry, entry_of_file, zip_pieces
 from farm.evidence.collect import RECORDER_LOG, evidence_files
+from farm.evidence.directory import Carried, Version, _keep_carried, read_carried, version_of
 from farm.evidence.stored import StoredEvidence, new_part
 from farm.host.processes import told_to_stop
 from farm.recording.model import ACTIVE, FINAL
@@ -55,7 +54,6 @@ _MOST_BYTES: Final = 16 << 20
 _MOST_LOG_BYTES: Final = 2 << 20
 """So much of the end of its log: all of it, unless a page prints its 5000 lines on each of many stages."""
 
-_CARRIED: Final = "carried.json"
 _PACKED: Final = "evidence.zip"
 
 
@@ -74,22 +72,6 @@ def run_evidence_carrier(settings: Settings) -> None:
                 outage.seen(error)
             if is_last:
                 return
-
-
-@dataclass(frozen=True)
-class Version:
-    """When the newest file of the faults and the log were written, in ns; 0 is never."""
-
-    faults: int = 0
-    log: int = 0
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What the store has of a directory of evidence, and which part of the recording's that is."""
-
-    part: str
-    version: Version = Version()
 
 
 class Carrier:
@@ -189,13 +171,6 @@ class Carrier:
         return self._evidence
 
 
-def version_of(directory: Path) -> Version:
-    """Which version of a directory of evidence this is."""
-    changed = {name: path.stat().st_mtime_ns for name, path in evidence_files(directory).items()}
-    log = changed.pop(RECORDER_LOG, 0)
-    return Version(max(changed.values(), default=0), log)
-
-
 def is_to_be_carried(version: Version, carried: Carried | None, *, is_active: bool) -> bool:
     """Whether the store lacks something; that the log of an active recording grows does not count."""
     stored = carried.version if carried is not None else Version()
@@ -223,22 +198,6 @@ def _latest_first(file: tuple[str, Path]) -> tuple[int, int]:
     # Screenshots are what is large.
     fault = file[1].parent.name.removeprefix("fault-")
     return -int(fault), file[1].suffix == ".png"
-
-
-def read_carried(directory: Path) -> Carried | None:
-    """What the store has of a directory of evidence; None if nothing."""
-    try:
-        kept = json.loads((directory / _CARRIED).read_text())
-        return Carried(str(kept["part"]), Version(**kept["version"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _keep_carried(directory: Path, carried: Carried) -> None:
-    file = directory / _CARRIED
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(carried)))
-    partial.replace(file)
 
 
 @contextmanager

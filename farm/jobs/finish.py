@@ -20,6 +20,7 @@ from farm.config.settings import Settings, load_settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFound
+from farm.evidence.directory import evidence_dir
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
@@ -29,7 +30,7 @@ from farm.recording.transfers import OVER, STORE
 from farm.spool.interactive_archive import make_archive
 from farm.spool.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
 from farm.spool.set_aside import has_recorded, is_left, set_aside
-from farm.spool.spool import Spool, evidence_dir, spool_of
+from farm.spool.spool import Spool, spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
 from farm.telemetry.recording_log import logging_to

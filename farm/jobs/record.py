@@ -34,6 +34,7 @@ from farm.evidence.dead_recorder import (
     keep_last_frame,
     take_seen,
 )
+from farm.evidence.directory import evidence_dir
 from farm.host.ca_file import nss_database
 from farm.live.session import beside
 from farm.nodes.registry import Nodes
@@ -64,7 +65,7 @@ from farm.recording.timeline import other_keeper, recorded_elsewhere, take_overs
 from farm.recovery.endings import DIED, end_as_kept, end_dead
 from farm.spool.ending import Ending, forget_ending, keep_ending
 from farm.spool.record_copy import keep_record, register_again
-from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, evidence_dir, spool_of
+from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, spool_of
 from farm.telemetry.counts import Counts, of_claim
 from farm.telemetry.recording_log import logging_to
 

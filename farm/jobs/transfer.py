@@ -19,6 +19,7 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
+from farm.evidence.directory import evidence_dir, remove_evidence
 from farm.jobs.time_limit import TimeIsUp
 from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.files import is_in_store
@@ -41,7 +42,7 @@ from farm.recording.transfers import (
 )
 from farm.spool.outbox import Outbox, describe
 from farm.spool.set_aside import has_recorded, is_left
-from farm.spool.spool import evidence_dir, remove_evidence, spool_directory, spool_of
+from farm.spool.spool import spool_directory, spool_of
 from farm.storage.backend import Checkpoint, Place, Placed, StorageError
 from farm.storage.content_types import content_type
 from farm.storage.customer import place_of

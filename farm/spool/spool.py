@@ -213,13 +213,3 @@ def spool_of(recording: Recording, settings: Settings) -> Spool:
 def spool_directory(settings: Settings, recording_id: UUID | str) -> Path:
     """The directory of a recording's spool on this node."""
     return settings.spool_dir / str(recording_id)
-
-
-def evidence_dir(settings: Settings, recording_id: str) -> Path:
-    """Where the log of a recording is kept, with a screenshot if its page failed."""
-    return settings.evidence_dir / recording_id
-
-
-def remove_evidence(settings: Settings, recording_id: UUID) -> None:
-    """Delete log and screenshot of a recording, as far as they are in this machine's data directory."""
-    shutil.rmtree(evidence_dir(settings, str(recording_id)), ignore_errors=True)

@@ -28,6 +28,7 @@ from encoder.formats import Format
 from farm.config.settings import Settings, load_settings
 from farm.errors import FarmError, NotFound, RecordUnreadable
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from farm.evidence.directory import evidence_dir
 from farm.host.ca_file import nss_database
 from farm.host.processes import call_this_process
 from farm.host.resources import Processors, what_is_free
@@ -41,7 +42,7 @@ from farm.recording.formats import format_of
 from farm.recording.records import Records
 from farm.recovery.local_spool import recover, recover_spool
 from farm.spool.outbox import room_for_cuts
-from farm.spool.spool import evidence_dir, is_recorded_into, spool_directory
+from farm.spool.spool import is_recorded_into, spool_directory
 from farm.worker.admission import refusal
 from farm.worker.draining import forget_draining, note_draining
 from farm.worker.rq_workers import PatientForkingWorker, patiently

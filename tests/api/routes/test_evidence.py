@@ -21,10 +21,10 @@ from browser_bot.errors import StageError
 from farm.config.settings import Settings
 from farm.evidence.archive import entry_of_file, without_the_machine, zip_pieces
 from farm.evidence.collect import collect
+from farm.evidence.directory import evidence_dir
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from farm.spool.spool import evidence_dir
 from testkit.api_client import ACME, OTHER, client_of
 from testkit.recordings import MakeRecording
 from testkit.redis_servers import wait_until

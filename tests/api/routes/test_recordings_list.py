@@ -11,10 +11,10 @@ from rq.job import Job
 
 from farm.clock import now
 from farm.config.settings import Settings
+from farm.evidence.directory import evidence_dir
 from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from farm.spool.spool import evidence_dir
 from testkit.api_client import OTHER
 from testkit.recordings import MakeRecording, stored
 

@@ -11,11 +11,11 @@ import redis
 
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
+from farm.evidence.directory import evidence_dir
 from farm.evidence.stored import StoredEvidence
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Status
 from farm.recording.records import Records
-from farm.spool.spool import evidence_dir
 from farm.storage.store import open_store
 from testkit.api_client import client_of
 from testkit.recordings import MakeRecording

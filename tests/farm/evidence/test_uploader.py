@@ -19,19 +19,12 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.evidence.archive import zip_pieces
+from farm.evidence.directory import Carried, Version, evidence_dir, version_of
 from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
-from farm.evidence.uploader import (
-    Carried,
-    Carrier,
-    Version,
-    is_to_be_carried,
-    version_of,
-    worth_carrying,
-)
+from farm.evidence.uploader import Carrier, is_to_be_carried, worth_carrying
 from farm.jobs.retention import sweep
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records, record_key
-from farm.spool.spool import evidence_dir
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
 from testkit.recordings import MakeRecording

@@ -14,6 +14,7 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.evidence.collect import fault_directories
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from farm.evidence.directory import evidence_dir
 from farm.jobs.record import Reporter, plan_of, record
 from farm.nodes.registry import Nodes
 from farm.pages.access import surroundings_of
@@ -26,7 +27,7 @@ from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status,
 from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.ending import kept_ending
-from farm.spool.spool import BREAKS, Spool, evidence_dir, spool_of
+from farm.spool.spool import BREAKS, Spool, spool_of
 from farm.worker.slot import needs_of
 from testkit.recordings import MakeRecording
 

@@ -16,6 +16,7 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.errors import WrongState
+from farm.evidence.directory import evidence_dir
 from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.recordings import transfers_queue, uploads_queue
@@ -25,7 +26,7 @@ from farm.recording.outputs import OutputState, stream_output
 from farm.recording.records import Records
 from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
 from farm.spool.outbox import Outbox
-from farm.spool.spool import evidence_dir, spool_of
+from farm.spool.spool import spool_of
 from farm.storage.store import Store, open_store
 from testkit.disks import small_disk
 from testkit.recordings import MakeRecording, ended, sealed_target, stored

@@ -1,0 +1,63 @@
+"""Where a recording's evidence lies on its node, and what of it is in the store already."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from farm.config.settings import Settings
+from farm.evidence.collect import RECORDER_LOG, evidence_files
+
+
+def evidence_dir(settings: Settings, recording_id: str) -> Path:
+    """Where the log of a recording is kept, with a screenshot if its page failed."""
+    return settings.evidence_dir / recording_id
+
+
+def remove_evidence(settings: Settings, recording_id: UUID) -> None:
+    """Delete log and screenshot of a recording, as far as they are in this machine's data directory."""
+    shutil.rmtree(evidence_dir(settings, str(recording_id)), ignore_errors=True)
+
+
+_CARRIED: Final = "carried.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """When the newest file of the faults and the log were written, in ns; 0 is never."""
+
+    faults: int = 0
+    log: int = 0
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the store has of a directory of evidence, and which part of the recording's that is."""
+
+    part: str
+    version: Version = Version()
+
+
+def version_of(directory: Path) -> Version:
+    """Which version of a directory of evidence this is."""
+    changed = {name: path.stat().st_mtime_ns for name, path in evidence_files(directory).items()}
+    log = changed.pop(RECORDER_LOG, 0)
+    return Version(max(changed.values(), default=0), log)
+
+
+def read_carried(directory: Path) -> Carried | None:
+    """What the store has of a directory of evidence; None if nothing."""
+    try:
+        kept = json.loads((directory / _CARRIED).read_text())
+        return Carried(str(kept["part"]), Version(**kept["version"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep_carried(directory: Path, carried: Carried) -> None:
+    file = directory / _CARRIED
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(carried)))
+    partial.replace(file)
