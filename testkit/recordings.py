@@ -17,7 +17,8 @@ from farm.recording.model import FileKind, Recording, Status
 from farm.recording.records import Records, SealedTarget
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
-from farm.spool.outbox import Outbox, describe
+from farm.spool.manifest import describe
+from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.targets import TARGET, public
 

@@ -28,7 +28,8 @@ from farm.recording.model import Failure, FileKind, Recording, Status, TimelineE
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, STORE
 from farm.spool.interactive_archive import make_archive
-from farm.spool.outbox import Outbox, describe, manifest_path, read_manifest, remove_takes, write_manifest
+from farm.spool.manifest import describe, manifest_path, read_manifest, write_manifest
+from farm.spool.outbox import Outbox, remove_takes
 from farm.spool.set_aside import has_recorded, is_left, set_aside
 from farm.spool.spool import Spool, spool_of
 from farm.storage.backend import StorageError

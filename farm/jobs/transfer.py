@@ -40,7 +40,8 @@ from farm.recording.transfers import (
     transfer_to,
     tried,
 )
-from farm.spool.outbox import Outbox, describe
+from farm.spool.manifest import describe
+from farm.spool.outbox import Outbox
 from farm.spool.set_aside import has_recorded, is_left
 from farm.spool.spool import spool_directory, spool_of
 from farm.storage.backend import Checkpoint, Place, Placed, StorageError

@@ -15,7 +15,7 @@ from encoder.formats import Format
 from encoder.takes.sequence import Takes
 from farm.host.realtime import RealTime
 from farm.recorder.monitor import Seen
-from farm.spool.outbox import room_for_cuts
+from farm.spool.disk_space import room_for_cuts
 
 logger = logging.getLogger(__name__)
 

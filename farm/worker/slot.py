@@ -41,7 +41,7 @@ from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
 from farm.recording.formats import format_of
 from farm.recording.records import Records
 from farm.recovery.local_spool import recover, recover_spool
-from farm.spool.outbox import room_for_cuts
+from farm.spool.disk_space import room_for_cuts
 from farm.spool.spool import is_recorded_into, spool_directory
 from farm.worker.admission import refusal
 from farm.worker.draining import forget_draining, note_draining

@@ -37,7 +37,7 @@ from farm.recovery.local_spool import (
     recover_unqueued,
 )
 from farm.recovery.lost_nodes import expect_nodes, look_after
-from farm.spool.outbox import describe
+from farm.spool.manifest import describe
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import spool_of
 from farm.worker.heartbeat import Watcher

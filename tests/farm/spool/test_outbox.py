@@ -4,7 +4,8 @@ from pathlib import Path
 
 from encoder.formats import Format
 from farm.recorder.observer import look_at_disk
-from farm.spool.outbox import Outbox, remove_takes, room_for_cuts
+from farm.spool.disk_space import room_for_cuts
+from farm.spool.outbox import Outbox, remove_takes
 from farm.spool.spool import Spool
 
 
