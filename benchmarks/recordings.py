@@ -8,7 +8,9 @@ from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from encoder.journal import Journal
-from farm.recorder.recorder import Outcome, Plan, Recorder
+from farm.recorder.listener import Outcome
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.spool.spool import Spool

@@ -152,7 +152,7 @@ def record(
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
     from farm.cli.record import record_once
     from farm.recorder.monitor import Limits
-    from farm.recorder.recorder import Plan
+    from farm.recorder.plan import Plan
 
     settings = load_settings()
     access = access_of(http_credentials, headers, cookies)

@@ -20,7 +20,9 @@ from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.media.probe import Media, probe
 from farm.errors import RecordingFailed
-from farm.recorder.recorder import Outcome, Plan, Recorder
+from farm.recorder.listener import Outcome
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool

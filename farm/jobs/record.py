@@ -42,9 +42,11 @@ from farm.nodes.slot_number import slot_number
 from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
 from farm.pages.watermark import corner_of
 from farm.queues.recordings import enqueue_finish
+from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.monitor import Limits
 from farm.recorder.opened_stage import OpenedStage
-from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recorder.warm_stage import ready_stage
 from farm.recording.commands import read_orders
 from farm.recording.findings import Finding

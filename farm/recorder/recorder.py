@@ -11,13 +11,10 @@ done here.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
 
 from browser_bot.errors import (
     PageError,
@@ -27,33 +24,31 @@ from browser_bot.errors import (
     StageError,
     StageWornError,
 )
-from browser_bot.network.addresses import AddressRule
 from browser_bot.network.gateway import Gateway
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.hints import NO_HINTS, PageHints
 from browser_bot.page.recording_sdk import TEXTS_OVER
 from browser_bot.page.rejoining import PageEvent
-from browser_bot.page.site_access import NO_ACCESS, SiteAccess, give_access
+from browser_bot.page.site_access import give_access
 from browser_bot.stage.browser import Driver
 from browser_bot.stage.compositor import depths
 from browser_bot.stage.display import Display
-from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
 from browser_bot.stage.stage import Stage
 from browser_bot.waiting import first_of
 from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
-from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import Takes
 from farm.evidence.collect import collect
-from farm.recorder.monitor import LOOK_SECONDS, NO_LIMITS, Began, Limits, Remedy, Seen, Watch
+from farm.recorder.listener import EndReason, Listener, Outcome
+from farm.recorder.monitor import LOOK_SECONDS, Began, Remedy, Seen, Watch
 from farm.recorder.observer import Lookout, look_at_disk
-from farm.recorder.opened_stage import OpenedStage, StageNeeds, open_for
+from farm.recorder.opened_stage import OpenedStage, open_for
+from farm.recorder.plan import Plan
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, keep_tally, read_tally
-from farm.recording.timeline import NOTHING, Elsewhere
+from farm.recording.timeline import Elsewhere
 from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -71,72 +66,6 @@ RETURN_SECONDS = 5.0
 MOST_TEXT_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to record: the page, how it is opened, how it is encoded, and for how long at most.
-
-    `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
-    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
-    the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
-    already, as other nodes have seen. `surroundings` are what the page finds around it,
-    `access` is what its server is given.
-    """
-
-    url: str
-    format: Format
-    contract: PageContract = PageContract.AUTO
-    max_seconds: float | None = None
-    join_seconds: float = 30
-    join_tries: int = 3
-    chromium: Path | None = None
-    address_rule: AddressRule | None = None
-    always_allowed: Collection[str] = ()
-    paused: bool = False
-    limits: Limits = NO_LIMITS
-    watermark: Watermark | None = None
-    hints: PageHints = NO_HINTS
-    secrets: tuple[str, ...] = ()
-    elsewhere: Elsewhere = NOTHING
-    timed_texts: bool = False
-    had_company: bool = False
-    surroundings: Surroundings = NOTHING_SPECIAL
-    access: SiteAccess = NO_ACCESS
-    authorities: Path | None = None
-
-    @property
-    def stage(self) -> StageNeeds:
-        """What its stage must be."""
-        picture = self.format
-        # `farm record` takes a URL with a user name and a password, which the browser itself answers with.
-        credentials = bool(self.access.credentials) or "@" in urlsplit(self.url).netloc
-        return StageNeeds(
-            picture.width,
-            picture.height,
-            picture.fps,
-            self.chromium,
-            self.address_rule,
-            self.always_allowed,
-            replace(self.surroundings, credentials=credentials),
-            self.authorities,
-        )
-
-
-class EndReason(StrEnum):
-    """Why a recording ended."""
-
-    STOPPED = "STOPPED"
-    MAX_DURATION = "MAX_DURATION"
-    PAGE_ENDED = "PAGE_ENDED"
-    SHUTDOWN = "SHUTDOWN"
-    """The node was shut down."""
-    DISK_FULL = "DISK_FULL"
-    """The node's disk is nearly full."""
-    ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
-    """Nobody was in the meeting any more."""
-    FAULT = "FAULT"
-
-
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
 """The findings that end a recording."""
 
@@ -152,46 +81,6 @@ STAGE_FINDINGS = {
     Finding.MEMORY: "the stage uses too much memory",
 }
 """Findings for which there is evidence, or a new stage, in words."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a recording ended: why, the fault in words if it was one, and if this node recorded anything."""
-
-    reason: EndReason
-    fault: str | None
-    started: bool
-
-
-class Listener(Protocol):
-    """Who wants to know what happens to a recording, as it happens."""
-
-    async def recording(self, take: Journal) -> None:
-        """A take has begun."""
-
-    async def take_ended(self, take: Journal) -> None:
-        """A take has ended, by an order, by its death or with the recording."""
-
-    async def paused(self) -> None:
-        """The last take has ended and the next one waits for a resume."""
-
-    async def broken(self, fault: str) -> None:
-        """Something broke; the recording goes on with a new take."""
-
-    async def finding_began(self, finding: Finding) -> None:
-        """The watch has found something."""
-
-    async def finding_ended(self, finding: Finding, seconds: float) -> None:
-        """What it had found is over, after so many seconds."""
-
-    async def page_event(self, event: PageEvent) -> None:
-        """The page did something, or something was done with it, that explains what is seen."""
-
-    async def company_came(self) -> None:
-        """Somebody is in the meeting; it is told once."""
-
-    async def ended(self, outcome: Outcome) -> None:
-        """The last take is closed; the stage still stands."""
 
 
 class Recorder:

@@ -20,7 +20,8 @@ from encoder.formats import Format
 from farm.cli.doctor import run_checks
 from farm.host import realtime as real_time_module
 from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
-from farm.recorder.recorder import Plan, Recorder
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit import seccomp
 from testkit.processes import below

@@ -19,7 +19,8 @@ from farm.jobs.record import Reporter, plan_of, record
 from farm.nodes.registry import Nodes
 from farm.pages.access import surroundings_of
 from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
-from farm.recorder.recorder import EndReason, Outcome, Recorder
+from farm.recorder.listener import EndReason, Outcome
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.recording.formats import format_of

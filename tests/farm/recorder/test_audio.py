@@ -10,7 +10,9 @@ import pytest
 from browser_bot.page.rejoining import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
-from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.listener import EndReason, Outcome
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding
 from farm.spool.spool import Spool

@@ -12,8 +12,10 @@ import pytest
 
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
+from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.opened_stage import open_for
-from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.spool.spool import Spool
 from testkit.processes import below, wait_until_none

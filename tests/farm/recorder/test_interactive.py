@@ -16,7 +16,8 @@ from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioExport, Format
 from encoder.journal import read_journal
 from encoder.live.hls import DESCRIPTION
-from farm.recorder.recorder import Plan, Recorder
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit.farm import Farm
 from testkit.pages import serve_pages

@@ -29,9 +29,11 @@ from encoder.takes import watchdog as encoder_watch
 from encoder.takes.command import cheapest_step
 from farm.evidence.collect import fault_directories
 from farm.recorder import recorder as recorder_module
+from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.monitor import Limits
 from farm.recorder.observer import Lookout
-from farm.recorder.recorder import EndReason, Outcome, Plan, Recorder
+from farm.recorder.plan import Plan
+from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
