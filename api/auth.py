@@ -19,12 +19,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
+from api.http_errors import SessionEnded, Unauthorized
 from api.meeting.tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
 from api.services.participant_tokens import Participant
 from api.services.sessions import CSRF_HEADER, SAFE_METHODS, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
-from farm.errors import NotFound, NotPermitted, SessionEnded, Unauthorized
+from farm.errors import NotFound, NotPermitted
 from farm.recording.model import Caller, organization_caller
 
 CHALLENGE: Final = {

@@ -13,16 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
+from api.http_errors import RateLimited, SessionEnded, TooManyDownloads, Unauthorized
 from farm.db.faults import describe, fault_of
-from farm.errors import (
-    FarmError,
-    KeysUnavailable,
-    RateLimited,
-    RedisUnavailable,
-    SessionEnded,
-    TooManyDownloads,
-    Unauthorized,
-)
+from farm.errors import FarmError, KeysUnavailable, RedisUnavailable
 
 _LOG = logging.getLogger(__name__)
 

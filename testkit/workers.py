@@ -13,7 +13,7 @@ import psutil
 import redis
 from rq import Worker
 
-from farm.queues.recordings import webhooks_queue
+from farm.queues.webhooks import webhooks_queue
 
 
 @contextmanager

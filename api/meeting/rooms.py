@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from api.http_errors import MeetingRefused
 from api.meeting.messages import (
     Beat,
     Clear,
@@ -24,7 +25,6 @@ from api.meeting.messages import (
     State,
     Stroke,
 )
-from farm.errors import MeetingRefused
 
 MAX_PEOPLE: Final = 8
 """In one room: each sends to each other, so eight are 56 streams already."""

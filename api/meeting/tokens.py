@@ -15,10 +15,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api.http_errors import Unauthorized
 from api.meeting.page import is_demo
 from browser_bot.network.addresses import lies_under
 from farm.config.settings import MEETING_PATH, Settings
-from farm.errors import Unauthorized
 
 TOKEN_PREFIX: Final = "meet_"  # noqa: S105 - what every token begins with, not one of them
 """What every token begins with, so that people and secret scanners know one when they see it."""

@@ -9,10 +9,10 @@ import httpx
 from starlette.requests import Request
 
 from api.auth import client_address
+from api.http_errors import SessionEnded
 from api.operations import DYTE
 from api.portal.visitor import Refused, Visitor
 from api.services.sessions import CSRF_HEADER
-from farm.errors import SessionEnded
 
 _SECONDS: Final = 60.0
 """A check of a storage takes 20 s at most, and a watermark may be fetched before a recording starts."""

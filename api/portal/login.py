@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from api.auth import Credentials, authenticate, client_address
 from api.context import context_of
+from api.http_errors import CsrfRefused, RateLimited, Unauthorized
 from api.portal.page import page
 from api.portal.visitor import (
     Form,
@@ -20,7 +21,7 @@ from api.portal.visitor import (
     with_error_pages,
 )
 from api.services.sessions import CSRF_FIELD, forget_session, session_of, set_session
-from farm.errors import CsrfRefused, FarmError, RateLimited, Unauthorized
+from farm.errors import FarmError
 
 
 async def _show(request: Request) -> Response:

@@ -13,18 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from api.auth import key_of_session
 from api.context import context_of
 from api.errors import redis_message
+from api.http_errors import CsrfRefused, NotAdministrator, RequestTooLarge, SessionEnded
 from api.portal.page import error_page
 from api.services.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
-from farm.errors import (
-    CsrfRefused,
-    FarmError,
-    InvalidRequest,
-    NotAdministrator,
-    RequestTooLarge,
-    SessionEnded,
-)
+from farm.errors import FarmError, InvalidRequest
 
 _LOG = logging.getLogger(__name__)
 

@@ -28,20 +28,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.auth import credentials_of
 from api.context import Context, context_of
+from api.http_errors import MalformedRequest, MeetingRefused, RequestTooLarge, Unauthorized
 from api.meeting.messages import LONGEST_MESSAGE, Join, parse_message
 from api.meeting.rooms import Member, Recorder, Room, Rooms, new_member_id
 from api.meeting.tokens import MeetingToken, Role, read_token
 from api.schema.requests import check_meeting_id
 from api.schema.responses import success
 from farm.config.settings import MEETING_ROOMS_PATH
-from farm.errors import (
-    FarmError,
-    MalformedRequest,
-    MeetingRefused,
-    NotFound,
-    RequestTooLarge,
-    Unauthorized,
-)
+from farm.errors import FarmError, NotFound
 from farm.recording.model import Status
 from farm.recording.records import read_recording
 

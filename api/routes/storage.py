@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from api.auth import organization_of
 from api.context import Context, context_of
+from api.http_errors import RateLimited
 from api.operations import Operation
 from api.rules import check_storage
 from api.schema.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
 from api.schema.responses import success
-from farm.errors import RateLimited
 from farm.storage.check import CHECK_SECONDS, CheckResult, check_target
 from farm.storage.host_keys import HostKeys
 from farm.storage.targets import PresetTarget, SftpTarget, StorageConfig, Target

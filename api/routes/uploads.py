@@ -14,7 +14,7 @@ from api.rules import check_storage, resolve_storage
 from api.schema.requests import Upload, read_request
 from api.schema.responses import RecordingObject, success
 from farm.errors import WrongState
-from farm.queues.recordings import enqueue_transfer
+from farm.queues.transfers import enqueue_transfer
 from farm.recording.files import is_in_store
 from farm.recording.model import Recording, Status
 from farm.recording.targets import open_target, seal_target

@@ -28,7 +28,7 @@ from api.schema.webhooks import (
 )
 from farm.clock import now
 from farm.errors import NotFound, WrongState
-from farm.queues.recordings import enqueue_sending
+from farm.queues.webhooks import enqueue_sending
 from farm.recording.model import Recording
 from farm.webhooks.deliveries import Delivery
 from farm.webhooks.log import Attempt

@@ -26,13 +26,14 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, from_json
 from starlette.requests import Request
 
+from api.http_errors import MalformedRequest, RequestTooLarge
 from api.schema.validation_messages import problems_of
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.page.site_access import Cookies, Credentials, Headers
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
-from farm.errors import InvalidRequest, MalformedRequest, RequestTooLarge
+from farm.errors import InvalidRequest
 from farm.pages.access import AuthToken, Layout
 from farm.recording.commands import Order
 from farm.recording.defaults import Defaults, combine, for_page

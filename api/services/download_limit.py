@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from farm.errors import TooManyDownloads
+from api.http_errors import TooManyDownloads
 
 
 class Turns:

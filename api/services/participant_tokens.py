@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from api.http_errors import Unauthorized
 from api.services.participant_keys import ParticipantKeys
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
-from farm.errors import Unauthorized
 from farm.pages.tokens import ISSUER
 from farm.recording.model import Caller
 

@@ -16,10 +16,10 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from api.http_errors import RateLimited
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
-from farm.errors import RateLimited
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from api.http_errors import CsrfRefused
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
-from farm.errors import CsrfRefused
 
 SESSION_SECONDS: Final = 12 * 3600
 

@@ -2,7 +2,7 @@
 
 And whether the Redis of the settings can be used.
 
-`run_checks` runs every program and reads what it says. `require_programs` only looks whether they are there;
+`run_checks` runs every program and reads what it says. `farm.host.programs` only looks for them;
 it is meant for the start of a worker, which must not be slowed down.
 """
 
@@ -29,9 +29,10 @@ from farm.config.settings import load_settings
 from farm.db.clients import connect
 from farm.db.embedded import answers
 from farm.db.faults import describe, evicts_message, probe, read_memory
-from farm.errors import ProgramMissing, SettingsError
+from farm.errors import SettingsError
 from farm.host.ca_file import NSS_PACKAGE, read_authorities
 from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
+from farm.host.programs import configured_ca_file, configured_chromium, dummy_driver_path
 from farm.host.realtime import is_allowed, is_limited
 
 Status = Literal["ok", "warning", "missing", "broken"]
@@ -46,8 +47,6 @@ _NEARLY_FULL = 0.8
 """Of Redis' maxmemory; as the alert FarmRedisFull."""
 MIN_FREE_MEMORY = 1 << 30
 
-DRIVER_DIRECTORIES = (Path("/usr/lib/xorg/modules/drivers"), Path("/usr/lib64/xorg/modules/drivers"))
-"""Where Xorg's drivers lie, besides `modules/drivers` next to its binary."""
 
 SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
 """Chromium's set-uid helper, for systems where ordinary users may not make user namespaces."""
@@ -235,24 +234,8 @@ def _await_pong(process: subprocess.Popen[str], address: str, deadline: float) -
 # --- The checks -------------------------------------------------------------------------------------------
 
 
-def _configured_chromium() -> Path | None:
-    configured = os.environ.get("FARM_CHROMIUM")
-    return Path(configured) if configured else None
-
-
-def dummy_driver_path() -> Path:
-    """Where Xorg's dummy driver is. Raises ProgramNotFoundError when it is not."""
-    directories = list(DRIVER_DIRECTORIES)
-    with suppress(ProgramNotFoundError):
-        directories.insert(0, xorg_path().parent / "modules/drivers")
-    for directory in directories:
-        if (driver := directory / "dummy_drv.so").is_file():
-            return driver
-    raise ProgramNotFoundError("Xorg's dummy driver", "xserver-xorg-video-dummy")
-
-
 def _check_chromium(timeout: float) -> Check:
-    path = chromium_path(_configured_chromium())
+    path = chromium_path(configured_chromium())
     version = _version("chromium", path, timeout)
     return Check("chromium", "ok", version, str(path), "chromium")
 
@@ -391,7 +374,7 @@ def _check_sandbox(timeout: float) -> Check:
 
 def _check_authorities(_timeout: float) -> Check:
     name = "authorities"
-    file = _ca_file()
+    file = configured_ca_file()
     if file is None:
         return Check(name, "ok", None, "those of the system (FARM_CA_FILE is not set)")
     try:
@@ -400,11 +383,6 @@ def _check_authorities(_timeout: float) -> Check:
         return Check(name, "broken", None, f"FARM_CA_FILE {file}: {error}")
     program_path("certutil", NSS_PACKAGE)
     return Check(name, "ok", None, f"{found} of {file} besides those of the system", NSS_PACKAGE)
-
-
-def _ca_file() -> Path | None:
-    configured = os.environ.get("FARM_CA_FILE")
-    return Path(configured).expanduser().absolute() if configured else None
 
 
 def _check_real_time(_timeout: float) -> Check:
@@ -512,31 +490,3 @@ def _advice(checks: Sequence[Check]) -> str:
     broken = any(check.status == "broken" and check.package for check in checks)
     reinstall = "--reinstall " if broken else ""
     return f"As root: apt-get install --no-install-recommends {reinstall}{' '.join(packages)}"
-
-
-def require_programs(*, redis: bool = False) -> None:
-    """See that everything a worker starts is installed, without running any of it.
-
-    `redis` asks for redis-server too, which only a farm with its embedded Redis needs.
-    Raises ProgramMissing that names everything that is missing and its packages.
-    """
-    searches: list[tuple[Callable[[], Path], str]] = [
-        (lambda: chromium_path(_configured_chromium()), "chromium"),
-        (lambda: program_path("ffmpeg", "ffmpeg"), "ffmpeg"),
-        (xorg_path, "xserver-xorg-core"),
-        (dummy_driver_path, "xserver-xorg-video-dummy"),
-        (lambda: program_path("pulseaudio", "pulseaudio"), "pulseaudio"),
-        (lambda: program_path("setpriv", "util-linux"), "util-linux"),
-    ]
-    if _ca_file() is not None:
-        searches.append((lambda: program_path("certutil", NSS_PACKAGE), NSS_PACKAGE))
-    if redis:
-        searches.append((lambda: program_path("redis-server", "redis-server"), "redis-server"))
-    missing: dict[str, str] = {}
-    for search, package in searches:
-        try:
-            search()
-        except ProgramNotFoundError as error:
-            missing[package] = error.program
-    if missing:
-        raise ProgramMissing(", ".join(missing.values()), " ".join(missing))

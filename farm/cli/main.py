@@ -19,12 +19,13 @@ from browser_bot.page.site_access import SiteAccess
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from farm.cli.doctor import format_report, is_usable, require_programs, run_checks
+from farm.cli.doctor import format_report, is_usable, run_checks
 from farm.config.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
 from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.db.faults import describe
 from farm.errors import FarmError, SettingsError
 from farm.host.ca_file import nss_database, trust
+from farm.host.programs import require_programs
 from farm.pages.access import PageAccess
 from farm.telemetry.logs import set_up_logs_from_environment
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from browser_bot.page import page_log
 from encoder.media.last_frame import last_frame
 from farm.clock import now
 from farm.evidence.collect import (
@@ -32,7 +33,9 @@ logger = logging.getLogger(__name__)
 _SEEN: Final = "death"
 """The file that names the fault which is kept of a death already, until somebody goes on."""
 
-_PAGE_LINE: Final = re.compile(rb"^.* browser_bot\.bot: page .*$", re.MULTILINE)
+# By the name of the logger; the second one is that of the version before 0.2, whose recorder may have died.
+_PAGE_LOGGERS: Final = "|".join(map(re.escape, (page_log.logger.name, "browser_bot.diary")))
+_PAGE_LINE: Final = re.compile(rf"^.* (?:{_PAGE_LOGGERS}): page .*$".encode(), re.MULTILINE)
 _LOG_BYTES: Final = 1 << 20
 _STAGE_LOGS: Final = {"display.log": "xorg.out", "sound.log": "pulseaudio.log"}
 

@@ -56,7 +56,8 @@ def read_carried(directory: Path) -> Carried | None:
         return None
 
 
-def _keep_carried(directory: Path, carried: Carried) -> None:
+def keep_carried(directory: Path, carried: Carried) -> None:
+    """Note what of a recording's evidence is in the store."""
     file = directory / _CARRIED
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(carried)))

@@ -24,7 +24,7 @@ from farm.db.faults import Outage
 from farm.errors import NotFound, RecordUnreadable, SettingsError
 from farm.evidence.archive import Entry, entry_of_file, zip_pieces
 from farm.evidence.collect import RECORDER_LOG, evidence_files
-from farm.evidence.directory import Carried, Version, _keep_carried, read_carried, version_of
+from farm.evidence.directory import Carried, Version, keep_carried, read_carried, version_of
 from farm.evidence.stored import StoredEvidence, new_part
 from farm.host.processes import told_to_stop
 from farm.recording.model import ACTIVE, FINAL
@@ -144,9 +144,9 @@ class Carrier:
         if carried is None:
             # The name is kept before it is used, so that a carrier that was killed uses it again.
             carried = Carried(new_part(self._settings.node))
-            _keep_carried(directory, carried)
+            keep_carried(directory, carried)
         if self._bring(recording_id, directory, carried.part):
-            _keep_carried(directory, Carried(carried.part, version))
+            keep_carried(directory, Carried(carried.part, version))
             logger.info("the evidence of recording %s is in the store", recording_id)
 
     def _bring(self, recording_id: UUID, directory: Path, part: str) -> bool:

@@ -22,7 +22,7 @@ from farm.db.clients import connect
 from farm.errors import NotFound
 from farm.evidence.directory import evidence_dir
 from farm.jobs.transfer import run_transfer, settle
-from farm.queues.recordings import enqueue_transfer
+from farm.queues.transfers import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
 from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records

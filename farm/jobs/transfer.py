@@ -21,7 +21,7 @@ from farm.db.clients import connect
 from farm.errors import NotFound, SettingsError, WrongState
 from farm.evidence.directory import evidence_dir, remove_evidence
 from farm.jobs.time_limit import TimeIsUp
-from farm.queues.recordings import SLOWEST_TRANSFER, enqueue_transfer
+from farm.queues.transfers import SLOWEST_TRANSFER, enqueue_transfer
 from farm.recording.files import is_in_store
 from farm.recording.model import FinishedFile, Recording, Status
 from farm.recording.outputs import OVER as OUTPUTS_OVER

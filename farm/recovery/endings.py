@@ -1,5 +1,6 @@
 """How a recording ends whose recorder died: as its spool says, or by what its takes are worth."""
 
+import logging
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -10,16 +11,16 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import TakenOver, WrongState
-from farm.queues.recordings import (
-    enqueue_finish,
-)
+from farm.queues.transfers import enqueue_finish
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
 from farm.recording.timeline import other_keeper
-from farm.recovery.local_spool import logger
 from farm.spool.ending import kept_ending
 from farm.spool.record_copy import keep_record
 from farm.spool.spool import Spool, spool_of
+
+logger = logging.getLogger(__name__)
+
 
 DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
 

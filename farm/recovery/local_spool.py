@@ -11,14 +11,8 @@ from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver
-from farm.queues.recordings import (
-    enqueue_continuation,
-    enqueue_finish,
-    enqueue_transfer,
-    has_live_job,
-    is_to_be_finished,
-    uploads_queue,
-)
+from farm.queues.recordings import enqueue_continuation, has_live_job
+from farm.queues.transfers import enqueue_finish, enqueue_transfer, is_to_be_finished, uploads_queue
 from farm.recording.files import is_in_store
 from farm.recording.model import ACTIVE, Recording, Status
 from farm.recording.records import Records

@@ -7,6 +7,7 @@ One that is over lies as takes on the disk of the node that is gone, so nobody b
 is waited for (FARM_NODE_PATIENCE); then the recording is UPLOADED if its files are anywhere, else ERRORED.
 Files that are in the store already are carried on from there."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,14 +18,17 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import NotFound, TakenOver, WrongState
 from farm.nodes.registry import Gone, Nodes
-from farm.queues.recordings import enqueue_continuation, enqueue_transfer_from_store
+from farm.queues.recordings import enqueue_continuation
+from farm.queues.transfers import enqueue_transfer_from_store
 from farm.recording.files import is_in_store
 from farm.recording.model import ACTIVE, Failure, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from farm.spool.set_aside import NODE_LOST
 from farm.telemetry.counts import Counts, of_transfer
-from farm.worker.heartbeat import logger
+
+logger = logging.getLogger(__name__)
+
 
 LOST: Final = Failure(
     code=NODE_LOST, message="the node that had recorded it is gone, and what was recorded with it"

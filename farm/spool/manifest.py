@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
 from encoder.media.probe import Media
 from farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
-from farm.spool.outbox import MANIFEST_SUFFIX, Outbox
+from farm.spool.outbox import Outbox
 from farm.storage.content_types import content_type
 
 
@@ -111,3 +111,6 @@ def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
             for stream in media.streams
         ],
     }
+
+
+MANIFEST_SUFFIX: Final = ".json"

@@ -14,8 +14,6 @@ from farm.recording.model import FinishedFile
 from farm.spool.spool import Spool
 from farm.storage.backend import Checkpoint, Placed
 
-MANIFEST_SUFFIX: Final = ".json"
-
 _DIRECTORY: Final = "out"
 _FROM_STORE: Final = ".from-store"
 

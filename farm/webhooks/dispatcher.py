@@ -21,7 +21,7 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage, describe
 from farm.host.processes import told_to_stop
-from farm.queues.recordings import enqueue_sending
+from farm.queues.webhooks import enqueue_sending
 from farm.recording.changes import CHANGES_KEY, recording_of
 from farm.recording.links import Links
 from farm.recording.model import FINAL, Recording

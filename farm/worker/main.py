@@ -29,28 +29,18 @@ import redis
 from rq import Queue
 from rq.utils import import_attribute
 
-from farm.cli.doctor import require_programs
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage, probe, refuse_eviction
 from farm.errors import RedisUnavailable
 from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
-from farm.jobs.retention import sweep
+from farm.host.programs import require_programs
+from farm.jobs.entry import delete_expired, resume_unqueued
 from farm.nodes.registry import Nodes
-from farm.queues.recordings import (
-    FINISH_JOB,
-    RECORD_JOB,
-    TRANSFER_JOB,
-    continuations_queue,
-    enqueue_sending,
-    node_recordings_queue,
-    recordings_queues,
-    transfers_queue,
-    uploads_queue,
-    webhooks_queue,
-)
-from farm.recovery.local_spool import look_for_lost
+from farm.queues.recordings import RECORD_JOB, continuations_queue, node_recordings_queue, recordings_queues
+from farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, transfers_queue, uploads_queue
+from farm.queues.webhooks import enqueue_sending, webhooks_queue
 from farm.spool.spool import recordings_under_way
 from farm.webhooks.dispatcher import run_dispatcher
 from farm.webhooks.signature import load_signing_key
@@ -202,7 +192,7 @@ def _run_burst(settings: Settings, name: str, worker_class: type[PatientWorker])
 def _run_cron(settings: Settings) -> None:
     cron = PatientCron(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
-    for job in (sweep, look_for_lost):
+    for job in (delete_expired, resume_unqueued):
         cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
     cron.start()  # type: ignore[no-untyped-call]
 

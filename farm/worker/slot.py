@@ -35,7 +35,7 @@ from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import take_number
 from farm.pages.access import surroundings_of
-from farm.queues.recordings import note_node
+from farm.queues.jobs import note_node
 from farm.recorder.opened_stage import StageNeeds
 from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
 from farm.recording.formats import format_of

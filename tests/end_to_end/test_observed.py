@@ -161,7 +161,7 @@ def test_one_id_should_be_in_the_lines_of_all_parts(observed: Observed) -> None:
     about = [line for line in lines if line.get("recording") == observed.recording["id"]]
     assert {
         "api.request_log",
-        "farm.jobs.record",
+        "farm.jobs.reporter",
         "farm.jobs.finish",
         "farm.jobs.transfer",
         "farm.webhooks.sender",

@@ -23,7 +23,8 @@ from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
 from farm.jobs.transfer import settle
 from farm.nodes.registry import Condition, Nodes
-from farm.queues.recordings import recordings_queue, uploads_queue
+from farm.queues.recordings import recordings_queue
+from farm.queues.transfers import uploads_queue
 from farm.recording.model import Failure, FileKind, FinishedFile, Status, TimelineEntry
 from farm.recording.outputs import Output, OutputKind, OutputState
 from farm.recording.records import Records

@@ -10,15 +10,9 @@ from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
 from farm.config.settings import Settings
-from farm.queues.recordings import (
-    enqueue_finish,
-    enqueue_recording,
-    enqueue_sending,
-    enqueue_transfer,
-    recordings_queue,
-    transfers_queue,
-    webhooks_queue,
-)
+from farm.queues.recordings import enqueue_recording, recordings_queue
+from farm.queues.transfers import enqueue_finish, enqueue_transfer, transfers_queue
+from farm.queues.webhooks import enqueue_sending, webhooks_queue
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.recording.transfers import STORE

@@ -16,7 +16,7 @@ from api.app import create_app
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import SettingsError
-from farm.queues.recordings import webhooks_queue
+from farm.queues.webhooks import webhooks_queue
 from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.sender import Sender

@@ -12,6 +12,7 @@ from browser_bot.stage import programs
 from farm.cli import doctor
 from farm.cli.doctor import Check
 from farm.errors import ProgramMissing
+from farm.host import programs as farm_programs
 
 OLD_DEVICES = """\
 Devices:
@@ -57,7 +58,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "playwright"))
     monkeypatch.delenv("FARM_CHROMIUM", raising=False)
     monkeypatch.setattr(programs, "XORG_PATHS", ())
-    monkeypatch.setattr(doctor, "DRIVER_DIRECTORIES", ())
+    monkeypatch.setattr(farm_programs, "DRIVER_DIRECTORIES", ())
     return binaries
 
 
@@ -175,18 +176,18 @@ def test_scripts_without_letters_should_be_named(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("bare")
 def test_require_programs_should_name_everything_that_is_missing() -> None:
     with pytest.raises(ProgramMissing) as caught:
-        doctor.require_programs()
+        farm_programs.require_programs()
     packages = "chromium ffmpeg xserver-xorg-core xserver-xorg-video-dummy pulseaudio util-linux"
     assert caught.value.package == packages
     assert packages in caught.value.message
     with pytest.raises(ProgramMissing, match="redis-server"):
-        doctor.require_programs(redis=True)
+        farm_programs.require_programs(redis=True)
 
 
 def test_require_programs_should_be_content_with_this_machine_and_run_nothing() -> None:
     before = psutil.Process().children()
     began = time.process_time()
-    doctor.require_programs(redis=True)
+    farm_programs.require_programs(redis=True)
     assert time.process_time() - began < 0.05
     assert psutil.Process().children() == before
 

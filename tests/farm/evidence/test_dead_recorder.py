@@ -1,11 +1,13 @@
 import io
 import json
+import logging
 import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from browser_bot.page.page_log import Diary
 from farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
@@ -14,20 +16,22 @@ from farm.evidence.dead_recorder import (
     note_seen,
     take_seen,
 )
+from farm.telemetry.recording_log import logging_to
 from testkit.takes import make_take
 
-LOG = """\
-2026-11-28 03:00:00,000 INFO    farm.jobs.record: take 0 has begun at phase 17000 µs
-2026-11-28 03:00:01,000 INFO    browser_bot.page.bot: page log: 'seen'
-2026-11-28 03:00:02,000 INFO    browser_bot.page.bot: page could not load 'https://meet.test/?t=…': net::ERR
-"""
+PAGE_LINES = ["page log: 'seen'", "page could not load 'https://meet.test/?t=…': net::ERR"]
 
 
 @pytest.fixture
-def evidence(tmp_path: Path) -> Path:
+def evidence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
+    caplog.set_level(logging.INFO)
     evidence = tmp_path / "evidence"
     evidence.mkdir()
-    (evidence / "recorder.log").write_text(LOG)
+    with logging_to(evidence):
+        logging.getLogger("farm.jobs.record").warning("take 0 has begun at phase 17000 µs")
+        page_log = Diary(())
+        for line in PAGE_LINES:
+            page_log.write(line)
     return evidence
 
 
@@ -51,11 +55,19 @@ def test_killed_recorder_should_leave_what_it_had_written(
     assert (fault["kind"], fault["signal"]) == ("RecorderKilled", "SIGKILL")
     assert fault["message"] == "the recorder was killed by SIGKILL"
     assert fault["time"]
-    assert (place / "page.log").read_text() == "".join(LOG.splitlines(keepends=True)[1:])
+    said = (place / "page.log").read_text().splitlines()
+    assert [line.partition(": ")[2] for line in said] == PAGE_LINES
     assert (place / "ffmpeg.log").read_text() == "take-000.log:\nframe=90\n"
     assert (place / "display.log").read_text() == "X.Org X Server\n"
     assert json.loads((place / "resources.json").read_text())["memory"]["total"] > 0
     assert not (place / "sound.log").exists()
+
+
+def test_page_lines_of_a_recorder_of_the_last_version_should_be_kept(evidence: Path, spool: Path) -> None:
+    (evidence / "recorder.log").write_text("2026-11-28 03:00 INFO    browser_bot.diary: page log: 'seen'\n")
+    place = keep_death(evidence, spool, describe_exit(None))
+    assert place is not None
+    assert "page log: 'seen'" in (place / "page.log").read_text()
 
 
 def test_end_of_a_recorder_should_be_told_as_far_as_it_is_known() -> None:

@@ -15,10 +15,13 @@ from farm.config.settings import Settings
 from farm.evidence.collect import fault_directories
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.evidence.directory import evidence_dir
-from farm.jobs.record import Reporter, plan_of, record
+from farm.jobs.plan import plan_of
+from farm.jobs.record import record
+from farm.jobs.reporter import Reporter
 from farm.nodes.registry import Nodes
 from farm.pages.access import surroundings_of
-from farm.queues.recordings import has_live_job, is_to_be_finished, transfers_queue
+from farm.queues.recordings import has_live_job
+from farm.queues.transfers import is_to_be_finished, transfers_queue
 from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order

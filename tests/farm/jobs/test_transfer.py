@@ -19,7 +19,7 @@ from farm.errors import WrongState
 from farm.evidence.directory import evidence_dir
 from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
-from farm.queues.recordings import transfers_queue, uploads_queue
+from farm.queues.transfers import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status
 from farm.recording.outputs import OutputState, stream_output

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.queues.recordings import enqueue_finish
+from farm.queues.transfers import enqueue_finish
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import TransferState, transfer_to

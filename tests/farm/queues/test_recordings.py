@@ -4,19 +4,17 @@ import redis
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
+from farm.queues.jobs import note_node
 from farm.queues.recordings import (
     drop_job,
     enqueue_recording,
-    enqueue_transfer,
     has_live_job,
-    note_node,
     queue_position,
     queue_positions,
     recordings_queue,
     recordings_queues,
-    transfers_queue,
-    uploads_queue,
 )
+from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Priority
 from farm.recording.transfers import STORE
 from testkit.recordings import MakeRecording
@@ -30,7 +28,7 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     (job,) = recordings_queue(redis_client).jobs
     assert (job.id, job.func_name, job.args) == (
         str(recording.id),
-        "farm.jobs.record.record",
+        "farm.jobs.entry.record",
         (str(recording.id),),
     )
     assert job.timeout is not None

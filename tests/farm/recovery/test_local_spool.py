@@ -13,7 +13,7 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues import recordings
-from farm.queues.recordings import enqueue_transfer, transfers_queue, uploads_queue
+from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status
 from farm.recording.records import Records, record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to

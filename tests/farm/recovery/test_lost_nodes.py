@@ -22,9 +22,8 @@ from farm.queues.recordings import (
     enqueue_continuation,
     has_live_job,
     node_recordings_queue,
-    transfers_queue,
-    uploads_queue,
 )
+from farm.queues.transfers import transfers_queue, uploads_queue
 from farm.recording.model import FileKind, Recording, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to

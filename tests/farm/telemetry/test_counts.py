@@ -19,6 +19,7 @@ from farm.telemetry.counts import (
     START,
     TRANSFER_FAILURES,
     TRANSFERS,
+    WEBHOOK_ATTEMPTS,
     Counts,
     buckets_of,
     counted,
@@ -27,6 +28,7 @@ from farm.telemetry.counts import (
     of_claim,
     of_transfer,
 )
+from farm.webhooks.log import AttemptOutcome
 from testkit.recordings import MakeRecording
 
 
@@ -120,6 +122,10 @@ def test_transfers_results_should_be_apart_from_their_tries() -> None:
     }
     done = Transfer(target="sftp", state=TransferState.DONE)
     assert of_transfer(done) == counted(TRANSFERS, "sftp", "done")
+
+
+def test_all_outcomes_of_webhooks_should_be_counted() -> None:
+    assert WEBHOOK_ATTEMPTS.expected == tuple((outcome.value,) for outcome in AttemptOutcome)
 
 
 def test_all_kinds_of_places_should_be_known() -> None:

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook as StandardWebhook
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.queues.recordings import webhooks_queue
+from farm.queues.webhooks import webhooks_queue
 from farm.recording.changes import CHANGES_KEY
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
@@ -568,7 +568,7 @@ def test_job_should_wait_in_the_queue_once_however_much_is_due(
         farm.go_through(make_recording(meeting_id=str(number)))
         farm.dispatcher.step()
     (job,) = webhooks_queue(farm.redis).jobs
-    assert job.func_name == "farm.webhooks.sender.send_due"
+    assert job.func_name == "farm.jobs.entry.send_webhooks"
 
 
 def test_what_waits_for_one_webhook_should_be_bounded(

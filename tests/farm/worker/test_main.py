@@ -13,7 +13,8 @@ import redis
 from rq.job import JobStatus
 
 from farm.db.clients import connect
-from farm.queues.recordings import enqueue_recording, transfers_queue
+from farm.queues.recordings import enqueue_recording
+from farm.queues.transfers import transfers_queue
 from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.ending import kept_ending

@@ -1,0 +1,239 @@
+"""Imports go down only, packages import each other in no circle, and names in docs and docstrings exist."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+SOURCES: Final = {"farm": ".", "api": ".", "layouts": ".", "browser_bot": ".", "encoder": "ffmpeg"}
+"""The packages of the project, and the folder in which each lies."""
+
+FLOORS: Final = {
+    "farm": (
+        "cli",
+        "worker",
+        "jobs",
+        "live webhooks recovery",
+        "recorder telemetry",
+        "pages evidence spool queues",
+        "recording",
+        "storage.check",
+        "storage.store storage.presets storage.customer",
+        "storage.backends",
+        "storage",
+        "credentials",
+        "db nodes",
+        "config",
+        "host",
+        "safe_http",
+        "errors clock atomic_file certificates",
+    ),
+    "api": (
+        "__main__",
+        "server",
+        "app",
+        "portal docs routes",
+        "cors file_response",
+        "operations rules key_watch",
+        "errors request_log",
+        "auth",
+        "context",
+        "meeting services",
+        "schema",
+        "http_errors",
+    ),
+    "browser_bot": ("page", "stage", "network", "errors redaction waiting"),
+    "encoder": ("cut live", "takes media", "journal", "formats errors"),
+}
+"""The floors of each package, from the top: what is on one may import from those below it alone."""
+
+BELOW: Final = {
+    "farm": {"browser_bot", "encoder"},
+    "api": {"farm", "browser_bot", "encoder"},
+    "layouts": {"api", "farm", "browser_bot", "encoder"},
+    "browser_bot": set[str](),
+    "encoder": set[str](),
+}
+"""What each package may import besides itself."""
+
+NOT_FOR_THE_API: Final = {"farm.cli", "farm.worker", "farm.jobs"}
+
+OLD_NAMES: Final = {
+    "farm.record_job",
+    "farm.finish_job",
+    "farm.transfer_job",
+    "farm.webhook_sender",
+    "farm.retention",
+}
+"""Where jobs that version 0.1 has queued look for their functions; they point up, to `farm.jobs.entry`."""
+
+
+class Arrow(NamedTuple):
+    """A module that imports another one."""
+
+    importer: str
+    imported: str
+
+    def __str__(self) -> str:
+        return f"{self.importer} imports {self.imported}"
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in SOURCES.items():
+        for file in sorted((ROOT / folder / package).rglob("*.py")):
+            parts = file.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES: Final = modules()
+
+BESIDE: Final = tuple(
+    file
+    for folder in ("testkit", "tests", "benchmarks", "chaos", "compat")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+)
+"""What is in no package."""
+
+
+def imported_by(file: Path) -> Iterator[str]:
+    """The dotted names that a file imports: at its top, in functions and for type checkers."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(name: str) -> str:
+    """The module that a dotted name of the project is, or is in."""
+    while name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+ARROWS: Final = sorted(
+    {
+        Arrow(importer, module_of(name))
+        for importer, file in MODULES.items()
+        if importer not in OLD_NAMES
+        for name in imported_by(file)
+        if name.partition(".")[0] in SOURCES
+    }
+)
+
+
+def package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def room_of(module: str) -> str:
+    """The package below the top one that a module is in, or the module itself if it lies beside those."""
+    return ".".join(module.split(".")[:2])
+
+
+def floor_of(module: str) -> tuple[int, str]:
+    """The number of the floor that a module is on, 0 being the top, and its room there."""
+    package, _, rest = module.partition(".")
+    rooms = [(number, room) for number, floor in enumerate(FLOORS[package]) for room in floor.split()]
+    fitting = [(number, room) for number, room in rooms if f"{rest}.".startswith(f"{room}.")]
+    assert fitting, f"{module} is on no floor: give it one here and in docs/architecture.md"
+    return max(fitting, key=lambda found: len(found[1]))
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_should_go_down(package: str) -> None:
+    wrong = []
+    for arrow in ARROWS:
+        if {package_of(arrow.importer), package_of(arrow.imported)} != {package} or package in arrow:
+            continue
+        (above, room), (below, other) = floor_of(arrow.importer), floor_of(arrow.imported)
+        if room != other and below <= above:
+            wrong.append(str(arrow))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_packages_should_import_only_those_below() -> None:
+    wrong = [
+        str(arrow)
+        for arrow in ARROWS
+        if package_of(arrow.imported) not in BELOW[package_of(arrow.importer)] | {package_of(arrow.importer)}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_api_should_know_nothing_of_commands_workers_and_jobs() -> None:
+    wrong = [
+        str(arrow)
+        for arrow in ARROWS
+        if package_of(arrow.importer) == "api" and room_of(arrow.imported) in NOT_FOR_THE_API
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_packages_should_not_go_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for arrow in ARROWS:
+        importer, imported = room_of(arrow.importer), room_of(arrow.imported)
+        if importer != imported:
+            graph.setdefault(importer, set()).add(imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"packages import each other: {' <- '.join(error.args[1])}")
+
+
+NAME: Final = re.compile(rf"`((?:{'|'.join(SOURCES)})(?:\.\w+)+)(?:\(\))?`")
+FOLDERS: Final = "farm|api|browser_bot|ffmpeg|layouts|testkit|tests|benchmarks|chaos|compat|deploy|scripts"
+FILE: Final = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
+NO_NAMES: Final = {"farm.gap", "farm.yaml", "api.yaml"}
+"""An event of the API's stream, and files of Kubernetes."""
+
+
+def written() -> Iterator[tuple[str, str]]:
+    """All texts in which names of modules and files stand, and where: docs, docstrings and comments."""
+    pages = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md"))
+    for file in (*pages, *MODULES.values(), *BESIDE):
+        yield file.relative_to(ROOT).as_posix(), file.read_text()
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module = module_of(name)
+    found: object = importlib.import_module(module)
+    for part in name.removeprefix(module).split(".")[1:]:
+        fields = {**getattr(found, "__annotations__", {}), **getattr(found, "model_fields", {})}
+        if not hasattr(found, part) and part not in fields:
+            return False
+        found = getattr(found, part, None)
+    return True
+
+
+def test_names_in_docs_and_docstrings_should_exist() -> None:
+    names = {(where, name) for where, text in written() for name in NAME.findall(text)}
+    wrong = sorted(f"{where}: {name}" for where, name in names if name not in NO_NAMES and not exists(name))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_files_in_docs_and_docstrings_should_exist() -> None:
+    files = {(where, file) for where, text in written() for file in FILE.findall(text)}
+    wrong = sorted(f"{where}: {file}" for where, file in files if not (ROOT / file).exists())
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_should_import_tests() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in (*MODULES.values(), *BESIDE)
+        for name in imported_by(file)
+        if name.startswith("tests.")
+    ]
+    assert not wrong, "\n".join(wrong)
