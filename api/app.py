@@ -65,7 +65,7 @@ from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import Webhooks
 from farm.webhooks.signature import SigningKey, load_signing_key
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OPERATIONS: Final = (
     *recording_operations,
@@ -88,11 +88,11 @@ OPERATIONS: Final = (
 _SWEEP_SECONDS: Final = 10.0
 """Between two looks for recordings that nobody will make."""
 
-_MOST_DRAWINGS: Final = 2
+_MAX_DRAWINGS: Final = 2
 """Watermarks that are drawn at the same time; others wait."""
 
-_MOST_EVIDENCE: Final = 8
-_MOST_EVIDENCE_OF_ONE: Final = 4
+_MAX_EVIDENCE: Final = 8
+_MAX_EVIDENCE_OF_ONE: Final = 4
 """Zips of evidence that are sent at the same time, in all and to one organisation; others are refused."""
 
 
@@ -175,8 +175,8 @@ async def _running(
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,
                 rooms=Rooms(settings.ice_servers),
-                drawings=asyncio.Semaphore(_MOST_DRAWINGS),
-                evidence_turns=Turns(_MOST_EVIDENCE, _MOST_EVIDENCE_OF_ONE),
+                drawings=asyncio.Semaphore(_MAX_DRAWINGS),
+                evidence_turns=Turns(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
             )
             beside = (
                 asyncio.create_task(_sweep(context), name="sweep"),
@@ -199,10 +199,10 @@ async def _sweep(context: Context) -> None:
             for lost in await run_in_threadpool(
                 fail_lost_recordings, context.records, context.redis, waits, timeout
             ):
-                _LOG.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
+                logger.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
             outage.over()
         except redis.RedisError as error:
             outage.seen(error)
         except (FarmError, ValidationError) as error:
-            _LOG.warning("recordings without a job cannot be looked for: %s", error)
+            logger.warning("recordings without a job cannot be looked for: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -19,13 +19,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.context import Context, context_of
-from api.http_errors import SessionEnded, Unauthorized
+from api.http_errors import SessionEndedError, UnauthorizedError
 from api.meeting.tokens import TOKEN_PREFIX, MeetingToken, Role, read_token
 from api.services.participant_tokens import Participant
 from api.services.sessions import CSRF_HEADER, SAFE_METHODS, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
-from farm.errors import NotFound, NotPermitted
+from farm.errors import NotFoundError, NotPermittedError
 from farm.recording.model import Caller, organization_caller
 
 CHALLENGE: Final = {
@@ -62,7 +62,8 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
     With `hosts` the token of a meeting's host is taken too, and with `participants` that of a participant,
     for its organisation's key; `check_meeting` then says whether something is about that meeting.
 
-    Raises Unauthorized, CsrfRefused, NotPermitted, RateLimited, KeysUnavailable, redis.RedisError.
+    Raises UnauthorizedError, CsrfRefusedError, NotPermittedError, RateLimitedError, KeysUnavailableError,
+    redis.RedisError.
     """
     session = _session_alone(request)
     if session is not None:
@@ -75,7 +76,7 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
         async with in_time():
             await context.rate_limits.count_request(participant.key)
         if not participants:
-            raise NotPermitted(
+            raise NotPermittedError(
                 "a participant's token is for recordings of its own meeting; this wants an API key"
             )
         request.state.admitted = _Admitted(
@@ -95,7 +96,8 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
 async def _participant(context: Context, credentials: Credentials, address: str) -> Participant | None:
     """The participant whose token a request carries; None if it carries something else.
 
-    Raises Unauthorized when the token is not good, RateLimited, KeysUnavailable, redis.RedisError.
+    Raises UnauthorizedError when the token is not good, RateLimitedError, KeysUnavailableError,
+    redis.RedisError.
     """
     tokens = context.participant_tokens
     if credentials.organization_id is not None or not tokens.may_be(credentials.key):
@@ -104,7 +106,7 @@ async def _participant(context: Context, credentials: Credentials, address: str)
         return None
     try:
         return await tokens.read(credentials.key, context.keys.organizations())
-    except Unauthorized:
+    except UnauthorizedError:
         async with in_time():
             await context.rate_limits.check_address(address)
             await context.rate_limits.count_failure(address)
@@ -131,9 +133,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def check_meeting(request: Request, meeting_id: str) -> None:
-    """Raises NotFound when an admitted request is a host's or participant's of another meeting."""
+    """Raises NotFoundError when an admitted request is a host's or participant's of another meeting."""
     if only_meeting(request) not in (None, meeting_id):
-        raise NotFound(f"meeting {meeting_id} is not the one that this token is for")
+        raise NotFoundError(f"meeting {meeting_id} is not the one that this token is for")
 
 
 def organization_of(request: Request) -> str:
@@ -149,7 +151,7 @@ def api_key_of(request: Request) -> ApiKey:
 def credentials_of(headers: Headers) -> Credentials:
     """The credentials in a request's headers.
 
-    Raises Unauthorized when there are none, or none that can be read.
+    Raises UnauthorizedError when there are none, or none that can be read.
     """
     authorization = headers.get("authorization")
     if authorization is None and "x-auth-key" in headers:
@@ -161,7 +163,7 @@ def credentials_of(headers: Headers) -> Credentials:
         case "basic":
             return _basic(value.strip())
         case _:
-            raise Unauthorized(
+            raise UnauthorizedError(
                 "authenticate with HTTP Basic, the organisation as user and the API key as password, or with "
                 "the API key as Bearer token"
             )
@@ -171,7 +173,7 @@ def _basic(encoded: str) -> Credentials:
     try:
         decoded = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
-        raise Unauthorized("the Basic credentials are not base64 of organisation:key") from None
+        raise UnauthorizedError("the Basic credentials are not base64 of organisation:key") from None
     organization_id, _, key = decoded.partition(":")
     return Credentials(key, organization_id)
 
@@ -181,7 +183,7 @@ def _text(value: str) -> str:
     try:
         return value.encode("latin-1").decode()
     except ValueError:
-        raise Unauthorized("the API key is not UTF-8") from None
+        raise UnauthorizedError("the API key is not UTF-8") from None
 
 
 async def is_still_admitted(request: Request) -> bool:
@@ -214,11 +216,11 @@ async def _admit_session(request: Request, session: str) -> ApiKey:
 
 
 async def key_of_session(context: Context, session: str) -> ApiKey:
-    """The API key that a session stands for. Raises SessionEnded, redis.RedisError."""
+    """The API key that a session stands for. Raises SessionEndedError, redis.RedisError."""
     stands_for = await context.sessions.key_of(session)
     key = context.keys.with_id(stands_for.key_id) if stands_for else None
     if key is None or stands_for is None or key.organization_id != stands_for.organization_id:
-        raise SessionEnded("your session has ended; log in again")
+        raise SessionEndedError("your session has ended; log in again")
     return key
 
 
@@ -230,7 +232,7 @@ def client_address(request: Request) -> str:
 async def authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
     """The key that credentials are good for; counts the request, or the guess from that address.
 
-    Raises Unauthorized, RateLimited, redis.RedisError.
+    Raises UnauthorizedError, RateLimitedError, redis.RedisError.
     """
     key = _key_of(context, credentials)
     if key is None or key.from_settings:
@@ -239,7 +241,7 @@ async def authenticate(context: Context, credentials: Credentials, address: str)
         await context.rate_limits.check_address(address)
     if key is None:
         await context.rate_limits.count_failure(address)
-        raise Unauthorized("unknown organisation or wrong API key")
+        raise UnauthorizedError("unknown organisation or wrong API key")
     await context.rate_limits.count_request(key)
     return key
 
@@ -249,7 +251,7 @@ def _host_token(context: Context, credentials: Credentials) -> MeetingToken | No
         return None
     try:
         token = read_token(context.link_secret, credentials.key, time.time())
-    except Unauthorized:
+    except UnauthorizedError:
         # Counted as a wrong key, which it may be as well.
         return None
     return token if token.role is Role.HOST else None

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from api.auth import CHALLENGE, SESSION_CHALLENGE
-from api.http_errors import RateLimited, SessionEnded, TooManyDownloads, Unauthorized
+from api.http_errors import RateLimitedError, SessionEndedError, TooManyDownloadsError, UnauthorizedError
 from farm.db.faults import describe, fault_of
-from farm.errors import FarmError, KeysUnavailable, RedisUnavailable
+from farm.errors import FarmError, KeysUnavailableError, RedisUnavailableError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REDIS_HEADERS: Final = {"Retry-After": "2"}
 """In seconds; Redis is tried again with each request, so nothing is gained by a longer wait."""
@@ -70,11 +70,11 @@ async def _farm_error(_request: Request, error: Exception) -> Response:
 
 def _headers_of(error: FarmError) -> Mapping[str, str] | None:
     match error:
-        case SessionEnded():
+        case SessionEndedError():
             return SESSION_CHALLENGE
-        case Unauthorized():
+        case UnauthorizedError():
             return CHALLENGE
-        case RateLimited():
+        case RateLimitedError():
             seconds = str(error.retry_after)
             return {
                 "Retry-After": seconds,
@@ -82,9 +82,9 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case TooManyDownloads() | KeysUnavailable():
+        case TooManyDownloadsError() | KeysUnavailableError():
             return {"Retry-After": str(error.retry_after)}
-        case RedisUnavailable():
+        case RedisUnavailableError():
             return REDIS_HEADERS
         case _:
             return None
@@ -102,7 +102,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _redis_error(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s: %s", request.method, request.url.path, describe(error))
+    logger.error("%s %s: %s", request.method, request.url.path, describe(error))
     return error_response(503, "redis_unavailable", redis_message(error), REDIS_HEADERS)
 
 

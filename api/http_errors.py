@@ -1,55 +1,54 @@
 """Errors that only the API raises, each with its code and HTTP status."""
 
 # Most of these are answers to a client, not defects of the program, so they are named for what is the matter.
-# ruff: noqa: N818
 
 from typing import ClassVar
 
 from farm.errors import FarmError
 
 
-class MalformedRequest(FarmError):
+class MalformedRequestError(FarmError):
     """The body of a request is not JSON."""
 
     code = "malformed_request"
     http_status = 400
 
 
-class RequestTooLarge(FarmError):
+class RequestTooLargeError(FarmError):
     """The body of a request is larger than the API reads."""
 
     code = "request_too_large"
     http_status = 413
 
 
-class Unauthorized(FarmError):
+class UnauthorizedError(FarmError):
     """No credentials, or wrong ones."""
 
     code = "unauthorized"
     http_status = 401
 
 
-class SessionEnded(Unauthorized):
+class SessionEndedError(UnauthorizedError):
     """The session of somebody who had logged in has ended, or the key that it stood for."""
 
     code = "session_ended"
 
 
-class CsrfRefused(FarmError):
+class CsrfRefusedError(FarmError):
     """A request that changes something came with a session's cookie, but not from one of its pages."""
 
     code = "csrf_refused"
     http_status = 403
 
 
-class NotAdministrator(FarmError):
+class NotAdministratorError(FarmError):
     """What was asked for is for the administrators of the farm (FARM_ADMINS)."""
 
     code = "not_administrator"
     http_status = 403
 
 
-class RateLimited(FarmError):
+class RateLimitedError(FarmError):
     """Too many requests; `limit` are allowed a minute, and `retry_after` is in whole seconds."""
 
     code = "rate_limited"
@@ -62,7 +61,7 @@ class RateLimited(FarmError):
         self.retry_after = retry_after
 
 
-class TooManyDownloads(FarmError):
+class TooManyDownloadsError(FarmError):
     """As much is being sent already, of what is costly, as the API sends at a time."""
 
     code = "too_many_downloads"
@@ -78,7 +77,7 @@ class TooManyDownloads(FarmError):
         )
 
 
-class MeetingRefused(FarmError):
+class MeetingRefusedError(FarmError):
     """Somebody cannot come into a built-in meeting or cannot stay: it is full, or they send too much."""
 
     code = "meeting_refused"

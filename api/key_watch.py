@@ -15,7 +15,7 @@ from farm.credentials.shared_api_keys import VERSION_KEY
 from farm.db.clients import in_time
 from farm.errors import FarmError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks; so long a key that was revoked at another API may open something still."""
@@ -36,7 +36,7 @@ async def watch_keys(context: Context) -> None:
         except (redis.RedisError, FarmError, OSError, ValidationError) as error:
             if complaint != str(error):
                 complaint = str(error)
-                _LOG.error("API keys made and revoked elsewhere are not known here: %s", error)
+                logger.error("API keys made and revoked elsewhere are not known here: %s", error)
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LOG: Final = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """What programs ask for all the time."""
@@ -50,7 +50,7 @@ class RequestLog:
             level = logging.DEBUG if path in _QUIET else logging.INFO
             milliseconds = round((time.monotonic() - began) * 1000, 1)
             fields = {"status": status, "milliseconds": milliseconds}
-            _LOG.log(level, "%s %s", scope["method"], path, extra=fields)
+            logger.log(level, "%s %s", scope["method"], path, extra=fields)
 
 
 def path_of(scope: Scope) -> str:

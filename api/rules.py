@@ -6,47 +6,47 @@ from api.context import Context
 from api.schema.requests import RecordingConfig
 from browser_bot.network.addresses import CHECK_SECONDS, PageAddressError, check_url, destination_at
 from encoder.formats import Codec
-from farm.errors import AddressRefused, InvalidRequest, NotFound
+from farm.errors import AddressRefusedError, InvalidRequestError, NotFoundError
 from farm.recording.outputs import read_stream_url
 from farm.storage.customer import check_target_address
 from farm.storage.targets import PresetTarget, StorageConfig, Target
 
 
 def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> None:
-    """Raises InvalidRequest when recordings may not be that long; `field` says where the wish comes from."""
+    """Raises InvalidRequestError when recordings may not be that long; `field` is named in it."""
     longest = context.settings.max_seconds
     if max_seconds is not None and max_seconds > longest:
-        raise InvalidRequest(f"{field}: this farm records {longest} seconds at most")
+        raise InvalidRequestError(f"{field}: this farm records {longest} seconds at most")
 
 
 async def check_address(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefused when nothing may be sent to `url`; `field` says where it comes from."""
+    """Raises AddressRefusedError when nothing may be sent to `url`; `field` says where it comes from."""
     try:
         await check_url(url, context.settings.address_rule)
     except PageAddressError as error:
-        raise AddressRefused(f"{field}: {error}") from None
+        raise AddressRefusedError(f"{field}: {error}") from None
 
 
 async def check_watermark(context: Context, wanted: RecordingConfig) -> None:
-    """Raises AddressRefused when the farm may not fetch the watermark that is wanted."""
+    """Raises AddressRefusedError when the farm may not fetch the watermark that is wanted."""
     mark = wanted.video_config.watermark
     if mark is not None:
         await check_address(context, mark.url, '"video_config.watermark.url"')
 
 
 async def check_output_address(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefused when nothing may be sent to the receiver at `url`, which can be read."""
+    """Raises AddressRefusedError when nothing may be sent to the receiver at `url`, which can be read."""
     stream = read_stream_url(url)
     try:
         await destination_at(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
     except PageAddressError as error:
-        raise AddressRefused(f"{field}: {error}") from None
+        raise AddressRefusedError(f"{field}: {error}") from None
 
 
 def check_is_streamable(codec: Codec, field: str) -> None:
-    """Raises InvalidRequest when what is recorded cannot be sent anywhere as it is."""
+    """Raises InvalidRequestError when what is recorded cannot be sent anywhere as it is."""
     if codec is not Codec.H264:
-        raise InvalidRequest(f"{field}: only a recording as H264 can be sent on while it is made")
+        raise InvalidRequestError(f"{field}: only a recording as H264 can be sent on while it is made")
 
 
 async def resolve_storage(
@@ -54,28 +54,28 @@ async def resolve_storage(
 ) -> Target:
     """The storage that is meant, with its keys; `field` says where the wish comes from.
 
-    Raises InvalidRequest when it names a preset that the organisation does not have.
+    Raises InvalidRequestError when it names a preset that the organisation does not have.
     """
     if not isinstance(config, PresetTarget):
         return config
     try:
         return await run_in_threadpool(context.storage_presets.get, organization_id, config.name)
-    except NotFound as error:
-        raise InvalidRequest(f"{field}: {error.message}") from None
+    except NotFoundError as error:
+        raise InvalidRequestError(f"{field}: {error.message}") from None
 
 
 async def check_storage(context: Context, target: Target, field: str) -> None:
-    """Raises AddressRefused when nothing may be sent to that storage; `field` says where it comes from."""
+    """Raises AddressRefusedError when nothing may be sent to that storage; `field` is named in it."""
     try:
         await check_target_address(target, context.settings.address_rule)
-    except AddressRefused as error:
-        raise AddressRefused(f"{field}: {error.message}") from None
+    except AddressRefusedError as error:
+        raise AddressRefusedError(f"{field}: {error.message}") from None
 
 
 async def check_page(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefused when the page may not be opened; `field` says where it comes from."""
+    """Raises AddressRefusedError when the page may not be opened; `field` says where it comes from."""
     settings = context.settings
     try:
         await check_url(url, settings.address_rule, settings.built_in_meetings)
     except PageAddressError as error:
-        raise AddressRefused(f"{field}: {error}") from None
+        raise AddressRefusedError(f"{field}: {error}") from None

@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.meeting.messages import LONGEST_MESSAGE
+from api.meeting.messages import MAX_MESSAGE
 from farm.config.settings import Settings
 from farm.db.faults import refuse_eviction
 
@@ -21,7 +21,7 @@ UNREAD_SECONDS = 120
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT.
 
-    Raises SettingsError when a setting cannot be used, RedisEvicts when Redis would delete records.
+    Raises SettingsError when a setting cannot be used, RedisEvictsError when Redis would delete records.
     """
     refuse_eviction(settings.redis_address)
     server_of(settings).run()
@@ -42,7 +42,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        ws_max_size=4 * LONGEST_MESSAGE,  # bytes; a character has four at most
+        ws_max_size=4 * MAX_MESSAGE,  # bytes; a character has four at most
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         # Else uvicorn believes every program on this machine.
         proxy_headers=bool(settings.trusted_proxies),

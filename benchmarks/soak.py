@@ -35,7 +35,7 @@ to `VIDEO_QUEUE_FRAMES`, and the memory of each stays.
 """
 
 SAMPLE_SECONDS = 10.0
-MOST_LAGS = 10
+MAX_LAGS = 10
 WARM_UP = 0.2
 """The share of the time in which programs may still fill their caches; memory is watched after it."""
 
@@ -108,7 +108,7 @@ def run(directory: Path, hours: float = HOURS) -> Iterator[str]:
     soak = soak_for(directory, hours * HOUR)
     yield f"{soak.fidelity.summary()} of {hours * HOUR:.0f} s wanted; steal {stolen.share():.1%}"
     yield f"drift {soak.drift.ms_an_hour:+.1f} ms an hour, give or take {soak.drift.error:.1f}"
-    lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MOST_LAGS])
+    lags = ", ".join(f"{lag.us / 1e3:.1f} ms" for lag in soak.lags[:MAX_LAGS])
     yield f"frames were late by {lags or 'what is not known'}, {len(soak.lags)} values in all"
     yield f"memory without what is shared {_memory(soak, None)}"
     for program in sorted({name for sample in soak.warm for name in sample.memory}):

@@ -16,12 +16,12 @@ Recording = dict[str, Any]
 """A recording as the API shows it."""
 
 
-class Unanswered(Exception):  # noqa: N818 - named for what is the matter
+class UnansweredError(Exception):
     """The API gave no answer, or none that helps, for too long."""
 
 
 class Client:
-    """Speaks to a farm that may be away. Every method raises Unanswered when it is away for too long."""
+    """Speaks to a farm that may be away. Every method raises UnansweredError when it is away for too long."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         """`http` knows the farm's address and a key."""
@@ -67,4 +67,4 @@ class Client:
                     await asyncio.sleep(_RETRY_SECONDS)
         except TimeoutError:
             pass
-        raise Unanswered(f"{method} {path}: {problem}")
+        raise UnansweredError(f"{method} {path}: {problem}")

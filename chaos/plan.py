@@ -6,7 +6,7 @@ from itertools import count
 from random import Random
 
 # Of the time that a slot has for each recording; the rest is for its start, its end, and what breaks.
-SHORTEST, LONGEST = 0.65, 1.15
+MIN_, MAX_LENGTH = 0.65, 1.15
 PAUSED = 0.25
 PAUSE_SECONDS = 5.0
 FIRST_FAULT_SECONDS = 8.0
@@ -58,7 +58,7 @@ def draw_plan(seed: int, recordings: int, seconds: float, slots: int, faults: Se
 
 
 def _draw_recording(random: Random, number: int, share: float) -> PlannedRecording:
-    seconds = round(share * random.uniform(SHORTEST, LONGEST))
+    seconds = round(share * random.uniform(MIN_, MAX_LENGTH))
     pause_after = random.uniform(0.2, 0.6) * seconds if random.random() < PAUSED else None
     return PlannedRecording(f"chaos-{number:02d}", seconds, random.random() < 0.5, pause_after)
 

@@ -17,9 +17,9 @@ _NOT_TRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's codes (x509_vfy.h)."""
 
 _WHAT_TO_DO: Final = "the farm's operator can add it with FARM_CA_FILE"
-_MOST_CAUSES: Final = 50
-_MOST_NAMES: Final = 3
-_LONGEST_NAME: Final = 100
+_MAX_CAUSES: Final = 50
+_MAX_NAMES: Final = 3
+_MAX_NAME: Final = 100
 
 
 def certificate_problem(error: BaseException, shown: x509.Certificate | None = None) -> str | None:
@@ -69,19 +69,19 @@ def _names(shown: x509.Certificate) -> tuple[str, ...]:
         names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
-    return tuple(printable(str(name.value))[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
+    return tuple(printable(str(name.value))[:_MAX_NAME] for name in names)[:_MAX_NAMES]
 
 
 def _common_name(name: x509.Name) -> str | None:
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return printable(str(found[0].value))[:_LONGEST_NAME] if found else None
+    return printable(str(found[0].value))[:_MAX_NAME] if found else None
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
     """An error and what led to it, in each of the ways in which libraries keep that."""
     left: list[object] = [error]
     seen: set[int] = set()
-    while left and len(seen) < _MOST_CAUSES:
+    while left and len(seen) < _MAX_CAUSES:
         cause = left.pop(0)
         if isinstance(cause, BaseException) and id(cause) not in seen:
             seen.add(id(cause))

@@ -28,27 +28,27 @@ class SettingsError(FarmError):
     code = "bad_setting"
 
 
-class InvalidRequest(FarmError):
+class InvalidRequestError(FarmError):
     """A field of a request has a value that is not allowed; the message names the field."""
 
     code = "invalid_request"
     http_status = 422
 
 
-class AddressRefused(InvalidRequest):
+class AddressRefusedError(InvalidRequestError):
     """The page to record, or a webhook, lies at an address the farm does not open."""
 
     code = "address_refused"
 
 
-class NotPermitted(FarmError):
+class NotPermittedError(FarmError):
     """The credentials are good, and not for what was asked."""
 
     code = "not_permitted"
     http_status = 403
 
 
-class KeysUnavailable(FarmError):
+class KeysUnavailableError(FarmError):
     """The public keys that check participants' tokens cannot be had; `retry_after` is in seconds."""
 
     code = "keys_unavailable"
@@ -60,84 +60,84 @@ class KeysUnavailable(FarmError):
         self.retry_after = retry_after
 
 
-class LinkRefused(FarmError):
+class LinkRefusedError(FarmError):
     """A download link that has expired or was not signed by this farm."""
 
     code = "link_refused"
     http_status = 403
 
 
-class NotFound(FarmError):
+class NotFoundError(FarmError):
     """No such recording, file or webhook, or it belongs to someone else; the two look the same on purpose."""
 
     code = "not_found"
     http_status = 404
 
 
-class WrongState(FarmError):
+class WrongStateError(FarmError):
     """The recording is not in a state that allows what was asked."""
 
     code = "wrong_state"
     http_status = 409
 
 
-class TakenOver(FarmError):
+class TakenOverError(FarmError):
     """Another node has the recording now."""
 
     code = "taken_over"
     http_status = 409
 
 
-class AlreadyRecording(FarmError):
+class AlreadyRecordingError(FarmError):
     """The meeting has an active recording and the client did not ask for several."""
 
     code = "already_recording"
     http_status = 409
 
 
-class NothingLive(FarmError):
+class NothingLiveError(FarmError):
     """There is nothing to be seen of a recording at this moment."""
 
     code = "nothing_live"
     http_status = 409
 
 
-class TooManyStreams(FarmError):
+class TooManyStreamsError(FarmError):
     """The organisation has as many event streams open as it may have."""
 
     code = "too_many_streams"
     http_status = 429
 
 
-class WebhookExists(FarmError):
+class WebhookExistsError(FarmError):
     """The organisation has a webhook with this URL already."""
 
     code = "webhook_exists"
     http_status = 409
 
 
-class TooManyWebhooks(FarmError):
+class TooManyWebhooksError(FarmError):
     """The organisation has as many webhooks as it may have."""
 
     code = "too_many_webhooks"
     http_status = 409
 
 
-class StoreUnavailable(FarmError):
+class StoreUnavailableError(FarmError):
     """The farm's own store cannot be reached, or refuses; what is the matter there is in the log."""
 
     code = "store_unavailable"
     http_status = 503
 
 
-class RedisUnavailable(FarmError):
+class RedisUnavailableError(FarmError):
     """Redis cannot be reached, or cannot be started."""
 
     code = "redis_unavailable"
     http_status = 503
 
 
-class RedisEvicts(FarmError):
+class RedisEvictsError(FarmError):
     """Redis is set to delete keys when its memory is short."""
 
     code = "redis_evicts"
@@ -160,13 +160,13 @@ class ProgramMissing(FarmError):
         self.package = package
 
 
-class RecordUnreadable(FarmError):
+class RecordUnreadableError(FarmError):
     """What Redis has of a recording was written by another version of the farm, or by something else."""
 
     code = "record_unreadable"
 
 
-class RecordingFailed(FarmError):
+class RecordingFailedError(FarmError):
     """The recording could not be made."""
 
     code = "recording_failed"

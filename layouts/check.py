@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from layouts.comparison import Comparison, compare, compare_recorded
-from layouts.errors import LayoutError, NothingToApprove, RenderingFailed
+from layouts.errors import LayoutError, NothingToApproveError, RenderingFailedError
 from layouts.frame import frame_at
 from layouts.meetings import served_meetings
 from layouts.pictures import IDLE_MASKS, MADE_BY, Box, paint, read_png, write_png
@@ -82,7 +82,7 @@ async def check(
     """Picture each state and compare it: one stage for all of the same viewport, one state after the other.
 
     A state that cannot be pictured is told as FAILED and leaves the others to be checked. Raises
-    RenderingFailed when a stage does not come up.
+    RenderingFailedError when a stage does not come up.
     """
     async with AsyncExitStack() as parts:
         meetings = ""
@@ -96,14 +96,14 @@ async def check(
                 for state in group:
                     try:
                         picture = await renderer.picture(state, state.address(directory, meetings))
-                    except RenderingFailed as error:
+                    except RenderingFailedError as error:
                         yield Checked(state, Outcome.FAILED, error.message)
                     else:
                         yield noted(await asyncio.to_thread(judge, directory, state, picture))
 
 
 def check_recording(directory: Path, state: State, file: Path, at: Fraction) -> Checked:
-    """Compare the frame at `at` seconds of a recording. Raises NoSuchFrame."""
+    """Compare the frame at `at` seconds of a recording. Raises NoSuchFrameError."""
     frame = frame_at(file, at)
     paint(frame, tuple(mask for mask in state.masks if isinstance(mask, Box)))
     return judge(directory, state, frame, recorded=True)
@@ -175,8 +175,8 @@ def keep_actual(report: Path, checked: Sequence[Checked]) -> None:
 def approve(directory: Path, report: Path, states: Sequence[State]) -> list[str]:
     """Make what the last check kept in `report` the baselines of these states; returns their names.
 
-    What is approved is what the report showed: nothing is pictured again. Raises NothingToApprove when it
-    kept nothing of them, LayoutError when a picture cannot be read.
+    What is approved is what the report showed: nothing is pictured again. Raises NothingToApproveError when
+    it kept nothing of them, LayoutError when a picture cannot be read.
     """
     approved = []
     for state in states:
@@ -187,5 +187,7 @@ def approve(directory: Path, report: Path, states: Sequence[State]) -> list[str]
             kept.unlink()
             approved.append(state.name)
     if not approved:
-        raise NothingToApprove(f"the last check kept no new picture in {report / ACTUAL}; run check first")
+        raise NothingToApproveError(
+            f"the last check kept no new picture in {report / ACTUAL}; run check first"
+        )
     return approved

@@ -12,7 +12,7 @@ from farm.config.settings import load_settings
 from farm.errors import FarmError
 from farm.host.ca_file import nss_database
 from layouts.check import Checked, Outcome, approve, check, check_recording, keep_actual, useless_masks
-from layouts.errors import BadSuite
+from layouts.errors import BadSuiteError
 from layouts.report import write_report
 from layouts.suite import State, Suite, load_suite
 
@@ -132,7 +132,7 @@ def _of_recording(
     if recording is None or at is None:
         raise click.UsageError("--recording and --at go together")
     if len(states) != 1:
-        raise BadSuite("a recording is compared with one state: name it with --only")
+        raise BadSuiteError("a recording is compared with one state: name it with --only")
     return check_recording(directory, states[0], recording, at)
 
 

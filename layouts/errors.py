@@ -1,7 +1,5 @@
 """What can go wrong with a suite, besides a difference; the command ends with 2 then."""
 
-# ruff: noqa: N818 - named for what is the matter, as in farm/errors.py
-
 from farm.errors import FarmError
 
 
@@ -11,25 +9,25 @@ class LayoutError(FarmError):
     code = "layout_error"
 
 
-class BadSuite(LayoutError):
+class BadSuiteError(LayoutError):
     """The suite cannot be read; the message has a line for each fault, with file, line and field."""
 
     code = "bad_suite"
 
 
-class RenderingFailed(LayoutError):
+class RenderingFailedError(LayoutError):
     """A state's page did not come up, or never stood still."""
 
     code = "rendering_failed"
 
 
-class NoSuchFrame(LayoutError):
+class NoSuchFrameError(LayoutError):
     """The recording cannot be read, or has no picture at that time."""
 
     code = "no_such_frame"
 
 
-class NothingToApprove(LayoutError):
+class NothingToApproveError(LayoutError):
     """The last check left no picture to approve."""
 
     code = "nothing_to_approve"

@@ -6,18 +6,18 @@ from pathlib import Path
 import av
 from PIL.Image import Image as Picture
 
-from layouts.errors import NoSuchFrame
+from layouts.errors import NoSuchFrameError
 
 
 def frame_at(file: Path, at: Fraction) -> Picture:
     """The frame that is shown `at` seconds from the file's start: the last one that began no later.
 
-    Raises NoSuchFrame when the file cannot be read, or is over before.
+    Raises NoSuchFrameError when the file cannot be read, or is over before.
     """
     try:
         with av.open(str(file)) as source:
             if not source.streams.video:
-                raise NoSuchFrame(f"{file} has no picture")
+                raise NoSuchFrameError(f"{file} has no picture")
             stream = source.streams.video[0]
             base = stream.time_base
             assert base is not None
@@ -36,10 +36,12 @@ def frame_at(file: Path, at: Fraction) -> Picture:
                 end = (frame.pts + max(frame.duration or 0, 1)) * base
             else:
                 if wanted >= end:
-                    raise NoSuchFrame(f"{file} ends after {float(end - begin):.3f} s, before {float(at):g} s")
+                    raise NoSuchFrameError(
+                        f"{file} ends after {float(end - begin):.3f} s, before {float(at):g} s"
+                    )
             if shown is None:
-                raise NoSuchFrame(f"{file} has no picture at {float(at):g} s")
+                raise NoSuchFrameError(f"{file} has no picture at {float(at):g} s")
             picture: Picture = shown.to_image()  # type: ignore[no-untyped-call]
             return picture
     except (av.FFmpegError, OSError) as error:
-        raise NoSuchFrame(f"{file} cannot be read: {error}") from error
+        raise NoSuchFrameError(f"{file} cannot be read: {error}") from error

@@ -21,7 +21,7 @@ from browser_bot.page.contracts import START_SIGNAL
 from browser_bot.page.isolated_world import PageWorld
 from browser_bot.page.opening import HAS_SCRIPT
 from browser_bot.stage.stage import Stage, open_stage
-from layouts.errors import RenderingFailed
+from layouts.errors import RenderingFailedError
 from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, Box
 from layouts.still import still_picture
 from layouts.suite import State, Viewport
@@ -126,7 +126,7 @@ class Renderer:
             raise NoAnswerError("it does not answer") from None
 
     async def picture(self, state: State, address: str) -> Picture:
-        """The picture of a state whose page is at `address`. Raises RenderingFailed, in words for people."""
+        """The picture of a state whose page is at `address`. Raises RenderingFailedError."""
         step = "the browser does not answer"
         try:
             async with asyncio.timeout(STATE_TIMEOUT):
@@ -146,13 +146,13 @@ class Renderer:
                 boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
                 picture = await still_picture(self._display, self._viewport, boxes, self._drawn)
         except TimeoutError:
-            raise RenderingFailed(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
+            raise RenderingFailedError(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
         except PlaywrightTimeout:
-            raise RenderingFailed(f"{step}: not within {READY_TIMEOUT:.0f} s") from None
+            raise RenderingFailedError(f"{step}: not within {READY_TIMEOUT:.0f} s") from None
         except PlaywrightError as error:
-            raise RenderingFailed(f"{step}: {_in_words(error)}") from error
+            raise RenderingFailedError(f"{step}: {_in_words(error)}") from error
         except NoAnswerError as error:
-            raise RenderingFailed(f"{step}: {str(error).splitlines()[0]}") from error
+            raise RenderingFailedError(f"{step}: {str(error).splitlines()[0]}") from error
         finally:
             await self._leave()
         picture.info[MADE_BY] = self._browser
@@ -173,18 +173,18 @@ class Renderer:
         if state.contract == "plain":
             answered = await self._load(address, timeout)
             if answered and state.wait_for is None:
-                raise RenderingFailed(f"its page did not load: it answered {answered}")
+                raise RenderingFailedError(f"its page did not load: it answered {answered}")
             return f"its page answered {answered}, and " if answered else ""
         self._started.clear()
         answered = await self._load(address, timeout)
         if answered and not await self._world.ask(HAS_SCRIPT):
-            raise RenderingFailed(f"its page did not load: it answered {answered}")
+            raise RenderingFailedError(f"its page did not load: it answered {answered}")
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 await self._started.wait()
         except TimeoutError:
             how = f"answered {answered}, and" if answered else "loaded, but"
-            raise RenderingFailed(
+            raise RenderingFailedError(
                 f"its page {how} did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
             ) from None
         return ""
@@ -245,7 +245,7 @@ async def open_renderer(
 ) -> AsyncIterator[Renderer]:
     """Open a stage for pictures of this size, on whose pages it is always `time`.
 
-    Raises RenderingFailed when the stage does not come up.
+    Raises RenderingFailedError when the stage does not come up.
     """
     try:
         async with open_stage(
@@ -262,11 +262,11 @@ async def open_renderer(
             await renderer.begin()
             yield renderer
     except StageError as error:
-        raise RenderingFailed(f"the stage did not come up: {error}") from error
+        raise RenderingFailedError(f"the stage did not come up: {error}") from error
     except PlaywrightError as error:
-        raise RenderingFailed(f"the stage's browser failed: {_in_words(error)}") from error
+        raise RenderingFailedError(f"the stage's browser failed: {_in_words(error)}") from error
     except NoAnswerError as error:
-        raise RenderingFailed(f"the stage's browser failed: {error}") from error
+        raise RenderingFailedError(f"the stage's browser failed: {error}") from error
 
 
 def _in_words(error: PlaywrightError) -> str:

@@ -10,7 +10,7 @@ from PIL.Image import Image as Picture
 
 from browser_bot.stage.display import Display
 from browser_bot.stage.programs import DIES_WITH_PARENT, program_path
-from layouts.errors import RenderingFailed
+from layouts.errors import RenderingFailedError
 from layouts.pictures import Box, changed, paint
 from layouts.suite import Viewport
 
@@ -27,7 +27,7 @@ async def still_picture(
     """The picture that the upper left corner of `display` shows, masks painted, once it no longer changes.
 
     `drawn` waits until the browser has drawn anew: one that gets no processor stands still as well. Raises
-    RenderingFailed when the picture still changes after 10 s, and tells where.
+    RenderingFailedError when the picture still changes after 10 s, and tells where.
     """
     before: Picture | None = None
     moved: Box | None = None
@@ -50,11 +50,11 @@ async def still_picture(
                     return picture
     except TimeoutError:
         where = f"what moves is {moved}; mask it or stop it" if moved else "the browser does not draw"
-        raise RenderingFailed(f"it did not stand still for {STILL_TIMEOUT:.0f} s: {where}") from None
+        raise RenderingFailedError(f"it did not stand still for {STILL_TIMEOUT:.0f} s: {where}") from None
     finally:
         drawing.cancel()
         await asyncio.gather(drawing, return_exceptions=True)
-    raise RenderingFailed("the display gives no pictures any more")
+    raise RenderingFailedError("the display gives no pictures any more")
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from layouts.errors import BadSuite
+from layouts.errors import BadSuiteError
 from layouts.pictures import Box
 
 SUITE_FILE = "suite.yaml"
@@ -158,27 +158,27 @@ class Suite(Settings):
         return self
 
     def chosen(self, names: Collection[str]) -> tuple[State, ...]:
-        """The states of these names, all if there is none. Raises BadSuite for a name it has not."""
+        """The states of these names, all if there is none. Raises BadSuiteError for a name it has not."""
         if unknown := sorted(set(names) - {state.name for state in self.states}):
-            raise BadSuite(f"the suite has no state {', '.join(unknown)}")
+            raise BadSuiteError(f"the suite has no state {', '.join(unknown)}")
         return tuple(state for state in self.states if not names or state.name in names)
 
 
 def load_suite(directory: Path) -> Suite:
-    """Read the suite in `directory`. Raises BadSuite."""
+    """Read the suite in `directory`. Raises BadSuiteError."""
     file = directory / SUITE_FILE
     try:
         with file.open("rb") as source:
             text = source.read(MAX_BYTES + 1)
     except OSError as error:
-        raise BadSuite(f"{file} cannot be read: {error.strerror}") from error
+        raise BadSuiteError(f"{file} cannot be read: {error.strerror}") from error
     if len(text) > MAX_BYTES:
-        raise BadSuite(f"{file} has more than {MAX_BYTES} bytes")
+        raise BadSuiteError(f"{file} has more than {MAX_BYTES} bytes")
     return read_suite(text, str(file))
 
 
 def read_suite(text: bytes, file: str) -> Suite:
-    """Read a suite; `file` is its name in messages. Raises BadSuite."""
+    """Read a suite; `file` is its name in messages. Raises BadSuiteError."""
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -188,14 +188,14 @@ def read_suite(text: bytes, file: str) -> Suite:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadSuite(f"{file}:{line}: {error.problem or 'this is no YAML'}") from error
+        raise BadSuiteError(f"{file}:{line}: {error.problem or 'this is no YAML'}") from error
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise BadSuite(f"{file}: this is no YAML: {str(error).splitlines()[0][:200]}") from error
+        raise BadSuiteError(f"{file}: this is no YAML: {str(error).splitlines()[0][:200]}") from error
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
         faults = [_fault(file, node, fault) for fault in error.errors()]
-        raise BadSuite("\n".join(faults[:MAX_FAULTS])) from error
+        raise BadSuiteError("\n".join(faults[:MAX_FAULTS])) from error
     return suite.model_copy(update={"states": tuple(_inherited(state, suite) for state in suite.states)})
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 from pydantic_core import PydanticCustomError
 
-LONGEST_MESSAGE: Final = 64 * 1024
+MAX_MESSAGE: Final = 64 * 1024
 """Characters; a session description of eight tracks has about 20 000 (measured with Chromium)."""
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.http_errors import MeetingRefused
+from api.http_errors import MeetingRefusedError
 from api.meeting.messages import (
     Beat,
     Clear,
@@ -117,9 +117,9 @@ class Member:
     characters: Allowance = field(default_factory=lambda: Allowance(_BURST_CHARACTERS, _CHARACTERS_A_SECOND))
 
     def check_amount(self, text: str) -> None:
-        """Count a message that came. Raises MeetingRefused when it is too much."""
+        """Count a message that came. Raises MeetingRefusedError when it is too much."""
         if not (self.messages.take(1) and self.characters.take(len(text))):
-            raise MeetingRefused("your browser has sent too much to the meeting")
+            raise MeetingRefusedError("your browser has sent too much to the meeting")
 
     def shown(self) -> dict[str, Any]:
         """What the others know of a person."""
@@ -148,12 +148,12 @@ class Room:
         return [member for member in self.members.values() if member.recorder]
 
     def enter(self, member: Member) -> None:
-        """Welcome somebody, and tell the others. Raises MeetingRefused when the room is full."""
+        """Welcome somebody, and tell the others. Raises MeetingRefusedError when the room is full."""
         if member.recorder:
             if len(self.recorders) >= MAX_RECORDERS:
-                raise MeetingRefused("this meeting is recorded by as many as can be")
+                raise MeetingRefusedError("this meeting is recorded by as many as can be")
         elif len(self.people) >= MAX_PEOPLE:
-            raise MeetingRefused(f"this meeting is full: {MAX_PEOPLE} people are in it")
+            raise MeetingRefusedError(f"this meeting is full: {MAX_PEOPLE} people are in it")
         member.outbox.put(self._welcome(member))
         self.members[member.id] = member
         if member.recorder:
@@ -256,13 +256,13 @@ class Rooms:
         self._ice_servers = ice_servers
 
     def enter(self, meeting_id: str, member: Member) -> Room:
-        """The room that a member is in from now on. Raises MeetingRefused."""
+        """The room that a member is in from now on. Raises MeetingRefusedError."""
         room = self._rooms.get(meeting_id) or Room(self._ice_servers)
         if meeting_id not in self._rooms and len(self._rooms) >= MAX_ROOMS:
-            raise MeetingRefused("there are as many meetings here as there can be")
+            raise MeetingRefusedError("there are as many meetings here as there can be")
         present = (other for each in self._rooms.values() for other in each.members.values())
         if sum(other.address == member.address for other in present) >= MAX_FROM_ONE_ADDRESS:
-            raise MeetingRefused("there are too many people from your address here")
+            raise MeetingRefusedError("there are too many people from your address here")
         room.enter(member)
         self._rooms[meeting_id] = room
         return room

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.http_errors import Unauthorized
+from api.http_errors import UnauthorizedError
 from api.meeting.page import is_demo
 from browser_bot.network.addresses import lies_under
 from farm.config.settings import MEETING_PATH, Settings
@@ -64,23 +64,23 @@ def sign_token(secret: bytes, token: MeetingToken) -> str:
 def read_token(secret: bytes, text: str, present: float) -> MeetingToken:
     """What a token says that was made by `sign_token` and has not expired.
 
-    `present` is the time to compare with, in Unix seconds. Raises Unauthorized.
+    `present` is the time to compare with, in Unix seconds. Raises UnauthorizedError.
     """
     payload, _, signature = text.removeprefix(TOKEN_PREFIX).partition(".")
     wanted = _signature(secret, payload)
     if not text.startswith(TOKEN_PREFIX) or not hmac.compare_digest(
         wanted.encode(), signature.encode("utf-8", "replace")
     ):
-        raise Unauthorized("this meeting token is not valid")
+        raise UnauthorizedError("this meeting token is not valid")
     try:
         token = MeetingToken.model_validate_json(
             base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         )
     except (ValueError, ValidationError):
         # Signed by another version of the farm.
-        raise Unauthorized("this meeting token is not valid") from None
+        raise UnauthorizedError("this meeting token is not valid") from None
     if present >= token.expires:
-        raise Unauthorized("this meeting token has expired")
+        raise UnauthorizedError("this meeting token has expired")
     return token
 
 

@@ -9,7 +9,7 @@ import httpx
 from starlette.requests import Request
 
 from api.auth import client_address
-from api.http_errors import SessionEnded
+from api.http_errors import SessionEndedError
 from api.operations import DYTE
 from api.portal.visitor import Refused, Visitor
 from api.services.sessions import CSRF_HEADER
@@ -43,14 +43,14 @@ async def ask(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Ask for something at `path`, which follows the dialect's prefix. Raises Refused, SessionEnded."""
+    """Ask for something at `path`, which follows the dialect's prefix. Raises Refused, SessionEndedError."""
     response = await fetch(request, visitor, method, path, body=body, query=query, headers=headers)
     content = response.json()
     if content["success"]:
         return Answer(content["data"], content.get("paging"))
     error = content["error"]
-    if error["type"] == SessionEnded.code:
-        raise SessionEnded(error["message"])
+    if error["type"] == SessionEndedError.code:
+        raise SessionEndedError(error["message"])
     raise Refused(response.status_code, error["message"])
 
 

@@ -37,7 +37,7 @@ from api.portal.visitor import (
 from api.services.sessions import SAFE_METHODS
 from farm.db.faults import describe
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # What is escaped in the template already: `$('<div/>').text(…).html()`.
 _UNESCAPED: Final = re.compile(r"<%=(?!\s*\$\('<div/>'\))")
@@ -139,7 +139,7 @@ def _flask_app(client: redis.Redis) -> Any:
 
     @app.errorhandler(redis.RedisError)
     def _redis_failed(error: Exception) -> tuple[str, int, dict[str, str]]:
-        _LOG.error("rq-dashboard: %s", describe(error))
+        logger.error("rq-dashboard: %s", describe(error))
         return redis_message(error), 503, REDIS_HEADERS
 
     return app

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from api.auth import Credentials, authenticate, client_address
 from api.context import context_of
-from api.http_errors import CsrfRefused, RateLimited, Unauthorized
+from api.http_errors import CsrfRefusedError, RateLimitedError, UnauthorizedError
 from api.portal.page import page
 from api.portal.visitor import (
     Form,
@@ -36,11 +36,11 @@ async def _log_in(request: Request) -> Response:
     try:
         check_same_origin(request)
         if session is None or not context.sessions.is_ours(session):
-            raise CsrfRefused("your browser has not kept the login page's cookie; please try again")
+            raise CsrfRefusedError("your browser has not kept the login page's cookie; please try again")
         context.sessions.check_csrf(session, form.get(CSRF_FIELD, ""))
         credentials = Credentials(form.get("key", ""), form.get("organization", ""))
         key = await authenticate(context, credentials, client_address(request))
-    except (Unauthorized, RateLimited, CsrfRefused) as error:
+    except (UnauthorizedError, RateLimitedError, CsrfRefusedError) as error:
         return _page(request, target, error, form.get("organization", ""))
     # A new one: whoever knew the one of the login page does not know this one, which ends if it was open.
     await context.sessions.close(session)
@@ -71,7 +71,7 @@ def _page(request: Request, target: str, error: FarmError | None = None, organiz
         problem=error.message if error else None,
         csrf_token=context.sessions.csrf_token(session),
     )
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimitedError):
         response.headers["Retry-After"] = str(error.retry_after)
     set_session(response, request, context.settings, session)
     return response

@@ -11,7 +11,7 @@ from api.context import context_of
 from api.portal.page import page
 from api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
 from farm.clock import now
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.nodes.registry import GONE_AFTER, Node, Nodes
 from farm.queues.recordings import continuations_queue, recordings_queues
 
@@ -45,7 +45,7 @@ async def _drain(request: Request, visitor: Visitor, form: Form) -> Response:
     nodes = Nodes(context_of(request).redis)
     name = form.get("node", "")
     if not any(node.name == name for node in await run_in_threadpool(nodes.all)):
-        raise NotFound(f"the farm knows of no node {name}")
+        raise NotFoundError(f"the farm knows of no node {name}")
     is_wanted = form.get("drain") == "yes"
     await run_in_threadpool(nodes.drain if is_wanted else nodes.undrain, name)
     return see(f"/nodes?done={'drained' if is_wanted else 'undrained'}")

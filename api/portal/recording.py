@@ -23,7 +23,7 @@ from farm.recording.commands import Order
 from farm.recording.model import ACTIVE, FINAL, Status
 from farm.recording.transfers import STORE, TransferState
 
-MOST_ATTEMPTS: Final = 50
+MAX_ATTEMPTS: Final = 50
 
 _NO_PICTURE: Final = (Path(__file__).parent / "assets" / "no-picture.svg").read_bytes()
 
@@ -135,7 +135,7 @@ def _attempts(context: Context, organization_id: str, recording: dict[str, Any])
             organization_id, webhook_id, UUID(recording["id"]), since
         )
     ]
-    newest = sorted(found, key=lambda one: one[1].timestamp, reverse=True)[:MOST_ATTEMPTS]
+    newest = sorted(found, key=lambda one: one[1].timestamp, reverse=True)[:MAX_ATTEMPTS]
     return [{"webhook": name, **entry.model_dump()} for name, entry in newest]
 
 

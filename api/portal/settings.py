@@ -14,10 +14,10 @@ from api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_cho
 from api.portal.storage_kinds import STORAGES
 from api.portal.visitor import Form, Refused, Visitor, done, see, shown
 from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
-from farm.errors import InvalidRequest, NotFound
+from farm.errors import InvalidRequestError, NotFoundError
 from farm.recording.defaults import for_page
 
-LONGEST_NAME: Final = 100
+MAX_NAME: Final = 100
 """Of a key, as `farm keys` has it."""
 
 
@@ -101,8 +101,8 @@ def _keys(context: Context, organization_id: str) -> list[ApiKey]:
 
 async def _make_key(request: Request, visitor: Visitor, form: Form) -> Response:
     name = form.get("name", "")
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise InvalidRequest(f"a key's name is up to {LONGEST_NAME} printable characters")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidRequestError(f"a key's name is up to {MAX_NAME} printable characters")
     made = await run_in_threadpool(
         create_api_key, context_of(request).settings, visitor.organization_id, name
     )
@@ -121,7 +121,7 @@ async def _revoke_key(request: Request, visitor: Visitor, form: Form) -> Respons
     key_id = form.get("key_id", "")
     keys = await run_in_threadpool(_keys, context, visitor.organization_id)
     if not any(key.id == key_id for key in keys):
-        raise NotFound(f"{visitor.organization_id} has no key {key_id}")
+        raise NotFoundError(f"{visitor.organization_id} has no key {key_id}")
     await run_in_threadpool(revoke_api_key, context.settings, key_id)
     return see("/settings?done=revoked#keys")
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 _END_A_TAKE: Final = frozenset({"take_began", "take_ended", "fault"})
 """The events at which a take that was begun has ended, as in `farm.recording.timeline`."""
 
-SHORTEST_GAP: Final = 0.05
+MIN_GAP: Final = 0.05
 """Seconds; a shorter one is the time that the news of the take's end took."""
 
 Entries = Sequence[Mapping[str, Any]]
@@ -112,7 +112,7 @@ def _is_running(entries: Entries) -> bool:
 
 def _gaps(takes: Sequence[Span], entries: Entries, began: datetime) -> Iterator[Span]:
     for before, after in pairwise(takes):
-        if after.start - before.end < SHORTEST_GAP:
+        if after.start - before.end < MIN_GAP:
             continue
         states = {
             entry.get("status")

@@ -13,14 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from api.auth import key_of_session
 from api.context import context_of
 from api.errors import redis_message
-from api.http_errors import CsrfRefused, NotAdministrator, RequestTooLarge, SessionEnded
+from api.http_errors import CsrfRefusedError, NotAdministratorError, RequestTooLargeError, SessionEndedError
 from api.portal.page import error_page
 from api.services.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of
 from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
-from farm.errors import FarmError, InvalidRequest
+from farm.errors import FarmError, InvalidRequestError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MAX_FORM_BYTES: Final = 1 << 20
 _MAX_FIELDS: Final = 200
@@ -85,25 +85,25 @@ def with_error_pages(endpoint: Endpoint) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except SessionEnded:
+        except SessionEndedError:
             return _to_login(request)
         except Refused as error:
             return error_page(request, error.status, error.message)
         except FarmError as error:
             return error_page(request, error.http_status, error.message)
         except redis.RedisError as error:
-            _LOG.error("%s %s: %s", request.method, request.url.path, describe(error))
+            logger.error("%s %s: %s", request.method, request.url.path, describe(error))
             return error_page(request, 503, redis_message(error))
 
     return answer
 
 
 async def visitor_of(request: Request) -> Visitor:
-    """Who is logged in. Raises SessionEnded when nobody is, redis.RedisError."""
+    """Who is logged in. Raises SessionEndedError when nobody is, redis.RedisError."""
     context = context_of(request)
     session = session_of(request, context.settings)
     if session is None:
-        raise SessionEnded("log in first")
+        raise SessionEndedError("log in first")
     key = await key_of_session(context, session)
     visitor = Visitor(
         session=session,
@@ -116,13 +116,13 @@ async def visitor_of(request: Request) -> Visitor:
 
 
 def check_administrator(visitor: Visitor) -> None:
-    """Raises NotAdministrator when the visitor is none of the farm's."""
+    """Raises NotAdministratorError when the visitor is none of the farm's."""
     if not visitor.is_administrator:
-        raise NotAdministrator("this is for the administrators of the farm (FARM_ADMINS)")
+        raise NotAdministratorError("this is for the administrators of the farm (FARM_ADMINS)")
 
 
 def check_same_origin(request: Request) -> None:
-    """Raises CsrfRefused unless a page of this very origin sends the request.
+    """Raises CsrfRefusedError unless a page of this very origin sends the request.
 
     Browsers say so in Sec-Fetch-Site, and over plain http, where they leave that out, in Origin.
     """
@@ -132,23 +132,23 @@ def check_same_origin(request: Request) -> None:
         ours = {request.headers.get("host"), urlsplit(context_of(request).settings.base_url).netloc}
         site = "same-origin" if origin and origin in ours else "none"
     if site != "same-origin":
-        raise CsrfRefused("this was sent by another page; do it on the farm's own")
+        raise CsrfRefusedError("this was sent by another page; do it on the farm's own")
 
 
 async def read_form(request: Request) -> Form:
     """The fields of a form, without the spaces around them; those left empty are not there.
 
-    Raises RequestTooLarge, InvalidRequest when it is no form.
+    Raises RequestTooLargeError, InvalidRequestError when it is no form.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_FORM_BYTES:
-            raise RequestTooLarge(f"a form may have {MAX_FORM_BYTES >> 20} MiB at most")
+            raise RequestTooLargeError(f"a form may have {MAX_FORM_BYTES >> 20} MiB at most")
     try:
         pairs = parse_qsl(body.decode(), max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
-        raise InvalidRequest("this is no form that the farm can read") from None
+        raise InvalidRequestError("this is no form that the farm can read") from None
     # Browsers send line breaks as two characters; in a private key, say, one is meant.
     return {name: text for name, value in pairs if (text := value.replace("\r\n", "\n").strip())}
 

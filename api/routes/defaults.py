@@ -19,7 +19,7 @@ from api.rules import (
 )
 from api.schema.requests import RecordingDefaults, check_meeting_id, fields_set, read_request
 from api.schema.responses import RecordingDefaultsObject, success
-from farm.errors import InvalidRequest
+from farm.errors import InvalidRequestError
 from farm.recording.defaults import lacks_place
 
 
@@ -47,7 +47,7 @@ async def _put(request: Request) -> Response:
         await check_storage(context, target, '"storage_config"')
     config = fields_set(wanted)
     if wanted.url is None and context.settings.meeting_url is None and lacks_place(config):
-        raise InvalidRequest(
+        raise InvalidRequestError(
             '"url": must name the page that headers, http_credentials without an origin and cookies without '
             "a domain are for; they are sent to its origin alone"
         )

@@ -18,12 +18,12 @@ from api.file_response import file_response
 from api.operations import ROOT, Operation
 from api.schema.requests import read_query
 from encoder.live.hls import PLAYLIST_SUFFIX
-from farm.errors import NotFound, StoreUnavailable
+from farm.errors import NotFoundError, StoreUnavailableError
 from farm.recording.links import DOWNLOAD_PATH, verify_link
 from farm.storage.backend import StorageError
 from farm.storage.content_types import content_type
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Signature(BaseModel):
@@ -44,7 +44,7 @@ async def _download(request: Request) -> Response:
         file = await run_in_threadpool(context.store.open, recording_id, name)
     except StorageError as error:
         # Not the client's fault, who need not learn where the farm keeps its files.
-        _LOG.error("recording %s: %s", recording_id, error)
+        logger.error("recording %s: %s", recording_id, error)
         return error_response(500, error.code, "the file cannot be read; the farm's log says more")
     return file_response(
         request,
@@ -69,9 +69,11 @@ def _playlist(context: Context, recording_id: str, name: str, expires: int) -> R
             context.store.fetch(recording_id, name, copy)
         except StorageError as error:
             if error.reason == "not_found":
-                raise NotFound(f"recording {recording_id} has no file {name}") from None
-            _LOG.error("recording %s: %s", recording_id, error)
-            raise StoreUnavailable(f"the playlist of recording {recording_id} cannot be read now") from None
+                raise NotFoundError(f"recording {recording_id} has no file {name}") from None
+            logger.error("recording %s: %s", recording_id, error)
+            raise StoreUnavailableError(
+                f"the playlist of recording {recording_id} cannot be read now"
+            ) from None
         lines = copy.read_text().splitlines()
     linked = (
         line if not line or line.startswith("#") else context.links.segment(recording_id, line, expires)

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from farm.errors import FarmError, NotFound, StoreUnavailable
+from farm.errors import FarmError, NotFoundError, StoreUnavailableError
 from farm.evidence.archive import Entry, entries_of_zip, entry_of_file, entry_of_text, zip_pieces
 from farm.evidence.collect import evidence_files
 from farm.evidence.directory import evidence_dir, read_carried
@@ -32,12 +32,12 @@ from farm.recording.model import ACTIVE, Recording
 from farm.recording.records import read_recording
 from farm.storage.backend import StorageError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ZIP: Final = "application/zip"
 _NOT_READ: Final = "cannot be read from the store now, or has never arrived there"
 
-_MOST_SECONDS: Final = 600.0
+_MAX_SECONDS: Final = 600.0
 """How long a client may take to read a zip: the largest part, 16 MiB, at 30 KB/s."""
 
 
@@ -49,7 +49,7 @@ async def _get(request: Request) -> Response:
     )
     here, elsewhere = await run_in_threadpool(_parts, context, recording.id)
     if not here and not elsewhere:
-        raise NotFound(_why_none(recording))
+        raise NotFoundError(_why_none(recording))
     headers = {
         "Content-Disposition": f'attachment; filename="evidence-{recording.id}.zip"',
         "X-Content-Type-Options": "nosniff",
@@ -73,7 +73,7 @@ class _ZipResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A client that has not read all of it by then is left with what it has.
-        with self._turn, anyio.move_on_after(_MOST_SECONDS), closing(self._entries):
+        with self._turn, anyio.move_on_after(_MAX_SECONDS), closing(self._entries):
             # What is wrong with all of it is found before the answer begins.
             first = await run_in_threadpool(next, self._entries)
             with closing(zip_pieces(chain([first], self._entries))) as pieces:
@@ -95,7 +95,7 @@ def _entries(
 ) -> Generator[Entry]:
     """What the zip is made of; of the parts in the store one at a time is here, when its turn comes.
 
-    Raises NotFound or StoreUnavailable if there is nothing at all.
+    Raises NotFoundError or StoreUnavailableError if there is nothing at all.
     """
     is_one = bool(here) + len(elsewhere) == 1
     for name, path in here.items():
@@ -109,7 +109,7 @@ def _entries(
             except (StorageError, OSError, zipfile.BadZipFile) as error:
                 if isinstance(error, StorageError) and error.reason == "not_found":
                     continue  # it is just being brought, or deleted
-                _LOG.error("evidence %s of recording %s: %s", part, recording_id, error)
+                logger.error("evidence %s of recording %s: %s", part, recording_id, error)
                 missing.append(part)
                 continue
             is_empty = is_empty and not entries
@@ -129,8 +129,8 @@ def _fetched(context: Context, recording_id: UUID, part: str) -> BinaryIO:
 
 def _none_now(recording_id: UUID, *, is_refused: bool) -> FarmError:
     if not is_refused:
-        return NotFound(f"the evidence of recording {recording_id} is just being brought, or deleted")
-    return StoreUnavailable(
+        return NotFoundError(f"the evidence of recording {recording_id} is just being brought, or deleted")
+    return StoreUnavailableError(
         f"the evidence of recording {recording_id} cannot be read from the store now; please try again later"
     )
 

@@ -13,7 +13,7 @@ from api.operations import Operation
 from api.routes.recordings import find_recording
 from encoder.formats import Codec
 from farm.clock import now
-from farm.errors import NothingLive
+from farm.errors import NothingLiveError
 from farm.live.requests import ask, kept_preview
 from farm.live.view import FRAME, PREVIEW
 from farm.recording.model import ACTIVE, Recording, Status
@@ -49,7 +49,7 @@ async def _preview(request: Request) -> Response:
     if content is None:
         try:
             content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
-        except NothingLive:
+        except NothingLiveError:
             # It may have ended just then.
             content = await kept_preview(context.waiting_redis, recording.id, name)
             if content is None:
@@ -70,18 +70,18 @@ async def _ask(request: Request, what: str, seconds: float) -> bytes:
         seconds = _LAST_SECONDS
     # A player that looks at a preview waits through a pause.
     elif recording.status not in ({Status.RECORDING} if what == FRAME else {Status.RECORDING, Status.PAUSED}):
-        raise NothingLive(f"recording {recording.id} is {recording.status}; nothing is recorded now")
+        raise NothingLiveError(f"recording {recording.id} is {recording.status}; nothing is recorded now")
     if what != FRAME and recording.codec is not Codec.H264:
-        raise NothingLive(
+        raise NothingLiveError(
             f"recording {recording.id} is {recording.codec}, which has no preview as HLS; see live.jpg"
         )
     if what == FRAME and not recording.video_file:
-        raise NothingLive(f"recording {recording.id} is sound alone")
+        raise NothingLiveError(f"recording {recording.id} is sound alone")
     try:
         async with asyncio.timeout(seconds + 2):
             return await ask(context.waiting_redis, recording.id, what, seconds)
     except TimeoutError:
-        raise NothingLive(f"recording {recording.id} does not answer; try again in a moment") from None
+        raise NothingLiveError(f"recording {recording.id} does not answer; try again in a moment") from None
 
 
 _TAG: Final = "live"

@@ -28,14 +28,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.auth import credentials_of
 from api.context import Context, context_of
-from api.http_errors import MalformedRequest, MeetingRefused, RequestTooLarge, Unauthorized
-from api.meeting.messages import LONGEST_MESSAGE, Join, parse_message
+from api.http_errors import (
+    MalformedRequestError,
+    MeetingRefusedError,
+    RequestTooLargeError,
+    UnauthorizedError,
+)
+from api.meeting.messages import MAX_MESSAGE, Join, parse_message
 from api.meeting.rooms import Member, Recorder, Room, Rooms, new_member_id
 from api.meeting.tokens import MeetingToken, Role, read_token
 from api.schema.requests import check_meeting_id
 from api.schema.responses import success
 from farm.config.settings import MEETING_ROOMS_PATH
-from farm.errors import FarmError, NotFound
+from farm.errors import FarmError, NotFoundError
 from farm.recording.model import Status
 from farm.recording.records import read_recording
 
@@ -98,7 +103,7 @@ async def _converse(socket: WebSocket, room: Room, member: Member) -> None:
         match way.exception():
             case None:
                 await socket.close(_REFUSED)
-            case MeetingRefused() as refused:
+            case MeetingRefusedError() as refused:
                 await _refuse(socket, refused)
             case TimeoutError() | WebSocketDisconnect():
                 # Nobody is there to be told.
@@ -131,7 +136,7 @@ def _hear(room: Room, member: Member, text: str) -> None:
     try:
         message = parse_message(text)
     except ValidationError:
-        raise MeetingRefused("the meeting does not understand your browser") from None
+        raise MeetingRefusedError("the meeting does not understand your browser") from None
     room.hear(member, message)
 
 
@@ -140,8 +145,8 @@ async def _text(socket: WebSocket) -> str:
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     text = message.get("text")
-    if not isinstance(text, str) or len(text) > LONGEST_MESSAGE:
-        raise MeetingRefused("the meeting does not understand your browser")
+    if not isinstance(text, str) or len(text) > MAX_MESSAGE:
+        raise MeetingRefusedError("the meeting does not understand your browser")
     return text
 
 
@@ -149,7 +154,7 @@ def _member(text: str, context: Context, meeting_id: str, address: str) -> Membe
     try:
         join = Join.model_validate_json(text)
     except ValidationError:
-        raise MeetingRefused("a meeting is joined with a name of up to 40 characters") from None
+        raise MeetingRefusedError("a meeting is joined with a name of up to 40 characters") from None
     host = join.token is not None
     if join.token is not None:
         _check_token(context, join.token, meeting_id, Role.HOST)
@@ -159,7 +164,7 @@ def _member(text: str, context: Context, meeting_id: str, address: str) -> Membe
 def _check_token(context: Context, text: str, meeting_id: str, role: Role) -> MeetingToken:
     token = read_token(context.link_secret, text, time.time())
     if token.role is not role or token.meeting_id != meeting_id:
-        raise Unauthorized("this meeting token is for something else")
+        raise UnauthorizedError("this meeting token is for something else")
     return token
 
 
@@ -193,14 +198,14 @@ async def _record(request: Request) -> Response:
 
 
 async def _check_recording(context: Context, token: MeetingToken) -> None:
-    """Raises Unauthorized when a token's recording does not go on: the token may stand in a log."""
-    with suppress(NotFound):
+    """Raises UnauthorizedError when a token's recording does not go on: the token may stand in a log."""
+    with suppress(NotFoundError):
         recording = await read_recording(
             context.waiting_redis, token.organization_id, str(token.recording_id)
         )
         if recording.status in _RECORDS:
             return
-    raise Unauthorized("the recording that this meeting token is for is over")
+    raise UnauthorizedError("the recording that this meeting token is for is over")
 
 
 class _Events(Response):
@@ -245,7 +250,7 @@ async def _message(request: Request) -> Response:
     """A message of a recorder."""
     recorder = context_of(request).rooms.recorders.get(credentials_of(request.headers).key)
     if recorder is None:
-        raise NotFound("there is no such recorder")
+        raise NotFoundError("there is no such recorder")
     text = await _body(request)
     _hear(recorder.room, recorder.member, text)
     recorder.heard = time.monotonic()
@@ -258,11 +263,11 @@ async def _body(request: Request) -> str:
         async with asyncio.timeout(_JOIN_SECONDS):
             async for chunk in request.stream():
                 content += chunk
-                if len(content) > LONGEST_MESSAGE:
-                    raise RequestTooLarge(f"a message may have {LONGEST_MESSAGE} bytes")
+                if len(content) > MAX_MESSAGE:
+                    raise RequestTooLargeError(f"a message may have {MAX_MESSAGE} bytes")
         return content.decode()
     except (TimeoutError, UnicodeDecodeError):
-        raise MalformedRequest("the message came too slowly, or is not UTF-8") from None
+        raise MalformedRequestError("the message came too slowly, or is not UTF-8") from None
 
 
 meeting_signalling_routes: list[BaseRoute] = [

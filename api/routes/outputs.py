@@ -14,7 +14,7 @@ from api.routes.recordings import answer_with, find_recording
 from api.rules import check_is_streamable, check_output_address
 from api.schema.requests import AddOutput, read_request
 from api.schema.responses import RecordingObject, success
-from farm.errors import NotFound, NothingLive, WrongState
+from farm.errors import NotFoundError, NothingLiveError, WrongStateError
 from farm.live.output_records import seal_url, sealed_name
 from farm.live.requests import ask
 from farm.live.view import OUTPUTS
@@ -49,9 +49,9 @@ async def _remove(request: Request) -> Response:
     wanted = request.path_params["output_id"]
     output = next((each for each in recording.outputs if str(each.id) == wanted.lower()), None)
     if output is None:
-        raise NotFound(f"recording {recording.id} has no output {wanted}")
+        raise NotFoundError(f"recording {recording.id} has no output {wanted}")
     if output.state in OVER:
-        raise WrongState(f"output {output.id} of recording {recording.id} is {output.state} already")
+        raise WrongStateError(f"output {output.id} of recording {recording.id} is {output.state} already")
     _check_active(recording)
     removed = output.model_copy(update={"state": OutputState.REMOVED})
     recording = await run_in_threadpool(context.records.set_output, recording, removed)
@@ -61,7 +61,7 @@ async def _remove(request: Request) -> Response:
 
 def _check_active(recording: Recording) -> None:
     if recording.status not in ACTIVE:
-        raise WrongState(f"recording {recording.id} is {recording.status}; its outputs have ended")
+        raise WrongStateError(f"recording {recording.id} is {recording.status}; its outputs have ended")
 
 
 async def _tell(context: Context, recording: Recording) -> None:
@@ -71,7 +71,7 @@ async def _tell(context: Context, recording: Recording) -> None:
     try:
         async with asyncio.timeout(_TELL_SECONDS):
             await ask(context.waiting_redis, recording.id, OUTPUTS, _TELL_SECONDS)
-    except (NothingLive, TimeoutError):
+    except (NothingLiveError, TimeoutError):
         return
 
 

@@ -57,12 +57,12 @@ from api.schema.responses import (
 from encoder.formats import AudioExport
 from farm.clock import now
 from farm.errors import (
-    AddressRefused,
-    InvalidRequest,
-    NotPermitted,
-    RedisUnavailable,
-    StoreUnavailable,
-    WrongState,
+    AddressRefusedError,
+    InvalidRequestError,
+    NotPermittedError,
+    RedisUnavailableError,
+    StoreUnavailableError,
+    WrongStateError,
 )
 from farm.evidence.directory import remove_evidence
 from farm.evidence.stored import StoredEvidence
@@ -89,7 +89,7 @@ from farm.recording.model import (
     Watermark,
     organization_caller,
 )
-from farm.recording.outputs import MOST_OUTPUTS, Output, OutputKind, stream_output
+from farm.recording.outputs import MAX_OUTPUTS, Output, OutputKind, stream_output
 from farm.recording.records import Idempotency, SealedTarget, read_recording, record_key
 from farm.recording.targets import seal_target
 from farm.recording.transfers import STORE, Transfer
@@ -98,7 +98,7 @@ from farm.spool.interactive_archive import SUFFIX as ARCHIVE_SUFFIX
 from farm.storage.backend import StorageError
 from farm.storage.targets import Target, public
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
@@ -159,7 +159,7 @@ async def _with_watermark(
     """Have the watermark of a recording ready, if it has one.
 
     Returns the recording that the same request has started before, if there is one, without drawing anything.
-    Raises as `Records.add`, and InvalidRequest when the watermark cannot be had or drawn.
+    Raises as `Records.add`, and InvalidRequestError when the watermark cannot be had or drawn.
     """
     if invoked.watermark is None:
         return None
@@ -179,7 +179,7 @@ async def _with_watermark(
 def _check_may_start(request: Request, sent: StartRecording) -> None:
     """Whether who asks may start a recording of this meeting, with all that is asked for.
 
-    Raises InvalidRequest, NotPermitted.
+    Raises InvalidRequestError, NotPermittedError.
     """
     meeting_id = only_meeting(request)
     if meeting_id is None:
@@ -187,16 +187,18 @@ def _check_may_start(request: Request, sent: StartRecording) -> None:
     fields = fields_set(sent)
     if not is_participant(request):
         if fields != {"meeting_id": meeting_id}:
-            raise InvalidRequest("a meeting's host starts its recording with its meeting_id and nothing else")
+            raise InvalidRequestError(
+                "a meeting's host starts its recording with its meeting_id and nothing else"
+            )
         return
     if sent.meeting_id != meeting_id:
-        raise NotPermitted(f'"meeting_id": this token is for the meeting {meeting_id}')
+        raise NotPermittedError(f'"meeting_id": this token is for the meeting {meeting_id}')
     video = fields.get("video_config", {})
     refused = sorted(fields.keys() - _PARTICIPANTS)
     if isinstance(video, dict):
         refused += [f"video_config.{name}" for name in sorted(video.keys() - _PARTICIPANTS_VIDEO)]
     if refused:
-        raise NotPermitted(f'"{refused[0]}": only an API key may set it, and no participant')
+        raise NotPermittedError(f'"{refused[0]}": only an API key may set it, and no participant')
 
 
 async def _with_defaults(context: Context, organization_id: str, sent: StartRecording) -> StartRecording:
@@ -218,15 +220,15 @@ async def _check(context: Context, sent: StartRecording, wanted: StartRecording)
 
 
 def _check_nothing_is_ignored(context: Context, sent: StartRecording, wanted: StartRecording) -> None:
-    """Raises InvalidRequest when something is asked for that would quietly be left out."""
+    """Raises InvalidRequestError when something is asked for that would quietly be left out."""
     for name, same in _SAME:
         both = getattr(sent, name), getattr(sent, same)
         if None not in both and both[0] != both[1]:
-            raise InvalidRequest(f'"{name}": means the same as {same}, and says something else')
+            raise InvalidRequestError(f'"{name}": means the same as {same}, and says something else')
     contract = wanted.page_contract
     for name in sorted(ignored_by_page(_page_of(context, wanted), contract, context.settings)):
         if getattr(sent, name) is not None:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f'"{name}": there is no use for it with this page and page_contract {contract}'
             )
 
@@ -237,7 +239,7 @@ async def _target(
     """The customer's storage; None if there is to be none."""
     if wanted.storage_config is None:
         if not _keeps_copy(wanted):
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 '"realtimekit_bucket_config": without the farm\'s copy there must be a storage_config, '
                 "or nothing would be left of the recording"
             )
@@ -270,8 +272,8 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     }
     if has_hls:
         streams[Output(id=uuid4(), kind=OutputKind.HLS)] = None
-    if len(streams) > MOST_OUTPUTS:
-        raise InvalidRequest(f'"outputs": with rtmp_out_config there are more than {MOST_OUTPUTS}')
+    if len(streams) > MAX_OUTPUTS:
+        raise InvalidRequestError(f'"outputs": with rtmp_out_config there are more than {MAX_OUTPUTS}')
     return streams
 
 
@@ -303,18 +305,20 @@ def _is_interactive(wanted: StartRecording) -> bool:
         return False
     check_is_streamable(wanted.video_config.codec, '"interactive_config"')
     if not wanted.video_config.export_file:
-        raise InvalidRequest('"interactive_config": without a video file there is nothing to put tags into')
+        raise InvalidRequestError(
+            '"interactive_config": without a video file there is nothing to put tags into'
+        )
     return True
 
 
 async def _drawn(context: Context, watermark: Watermark, recording: Recording) -> bytes:
-    """The watermark as it will stand in the picture. Raises InvalidRequest when it cannot be had or drawn."""
+    """The watermark as it will stand in the picture. Raises InvalidRequestError when there is none."""
     field = '"video_config.watermark": '
     try:
         content = await fetch(watermark.url, context.settings.address_rule)
         async with context.drawings:
             return await draw(content, watermark, recording.width, recording.height)
-    except (InvalidRequest, AddressRefused) as error:
+    except (InvalidRequestError, AddressRefusedError) as error:
         raise type(error)(field + error.message) from None
 
 
@@ -323,7 +327,9 @@ def _watermark(video: VideoConfig) -> Watermark | None:
     if wanted is None:
         return None
     if not video.export_file:
-        raise InvalidRequest('"video_config.watermark": without a video file there is nothing to draw it on')
+        raise InvalidRequestError(
+            '"video_config.watermark": without a video file there is nothing to draw it on'
+        )
     return Watermark(
         url=wanted.url, width=wanted.size.width, height=wanted.size.height, position=wanted.position
     )
@@ -414,7 +420,7 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
         return None if wanted.video_config.export_file else AudioExport()
     if not audio.export_file:
         if not wanted.video_config.export_file:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 '"audio_config.export_file": without a video file either, nothing would be left'
             )
         return None
@@ -469,7 +475,7 @@ def _invoke(
     except redis.RedisError as error:
         # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.
         fail_before_start(context.records, recording)
-        raise RedisUnavailable(
+        raise RedisUnavailableError(
             f"recording {recording.id} could not be queued and has ended; please start it again"
         ) from error
     return recording
@@ -477,7 +483,7 @@ def _invoke(
 
 async def _start_tracks(request: Request) -> Response:
     organization_of(request)
-    raise InvalidRequest(
+    raise InvalidRequestError(
         "this farm records a meeting's page, not the tracks of its participants; "
         "start a recording of the page with POST /recordings"
     )
@@ -543,7 +549,7 @@ async def _order(request: Request) -> Response:
     recording = await find_recording(context, organization_id, request)
     check_meeting(request, recording.meeting_id)
     if recording.status not in _ALLOWED[order]:
-        raise WrongState(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
+        raise WrongStateError(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
     await _give_order(context, recording, order, caller_of(request))
     return await _answer(request, await find_recording(context, organization_id, request))
 
@@ -553,15 +559,15 @@ async def _delete(request: Request) -> Response:
     context = context_of(request)
     recording = await find_recording(context, organization_id, request)
     if recording.status not in FINAL:
-        raise WrongState(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
+        raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     evidence = StoredEvidence(context.redis, context.store)
     # The file first: if that fails, the recording is still there to be deleted again.
     try:
         await run_in_threadpool(delete_files, context.store, recording)
         await run_in_threadpool(evidence.delete, recording.id)
     except StorageError as error:
-        _LOG.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
-        raise StoreUnavailable(
+        logger.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
+        raise StoreUnavailableError(
             f"the files of recording {recording.id} cannot be deleted now; please try again later"
         ) from None
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
@@ -570,7 +576,7 @@ async def _delete(request: Request) -> Response:
         # A node may have brought some a moment ago; now that there is no recording it takes it back itself.
         await run_in_threadpool(evidence.delete, recording.id)
     except StorageError as error:
-        _LOG.error("evidence of recording %s is left in the store: %s", recording.id, error.message)
+        logger.error("evidence of recording %s is left in the store: %s", recording.id, error.message)
     return success(Deleted(id=str(recording.id)))
 
 
@@ -588,7 +594,7 @@ async def answer_with(context: Context, recording: Recording) -> RecordingObject
 
 
 async def find_recording(context: Context, organization_id: str, request: Request) -> Recording:
-    """The recording that the path names. Raises NotFound."""
+    """The recording that the path names. Raises NotFoundError."""
     # Not in a thread: handing over and back would take several times as long as reading.
     return await read_recording(context.waiting_redis, organization_id, request.path_params["recording_id"])
 
@@ -638,7 +644,7 @@ def _end(context: Context, recording: Recording) -> bool:
                 message="the recording was stopped before its first frame, so there is no file",
             ),
         )
-    except WrongState:
+    except WrongStateError:
         return False
     # Else those behind it would seem to wait for it.
     drop_job(context.redis, recording.id)

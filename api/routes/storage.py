@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.auth import organization_of
 from api.context import Context, context_of
-from api.http_errors import RateLimited
+from api.http_errors import RateLimitedError
 from api.operations import Operation
 from api.rules import check_storage
 from api.schema.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
@@ -77,7 +77,7 @@ async def _check(request: Request) -> Response:
     wanted = await read_request(request, CheckStorage)
     target = await run_in_threadpool(_target, context, organization_id, wanted.storage_config)
     if _under_way[organization_id] >= CHECKS_AT_ONCE:
-        raise RateLimited("too many storages are being checked", CHECKS_AT_ONCE, CHECK_SECONDS)
+        raise RateLimitedError("too many storages are being checked", CHECKS_AT_ONCE, CHECK_SECONDS)
     _under_way[organization_id] += 1
     try:
         result = await _checked(context, organization_id, target)

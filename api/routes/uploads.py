@@ -13,12 +13,12 @@ from api.routes.recordings import answer_with, find_recording
 from api.rules import check_storage, resolve_storage
 from api.schema.requests import Upload, read_request
 from api.schema.responses import RecordingObject, success
-from farm.errors import WrongState
+from farm.errors import WrongStateError
 from farm.queues.transfers import enqueue_transfer
 from farm.recording.files import is_in_store
 from farm.recording.model import Recording, Status
 from farm.recording.targets import open_target, seal_target
-from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
+from farm.recording.transfers import MAX_TRANSFERS, STORE, Transfer, TransferState, again, unused_name
 from farm.storage.targets import Target, is_same_place
 
 
@@ -39,7 +39,7 @@ async def _upload(request: Request) -> Response:
     on_node = recording.status is Status.UPLOADING
     missing = [] if target else _missing_uploads(recording)
     if not on_node and not is_in_store(recording):
-        raise WrongState(f"the farm has no copy of recording {recording.id} any more")
+        raise WrongStateError(f"the farm has no copy of recording {recording.id} any more")
     node = recording.node if on_node else None
     await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
     return success(await answer_with(context, await find_recording(context, organization_id, request)))
@@ -48,14 +48,14 @@ async def _upload(request: Request) -> Response:
 def _give_new_keys(context: Context, recording: Recording, target: Target | None) -> None:
     """Keep the keys for the upload that is to come, and for the segments of a live output there.
 
-    Raises WrongState when the recording is to be uploaded to no such place.
+    Raises WrongStateError when the recording is to be uploaded to no such place.
     """
     if target is not None:
         transfer = _transfer_to_place(context, recording, target)
         if transfer is not None:
             _set_with_keys(context, recording, transfer, target)
             return
-    raise WrongState(
+    raise WrongStateError(
         f"recording {recording.id} is {recording.status} and has no files to upload yet"
         + ("; new keys can be given for storage that it goes to already" if target else "")
     )
@@ -85,7 +85,7 @@ def _missing_uploads(recording: Recording) -> list[Transfer]:
         if transfer.target != STORE and transfer.state is not TransferState.DONE
     ]
     if not missing:
-        raise WrongState(f"recording {recording.id} has arrived everywhere; give a storage_config")
+        raise WrongStateError(f"recording {recording.id} has arrived everywhere; give a storage_config")
     return missing
 
 
@@ -109,14 +109,16 @@ def _begin_uploads(
 def _add_upload(context: Context, recording: Recording, target: Target) -> str:
     """Note a further upload in the record, under a name that no other has; returns the name."""
     while True:
-        if len(recording.transfers) >= MOST_TRANSFERS:
-            raise WrongState(f"recording {recording.id} has {MOST_TRANSFERS} transfers, and can have no more")
+        if len(recording.transfers) >= MAX_TRANSFERS:
+            raise WrongStateError(
+                f"recording {recording.id} has {MAX_TRANSFERS} transfers, and can have no more"
+            )
         name = unused_name(recording.transfers, target.type)
         sealed = seal_target(context.sealer, recording.id, name, target)
         try:
             context.records.set_transfer(recording.id, Transfer(target=name), only_new=True, sealed=sealed)
             return name
-        except WrongState:  # another request was quicker
+        except WrongStateError:  # another request was quicker
             recording = context.records.get(recording.organization_id, recording.id)
 
 

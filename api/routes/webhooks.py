@@ -27,7 +27,7 @@ from api.schema.webhooks import (
     webhook_object,
 )
 from farm.clock import now
-from farm.errors import NotFound, WrongState
+from farm.errors import NotFoundError, WrongStateError
 from farm.queues.webhooks import enqueue_sending
 from farm.recording.model import Recording
 from farm.webhooks.deliveries import Delivery
@@ -141,7 +141,7 @@ async def _replay(request: Request) -> Response:
         _replayed, context, organization_id, _id(request), request.path_params["log_id"]
     )
     if not await run_in_threadpool(context.deliveries.push, delivery):
-        raise WrongState(f"too much waits for the webhook {delivery.webhook_id} already")
+        raise WrongStateError(f"too much waits for the webhook {delivery.webhook_id} already")
     await run_in_threadpool(enqueue_sending, context.redis)
     replay = ReplayObject(
         webhook_id=str(delivery.webhook_id),
@@ -156,7 +156,7 @@ async def _test(request: Request) -> Response:
     context = context_of(request)
     delivery = await run_in_threadpool(_example, context, organization_id, _id(request))
     if not await run_in_threadpool(context.deliveries.push, delivery):
-        raise WrongState(f"too much waits for the webhook {delivery.webhook_id} already")
+        raise WrongStateError(f"too much waits for the webhook {delivery.webhook_id} already")
     await run_in_threadpool(enqueue_sending, context.redis)
     example = ExampleObject(webhook_id=str(delivery.webhook_id), delivery_id=delivery.id)
     return success(example, status=202)
@@ -165,11 +165,11 @@ async def _test(request: Request) -> Response:
 def _example(context: Context, organization_id: str, webhook_id: str) -> Delivery:
     """The delivery of a recording that there never was, which a receiver can tell by its meeting.
 
-    Raises NotFound, WrongState when the webhook is not enabled.
+    Raises NotFoundError, WrongStateError when the webhook is not enabled.
     """
     webhook = context.webhooks.get(organization_id, webhook_id)
     if not webhook.enabled:
-        raise WrongState(f"the webhook {webhook_id} is not enabled")
+        raise WrongStateError(f"the webhook {webhook_id} is not enabled")
     recording = Recording(
         id=uuid4(),
         organization_id=organization_id,
@@ -213,18 +213,18 @@ def _url_of_recording(
 ) -> str | None:
     """The URL, if it was the recording that named it; None when the webhook is a registered one.
 
-    Raises NotFound, WrongState when the webhook is not enabled.
+    Raises NotFoundError, WrongStateError when the webhook is not enabled.
     """
     try:
         webhook = context.webhooks.get(organization_id, webhook_id)
-    except NotFound:
+    except NotFoundError:
         recording = context.records.get(organization_id, attempt.recording_id)
         for url in recording.webhooks:
             if str(webhook_id_of(organization_id, url)) == webhook_id:
                 return url
         raise
     if not webhook.enabled:
-        raise WrongState(f"the webhook {webhook_id} is not enabled")
+        raise WrongStateError(f"the webhook {webhook_id} is not enabled")
     return None
 
 

@@ -26,25 +26,25 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, from_json
 from starlette.requests import Request
 
-from api.http_errors import MalformedRequest, RequestTooLarge
+from api.http_errors import MalformedRequestError, RequestTooLargeError
 from api.schema.validation_messages import problems_of
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.page.site_access import Cookies, Credentials, Headers
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, Codec, Profile
-from farm.errors import InvalidRequest
+from farm.errors import InvalidRequestError
 from farm.pages.access import AuthToken, Layout
 from farm.recording.commands import Order
 from farm.recording.defaults import Defaults, combine, for_page
 from farm.recording.model import Corner, Priority, Status
-from farm.recording.outputs import MOST_OUTPUTS, read_stream_url
+from farm.recording.outputs import MAX_OUTPUTS, read_stream_url
 from farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
 from farm.webhooks.registry import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
 
-LONGEST_SECONDS = 86400
+MAX_SECONDS = 86400
 """The longest recording a request may ask for; the settings may allow less."""
 
 
@@ -89,7 +89,7 @@ def _whole(value: Any) -> Any:
 
 # Even, because both codecs store colour for squares of four pixels.
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
-Seconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS), BeforeValidator(_whole)]
+Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS), BeforeValidator(_whole)]
 FileNamePrefix = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$"),
@@ -341,7 +341,7 @@ class StartRecording(RecordingConfig):
     live_streaming_config: RtmpOutConfig | None = Field(
         default=None, description="the same by its name in meetings"
     )
-    outputs: Annotated[list[StreamOutput | HlsOutput], Field(max_length=MOST_OUTPUTS)] = Field(
+    outputs: Annotated[list[StreamOutput | HlsOutput], Field(max_length=MAX_OUTPUTS)] = Field(
         default=[], description="where it is sent while it is made; only H.264"
     )
     interactive_config: InteractiveConfig | None = None
@@ -473,7 +473,8 @@ _Model = TypeVar("_Model", bound=_Body)
 async def read_request(request: Request, model: type[_Model]) -> _Model:
     """The body of a request, as `model`.
 
-    Raises RequestTooLarge, MalformedRequest when it is not JSON, InvalidRequest when a field is wrong.
+    Raises RequestTooLargeError, MalformedRequestError when it is not JSON, InvalidRequestError when a field
+    is wrong.
     """
     body = await _read_body(request)
     try:
@@ -481,8 +482,8 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False, include_input=False)
         if first["type"] == "json_invalid":
-            raise MalformedRequest(f"the body is not JSON: {first['msg']}") from None
-        raise InvalidRequest(problems_of(error, from_json(body), model)) from None
+            raise MalformedRequestError(f"the body is not JSON: {first['msg']}") from None
+        raise InvalidRequestError(problems_of(error, from_json(body), model)) from None
 
 
 def fields_set(body: _Body) -> dict[str, JsonValue]:
@@ -499,7 +500,7 @@ def with_defaults(wanted: StartRecording, defaults: Defaults, page: str) -> Star
 
     `page` is recorded where neither names one.
 
-    Raises InvalidRequest when that does not go together.
+    Raises InvalidRequestError when that does not go together.
     """
     opened = wanted.url or str(defaults.meeting.get("url") or defaults.organization.get("url") or page)
     combined = combine(*(for_page(config, opened, page) for config in defaults), fields_set(wanted))
@@ -507,24 +508,24 @@ def with_defaults(wanted: StartRecording, defaults: Defaults, page: str) -> Star
         return StartRecording.model_validate_json(json.dumps(combined))
     except ValidationError as error:
         problems = problems_of(error, combined, StartRecording)
-    raise InvalidRequest(f"with the defaults in recording_config: {problems}")
+    raise InvalidRequestError(f"with the defaults in recording_config: {problems}")
 
 
 def check_meeting_id(text: str) -> str:
-    """A meeting's id from the path. Raises InvalidRequest when it cannot be one."""
+    """A meeting's id from the path. Raises InvalidRequestError when it cannot be one."""
     try:
         return _MEETING_ID.validate_python(text)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-    raise InvalidRequest(f'"meeting_id": {problems[0]["msg"]}')
+    raise InvalidRequestError(f'"meeting_id": {problems[0]["msg"]}')
 
 
 def check_preset_name(text: str) -> str:
-    """A storage preset's name from the path. Raises InvalidRequest when it cannot be one."""
+    """A storage preset's name from the path. Raises InvalidRequestError when it cannot be one."""
     try:
         return _PRESET_NAME.validate_python(text)
     except ValidationError:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             '"preset_name": must be 1 to 64 letters, digits, dots, dashes, underscores'
         ) from None
 
@@ -538,7 +539,7 @@ _Query = TypeVar("_Query", bound=BaseModel)
 def read_query(request: Request, model: type[_Query]) -> _Query:
     """The query of a request, as `model`; a parameter that comes several times is a list.
 
-    Raises InvalidRequest when a parameter is wrong.
+    Raises InvalidRequestError when a parameter is wrong.
     """
     values: dict[str, Any] = {}
     for name in request.query_params:
@@ -549,7 +550,7 @@ def read_query(request: Request, model: type[_Query]) -> _Query:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidRequest(problems_of(error, values, model)) from None
+        raise InvalidRequestError(problems_of(error, values, model)) from None
 
 
 _Headers = TypeVar("_Headers", bound=BaseModel)
@@ -558,14 +559,14 @@ _Headers = TypeVar("_Headers", bound=BaseModel)
 def read_headers(request: Request, model: type[_Headers]) -> _Headers:
     """Those headers of a request that `model` has, by their aliases.
 
-    Raises InvalidRequest when one is wrong.
+    Raises InvalidRequestError when one is wrong.
     """
     names = [field.alias or name for name, field in model.model_fields.items()]
     values = {name: request.headers[name] for name in names if name in request.headers}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidRequest(problems_of(error, values, model)) from None
+        raise InvalidRequestError(problems_of(error, values, model)) from None
 
 
 async def _read_body(request: Request) -> bytes:
@@ -573,5 +574,5 @@ async def _read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
+            raise RequestTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
     return bytes(body)

@@ -14,16 +14,16 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-_MOST: Final = 5
+_MAX: Final = 5
 """Problems that are told; whoever has more begins with these."""
 
-_MOST_READ: Final = 200
+_MAX_READ: Final = 200
 """Problems that are looked at: a hostile request has a hundred thousand."""
 
-_LONGEST_NAME: Final = 100
+_MAX_NAME: Final = 100
 """Characters of a field's name that are told."""
 
-_MOST_FIELDS: Final = 12
+_MAX_FIELDS: Final = 12
 """Fields that are named where one is unknown and none is alike."""
 
 _TYPE: Final = "type"
@@ -48,11 +48,11 @@ class _Problem:
 def problems_of(error: ValidationError, sent: Any, model: type[BaseModel]) -> str:
     """One sentence about what is wrong with `sent`, which is no `model`."""
     every = error.errors(include_url=False, include_input=False)
-    found = [_problem(details, sent) for details in every[:_MOST_READ]]
+    found = [_problem(details, sent) for details in every[:_MAX_READ]]
     told = _without_guessed(_meant(found, sent), model, sent)
     sentences = list(dict.fromkeys(_sentence(problem, model, sent) for problem in told))
-    more = len(sentences) - _MOST
-    return "; ".join(sentences[:_MOST]) + (f"; and {more} more" if more > 0 else "")
+    more = len(sentences) - _MAX
+    return "; ".join(sentences[:_MAX]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _problem(details: ErrorDetails, sent: Any) -> _Problem:
@@ -152,7 +152,7 @@ def _sentence(problem: _Problem, model: type[BaseModel], sent: Any) -> str:
     path, words = problem.path, _words(problem, model, sent)
     if problem.kind.startswith("union_tag_"):
         path = (*path, _TYPE)
-    field = ".".join(str(step)[:_LONGEST_NAME] for step in path)
+    field = ".".join(str(step)[:_MAX_NAME] for step in path)
     return f'"{field or "body"}": {words}'
 
 
@@ -200,14 +200,14 @@ def _unknown(problem: _Problem, model: type[BaseModel], sent: Any) -> str:
     alike = _alike(problem, model, sent)
     if alike is not None:
         return f"is not a field this farm knows; did you mean {alike}?"
-    if len(fields) > _MOST_FIELDS:
+    if len(fields) > _MAX_FIELDS:
         return "is not a field this farm knows"
     return f"is not a field this farm knows; there may be {_listed(', '.join(fields))}"
 
 
 def _alike(problem: _Problem, model: type[BaseModel], sent: Any) -> str | None:
     """The field that was probably meant by an unknown one."""
-    sent_name = str(problem.path[-1])[:_LONGEST_NAME]
+    sent_name = str(problem.path[-1])[:_MAX_NAME]
     name = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", sent_name).lower()
     return next(iter(get_close_matches(name, _fields(problem, model, sent), 1, 0.75)), None)
 

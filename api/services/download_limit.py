@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from api.http_errors import TooManyDownloads
+from api.http_errors import TooManyDownloadsError
 
 
 class Turns:
@@ -18,9 +18,9 @@ class Turns:
 
     @contextmanager
     def taken(self, organization_id: str) -> Iterator[None]:
-        """Have a turn for as long as the block takes. Raises TooManyDownloads when there is none left."""
+        """Take a turn while the block runs. Raises TooManyDownloadsError when there is none left."""
         if self._taken.total() >= self._most or self._taken[organization_id] >= self._most_of_one:
-            raise TooManyDownloads
+            raise TooManyDownloadsError
         self._taken[organization_id] += 1
         try:
             yield

@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from farm.errors import KeysUnavailable
+from farm.errors import KeysUnavailableError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FETCH_SECONDS: Final = 5.0
 """For all of one fetch."""
 
-_MOST_BYTES: Final = 256 << 10
-_MOST_KEYS: Final = 50
+_MAX_BYTES: Final = 256 << 10
+_MAX_KEYS: Final = 50
 """Those behind are not read: no issuer has more than a few."""
 
 _FRESH_SECONDS: Final = 600.0
@@ -36,10 +36,10 @@ _FRESH_SECONDS: Final = 600.0
 _PATIENCE: Final = 10.0
 """Between two fetches, whoever asks: strangers cause them by tokens with made-up key ids."""
 
-_LONGEST_SECONDS: Final = 86_400.0
+_MAX_SECONDS: Final = 86_400.0
 """After so long without a fetch that succeeded, the keys count no more."""
 
-_SMALLEST_RSA: Final = 2048
+_MIN_RSA: Final = 2048
 """Bits that RFC 7518, 3.3 asks for."""
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey
@@ -58,19 +58,19 @@ class ParticipantKeys:
         """Nothing is fetched yet."""
         self._url = url
         self._keys: Sequence[_Key] = ()
-        self._fetched = -_LONGEST_SECONDS
+        self._fetched = -_MAX_SECONDS
         self._next_try = 0.0
         self._lock = asyncio.Lock()
 
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[PublicKey]:
         """The keys that may have signed a token with this algorithm (RS256, ES256) and, if it names one, key.
 
-        Raises KeysUnavailable when none are known and none can be had.
+        Raises KeysUnavailableError when none are known and none can be had.
         """
         if time.monotonic() - self._fetched >= _FRESH_SECONDS or not self._matching(key_id, algorithm):
             await self._refresh()
-        if time.monotonic() - self._fetched >= _LONGEST_SECONDS:
-            raise KeysUnavailable(
+        if time.monotonic() - self._fetched >= _MAX_SECONDS:
+            raise KeysUnavailableError(
                 "tokens of participants cannot be checked now: their public keys cannot be fetched from "
                 "FARM_PARTICIPANT_JWKS_URL; please try again",
                 retry_after=round(_PATIENCE),
@@ -93,7 +93,7 @@ class ParticipantKeys:
                 self._keys = read_key_set(await _fetch(self._url))
                 self._fetched = time.monotonic()
             except (httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
-                _LOG.warning("FARM_PARTICIPANT_JWKS_URL: the keys cannot be fetched: %r", error)
+                logger.warning("FARM_PARTICIPANT_JWKS_URL: the keys cannot be fetched: %r", error)
             self._next_try = time.monotonic() + _PATIENCE
 
 
@@ -110,7 +110,7 @@ def read_key_set(text: bytes) -> Sequence[_Key]:
     entries = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ValueError('the answer is no key set: it has no list "keys"')
-    read = (_read_key(entry) for entry in entries[:_MOST_KEYS] if isinstance(entry, dict))
+    read = (_read_key(entry) for entry in entries[:_MAX_KEYS] if isinstance(entry, dict))
     return [key for key in read if key is not None]
 
 
@@ -129,11 +129,11 @@ def _read_key(entry: dict[str, Any]) -> _Key | None:
     try:
         key = PyJWK(entry, algorithm).key
     except (PyJWTError, ValueError, TypeError, AttributeError) as error:
-        _LOG.warning("FARM_PARTICIPANT_JWKS_URL: a key cannot be read: %s", type(error).__name__)
+        logger.warning("FARM_PARTICIPANT_JWKS_URL: a key cannot be read: %s", type(error).__name__)
         return None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
         return None
-    if isinstance(key, RSAPublicKey) and key.key_size < _SMALLEST_RSA:
+    if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA:
         return None
     key_id = entry.get("kid")
     return _Key(key_id if isinstance(key_id, str) else None, algorithm, key)
@@ -167,6 +167,6 @@ async def _fetch(url: str) -> bytes:
         # Raw, so that nothing is unpacked beyond the bound.
         async for chunk in response.aiter_raw():
             content += chunk
-            if len(content) > _MOST_BYTES:
-                raise ValueError(f"the answer has more than {_MOST_BYTES} bytes")
+            if len(content) > _MAX_BYTES:
+                raise ValueError(f"the answer has more than {_MAX_BYTES} bytes")
         return bytes(content)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from api.http_errors import Unauthorized
+from api.http_errors import UnauthorizedError
 from api.services.participant_keys import ParticipantKeys
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
@@ -84,17 +84,17 @@ class ParticipantTokens:
     async def read(self, text: str, organizations: Collection[str]) -> Participant:
         """Who a token is of; `organizations` are those of the farm.
 
-        Raises Unauthorized, KeysUnavailable.
+        Raises UnauthorizedError, KeysUnavailableError.
         """
         content, algorithm = await self._verified(text)
         if content.get("iss") == ISSUER or content.get("recorder"):
             # The page that is recorded has it, and strangers may have made that page.
-            raise Unauthorized("this is a recorder's token, which opens pages and not the API")
+            raise UnauthorizedError("this is a recorder's token, which opens pages and not the API")
         try:
             claims = _Claims.model_validate(content)
         except ValidationError as error:
             names = sorted({str(problem["loc"][0]) for problem in error.errors()})
-            raise Unauthorized(
+            raise UnauthorizedError(
                 f"the token's claim {names[0]} is missing or of no use here; tokens of participants have "
                 "meetingId, participantId and exp"
             ) from None
@@ -113,7 +113,7 @@ class ParticipantTokens:
             return meant
         if algorithm == _BY_SECRET and len(known) == 1:
             return next(iter(known))
-        raise Unauthorized(
+        raise UnauthorizedError(
             "the token's claim orgId names no organisation of this farm; FARM_PARTICIPANT_ORGANIZATIONS can "
             "say which one it means"
         )
@@ -123,7 +123,7 @@ class ParticipantTokens:
         try:
             header = jwt.get_unverified_header(text)
         except jwt.PyJWTError:
-            raise Unauthorized("the token cannot be read") from None
+            raise UnauthorizedError("the token cannot be read") from None
         algorithm, key_id = str(header.get("alg")), header.get("kid")
         for key in await self._candidates(algorithm, key_id if isinstance(key_id, str) else None):
             try:
@@ -138,9 +138,9 @@ class ParticipantTokens:
             except jwt.InvalidSignatureError:
                 continue
             except (jwt.PyJWTError, OverflowError) as error:
-                raise Unauthorized(_problem(error)) from None
+                raise UnauthorizedError(_problem(error)) from None
             return content, algorithm
-        raise Unauthorized("the token was not signed by anybody whom this farm trusts")
+        raise UnauthorizedError("the token was not signed by anybody whom this farm trusts")
 
     async def _candidates(
         self, algorithm: str, key_id: str | None

@@ -16,12 +16,12 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from api.http_errors import RateLimited
+from api.http_errors import RateLimitedError
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.db.faults import describe
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _KEY_PREFIX: Final = "farm:limits"
 _IPV6_NETWORK: Final = 64
@@ -49,13 +49,13 @@ class RateLimits:
         self._failures = _a_minute(settings.failure_limit, "failures")
 
     async def count_request(self, key: ApiKey) -> None:
-        """Count a request made with a key. Raises RateLimited when it is one too many."""
+        """Count a request made with a key. Raises RateLimitedError when it is one too many."""
         limit = self._requests
         if limit and not await self._hit(limit, key.id):
             raise await self._refusal(limit, key.id, "this API key has asked too often")
 
     async def check_address(self, address: str) -> None:
-        """Raises RateLimited when there have been too many wrong keys from an address."""
+        """Raises RateLimitedError when there have been too many wrong keys from an address."""
         limit, network = self._failures, network_of(address)
         if limit and not await self._test(limit, network):
             raise await self._refusal(limit, network, "there were too many wrong API keys from your address")
@@ -70,7 +70,7 @@ class RateLimits:
             try:
                 return await self._limiter.hit(limit, who)
             except redis.ResponseError as error:
-                _LOG.debug("requests are counted in this process: %s", describe(error))
+                logger.debug("requests are counted in this process: %s", describe(error))
                 self._refused = time.monotonic()
         return await self._own_limiter.hit(limit, who)
 
@@ -82,12 +82,12 @@ class RateLimits:
         except redis.ResponseError:
             return True
 
-    async def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimited:
+    async def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimitedError:
         own = await self._own_limiter.get_window_stats(limit, who)
         reset_time = own.reset_time
         if own.remaining:
             reset_time = (await self._limiter.get_window_stats(limit, who)).reset_time
-        return RateLimited(message, limit.amount, max(1, math.ceil(reset_time - time.time())))
+        return RateLimitedError(message, limit.amount, max(1, math.ceil(reset_time - time.time())))
 
 
 def _a_minute(amount: int, what: str) -> RateLimitItem | None:

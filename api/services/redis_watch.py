@@ -9,7 +9,7 @@ import redis.asyncio
 
 from farm.db.faults import RedisFault, look_at_redis_async
 
-_LOG: Final = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _BELIEVED_SECONDS: Final = 1.0
 """How long what was found is believed; anybody may ask."""
@@ -33,5 +33,5 @@ class RedisWatch:
                 before, self._looked, self._fault = self._fault, time.monotonic(), RedisFault.AWAY
                 self._fault = await look_at_redis_async(self._redis)
                 if self._fault is not None and self._fault is not before:
-                    _LOG.error("not ready: Redis %s", self._fault.sentence)
+                    logger.error("not ready: Redis %s", self._fault.sentence)
             return self._fault

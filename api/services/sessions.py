@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from api.http_errors import CsrfRefused
+from api.http_errors import CsrfRefusedError
 from farm.config.settings import Settings
 from farm.credentials.api_keys import ApiKey
 from farm.db.clients import in_time
@@ -95,9 +95,11 @@ class Sessions:
         return self._sign("csrf", session)
 
     def check_csrf(self, session: str, token: str) -> None:
-        """Raises CsrfRefused when that is not the session's token."""
+        """Raises CsrfRefusedError when that is not the session's token."""
         if not hmac.compare_digest(self.csrf_token(session).encode(), token.encode("utf-8", "replace")):
-            raise CsrfRefused("this form is not of your session; go back, load the page again and repeat it")
+            raise CsrfRefusedError(
+                "this form is not of your session; go back, load the page again and repeat it"
+            )
 
     def _sign(self, purpose: str, text: str) -> str:
         message = f"portal {purpose}\n{text}".encode("utf-8", "replace")

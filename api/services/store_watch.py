@@ -8,7 +8,7 @@ from typing import Final
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 
-_LOG: Final = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _BELIEVED_SECONDS: Final = 30.0
 """How long what it said is believed."""
@@ -38,6 +38,6 @@ class StoreWatch:
         try:
             self._store.check()
         except (StorageError, OSError) as error:
-            _LOG.warning("the store does not take files: %s", error)
+            logger.warning("the store does not take files: %s", error)
             return False
         return True

@@ -17,11 +17,11 @@ import idna
 
 IpAddress = IPv4Address | IPv6Address
 
-_LONGEST_NAME: Final = 253
-_LONGEST_LABEL: Final = 63
+_MAX_NAME: Final = 253
+_MAX_LABEL: Final = 63
 """Bytes (RFC 1035, 2.3.4). Chromium takes longer names, which no resolver can be asked for."""
 
-_LONGEST_TEXT: Final = 9 * _LONGEST_NAME
+_MAX_TEXT: Final = 9 * _MAX_NAME
 """Characters of a host before it is decoded: three for each byte of UTF-8, of which there may be several."""
 
 
@@ -37,7 +37,7 @@ def host_of(text: str) -> str:
     """
     if text.startswith("[") or ":" in text:
         return str(_ipv6(text.removeprefix("[").removesuffix("]")))
-    if len(text) > _LONGEST_TEXT:
+    if len(text) > _MAX_TEXT:
         raise HostError("the host is too long")
     name = _in_ascii(_decoded(text)).removesuffix(".")
     labels = name.split(".")
@@ -45,7 +45,7 @@ def host_of(text: str) -> str:
         return str(_ipv4(labels))
     if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         raise HostError("the host is not a valid name")
-    if len(name) > _LONGEST_NAME or any(len(label) > _LONGEST_LABEL for label in labels):
+    if len(name) > _MAX_NAME or any(len(label) > _MAX_LABEL for label in labels):
         raise HostError("the host is too long for a name")
     return name
 
@@ -153,7 +153,7 @@ def _ipv4(labels: list[str]) -> IPv4Address:
 
 
 def _number(label: str) -> int:
-    if len(label) <= _LONGEST_LABEL:
+    if len(label) <= _MAX_LABEL:
         if re.fullmatch(r"0x[0-9a-f]*", label):
             return int(label[2:] or "0", 16)
         if re.fullmatch(r"0[0-7]*", label):

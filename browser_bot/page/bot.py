@@ -39,10 +39,10 @@ ASKS_MISSED = 5
 WATCH_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 # How often a page may go elsewhere before it is recorded.
-MOST_MOVES = 5
+MAX_MOVES = 5
 # Between tries to load a page anew, doubled each time.
 FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 
 T = TypeVar("T")
 Tell = Callable[[PageEvent], Awaitable[None]]
@@ -150,7 +150,7 @@ class Bot:
         A page that moves meanwhile is joined again; one that does so on and on is recorded as it is.
         """
         hearing = self._hearing
-        for _ in range(MOST_MOVES):
+        for _ in range(MAX_MOVES):
             happened = await first_of(
                 ready=ready(self._page, self._world, self._contract, hearing),
                 declined=hearing.declined(),
@@ -216,7 +216,7 @@ class Bot:
                     failed = f"{why}; it could not be loaded anew, and is tried again: {error}"
                     await self._say(PageEvent("warning", failed))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     async def _say(self, event: PageEvent) -> None:
         if self._tell is not None:

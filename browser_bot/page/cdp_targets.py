@@ -19,7 +19,7 @@ from browser_bot.errors import NoAnswerError
 
 logger = logging.getLogger(__name__)
 
-MOST_CHILDREN: Final = 100
+MAX_CHILDREN: Final = 100
 """Frames and workers of one parent that are asked and heard; more of them only run."""
 
 Params = dict[str, Any]
@@ -82,7 +82,7 @@ class Target:
             self, params["sessionId"], info["type"], info["targetId"], self._set_up, self._hear
         )
         self._children[params["sessionId"]] = child
-        is_wanted = child.kind in {"iframe", "worker"} and len(self._children) <= MOST_CHILDREN
+        is_wanted = child.kind in {"iframe", "worker"} and len(self._children) <= MAX_CHILDREN
         beginning = asyncio.ensure_future(self._begin(child, is_wanted))
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)

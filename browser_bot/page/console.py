@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-LONGEST_TEXT: Final = 64 * 1024
+MAX_TEXT: Final = 64 * 1024
 """Characters of a printed line that are kept."""
 
-MOST_PARTS: Final = 100
+MAX_PARTS: Final = 100
 """Arguments of one call that are looked at."""
 
 _DIRECTIVE: Final = re.compile(r"%([sdifoOc%])")
@@ -37,13 +37,13 @@ class Printed:
     @property
     def text(self) -> str:
         """The line as a console shows it."""
-        return _formatted(self.parts, self.is_text)[:LONGEST_TEXT]
+        return _formatted(self.parts, self.is_text)[:MAX_TEXT]
 
 
 def parts_of(arguments: Sequence[Any]) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     """The arguments of one call as texts, and which of them are texts themselves."""
-    looked_at = [each for each in arguments[:MOST_PARTS] if isinstance(each, dict)]
-    texts = tuple(_text_of(each)[:LONGEST_TEXT] for each in looked_at)
+    looked_at = [each for each in arguments[:MAX_PARTS] if isinstance(each, dict)]
+    texts = tuple(_text_of(each)[:MAX_TEXT] for each in looked_at)
     return texts, tuple(each.get("type") == "string" for each in looked_at)
 
 
@@ -77,7 +77,7 @@ def exception_text(details: dict[str, Any]) -> str:
     place = details.get("url")
     if place and "\n" not in text:
         text = f"{text} ({place}:{int(details.get('lineNumber') or 0) + 1})"
-    return text[:LONGEST_TEXT]
+    return text[:MAX_TEXT]
 
 
 def _is_prefix(text: str) -> bool:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from browser_bot.network.host_names import host_of
 
-MOST_FRAMES = 5
+MAX_FRAMES = 5
 
 Selector = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """A CSS selector, or one of Playwright's, such as `text=Join`; open shadow roots are looked through too."""
@@ -18,7 +18,7 @@ class _Hint(BaseModel):
 
 
 class _Step(_Hint):
-    frame: Selector | Annotated[list[Selector], Field(min_length=1, max_length=MOST_FRAMES)] | None = None
+    frame: Selector | Annotated[list[Selector], Field(min_length=1, max_length=MAX_FRAMES)] | None = None
     """The iframe to do it in; of one within another each, the outermost first."""
     optional: bool = False
     """Go on without it when there is nothing to act on within 3 s: a banner that is there sometimes."""

@@ -30,7 +30,7 @@ WORLD: Final = "recordingFarm"
 LET_GO_SECONDS: Final = 1.0
 """How long the browser keeps what was printed: all that an object holds stays in memory until then."""
 
-MOST_KEPT: Final = 20
+MAX_KEPT: Final = 20
 """So many printed objects are let go at once."""
 
 # File choosers of frames in other processes are cancelled as the page's own are (`one_page`).
@@ -311,7 +311,7 @@ class PageWorld:
         kept.objects += objects
         if kept.letting_go is None:
             kept.letting_go = asyncio.ensure_future(self._let_go(target, kept))
-        if kept.objects >= MOST_KEPT:
+        if kept.objects >= MAX_KEPT:
             kept.now.set()
 
     async def _let_go(self, target: Target, kept: _Kept) -> None:

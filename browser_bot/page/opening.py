@@ -34,9 +34,9 @@ ANSWER_TIMEOUT = 3.0
 
 # What Playwright says when the page goes elsewhere before the new one comes.
 INTERRUPTED = "interrupted by another navigation"
-MOST_INTERRUPTED = 5
+MAX_INTERRUPTED = 5
 # Characters of a server's words that go into an error.
-MOST_REASON = 100
+MAX_REASON = 100
 
 # What Chromium shows instead of a page that it cannot load.
 ERROR_PAGE = "chrome-error://"
@@ -116,7 +116,7 @@ class Opening:
             try:
                 return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
             except PlaywrightError as error:
-                if INTERRUPTED not in error.message or attempt == MOST_INTERRUPTED:
+                if INTERRUPTED not in error.message or attempt == MAX_INTERRUPTED:
                     raise
                 # By what was on its way already: tries that were given up, or the page's own.
                 if self._page.url == url:
@@ -178,7 +178,7 @@ class Opening:
         """What the server has answered instead of 'here it is', in words; None if it has not."""
         if self._answer is None or self.status < HTTPStatus.BAD_REQUEST:
             return None
-        reason = printable(self._clean(self._answer.status_text))[:MOST_REASON]
+        reason = printable(self._clean(self._answer.status_text))[:MAX_REASON]
         answered = f"it answered {self.status} {reason}".rstrip()
         if self.status == HTTPStatus.UNAUTHORIZED:
             return f"{answered}: it asks for a user name and a password"

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # As long as a page's answer counts. It is asked each 2 s.
 FRESH_SECONDS: Final = 5.0
 # Pages with more frames than this are shops, not meetings.
-MOST_FRAMES: Final = 20
+MAX_FRAMES: Final = 20
 _NAME: Final = "__recordingFarmProbe"
 ASK: Final = f"typeof {_NAME} === 'function' ? {_NAME}() : ''"
 _ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6}) ([0-9]{1,6})")
@@ -32,7 +32,7 @@ INSTALL: Final = r"""
 (() => {
   "use strict";
   const NAME = "__recordingFarmProbe";
-  const MOST = 1000;    // connections, tracks and elements that are looked at
+  const MAX = 1000;    // connections, tracks and elements that are looked at
   const LOUD = 0.01;    // of full scale 1: -40 dB, which speech is above and the noise of a room is not
   const RECENT = 1000;  // ms for which a level of sound counts
   const SPEECH = 1;     // bytes in a ms, 8 kbit/s: Opus has 16 and more for speech, hardly any for silence
@@ -79,7 +79,7 @@ INSTALL: Final = r"""
     const Watched = new Proxy(Native, {
       construct(target, parameters, newTarget) {
         const connection = construct(target, parameters, newTarget);
-        if (size(connections) < MOST) remember(connections, new Weak(connection));
+        if (size(connections) < MAX) remember(connections, new Weak(connection));
         return connection;
       },
     });
@@ -130,7 +130,7 @@ INSTALL: Final = r"""
         const connection = deref(reference);
         const is = connection === undefined ? "closed" : state(connection);
         if (is === "closed") forget(connections, reference);
-        if (is === "closed" || is === "failed" || tracks > MOST) return;
+        if (is === "closed" || is === "failed" || tracks > MAX) return;
         if (is === "connecting" || is === "disconnected") unsettled += 1;
         if (is === "connected") connected += 1;
         const transceivers = transceiversOf(connection);
@@ -163,7 +163,7 @@ INSTALL: Final = r"""
     let bytes = 0;
     for (let type = 0; type < 2; type++) {
       const elements = elementsOf(page, type ? "video" : "audio");
-      for (let i = 0; i < MOST && i < count(elements); i++) {
+      for (let i = 0; i < MAX && i < count(elements); i++) {
         const element = item(elements, i);
         if (!paused(element) && !muted(element) && volume(element) > 0) bytes += decoded(element);
       }
@@ -193,7 +193,7 @@ INSTALL: Final = r"""
     const width = apply(innerWidth, globalThis, []), height = apply(innerHeight, globalThis, []);
     const videos = elementsOf(page, "video");
     let largest = null, most = 0;
-    for (let i = 0; i < MOST && i < count(videos); i++) {
+    for (let i = 0; i < MAX && i < count(videos); i++) {
       const video = item(videos, i);
       if (paused(video) || videoWidth(video) === 0) continue;
       const rect = rectOf(video);
@@ -337,7 +337,7 @@ class Probe:
 
     def _ask_frames(self) -> None:
         """Ask each frame that owes no answer, so that one that hangs is asked once and no more."""
-        there = [frame for frame in self._world.frames if frame != self._world.main_frame][:MOST_FRAMES]
+        there = [frame for frame in self._world.frames if frame != self._world.main_frame][:MAX_FRAMES]
         for frame in self._frames.keys() - set(there):
             self._frames.pop(frame).asking.cancel()
         for frame in there:

@@ -42,10 +42,10 @@ _ANSWER_TIMEOUT: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 10.0
 """Between two signs of life; the SDK closes after 30 s without one."""
 
-LONGEST_MESSAGE: Final = 64 * 1024
+MAX_MESSAGE: Final = 64 * 1024
 """Characters of a message; longer ones are for servers that do more than recording."""
 
-MOST_MESSAGES: Final = 1000
+MAX_MESSAGES: Final = 1000
 """That are heard in a second."""
 
 # What the SDK leaves on the window, under both its names, as digits. A page that opened the socket by itself
@@ -66,7 +66,7 @@ _STATE: Final = """
 _FLAGS: Final = ("announced", "present", "meeting", "over")
 
 _SOCKET: Final = r"""
-((NAME, KEEP_ALIVE, LONGEST, MOST) => {
+((NAME, KEEP_ALIVE, MAX_LENGTH, MAX) => {
   "use strict";
   const tell = globalThis[NAME];
   delete globalThis[NAME];
@@ -93,7 +93,7 @@ _SOCKET: Final = r"""
       told = 0;
     }
     told += 1;
-    if (told <= MOST) tell(`${kind} ${words}`);
+    if (told <= MAX) tell(`${kind} ${words}`);
   };
 
   // Answers as a recorder's server would; "2" and "3" are its ping and pong.
@@ -122,7 +122,7 @@ _SOCKET: Final = r"""
     send(message) {
       if (this.readyState === 0) throw new MakeError("Still in CONNECTING state.", "InvalidStateError");
       if (this.readyState !== 1 || typeof message !== "string") return;
-      if (message !== "3" && message.length <= LONGEST) say("message", message);
+      if (message !== "3" && message.length <= MAX_LENGTH) say("message", message);
     }
     close(code = 1005, reason = "") {
       if (this.readyState > 1) return;
@@ -169,7 +169,7 @@ class RecordingSdk:
         self._world = world
         self._heard = heard
         name = f"recordingFarm{secrets.token_hex(8)}"
-        values = (name, KEEP_ALIVE_SECONDS * 1000, LONGEST_MESSAGE, MOST_MESSAGES)
+        values = (name, KEEP_ALIVE_SECONDS * 1000, MAX_MESSAGE, MAX_MESSAGES)
         world.bind(name, self._told)
         world.script(f"{_SOCKET}({', '.join(map(json.dumps, values))})")
         self.connected = asyncio.Event()

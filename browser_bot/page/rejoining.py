@@ -41,8 +41,8 @@ LOOK_SECONDS: Final = 2.0
 LOOKS: Final = 2
 """So many in a row must find it: a page that is being drawn may show both for a moment."""
 
-MOST: Final = 30
-MOST_AT_ONCE: Final = 10
+MAX: Final = 30
+MAX_AT_ONCE: Final = 10
 WITHIN_SECONDS: Final = 300.0
 """A page is joined again at most so often in so many seconds; then it waits for its turn."""
 
@@ -62,7 +62,7 @@ class PageEvent:
 class Pace:
     """How often something may be done: `most` times in `seconds`."""
 
-    def __init__(self, most: int = MOST, seconds: float = WITHIN_SECONDS) -> None:
+    def __init__(self, most: int = MAX, seconds: float = WITHIN_SECONDS) -> None:
         """Begin with nothing done."""
         self._times: deque[float] = deque(maxlen=most)
         self._most = most
@@ -134,7 +134,7 @@ class Staying:
         What came of it; None if the hints themselves have led there. `paced`: not more often than a page may
         be joined again. Raises PageError when the server has sent nothing but an error.
         """
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_AT_ONCE):
             document = self._documents.last
             joining = asyncio.ensure_future(self._join(document, paced=paced))
             moved = asyncio.ensure_future(self._documents.after(document.number))
@@ -150,7 +150,7 @@ class Staying:
                 await asyncio.gather(joining, moved, return_exceptions=True)
         self._known = document.number
         return PageEvent(
-            "warning", f"the page has loaded itself anew {MOST_AT_ONCE} times before it could be joined"
+            "warning", f"the page has loaded itself anew {MAX_AT_ONCE} times before it could be joined"
         )
 
     async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
@@ -185,7 +185,7 @@ class Staying:
         loop = asyncio.get_running_loop()
         seconds = self._pace.wait(loop.time())
         if seconds:
-            logger.warning("the page was joined again %d times; the next time in %.0f s", MOST, seconds)
+            logger.warning("the page was joined again %d times; the next time in %.0f s", MAX, seconds)
             await asyncio.sleep(seconds)
         self._pace.done(loop.time())
 

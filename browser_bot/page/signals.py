@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LINES_TOLD: Final = 3
 """So many lines of what a page printed are told when it has not printed what it should."""
 
-LONGEST_TOLD: Final = 80
+MAX_TOLD: Final = 80
 
 
 class Hearing:
@@ -71,7 +71,7 @@ class Hearing:
             reason = printable(self._diary.start_of(reason))
             self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
         else:
-            self._lines.append(printable(self._diary.start_of(printed.text.strip()))[:LONGEST_TOLD])
+            self._lines.append(printable(self._diary.start_of(printed.text.strip()))[:MAX_TOLD])
 
     @property
     def printed(self) -> str:

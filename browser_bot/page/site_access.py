@@ -36,15 +36,15 @@ from browser_bot.stage.browser import DRIVER_GRACE, Browser
 
 logger = logging.getLogger(__name__)
 
-MOST_CREDENTIALS: Final = 10
-MOST_HEADERS: Final = 30
-MOST_COOKIES: Final = 50
+MAX_CREDENTIALS: Final = 10
+MAX_HEADERS: Final = 30
+MAX_COOKIES: Final = 50
 # Chromium takes no larger cookie (RFC 6265bis, 5.6).
-_LONGEST_COOKIE: Final = 4096
+_MAX_COOKIE: Final = 4096
 # A shorter text is no secret, and would be cut out of half of the log.
-_SHORTEST_SECRET: Final = 4
+_MIN_SECRET: Final = 4
 # What a request is at, so often a password is refused for it at most.
-_MOST_REFUSED: Final = 1000
+_MAX_REFUSED: Final = 1000
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[!-~]([ \t!-~]*[!-~])?")
@@ -107,7 +107,7 @@ Headers = Annotated[
         Annotated[str, StringConstraints(max_length=100), AfterValidator(_header_name)],
         Annotated[str, StringConstraints(max_length=8192), AfterValidator(_header_value)],
     ],
-    Field(max_length=MOST_HEADERS, json_schema_extra={"format": "headers"}),
+    Field(max_length=MAX_HEADERS, json_schema_extra={"format": "headers"}),
     BeforeValidator(_each_once),
 ]
 """Headers by their names, which are written small; each request to the page's origin has them."""
@@ -136,8 +136,8 @@ class HttpCredentials(_Given):
 class Cookie(_Given):
     """A cookie, for the page's host alone, or for a `domain` and the hosts below it."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_COOKIE)]
-    value: Annotated[str, StringConstraints(max_length=_LONGEST_COOKIE)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_COOKIE)]
+    value: Annotated[str, StringConstraints(max_length=_MAX_COOKIE)]
     domain: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     path: Annotated[str, StringConstraints(max_length=1024)] = "/"
     secure: bool = False
@@ -149,8 +149,8 @@ class Cookie(_Given):
         # The name is known to who sent it; the value may be secret.
         if not _COOKIE_NAME.fullmatch(self.name) or not _COOKIE_VALUE.fullmatch(self.value):
             raise _refused("name and value must be printable ASCII without ; and the name without =")
-        if len(self.name) + len(self.value) > _LONGEST_COOKIE:
-            raise _refused(f"name and value may have {_LONGEST_COOKIE} characters together")
+        if len(self.name) + len(self.value) > _MAX_COOKIE:
+            raise _refused(f"name and value may have {_MAX_COOKIE} characters together")
         if not _COOKIE_PATH.fullmatch(self.path):
             raise _refused("path must begin with / and hold no ;")
         if self.same_site == "None" and not self.secure:
@@ -188,8 +188,8 @@ def _host(domain: str) -> str | None:
     return host if "." in host and not host.replace(".", "").isdigit() else None
 
 
-Credentials = Annotated[list[HttpCredentials], Field(max_length=MOST_CREDENTIALS)]
-Cookies = Annotated[list[Cookie], Field(max_length=MOST_COOKIES)]
+Credentials = Annotated[list[HttpCredentials], Field(max_length=MAX_CREDENTIALS)]
+Cookies = Annotated[list[Cookie], Field(max_length=MAX_COOKIES)]
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class SiteAccess:
         # A header's scheme is no secret: `Bearer`.
         parts = [text.partition(" ")[2] for text in texts]
         return [each for each in found if each] + [
-            each for each in (*texts, *parts) if len(each) >= _SHORTEST_SECRET
+            each for each in (*texts, *parts) if len(each) >= _MIN_SECRET
         ]
 
 
@@ -310,7 +310,7 @@ class _Giver:
             logger.warning("%s does not take the user name and password", challenge["origin"])
             answer = {"response": "CancelAuth"}
         else:
-            if len(self._given) >= _MOST_REFUSED:
+            if len(self._given) >= _MAX_REFUSED:
                 self._given.clear()
             self._given[request] = None
             answer = {

@@ -37,8 +37,8 @@ OPTIONAL_TIMEOUT = 3.0
 
 LOOK_TIMEOUT = 3.0
 LET_GO_TIMEOUT = 1.0
-MOST_NAMED = 5
-LONGEST_NAMED = 100
+MAX_NAMED = 5
+MAX_NAMED_LENGTH = 100
 """So many selectors without effect are named, and so many characters of each."""
 
 # What Playwright's log of a step says of the element that it has found.
@@ -115,8 +115,8 @@ class Following:
             return ""
         if idle is None:
             return "the hinted CSS has no rule that the browser understands"
-        named = ", ".join(repr(each[:LONGEST_NAMED]) for each in idle[:MOST_NAMED])
-        more = f" and {len(idle) - MOST_NAMED} more" if len(idle) > MOST_NAMED else ""
+        named = ", ".join(repr(each[:MAX_NAMED_LENGTH]) for each in idle[:MAX_NAMED])
+        more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
         return f"the hinted CSS finds nothing to act on so far: {named}{more}" if idle else ""
 
     async def visible(self, seconds: float, *, settle: float) -> list[int]:

@@ -28,7 +28,7 @@ AUTHENTICATION = struct.pack(">IIIII", len(_AUTH), 0xFFFFFFFF, 0, 0, 0) + _AUTH
 # The daemon's command line (pulse-cli-syntax(5)); what pacmd says first makes each answer end in a prompt.
 _HELLO = "hello\n"
 _PROMPT = b">>> "
-_MOST_ANSWER = 1 << 20
+_MAX_ANSWER = 1 << 20
 _INPUT = re.compile(r"^    index: (\d+)$(.*?)(?=^    index: |\Z)", re.MULTILINE | re.DOTALL)
 _STATE = re.compile(r"^\tstate: (\w+)$", re.MULTILINE)
 _SINK = re.compile(r"^\tsink: \d+ <(.*)>$", re.MULTILINE)
@@ -87,7 +87,7 @@ class Sound:
                 await self._command(f"move-sink-input {playing.number} {SINK}")
 
     async def _command(self, command: str) -> str:
-        reader, writer = await asyncio.open_unix_connection(self.commands, limit=_MOST_ANSWER)
+        reader, writer = await asyncio.open_unix_connection(self.commands, limit=_MAX_ANSWER)
         try:
             writer.write(f"{_HELLO}{command}\n".encode())
             await reader.readuntil(_PROMPT)

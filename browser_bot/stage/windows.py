@@ -44,7 +44,7 @@ _CONFIGURE_REQUEST: Final = 23
 # Stacking order, sibling, x, y, width, height, border and which of them count ("ConfigureRequest").
 _CONFIGURE: Final = struct.Struct("<xBxxxxxxxxxxIhhHHHHxxxx")
 # A page may make as many as it likes.
-_MOST_KEPT: Final = 100
+_MAX_KEPT: Final = 100
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Windows:
         self._page: int | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
         self._shown: dict[int, Shown] = {}
-        self._found: deque[Shown] = deque(maxlen=_MOST_KEPT)
+        self._found: deque[Shown] = deque(maxlen=_MAX_KEPT)
 
     @property
     def shown(self) -> list[Shown]:
@@ -116,7 +116,7 @@ class Windows:
                 self._sizes.pop(window, None)
 
     def _made(self, window: int, event: bytes) -> None:
-        while len(self._sizes) >= _MOST_KEPT:
+        while len(self._sizes) >= _MAX_KEPT:
             del self._sizes[next(iter(self._sizes))]
         self._sizes[window] = struct.unpack_from("<HH", event, 16)
         if event[22]:

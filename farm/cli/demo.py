@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from encoder.media.probe import probe
 from farm.config.settings import Settings
-from farm.errors import RecordingFailed
+from farm.errors import RecordingFailedError
 
 SECONDS = 20
 MEETING = "demo"
@@ -35,7 +35,7 @@ _NOT_FOR_THE_DEMO = (
 def run_demo(settings: Settings, seconds: int = SECONDS) -> None:
     """Record `seconds` of the built-in meeting and print what came of it.
 
-    Raises RecordingFailed when no file came of it.
+    Raises RecordingFailedError when no file came of it.
     """
     console = Console()
     key = secrets.token_urlsafe(16)
@@ -51,7 +51,7 @@ def run_demo(settings: Settings, seconds: int = SECONDS) -> None:
         link = recording["download_url"]
         with client.stream("GET", link, headers={"range": "bytes=0-0"}) as answer:
             if answer.status_code != 206:
-                raise RecordingFailed(f"the link answers {answer.status_code}")
+                raise RecordingFailedError(f"the link answers {answer.status_code}")
     path = settings.data_dir / "store" / recording["id"] / recording["output_file_name"]
     _print_result(console, path, recording, link)
 
@@ -92,14 +92,14 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) 
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RecordingFailed(f"the farm did not start: {_last_lines(log)}")
+            raise RecordingFailedError(f"the farm did not start: {_last_lines(log)}")
         try:
             if httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(POLL_SECONDS)
-    raise RecordingFailed(f"the farm was not ready after {START_TIMEOUT:.0f} s: {_last_lines(log)}")
+    raise RecordingFailedError(f"the farm was not ready after {START_TIMEOUT:.0f} s: {_last_lines(log)}")
 
 
 def _record(client: httpx.Client, seconds: int, progress: Progress) -> dict[str, Any]:
@@ -126,15 +126,15 @@ def _wait_for(client: httpx.Client, recording_id: str, states: set[str]) -> dict
         if recording["status"] in states:
             return recording
         if recording["status"] == "ERRORED":
-            raise RecordingFailed(f"recording {recording_id} failed: {recording['error']['message']}")
+            raise RecordingFailedError(f"recording {recording_id} failed: {recording['error']['message']}")
         time.sleep(POLL_SECONDS)
-    raise RecordingFailed(f"recording {recording_id} did not become {'/'.join(sorted(states))} in time")
+    raise RecordingFailedError(f"recording {recording_id} did not become {'/'.join(sorted(states))} in time")
 
 
 def _data(answer: httpx.Response) -> dict[str, Any]:
     body: dict[str, Any] = answer.json()
     if not body["success"]:
-        raise RecordingFailed(f"the API answered {answer.status_code}: {body['error']['message']}")
+        raise RecordingFailedError(f"the API answered {answer.status_code}: {body['error']['message']}")
     data: dict[str, Any] = body["data"]
     return data
 

@@ -9,7 +9,7 @@ from farm.config.settings import Settings, local_address
 _SECONDS: Final = 4.0
 """In which a part must take the connection, and again in which it must answer."""
 
-LONGEST: Final = 2 * 2 * _SECONDS
+MAX_LENGTH: Final = 2 * 2 * _SECONDS
 """Seconds that asking both parts, one after the other, takes at most. Whoever runs it waits longer."""
 
 

@@ -31,7 +31,7 @@ from farm.telemetry.logs import set_up_logs_from_environment
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_NAME = 100
+_MAX_NAME = 100
 """Characters of an API key's name."""
 
 
@@ -259,8 +259,8 @@ def _organization(_context: click.Context, _parameter: click.Parameter, value: s
 
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if len(value) > _LONGEST_NAME or not value.isprintable():
-        raise click.BadParameter(f"up to {_LONGEST_NAME} printable characters")
+    if len(value) > _MAX_NAME or not value.isprintable():
+        raise click.BadParameter(f"up to {_MAX_NAME} printable characters")
     return value
 
 

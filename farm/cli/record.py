@@ -19,7 +19,7 @@ from encoder.cut.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.media.probe import Media, probe
-from farm.errors import RecordingFailed
+from farm.errors import RecordingFailedError
 from farm.recorder.listener import Outcome
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
@@ -111,7 +111,7 @@ class _StartClock:
 async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -> Report:
     """Record one page into `target`. SIGINT and SIGTERM end it properly and keep the file.
 
-    Raises RecordingFailed when no playable file came of it. The takes then stay beside `target` if there
+    Raises RecordingFailedError when no playable file came of it. The takes then stay beside `target` if there
     are any, and what there is to look at in `target`.evidence.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,13 +133,15 @@ async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -
     if not spool.takes():
         spool.remove()
         seen = f"; what the page showed is in {evidence}" if evidence.exists() else ""
-        raise RecordingFailed(f"{outcome.fault or 'stopped before the recording had begun'}{seen}")
+        raise RecordingFailedError(f"{outcome.fault or 'stopped before the recording had begun'}{seen}")
     try:
         file = await asyncio.to_thread(spool.cut, spool.directory / target.name)
         file = await asyncio.to_thread(_put, file, target)
         media = await asyncio.to_thread(probe, target)
     except CutError as error:
-        raise RecordingFailed(f"{outcome.fault or error}; the takes are kept in {spool.directory}") from error
+        raise RecordingFailedError(
+            f"{outcome.fault or error}; the takes are kept in {spool.directory}"
+        ) from error
     tally = read_tally(spool.directory)
     spool.remove()
     return Report(file, media, outcome, clock.latency_ns, tally)

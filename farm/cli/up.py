@@ -16,7 +16,7 @@ from farm.db.faults import refuse_eviction
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-LONGEST_RESTART_SECONDS = 15.0
+MAX_RESTART_SECONDS = 15.0
 """Before a part that died is started again; twice as long each time that it does not live for a minute."""
 _LIVED_SECONDS = 60.0
 # The worker ends its recordings and finishes them; the API stays until it has.
@@ -30,7 +30,8 @@ WHEN_ORPHANED = {"worker": "KILL", "api": "TERM"}
 async def run_farm(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then end in order: worker, API, Redis; at once with a second signal.
 
-    Raises RedisUnavailable when the embedded Redis does not start, RedisEvicts when one would delete records.
+    Raises RedisUnavailableError when the embedded Redis does not start, RedisEvictsError when one would
+    delete records.
     """
     stopping, at_once = asyncio.Event(), asyncio.Event()
 
@@ -92,7 +93,7 @@ async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Eve
             pause = RESTART_SECONDS if time.monotonic() - began > _LIVED_SECONDS else pause
             logger.error("the %s ended with %s and is started again", part, process.returncode)
             await asyncio.wait((asyncio.create_task(stopping.wait()),), timeout=pause)
-            pause = min(2 * pause, LONGEST_RESTART_SECONDS)
+            pause = min(2 * pause, MAX_RESTART_SECONDS)
 
 
 def _environment() -> Mapping[str, str]:

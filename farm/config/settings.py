@@ -42,7 +42,7 @@ ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FIRST_ORGANIZATION = "default"
 """The organisation of the API key that is made on the first start."""
 
-_LONGEST_SOCKET_PATH = 100
+_MAX_SOCKET_PATH = 100
 """Bytes; the kernel takes 107."""
 
 _WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
@@ -565,7 +565,7 @@ class Settings(BaseSettings):
     def redis_socket(self) -> Path:
         """The socket of the farm's own Redis: in the data directory, or in /tmp if that path is too long."""
         socket = self.data_dir / "redis" / "redis.sock"
-        if len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH:
+        if len(os.fsencode(socket)) <= _MAX_SOCKET_PATH:
             return socket
         short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
         return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis looks whose it is

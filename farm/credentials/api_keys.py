@@ -35,9 +35,9 @@ from farm.credentials.secret_files import draft_of, unusable
 from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from farm.db.clients import connect
 from farm.db.embedded import answers
-from farm.errors import NotFound, SettingsError
+from farm.errors import NotFoundError, SettingsError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KEY_PREFIX: Final = "farm_"
 """What every key made here begins with, so that people and secret scanners know one when they see it."""
@@ -157,7 +157,7 @@ class ApiKeys:
                 keys = _by_hash(_read(self._path).keys)
         except (OSError, SettingsError) as error:
             # The farm replaces the file whole, so it is somebody else's doing: what was good goes on.
-            _LOG.error("the API keys stay as they were: %s", error)
+            logger.error("the API keys stay as they were: %s", error)
         # Not before it is read: another thread would take the old keys for those of the new file.
         if present != version:
             self._kept = present, keys
@@ -190,7 +190,7 @@ def load_api_keys(settings: Settings) -> LoadedKeys:
         with _redis_of(settings, retries=0) as client:
             made = exchange_api_keys(settings, client).made
     except (redis.RedisError, ValidationError) as error:
-        _LOG.warning("the API keys are those of the data directory until Redis is there: %s", error)
+        logger.warning("the API keys are those of the data directory until Redis is there: %s", error)
     return LoadedKeys(ApiKeys(settings), made)
 
 
@@ -242,12 +242,12 @@ def list_api_keys(settings: Settings) -> list[ApiKey]:
 def revoke_api_key(settings: Settings, key_id: str) -> ApiKey:
     """Forget a key, so that it opens nothing any more; returns what was known of it.
 
-    Raises NotFound, SettingsError when it is a key of the settings or the file cannot be read or written,
-    redis.RedisError.
+    Raises NotFoundError, SettingsError when it is a key of the settings or the file cannot be read or
+    written, redis.RedisError.
     """
     key = next((key for key in list_api_keys(settings) if key.id == key_id), None)
     if key is None:
-        raise NotFound(f"no key has the id {key_id}; `farm keys list` shows them all")
+        raise NotFoundError(f"no key has the id {key_id}; `farm keys list` shows them all")
     if key.from_settings:
         raise SettingsError(
             f"the key {key_id} comes from FARM_API_KEYS; take it out there and restart the API"

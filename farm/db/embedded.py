@@ -17,7 +17,7 @@ import redis
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
+from farm.errors import ProgramMissing, RedisUnavailableError, SettingsError
 
 _START_SECONDS: Final = 60.0
 """How long reading the append-only file back may take."""
@@ -51,8 +51,8 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
     """Run a Redis in `settings.data_dir` until the block ends; what it held is there again the next time.
 
     Enter it in the main thread: the child ends when the thread that started it ends, whatever ended that.
-    Raises ProgramMissing, SettingsError when the data directory is in use, RedisUnavailable when Redis does
-    not start.
+    Raises ProgramMissing, SettingsError when the data directory is in use, RedisUnavailableError when Redis
+    does not start.
     """
     if shutil.which("redis-server") is None:
         raise ProgramMissing("redis-server", "redis-server")
@@ -154,9 +154,9 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
             except redis.RedisError:
                 pass
             if process.poll() is not None:
-                raise RedisUnavailable(f"redis-server did not start: {_last_lines(log)}")
+                raise RedisUnavailableError(f"redis-server did not start: {_last_lines(log)}")
             if time.monotonic() > deadline:
-                raise RedisUnavailable(f"redis-server does not answer; see {log}")
+                raise RedisUnavailableError(f"redis-server does not answer; see {log}")
             time.sleep(_POLL_SECONDS)
 
 

@@ -19,7 +19,7 @@ import redis.asyncio
 from redis.exceptions import AuthorizationError
 
 from farm.db.clients import connect, in_time
-from farm.errors import RedisEvicts
+from farm.errors import RedisEvictsError
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Outage:
     """A time in which Redis fails one part of the farm: told in the log when it begins and when it ends."""
 
     FIRST_PAUSE: Final = 0.1
-    LONGEST_PAUSE: Final = 2.0
+    MAX_PAUSE: Final = 2.0
     """Seconds between two tries."""
 
     def __init__(self, what: str, level: int = logging.INFO) -> None:
@@ -147,7 +147,7 @@ class Outage:
         if fault is not self._fault:
             logger.log(self._level, "%s, trying again until it works: %s", self._what, describe(error))
         self._fault = fault
-        pause, self._pause = self._pause, min(2 * self._pause, self.LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(2 * self._pause, self.MAX_PAUSE)
         return pause
 
     def over(self) -> bool:
@@ -238,7 +238,7 @@ async def _read_memory_async(client: redis.asyncio.Redis) -> RedisMemory | None:
 
 
 def refuse_eviction(address: str) -> None:
-    """Raises RedisEvicts when Redis is set to delete what the farm keeps.
+    """Raises RedisEvictsError when Redis is set to delete what the farm keeps.
 
     One that cannot be asked now is not refused: it is looked at again while the farm runs.
     """
@@ -253,7 +253,7 @@ def refuse_eviction(address: str) -> None:
             "when memory is short. Allow the user INFO, or see to it that it is noeviction"
         )
     elif memory.evicts:
-        raise RedisEvicts(evicts_message(memory.policy))
+        raise RedisEvictsError(evicts_message(memory.policy))
 
 
 def evicts_message(policy: str) -> str:

@@ -22,7 +22,7 @@ Moment = tuple[int, int, int, int, int, int]
 """Year, month, day, hour, minute, second."""
 
 _PIECE: Final = 1 << 16
-_MOST_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 64 << 20
 """So much of a file, which keeps the zip in its plain format (below 2 GiB a file)."""
 
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
@@ -53,7 +53,7 @@ class Entry:
     as_it_is: bool = False
 
 
-def entry_of_file(name: str, path: Path, most_bytes: int = _MOST_BYTES) -> Entry:
+def entry_of_file(name: str, path: Path, most_bytes: int = _MAX_BYTES) -> Entry:
     """The end of a file, to which another process may be writing: as it is when it is opened."""
 
     def opened() -> Opened:
@@ -82,7 +82,7 @@ def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
     def entry(about: zipfile.ZipInfo) -> Entry:
         return Entry(
             f"{below}/{about.filename}" if below else about.filename,
-            lambda: Opened(archive.open(about), min(about.file_size, _MOST_BYTES), about.date_time),
+            lambda: Opened(archive.open(about), min(about.file_size, _MAX_BYTES), about.date_time),
             as_it_is=True,
         )
 

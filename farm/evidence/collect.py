@@ -36,9 +36,9 @@ FILES: Final = (
 )
 """What there may be of each fault."""
 
-_MOST_FAULTS: Final = 20
-_MOST_SECONDS: Final = 4.8
-_MOST_BYTES: Final = 1 << 20
+_MAX_FAULTS: Final = 20
+_MAX_SECONDS: Final = 4.8
+_MAX_BYTES: Final = 1 << 20
 _LOG_BYTES: Final = 1 << 16
 _FFMPEG_LINES: Final = 200
 
@@ -85,13 +85,13 @@ async def collect(
     """
     collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault, screenshot=screenshot))
     try:
-        await asyncio.wait((collecting,), timeout=_MOST_SECONDS)
+        await asyncio.wait((collecting,), timeout=_MAX_SECONDS)
     finally:
         in_time = collecting.done()
         collecting.cancel()
         (problem,) = await asyncio.gather(collecting, return_exceptions=True)
     if not in_time:
-        logger.warning("not all evidence could be had in %.0f s", _MOST_SECONDS)
+        logger.warning("not all evidence could be had in %.0f s", _MAX_SECONDS)
     elif problem is not None:
         logger.warning("no evidence could be kept: %s", problem)
 
@@ -116,7 +116,7 @@ async def _collect(
         parts += [asyncio.to_thread(copy_end, log, place / name) for name, log in logs.items()]
     if bot is not None:
         diary = "".join(f"{line}\n" for line in bot.diary).encode(errors="replace")
-        parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MOST_BYTES:]))
+        parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MAX_BYTES:]))
         if screenshot:
             parts.append(bot.screenshot(place / SCREENSHOT))
     for problem in await asyncio.gather(*parts, return_exceptions=True):
@@ -128,7 +128,7 @@ def next_place(directory: Path) -> Path:
     """Make the directory of the next fault, and delete those of too many. Raises OSError."""
     faults = fault_directories(directory)
     number = _fault_number(faults[-1]) + 1 if faults else 1
-    for old in faults[: max(len(faults) - _MOST_FAULTS + 1, 0)]:
+    for old in faults[: max(len(faults) - _MAX_FAULTS + 1, 0)]:
         shutil.rmtree(old, ignore_errors=True)
     place = directory / f"fault-{number:03}"
     place.mkdir(parents=True, mode=0o700)

@@ -27,7 +27,7 @@ from farm.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-_MOST_FAILURES: Final = 5
+_MAX_FAILURES: Final = 5
 """After so many it is the store that fails, and each more would take its time."""
 
 _KEY: Final = "farm:evidence"
@@ -134,7 +134,7 @@ def delete_old_evidence(evidence: StoredEvidence, oldest: datetime, count: int) 
             )
             evidence.put_off(recording_id, oldest)
             failures += 1
-            if failures == _MOST_FAILURES:
+            if failures == _MAX_FAILURES:
                 break
     return deleted
 

@@ -21,7 +21,7 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage
-from farm.errors import NotFound, RecordUnreadable, SettingsError
+from farm.errors import NotFoundError, RecordUnreadableError, SettingsError
 from farm.evidence.archive import Entry, entry_of_file, zip_pieces
 from farm.evidence.collect import RECORDER_LOG, evidence_files
 from farm.evidence.directory import Carried, Version, keep_carried, read_carried, version_of
@@ -47,11 +47,11 @@ _REST_LOOKS: Final = 6
 _END_SECONDS: Final = 30
 """What the last look may take; a store that hangs must not keep a node from ending."""
 
-_MOST_BYTES: Final = 16 << 20
+_MAX_BYTES: Final = 16 << 20
 """So much of a recording's evidence is carried, before it is packed: twenty faults with usual screenshots
 (some 300 KiB), or a few with the largest. Most recordings have a log of 10 KiB and no fault at all."""
 
-_MOST_LOG_BYTES: Final = 2 << 20
+_MAX_LOG_BYTES: Final = 2 << 20
 """So much of the end of its log: all of it, unless a page prints its 5000 lines on each of many stages."""
 
 _PACKED: Final = "evidence.zip"
@@ -112,7 +112,7 @@ class Carrier:
                 self._failed.discard(name)
             except FileNotFoundError:
                 continue  # deleted meanwhile, or an old fault of it
-            except RecordUnreadable as error:
+            except RecordUnreadableError as error:
                 logger.warning("the evidence of %s is left here: %s", name, error.message)
                 self._settled.add(name)
             except (StorageError, SettingsError, OSError) as error:
@@ -130,7 +130,7 @@ class Carrier:
         carried = read_carried(directory)
         try:
             status = self._records.get(None, recording_id).status
-        except NotFound:
+        except NotFoundError:
             if self._records.was_deleted(recording_id):
                 self._forget(recording_id, directory, carried)
             # Redis may have lost it, and then this is all there is.
@@ -177,13 +177,13 @@ def is_to_be_carried(version: Version, carried: Carried | None, *, is_active: bo
     return version.faults != stored.faults or (not is_active and version.log != stored.log)
 
 
-def worth_carrying(directory: Path, most_bytes: int = _MOST_BYTES) -> Iterator[Entry]:
+def worth_carrying(directory: Path, most_bytes: int = _MAX_BYTES) -> Iterator[Entry]:
     """The end of the log, and of the latest faults whatever is not too much altogether; the log first."""
     files = evidence_files(directory)
     log = files.pop(RECORDER_LOG, None)
     if log is not None:
-        yield entry_of_file(RECORDER_LOG, log, _MOST_LOG_BYTES)
-        most_bytes -= _MOST_LOG_BYTES
+        yield entry_of_file(RECORDER_LOG, log, _MAX_LOG_BYTES)
+        most_bytes -= _MAX_LOG_BYTES
     for name, path in sorted(files.items(), key=_latest_first):
         try:
             size = path.stat().st_size

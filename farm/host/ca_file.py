@@ -30,7 +30,7 @@ _VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 _DIRECTORY: Final = "authorities"
 """In the data directory."""
 
-_LARGEST_BYTES: Final = 4 << 20
+_MAX_BYTES: Final = 4 << 20
 _CERTUTIL_SECONDS: Final = 60.0
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
@@ -39,11 +39,11 @@ def read_authorities(file: Path) -> tuple[str, ...]:
     """The certificates in a PEM file, as PEM. Raises ValueError, in words for the operator, without any."""
     try:
         with file.open("rb") as opened:
-            content = opened.read(_LARGEST_BYTES + 1)
+            content = opened.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from None
-    if len(content) > _LARGEST_BYTES:
-        raise ValueError(f"the file has more than {_LARGEST_BYTES >> 20} MiB")
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"the file has more than {_MAX_BYTES >> 20} MiB")
     from cryptography import x509  # takes longer than all of the settings
 
     found = tuple(_PEM.findall(content.decode("latin-1")))

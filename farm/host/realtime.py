@@ -38,14 +38,14 @@ USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 SECOND_NS: Final = 1_000_000_000
 TICK_NS: Final = SECOND_NS // os.sysconf("SC_CLK_TCK")
 
-MOST_NS: Final = 800_000_000
+MAX_NS: Final = 800_000_000
 """How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2 s."""
 
 COUNT_NS: Final = 900_000_000
 """What is used is counted over so much time at least; a page may be busy for a moment."""
 
 REST_NS: Final = 60_000_000_000
-LONGEST_REST_NS: Final = 3600_000_000_000
+MAX_REST_NS: Final = 3600_000_000_000
 """For so long a kind that used too much runs as usual: each time twice as long as the time before."""
 
 SCAN_NS: Final = 5_000_000_000
@@ -195,7 +195,7 @@ def too_busy(used: Mapping[str, int], elapsed: int) -> list[str]:
     """The kinds that are to lose it, those that used most, until the others are within bounds; all in ns."""
     busy, left = [], sum(used.values())
     for kind in sorted(used, key=used.__getitem__, reverse=True):
-        if left * SECOND_NS <= MOST_NS * elapsed:
+        if left * SECOND_NS <= MAX_NS * elapsed:
             break
         busy.append(kind)
         left -= used[kind]
@@ -204,7 +204,7 @@ def too_busy(used: Mapping[str, int], elapsed: int) -> list[str]:
 
 def next_rest(before: int) -> int:
     """How long a kind rests whose rest `before` was so long, in ns; 0 if there was none."""
-    return min(max(REST_NS, 2 * before), LONGEST_REST_NS)
+    return min(max(REST_NS, 2 * before), MAX_REST_NS)
 
 
 def _urgent(stage: Stage, encoder: int | None) -> Iterator[Thread]:

@@ -19,7 +19,7 @@ from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.evidence.directory import evidence_dir
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.transfers import enqueue_transfer
@@ -49,7 +49,7 @@ def finish(recording_id: str) -> None:
     with connect(settings.redis_address) as client:
         try:
             recording = Records(client).get(None, recording_id)
-        except NotFound:
+        except NotFoundError:
             # It may have been deleted; or Redis has lost it, and then its takes must stay.
             logger.error("recording %s is not known; its spool is left alone", recording_id)
             return

@@ -15,7 +15,7 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect, connect_async
-from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
+from farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
 from farm.evidence.dead_recorder import (
     describe_defect,
     describe_exit,
@@ -46,7 +46,7 @@ from farm.recording.records import Records
 from farm.recording.timeline import take_overs
 from farm.recovery.endings import DIED, end_as_kept, end_dead
 from farm.spool.ending import forget_ending
-from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeld, spool_of
+from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeldError, spool_of
 from farm.telemetry.counts import Counts, of_claim
 from farm.telemetry.recording_log import logging_to
 
@@ -65,7 +65,7 @@ def record(recording_id: str) -> None:
         records = Records(client)
         try:
             recording = records.get(None, recording_id)
-        except NotFound:
+        except NotFoundError:
             logger.info("recording %s was stopped and deleted already", recording_id)
             return
         with logging_to(evidence_dir(settings, recording_id)):
@@ -84,7 +84,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     before = recording.node
     try:
         recording = _claim(recording, settings, records, client)
-    except (NotFound, WrongState, TakenOver) as error:
+    except (NotFoundError, WrongStateError, TakenOverError) as error:
         logger.info("recording %s is left alone: %s", recording_id, error)
         return
     seen = take_seen(evidence)
@@ -111,7 +111,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         with ready_stage() as (runner, warm):
             # The runner of a warm stage has the context of when nobody knew of the recording.
             runner.run(_record(recording, settings, records, client, warm), context=copy_context())
-    except SpoolHeld:
+    except SpoolHeldError:
         # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
         logger.info("recording %s is being recorded", recording_id)
     except Exception as error:
@@ -122,12 +122,12 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
 
 
 def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
-    """Make the recording this node's. Raises NotFound, WrongState, TakenOver when it is another's."""
+    """Make the recording this node's. Raises NotFoundError, WrongStateError, TakenOverError."""
     if recording.node in {None, settings.node}:
         return records.claim(recording, settings.node, slot=slot_number())
     gone = Nodes(client).gone(recording.node)
     if gone is None:
-        raise TakenOver(f"its node {recording.node} lives")
+        raise TakenOverError(f"its node {recording.node} lives")
     # The take that ran there ended when the node was last heard.
     ended = max([gone.heard, *(entry.time for entry in recording.timeline)])
     fault = f"the node {recording.node} is gone; another one goes on with the recording"
@@ -186,5 +186,5 @@ def _finish_after_outputs(
         recording = records.get(None, recording.id)
         if recording.outputs and recording.status is Status.UPLOADING and recording.node == settings.node:
             enqueue_finish(client, recording, settings.node)
-    except (NotFound, RecordUnreadable, redis.RedisError) as error:
+    except (NotFoundError, RecordUnreadableError, redis.RedisError) as error:
         logger.warning("recording %s is finished later: %s", recording.id, error)

@@ -15,7 +15,7 @@ from encoder.journal import Journal
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.db.faults import Outage
-from farm.errors import NotFound, RecordUnreadable, TakenOver, WrongState
+from farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
 from farm.queues.transfers import enqueue_finish
 from farm.recorder.listener import EndReason, Outcome
 from farm.recording.findings import Finding
@@ -130,7 +130,7 @@ class Reporter:
         self._news.put_nowait(self._note_company)
 
     def _note_company(self) -> None:
-        with suppress(NotFound):  # it is deleted, or Redis has lost it and is told by the next look
+        with suppress(NotFoundError):  # it is deleted, or Redis has lost it and is told by the next look
             self._records.update(self._recording.id, had_company=True)
 
     async def ended(self, outcome: Outcome) -> None:
@@ -194,7 +194,7 @@ class Reporter:
                     await asyncio.to_thread(send)
                 self._outage.over()
                 return
-            except TakenOver as error:
+            except TakenOverError as error:
                 # What is recorded here is set aside when the recording has ended; see `farm.spool.set_aside`.
                 logger.warning("%s; this one's recorder stops", error)
                 self._gives_way = True
@@ -202,24 +202,24 @@ class Reporter:
                 return
             except redis.RedisError as error:
                 await asyncio.sleep(self._outage.seen(error))
-            except RecordUnreadable as error:
+            except RecordUnreadableError as error:
                 # A newer API has written to it, and this node is not updated yet.
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
                 self._outage.over()
-                await asyncio.sleep(Outage.LONGEST_PAUSE)
+                await asyncio.sleep(Outage.MAX_PAUSE)
 
     def _look(self) -> None:
         """Keep the record in the spool, or tell Redis of it if it has lost it."""
         spool = spool_of(self._recording, self._settings)
         try:
             recording = self._records.get(None, self._recording.id)
-        except NotFound:
+        except NotFoundError:
             if register_again(spool.directory, self._records):
                 logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
                 self._say_slot()
             return
         if recording.node != self._settings.node:
-            raise TakenOver(f"the node {recording.node} has the recording {recording.id} now")
+            raise TakenOverError(f"the node {recording.node} has the recording {recording.id} now")
         if recording.slot != self._recording.slot and recording.status in ACTIVE:
             self._say_slot()
         if recording.status in UNDELETABLE and recording != self._kept:
@@ -228,7 +228,7 @@ class Reporter:
 
     def _say_slot(self) -> None:
         """Say again which slot it is in: Redis has lost it, or a second job has claimed it in vain."""
-        with suppress(NotFound, WrongState):  # ended just now
+        with suppress(NotFoundError, WrongStateError):  # ended just now
             self._records.claim(self._recording, self._settings.node, slot=self._recording.slot)
 
     async def told(self, timeout: float) -> None:
@@ -249,11 +249,11 @@ class Reporter:
         self._look()
         try:
             self._change_state(status, fields)
-        except (NotFound, WrongState) as error:
+        except (NotFoundError, WrongStateError) as error:
             # It was ended behind our back, by a stop before its start for instance, and may be deleted.
             logger.warning("%s", error)
             self.when_refused()
-            if isinstance(error, NotFound) and status is Status.ERRORED:
+            if isinstance(error, NotFoundError) and status is Status.ERRORED:
                 # Nothing was recorded, and nobody else would ever clear what is there.
                 spool_of(self._recording, self._settings).remove()
             return
@@ -268,7 +268,7 @@ class Reporter:
     def _change_state(self, status: Status, fields: dict[str, Any]) -> None:
         try:
             self._records.change_state(self._recording.id, status, by=self._settings.node, **fields)
-        except WrongState:
+        except WrongStateError:
             # Perhaps it was said before, and the answer was lost.
             if self._records.get(None, self._recording.id).status is not status:
                 raise

@@ -15,7 +15,7 @@ from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
-from farm.errors import NotFound, RecordUnreadable
+from farm.errors import NotFoundError, RecordUnreadableError
 from farm.evidence.stored import StoredEvidence, delete_old_evidence
 from farm.recording.files import delete_files
 from farm.recording.model import Recording
@@ -25,7 +25,7 @@ from farm.storage.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
-_MOST: Final = 1000
+_MAX: Final = 1000
 """How many recordings one look deletes the files of; the next goes on."""
 
 
@@ -38,7 +38,7 @@ def sweep() -> None:
     with connect(settings.redis_address) as client:
         store = open_store(settings, load_secret_key(settings))
         expire_recordings(client, store, oldest)
-        delete_old_evidence(StoredEvidence(client, store), oldest, _MOST)
+        delete_old_evidence(StoredEvidence(client, store), oldest, _MAX)
     _remove_evidence(settings, oldest)
     _remove_set_aside(settings, oldest)
 
@@ -61,12 +61,12 @@ def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> in
 
 
 def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
-    for recording_id in records.kept_before(oldest, _MOST):
+    for recording_id in records.kept_before(oldest, _MAX):
         try:
             yield records.get(None, recording_id)
-        except NotFound:
+        except NotFoundError:
             records.forget_kept(recording_id)
-        except RecordUnreadable as error:
+        except RecordUnreadableError as error:
             logger.error("%s", error.message)
 
 

@@ -18,10 +18,10 @@ from farm.config.settings import Settings, load_settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.db.clients import connect
-from farm.errors import NotFound, SettingsError, WrongState
+from farm.errors import NotFoundError, SettingsError, WrongStateError
 from farm.evidence.directory import evidence_dir, remove_evidence
 from farm.jobs.time_limit import TimeIsUp
-from farm.queues.transfers import SLOWEST_TRANSFER, enqueue_transfer
+from farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
 from farm.recording.files import is_in_store
 from farm.recording.model import FinishedFile, Recording, Status
 from farm.recording.outputs import OVER as OUTPUTS_OVER
@@ -67,7 +67,7 @@ def transfer(recording_id: str, target: str) -> None:
             run_transfer(UUID(recording_id), target, settings, client)
             settle(UUID(recording_id), settings, client)
             return
-        except NotFound:
+        except NotFoundError:
             logger.info("recording %s was deleted meanwhile", recording_id)
     forget_deleted(UUID(recording_id), settings)
 
@@ -86,7 +86,7 @@ def forget_deleted(recording_id: UUID, settings: Settings) -> None:
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
     """Try a transfer once, if it is due and nobody else on this node is at it; a failure queues the next.
 
-    Raises NotFound when the recording is not there any more, redis.RedisError when Redis is not.
+    Raises NotFoundError when the recording is not there any more, redis.RedisError when Redis is not.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -118,12 +118,12 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
 def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     """Do what follows when a transfer has come to its end: the last one makes the recording UPLOADED.
 
-    Raises NotFound, redis.RedisError.
+    Raises NotFoundError, redis.RedisError.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
     if recording.status is Status.UPLOADING and needs_the_store(recording.transfers):
-        with suppress(WrongState):  # somebody else was quicker
+        with suppress(WrongStateError):  # somebody else was quicker
             records.set_transfer(recording_id, Transfer(target=STORE), only_new=True)
         run_transfer(recording_id, STORE, settings, client)
         recording = records.get(None, recording_id)
@@ -137,7 +137,7 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
             return
         try:
             recording = records.change_state(recording_id, Status.UPLOADED)
-        except WrongState:
+        except WrongStateError:
             recording = records.get(None, recording_id)
     if recording.status is Status.UPLOADED and not (
         is_left(recording, settings) and has_recorded(spool, settings)
@@ -159,7 +159,7 @@ def _carry_in_time(
     try:
         return _carry(recording, target, outbox, settings, client)
     except TimeIsUp:
-        text = f"the storage took less than {SLOWEST_TRANSFER >> 10} KiB a second"
+        text = f"the storage took less than {MIN_TRANSFER_RATE >> 10} KiB a second"
         raise StorageError("too_slow", text) from None
 
 

@@ -40,7 +40,7 @@ from farm.storage.targets import TARGET, Target
 RETRY_SECONDS: Final = 1.0, 2.0, 5.0, 10.0
 """Between tries of one file; the last is that of all that follow."""
 
-MOST_WAITING: Final = 450
+MAX_WAITING: Final = 450
 """Segments that wait for a place that is away: half an hour. Older ones will be missing there."""
 
 CUSTOMERS: Final = "customers"
@@ -273,7 +273,7 @@ class Carrier:
         with self._changed:
             self._waiting += segments
             self._playlist = name, playlist
-            given_up = [self._waiting.popleft() for _ in range(len(self._waiting) - MOST_WAITING)]
+            given_up = [self._waiting.popleft() for _ in range(len(self._waiting) - MAX_WAITING)]
             self._lost |= {segment.name for segment in given_up}
             self._changed.notify()
         for segment in given_up:

@@ -4,7 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from farm.credentials.sealing import Sealer
-from farm.errors import NotFound, WrongState
+from farm.errors import NotFoundError, WrongStateError
 from farm.recording.model import Recording
 from farm.recording.outputs import Output, StreamUrl, read_stream_url
 from farm.recording.records import Records
@@ -36,20 +36,20 @@ class RecordedOutputs:
         self._sealer = sealer
 
     def wanted(self) -> list[Output]:
-        """The outputs as the record has them. Raises NotFound, redis.RedisError."""
+        """The outputs as the record has them. Raises NotFoundError, redis.RedisError."""
         return list(self._records.get(None, self._recording.id).outputs)
 
     def tell(self, output: Output) -> None:
         """Write down how an output is; of one that is removed, or lost, nothing. Raises redis.RedisError."""
         try:
             self._records.set_output(self._recording, output)
-        except (NotFound, WrongState):
+        except (NotFoundError, WrongStateError):
             # An API call was faster; what is wanted is looked up again.
             return
 
     def url(self, output: Output) -> StreamUrl:
-        """Where an output goes. Raises NotFound, SettingsError, redis.RedisError."""
+        """Where an output goes. Raises NotFoundError, SettingsError, redis.RedisError."""
         sealed = self._records.sealed_target(self._recording.id, sealed_name(output.id))
         if sealed is None:
-            raise NotFound(f"the URL of output {output.id} is not kept any more")
+            raise NotFoundError(f"the URL of output {output.id} is not kept any more")
         return read_stream_url(self._sealer.open(sealed, _context(self._recording.id, output.id)))

@@ -53,7 +53,7 @@ _SRT_OPTIONS: Final = {
 }
 """What ffmpeg calls the options of an SRT URL."""
 
-_LONGEST_ERROR: Final = 300
+_MAX_ERROR: Final = 300
 _TELL_SECONDS: Final = 10.0
 
 
@@ -216,7 +216,7 @@ class _Keeper:
 
     def _last_words(self) -> str:
         log = self._directory / "log"
-        return log.read_text(errors="replace").strip()[-_LONGEST_ERROR:] if log.exists() else ""
+        return log.read_text(errors="replace").strip()[-_MAX_ERROR:] if log.exists() else ""
 
     async def _run_program(self) -> int:
         self._error = None
@@ -258,7 +258,7 @@ class _Keeper:
 
     def _heard(self, said: Any) -> None:
         if "error" in said:
-            self._error = str(said["error"])[:_LONGEST_ERROR]
+            self._error = str(said["error"])[:_MAX_ERROR]
             if self._output.kind is OutputKind.HLS:
                 # It goes on trying by itself.
                 retries = self._output.retries + bool(said.get("failed"))

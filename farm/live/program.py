@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Of the environment what holds none of the farm's secrets."""
 
-_LONGEST_LINE: Final = 1 << 16
+_MAX_LINE: Final = 1 << 16
 
 
 class OutputProgram:
@@ -66,7 +66,7 @@ class OutputProgram:
                 stderr=log,
                 env=self._environment,
                 process_group=0,
-                limit=_LONGEST_LINE,
+                limit=_MAX_LINE,
             )
         try:
             assert process.stdin is not None

@@ -20,12 +20,12 @@ import redis
 import redis.asyncio
 
 from farm.db.clients import in_time
-from farm.errors import FarmError, NotFound, NothingLive
+from farm.errors import FarmError, NotFoundError, NothingLiveError
 
 logger = logging.getLogger(__name__)
 
 _KEPT_SECONDS: Final = 10
-_MOST_WAITING: Final = 64
+_MAX_WAITING: Final = 64
 _BLOCK_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
@@ -37,7 +37,7 @@ _AT_ONCE: Final = 4
 _GOOD, _MISSING, _BAD = b"0", b"1", b"2"
 
 Answer = Callable[[str], Awaitable[bytes]]
-"""Answers one thing asked. Raises NotFound for what there is not, NothingLive."""
+"""Answers one thing asked. Raises NotFoundError for what there is not, NothingLiveError."""
 
 
 def _asked_key(recording_id: UUID | str) -> str:
@@ -73,26 +73,26 @@ async def kept_preview(client: redis.asyncio.Redis, recording_id: UUID, name: st
 async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, seconds: float) -> bytes:
     """Ask a recording's recorder, and wait so long for its answer.
 
-    Raises NothingLive when there is none, NotFound, redis.RedisError.
+    Raises NothingLiveError when there is none, NotFoundError, redis.RedisError.
     """
     token = token_hex(16)
     key = _asked_key(recording_id)
     try:
         async with asyncio.timeout(seconds + 1), client.pipeline() as pipeline:
             pipeline.rpush(key, json.dumps({"what": what, "token": token}))
-            pipeline.ltrim(key, -_MOST_WAITING, -1)
+            pipeline.ltrim(key, -_MAX_WAITING, -1)
             pipeline.expire(key, _KEPT_SECONDS)
             await pipeline.execute()
             answered = await client.blpop([_answered_key(token)], timeout=seconds)
     except TimeoutError as error:
         raise redis.TimeoutError(f"no answer within {seconds} s") from error
     if answered is None:
-        raise NothingLive(f"recording {recording_id} does not answer; try again in a moment")
+        raise NothingLiveError(f"recording {recording_id} does not answer; try again in a moment")
     reply = cast("bytes", answered[1])
     kind, content = reply[:1], reply[1:]
     if kind == _GOOD:
         return content
-    raise (NotFound if kind == _MISSING else NothingLive)(content.decode())
+    raise (NotFoundError if kind == _MISSING else NothingLiveError)(content.decode())
 
 
 async def answer_requests(client: redis.asyncio.Redis, recording_id: UUID, answer: Answer) -> None:
@@ -128,7 +128,7 @@ async def _answer(client: redis.asyncio.Redis, recording_id: UUID, asked: bytes,
     try:
         reply = _GOOD + await answer(what)
     except FarmError as error:
-        reply = (_MISSING if isinstance(error, NotFound) else _BAD) + error.message.encode()
+        reply = (_MISSING if isinstance(error, NotFoundError) else _BAD) + error.message.encode()
     except Exception:
         # A defect in what is shown must not end what is recorded.
         logger.exception("recording %s: %s cannot be answered", recording_id, what)

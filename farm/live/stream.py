@@ -37,7 +37,7 @@ STALL_SECONDS: Final = 10.0
 
 CLOSE_SECONDS: Final = 3.0
 
-_LONGEST_ERROR: Final = 300
+_MAX_ERROR: Final = 300
 
 
 class ReceiverError(Exception):
@@ -177,7 +177,7 @@ class _Sender:
     def _refusal(self) -> ReceiverError:
         self.kill()
         words = why_ended(self._said)
-        return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_LONGEST_ERROR])
+        return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_MAX_ERROR])
 
     def _tell_progress(self) -> None:
         assert self._process.stdout is not None

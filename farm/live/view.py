@@ -20,7 +20,7 @@ from browser_bot.stage.display import Display
 from browser_bot.stage.pixels import picture_of
 from encoder.live.hls import PLAYLIST_SUFFIX, segments_in
 from encoder.takes.command import Watermark
-from farm.errors import NotFound, NothingLive
+from farm.errors import NotFoundError, NothingLiveError
 from farm.live.hls import HlsOrder
 from farm.live.program import OutputProgram
 
@@ -76,7 +76,7 @@ class LiveView:
         self._has_segment = asyncio.Event()
 
     async def answer(self, what: str) -> bytes:
-        """A frame as JPEG, or a file of the preview. Raises NotFound, NothingLive."""
+        """A frame as JPEG, or a file of the preview. Raises NotFoundError, NothingLiveError."""
         if what == FRAME:
             return await self._newest_frame()
         return await self._preview_file(what.removeprefix(PREVIEW))
@@ -101,13 +101,13 @@ class LiveView:
             if time.monotonic_ns() - self._frame_ns > _FRESH_SECONDS * 1e9:
                 shown = self._shown()
                 if shown is None:
-                    raise NothingLive("nothing is recorded at this moment")
+                    raise NothingLiveError("nothing is recorded at this moment")
                 display, width, height, mark = shown
                 try:
                     async with asyncio.timeout(_GRAB_SECONDS):
                         pixels = await picture_of(display, width, height)
                 except (OSError, TimeoutError):
-                    raise NothingLive("the display does not answer") from None
+                    raise NothingLiveError("the display does not answer") from None
                 grabbed = time.monotonic_ns()
                 self._frame = await asyncio.to_thread(_jpeg, pixels, width, height, mark)
                 self._frame_ns = grabbed
@@ -115,22 +115,22 @@ class LiveView:
 
     async def _preview_file(self, name: str) -> bytes:
         if self._order is None:
-            raise NothingLive("there is no preview of what is recorded as VP8; live.jpg shows it")
+            raise NothingLiveError("there is no preview of what is recorded as VP8; live.jpg shows it")
         if not _FILE.fullmatch(name):
-            raise NotFound(f"the preview has no file {name}")
+            raise NotFoundError(f"the preview has no file {name}")
         if name.endswith(".m3u8") and not self._ending.is_set():
             self._wanted.set()
             try:
                 async with asyncio.timeout(_FIRST_SEGMENT_SECONDS):
                     await self._has_segment.wait()
             except TimeoutError:
-                raise NothingLive("the preview has not begun yet; ask again") from None
+                raise NothingLiveError("the preview has not begun yet; ask again") from None
         try:
             return await asyncio.to_thread((self._directory / name).read_bytes)
         except FileNotFoundError:
             if self._ending.is_set():
-                raise NothingLive("the recording is over, and so is its preview") from None
-            raise NotFound(f"the preview has no file {name}; it has only the newest") from None
+                raise NothingLiveError("the recording is over, and so is its preview") from None
+            raise NotFoundError(f"the preview has no file {name}; it has only the newest") from None
 
     async def _make_preview(self) -> None:
         assert self._order is not None

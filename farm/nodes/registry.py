@@ -29,7 +29,7 @@ GONE_AFTER: Final = 15.0
 """Seconds without a new beat after which a node is gone. The process that beats is started again within two,
 and a command to Redis may take ten; who waits much longer loses more of the meeting."""
 
-LONGEST_BREAK: Final = 6.0
+MAX_BREAK: Final = 6.0
 """Seconds between two looks after which a watcher starts anew: it stood still itself."""
 
 # KEYS nodes, gone; ARGV node, its last beat, what to note of it
@@ -103,7 +103,7 @@ class Watch:
 
     def look(self, beats: Mapping[str, bytes], moment: float) -> list[str]:
         """Those nodes that are gone, from what was just read; `moment` is in seconds of CLOCK_MONOTONIC."""
-        if moment - self._looked > LONGEST_BREAK:
+        if moment - self._looked > MAX_BREAK:
             self.start_anew()
         self._looked = moment
         known = {name: self._known.get(name, (beat, moment)) for name, beat in beats.items()}

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 _MEMORY: Final = 2 << 30
 _PROCESSOR_SECONDS: Final = 8
-_MOST_PIXELS: Final = 4096 * 4096
+_MAX_PIXELS: Final = 4096 * 4096
 
 _OWN: Final = "#", "data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp"
 """What a reference in an SVG may begin with; an SVG in an SVG could name files again."""
@@ -52,7 +52,7 @@ def scaled(content: bytes, width: int, height: int) -> Image.Image:
         picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except UnidentifiedImageError:
         return _scaled_svg(content, width, height)
-    if picture.width * picture.height > _MOST_PIXELS:
+    if picture.width * picture.height > _MAX_PIXELS:
         raise UnusableError(f"{picture.width}x{picture.height} is too large to be scaled down")
     try:
         upright = ImageOps.exif_transpose(picture).convert("RGBA")

@@ -9,56 +9,58 @@ from urllib.parse import urljoin
 import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
-from farm.errors import AddressRefused, InvalidRequest
+from farm.errors import AddressRefusedError, InvalidRequestError
 from farm.recording.model import Corner, Watermark
 from farm.safe_http import CheckedHttp
 
-LARGEST_FILE: Final = 5 << 20
+MAX_FILE: Final = 5 << 20
 """Bytes."""
 
 FETCH_SECONDS: Final = 10.0
 DRAW_SECONDS: Final = 10.0
-MOST_REDIRECTS: Final = 5
+MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> bytes:
-    """The file at `url`. Raises AddressRefused or InvalidRequest, in words for people, when there is none."""
+    """The file at `url`. Raises AddressRefusedError or InvalidRequestError when there is none."""
     try:
         async with asyncio.timeout(seconds), CheckedHttp(rule, seconds) as http:
             return await _fetch(http, url)
     except TimeoutError:
-        raise InvalidRequest(f"the watermark was not there within {seconds:g} s") from None
+        raise InvalidRequestError(f"the watermark was not there within {seconds:g} s") from None
     except PageAddressError as error:
-        raise AddressRefused(f"the watermark cannot be fetched: {error}") from None
+        raise AddressRefusedError(f"the watermark cannot be fetched: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise InvalidRequest(f"the watermark cannot be fetched: {error or type(error).__name__}") from None
+        raise InvalidRequestError(
+            f"the watermark cannot be fetched: {error or type(error).__name__}"
+        ) from None
 
 
 async def _fetch(http: CheckedHttp, url: str) -> bytes:
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         async with http.answer("GET", url, {"User-Agent": "Recording-Farm"}) as answer:
             if answer.status_code in _REDIRECTS and "location" in answer.headers:
                 url = urljoin(url, answer.headers["location"])
                 continue
             if answer.status_code != 200:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"the watermark cannot be fetched: its server answered {answer.status_code}"
                 )
             content = bytearray()
             async for chunk in answer.aiter_raw():
                 content += chunk
-                if len(content) > LARGEST_FILE:
-                    raise InvalidRequest(f"the watermark is larger than {LARGEST_FILE >> 20} MiB")
+                if len(content) > MAX_FILE:
+                    raise InvalidRequestError(f"the watermark is larger than {MAX_FILE >> 20} MiB")
             return bytes(content)
-    raise InvalidRequest(f"the watermark cannot be fetched: more than {MOST_REDIRECTS} redirects")
+    raise InvalidRequestError(f"the watermark cannot be fetched: more than {MAX_REDIRECTS} redirects")
 
 
 async def draw(content: bytes, watermark: Watermark, width: int, height: int) -> bytes:
     """A PNG of the watermark as it will stand in a picture of `width` x `height`, its own size even.
 
-    A hostile file meets a process of its own that has little time and memory. Raises InvalidRequest, in words
-    for people, when nothing comes of it.
+    A hostile file meets a process of its own that has little time and memory. Raises InvalidRequestError, in
+    words for people, when nothing comes of it.
     """
     wanted = (watermark.width, watermark.height or 0, width, height, watermark.position)
     process = await asyncio.create_subprocess_exec(
@@ -71,7 +73,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
         async with asyncio.timeout(DRAW_SECONDS):
             picture, words = await process.communicate(content)
     except TimeoutError:
-        raise InvalidRequest("the watermark takes too long to draw") from None
+        raise InvalidRequestError("the watermark takes too long to draw") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -79,7 +81,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
     if process.returncode == 0:
         return picture
     reason = words.decode(errors="replace").strip() if process.returncode == 2 else "it cannot be drawn"
-    raise InvalidRequest(f"the watermark is not usable: {reason}")
+    raise InvalidRequestError(f"the watermark is not usable: {reason}")
 
 
 def corner_of(png: bytes, position: Corner, width: int, height: int) -> tuple[int, int]:

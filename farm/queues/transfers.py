@@ -34,7 +34,7 @@ _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
 
 
-SLOWEST_TRANSFER: Final = 64 << 10
+MIN_TRANSFER_RATE: Final = 64 << 10
 """Bytes a second that a customer's storage must take; one that is slower would keep others waiting."""
 
 
@@ -130,7 +130,7 @@ def enqueue_transfer(
         target,
         job_id=job_id,
         unique=job_id is not None,
-        job_timeout=_TRANSFER_SECONDS + sum(file.size for file in recording.files) // SLOWEST_TRANSFER,
+        job_timeout=_TRANSFER_SECONDS + sum(file.size for file in recording.files) // MIN_TRANSFER_RATE,
         retry=_TRANSFER_RETRY,
         result_ttl=RESULT_SECONDS,
         failure_ttl=FAILURE_SECONDS,

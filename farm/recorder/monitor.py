@@ -14,7 +14,7 @@ from browser_bot.stage.sound import SINK, SinkInput
 from farm.recording.findings import Count, Finding, Tally
 
 LOOK_SECONDS: Final = 1.0
-LONGEST_SECONDS: Final = 2 * LOOK_SECONDS
+MAX_SECONDS: Final = 2 * LOOK_SECONDS
 # People pause when they speak; what counts is how long they were heard with nothing playing all the while.
 UNHEARD_SECONDS: Final = 5.0
 STILL_SECONDS: Final = 10.0
@@ -25,7 +25,7 @@ CUT_OFF_SECONDS: Final = 10.0
 BLANK_SECONDS: Final = 20.0
 # A page that lost its meeting again and again is loaded anew no more often than this.
 REJOIN_REST_SECONDS: Final = 60.0
-MOST_REJOINS: Final = 10
+MAX_REJOINS: Final = 10
 # Loading it anew so often without anybody being there shows that all have left.
 VAIN_REJOINS: Final = 3
 # A cure that does not last is not tried again before this.
@@ -163,7 +163,7 @@ class Watch:
 
     def see(self, seen: Seen) -> list[Began | Ended]:
         """What has begun and what is over."""
-        passed = min(seen.at - self._at, LONGEST_SECONDS) if self._at is not None else 0.0
+        passed = min(seen.at - self._at, MAX_SECONDS) if self._at is not None else 0.0
         self._at = seen.at
         self._tally = replace(
             self._tally,
@@ -199,12 +199,12 @@ class Watch:
             ),
             _Rule(
                 Finding.BLANK_PICTURE, self._is_blank, Remedy.REJOIN, BLANK_SECONDS,
-                later=Remedy.NOTE, times=MOST_REJOINS, rest=REST_SECONDS,
+                later=Remedy.NOTE, times=MAX_REJOINS, rest=REST_SECONDS,
             ),
             _Rule(Finding.PAGE_OFFLINE, _is_offline, Remedy.NOTE),
             _Rule(
                 Finding.PAGE_CUT_OFF, self._is_cut_off, Remedy.REJOIN, CUT_OFF_SECONDS,
-                later=Remedy.NOTE, times=MOST_REJOINS, rest=REJOIN_REST_SECONDS,
+                later=Remedy.NOTE, times=MAX_REJOINS, rest=REJOIN_REST_SECONDS,
             ),
             _Rule(Finding.ENCODER_SLOW, lambda seen: seen.encoder_slow, Remedy.NOTE),
         ]  # fmt: skip

@@ -55,15 +55,15 @@ logger = logging.getLogger(__name__)
 
 SECOND_NS = 1_000_000_000
 # A recording, pauses included, never lasts longer than a day.
-LONGEST_NS = 86_400 * SECOND_NS
+MAX_NS = 86_400 * SECOND_NS
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
 # A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline.
-MOST_TOLD = 50
+MAX_TOLD = 50
 # Between two looks whether the server of a page that is cut off is there.
 RETURN_SECONDS = 5.0
-MOST_TEXT_BYTES = 64 << 20
+MAX_TEXT_BYTES = 64 << 20
 
 
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
@@ -207,7 +207,7 @@ class Recorder:
         for change in self._watch.see(seen):
             if isinstance(change, Began):
                 await self._begin_finding(change)
-            elif self._told <= MOST_TOLD:
+            elif self._told <= MAX_TOLD:
                 logger.info("over after %.1f s: %s", change.seconds, change.finding)
                 await self._listener.finding_ended(change.finding, change.seconds)
 
@@ -215,7 +215,7 @@ class Recorder:
         """Tell of a finding and do what is to be done."""
         finding = began.finding
         self._told += 1
-        if self._told <= MOST_TOLD:
+        if self._told <= MAX_TOLD:
             logger.warning("found: %s", finding)
             await self._listener.finding_began(finding)
         match began.remedy:
@@ -412,7 +412,7 @@ class Recorder:
     async def _tell_page(self, event: PageEvent) -> None:
         """Tell what the page did; a page that does so on and on must not fill the timeline."""
         self._told_of_page += 1
-        if self._told_of_page <= MOST_TOLD:
+        if self._told_of_page <= MAX_TOLD:
             logger.warning("%s", event.message)
             await self._listener.page_event(event)
 
@@ -426,7 +426,7 @@ class Recorder:
             return
         line = timed_text_line(TimedText(take.number, take.time_of(time.monotonic_ns() // 1000), text))
         self._text_bytes += len(line)
-        if self._text_bytes > MOST_TEXT_BYTES:
+        if self._text_bytes > MAX_TEXT_BYTES:
             logger.warning("the page has said too much; a text is left out")
             return
         try:
@@ -553,7 +553,7 @@ class Recorder:
     def _seconds_left(self) -> float:
         """How long the recording may still go on; a pause does not count, except for the longest time."""
         now = time.monotonic_ns()
-        left = LONGEST_NS - (now - (self._began_ns or now))
+        left = MAX_NS - (now - (self._began_ns or now))
         if self._plan.max_seconds is not None and self._take is not None:
             left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
         return max(0, left) / SECOND_NS

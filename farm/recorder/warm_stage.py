@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 WARM_HORSE: Final = "farm warm"
 """What a process is called that waits with a stage."""
 
-LONGEST_SECONDS: Final = 900.0
+MAX_SECONDS: Final = 900.0
 """How long a stage is kept: what a browser gathers by itself must not be in a recording."""
 
 RETRY_SECONDS: Final = 10.0
@@ -27,7 +27,7 @@ RETRY_SECONDS: Final = 10.0
 TAKEN: Final = b"+"
 """The answer to a job."""
 
-_LONGEST_JOB: Final = 4096
+_MAX_JOB: Final = 4096
 
 _ready: tuple[asyncio.Runner, OpenedStage | None] | None = None
 
@@ -75,7 +75,7 @@ async def _wait(needs: StageNeeds, line: socket.socket) -> tuple[bytes, OpenedSt
 
 async def _job(line: socket.socket) -> bytes:
     loop = asyncio.get_running_loop()
-    job = await loop.sock_recv(line, _LONGEST_JOB)
+    job = await loop.sock_recv(line, _MAX_JOB)
     if job:
         await loop.sock_sendall(line, TAKEN)
     return job
@@ -96,7 +96,7 @@ async def _worn_out(stage: OpenedStage | None) -> None:
         await asyncio.sleep(RETRY_SECONDS)
         return
     ends = [
-        asyncio.ensure_future(asyncio.sleep(LONGEST_SECONDS)),
+        asyncio.ensure_future(asyncio.sleep(MAX_SECONDS)),
         asyncio.ensure_future(stage.stage.died()),
         asyncio.ensure_future(stage.stage.browser.gone.wait()),
     ]

@@ -22,7 +22,7 @@ from farm.db.clients import in_time
 from farm.db.faults import Outage
 from farm.db.streams import entries
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _KEPT_SECONDS: Final = 25 * 3600
 """An hour longer than the longest recording."""
@@ -145,4 +145,4 @@ def _hear(key: str, text: bytes | None, hear: Hear) -> None:
     try:
         hear(Order((text or b"").decode()))
     except ValueError:
-        _LOG.warning("%s: an order that is none: %r", key, text)
+        logger.warning("%s: an order that is none: %r", key, text)

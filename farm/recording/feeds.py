@@ -19,11 +19,11 @@ import redis.asyncio
 from pydantic import ValidationError
 
 from farm.db.streams import BEGINNING, EntryId, entries
-from farm.errors import RedisUnavailable, TooManyStreams
+from farm.errors import RedisUnavailableError, TooManyStreamsError
 from farm.recording.changes import events_key, recording_of
 from farm.recording.model import Recording
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _KEPT: Final = 200
 """How many changes a feed keeps in memory."""
@@ -38,7 +38,7 @@ _READ_SECONDS: Final = 5.0
 """How long one read may take altogether before the connection counts as dead."""
 
 _FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
+_MAX_PAUSE: Final = 2.0
 """Seconds between tries while Redis is away."""
 
 Render = Callable[[Recording], str]
@@ -72,12 +72,12 @@ class Feed:
         self._changed = asyncio.Event()
 
     async def begin(self) -> None:
-        """Find the place from which on changes are read. Raises RedisUnavailable."""
+        """Find the place from which on changes are read. Raises RedisUnavailableError."""
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 _, self._last = await self._ends()
         except (redis.RedisError, OSError, TimeoutError) as error:
-            raise RedisUnavailable("the farm's database cannot be reached; please try again") from error
+            raise RedisUnavailableError("the farm's database cannot be reached; please try again") from error
         self._before = self._last
 
     async def run(self) -> None:
@@ -171,7 +171,7 @@ class Feed:
         try:
             return Change(place, self._render(recording_of(fields)))
         except (KeyError, ValidationError) as error:
-            _LOG.warning("%s: the change %s cannot be read: %s", self._key, place, error)
+            logger.warning("%s: the change %s cannot be read: %s", self._key, place, error)
             return Change(place, None)
 
     async def _patiently(self, read: Callable[[], Awaitable[_T]]) -> _T:
@@ -182,9 +182,9 @@ class Feed:
                 async with asyncio.timeout(_READ_SECONDS):
                     return await read()
             except (redis.RedisError, OSError, TimeoutError) as error:
-                _LOG.warning("%s cannot be read, trying again: %r", self._key, error)
+                logger.warning("%s cannot be read, trying again: %r", self._key, error)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
 
 
 async def _either(awaited: Coroutine[Any, Any, object], stopped: Coroutine[Any, Any, object]) -> bool:
@@ -211,11 +211,11 @@ class Feeds:
     async def feed(self, organization_id: str, render: Render) -> AsyncIterator[Feed]:
         """The feed of an organisation; it is read for as long as anybody has it.
 
-        Raises TooManyStreams, RedisUnavailable.
+        Raises TooManyStreamsError, RedisUnavailableError.
         """
         shared = self._feeds.get(organization_id) or _Shared(Feed(self._client, organization_id, render))
         if shared.followers >= self._limit:
-            raise TooManyStreams(
+            raise TooManyStreamsError(
                 f"{self._limit} event streams of this organisation are open; close one of them first"
             )
         self._feeds[organization_id] = shared

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.errors import LinkRefused
+from farm.errors import LinkRefusedError
 from farm.recording.files import file_of, is_in_store, playlist_name
 from farm.recording.model import FileKind, Recording, Status
 from farm.recording.outputs import Output
@@ -23,7 +23,7 @@ DOWNLOAD_PATH: Final = "/v2/recordings/{recording_id}/download/{name}"
 """Where files are served."""
 
 
-_LONGEST_OF_A_PLACE: Final = timedelta(days=7)
+_MAX_OF_A_PLACE: Final = timedelta(days=7)
 """How long a link of S3's can be valid at most."""
 
 
@@ -81,7 +81,7 @@ class Links:
         seconds = max(1, int((expiry - now()).total_seconds()))
         url = self._store.link(recording.id, file.name, seconds)
         if url is not None:
-            return DownloadLink(url, min(expiry, now().replace(microsecond=0) + _LONGEST_OF_A_PLACE))
+            return DownloadLink(url, min(expiry, now().replace(microsecond=0) + _MAX_OF_A_PLACE))
         link = download_link(self._secret, recording.id, file.name, int(expiry.timestamp()))
         return DownloadLink(self._settings.base_url + link, expiry)
 
@@ -108,16 +108,20 @@ def verify_link(
 ) -> None:
     """Return quietly when the link was made by `download_link` and has not expired.
 
-    `present` is the time to compare with, in Unix seconds. Raises LinkRefused.
+    `present` is the time to compare with, in Unix seconds. Raises LinkRefusedError.
     """
     # Whoever altered a link must not learn from the answer which part was wrong, so the expiry comes second.
     valid_number = re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII)
     moment = int(expires) if valid_number else 0
     wanted = _signature(secret, recording_id, name, moment)
     if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")):
-        raise LinkRefused("this download link is not valid; ask the API for the recording to get a new one")
+        raise LinkRefusedError(
+            "this download link is not valid; ask the API for the recording to get a new one"
+        )
     if present >= moment:
-        raise LinkRefused("this download link has expired; ask the API for the recording to get a new one")
+        raise LinkRefusedError(
+            "this download link has expired; ask the API for the recording to get a new one"
+        )
 
 
 def _signature(secret: bytes, recording_id: str, name: str, expires: int) -> str:

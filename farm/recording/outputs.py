@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from browser_bot.network.host_names import host_of, in_url, with_host_in_ascii
 from browser_bot.redaction import forms_of
 
-MOST_OUTPUTS: Final = 10
+MAX_OUTPUTS: Final = 10
 """So many a recording may have at once; each costs a program and the upstream."""
 
 HIDDEN: Final = "***"
@@ -28,12 +28,12 @@ _SRT_NAMES: Final = {"srt_streamid": "streamid", "payload_size": "pkt_size", "pa
 """Other names of the same, of ffmpeg and of libsrt's own programs."""
 _SRT_FIXED: Final = {"mode": ("caller", "client"), "transtype": ("live",)}
 """What many URLs say besides, and is so in any case."""
-_LONGEST_LOGIN: Final = 49
+_MAX_LOGIN: Final = 49
 """Bytes of a user name or a password that ffmpeg takes (RTMPContext in its libavformat/rtmpproto.c)."""
-_LONGEST_LATENCY_MS: Final = 60_000
+_MAX_LATENCY_MS: Final = 60_000
 """A number above is one of microseconds, as ffmpeg and OBS count."""
 _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
-_SHORTEST_PART: Final = 4
+_MIN_PART: Final = 4
 """A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
 
 _UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
@@ -130,7 +130,7 @@ class StreamUrl:
         parts = [name, *raw, *(unquote(value) for value in raw), *(self.login or ())]
         whole = [self.key, *(value for option, value in self.options if option in _SRT_SECRETS)]
         whole += self.login[1:] if self.login else ()
-        return forms_of([*whole, *(part for part in parts if len(part) >= _SHORTEST_PART)])
+        return forms_of([*whole, *(part for part in parts if len(part) >= _MIN_PART)])
 
 
 def read_stream_url(url: str) -> StreamUrl:
@@ -186,8 +186,8 @@ def _login(parts: SplitResult) -> tuple[str, str]:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user or not password:
         raise ValueError("must name a password with the user, such as user:password@host")
-    if any(len(each.encode()) > _LONGEST_LOGIN for each in (user, password)):
-        raise ValueError(f"has a user or password that must have {_LONGEST_LOGIN} characters at most")
+    if any(len(each.encode()) > _MAX_LOGIN for each in (user, password)):
+        raise ValueError(f"has a user or password that must have {_MAX_LOGIN} characters at most")
     if re.search(r"[\x00-\x20\x7f/?#]", user + password) or ":" in user or "@" in user + password:
         raise ValueError("has a user or password with a character that no RTMP program can send")
     return user, password
@@ -228,7 +228,7 @@ def _srt(host: str, port: int | None, rest: str) -> StreamUrl:
         raise ValueError("has a streamid that must have 512 characters at most")
     if any("\0" in value for value in given.values()):
         raise ValueError("must hold no zero bytes")
-    if int(given.get("latency", "0")) > _LONGEST_LATENCY_MS:
+    if int(given.get("latency", "0")) > _MAX_LATENCY_MS:
         given["latency"] = str(int(given["latency"]) // 1000)
     sent = tuple((name, value) for name, value in given.items() if name in _SRT_OPTIONS)
     return StreamUrl("srt", host, port, options=sent)

@@ -48,14 +48,21 @@ from pydantic import ValidationError
 
 from farm.clock import now
 from farm.db.clients import in_time
-from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, TakenOver, WrongState
+from farm.errors import (
+    AlreadyRecordingError,
+    InvalidRequestError,
+    NotFoundError,
+    RecordUnreadableError,
+    TakenOverError,
+    WrongStateError,
+)
 from farm.nodes.registry import GONE_KEY
 from farm.recording import lua
 from farm.recording.changes import CHANGES_KEY, events_key
 from farm.recording.commands import orders_key
 from farm.recording.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
 from farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, sources
-from farm.recording.outputs import MOST_OUTPUTS, Output
+from farm.recording.outputs import MAX_OUTPUTS, Output
 from farm.recording.outputs import OVER as OUTPUTS_OVER
 from farm.recording.transfers import Transfer, TransferState
 
@@ -126,7 +133,7 @@ def encode(recording: Recording, names: Iterable[str]) -> dict[str, bytes]:
 
 
 def decode(record: Mapping[bytes, bytes]) -> Recording:
-    """The Recording a hash in Redis stands for. Raises RecordUnreadable."""
+    """The Recording a hash in Redis stands for. Raises RecordUnreadableError."""
     # The values are JSON already, so the whole is put together as text and read in one go.
     members = (
         b'"%s":%s' % (name, b"[%s]" % value if name == b"timeline" else value)
@@ -138,7 +145,7 @@ def decode(record: Mapping[bytes, bytes]) -> Recording:
     except ValidationError as error:
         recording_id = record.get(b"id", b"?").decode(errors="replace").strip('"')
         wrong = sorted({".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()})
-        raise RecordUnreadable(
+        raise RecordUnreadableError(
             f"the record of recording {recording_id} cannot be read ({', '.join(wrong)}); "
             "was it written by another version of the farm?"
         ) from None  # pydantic's error has the values in it, such as a page's address with its key
@@ -151,7 +158,7 @@ def _readable(found: Iterable[Mapping[bytes, bytes]]) -> Iterator[Recording]:
             continue  # deleted since its id was read
         try:
             yield decode(record)
-        except RecordUnreadable as error:
+        except RecordUnreadableError as error:
             logger.error("%s", error.message)
 
 
@@ -181,7 +188,7 @@ class Found:
 class Records:
     """The records of recordings. All methods may be called from several threads and processes at once.
 
-    Every method raises redis.RedisError when Redis cannot be reached, and RecordUnreadable when the one
+    Every method raises redis.RedisError when Redis cannot be reached, and RecordUnreadableError when the one
     recording that it is about cannot be read.
     """
 
@@ -211,9 +218,9 @@ class Records:
         """Keep a new recording, and its customer's storage; returns it with the first entry of its timeline.
 
         If the same request has been made with the same idempotency key before, the recording that it started
-        is returned instead. Raises AlreadyRecording when its meeting has an active recording and
-        `allow_multiple` is false, InvalidRequest when the idempotency key was used for another request, or
-        its recording is deleted.
+        is returned instead. Raises AlreadyRecordingError when its meeting has an active recording and
+        `allow_multiple` is false, InvalidRequestError when the idempotency key was used for another request,
+        or its recording is deleted.
         """
         entry = TimelineEntry(event="state", status=recording.status, time=recording.invoked_time)
         recording = recording.model_copy(update={"timeline": (entry,)})
@@ -260,7 +267,7 @@ class Records:
             if claim is not None:
                 return self._started_by(organization_id, idempotency, claim)
         if not allow_multiple:
-            with suppress(NotFound):
+            with suppress(NotFoundError):
                 raise _already_recording(meeting_id, str(self.active(organization_id, meeting_id).id))
         return None
 
@@ -268,13 +275,13 @@ class Records:
         """The recording that an idempotency key has started, by what is kept under it."""
         earlier, request_hash = claim.decode().split(" ")
         if request_hash != idempotency.request_hash:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "this Idempotency-Key was used for a different request; use a new key for each recording"
             )
         try:
             return self.get(organization_id, earlier)
-        except NotFound:
-            raise InvalidRequest(
+        except NotFoundError:
+            raise InvalidRequestError(
                 f"the recording {earlier}, which this Idempotency-Key has started, was deleted; "
                 "use a new key for each recording"
             ) from None
@@ -282,7 +289,7 @@ class Records:
     def get(self, organization_id: str | None, recording_id: UUID | str) -> Recording:
         """The recording of an organisation, or of any with None.
 
-        Raises NotFound; an unknown recording and another organisation's look the same.
+        Raises NotFoundError; an unknown recording and another organisation's look the same.
         """
         record = cast("dict[bytes, bytes]", self._redis.hgetall(_checked_key(recording_id)))
         return _found(record, organization_id, recording_id)
@@ -290,11 +297,11 @@ class Records:
     def active(self, organization_id: str, meeting_id: str) -> Recording:
         """The newest recording of a meeting that waits, runs or is paused.
 
-        Raises NotFound when there is none.
+        Raises NotFoundError when there is none.
         """
         flat = self._active(keys=[_active_key(organization_id, meeting_id)], args=[_RECORD_PREFIX])
         if not flat:
-            raise NotFound(f"no active recording found for meeting_id {meeting_id}")
+            raise NotFoundError(f"no active recording found for meeting_id {meeting_id}")
         return decode(_pairs(flat))
 
     def unfinished(self) -> list[Recording]:
@@ -320,10 +327,10 @@ class Records:
         """Move a recording to another state, set `fields` with it, and announce it; all or nothing.
 
         The move must be in `TRANSITIONS`; `only_from` narrows the states it may start from. Of several
-        callers at once one wins, the others get WrongState. Returns the recording as it is then.
+        callers at once one wins, the others get WrongStateError. Returns the recording as it is then.
 
-        Raises NotFound, WrongState, TakenOver when `by` is given and not its node, ValueError for a field
-        that may not be set, pydantic.ValidationError for a value of the wrong type.
+        Raises NotFoundError, WrongStateError, TakenOverError when `by` is given and not its node, ValueError
+        for a field that may not be set, pydantic.ValidationError for a value of the wrong type.
         """
         allowed = sources(to) if only_from is None else sources(to) & frozenset(only_from)
         recording = self.get(None, recording_id)
@@ -358,7 +365,7 @@ class Records:
         present = answer[0].decode()
         if not present:
             raise _not_found(recording_id)
-        raise WrongState(f"recording {recording.id} is {present} and cannot become {to}")
+        raise WrongStateError(f"recording {recording.id} is {present} and cannot become {to}")
 
     def claim(
         self,
@@ -373,8 +380,8 @@ class Records:
         It is in `slot` from then on, and what was said to be in there before is not any more. From another
         node it is taken only while that one is gone (`farm.nodes.registry`); `entry` then goes into
         its timeline.
-        Returns the recording as it is then. Raises NotFound, WrongState when it is not active any more,
-        TakenOver when it is another node's.
+        Returns the recording as it is then. Raises NotFoundError, WrongStateError when it is not active any
+        more, TakenOverError when it is another node's.
         """
         outcome, *answer = self._claim(
             keys=[
@@ -400,13 +407,13 @@ class Records:
         present = answer[0].decode()
         if not present:
             raise _not_found(recording.id)
-        raise WrongState(f"recording {recording.id} is {present} and cannot be gone on with")
+        raise WrongStateError(f"recording {recording.id} is {present} and cannot be gone on with")
 
     def update(self, recording_id: UUID | str, **fields: Any) -> Recording:
         """Set fields that do not change the state; returns the recording as it is then.
 
-        Raises NotFound, ValueError for a field that may not be set, pydantic.ValidationError for a value of
-        the wrong type.
+        Raises NotFoundError, ValueError for a field that may not be set, pydantic.ValidationError for a value
+        of the wrong type.
         """
         recording = self.get(None, recording_id)
         if not fields:
@@ -419,7 +426,7 @@ class Records:
     def note(self, recording_id: UUID | str, entry: TimelineEntry, *, by: str | None = None) -> None:
         """Add an entry to the timeline of a recording; of one that is deleted meanwhile nothing is kept.
 
-        Raises TakenOver when `by` is given and not its node.
+        Raises TakenOverError when `by` is given and not its node.
         """
         text = entry.model_dump_json(exclude_none=True)
         if not self._note(keys=[record_key(recording_id)], args=[text, "" if by is None else json.dumps(by)]):
@@ -437,7 +444,7 @@ class Records:
         """Set a transfer, or add it, with its target sealed if that is given; returns the recording then.
 
         `only_from` narrows the states that it may be in; `only_new` wants that there is none of that name.
-        Raises NotFound, WrongState.
+        Raises NotFoundError, WrongStateError.
         """
         recording = self.get(None, recording_id)
         allowed = "" if only_from is None else _between_commas(only_from)
@@ -454,21 +461,22 @@ class Records:
         present = answer.decode()
         if not present:
             raise _not_found(recording_id)
-        raise WrongState(
+        raise WrongStateError(
             f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
         )
 
     def add_output(self, recording: Recording, output: Output, name: str, sealed: str) -> Recording:
         """Add a live output to a recording, its URL sealed under `name`; returns the recording then.
 
-        Raises NotFound, WrongState when there are too many.
+        Raises NotFoundError, WrongStateError when there are too many.
         """
         return self._set_output(recording, output, is_new=True, name=name, sealed=sealed)
 
     def set_output(self, recording: Recording, output: Output) -> Recording:
         """Set how a live output is, or that it is removed; returns the recording then.
 
-        Raises NotFound, also when there is no such output, WrongState when it or the recording is over.
+        Raises NotFoundError, also when there is no such output, WrongStateError when it or the recording is
+        over.
         """
         return self._set_output(recording, output, is_new=False, name="", sealed="")
 
@@ -483,7 +491,7 @@ class Records:
             ],
             args=[
                 *(str(output.id), output.model_dump_json(), int(is_new)),
-                *(f",{','.join(sorted(OUTPUTS_OVER))},", MOST_OUTPUTS, name, sealed, _between_commas(FINAL)),
+                *(f",{','.join(sorted(OUTPUTS_OVER))},", MAX_OUTPUTS, name, sealed, _between_commas(FINAL)),
             ],
         )
         if succeeded:
@@ -492,10 +500,12 @@ class Records:
             case "":
                 raise _not_found(recording.id)
             case "NONE":
-                raise NotFound(f"recording {recording.id} has no output {output.id}")
+                raise NotFoundError(f"recording {recording.id} has no output {output.id}")
             case "MANY":
-                raise WrongState(f"recording {recording.id} has {MOST_OUTPUTS} outputs, which is the most")
-        raise WrongState(f"output {output.id} of recording {recording.id} is {reason} already")
+                raise WrongStateError(
+                    f"recording {recording.id} has {MAX_OUTPUTS} outputs, which is the most"
+                )
+        raise WrongStateError(f"output {output.id} of recording {recording.id} is {reason} already")
 
     def was_taken_over(self, recording_id: UUID | str, node: str) -> bool:
         """Whether other nodes have taken a recording over from `node`, which may not know yet."""
@@ -504,8 +514,8 @@ class Records:
     def restore(self, recording: Recording, targets: Mapping[str, str]) -> bool:
         """Keep an unfinished recording, and its sealed storages, that Redis has lost; false if it has not.
 
-        It is in no slot then; if its recorder lives, that claims it again. Raises TakenOver when another node
-        had taken it over from its node: it was deleted since, not lost.
+        It is in no slot then; if its recorder lives, that claims it again. Raises TakenOverError when another
+        node had taken it over from its node: it was deleted since, not lost.
         """
         recording = recording.model_copy(update={"slot": None})
         index = f"{index_prefix(recording.organization_id)}{recording.status}"
@@ -598,7 +608,7 @@ class Records:
     def delete(self, recording: Recording) -> None:
         """Forget a recording that has come to its end; harmless for one that is not there any more.
 
-        Raises WrongState when it has not ended.
+        Raises WrongStateError when it has not ended.
         """
         present = self._delete(
             keys=[
@@ -620,7 +630,9 @@ class Records:
             ],
         )
         if present:
-            raise WrongState(f"recording {recording.id} is {present.decode()}; stop it before it is deleted")
+            raise WrongStateError(
+                f"recording {recording.id} is {present.decode()}; stop it before it is deleted"
+            )
 
     def was_deleted(self, recording_id: UUID | str) -> bool:
         """Whether a recording that is not known was deleted in the last month, and not lost."""
@@ -649,7 +661,7 @@ async def read_recording(
 ) -> Recording:
     """What `Records.get` does, for programs with an event loop that read one recording after the other.
 
-    `client` comes from `farm.db.clients.connect_async`. Raises NotFound, redis.RedisError.
+    `client` comes from `farm.db.clients.connect_async`. Raises NotFoundError, redis.RedisError.
     """
     key = _checked_key(recording_id)
     async with in_time():
@@ -691,19 +703,19 @@ def _encode_changes(recording: Recording, fields: Mapping[str, Any]) -> dict[str
     return encode(Recording.model_validate({**recording.model_dump(), **fields}), fields)
 
 
-def _already_recording(meeting_id: str, recording_id: str) -> AlreadyRecording:
-    return AlreadyRecording(
+def _already_recording(meeting_id: str, recording_id: str) -> AlreadyRecordingError:
+    return AlreadyRecordingError(
         f"the meeting {meeting_id} is already being recorded by {recording_id}; "
         "stop that recording first, or ask with allow_multiple_recordings"
     )
 
 
-def _not_found(recording_id: UUID | str) -> NotFound:
-    return NotFound(f"no recording has the id {recording_id}")
+def _not_found(recording_id: UUID | str) -> NotFoundError:
+    return NotFoundError(f"no recording has the id {recording_id}")
 
 
-def _taken_over(recording_id: UUID | str) -> TakenOver:
-    return TakenOver(f"another node has the recording {recording_id} now")
+def _taken_over(recording_id: UUID | str) -> TakenOverError:
+    return TakenOverError(f"another node has the recording {recording_id} now")
 
 
 def _flat(values: Mapping[str, bytes]) -> list[str | bytes]:

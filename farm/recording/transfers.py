@@ -23,7 +23,7 @@ LASTING_INTERVAL: Final = timedelta(minutes=5)
 
 GIVE_UP_AFTER: Final = timedelta(hours=24)
 
-MOST_TRANSFERS: Final = 100
+MAX_TRANSFERS: Final = 100
 """Of one recording: each change of its record is told with a copy of all of them."""
 
 STORE: Final = "store"

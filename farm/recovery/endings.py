@@ -10,7 +10,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.errors import TakenOver, WrongState
+from farm.errors import TakenOverError, WrongStateError
 from farm.queues.transfers import enqueue_finish
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
@@ -31,7 +31,7 @@ DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its
 def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
     """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
 
-    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     spool = spool_of(recording, settings)
     ending = kept_ending(spool)
@@ -44,7 +44,7 @@ def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -
         if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
             change(Status.RECORDING, started_time=_began(spool))
         recording = change(ending.status, **ending.fields)
-    except (WrongState, TakenOver) as error:
+    except (WrongStateError, TakenOverError) as error:
         logger.warning("%s", error)
         return True
     if ending.node is not None:
@@ -65,7 +65,7 @@ def _began(spool: Spool) -> datetime:
 def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     """Take a recording whose recorder died too often to its end, with what there is.
 
-    Raises NotFound when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -83,7 +83,7 @@ def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> Non
             error=DIED if keeper else DIED_EARLY,
             **fields,
         )
-    except (WrongState, TakenOver) as error:
+    except (WrongStateError, TakenOverError) as error:
         logger.warning("%s", error)
         return
     if keeper:

@@ -10,7 +10,7 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
-from farm.errors import FarmError, NotFound, RecordUnreadable, TakenOver
+from farm.errors import FarmError, NotFoundError, RecordUnreadableError, TakenOverError
 from farm.queues.recordings import enqueue_continuation, has_live_job
 from farm.queues.transfers import enqueue_finish, enqueue_transfer, is_to_be_finished, uploads_queue
 from farm.recording.files import is_in_store
@@ -40,7 +40,7 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
         try:
             _register_again(directory, Records(client))
             recovered += recover(directory.name, settings, client)
-        except TakenOver:
+        except TakenOverError:
             _remove_deleted(directory)
         except (FarmError, OSError) as error:
             logger.error("%s lies in the spool and is left alone: %s", directory, error)
@@ -56,8 +56,8 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     """See to it that a recording whose process is dead goes on; False if its recorder lives.
 
     One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
-    told; what is left of one that ended elsewhere is set aside. Raises NotFound if Redis does not know it,
-    redis.RedisError when Redis cannot be reached.
+    told; what is left of one that ended elsewhere is set aside. Raises NotFoundError if Redis does not know
+    it, redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -110,9 +110,9 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
         try:
             if not _is_cared_for(records.get(None, recording_id), settings, client):
                 recovered += recover(recording_id, settings, client)
-        except NotFound:
+        except NotFoundError:
             recovered += _recover_unknown(recording_id, settings, client)
-        except RecordUnreadable as error:
+        except RecordUnreadableError as error:
             logger.error("%s; its spool is left alone", error.message)
         except OSError as error:
             logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
@@ -135,9 +135,9 @@ def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis)
             _remove_deleted(directory)
         elif _register_again(directory, records):
             return recover(recording_id, settings, client)
-    except TakenOver:
+    except TakenOverError:
         _remove_deleted(directory)
-    except NotFound:
+    except NotFoundError:
         logger.info("recording %s was deleted just now", recording_id)
     return False
 
@@ -171,7 +171,7 @@ def recover_transfers(settings: Settings, client: redis.Redis) -> int:
     for recording_id in _recordings_here(settings, records):
         try:
             recording = records.get(None, recording_id)
-        except (NotFound, RecordUnreadable):
+        except (NotFoundError, RecordUnreadableError):
             continue
         if recording.node not in {None, settings.node} and not is_in_store(recording):
             continue  # another node has the files

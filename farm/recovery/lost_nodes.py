@@ -16,7 +16,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.errors import NotFound, TakenOver, WrongState
+from farm.errors import NotFoundError, TakenOverError, WrongStateError
 from farm.nodes.registry import Gone, Nodes
 from farm.queues.recordings import enqueue_continuation
 from farm.queues.transfers import enqueue_transfer_from_store
@@ -47,7 +47,7 @@ def look_after(gone: Mapping[str, Gone], settings: Settings, client: redis.Redis
         missed.add(recording.node)
         try:
             _look_after(recording, gone[recording.node], settings, client)
-        except (NotFound, WrongState, TakenOver) as error:
+        except (NotFoundError, WrongStateError, TakenOverError) as error:
             logger.info("%s", error)  # something happened to it just now
     for name in gone.keys() - missed:
         Nodes(client).forget(name)
@@ -84,7 +84,7 @@ def _is_out_of_patience(gone: Gone, settings: Settings, moment: datetime) -> boo
 def give_up(recording: Recording, client: redis.Redis) -> None:
     """Take an UPLOADING recording to its end without its node: UPLOADED if a place has its files, or ERRORED.
 
-    Raises NotFound, and WrongState or TakenOver when its node goes on with it just now.
+    Raises NotFoundError, and WrongStateError or TakenOverError when its node goes on with it just now.
     """
     records = Records(client)
     for transfer in recording.transfers:

@@ -12,7 +12,7 @@ from typing import Final
 import redis
 
 from farm.clock import now
-from farm.errors import WrongState
+from farm.errors import WrongStateError
 from farm.queues.recordings import drop_job, enqueue_recording, has_live_job, was_queued
 from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
@@ -46,7 +46,7 @@ def fail_lost_recordings(
             if age > grace and _was_dropped(recording, client):
                 enqueue_recording(client, recording)
             continue
-        with suppress(WrongState):  # a worker had it after all
+        with suppress(WrongStateError):  # a worker had it after all
             lost.append(fail_before_start(records, recording, failure))
             drop_job(client, recording.id)
     return lost
@@ -74,7 +74,7 @@ def _was_dropped(recording: Recording, client: redis.Redis) -> bool:
 def fail_before_start(records: Records, recording: Recording, failure: Failure = NOT_QUEUED) -> Recording:
     """Make a recording ERRORED that no worker will ever take.
 
-    Raises WrongState when it is not INVOKED any more.
+    Raises WrongStateError when it is not INVOKED any more.
     """
     return records.change_state(
         recording.id,

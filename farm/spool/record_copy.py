@@ -32,8 +32,8 @@ def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> 
 def register_again(spool_directory: Path, records: Records) -> bool:
     """Tell Redis of a recording that it has lost; false if it has not, or the spool knows too little.
 
-    Raises TakenOver when it was deleted after another node had taken it over, redis.RedisError when Redis
-    cannot be reached.
+    Raises TakenOverError when it was deleted after another node had taken it over, redis.RedisError when
+    Redis cannot be reached.
     """
     kept = _read(spool_directory / _FILE)
     if kept is None or kept.recording.status in FINAL:

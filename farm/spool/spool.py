@@ -30,7 +30,7 @@ BREAKS = 3
 BREAKS_WITHIN_SECONDS = 300
 
 
-class SpoolHeld(Exception):  # noqa: N818 - named for what is the matter
+class SpoolHeldError(Exception):
     """Another process records into the spool."""
 
 
@@ -120,12 +120,12 @@ class Spool:
     def held(self) -> Iterator[None]:
         """Mark the spool as being recorded into, for as long as this process lives at most.
 
-        Raises SpoolHeld when another process records into it.
+        Raises SpoolHeldError when another process records into it.
         """
         with (self.directory / HOLD).open("w") as file:
             # The kernel gives the lock back when the process dies, whatever killed it.
             if not _lock(file.fileno()):
-                raise SpoolHeld(f"another process records into {self.directory}")
+                raise SpoolHeldError(f"another process records into {self.directory}")
             yield
 
     @contextmanager

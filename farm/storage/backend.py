@@ -31,7 +31,7 @@ NOT_READ_BACK: Final = (
 """The note of a file that is at a place where it may not be read."""
 
 _READ_BYTES: Final = 1 << 20
-_LONGEST_MESSAGE: Final = 1000
+_MAX_MESSAGE: Final = 1000
 """Of a StorageError, in characters."""
 
 
@@ -47,7 +47,7 @@ class StorageError(FarmError):
 
     def __init__(self, reason: str, message: str, *, lasting: bool = False, final: bool = False) -> None:
         """See the class. What a server says is in some messages, and it may say a lot."""
-        super().__init__(message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…")
+        super().__init__(message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…")
         self.reason = reason
         self.lasting = lasting or final
         self.final = final

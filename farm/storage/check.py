@@ -25,7 +25,7 @@ CHECK_SECONDS: Final = 18
 _TIMEOUT_SECONDS: Final = 5.0
 """Of one request of the check."""
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class CheckResult(BaseModel):
@@ -108,7 +108,7 @@ def _result(status: int | None, answer: bytes) -> CheckResult:
         return CheckResult.model_validate_json(answer)
     if status in {-signal.SIGALRM, -signal.SIGKILL}:
         return CheckResult(code="timed_out", message="the storage did not answer in time")
-    _logger.error("the process that checks a storage ended with the status %s", status)
+    logger.error("the process that checks a storage ended with the status %s", status)
     return CheckResult(code="failed", message="the storage could not be checked")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from browser_bot.network.addresses import AddressRule, PageAddressError, check_url
 from browser_bot.network.host_names import in_url
-from farm.errors import AddressRefused
+from farm.errors import AddressRefusedError
 from farm.storage.backend import Checkpoint, CustomersPlace, Placed, StorageError
 from farm.storage.backends.allowed_addresses import only_allowed_addresses
 from farm.storage.targets import (
@@ -107,7 +107,7 @@ def place_of(
 
 
 async def check_target_address(target: Target, rule: AddressRule) -> None:
-    """Raises AddressRefused when `target` lies at an address that `rule` forbids.
+    """Raises AddressRefusedError when `target` lies at an address that `rule` forbids.
 
     That is for the customer, who learns of it at once. What counts is the look at each connection.
     """
@@ -117,7 +117,7 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
     try:
         await check_url(endpoint, rule)
     except PageAddressError as error:
-        raise AddressRefused(str(error)) from None
+        raise AddressRefusedError(str(error)) from None
 
 
 def _sftp_url(target: SftpTarget) -> str:

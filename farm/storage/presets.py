@@ -13,10 +13,10 @@ import redis
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from farm.credentials.sealing import Sealer
-from farm.errors import FarmError, NotFound
+from farm.errors import FarmError, NotFoundError
 from farm.storage.targets import TARGET, Target, public, with_secrets
 
-MOST_PRESETS: Final = 100
+MAX_PRESETS: Final = 100
 """Of one organisation."""
 
 _PUT: Final = """
@@ -28,7 +28,7 @@ return 1
 """
 
 
-class TooManyPresets(FarmError):  # noqa: N818 - named for what is the matter, as in farm.errors
+class TooManyPresetsError(FarmError):
     """The organisation has as many presets as it may have."""
 
     code: ClassVar[str] = "too_many_presets"
@@ -55,22 +55,24 @@ class StoragePresets:
         self._put = client.register_script(_PUT)
 
     def put(self, organization_id: str, name: str, target: Target) -> None:
-        """Give a storage a name; what had it before is forgotten. Raises TooManyPresets."""
+        """Give a storage a name; what had it before is forgotten. Raises TooManyPresetsError."""
         sealed = self._sealer.seal(json.dumps(with_secrets(target)), _context(organization_id, name))
         kept = _Kept(public=public(target), sealed=sealed)
-        if not self._put([_key(organization_id)], [name, kept.model_dump_json(), MOST_PRESETS]):
-            raise TooManyPresets(f"an organisation may have {MOST_PRESETS} storage presets; delete one first")
+        if not self._put([_key(organization_id)], [name, kept.model_dump_json(), MAX_PRESETS]):
+            raise TooManyPresetsError(
+                f"an organisation may have {MAX_PRESETS} storage presets; delete one first"
+            )
 
     def get(self, organization_id: str, name: str) -> Target:
         """A preset with its secrets.
 
-        Raises NotFound, SettingsError when it was sealed with another secret.
+        Raises NotFoundError, SettingsError when it was sealed with another secret.
         """
         sealed = self._kept(organization_id, name).sealed
         return TARGET.validate_json(self._sealer.open(sealed, _context(organization_id, name)))
 
     def shown(self, organization_id: str, name: str) -> Mapping[str, JsonValue]:
-        """What may be shown of a preset. Raises NotFound."""
+        """What may be shown of a preset. Raises NotFoundError."""
         return self._kept(organization_id, name).public
 
     def list(self, organization_id: str) -> dict[str, Mapping[str, JsonValue]]:
@@ -81,7 +83,7 @@ class StoragePresets:
         }
 
     def delete(self, organization_id: str, name: str) -> None:
-        """Forget a preset. Raises NotFound."""
+        """Forget a preset. Raises NotFoundError."""
         if not self._redis.hdel(_key(organization_id), name):
             raise _not_found(name)
 
@@ -101,5 +103,5 @@ def _context(organization_id: str, name: str) -> str:
     return f"the storage preset {organization_id}/{name}"
 
 
-def _not_found(name: str) -> NotFound:
-    return NotFound(f"there is no storage preset {name}")
+def _not_found(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no storage preset {name}")

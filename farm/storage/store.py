@@ -11,7 +11,7 @@ from uuid import UUID
 
 from farm.config.settings import Settings
 from farm.config.store_url import StoreKind, StoreLocation
-from farm.errors import NotFound, SettingsError
+from farm.errors import NotFoundError, SettingsError
 from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
@@ -48,14 +48,15 @@ class Store:
     def open(self, recording_id: UUID | str, name: str) -> StoredFile:
         """A file in a directory of this machine, to be read.
 
-        Raises NotFound, also for names and ids that could not be in the store, and for a store elsewhere.
+        Raises NotFoundError, also for names and ids that could not be in the store, and for a store
+        elsewhere.
         """
-        missing = NotFound(f"recording {recording_id} has no file {name}; it may have been deleted")
+        missing = NotFoundError(f"recording {recording_id} has no file {name}; it may have been deleted")
         if not isinstance(self._place, DirectoryPlace):
             raise missing
         try:
             return self._place.open(self._key(recording_id, name))
-        except (ValueError, NotFound):
+        except (ValueError, NotFoundError):
             raise missing from None
 
     def delete(self, recording_id: UUID | str, name: str) -> None:

@@ -28,14 +28,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from farm.recording.changes import CHANGES_KEY
 from farm.webhooks.log import KEPT_SECONDS as LOG_SECONDS
-from farm.webhooks.log import LONGEST_LOG, Attempt, log_key, oldest_kept
+from farm.webhooks.log import MAX_LOG, Attempt, log_key, oldest_kept
 
 DUE_KEY: Final = "farm:webhooks-due"
 
-MOST_LANES: Final = 10_000
+MAX_LANES: Final = 10_000
 """Recordings whose deliveries may wait for one webhook; what comes beyond that is not delivered."""
 
-LONGEST_LANE: Final = 1000
+MAX_LANE: Final = 1000
 """Deliveries of one recording that may wait for one webhook."""
 
 
@@ -291,7 +291,7 @@ class Deliveries:
 
     def push(self, delivery: Delivery) -> bool:
         """Put a delivery at the end of its lane; false when too many recordings' deliveries wait already."""
-        return bool(self._push(keys=[DUE_KEY], args=[MOST_LANES, LONGEST_LANE, *_entry(delivery)]))
+        return bool(self._push(keys=[DUE_KEY], args=[MAX_LANES, MAX_LANE, *_entry(delivery)]))
 
     def dispatch(self, entry_id: bytes, deliveries: Iterable[Delivery]) -> int:
         """Take the first entry out of the stream of changes and put its deliveries into their lanes.
@@ -301,7 +301,7 @@ class Deliveries:
         """
         entries = [part for delivery in deliveries for part in _entry(delivery)]
         return int(
-            self._dispatch(keys=[CHANGES_KEY, DUE_KEY], args=[entry_id, MOST_LANES, LONGEST_LANE, *entries])
+            self._dispatch(keys=[CHANGES_KEY, DUE_KEY], args=[entry_id, MAX_LANES, MAX_LANE, *entries])
         )
 
     def seconds_until_due(self) -> float | None:
@@ -351,7 +351,7 @@ class Deliveries:
                     head.raw,
                     "" if retry_seconds is None else _milliseconds(retry_seconds),
                     attempt.model_dump_json(),
-                    LONGEST_LOG,
+                    MAX_LOG,
                     oldest_kept(),
                     LOG_SECONDS,
                     int(gives_way),

@@ -33,15 +33,15 @@ from farm.webhooks.deliveries import Deliveries, Delivery
 from farm.webhooks.payload import status_update
 from farm.webhooks.registry import STATUS_UPDATE, Webhooks, webhook_id_of
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT: Final = 1.0
+_MAX_WAIT: Final = 1.0
 """Seconds between two looks at what is due, when nothing changes; a shutdown may have to wait as long."""
 
 _PATIENCE: Final = 0.25
 """Seconds until senders that were told of something due should have claimed it."""
 
-_SHORTEST_WAIT: Final = 0.01
+_MIN_WAIT: Final = 0.01
 _PIECE: Final = 100
 
 
@@ -60,7 +60,7 @@ def run_dispatcher(settings: Settings) -> None:
         try:
             dispatcher.dispatch_all()
         except redis.RedisError as error:
-            _LOG.warning("some changes are left to be dispatched at the next start: %s", describe(error))
+            logger.warning("some changes are left to be dispatched at the next start: %s", describe(error))
         dispatcher.close()
 
 
@@ -108,7 +108,7 @@ class Dispatcher:
         try:
             recording = recording_of(fields)
         except (ValidationError, KeyError) as error:
-            _LOG.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
+            logger.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
             self._deliveries.dispatch(entry_id, ())
             return
         with about(recording.id):
@@ -123,7 +123,7 @@ class Dispatcher:
         if self._traces is not None and recording.status in FINAL:
             self._traces.send(recording)
         if refused > 0:
-            _LOG.error(
+            logger.error(
                 "recording %s: %d webhooks are not told that it is %s, because too much waits for them",
                 recording.id,
                 refused,
@@ -161,9 +161,9 @@ class Dispatcher:
 
 def _block_milliseconds(due: float | None) -> int:
     if due is None:
-        wait = _LONGEST_WAIT
+        wait = _MAX_WAIT
     elif due == 0:
         wait = _PATIENCE
     else:
-        wait = min(max(due, _SHORTEST_WAIT), _LONGEST_WAIT)
+        wait = min(max(due, _MIN_WAIT), _MAX_WAIT)
     return int(wait * 1000)

@@ -18,14 +18,14 @@ from uuid import UUID
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 
-LONGEST_LOG: Final = 1000
+MAX_LOG: Final = 1000
 """Tries that are kept for each webhook."""
 
 KEPT_SECONDS: Final = 30 * 86400
 
-LONGEST_ANSWER: Final = 1024
+MAX_ANSWER: Final = 1024
 """Bytes of a receiver's answer that are kept."""
 
 _ENTRY_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
@@ -113,7 +113,7 @@ class WebhookLog:
     ) -> list[LogEntry]:
         """What was tried of one recording since then, the newest first."""
         found = self._redis.xrevrange(
-            log_key(organization_id, webhook_id), min=int(since.timestamp() * 1000), count=LONGEST_LOG
+            log_key(organization_id, webhook_id), min=int(since.timestamp() * 1000), count=MAX_LOG
         )
         # Most entries may be of other recordings, so they are not read as JSON.
         name = str(recording_id).encode()
@@ -125,12 +125,12 @@ class WebhookLog:
         return [entry for entry in entries if entry.attempt.recording_id == recording_id]
 
     def get(self, organization_id: str, webhook_id: str, log_id: str) -> LogEntry:
-        """One entry. Raises NotFound."""
+        """One entry. Raises NotFoundError."""
         if _ENTRY_ID.fullmatch(log_id):
             found = self._redis.xrange(log_key(organization_id, webhook_id), min=log_id, max=log_id)
             for entry in cast("list[tuple[bytes, dict[bytes, bytes]]]", found):
                 return _entry(*entry)
-        raise NotFound(f"the webhook {webhook_id} has no entry {log_id} in its log")
+        raise NotFoundError(f"the webhook {webhook_id} has no entry {log_id} in its log")
 
     def delete(self, organization_id: str, webhook_id: str) -> None:
         """Forget a webhook's log."""

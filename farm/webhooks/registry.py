@@ -20,7 +20,7 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from farm.clock import now
-from farm.errors import NotFound, RedisUnavailable, TooManyWebhooks, WebhookExists
+from farm.errors import NotFoundError, RedisUnavailableError, TooManyWebhooksError, WebhookExistsError
 
 WebhookEvent = OneOf[
     "meeting.started",
@@ -93,7 +93,7 @@ class Webhooks:
     def create(
         self, organization_id: str, *, name: str, url: str, events: tuple[WebhookEvent, ...], enabled: bool
     ) -> Webhook:
-        """Keep a new webhook. Raises WebhookExists, TooManyWebhooks."""
+        """Keep a new webhook. Raises WebhookExistsError, TooManyWebhooksError."""
         present = now()
         webhook = Webhook(
             id=uuid4(),
@@ -110,7 +110,9 @@ class Webhooks:
         def add(others: list[Webhook]) -> Webhook:
             # A client of Redis that lost the answer tries again.
             if len([other for other in others if other.id != webhook.id]) >= self._most:
-                raise TooManyWebhooks(f"an organisation may have {self._most} webhooks; delete one first")
+                raise TooManyWebhooksError(
+                    f"an organisation may have {self._most} webhooks; delete one first"
+                )
             return webhook
 
         return self._write(organization_id, add)
@@ -121,14 +123,14 @@ class Webhooks:
         return _sorted(values)
 
     def get(self, organization_id: str, webhook_id: str) -> Webhook:
-        """One webhook. Raises NotFound."""
+        """One webhook. Raises NotFoundError."""
         value = self._redis.hget(_key(organization_id), webhook_id.lower())
         if value is None:
             raise _not_found(webhook_id)
         return Webhook.model_validate_json(cast("bytes", value))
 
     def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
-        """Set fields of a webhook; returns it as it is then. Raises NotFound, WebhookExists.
+        """Set fields of a webhook; returns it as it is then. Raises NotFoundError, WebhookExistsError.
 
         One that the farm has disabled is enabled again by another URL, unless `enabled` is set.
         """
@@ -147,7 +149,7 @@ class Webhooks:
     def disable(self, organization_id: str, webhook_id: str, url: str, since: datetime, reason: str) -> bool:
         """Disable a webhook that led to `url` at the time `since`; false if it was changed after that.
 
-        Raises NotFound.
+        Raises NotFoundError.
         """
 
         def disable(others: list[Webhook]) -> Webhook:
@@ -160,11 +162,11 @@ class Webhooks:
         return self._write(organization_id, disable).disabled_reason == reason
 
     def rotate_secret(self, organization_id: str, webhook_id: str) -> Webhook:
-        """Give a webhook a new secret; the next delivery is signed with it. Raises NotFound."""
+        """Give a webhook a new secret; the next delivery is signed with it. Raises NotFoundError."""
         return self.change(organization_id, webhook_id, secret=new_secret())
 
     def delete(self, organization_id: str, webhook_id: str) -> Webhook:
-        """Forget a webhook; returns it as it was. Raises NotFound."""
+        """Forget a webhook; returns it as it was. Raises NotFoundError."""
         webhook = self.get(organization_id, webhook_id)
         self._redis.hdel(_key(organization_id), str(webhook.id))
         return webhook
@@ -190,7 +192,7 @@ class Webhooks:
                 others = _sorted(cast("list[bytes]", pipeline.hvals(key)))
                 webhook = decide(others)
                 if any(other.url == webhook.url and other.id != webhook.id for other in others):
-                    raise WebhookExists(f'"url": a webhook with this URL exists already: {webhook.url}')
+                    raise WebhookExistsError(f'"url": a webhook with this URL exists already: {webhook.url}')
                 pipeline.multi()
                 pipeline.hset(key, str(webhook.id), webhook.model_dump_json())
                 try:
@@ -198,7 +200,7 @@ class Webhooks:
                 except redis.WatchError:
                     continue
                 return webhook
-        raise RedisUnavailable("the organisation's webhooks change all the time; please try again")
+        raise RedisUnavailableError("the organisation's webhooks change all the time; please try again")
 
 
 def _key(organization_id: str) -> str:
@@ -225,5 +227,5 @@ def _later(moment: datetime) -> datetime:
     return max(moment, now())
 
 
-def _not_found(webhook_id: str) -> NotFound:
-    return NotFound(f"no webhook has the id {webhook_id}")
+def _not_found(webhook_id: str) -> NotFoundError:
+    return NotFoundError(f"no webhook has the id {webhook_id}")

@@ -14,9 +14,9 @@ import httpx
 
 from browser_bot.network.addresses import AddressRule, PageAddressError
 from farm.safe_http import BadCertificateError, CheckedHttp
-from farm.webhooks.log import LONGEST_ANSWER
+from farm.webhooks.log import MAX_ANSWER
 
-_LONGEST_READ: Final = 64 * 1024
+_MAX_READ: Final = 64 * 1024
 """Bytes of an answer that are read at most."""
 
 _PASSING: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -62,7 +62,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The beginning of the answer."""
-        return self.body[:LONGEST_ANSWER].decode("utf-8", "replace")
+        return self.body[:MAX_ANSWER].decode("utf-8", "replace")
 
 
 class Poster:
@@ -130,10 +130,10 @@ def _date(text: str) -> datetime | None:
 async def _read(response: httpx.Response, answer: Answer) -> None:
     read = 0
     async for chunk in response.aiter_raw():
-        if read < LONGEST_ANSWER:
-            answer.body += chunk[: LONGEST_ANSWER - read]
+        if read < MAX_ANSWER:
+            answer.body += chunk[: MAX_ANSWER - read]
         read += len(chunk)
-        if read >= _LONGEST_READ:
+        if read >= _MAX_READ:
             return
 
 

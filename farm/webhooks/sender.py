@@ -23,7 +23,7 @@ from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.db.faults import describe
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.telemetry.counts import Counts, of_attempt
 from farm.telemetry.logs import about
 from farm.webhooks.deliveries import Deliveries, Delivery, Head
@@ -32,7 +32,7 @@ from farm.webhooks.registry import Webhooks
 from farm.webhooks.request import Answer, Poster
 from farm.webhooks.signature import SigningKey, load_signing_key, signature_headers
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _CLAIMING_SECONDS: Final = 5.0
 """How long a job goes on claiming; then it ends with what is under way, and a shutdown need not wait long."""
@@ -40,10 +40,10 @@ _CLAIMING_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
 """Between two looks for what else is due, while something is under way."""
 
-_MOST_RECEIVERS: Final = 100
+_MAX_RECEIVERS: Final = 100
 """Receivers that one job serves at once."""
 
-_MOST_LANES: Final = 4
+_MAX_LANES: Final = 4
 """Deliveries under way at once to one receiver."""
 
 _THREADS: Final = 32
@@ -52,7 +52,7 @@ _THREADS: Final = 32
 _JITTER: Final = 0.1
 """By which share an interval may be longer or shorter, so that what failed together does not come back so."""
 
-LONGEST_RETRY_AFTER: Final = 4 * 3600.0
+MAX_RETRY_AFTER: Final = 4 * 3600.0
 """Seconds that a receiver can have the farm wait between two tries."""
 
 DEFINITE_TRIES: Final = 3
@@ -90,7 +90,7 @@ def seconds_until_next(answer: Answer, head: Head, intervals: Sequence[float]) -
         return None
     # Not for secrecy: it only spreads the tries.
     wait *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
-    return max(wait, min(answer.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    return max(wait, min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
 
 
 def send_due() -> None:
@@ -104,7 +104,7 @@ def send_due() -> None:
     try:
         runner.run(sender.send_due())
     except redis.RedisError as error:
-        _LOG.warning("some webhooks are sent again later: %s", describe(error))
+        logger.warning("some webhooks are sent again later: %s", describe(error))
 
 
 # One for the life of the process: ending a loop waits for all names that are still being looked up.
@@ -142,7 +142,7 @@ class Sender:
         async with Poster(self._settings.address_rule, self._settings.webhook_timeout) as poster:
             try:
                 while True:
-                    free = _MOST_RECEIVERS - len(under_way)
+                    free = _MAX_RECEIVERS - len(under_way)
                     if free and time.monotonic() < end:
                         for webhook_id in await self._do(
                             self._deliveries.claim, token, self._claim_seconds, free
@@ -164,9 +164,7 @@ class Sender:
         """Send a claimed webhook what is due, until that is all, it cannot be reached, or time is up."""
         rest = 0.0
         while True:
-            heads = await self._do(
-                self._deliveries.heads, webhook_id, token, self._claim_seconds, _MOST_LANES
-            )
+            heads = await self._do(self._deliveries.heads, webhook_id, token, self._claim_seconds, _MAX_LANES)
             if not heads:
                 break
             target = await self._do(self._target_of, heads[0].delivery)
@@ -177,7 +175,7 @@ class Sender:
             if any(answer.unreachable for answer in answers):
                 rest = min(self._settings.webhook_intervals, default=0.0)
             asked = (answer.retry_after or 0.0 for answer in answers if answer.is_too_much)
-            rest = max(rest, min(max(asked, default=0.0), LONGEST_RETRY_AFTER))
+            rest = max(rest, min(max(asked, default=0.0), MAX_RETRY_AFTER))
             if rest:
                 break
             if time.monotonic() >= end:
@@ -190,7 +188,7 @@ class Sender:
             return Target(delivery.url, self._webhooks.secret_of(delivery.organization_id))
         try:
             webhook = self._webhooks.get(delivery.organization_id, str(delivery.webhook_id))
-        except NotFound:
+        except NotFoundError:
             return None
         return Target(webhook.url, webhook.secret) if webhook.enabled else None
 
@@ -226,9 +224,9 @@ class Sender:
             self._deliveries.note_gone(delivery)
             return f"{_GONE}; it is told nothing more of this recording"
         webhook_id = str(delivery.webhook_id)
-        with suppress(NotFound):
+        with suppress(NotFoundError):
             if self._webhooks.disable(delivery.organization_id, webhook_id, target.url, began, _GONE):
-                _LOG.warning("webhook %s is disabled: %s", webhook_id, _GONE)
+                logger.warning("webhook %s is disabled: %s", webhook_id, _GONE)
                 return f"{_GONE}; the webhook is disabled until it is changed"
         return _GONE
 
@@ -251,9 +249,11 @@ class Sender:
             body=delivery.body,
         )
         if outcome is AttemptOutcome.GIVEN_UP:
-            _LOG.warning("webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error)
+            logger.warning(
+                "webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error
+            )
         else:
-            _LOG.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
+            logger.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
         settle = partial(self._deliveries.settle, gives_way=wait is not None and gives_way(answer, number))
         if await self._do(settle, head, attempt, wait):
             await self._do(self._counts.add, of_attempt(outcome))
@@ -268,7 +268,7 @@ def _report(task: asyncio.Task[None]) -> None:
     """Log what broke a task. The others go on; the claim ends by itself, and the webhook is served again."""
     error = task.exception()
     if error is not None:
-        _LOG.error("a webhook could not be served: %r", error, exc_info=error)
+        logger.error("a webhook could not be served: %r", error, exc_info=error)
 
 
 def _outcome(answer: Answer, wait: float | None) -> AttemptOutcome:

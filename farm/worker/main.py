@@ -32,7 +32,7 @@ from rq.utils import import_attribute
 from farm.config.settings import Settings
 from farm.db.clients import connect
 from farm.db.faults import Outage, probe, refuse_eviction
-from farm.errors import RedisUnavailable
+from farm.errors import RedisUnavailableError
 from farm.evidence.uploader import run_evidence_carrier
 from farm.host.processes import call_this_process, die_with_parent
 from farm.host.programs import require_programs
@@ -92,9 +92,9 @@ def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
     Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
-    the start, RedisEvicts when it would delete records, RedisUnavailable when it is away at the end: what is
-    not finished lies in the spool then, and is gone on with at the next start. A Redis that can be reached
-    and takes no writes is waited for.
+    the start, RedisEvictsError when it would delete records, RedisUnavailableError when it is away at the
+    end: what is not finished lies in the spool then, and is gone on with at the next start. A Redis that can
+    be reached and takes no writes is waited for.
     """
     require_programs()
     refuse_eviction(settings.redis_address)
@@ -143,7 +143,7 @@ def run_worker(settings: Settings) -> None:
             parts.append(_start_burst(settings, webhooks, PatientSimpleWorker))
             _wait_for_burst(parts[-1], client, patience)
         except redis.RedisError as error:
-            raise RedisUnavailable(_LEFT) from error
+            raise RedisUnavailableError(_LEFT) from error
         finally:
             for part in parts:
                 part.kill()
@@ -225,13 +225,13 @@ class _Patience:
     def look(self) -> None:
         """Look whether there is anything to wait for; recordings that run are never given up.
 
-        Raises RedisUnavailable when there is not.
+        Raises RedisUnavailableError when there is not.
         """
         away = self._absence.seconds()
         if away < _PATIENCE or recordings_under_way(self._spool):
             return
         if away >= _PATIENCE_WITH_SPOOL or not any(self._spool.glob("*-*-*-*-*")):
-            raise RedisUnavailable(_LEFT)
+            raise RedisUnavailableError(_LEFT)
 
 
 def _run_until_told(
@@ -241,7 +241,7 @@ def _run_until_told(
 
     The slots are told to end once: told twice, RQ would kill their recordings. All others run meanwhile, for
     that may take long. A second signal ends everything at once: what runs goes on when a worker starts again.
-    Raises RedisUnavailable when the slots cannot end.
+    Raises RedisUnavailableError when the slots cannot end.
     """
     stopping = False
     told, tell = multiprocessing.Pipe(duplex=False)
@@ -281,13 +281,13 @@ def _run_until_told(
 
 
 def _end(part: BaseProcess, patience: _Patience) -> None:
-    """Have a part end, and wait for it. Raises RedisUnavailable when it cannot."""
+    """Have a part end, and wait for it. Raises RedisUnavailableError when it cannot."""
     part.terminate()
     _wait_for(part, patience)
 
 
 def _wait_for_burst(part: BaseProcess, client: redis.Redis, patience: _Patience) -> None:
-    """Wait until all is done. Raises RedisUnavailable, redis.RedisError when Redis is away."""
+    """Wait until all is done. Raises RedisUnavailableError, redis.RedisError when Redis is away."""
     _wait_for(part, patience)
     if part.exitcode:
         probe(client)  # else it has died for want of it

@@ -26,7 +26,7 @@ from browser_bot.stage.cleanup import stage_of, sweep_stages
 from browser_bot.stage.environment import Surroundings
 from encoder.formats import Format
 from farm.config.settings import Settings, load_settings
-from farm.errors import FarmError, NotFound, RecordUnreadable
+from farm.errors import FarmError, NotFoundError, RecordUnreadableError
 from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from farm.evidence.directory import evidence_dir
 from farm.host.ca_file import nss_database
@@ -264,7 +264,7 @@ class SlotWorker(SpoolWorker):
         if self._horse_killed:
             sweep_stages()
             # It was stopped before its start, and deleted; or a later look can read its record.
-            with suppress(NotFound, RecordUnreadable):
+            with suppress(NotFoundError, RecordUnreadableError):
                 patiently(self.outage, recover, job.args[0], self._settings, self.connection)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:

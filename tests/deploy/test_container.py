@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from browser_bot.network.addresses import parse_address_rule
-from farm.cli.health import LONGEST
+from farm.cli.health import MAX_LENGTH
 from farm.config.settings import Settings
 from testkit.dockerfile import Instruction, instructions
 
@@ -66,7 +66,7 @@ def test_image_should_not_run_as_root_and_have_a_check() -> None:
     assert json.loads(last("HEALTHCHECK").partition("CMD ")[2]) == ["farm", "health"]
     # Each part may take all of its time, and Python some to begin.
     (timeout,) = re.findall(r"--timeout=(\d+)s", last("HEALTHCHECK"))
-    assert int(timeout) > LONGEST + 2
+    assert int(timeout) > MAX_LENGTH + 2
     assert len(of("FROM")) == 2
     assert not any("no-sandbox" in each.arguments for each in instructions(DOCKERFILE))
 

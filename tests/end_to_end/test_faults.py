@@ -73,7 +73,7 @@ FAULTS: dict[str, Callable[[Farm], None]] = {
     "sound": kill_sound,
     "horse": kill_horse,
 }
-LONGEST_GAP = {"encoder": 2.5, "page": 5.0, "browser": 5.0, "display": 6.0, "sound": 6.0, "horse": 6.0}
+MAX_GAP = {"encoder": 2.5, "page": 5.0, "browser": 5.0, "display": 6.0, "sound": 6.0, "horse": 6.0}
 """Seconds from the fault to the next take (on a quiet machine; see `patience`)."""
 
 
@@ -134,7 +134,7 @@ def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: 
     length = duration(farm, recording, tmp_path / "file.mp4")
     # All but the gap, and the last two seconds of what was killed.
     assert length > 2 * RECORDED - 2.2
-    assert gap < LONGEST_GAP[fault] * patience()
+    assert gap < MAX_GAP[fault] * patience()
     assert list((farm.data_dir / "spool").iterdir()) == []
     print(f"{fault}: next take after {gap:.2f} s, {length:.2f} s in the file; {faults[0]}")
 

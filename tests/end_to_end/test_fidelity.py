@@ -19,7 +19,7 @@ pytestmark = pytest.mark.exact
 
 LIMITS = Limits(frames=5, mean=0.025, worst=0.060)
 TRIES = 4
-MOST_STOLEN = 0.005
+MAX_STOLEN = 0.005
 
 
 def record(file: Path, query: str = "", *more: str) -> Fidelity:
@@ -47,7 +47,7 @@ def test_recording_should_have_every_frame_once_and_be_in_sync(tmp_path: Path, s
         assert fidelity.duration == pytest.approx(8, abs=0.15)
         if not fidelity.faults(LIMITS):
             return
-        if share < MOST_STOLEN:
+        if share < MAX_STOLEN:
             seen.append(fidelity.summary())
     if not seen:
         pytest.skip("the hypervisor took the processors away in each try")

@@ -5,7 +5,7 @@ import av
 import pytest
 from PIL import Image
 
-from layouts.errors import NoSuchFrame
+from layouts.errors import NoSuchFrameError
 from layouts.frame import frame_at
 
 FPS = 10
@@ -44,20 +44,20 @@ def test_frame_should_be_the_one_shown_at_the_time(film: Path, at: str, number: 
 
 
 def test_time_behind_the_end_should_be_told(film: Path) -> None:
-    with pytest.raises(NoSuchFrame, match=r"ends after 4\.500 s, before 4\.5 s"):
+    with pytest.raises(NoSuchFrameError, match=r"ends after 4\.500 s, before 4\.5 s"):
         frame_at(film, Fraction("4.5"))
-    with pytest.raises(NoSuchFrame, match="ends after"):
+    with pytest.raises(NoSuchFrameError, match="ends after"):
         frame_at(film, Fraction(10_000))
 
 
 def test_what_has_no_picture_should_be_told(tmp_path: Path) -> None:
-    with pytest.raises(NoSuchFrame, match="cannot be read"):
+    with pytest.raises(NoSuchFrameError, match="cannot be read"):
         frame_at(tmp_path / "nothing.mp4", Fraction(1))
     (tmp_path / "text.mp4").write_text("not a film")
-    with pytest.raises(NoSuchFrame, match="cannot be read"):
+    with pytest.raises(NoSuchFrameError, match="cannot be read"):
         frame_at(tmp_path / "text.mp4", Fraction(1))
     with av.open(str(tmp_path / "sound.m4a"), "w") as target:
         stream = target.add_stream("aac", rate=48_000)
         target.mux(stream.encode(None))
-    with pytest.raises(NoSuchFrame):
+    with pytest.raises(NoSuchFrameError):
         frame_at(tmp_path / "sound.m4a", Fraction(0))

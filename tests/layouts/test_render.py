@@ -9,7 +9,7 @@ import pytest_asyncio
 from PIL.Image import Image as Picture
 
 from layouts.comparison import compare
-from layouts.errors import RenderingFailed
+from layouts.errors import RenderingFailedError
 from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, changed
 from layouts.render import Renderer, open_renderer
 from layouts.suite import State, Suite, Tolerance, Viewport
@@ -135,7 +135,9 @@ async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
 
 @pytest.mark.long
 async def test_what_still_moves_should_be_told_with_its_place(renderer: Renderer) -> None:
-    with pytest.raises(RenderingFailed, match=r"did not stand still for 10 s: what moves is .* at \d+,\d+"):
+    with pytest.raises(
+        RenderingFailedError, match=r"did not stand still for 10 s: what moves is .* at \d+,\d+"
+    ):
         await room(renderer, masks=[])
 
 
@@ -185,17 +187,17 @@ async def test_window_that_the_page_opens_should_not_stand_over_it(
 
 
 async def test_fault_of_a_page_should_be_told_without_its_address(renderer: Renderer, tmp_path: Path) -> None:
-    not_found = pytest.raises(RenderingFailed, match="did not load: it answered 404")
+    not_found = pytest.raises(RenderingFailedError, match="did not load: it answered 404")
     with serve_pages(tmp_path) as address, not_found:
         await room(renderer, f"{address}/nothing?token=secret")
-    with pytest.raises(RenderingFailed, match=r"did not load: .*ERR_CONNECTION_REFUSED") as refused:
+    with pytest.raises(RenderingFailedError, match=r"did not load: .*ERR_CONNECTION_REFUSED") as refused:
         await room(renderer, f"http://127.0.0.1:{free_port()}/?token=secret")
     assert "secret" not in str(refused.value)
-    with pytest.raises(RenderingFailed, match=r"its script failed: .*over"):
+    with pytest.raises(RenderingFailedError, match=r"its script failed: .*over"):
         await room(renderer, script="throw new Error('over')")
-    with pytest.raises(RenderingFailed, match="its script failed"):
+    with pytest.raises(RenderingFailedError, match="its script failed"):
         await room(renderer, script="this is no script")
-    with pytest.raises(RenderingFailed, match=r"did not settle: .*not a valid selector"):
+    with pytest.raises(RenderingFailedError, match=r"did not settle: .*not a valid selector"):
         await room(renderer, masks=["canvas {}, b"])
 
     assert (await room(renderer)).size == (640, 360)
@@ -224,7 +226,7 @@ async def test_application_that_is_served_as_an_error_should_be_pictured_when_it
 async def test_error_page_should_be_told_with_its_status(renderer: Renderer, fields: dict[str, Any]) -> None:
     async with open_site() as site:
         url = site.add("/", answer("<h1>Not Found</h1>", status="404 Not Found"))
-        with pytest.raises(RenderingFailed, match="its page did not load: it answered 404"):
+        with pytest.raises(RenderingFailedError, match="its page did not load: it answered 404"):
             await room(renderer, url, **fields)
 
 
@@ -234,9 +236,11 @@ async def test_error_page_that_never_starts_should_be_told_with_its_status(
     monkeypatch.setattr("layouts.render.READY_TIMEOUT", 2.0)
     async with open_site() as site:
         url = site.add("/", answer("<script>0</script>", status="500 Oh no"))
-        with pytest.raises(RenderingFailed, match="its page answered 500, and what it waits for did not"):
+        with pytest.raises(
+            RenderingFailedError, match="its page answered 500, and what it waits for did not"
+        ):
             await room(renderer, url, wait_for="main")
-        with pytest.raises(RenderingFailed, match="its page answered 500, and did not print START"):
+        with pytest.raises(RenderingFailedError, match="its page answered 500, and did not print START"):
             await room(renderer, url, contract="console")
 
 

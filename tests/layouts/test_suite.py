@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from layouts.errors import BadSuite
+from layouts.errors import BadSuiteError
 from layouts.pictures import Box
 from layouts.suite import MAX_BYTES, State, Tolerance, Viewport, load_suite, read_suite
 
@@ -25,7 +25,7 @@ states:
 
 
 def complaint(text: str) -> str:
-    with pytest.raises(BadSuite) as caught:
+    with pytest.raises(BadSuiteError) as caught:
         read_suite(text.encode(), "suite.yaml")
     return caught.value.message
 
@@ -118,15 +118,15 @@ def test_unknown_states_should_be_refused() -> None:
 
     assert [state.name for state in suite.chosen(["lobby"])] == ["lobby"]
     assert len(suite.chosen([])) == 2
-    with pytest.raises(BadSuite, match="no state garden"):
+    with pytest.raises(BadSuiteError, match="no state garden"):
         suite.chosen(["lobby", "garden"])
 
 
 def test_suite_that_is_not_there_or_too_large_should_be_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadSuite, match=r"suite\.yaml cannot be read: No such file"):
+    with pytest.raises(BadSuiteError, match=r"suite\.yaml cannot be read: No such file"):
         load_suite(tmp_path)
     (tmp_path / "suite.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(BadSuite, match="more than"):
+    with pytest.raises(BadSuiteError, match="more than"):
         load_suite(tmp_path)
 
 

@@ -61,7 +61,7 @@ from farm.storage.backends.threads import each
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 8 << 20
-MOST_BLOCKS: Final = 50_000
+MAX_BLOCKS: Final = 50_000
 """Azure's own limit; blocks of larger files are larger."""
 THREADS: Final = 4
 
@@ -102,7 +102,7 @@ _REFUSED: Final = frozenset(
 )
 """What a key is told that may not do this, and may do other things."""
 
-_MOST_AT_ONCE: Final = 5000 << 20
+_MAX_AT_ONCE: Final = 5000 << 20
 """Azure's own limit of a blob that is sent in one request (Put Blob, since version 2019-12-12)."""
 
 
@@ -159,7 +159,7 @@ class AzurePlace:
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
         """See `Place`. Sends blocks of 8 MiB, four at once; after a crash only those that are missing."""
         size = source.stat().st_size
-        parts = [part for part in parts_of(size, BLOCK_BYTES, MOST_BLOCKS) if part.size]
+        parts = [part for part in parts_of(size, BLOCK_BYTES, MAX_BLOCKS) if part.size]
         blocks, digest = _named(source, parts)
         settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
         with self._explained(), self._blob(key) as blob:
@@ -299,7 +299,7 @@ class AzurePlace:
 
     def _put_blob(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
         size = source.stat().st_size
-        if size > _MOST_AT_ONCE:
+        if size > _MAX_AT_ONCE:
             text = (
                 "the key may only create files (sp=c), and these have 5000 MiB at most; let it write (sp=w)"
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.storage.backend import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
 from farm.storage.backends.disk import delete_drafts, disk_faults, link_or_copy, sync
 from farm.storage.backends.encrypted_file import is_encrypted
@@ -44,7 +44,7 @@ class DirectoryPlace:
     def open(self, key: str) -> StoredFile:
         """A file, to be read; whoever opens it closes it.
 
-        Raises NotFound as `path_of` does, StorageError when the file cannot be read as what it is.
+        Raises NotFoundError as `path_of` does, StorageError when the file cannot be read as what it is.
         """
         path = self.path_of(key)
         with disk_faults(path):
@@ -59,7 +59,7 @@ class DirectoryPlace:
                 raise
 
     def path_of(self, key: str) -> Path:
-        """The path of a file. Raises NotFound, also for keys that could not be there."""
+        """The path of a file. Raises NotFoundError, also for keys that could not be there."""
         try:
             path = self._target(key)
         except StorageError:
@@ -117,7 +117,7 @@ class DirectoryPlace:
     def _found(self, key: str) -> StoredFile:
         try:
             return self.open(key)
-        except NotFound as error:
+        except NotFoundError as error:
             raise StorageError("not_found", error.message, lasting=True) from error
 
     def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for places that encrypt
@@ -131,5 +131,5 @@ class DirectoryPlace:
         return PlainFile(file)
 
 
-def _no_file(key: str) -> NotFound:
-    return NotFound(f"there is no file {key}; it may have been deleted")
+def _no_file(key: str) -> NotFoundError:
+    return NotFoundError(f"there is no file {key}; it may have been deleted")

@@ -52,7 +52,7 @@ from farm.storage.backends.threads import each
 logger = logging.getLogger(__name__)
 
 PART_BYTES: Final = 8 << 20
-MOST_PARTS: Final = 10_000
+MAX_PARTS: Final = 10_000
 """S3's own limit; parts of larger files are larger."""
 SINGLE_BYTES: Final = 2 * PART_BYTES
 """A file up to this size is sent in one request, which costs two round trips in place of five."""
@@ -270,7 +270,7 @@ class S3Place:
     def _put_in_parts(
         self, source: Path, size: int, key: str, checkpoint: Checkpoint, content_type: str
     ) -> bool:
-        parts = parts_of(size, PART_BYTES, MOST_PARTS)
+        parts = parts_of(size, PART_BYTES, MAX_PARTS)
         state = checkpoint.load(source, key)
         arrived = self._arrived(key, state) if state else None
         if state and arrived is None:

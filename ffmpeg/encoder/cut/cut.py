@@ -14,7 +14,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
-from encoder.cut.joints import MOST_DROPPED, FrameGrid, Joint, first_joint, next_joint
+from encoder.cut.joints import MAX_DROPPED, FrameGrid, Joint, first_joint, next_joint
 from encoder.errors import NothingRecorded
 from encoder.formats import FRAME_TICKS, SAMPLE_RATE, Codec, Format
 from encoder.journal import Lag, lag_at
@@ -193,7 +193,7 @@ class _Writer:
             elif take.end_us is None or time_of(packet) < take.end_us:
                 pts = joint.picture_from + grid.snap(_unlagged(packet, take))
                 self._frames.append(_Placed(packet, "video", pts, joint.picture_from + grid.end, self._tick))
-                if len(self._frames) > MOST_DROPPED:
+                if len(self._frames) > MAX_DROPPED:
                     self._write_frame(self._frames.popleft())
                     self._write_sound_until(self._frames[0].begin_us)
         if take.end_us is not None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from encoder.formats import FRAME_TICKS
 
-MOST_DROPPED: Final = 4
+MAX_DROPPED: Final = 4
 """Frames that are left out of a take's end at most, so that the next take continues on the grid."""
 
 NEAR_US: Final = 2_000

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 LIVE_FRAGMENTS: Final = 10
 """Fragments of a quarter of a second in which there is a key frame, because these come every 2 s."""
 
-LEAST_STEP_US: Final = 2_000
+MIN_STEP_US: Final = 2_000
 """Between two packets of a stream: FLV counts whole milliseconds."""
 
 _SOUND_US: Final = AAC_FRAME_SAMPLES * 1_000_000 // SAMPLE_RATE
@@ -117,7 +117,7 @@ class _FollowedTake:
             return
         # A lag that grows must not turn time back, nor make two times one where they are counted coarsely.
         time_us = max(time_us, self._least[kind])
-        self._least[kind] = time_us + LEAST_STEP_US
+        self._least[kind] = time_us + MIN_STEP_US
         self.end = max(self.end, time_us + (_SOUND_US if kind == "audio" else self._period))
         yield Followed(packet, kind, time_us, self._number, time_of(packet), self._age(packet))
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from itertools import pairwise
 
 LOOK_SECONDS = 0.2
-LONGEST_US = round(2 * LOOK_SECONDS * 1_000_000)
+MAX_US = round(2 * LOOK_SECONDS * 1_000_000)
 # ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which the watch could
 # not look either. With twice as many busy programs as processors not one look of 200 was idle. Five are 1.0
 # to 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
@@ -67,7 +67,7 @@ class Watch:
         still = look.encoded_us == last.encoded_us
         self._still_looks = self._still_looks + 1 if still else 0
         self._idle_looks = self._idle_looks + 1 if still and not look.waits_for_processor else 0
-        self._counted_us += min(look.monotonic_us - last.monotonic_us, LONGEST_US)
+        self._counted_us += min(look.monotonic_us - last.monotonic_us, MAX_US)
         self._history.append((self._counted_us, look.encoded_us))
         if abs(look.wall_ahead_us - last.wall_ahead_us) > JUMP_US:
             return Finding.CLOCK_JUMPED

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import api.routes.meeting
-from api.meeting.messages import LONGEST_MESSAGE
+from api.meeting.messages import MAX_MESSAGE
 from api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
 from api.meeting.tokens import TOKEN_PREFIX
 from farm.config.settings import Settings
@@ -199,7 +199,7 @@ NONSENSE = [
     '{"type":"plugin","kind":"page","url":"file:///etc/passwd"}',
     '{"type":"state","media":{"camera":"<b>"}}',
     "[" * 60_000,
-    "x" * (LONGEST_MESSAGE + 1),
+    "x" * (MAX_MESSAGE + 1),
 ]
 
 

@@ -365,7 +365,7 @@ def test_zips_that_are_not_read_should_be_few(
 def test_zip_that_is_not_read_in_time_should_end(
     settings: Settings, large: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.routes.evidence._MOST_SECONDS", 2)
+    monkeypatch.setattr("api.routes.evidence._MAX_SECONDS", 2)
     with served_in_thread(settings) as address, asking(address, large.id) as client:
         wait_until(lambda: copies_here())
         wait_until(lambda: not copies_here())

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.storage.presets import MOST_PRESETS
+from farm.storage.presets import MAX_PRESETS
 from testkit.api_client import OTHER, client_of
 from testkit.settings import settings_with
 from testkit.storage.servers import s3_endpoint, ssh_server  # noqa: F401 - fixtures
@@ -88,7 +88,7 @@ async def test_presets_should_be_apart(client: httpx.AsyncClient, redis_client: 
 
 
 async def test_presets_should_be_limited(client: httpx.AsyncClient) -> None:
-    for number in range(MOST_PRESETS):
+    for number in range(MAX_PRESETS):
         await put(client, str(number), AWS)
     response = await client.put(f"{PRESETS}/one-more", json={"storage_config": AWS})
     assert response.status_code == 409

@@ -16,7 +16,7 @@ from farm.queues.transfers import uploads_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recording.targets import open_target
-from farm.recording.transfers import MOST_TRANSFERS, STORE, Transfer, TransferError, TransferState
+from farm.recording.transfers import MAX_TRANSFERS, STORE, Transfer, TransferError, TransferState
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
@@ -183,12 +183,12 @@ async def test_uploads_asked_for_at_once_should_each_get_a_name(
 async def test_recording_should_not_be_uploaded_to_any_number_of_places(
     client: httpx.AsyncClient, records: Records, given_up: Recording
 ) -> None:
-    for number in range(MOST_TRANSFERS - 2):
+    for number in range(MAX_TRANSFERS - 2):
         records.set_transfer(given_up.id, Transfer(target=f"sftp-{number}"))
     config = S3 | {"path": "another"}
     response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": config})
     assert response.status_code == 409
-    assert len(records.get(None, given_up.id).transfers) == MOST_TRANSFERS
+    assert len(records.get(None, given_up.id).transfers) == MAX_TRANSFERS
 
 
 async def test_upload_that_cannot_be_made_should_say_why(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from browser_bot.page.console import LONGEST_TEXT, MOST_PARTS, Printed, exception_text, parts_of, signal_in
+from browser_bot.page.console import MAX_PARTS, MAX_TEXT, Printed, exception_text, parts_of, signal_in
 
 START = "START_RECORDING"
 
@@ -90,8 +90,8 @@ def test_line_should_be_as_a_console_shows_it() -> None:
 
 
 def test_what_a_stranger_prints_should_be_bounded() -> None:
-    assert len(printed("x" * 10**7, "y").text) == LONGEST_TEXT
-    assert len(printed(*range(10_000)).parts) == MOST_PARTS
+    assert len(printed("x" * 10**7, "y").text) == MAX_TEXT
+    assert len(printed(*range(10_000)).parts) == MAX_PARTS
 
 
 def test_exception_should_be_told_with_its_place() -> None:

@@ -234,7 +234,7 @@ async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_i
 async def test_page_that_never_stays_should_be_recorded_as_it_is(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.bot.MOST_MOVES", 3)
+    monkeypatch.setattr("browser_bot.page.bot.MAX_MOVES", 3)
     url = site.add("/", f"{BANNER}<script>setTimeout(() => location.reload(), 200)</script>")
     async with recorded(stage, url):
         assert await colours(stage) >= {BLUE}

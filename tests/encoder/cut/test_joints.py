@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from encoder.cut.joints import MOST_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
+from encoder.cut.joints import MAX_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
 from encoder.formats import Codec, Format
 
 PERIOD = Fraction(100_000, 3)
@@ -79,7 +79,7 @@ def test_picture_should_come_onto_the_grid_and_stay_with_its_sound(codec: Codec,
     on_grid = 0
     for _ in range(300):
         frames = chance.randrange(100, 10_000)
-        picture_ends = [(frames - i) * 1000 for i in range(MOST_DROPPED + 1)]
+        picture_ends = [(frames - i) * 1000 for i in range(MAX_DROPPED + 1)]
         last = picture_ends[-1] * tick - chance.randrange(20_000)
         sound_ends = [last + i * length for i in range(12)]
         first_sound = chance.randrange(100_000)
@@ -107,7 +107,7 @@ def test_picture_should_come_onto_the_grid_and_stay_with_its_sound(codec: Codec,
 def test_thirty_frames_should_always_come_onto_the_grid(length: Fraction) -> None:
     """The usual rate, however long the sound of the take before is."""
     sound_times = [round(i * length) for i in range(20)]
-    picture_ends = [30_000 - i * 1000 for i in range(MOST_DROPPED + 1)]
+    picture_ends = [30_000 - i * 1000 for i in range(MAX_DROPPED + 1)]
     for late in range(0, 22_000, 100):
         sound_ends = [880_000 - late + i * length for i in range(8)]
         joint = next_joint(picture_ends, sound_ends, 100_000, sound_times, 30)

@@ -20,7 +20,7 @@ from farm.credentials.api_keys import (
     revoke_api_key,
 )
 from farm.db.embedded import embedded_redis
-from farm.errors import NotFound, SettingsError
+from farm.errors import NotFoundError, SettingsError
 from testkit.ports import free_port
 from testkit.settings import settings_with
 
@@ -202,11 +202,11 @@ def test_file_damaged_under_a_running_api_should_leave_the_keys_as_they_were(
 
 
 def test_unknown_key_should_not_be_revoked(tmp_path: Path, empty: Settings) -> None:
-    with pytest.raises(NotFound, match="no key has the id 1234"):
+    with pytest.raises(NotFoundError, match="no key has the id 1234"):
         revoke_api_key(settings_with(tmp_path / "absent", None, api_keys=""), "1234")
     assert not (tmp_path / "absent").exists()
     create_api_key(empty, "acme")
-    with pytest.raises(NotFound, match="no key has the id 1234"):
+    with pytest.raises(NotFoundError, match="no key has the id 1234"):
         revoke_api_key(empty, "1234")
     assert len(list_api_keys(empty)) == 1
 

@@ -12,7 +12,7 @@ import pytest
 from farm.db import embedded as module
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.errors import ProgramMissing, RedisUnavailable, SettingsError
+from farm.errors import ProgramMissing, RedisUnavailableError, SettingsError
 from testkit.settings import settings_with
 
 
@@ -74,7 +74,7 @@ def test_redis_that_cannot_start_should_say_why(tmp_path: Path) -> None:
     (tmp_path / "redis" / "appendonlydir").mkdir(parents=True)
     (tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     with (
-        pytest.raises(RedisUnavailable, match="manifest"),
+        pytest.raises(RedisUnavailableError, match="manifest"),
         embedded_redis(settings_with(tmp_path, None)),
     ):
         pass

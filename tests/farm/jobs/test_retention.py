@@ -10,7 +10,7 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.jobs.retention import expire_recordings, sweep
 from farm.recording.links import Links
 from farm.recording.listing import Wanted
@@ -51,7 +51,7 @@ def test_files_should_be_deleted_when_they_are_old_enough(
     with closing(store.open(uploaded.id, uploaded.output_file_name)) as file:
         assert file.size == 4
     assert expire_recordings(redis_client, store, now()) == 1
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         store.open(uploaded.id, uploaded.output_file_name)
     assert list((settings.data_dir / "store").iterdir()) == []
     after = records.get(None, uploaded.id)

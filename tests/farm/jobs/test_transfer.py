@@ -15,7 +15,7 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
-from farm.errors import WrongState
+from farm.errors import WrongStateError
 from farm.evidence.directory import evidence_dir
 from farm.jobs import transfer as transfer_job
 from farm.jobs.transfer import run_transfer, settle
@@ -351,7 +351,7 @@ def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(
     # Its recorder is dead: nobody will tell of the output.
     settle(recording.id, settings, redis_client)
     assert records.get(None, recording.id).status is Status.UPLOADED
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongStateError):
         records.set_output(recording, output.model_copy(update={"state": OutputState.ENDED}))
     another = ended(records, settings, make_recording(outputs=(output,), meeting_id="b"), clip)
     with spool_of(another, settings).followed():

@@ -126,7 +126,7 @@ def playlist_of(files: list[Path]) -> str:
 def test_what_waits_for_a_place_should_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hls, "MOST_WAITING", 3)
+    monkeypatch.setattr(hls, "MAX_WAITING", 3)
     monkeypatch.setattr(hls, "RETRY_SECONDS", (0.05,))
     place, made = Place(), segments(tmp_path, 10)
     carrier = Carrier("customers", place.put, tmp_path / "out", Carried(1), News(["customers"]))

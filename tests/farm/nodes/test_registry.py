@@ -4,7 +4,7 @@ from pathlib import Path
 
 import redis
 
-from farm.nodes.registry import GONE_AFTER, LONGEST_BREAK, Nodes, Watch
+from farm.nodes.registry import GONE_AFTER, MAX_BREAK, Nodes, Watch
 from farm.worker.heartbeat import Watcher
 from testkit.settings import settings_with
 
@@ -37,7 +37,7 @@ def test_watcher_that_stood_still_should_take_nobody_for_gone() -> None:
     watch.look({"a": b"last"}, 0)
     assert watch.look({"a": b"last"}, GONE_AFTER + 30) == []
     assert looked(watch, {"a": b"last"}, range(46, 60, 2)) == []
-    assert LONGEST_BREAK < GONE_AFTER
+    assert MAX_BREAK < GONE_AFTER
 
 
 def test_node_that_redis_has_forgotten_should_not_be_gone() -> None:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from browser_bot.network.addresses import parse_address_rule
-from farm.errors import AddressRefused, FarmError, InvalidRequest
-from farm.pages.watermark import LARGEST_FILE, corner_of, draw, fetch
+from farm.errors import AddressRefusedError, FarmError, InvalidRequestError
+from farm.pages.watermark import MAX_FILE, corner_of, draw, fetch
 from farm.recording.model import Corner, Watermark
 from testkit.pages import serve_pages
 
@@ -98,19 +98,19 @@ async def test_odd_sizes_should_touch_their_corner_all_the_same(
     ],
 )
 async def test_bad_picture_should_be_refused_in_words(content: bytes, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
+    with pytest.raises(InvalidRequestError, match=words):
         await drawn(content)
 
 
 async def test_watermark_larger_than_the_picture_should_be_refused() -> None:
-    with pytest.raises(InvalidRequest, match="1282x641 is larger than the picture, 1280x720"):
+    with pytest.raises(InvalidRequestError, match="1282x641 is larger than the picture, 1280x720"):
         await drawn(SVG.format(RED).encode(), 1282)
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "good.svg").write_text(SVG.format(RED))
-    (tmp_path / "large.png").write_bytes(bytes(LARGEST_FILE + 1))
+    (tmp_path / "large.png").write_bytes(bytes(MAX_FILE + 1))
     with serve_pages(tmp_path) as url:
         yield url
 
@@ -122,11 +122,11 @@ async def test_file_should_be_fetched_as_it_is(served: str) -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "words"),
     [
-        ("{served}/missing.png", InvalidRequest, "answered 404"),
-        ("{served}/large.png", InvalidRequest, "larger than 5 MiB"),
-        ("http://127.0.0.1:1/a.png", InvalidRequest, "cannot be fetched"),
-        ("file:///etc/hostname", AddressRefused, "http"),
-        ("http://10.0.0.1/a.png", AddressRefused, "not public"),
+        ("{served}/missing.png", InvalidRequestError, "answered 404"),
+        ("{served}/large.png", InvalidRequestError, "larger than 5 MiB"),
+        ("http://127.0.0.1:1/a.png", InvalidRequestError, "cannot be fetched"),
+        ("file:///etc/hostname", AddressRefusedError, "http"),
+        ("http://10.0.0.1/a.png", AddressRefusedError, "not public"),
     ],
 )
 async def test_file_that_cannot_be_had_should_be_refused_in_words(
@@ -146,9 +146,9 @@ async def test_redirects_should_meet_the_address_rule_and_end() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
+        with pytest.raises(AddressRefusedError, match=r"10\.0\.0\.1"):
             await fetch(f"{base}/in", LOOPBACK)
-        with pytest.raises(InvalidRequest, match="more than 5 redirects"):
+        with pytest.raises(InvalidRequestError, match="more than 5 redirects"):
             await fetch(f"{base}/round", LOOPBACK)
 
 
@@ -166,5 +166,5 @@ async def test_slow_server_should_not_be_waited_for() -> None:
             writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        with pytest.raises(InvalidRequest, match=r"not there within 0\.5 s"):
+        with pytest.raises(InvalidRequestError, match=r"not there within 0\.5 s"):
             await fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", LOOPBACK, 0.5)

@@ -7,7 +7,7 @@ import pytest
 
 from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SinkInput
-from farm.recorder.monitor import MOST_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
+from farm.recorder.monitor import MAX_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
 from farm.recording.findings import Count, Finding, Tally
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
@@ -285,7 +285,7 @@ def test_page_should_not_be_loaded_anew_for_ever() -> None:
         looks.see(100, TOGETHER)
         remedies += [change.remedy for change in looks.see(11) if isinstance(change, Began)]
         looks.watch.page_loaded()
-    assert remedies == [Remedy.REJOIN] * MOST_REJOINS + [Remedy.NOTE] * (20 - MOST_REJOINS)
+    assert remedies == [Remedy.REJOIN] * MAX_REJOINS + [Remedy.NOTE] * (20 - MAX_REJOINS)
 
 
 def test_blank_page_should_be_loaded_anew_if_somebody_was_there(looks: Looks) -> None:

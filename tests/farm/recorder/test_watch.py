@@ -50,7 +50,7 @@ pytestmark = pytest.mark.long
 BEEPS = f"file://{FIDELITY_PAGE}"
 FORMAT = Format(width=640, height=360)
 TEAL = b"\x80\x80\x00\x00"
-LONGEST = 60.0
+MAX_LENGTH = 60.0
 """Seconds that a test waits for something to be found."""
 
 
@@ -74,7 +74,7 @@ class Watched:
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until what was told is as it is to be."""
         try:
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(MAX_LENGTH):
                 while not holds():
                     self.changed.clear()
                     await self.changed.wait()
@@ -150,7 +150,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
             await watched.until(lambda: len(watched.takes) == 1)
             yield watched
             recorder.stop()
-            await asyncio.wait_for(recording, LONGEST)
+            await asyncio.wait_for(recording, MAX_LENGTH)
         finally:
             recording.cancel()
             await asyncio.gather(recording, return_exceptions=True)

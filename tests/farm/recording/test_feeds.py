@@ -11,7 +11,7 @@ import redis
 from farm.db.clients import connect, connect_async
 from farm.db.embedded import embedded_redis
 from farm.db.streams import BEGINNING
-from farm.errors import RedisUnavailable
+from farm.errors import RedisUnavailableError
 from farm.recording.changes import events_key
 from farm.recording.feeds import Change, Feed, Feeds
 from farm.recording.model import Recording
@@ -84,7 +84,7 @@ async def test_feed_should_go_on_after_redis_was_away_and_tell_what_was_lost(
     key = events_key("acme")
     async with connect_async(settings.redis_address) as client, AsyncExitStack() as stack:
         feeds = Feeds(client, 1)
-        with pytest.raises(RedisUnavailable):
+        with pytest.raises(RedisUnavailableError):
             await stack.enter_async_context(feeds.feed("acme", meeting_of))
         with embedded_redis(settings), connect(settings.redis_address) as sender:
             feed = await stack.enter_async_context(feeds.feed("acme", meeting_of))

@@ -16,7 +16,7 @@ from browser_bot.network.addresses import (
 from browser_bot.network.host_names import IpAddress, with_host_in_ascii
 from browser_bot.page.hints import is_jitsi
 from farm.config.settings import Settings
-from farm.errors import InvalidRequest
+from farm.errors import InvalidRequestError
 from farm.pages.watermark import fetch
 from farm.recording.outputs import read_stream_url
 from farm.storage.targets import TARGET, endpoint_of
@@ -49,7 +49,7 @@ async def test_webhook_and_watermark_should_go_where_chromium_goes(asked: list[s
         assert answer.is_success, answer.error
         assert hook.received[0].headers["host"] == f"{SHARP_S}:{hook.port}"
         # It has no files, and says so.
-        with pytest.raises(InvalidRequest, match="its server answered"):
+        with pytest.raises(InvalidRequestError, match="its server answered"):
             await fetch(f"http://{host}:{hook.port}/mark.svg", LOOPBACK)
     assert set(asked) == {SHARP_S}
 

@@ -3,7 +3,7 @@ from uuid import uuid4
 
 import pytest
 
-from farm.errors import LinkRefused
+from farm.errors import LinkRefusedError
 from farm.recording.links import download_link, verify_link
 
 SECRET = b"0123456789abcdef"
@@ -28,7 +28,7 @@ def parts() -> dict[str, str]:
 def test_link_should_open_its_file_until_it_expires() -> None:
     verify_link(SECRET, **parts(), present=EXPIRES - 1)
     for present in (EXPIRES, EXPIRES + 1):
-        with pytest.raises(LinkRefused, match="expired"):
+        with pytest.raises(LinkRefusedError, match="expired"):
             verify_link(SECRET, **parts(), present=present)
 
 
@@ -51,10 +51,10 @@ def test_link_should_open_its_file_until_it_expires() -> None:
     ],
 )
 def test_altered_link_should_be_refused(changes: dict[str, str]) -> None:
-    with pytest.raises(LinkRefused, match="not valid"):
+    with pytest.raises(LinkRefusedError, match="not valid"):
         verify_link(SECRET, **(parts() | changes), present=EXPIRES - 1)
 
 
 def test_link_of_another_farm_should_be_refused() -> None:
-    with pytest.raises(LinkRefused, match="not valid"):
+    with pytest.raises(LinkRefusedError, match="not valid"):
         verify_link(b"another secret", **parts(), present=EXPIRES - 1)

@@ -10,7 +10,13 @@ import redis
 from pydantic import ValidationError
 
 from farm.clock import now
-from farm.errors import AlreadyRecording, InvalidRequest, NotFound, RecordUnreadable, WrongState
+from farm.errors import (
+    AlreadyRecordingError,
+    InvalidRequestError,
+    NotFoundError,
+    RecordUnreadableError,
+    WrongStateError,
+)
 from farm.recording.changes import CHANGES_KEY, events_key, recording_of
 from farm.recording.listing import Wanted, microseconds
 from farm.recording.model import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
@@ -29,7 +35,7 @@ def race(act: Callable[[int], Any]) -> list[Any]:
         barrier.wait()
         try:
             return act(number)
-        except (WrongState, AlreadyRecording) as error:
+        except (WrongStateError, AlreadyRecordingError) as error:
             return error
 
     with ThreadPoolExecutor(RACERS) as threads:
@@ -61,7 +67,7 @@ def test_unknown_and_foreign_recordings_should_look_the_same(
         ("acme", "x"),
         ("acme", ""),
     ]:
-        with pytest.raises(NotFound) as caught:
+        with pytest.raises(NotFoundError) as caught:
             records.get(organization, recording_id)
         assert str(caught.value) == f"no recording has the id {recording_id}"
 
@@ -70,7 +76,7 @@ def test_second_recording_of_a_meeting_should_need_permission(
     records: Records, make_recording: MakeRecording
 ) -> None:
     first = records.add(make_recording())
-    with pytest.raises(AlreadyRecording, match=str(first.id)):
+    with pytest.raises(AlreadyRecordingError, match=str(first.id)):
         records.add(make_recording())
     records.add(make_recording(organization_id="other"))
     records.add(make_recording(meeting_id="elsewhere"))
@@ -79,7 +85,7 @@ def test_second_recording_of_a_meeting_should_need_permission(
     records.change_state(later.id, Status.ERRORED)
     assert records.active("acme", "demo") == first
     records.change_state(first.id, Status.ERRORED)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         records.active("acme", "demo")
     assert records.add(make_recording()).status is Status.INVOKED
 
@@ -102,7 +108,7 @@ def test_state_should_change_together_with_fields_timeline_and_index(
     records.change_state(recording.id, Status.RECORDING)
     assert records.active("acme", "demo").status is Status.RECORDING
     records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         records.active("acme", "demo")
     assert [one.id for one in records.unfinished()] == [recording.id]
     done = records.change_state(
@@ -133,7 +139,7 @@ def test_final_state_should_never_change(
         records.change_state(recording.id, status)
     before = records.get(None, recording.id)
     for status in Status:
-        with pytest.raises(WrongState, match=f"{recording.id} is {final}"):
+        with pytest.raises(WrongStateError, match=f"{recording.id} is {final}"):
             records.change_state(recording.id, status, file_size=1)
     assert records.get(None, recording.id) == before
 
@@ -157,10 +163,10 @@ def test_only_from_should_narrow_the_states_a_change_starts_from(
 ) -> None:
     recording = records.add(make_recording())
     records.change_state(recording.id, Status.RECORDING)
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongStateError):
         records.change_state(recording.id, Status.ERRORED, only_from={Status.INVOKED})
     # A narrowing never allows what the table of transitions does not.
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongStateError):
         records.change_state(recording.id, Status.UPLOADED, only_from={Status.RECORDING})
 
 
@@ -171,7 +177,7 @@ def test_exactly_one_of_many_state_changes_should_win(
     results = race(lambda number: records.change_state(recording.id, Status.RECORDING, node=f"n{number}"))
     winners = [result for result in results if isinstance(result, Recording)]
     assert len(winners) == 1
-    assert sum(isinstance(result, WrongState) for result in results) == RACERS - 1
+    assert sum(isinstance(result, WrongStateError) for result in results) == RACERS - 1
     after = records.get(None, recording.id)
     assert after == winners[0]
     assert len(after.timeline) == 2
@@ -231,9 +237,9 @@ def test_value_of_the_wrong_type_should_change_nothing(
 def test_writes_to_an_unknown_recording_should_leave_no_trace(
     records: Records, redis_client: redis.Redis
 ) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         records.update(uuid4(), node="n")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         records.change_state(uuid4(), Status.RECORDING)
     assert redis_client.keys() == []
 
@@ -298,7 +304,7 @@ def test_one_unreadable_record_should_keep_nobody_from_the_others(
     assert [recording.id for recording in records.unfinished()] == [good.id]
     assert [recording.id for recording in records.find("acme", Wanted()).recordings] == [good.id]
     assert f"the record of recording {bad.id} cannot be read (status)" in caplog.text
-    with pytest.raises(RecordUnreadable, match="another version"):
+    with pytest.raises(RecordUnreadableError, match="another version"):
         records.get("acme", bad.id)
     redis_client.hset(record_key(bad.id), "status", b"\xff")
     assert [recording.id for recording in records.unfinished()] == [good.id]
@@ -308,12 +314,12 @@ def test_deleted_recording_should_leave_nothing_behind_but_that_it_was_deleted(
     records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
     recording = records.add(make_recording())
-    with pytest.raises(WrongState, match="stop it"):
+    with pytest.raises(WrongStateError, match="stop it"):
         records.delete(recording)
     ended = records.change_state(recording.id, Status.ERRORED)
     records.delete(ended)
     records.delete(ended)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         records.get("acme", recording.id)
     assert records.find("acme", Wanted()).total == 0
     assert set(redis_client.keys()) == {CHANGES_KEY.encode(), events_key("acme").encode(), b"farm:deleted"}
@@ -328,11 +334,11 @@ def test_same_idempotency_key_should_give_the_same_recording(
     assert records.add(make_recording(), idempotency=Idempotency("k", "hash")) == first
     other = make_recording(organization_id="other")
     assert records.add(other, idempotency=Idempotency("k", "hash")).id == other.id
-    with pytest.raises(InvalidRequest, match="different request"):
+    with pytest.raises(InvalidRequestError, match="different request"):
         records.add(make_recording(meeting_id="b"), idempotency=Idempotency("k", "other"))
     assert records.find("acme", Wanted()).total == 1
     records.delete(records.change_state(first.id, Status.ERRORED))
-    with pytest.raises(InvalidRequest, match="was deleted"):
+    with pytest.raises(InvalidRequestError, match="was deleted"):
         records.add(make_recording(), idempotency=Idempotency("k", "hash"))
 
 
@@ -381,7 +387,7 @@ def test_slot_should_be_told_until_the_recording_has_ended(
     assert records.change_state(recording.id, Status.PAUSED).slot == 2
     ended = records.change_state(recording.id, Status.UPLOADING)
     assert (ended.node, ended.slot) == ("node-1", None)
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongStateError):
         records.claim(ended, "node-1", slot=2)
 
 

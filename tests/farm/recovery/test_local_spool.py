@@ -101,7 +101,7 @@ def test_storage_that_is_too_slow_should_not_be_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recordings, "_TRANSFER_SECONDS", 3)
-    monkeypatch.setattr(recordings, "SLOWEST_TRANSFER", 1 << 40)
+    monkeypatch.setattr(recordings, "MIN_TRANSFER_RATE", 1 << 40)
     monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_NODE", settings.node)

@@ -11,7 +11,7 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.errors import NotFound, TakenOver, WrongState
+from farm.errors import NotFoundError, TakenOverError, WrongStateError
 from farm.jobs.finish import finish
 from farm.jobs.record import record
 from farm.jobs.retention import sweep
@@ -94,7 +94,7 @@ def test_only_one_node_should_get_a_recording_and_only_while_its_own_is_gone(
     records: Records, redis_client: redis.Redis, make_recording: MakeRecording
 ) -> None:
     recording = recording_of(records, make_recording(), GONE)
-    with pytest.raises(TakenOver):
+    with pytest.raises(TakenOverError):
         take_over(records, recording)
     lose(redis_client)
     taken = take_over(records, recording)
@@ -102,11 +102,11 @@ def test_only_one_node_should_get_a_recording_and_only_while_its_own_is_gone(
     assert taken.timeline[-1].node == GONE
     # The answer may have been lost; the second time nothing is noted.
     assert take_over(records, recording) == taken
-    with pytest.raises(TakenOver):
+    with pytest.raises(TakenOverError):
         take_over(records, recording, "node-3")
     assert records.was_taken_over(recording.id, GONE)
     records.change_state(recording.id, Status.UPLOADING)
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongStateError):
         take_over(records, taken)
 
 
@@ -127,9 +127,9 @@ def test_node_that_lost_a_recording_should_change_nothing_of_it(
     recording = recording_of(records, make_recording(), GONE)
     lose(redis_client)
     taken = take_over(records, recording)
-    with pytest.raises(TakenOver):
+    with pytest.raises(TakenOverError):
         records.change_state(recording.id, Status.UPLOADING, by=GONE)
-    with pytest.raises(TakenOver):
+    with pytest.raises(TakenOverError):
         records.note(recording.id, TimelineEntry(event="take_ended", take=0, time=now()), by=GONE)
     assert records.get(None, recording.id) == taken
 
@@ -417,7 +417,7 @@ def test_recording_that_was_deleted_since_should_not_come_back_with_the_node(
     recover_spool(theirs, redis_client)
     assert list(theirs.spool_dir.iterdir()) == []
     for recording in (first, second):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             records.get(None, recording.id)
 
 

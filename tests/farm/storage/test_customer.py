@@ -13,7 +13,7 @@ from azure.storage.blob import BlobServiceClient
 
 from browser_bot.network.addresses import AddressRule, parse_address_rule
 from farm.clock import now
-from farm.errors import AddressRefused
+from farm.errors import AddressRefusedError
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.customer import check_target_address, place_of
@@ -213,7 +213,7 @@ def test_google_place_should_be_made_of_a_service_account() -> None:
 )
 async def test_target_at_a_private_address_should_be_refused_when_it_is_named(fields: dict[str, Any]) -> None:
     target = target_of(**fields)
-    with pytest.raises(AddressRefused):
+    with pytest.raises(AddressRefusedError):
         await check_target_address(target, AddressRule())
     await check_target_address(target, parse_address_rule("all"))
 

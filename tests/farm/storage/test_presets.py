@@ -4,8 +4,8 @@ import pytest
 import redis
 
 from farm.credentials.sealing import Sealer
-from farm.errors import NotFound, SettingsError
-from farm.storage.presets import MOST_PRESETS, StoragePresets, TooManyPresets
+from farm.errors import NotFoundError, SettingsError
+from farm.storage.presets import MAX_PRESETS, StoragePresets, TooManyPresetsError
 from farm.storage.targets import TARGET, Target
 
 SECRET = "hushhush"
@@ -48,9 +48,9 @@ def test_preset_should_be_no_other_organisations_and_no_other_names(
 ) -> None:
     presets.put("acme", "archive", target())
     for act in (presets.get, presets.shown, presets.delete):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             act("other", "archive")
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             act("acme", "another")
     assert presets.list("other") == {}
     value = redis_client.hget("farm:storage_presets:acme", "archive")
@@ -69,14 +69,14 @@ def test_presets_should_be_listed_by_name_and_be_gone_once_deleted(presets: Stor
     assert list(presets.list("acme")) == ["a", "b", "c"]
     presets.delete("acme", "b")
     assert list(presets.list("acme")) == ["a", "c"]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         presets.delete("acme", "b")
 
 
 def test_organisation_should_have_so_many_presets_at_most(presets: StoragePresets) -> None:
-    for number in range(MOST_PRESETS):
+    for number in range(MAX_PRESETS):
         presets.put("acme", str(number), target())
-    with pytest.raises(TooManyPresets, match="delete one first"):
+    with pytest.raises(TooManyPresetsError, match="delete one first"):
         presets.put("acme", "one more", target())
     presets.put("acme", "7", target(bucket="other"))
     presets.put("other", "7", target())

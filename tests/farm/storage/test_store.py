@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from farm.config.settings import Settings, load_settings
-from farm.errors import NotFound, SettingsError
+from farm.errors import NotFoundError, SettingsError
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
 from testkit.settings import settings_with
@@ -36,7 +36,7 @@ def test_files_should_lie_by_recording_in_the_directory(
     assert (tmp_path / "back").read_bytes() == film.read_bytes()
     store.delete(ID, "a.mp4")
     store.delete(ID, "a.mp4")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         store.open(ID, "a.mp4")
 
 
@@ -60,9 +60,9 @@ def test_name_that_is_no_plain_name_should_be_refused(
     store = open_store(settings, SECRET)
     with pytest.raises(ValueError, match="plain name"):
         store.put(ID, film, name, checkpoint)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         store.open(ID, name)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         store.open("../..", "a.mp4")
 
 
@@ -78,7 +78,7 @@ def test_store_elsewhere_should_serve_nothing_here(tmp_path: Path) -> None:
     link = store.link(ID, "a.mp4", 60)
     assert link is not None
     assert link.startswith(f"http://127.0.0.1:9/films/{ID}/a.mp4?")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         store.open(ID, "a.mp4")
 
 

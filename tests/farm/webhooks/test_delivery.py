@@ -27,7 +27,7 @@ from farm.webhooks.deliveries import DUE_KEY, Deliveries
 from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.log import Attempt, WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks, webhook_id_of
-from farm.webhooks.sender import LONGEST_RETRY_AFTER, Sender
+from farm.webhooks.sender import MAX_RETRY_AFTER, Sender
 from farm.webhooks.signature import load_signing_key
 from testkit.receivers import Received, Receiver, Reply, receiver
 from testkit.recordings import MakeRecording
@@ -311,7 +311,7 @@ async def test_receiver_that_rests_should_be_tried_at_once_when_its_url_is_chang
     (first,) = farm.attempts(webhook.id)
     assert first.next_attempt is not None
     wait = (first.next_attempt - first.time).total_seconds()
-    assert LONGEST_RETRY_AFTER <= wait < LONGEST_RETRY_AFTER + 9
+    assert MAX_RETRY_AFTER <= wait < MAX_RETRY_AFTER + 9
     farm.webhooks.change("acme", str(webhook.id), url=other_hook.url)
     farm.deliveries.wake(webhook.id)
     await farm.send_all()
@@ -577,7 +577,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("farm.webhooks.deliveries.MOST_LANES", 2)
+    monkeypatch.setattr("farm.webhooks.deliveries.MAX_LANES", 2)
     webhook = farm.register("http://127.0.0.1:9/")
     recordings = [make_recording(meeting_id=str(number)) for number in range(3)]
     for recording in recordings:
@@ -585,7 +585,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
     farm.dispatcher.dispatch_all()
     assert farm.redis.zcard(f"farm:webhook-lanes:{webhook.id}") == 2
     assert f"recording {recordings[2].id}: 1 webhooks are not told" in caplog.text
-    monkeypatch.setattr("farm.webhooks.deliveries.LONGEST_LANE", 3)
+    monkeypatch.setattr("farm.webhooks.deliveries.MAX_LANE", 3)
     farm.records.change_state(recordings[0].id, Status.PAUSED)
     farm.records.change_state(recordings[0].id, Status.RECORDING)
     farm.dispatcher.dispatch_all()

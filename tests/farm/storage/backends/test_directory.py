@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.directory import DirectoryPlace
 from testkit.storage.memory import watched_memory
@@ -133,7 +133,7 @@ def test_key_that_could_lead_elsewhere_should_be_refused(
         with pytest.raises(StorageError) as raised:
             act()
         assert (raised.value.reason, raised.value.lasting) == ("bad_path", True)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         films.path_of(key)
 
 
@@ -154,7 +154,7 @@ def test_symbolic_link_should_not_be_followed_out(
         with pytest.raises(StorageError, match="leads out of the directory"):
             act()
     for key in ("out/film.mp4", "film.mp4"):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             films.path_of(key)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     films.delete("film.mp4")
@@ -166,7 +166,7 @@ def test_path_should_be_that_of_the_file(root: Path, film: Path, checkpoint: Che
     films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
     assert films.path_of("a/film.mp4") == root / "a/film.mp4"
     for key in ("a", "a/other.mp4"):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             films.path_of(key)
 
 
@@ -245,7 +245,7 @@ def test_open_file_should_give_any_part_of_what_it_was(
         assert (file.size, file.modified_ns) == (len(content), modified_ns)
         for start, end in [(0, len(content)), (0, 0), (5, 6), (MEBIBYTE - 1, 3 * MEBIBYTE + 1)]:
             assert b"".join(file.pieces(start, end)) == content[start:end]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         films.open("film.mp4")
 
 

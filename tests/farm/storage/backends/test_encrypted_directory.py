@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import NotFound
+from farm.errors import NotFoundError
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
@@ -213,7 +213,7 @@ def killed(root: Path, long_film: Path) -> None:
 def test_upload_that_was_killed_should_leave_nothing_when_it_is_tried_again(
     films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         films.open("a/film.mp4")
     films.upload(film, "a/other.mp4", checkpoint, "video/mp4")
     assert len(list((root / "a").iterdir())) == 2
@@ -231,7 +231,7 @@ def test_upload_that_was_killed_should_leave_nothing_when_the_file_is_deleted(
 
 def test_missing_file_should_be_said(films: EncryptedDirectoryPlace, tmp_path: Path) -> None:
     for key in ("film.mp4", "../film.mp4"):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             films.open(key)
         with pytest.raises(StorageError) as raised:
             films.fetch(key, tmp_path / "back")
