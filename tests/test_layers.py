@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from farm.config.settings import Settings
+
 ROOT: Final = Path(__file__).parents[1]
 SOURCES: Final = {"farm": ".", "api": ".", "layouts": ".", "browser_bot": ".", "encoder": "ffmpeg"}
 """The packages of the project, and the folder in which each lies."""
@@ -237,3 +239,38 @@ def test_nothing_should_import_tests() -> None:
         if name.startswith("tests.")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+ARCHITECTURE: Final = (ROOT / "docs" / "architecture.md").read_text()
+UNLISTED: Final = {"farm.storage.backends", "api.portal"}
+"""Packages whose modules the map names as a whole."""
+
+
+def mapped() -> set[str]:
+    """The modules on the map in docs/architecture.md: a chapter a top package, a row a module or two."""
+    found = set()
+    _, _, chapters = ARCHITECTURE.partition("## Where things are")
+    for chapter in chapters.split("\n### ")[1:5]:
+        top, room = chapter.split()[0], ""
+        for package, names in re.findall(r"^\|(.*?)\|(.*?)\|", chapter, flags=re.MULTILINE):
+            room = package.strip(" `/") or room
+            prefix = top if room == "beside" else f"{top}.{room}"
+            found |= {f"{prefix}.{name}" for name in re.findall(r"`(\w+)`", names)}
+    return found
+
+
+def test_map_should_have_each_module_and_no_other() -> None:
+    wanted = {
+        name
+        for name in MODULES
+        if MODULES[name].name not in {"__init__.py", "__main__.py"}
+        and package_of(name) != "layouts"
+        and name not in OLD_NAMES
+        and not any(name.startswith(f"{package}.") for package in UNLISTED)
+    }
+    assert sorted(mapped() ^ wanted) == []
+
+
+def test_each_setting_should_have_its_module_on_the_map() -> None:
+    table = ARCHITECTURE.partition("### Who keeps which setting")[2].partition("\n## ")[0]
+    assert set(re.findall(r"FARM_\w+", table)) == {f"FARM_{name.upper()}" for name in Settings.model_fields}
