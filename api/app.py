@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> Starlette:
     tell_first_key(made)
     secret = load_secret_key(settings)
     signing_key = load_signing_key(settings)
-    store = open_store(settings, secret)
+    store = open_store(settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

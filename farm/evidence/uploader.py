@@ -18,7 +18,6 @@ from uuid import UUID
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.db.faults import Outage
 from farm.errors import NotFoundError, RecordUnreadableError, SettingsError
@@ -166,7 +165,7 @@ class Carrier:
 
     def _stored(self) -> StoredEvidence:
         if self._evidence is None:
-            store = open_store(self._settings, load_secret_key(self._settings))
+            store = open_store(self._settings)
             self._evidence = StoredEvidence(self._client, store)
         return self._evidence
 

@@ -17,7 +17,6 @@ from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFoundError
 from farm.evidence.directory import evidence_dir
@@ -146,7 +145,7 @@ def _fetch_manifest(recording: Recording, outbox: Outbox, settings: Settings) ->
     if path.exists():
         return
     try:
-        open_store(settings, load_secret_key(settings)).fetch(recording.id, path.name, path)
+        open_store(settings).fetch(recording.id, path.name, path)
     except StorageError as error:
         if error.reason != "not_found":
             raise

@@ -13,7 +13,6 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.db.clients import connect
 from farm.errors import NotFoundError, RecordUnreadableError
 from farm.evidence.stored import StoredEvidence, delete_old_evidence
@@ -36,7 +35,7 @@ def sweep() -> None:
         return
     oldest = now() - timedelta(seconds=settings.retention)
     with connect(settings.redis_address) as client:
-        store = open_store(settings, load_secret_key(settings))
+        store = open_store(settings)
         expire_recordings(client, store, oldest)
         delete_old_evidence(StoredEvidence(client, store), oldest, _MAX)
     _remove_evidence(settings, oldest)

@@ -168,7 +168,7 @@ def _carry(
 ) -> Placed:
     """Carry all files that have not arrived yet; returns where the main one is. Raises StorageError."""
     try:
-        store = open_store(settings, load_secret_key(settings))
+        store = open_store(settings)
         if target == STORE:
             return _put_all(recording, target, outbox, store, _into_store(recording, store))
         customers = _target_of(recording, target, settings, client)

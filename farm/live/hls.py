@@ -344,7 +344,7 @@ def _places(order: HlsOrder) -> dict[str, Put]:
 
 
 def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
-    store = open_store(settings, load_secret_key(settings))
+    store = open_store(settings)
     checkpoint = Checkpoint(directory / ".store.checkpoint")
 
     def put(file: Path) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from farm.config.settings import Settings
 from farm.config.store_url import StoreKind, StoreLocation
+from farm.credentials.farm_secret import load_secret_key
 from farm.errors import NotFoundError, SettingsError
 from farm.storage.backend import Checkpoint, Placed, StorageError, StorePlace
 from farm.storage.backends.directory import DirectoryPlace
@@ -75,24 +76,24 @@ class Store:
         return f"{self._prefix}{UUID(str(recording_id))}/{name}"
 
 
-def open_store(settings: Settings, secret: bytes) -> Store:
-    """The store of the settings; `secret` (`farm.credentials.farm_secret.load_secret_key`) encrypts a
-    directory's files.
+def open_store(settings: Settings) -> Store:
+    """Open the store of the settings.
 
-    Nothing is read or written yet. Raises SettingsError when it cannot be what the settings say.
+    Nothing in it is read or written yet. Raises SettingsError when it cannot be what the settings say, or the
+    farm's secret key cannot be read.
     """
     location = settings.store_location
     try:
-        return Store(_place(location, settings, secret), location.prefix)
+        return Store(_place(location, settings), location.prefix)
     except StorageError as error:
         raise SettingsError(f"FARM_STORE_URL: {error.message}") from None
 
 
-def _place(location: StoreLocation, settings: Settings, secret: bytes) -> StorePlace:
+def _place(location: StoreLocation, settings: Settings) -> StorePlace:
     if location.kind is StoreKind.DIRECTORY:
         assert location.directory is not None
         if settings.store_encryption:
-            return EncryptedDirectoryPlace(location.directory, secret)
+            return EncryptedDirectoryPlace(location.directory, load_secret_key(settings))
         return DirectoryPlace(location.directory)
     if settings.store_encryption:
         raise SettingsError("FARM_STORE_ENCRYPTION is for a directory; have the bucket encrypt its objects")

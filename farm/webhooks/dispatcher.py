@@ -75,7 +75,7 @@ class Dispatcher:
         self._counts = Counts(client)
         self._traces = open_sender(settings.node)
         secret = load_secret_key(settings)
-        self._links = Links(settings, open_store(settings, secret), secret)
+        self._links = Links(settings, open_store(settings), secret)
 
     def close(self) -> None:
         """Send the last traces."""

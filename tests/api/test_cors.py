@@ -208,7 +208,7 @@ PLAY = """async (playlist) => {
 def stored_playlist(settings: Settings, recording: Recording, directory: Path) -> str:
     """Path and query of the link to a playlist of two segments in the store."""
     secret = load_secret_key(settings)
-    store = open_store(settings, secret)
+    store = open_store(settings)
     names = [segment_name(recording, number) for number in range(2)]
     text = "".join(f"#EXTINF:2,\n{name}\n" for name in names)
     files = {playlist_name(recording): f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n{text}#EXT-X-ENDLIST\n".encode()}

@@ -159,6 +159,6 @@ async def test_webm_should_have_its_own_content_type(
     source.write_bytes(b"webm")
     secret = load_secret_key(settings)
     recording_id = uuid4()
-    open_store(settings, secret).put(recording_id, source, "a.webm", Checkpoint(tmp_path / "checkpoint"))
+    open_store(settings).put(recording_id, source, "a.webm", Checkpoint(tmp_path / "checkpoint"))
     response = await client.get(download_link(secret, recording_id, "a.webm", int(now().timestamp()) + 60))
     assert (response.status_code, response.headers["content-type"]) == (200, "video/webm")

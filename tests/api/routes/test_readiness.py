@@ -63,7 +63,7 @@ async def test_store_that_takes_nothing_should_be_told_without_why(
 
 
 async def test_store_should_be_tried_seldom(settings: Settings) -> None:
-    store = open_store(settings_with(settings.data_dir, None), b"0" * 32)
+    store = open_store(settings_with(settings.data_dir, None))
     tries = 0
 
     def count() -> None:

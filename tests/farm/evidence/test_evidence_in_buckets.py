@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.evidence.directory import evidence_dir
 from farm.evidence.stored import StoredEvidence
 from farm.evidence.uploader import Carrier
@@ -67,7 +66,7 @@ def test_evidence_should_be_brought_to_a_bucket_and_come_back(
     for text in ("first\n", "second\n"):
         (directory / "recorder.log").write_text(text)
         Carrier(settings, redis_client).look()
-    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    evidence = StoredEvidence(redis_client, open_store(settings))
     (part,) = evidence.parts(recording.id)
     assert [each.key for each in bucket.objects.all()] == [f"farm/{recording.id}/evidence-{part}.zip"]
     evidence.fetch(recording.id, part, tmp_path / "copy.zip")

@@ -17,7 +17,6 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.evidence.archive import zip_pieces
 from farm.evidence.directory import Carried, Version, evidence_dir, version_of
 from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
@@ -186,7 +185,7 @@ def test_evidence_brought_while_its_recording_is_deleted_should_be_taken_back(
     monkeypatch.setattr(Store, "put", put_late)
     Carrier(settings, redis_client).look()
     assert stored(settings) == {}
-    assert StoredEvidence(redis_client, open_store(settings, b"")).parts(ended.id) == []
+    assert StoredEvidence(redis_client, open_store(settings)).parts(ended.id) == []
 
 
 def test_old_evidence_should_be_deleted_from_the_store(
@@ -198,7 +197,7 @@ def test_old_evidence_should_be_deleted_from_the_store(
     monkeypatch.setenv("FARM_RETENTION", "1h")
     Carrier(settings, redis_client).look()
     sweep()
-    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    evidence = StoredEvidence(redis_client, open_store(settings))
     assert len(evidence.parts(ended.id)) == 1
     monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
@@ -233,7 +232,7 @@ def make_stuck(settings: Settings, recording: Recording) -> Path:
 def test_evidence_that_cannot_be_deleted_should_keep_no_other_from_it(
     settings: Settings, redis_client: redis.Redis, many: list[Recording]
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    evidence = StoredEvidence(redis_client, open_store(settings))
     stuck, other, *_ = many
     file = make_stuck(settings, stuck)
     moment = now()
@@ -250,7 +249,7 @@ def test_evidence_that_cannot_be_deleted_should_keep_no_other_from_it(
 def test_part_that_cannot_be_deleted_should_keep_no_other_from_it(
     settings: Settings, redis_client: redis.Redis, many: list[Recording], tmp_path: Path
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    evidence = StoredEvidence(redis_client, open_store(settings))
     make_stuck(settings, many[0])
     (stuck,) = evidence.parts(many[0].id)
     (tmp_path / "evidence.zip").write_bytes(b"")
@@ -263,7 +262,7 @@ def test_part_that_cannot_be_deleted_should_keep_no_other_from_it(
 def test_store_that_deletes_nothing_should_not_be_asked_for_all(
     settings: Settings, redis_client: redis.Redis, many: list[Recording], caplog: pytest.LogCaptureFixture
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings, load_secret_key(settings)))
+    evidence = StoredEvidence(redis_client, open_store(settings))
     for recording in many[:6]:
         make_stuck(settings, recording)
     moment = now()

@@ -8,7 +8,6 @@ from rq.job import JobStatus
 from rq.utils import import_attribute
 
 from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
 from farm.jobs import entry
 from farm.queues.recordings import RECORD_JOB
 from farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, is_to_be_finished, transfers_queue
@@ -62,7 +61,7 @@ def test_job_that_the_last_version_has_queued_should_be_done(
     assert job.get_status() is JobStatus.FINISHED
     after = records.get(None, recording.id)
     assert after.status is Status.UPLOADED
-    store = open_store(settings, load_secret_key(settings))
+    store = open_store(settings)
     with closing(store.open(after.id, recording.output_file_name)) as stored:
         assert stored.size == film.stat().st_size
 

@@ -26,7 +26,7 @@ from testkit.workers import running_worker
 
 @pytest.fixture
 def store(settings: Settings) -> Store:
-    return open_store(settings, load_secret_key(settings))
+    return open_store(settings)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def transfer_of(recording: Recording, target: str) -> Transfer:
 
 def links(settings: Settings) -> Links:
     secret = load_secret_key(settings)
-    return Links(settings, open_store(settings, secret), secret)
+    return Links(settings, open_store(settings), secret)
 
 
 def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
@@ -97,7 +97,7 @@ def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
         ("s3", "DONE", 1),
     ]
     assert transfer_of(after, "s3").location == f"s3://transfers/demo/{year}/{name}"
-    with closing(open_store(settings, load_secret_key(settings)).open(recording.id, name)) as stored:
+    with closing(open_store(settings).open(recording.id, name)) as stored:
         assert stored.size == film.stat().st_size
     uploaded = bucket.Object(f"demo/{year}/{name}").get()
     assert uploaded["Body"].read() == film.read_bytes()

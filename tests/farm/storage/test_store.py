@@ -10,7 +10,6 @@ from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
 from testkit.settings import settings_with
 
-SECRET = b"the secret of this farm"
 ID = uuid4()
 
 
@@ -29,7 +28,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 def test_files_should_lie_by_recording_in_the_directory(
     settings: Settings, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    store = open_store(settings, SECRET)
+    store = open_store(settings)
     store.put(ID, film, "a.mp4", checkpoint)
     assert (settings.data_dir / "store" / str(ID) / "a.mp4").read_bytes() == film.read_bytes()
     store.fetch(ID, "a.mp4", tmp_path / "back")
@@ -45,7 +44,7 @@ def test_encryption_should_be_switched_on_by_its_setting(
 ) -> None:
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_STORE_ENCRYPTION", "on")
-    store = open_store(load_settings(), SECRET)
+    store = open_store(load_settings())
     store.put(ID, film, "a.mp4", checkpoint)
     assert b"film" not in (settings.data_dir / "store" / str(ID) / "a.mp4").read_bytes()
     with closing(store.open(ID, "a.mp4")) as file:
@@ -57,7 +56,7 @@ def test_encryption_should_be_switched_on_by_its_setting(
 def test_name_that_is_no_plain_name_should_be_refused(
     settings: Settings, film: Path, checkpoint: Checkpoint, name: str
 ) -> None:
-    store = open_store(settings, SECRET)
+    store = open_store(settings)
     with pytest.raises(ValueError, match="plain name"):
         store.put(ID, film, name, checkpoint)
     with pytest.raises(NotFoundError):
@@ -74,7 +73,7 @@ def test_store_elsewhere_should_serve_nothing_here(tmp_path: Path) -> None:
         store_access_key="k",
         store_secret="s",
     )
-    store = open_store(settings, SECRET)
+    store = open_store(settings)
     link = store.link(ID, "a.mp4", 60)
     assert link is not None
     assert link.startswith(f"http://127.0.0.1:9/films/{ID}/a.mp4?")
@@ -101,5 +100,5 @@ def test_settings_that_make_no_store_should_be_said(
     tmp_path: Path, values: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(SettingsError, match=reason) as refused:
-        open_store(settings_with(tmp_path, None, **values), SECRET)
+        open_store(settings_with(tmp_path, None, **values))
     assert "hunter2" not in str(refused.value)
