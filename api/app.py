@@ -36,6 +36,7 @@ from api.routes.metrics import metrics_operations
 from api.routes.outputs import output_operations
 from api.routes.readiness import readiness_operations
 from api.routes.recordings import recording_operations
+from api.routes.start_recording import start_operations
 from api.routes.storage import storage_operations
 from api.routes.uploads import upload_operations
 from api.routes.webhooks import webhook_operations
@@ -68,6 +69,7 @@ from farm.webhooks.signature import SigningKey, load_signing_key
 logger = logging.getLogger(__name__)
 
 OPERATIONS: Final = (
+    *start_operations,
     *recording_operations,
     *output_operations,
     *live_operations,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.auth import organization_of
 from api.context import context_of
 from api.operations import Operation
-from api.routes.recordings import find_recording
+from api.routes.common import find_recording
 from encoder.formats import Codec
 from farm.clock import now
 from farm.errors import NothingLiveError

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from api.routes.recordings import answer_with, find_recording
+from api.routes.common import answer_with, find_recording
 from api.rules import check_is_streamable, check_output_address
 from api.schema.requests import AddOutput, read_request
 from api.schema.responses import RecordingObject, success
