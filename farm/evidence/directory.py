@@ -10,6 +10,8 @@ from uuid import UUID
 from farm.config.settings import Settings
 from farm.evidence.collect import RECORDER_LOG, evidence_files
 
+_CARRIED: Final = "carried.json"
+
 
 def evidence_dir(settings: Settings, recording_id: str) -> Path:
     """Where the log of a recording is kept, with a screenshot if its page failed."""
@@ -19,9 +21,6 @@ def evidence_dir(settings: Settings, recording_id: str) -> Path:
 def remove_evidence(settings: Settings, recording_id: UUID) -> None:
     """Delete log and screenshot of a recording, as far as they are in this machine's data directory."""
     shutil.rmtree(evidence_dir(settings, str(recording_id)), ignore_errors=True)
-
-
-_CARRIED: Final = "carried.json"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ It may be run again after it was killed half-way, and by two workers at once.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import redis
 from pydantic import JsonValue
@@ -120,12 +121,13 @@ def _make_files(
     recording: Recording, spool: Spool, outbox: Outbox, records: Records, settings: Settings
 ) -> Recording:
     """Make all files of a recording in its outbox, unless they are there, and note them in its record."""
+    manifest = manifest_path(outbox.directory, recording)
     if not spool.takes():
-        _fetch_manifest(recording, outbox, settings)
-    finished = read_manifest(outbox, recording)
+        _fetch_manifest(recording, manifest, settings)
+    finished = read_manifest(manifest)
     if finished is None:
-        _cut(recording, spool, outbox)
-        finished = read_manifest(outbox, recording)
+        _cut(recording, spool, manifest)
+        finished = read_manifest(manifest)
         assert finished is not None
     return records.update(
         recording.id,
@@ -136,23 +138,23 @@ def _make_files(
     )
 
 
-def _fetch_manifest(recording: Recording, outbox: Outbox, settings: Settings) -> None:
+def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) -> None:
     """Bring the manifest back if the store has it: Redis may have lost its last moments, and them alone.
 
     Raises StorageError when the store cannot tell.
     """
-    path = manifest_path(outbox, recording)
-    if path.exists():
+    if manifest.exists():
         return
     try:
-        open_store(settings).fetch(recording.id, path.name, path)
+        open_store(settings).fetch(recording.id, manifest.name, manifest)
     except StorageError as error:
         if error.reason != "not_found":
             raise
 
 
-def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
-    file = outbox.directory / recording.output_file_name
+def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
+    """Join the takes to the files of a recording; its manifest, which is written beside them, comes last."""
+    file = manifest.with_name(recording.output_file_name)
     target = file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file
     cut = spool.cut(target, recording.meeting_id)
     logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
@@ -171,7 +173,7 @@ def _cut(recording: Recording, spool: Spool, outbox: Outbox) -> None:
     if recording.timed_texts:
         cut.path.unlink()
     quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
-    write_manifest(outbox, recording, made, quality)
+    write_manifest(manifest, recording, made, quality)
 
 
 def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:

@@ -22,7 +22,6 @@ from farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
 
-
 WATERMARK = "watermark.png"
 
 

@@ -38,14 +38,11 @@ from farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
 
-
 # In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 
-
 # Between two looks whether Redis still knows of the recording.
 LOOK_SECONDS = 5.0
-
 
 FAILURES = {
     EndReason.SHUTDOWN: Failure(
@@ -56,9 +53,7 @@ FAILURES = {
     ),
 }
 
-
 INTERNAL = Caller(type="INTERNAL")
-
 
 STOP_REASONS = {
     EndReason.MAX_DURATION: Reason(reason=ReasonKind.MAX_DURATION, caller=INTERNAL),

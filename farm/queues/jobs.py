@@ -8,10 +8,8 @@ from farm.recording.model import Recording
 
 RESULT_SECONDS: Final = 3600
 
-
 FAILURE_SECONDS: Final = 7 * 86400
 """How long RQ keeps what came of a job; the recording's own record is kept apart from it."""
-
 
 OVER: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 

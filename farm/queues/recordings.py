@@ -1,4 +1,4 @@
-"""The RQ queues and their jobs."""
+"""The queues of recordings: new ones by priority, and those that a node, or any node, resumes."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,6 @@ from farm.recording.model import Priority, Recording
 RECORD_JOB: Final = "farm.jobs.entry.record"
 """The function a worker calls, with the recording's id as its only argument; see `farm.jobs.entry`."""
 
-
 _RECORDINGS: Final = {
     Priority.HIGH: "recordings-high",
     Priority.NORMAL: "recordings",
@@ -27,10 +26,8 @@ _RECORDINGS: Final = {
 _RECORD_SECONDS: Final = 86_400 + 3600
 """What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
 
-
 _CLAIM_TIMEOUT: Final = timedelta(seconds=30)
 """How long a job that has begun may take to claim its recording."""
-
 
 _TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
 

@@ -21,26 +21,20 @@ FINISH_JOB: Final = "farm.jobs.entry.finish"
 _FINISH_JOBS: Final = frozenset({FINISH_JOB, "farm.finish_job.finish"})
 """And its name in the version before 0.2."""
 
-
 TRANSFER_JOB: Final = "farm.jobs.entry.transfer"
 """The function that carries files to one place; its arguments are the recording's id and the place's name."""
-
 
 _FINISH_SECONDS: Final = 8 * 3600
 """What finishing may take. The longest is the sound of a day as MP3: most of an hour of a core."""
 
-
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
 """Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
-
 
 MIN_TRANSFER_RATE: Final = 64 << 10
 """Bytes a second that a customer's storage must take; one that is slower would keep others waiting."""
 
-
 _TRANSFER_SECONDS: Final = 300
 """What one try of a transfer may take besides."""
-
 
 _TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
 """For tries that were killed, or met a Redis that was away; refusals are counted in the record."""

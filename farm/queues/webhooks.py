@@ -10,7 +10,6 @@ from farm.queues.jobs import FAILURE_SECONDS
 SEND_JOB: Final = "farm.jobs.entry.send_webhooks"
 """The function that sends whatever webhooks are due."""
 
-
 _SEND_SECONDS: Final = 180
 
 

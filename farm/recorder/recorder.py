@@ -65,7 +65,6 @@ MAX_TOLD = 50
 RETURN_SECONDS = 5.0
 MAX_TEXT_BYTES = 64 << 20
 
-
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
 """The findings that end a recording."""
 

@@ -21,10 +21,9 @@ from farm.recovery.endings import end_as_kept
 from farm.recovery.lost_nodes import expect_nodes
 from farm.spool.record_copy import register_again
 from farm.spool.set_aside import has_recorded, is_left
-from farm.spool.spool import spool_directory, spool_of
+from farm.spool.spool import spool_directory, spool_of, spools
 
 logger = logging.getLogger(__name__)
-
 
 _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 """The states in which no recorder needs the spool any more."""
@@ -36,7 +35,7 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
     Raises redis.RedisError when Redis cannot be reached.
     """
     recovered = 0
-    for directory in sorted(settings.spool_dir.glob("*-*-*-*-*")):
+    for directory in sorted(spools(settings.spool_dir)):
         try:
             _register_again(directory, Records(client))
             recovered += recover(directory.name, settings, client)
@@ -121,7 +120,7 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
 
 def _recordings_here(settings: Settings, records: Records) -> list[str]:
     """The ids of all recordings with a spool here, and of those that should have one."""
-    here = {directory.name for directory in settings.spool_dir.glob("*-*-*-*-*")}
+    here = {directory.name for directory in spools(settings.spool_dir)}
     here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
     return sorted(here)
 

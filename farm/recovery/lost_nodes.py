@@ -29,7 +29,6 @@ from farm.telemetry.counts import Counts, of_transfer
 
 logger = logging.getLogger(__name__)
 
-
 LOST: Final = Failure(
     code=NODE_LOST, message="the node that had recorded it is gone, and what was recorded with it"
 )

@@ -7,7 +7,7 @@ from stat import S_ISREG
 from typing import Final
 
 from farm.spool.outbox import Outbox
-from farm.spool.spool import TEXTS
+from farm.spool.spool import TEXTS, spools
 
 _COPIES_OF_INTERACTIVE: Final = 3
 """Of an interactive recording its cut makes the film, its segments, and the archive of these."""
@@ -18,7 +18,7 @@ def room_for_cuts(spool_dir: Path) -> int:
 
     The takes of a recording are removed when its cut is done, so until then there are two copies of it.
     """
-    return sum(_room_for_cut(directory) for directory in spool_dir.glob("*-*-*-*-*"))
+    return sum(_room_for_cut(directory) for directory in spools(spool_dir))
 
 
 def _room_for_cut(spool_directory: Path) -> int:

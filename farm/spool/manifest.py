@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from encoder.media.probe import Media
 from farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
-from farm.spool.outbox import Outbox
 from farm.storage.content_types import content_type
+
+_SUFFIX: Final = ".json"
 
 
 def describe(path: Path, kind: FileKind) -> FinishedFile:
@@ -23,14 +24,18 @@ def describe(path: Path, kind: FileKind) -> FinishedFile:
     return FinishedFile(kind=kind, name=path.name, size=path.stat().st_size, sha256=digest)
 
 
+def manifest_path(directory: Path, recording: Recording) -> Path:
+    """Where the manifest lies in the directory of a recording's files, if it is there."""
+    return directory / Path(recording.output_file_name).with_suffix(_SUFFIX).name
+
+
 def write_manifest(
-    outbox: Outbox,
+    path: Path,
     recording: Recording,
     files: Sequence[tuple[FinishedFile, Media]],
     quality: dict[str, JsonValue],
 ) -> None:
     """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    path = manifest_path(outbox, recording)
     draft = path.with_name(f".{path.name}.partial")
     with draft.open("w") as file:
         json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
@@ -48,12 +53,11 @@ class Finished:
     quality: dict[str, JsonValue]
 
 
-def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
+def read_manifest(path: Path) -> Finished | None:
     """What an earlier try has finished; None if it did not come so far.
 
     The takes may be gone by then, so this is all there is when Redis has lost what it was told.
     """
-    path = manifest_path(outbox, recording)
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -69,11 +73,6 @@ def read_manifest(outbox: Outbox, recording: Recording) -> Finished | None:
     ]
     files.append(describe(path, FileKind.MANIFEST))
     return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
-
-
-def manifest_path(outbox: Outbox, recording: Recording) -> Path:
-    """Where the manifest lies, if it is there."""
-    return outbox.directory / Path(recording.output_file_name).with_suffix(MANIFEST_SUFFIX).name
 
 
 def _manifest(
@@ -111,6 +110,3 @@ def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
             for stream in media.streams
         ],
     }
-
-
-MANIFEST_SUFFIX: Final = ".json"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from encoder.cut.audio_cut import cut_sound
@@ -28,6 +29,9 @@ MAKING_SECONDS = 60
 # A recording that breaks so often within so long a time has a reason that a new start does not cure.
 BREAKS = 3
 BREAKS_WITHIN_SECONDS = 300
+
+_UUID: Final = "*-*-*-*-*"
+"""The name of a spool's directory, which is its recording's id; nothing else in there is called so."""
 
 
 class SpoolHeldError(Exception):
@@ -178,9 +182,14 @@ def _is_held(directory: Path) -> bool:
     return False
 
 
+def spools(spool_dir: Path) -> Iterator[Path]:
+    """The directories of all spools of a node, in `spool_dir`; each is named by its recording's id."""
+    return spool_dir.glob(_UUID)
+
+
 def recorded_into(spool_dir: Path) -> Iterator[Path]:
     """The spools that a node records into now, `spool_dir` being where all of its are."""
-    return (directory for directory in spool_dir.glob("*-*-*-*-*") if _is_held(directory))
+    return (directory for directory in spools(spool_dir) if _is_held(directory))
 
 
 def is_recorded_into(spool_dir: Path) -> bool:
@@ -190,7 +199,7 @@ def is_recorded_into(spool_dir: Path) -> bool:
 
 def recordings_under_way(spool_dir: Path) -> int:
     """How many recordings a node makes now, `spool_dir` being where its spools are."""
-    return sum(_is_held(directory) for directory in spool_dir.glob("*-*-*-*-*"))
+    return sum(_is_held(directory) for directory in spools(spool_dir))
 
 
 def _number(file: Path) -> int:

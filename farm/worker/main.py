@@ -41,7 +41,7 @@ from farm.nodes.registry import Nodes
 from farm.queues.recordings import RECORD_JOB, continuations_queue, node_recordings_queue, recordings_queues
 from farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, transfers_queue, uploads_queue
 from farm.queues.webhooks import enqueue_sending, webhooks_queue
-from farm.spool.spool import recordings_under_way
+from farm.spool.spool import recordings_under_way, spools
 from farm.webhooks.dispatcher import run_dispatcher
 from farm.webhooks.signature import load_signing_key
 from farm.worker.heartbeat import run_node
@@ -230,7 +230,7 @@ class _Patience:
         away = self._absence.seconds()
         if away < _PATIENCE or recordings_under_way(self._spool):
             return
-        if away >= _PATIENCE_WITH_SPOOL or not any(self._spool.glob("*-*-*-*-*")):
+        if away >= _PATIENCE_WITH_SPOOL or not any(spools(self._spool)):
             raise RedisUnavailableError(_LEFT)
 
 

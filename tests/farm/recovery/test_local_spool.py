@@ -12,7 +12,6 @@ import redis
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.jobs.transfer import run_transfer, settle
-from farm.queues import recordings
 from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status
 from farm.recording.records import Records, record_key
@@ -100,8 +99,8 @@ def test_storage_that_is_too_slow_should_not_be_waited_for(
     s3_endpoint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recordings, "_TRANSFER_SECONDS", 3)
-    monkeypatch.setattr(recordings, "MIN_TRANSFER_RATE", 1 << 40)
+    monkeypatch.setattr("farm.queues.transfers._TRANSFER_SECONDS", 3)
+    monkeypatch.setattr("farm.queues.transfers.MIN_TRANSFER_RATE", 1 << 40)
     monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
     monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("FARM_NODE", settings.node)

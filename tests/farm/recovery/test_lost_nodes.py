@@ -225,7 +225,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     assert nodes.gone(HERE) is None
     gone = nodes.gone(GONE)
     assert gone is not None
-    monkeypatch.setattr("farm.worker.heartbeat.now", lambda: gone.since + timedelta(hours=1))
+    monkeypatch.setattr("farm.recovery.lost_nodes.now", lambda: gone.since + timedelta(hours=1))
     look_after({GONE: gone}, settings, redis_client)
     assert records.get(None, recording.id).status is Status.ERRORED
 
