@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from testkit.farm import Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
+from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.servers import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 TIMES = 5
@@ -70,7 +70,7 @@ def _into_s3(directory: Path) -> Iterator[str]:
         yield f"stop to UPLOADED, a minute into local S3, {name}: {each} s"
 
 
-def _time_one(farm: Farm, page: str, seconds: float, **wanted: Any) -> tuple[float, float]:
+def _time_one(farm: RunningFarm, page: str, seconds: float, **wanted: Any) -> tuple[float, float]:
     time.sleep(WARM)
     began = time.monotonic()
     recording = farm.start(url=page, **({"video_config": USUAL} | wanted))

@@ -15,8 +15,8 @@ from chaos.client import Client, Recording
 from chaos.faults import FAULTS, Fault, Group, Tree, look_at, recordings_hit, strike
 from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
-from testkit.farm import Farm, running_farm
 from testkit.ports import free_port
+from testkit.running_farm import RunningFarm, running_farm
 
 GRACE_SECONDS = 240.0
 """How long everything may take beyond what was planned, before it counts as stuck."""
@@ -61,7 +61,7 @@ class Run:
             await asyncio.to_thread(lives.close)
         return [await asyncio.to_thread(self._result, planned) for planned in self._plan.recordings]
 
-    def _start_farm(self) -> Farm:
+    def _start_farm(self) -> RunningFarm:
         return self._lives.enter_context(running_farm(self._data_dir, **self._settings))
 
     async def _play(self, client: Client) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from testkit.farm import Farm, running_farm
 from testkit.pages import serve_pages
+from testkit.running_farm import RunningFarm, running_farm
 
 HERE = Path(__file__).parent
 NODE_MODULES = HERE / "node_modules"
@@ -43,14 +43,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def farm(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Iterator[Farm]:
+def farm(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Iterator[RunningFarm]:
     """A farm whose API pages of that origin may use."""
     data_dir = tmp_path_factory.mktemp("farm") / "data"
     with running_farm(data_dir, FARM_PAGE_SECRET=PAGE_SECRET, FARM_CORS_ORIGINS=pages) as farm:
         yield farm
 
 
-def address_of(farm: Farm) -> str:
+def address_of(farm: RunningFarm) -> str:
     """Where its API is, without a slash at the end."""
     return str(farm.client.base_url).rstrip("/")
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from compat.conftest import PAGE_SECRET, address_of
 from compat.service import service
-from testkit.farm import Farm
+from testkit.running_farm import RunningFarm
 
 ADA = {"type": "USER", "user_Id": "ada"}
 JOIN = """async ([name, authToken, baseURI]) => {
@@ -32,7 +32,7 @@ TELL = """state => {
 
 
 @pytest.fixture(scope="module")
-def base_uri(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def base_uri(farm: RunningFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with service(address_of(farm), tmp_path_factory.mktemp("service")) as base_uri:
         yield base_uri
 
@@ -59,7 +59,7 @@ def token(meeting_id: str, **claims: Any) -> str:
 
 @pytest.mark.parametrize(("client", "name"), [("realtimekit", "RealtimeKitClient"), ("dyte", "DyteClient")])
 def test_client_should_start_pause_resume_and_stop(
-    farm: Farm, base_uri: str, browser_page: Page, pages: str, client: str, name: str, tmp_path: Path
+    farm: RunningFarm, base_uri: str, browser_page: Page, pages: str, client: str, name: str, tmp_path: Path
 ) -> None:
     browser_page.goto(f"{pages}/{client}.html")
     browser_page.evaluate(JOIN, [name, token(client), base_uri])
@@ -86,7 +86,7 @@ def test_client_should_start_pause_resume_and_stop(
 
 
 def test_client_should_be_told_that_the_meeting_is_being_recorded(
-    farm: Farm, base_uri: str, browser_page: Page, pages: str
+    farm: RunningFarm, base_uri: str, browser_page: Page, pages: str
 ) -> None:
     started = farm.start(meeting_id="taken")
     browser_page.goto(f"{pages}/realtimekit.html")

@@ -11,13 +11,13 @@ from cloudflare.types.realtime_kit import (
 )
 
 from compat.conftest import address_of, wait_until
-from testkit.farm import Farm
+from testkit.running_farm import RunningFarm
 
 WHERE: dict[str, Any] = {"account_id": "0123456789abcdef0123456789abcdef", "app_id": "app"}
 SECONDS = 90
 
 
-def test_recording_should_be_made_with_answers_of_the_sdks_types(farm: Farm) -> None:
+def test_recording_should_be_made_with_answers_of_the_sdks_types(farm: RunningFarm) -> None:
     with Cloudflare(api_token="key", base_url=f"{address_of(farm)}/client/v4", max_retries=0) as sdk:
         recordings = sdk.realtime_kit.recordings.with_raw_response
 

@@ -7,11 +7,11 @@ import pytest
 from jsonschema import Draft7Validator
 
 from compat.conftest import NODE_MODULES, address_of, node
-from testkit.farm import Farm
+from testkit.running_farm import RunningFarm
 
 
 @pytest.fixture(scope="module")
-def answers(farm: Farm) -> dict[str, Any]:
+def answers(farm: RunningFarm) -> dict[str, Any]:
     """The answers that the program got, each under the name of its type in `cloudflare-types.ts`."""
     node("npx", "tsc", "-p", ".")
     out = NODE_MODULES / ".compiled"

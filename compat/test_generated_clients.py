@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from compat.conftest import HERE, NODE_MODULES, address_of, node
-from testkit.farm import Farm
+from testkit.running_farm import RunningFarm
 
 PYTHON = HERE / ".venv/bin/python"
 PROGRAM = """
@@ -27,7 +27,9 @@ with AuthenticatedClient(base_url=sys.argv[1], token="key", raise_on_unexpected_
 """
 
 
-def test_client_of_openapi_python_client_should_have_every_operation(farm: Farm, tmp_path: Path) -> None:
+def test_client_of_openapi_python_client_should_have_every_operation(
+    farm: RunningFarm, tmp_path: Path
+) -> None:
     document = farm.client.get("/openapi.json")
     (tmp_path / "openapi.json").write_bytes(document.content)
     generator = HERE / ".venv/bin/openapi-python-client"
@@ -57,7 +59,7 @@ def test_client_of_openapi_python_client_should_have_every_operation(farm: Farm,
     assert message == '"max_seconds": must be 1 to 86400'
 
 
-def test_types_of_openapi_typescript_should_compile_and_start_a_recording(farm: Farm) -> None:
+def test_types_of_openapi_typescript_should_compile_and_start_a_recording(farm: RunningFarm) -> None:
     built = NODE_MODULES / ".generated"
     built.mkdir(exist_ok=True)
     (built / "openapi.json").write_bytes(farm.client.get("/openapi.json").content)

@@ -17,9 +17,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from compat.conftest import download
-from testkit.farm import Farm
 from testkit.people import RGB, Look, somebody
 from testkit.ports import free_port
+from testkit.running_farm import RunningFarm
 
 DEMOS: Final = Path("/usr/share/janus/demos")
 SCRIPTS: Final = Path("/usr/share/javascript")
@@ -86,7 +86,9 @@ def demos(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> It
         yield url
 
 
-def test_video_room_should_be_joined_and_the_others_be_seen(farm: Farm, demos: str, tmp_path: Path) -> None:
+def test_video_room_should_be_joined_and_the_others_be_seen(
+    farm: RunningFarm, demos: str, tmp_path: Path
+) -> None:
     look = Look("somebody", COLOR, 440)
     url = f"{demos}/videoroomtest.html"
     with sync_playwright() as playwright, somebody(playwright, look, tmp_path) as page:
@@ -99,13 +101,13 @@ def test_video_room_should_be_joined_and_the_others_be_seen(farm: Farm, demos: s
     assert share_of(file, COLOR) >= SHARE
 
 
-def test_stream_should_be_seen(farm: Farm, demos: str, ports: dict[str, int], tmp_path: Path) -> None:
+def test_stream_should_be_seen(farm: RunningFarm, demos: str, ports: dict[str, int], tmp_path: Path) -> None:
     with _streaming(ports):
         file = _recorded(farm, f"{demos}/streamingtest.html", STREAM, tmp_path)
     assert share_of(file, COLOR) >= SHARE
 
 
-def _recorded(farm: Farm, url: str, hints: dict[str, Any], directory: Path) -> Path:
+def _recorded(farm: RunningFarm, url: str, hints: dict[str, Any], directory: Path) -> Path:
     size = {"width": 1280, "height": 720}
     wanted = {"url": url, "page_hints": hints, "video_config": size, "max_seconds": SECONDS}
     recording = farm.start(meeting_id="janus", **wanted)

@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from compat.conftest import download
-from testkit.farm import Farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
+from testkit.running_farm import RunningFarm
 
 SECONDS: Final = 3.0
 """Before the pause, and behind it."""
@@ -46,7 +46,7 @@ v.onerror = () => tell("error");
 
 
 @pytest.fixture(scope="module", params=["H264", "VP8"])
-def paused(request: pytest.FixtureRequest, farm: Farm) -> dict[str, Any]:
+def paused(request: pytest.FixtureRequest, farm: RunningFarm) -> dict[str, Any]:
     """A recording that was paused."""
     size = {"codec": request.param, "width": 640, "height": 360}
     with serve_pages(FIDELITY_PAGE.parent) as pages:

@@ -13,8 +13,8 @@ import pytest
 
 from compat.conftest import NODE_MODULES, download
 from compat.test_janus import share_of
-from testkit.farm import Farm
 from testkit.pages import serve_pages
+from testkit.running_farm import RunningFarm
 
 GREEN = (0, 160, 80)
 RED = (200, 30, 30)
@@ -84,7 +84,7 @@ def sdk_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("end", ["stopRecording", "cleanup"])
 @pytest.mark.parametrize("sdk", ["realtimekit", "dyte"])
 def test_recording_sdk_should_start_and_end_a_recording(
-    farm: Farm, sdk_pages: str, sdk: str, end: str, tmp_path: Path
+    farm: RunningFarm, sdk_pages: str, sdk: str, end: str, tmp_path: Path
 ) -> None:
     recording = farm.start(
         meeting_id=f"{sdk}-{end}", url=f"{sdk_pages}/{sdk}.html#{end}", page_contract="sdk"
@@ -95,20 +95,20 @@ def test_recording_sdk_should_start_and_end_a_recording(
 
 
 def test_livekits_egress_sdk_should_start_and_end_a_recording(
-    farm: Farm, sdk_pages: str, tmp_path: Path
+    farm: RunningFarm, sdk_pages: str, tmp_path: Path
 ) -> None:
     recording = _livekit(farm, f"{sdk_pages}/livekit.html")
     recording = farm.wait_for(recording["id"], "UPLOADED")
     assert share_of(download(recording, tmp_path), GREEN) > 0.9
 
 
-def test_livekit_template_that_cannot_connect_should_end_at_once(farm: Farm, sdk_pages: str) -> None:
+def test_livekit_template_that_cannot_connect_should_end_at_once(farm: RunningFarm, sdk_pages: str) -> None:
     recording = _livekit(farm, f"{sdk_pages}/livekit.html#fails")
     with pytest.raises(AssertionError, match="END_RECORDING"):
         farm.wait_for(recording["id"], "UPLOADED", timeout=30)
 
 
-def test_hints_should_reach_into_the_ui_kit(farm: Farm, sdk_pages: str, tmp_path: Path) -> None:
+def test_hints_should_reach_into_the_ui_kit(farm: RunningFarm, sdk_pages: str, tmp_path: Path) -> None:
     hints = {"join": [{"click": "rtk-button >> text=Join the room"}]}
     recording = farm.start(
         meeting_id="ui", url=f"{sdk_pages}/ui.html", page_contract="plain", page_hints=hints, max_seconds=3
@@ -117,5 +117,5 @@ def test_hints_should_reach_into_the_ui_kit(farm: Farm, sdk_pages: str, tmp_path
     assert share_of(download(recording, tmp_path), GREEN) > 0.5
 
 
-def _livekit(farm: Farm, url: str) -> dict[str, Any]:
+def _livekit(farm: RunningFarm, url: str) -> dict[str, Any]:
     return farm.start(meeting_id="livekit", url=url, page_contract="console")

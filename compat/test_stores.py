@@ -11,9 +11,9 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from compat.conftest import NODE_MODULES
-from testkit.farm import SMALL, Farm
 from testkit.pages import serve_pages
 from testkit.ports import free_port
+from testkit.running_farm import SMALL, RunningFarm
 from testkit.storage.azure_account import connection_string
 from testkit.storage.servers import (  # noqa: F401 - fixtures
     S3_KEY,
@@ -49,7 +49,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"{url}/plain.html"
 
 
-def upload(farm: Farm, page: str, target: dict[str, Any]) -> tuple[str, int]:
+def upload(farm: RunningFarm, page: str, target: dict[str, Any]) -> tuple[str, int]:
     """Check a storage, and record into it alone; the name and size of the file, which have arrived."""
     checked = farm.answer(farm.client.post("/v2/storage/check", json={"storage_config": target}))
     assert checked == {"ok": True}
@@ -73,7 +73,7 @@ def upload(farm: Farm, page: str, target: dict[str, Any]) -> tuple[str, int]:
     ids=["s3rver", "rclone", "moto"],
 )
 def test_recording_should_arrive_in_s3(
-    request: pytest.FixtureRequest, farm: Farm, page: str, server: str, key: str, secret: str
+    request: pytest.FixtureRequest, farm: RunningFarm, page: str, server: str, key: str, secret: str
 ) -> None:
     endpoint = request.getfixturevalue(server)
     client = boto3.client(
@@ -91,7 +91,7 @@ def test_recording_should_arrive_in_s3(
     assert not any("check" in file for file in found)
 
 
-def test_recording_should_arrive_in_azurite(farm: Farm, page: str, azurite_port: int) -> None:  # noqa: F811
+def test_recording_should_arrive_in_azurite(farm: RunningFarm, page: str, azurite_port: int) -> None:  # noqa: F811
     connection = connection_string(azurite_port)
     with BlobServiceClient.from_connection_string(connection) as service:
         container = service.create_container(BUCKET)
@@ -104,7 +104,7 @@ def test_recording_should_arrive_in_azurite(farm: Farm, page: str, azurite_port:
 
 
 def test_recording_should_arrive_by_openssh(
-    farm: Farm,
+    farm: RunningFarm,
     page: str,
     ssh_server: SshServer,  # noqa: F811
     tmp_path: Path,

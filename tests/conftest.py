@@ -16,7 +16,7 @@ from farm.webhooks.signature import load_signing_key
 from testkit.recordings import MakeRecording, new_recording
 from testkit.settings import settings_with
 
-pytest_plugins = ["testkit.farm", "testkit.storage.servers"]
+pytest_plugins = ["testkit.running_farm", "testkit.storage.servers"]
 
 
 @pytest.fixture(autouse=True)

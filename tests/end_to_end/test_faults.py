@@ -12,60 +12,60 @@ import av
 import psutil
 import pytest
 
-from testkit.farm import Farm, faults_of, running_farm, takes_of
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import below, wait_until_none
+from testkit.running_farm import RunningFarm, faults_of, running_farm, takes_of
 
 RECORDED = 3.0
 """Seconds that are recorded before something breaks, and after."""
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
     """A farm with one slot, for faults that break one recording only."""
     with running_farm(tmp_path_factory.mktemp("faults")) as farm:
         yield farm
     assert wait_until_none() == []
 
 
-def processes_of(farm: Farm, name: str) -> list[psutil.Process]:
+def processes_of(farm: RunningFarm, name: str) -> list[psutil.Process]:
     """The farm's processes of a program."""
     return below(farm.process.pid, name=name)
 
 
-def horse_of(farm: Farm) -> psutil.Process:
+def horse_of(farm: RunningFarm) -> psutil.Process:
     """The recorder: whose child ffmpeg is."""
     parent = processes_of(farm, "ffmpeg")[0].parent()
     assert parent is not None
     return parent
 
 
-def kill_horse(farm: Farm) -> None:
+def kill_horse(farm: RunningFarm) -> None:
     horse_of(farm).kill()
 
 
-def kill_chromium(farm: Farm) -> None:
+def kill_chromium(farm: RunningFarm) -> None:
     processes_of(farm, "chromium")[0].kill()
 
 
-def crash_page(farm: Farm) -> None:
+def crash_page(farm: RunningFarm) -> None:
     for process in below(farm.process.pid, word="--type=renderer"):
         process.kill()
 
 
-def kill_display(farm: Farm) -> None:
+def kill_display(farm: RunningFarm) -> None:
     processes_of(farm, "Xorg")[0].kill()
 
 
-def kill_sound(farm: Farm) -> None:
+def kill_sound(farm: RunningFarm) -> None:
     processes_of(farm, "pulseaudio")[0].kill()
 
 
-def kill_encoder(farm: Farm) -> None:
+def kill_encoder(farm: RunningFarm) -> None:
     max(processes_of(farm, "ffmpeg"), key=lambda process: process.cpu_times().user).kill()
 
 
-FAULTS: dict[str, Callable[[Farm], None]] = {
+FAULTS: dict[str, Callable[[RunningFarm], None]] = {
     "encoder": kill_encoder,
     "page": crash_page,
     "browser": kill_chromium,
@@ -90,7 +90,7 @@ def takes_began(recording: dict[str, Any]) -> list[datetime]:
     ]
 
 
-def wait_for_take(farm: Farm, recording_id: str, number: int, timeout: float) -> dict[str, Any]:
+def wait_for_take(farm: RunningFarm, recording_id: str, number: int, timeout: float) -> dict[str, Any]:
     """Wait until a take has begun, counted from 1."""
     deadline = time.monotonic() + timeout
     while True:
@@ -101,7 +101,7 @@ def wait_for_take(farm: Farm, recording_id: str, number: int, timeout: float) ->
         time.sleep(0.1)
 
 
-def duration(farm: Farm, recording: dict[str, Any], target: Path) -> float:
+def duration(farm: RunningFarm, recording: dict[str, Any], target: Path) -> float:
     with farm.client.stream("GET", str(recording["download_url"]), auth=None) as answer:
         target.write_bytes(b"".join(answer.iter_bytes()))
     with av.open(str(target)) as file:
@@ -115,7 +115,9 @@ def duration(farm: Farm, recording: dict[str, Any], target: Path) -> float:
     "fault",
     [pytest.param(name, marks=() if name in {"encoder", "horse"} else pytest.mark.long) for name in FAULTS],
 )
-def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: Path, fault: str) -> None:
+def test_recording_should_go_on_after_a_fault(
+    farm: RunningFarm, pages: str, tmp_path: Path, fault: str
+) -> None:
     started = farm.start(url=f"{pages}/page.html")
     wait_for_take(farm, started["id"], 1, 60)
     time.sleep(RECORDED)
@@ -140,7 +142,9 @@ def test_recording_should_go_on_after_a_fault(farm: Farm, pages: str, tmp_path: 
 
 
 @pytest.mark.long
-def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: Farm, pages: str) -> None:
+def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(
+    farm: RunningFarm, pages: str
+) -> None:
     started = farm.start(url=f"{pages}/page.html")
     for number in (1, 2, 3):
         wait_for_take(farm, started["id"], number, 60)
@@ -153,7 +157,9 @@ def test_third_fault_in_five_minutes_should_end_it_and_keep_what_there_is(farm: 
 
 
 @pytest.mark.long
-def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(farm: Farm, pages: str) -> None:
+def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(
+    farm: RunningFarm, pages: str
+) -> None:
     started = farm.start(url=f"{pages}/page.html")
     wait_for_take(farm, started["id"], 1, 60)
     time.sleep(RECORDED)

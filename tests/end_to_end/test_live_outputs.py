@@ -14,11 +14,11 @@ import av
 import httpx
 import pytest
 
-from testkit.farm import Farm, running_farm, takes_of
 from testkit.fidelity.measure import Fidelity, measure
 from testkit.ports import free_port
 from testkit.processes import below
 from testkit.rtmp import RtmpServer, rtmp_server
+from testkit.running_farm import RunningFarm, running_farm, takes_of
 from tests.end_to_end.test_faults import processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
@@ -36,7 +36,7 @@ def rtmp(tmp_path: Path) -> Iterator[RtmpServer]:
 
 
 def outputs_when(
-    farm: Farm, recording_id: str, good: Callable[[list[dict[str, Any]]], bool], seconds: float = 40
+    farm: RunningFarm, recording_id: str, good: Callable[[list[dict[str, Any]]], bool], seconds: float = 40
 ) -> list[dict[str, Any]]:
     """The outputs of a recording, as soon as they are `good`."""
     deadline = time.monotonic() + seconds
@@ -54,7 +54,7 @@ def states(*wanted: str) -> Callable[[list[dict[str, Any]]], bool]:
     return lambda outputs: [output["state"] for output in outputs] == list(wanted)
 
 
-def start(farm: Farm, pages: str, meeting_id: str, **wanted: Any) -> str:
+def start(farm: RunningFarm, pages: str, meeting_id: str, **wanted: Any) -> str:
     recording = farm.start(
         url=f"{pages}/page.html",
         meeting_id=meeting_id,
@@ -91,7 +91,7 @@ def downloaded(recording: dict[str, Any], directory: Path) -> Path:
 
 @pytest.mark.exact
 def test_stream_should_arrive_in_sync_and_end_with_the_recording(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer, tmp_path: Path
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer, tmp_path: Path
 ) -> None:
     recording_id = start(
         shared_farm, pages, "stream", rtmp_out_config={"rtmp_url": f"{rtmp.url}/secret-key?token=hidden"}
@@ -114,7 +114,7 @@ def test_stream_should_arrive_in_sync_and_end_with_the_recording(
 
 
 def test_outputs_should_end_once_and_before_their_recording_is_uploaded(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer
 ) -> None:
     recording_id = start(shared_farm, pages, "ends", outputs=[{"url": f"{rtmp.url}/ends"}, {"type": "HLS"}])
     outputs_when(shared_farm, recording_id, states("LIVE", "LIVE"))
@@ -136,7 +136,7 @@ def test_outputs_should_end_once_and_before_their_recording_is_uploaded(
 
 @pytest.mark.exact
 def test_stream_should_go_on_over_a_pause_on_one_connection(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer
 ) -> None:
     recording_id = start(shared_farm, pages, "paused", outputs=[{"url": f"{rtmp.url}/key"}])
     outputs_when(shared_farm, recording_id, states("LIVE"))
@@ -157,7 +157,7 @@ def test_stream_should_go_on_over_a_pause_on_one_connection(
 
 
 def test_server_that_is_killed_should_get_the_stream_again_when_it_is_back(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer
 ) -> None:
     recording_id = start(shared_farm, pages, "server-killed", outputs=[{"url": f"{rtmp.url}/key"}])
     outputs_when(shared_farm, recording_id, states("LIVE"))
@@ -186,7 +186,7 @@ def receiver_that_stalls() -> Iterator[int]:
 
 @pytest.mark.exact
 def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer, tmp_path: Path
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer, tmp_path: Path
 ) -> None:
     with receiver_that_stalls() as port:
         recording_id = start(
@@ -208,7 +208,7 @@ def test_receivers_that_refuse_or_stall_should_not_disturb_the_file(
 
 
 def test_outputs_should_be_added_and_removed_while_it_runs(
-    shared_farm: Farm, pages: str, rtmp: RtmpServer
+    shared_farm: RunningFarm, pages: str, rtmp: RtmpServer
 ) -> None:
     client = shared_farm.client
     recording_id = start(shared_farm, pages, "added")
@@ -231,7 +231,7 @@ def test_outputs_should_be_added_and_removed_while_it_runs(
 
 
 @pytest.mark.exact
-def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> None:
+def test_srt_should_arrive(shared_farm: RunningFarm, pages: str, tmp_path: Path) -> None:
     port = free_port()
     file = tmp_path / "received.ts"
     listener = subprocess.Popen(
@@ -262,7 +262,7 @@ def test_srt_should_arrive(shared_farm: Farm, pages: str, tmp_path: Path) -> Non
 
 @pytest.mark.exact
 def test_hls_should_grow_in_the_store_while_it_is_recorded_and_be_whole_at_the_end(
-    shared_farm: Farm, pages: str, tmp_path: Path
+    shared_farm: RunningFarm, pages: str, tmp_path: Path
 ) -> None:
     recording_id = start(shared_farm, pages, "hls", outputs=[{"type": "HLS"}])
     (output,) = outputs_when(shared_farm, recording_id, states("LIVE"))
@@ -338,7 +338,7 @@ def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
         ({"interactive_config": {"type": "ID3"}, "video_config": {"codec": "VP8"}}, "interactive_config"),
     ],
 )
-def test_bad_output_should_be_refused(shared_farm: Farm, wanted: dict[str, Any], said: str) -> None:
+def test_bad_output_should_be_refused(shared_farm: RunningFarm, wanted: dict[str, Any], said: str) -> None:
     answer = shared_farm.client.post("/v2/recordings", json={"meeting_id": "refused"} | wanted)
     assert answer.status_code == 422, answer.text
     assert said in answer.json()["error"]["message"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from testkit.farm import Farm
 from testkit.fidelity.measure import measure, number_in
+from testkit.running_farm import RunningFarm
 
 pytestmark = pytest.mark.long
 
@@ -22,7 +22,7 @@ def frame_number(picture: bytes) -> int:
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
-def test_live_frame_should_be_of_this_moment(shared_farm: Farm, pages: str, codec: str) -> None:
+def test_live_frame_should_be_of_this_moment(shared_farm: RunningFarm, pages: str, codec: str) -> None:
     client = shared_farm.client
     started = shared_farm.start(
         url=f"{pages}/page.html", meeting_id=f"live-{codec}", video_config={"codec": codec}
@@ -48,7 +48,9 @@ def test_live_frame_should_be_of_this_moment(shared_farm: Farm, pages: str, code
     assert client.get(path).status_code == 409
 
 
-def test_preview_should_play_what_is_recorded_now(shared_farm: Farm, pages: str, tmp_path: Path) -> None:
+def test_preview_should_play_what_is_recorded_now(
+    shared_farm: RunningFarm, pages: str, tmp_path: Path
+) -> None:
     client = shared_farm.client
     started = shared_farm.start(
         url=f"{pages}/page.html", meeting_id="preview", video_config={"width": 640, "height": 360}

@@ -24,8 +24,8 @@ from farm.db.clients import connect
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.nodes.registry import GONE_AFTER
 from farm.recording.records import Records
-from testkit.farm import Farm, faults_of, takes_of, wait_until_healthy
 from testkit.processes import below
+from testkit.running_farm import RunningFarm, faults_of, takes_of, wait_until_healthy
 from testkit.workers import running_worker
 from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
 
@@ -42,7 +42,7 @@ Worker = subprocess.Popen[bytes]
 class Machines:
     """An API, and a Redis for it and for workers that are started as nodes."""
 
-    farm: Farm
+    farm: RunningFarm
     redis: EmbeddedRedis
     directory: Path
 
@@ -93,13 +93,13 @@ def running_machines(directory: Path) -> Iterator[Machines]:
             "FARM_API_KEYS": "acme:key",
         }
         with (data_dir / "farm.log").open("ab") as log, client:
-            shared = Machines(Farm(None, data_dir, client), server, directory).shared  # type: ignore[arg-type]
+            shared = Machines(RunningFarm(None, data_dir, client), server, directory).shared  # type: ignore[arg-type]
             api = subprocess.Popen(
                 [sys.executable, "-m", "farm.cli", "api"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment | shared,
             )  # fmt: skip
             try:
-                farm = Farm(api, data_dir, client)
+                farm = RunningFarm(api, data_dir, client)
                 wait_until_healthy(farm)
                 yield Machines(farm, server, directory)
             finally:
@@ -133,7 +133,7 @@ def wait_until_set_aside(machines: Machines, name: str, recording_id: str) -> Pa
     return film
 
 
-def wait_for_evidence(farm: Farm, recording_id: str, nodes: set[str]) -> dict[str, str]:
+def wait_for_evidence(farm: RunningFarm, recording_id: str, nodes: set[str]) -> dict[str, str]:
     """The texts of a recording's evidence by node and name, once these nodes have brought theirs."""
     deadline = time.monotonic() + 60
     while True:

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Page, sync_playwright
 
-from testkit.farm import Farm, running_farm
 from testkit.people import RGB, SCREEN, Look, join, somebody
+from testkit.running_farm import RunningFarm, running_farm
 from tests.end_to_end.test_service import download
 
 ADA = Look("Ada", (200, 30, 30), 500)
@@ -122,7 +122,7 @@ def draw(page: Page) -> None:
         page.mouse.up()
 
 
-def record_meeting(farm: Farm, directory: Path, shared_page: str) -> Path:
+def record_meeting(farm: RunningFarm, directory: Path, shared_page: str) -> Path:
     """Let the meeting happen; returns the file that was recorded of it by its own Record button."""
     base = str(farm.client.base_url).rstrip("/")
     farm.answer(farm.client.put("/v2/recording_config", json={"video_config": {"width": 640, "height": 360}}))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from testkit.authorities import https_server, own_authority
-from testkit.farm import SMALL, faults_of, running_farm
 from testkit.resolvers import cannot_have_a_resolver, silent_resolver
+from testkit.running_farm import SMALL, faults_of, running_farm
 
 WHY_NOT = cannot_have_a_resolver()
 pytestmark = [pytest.mark.long, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]

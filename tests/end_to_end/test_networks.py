@@ -18,11 +18,11 @@ from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from farm.queues.recordings import node_recordings_queue
 from farm.recording.records import Records
-from testkit.farm import Farm, faults_of, takes_of, wait_until_healthy
 from testkit.networks import HUB, Host, cannot_make_networks, network
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
 from testkit.redis_servers import running, wait_until
+from testkit.running_farm import RunningFarm, faults_of, takes_of, wait_until_healthy
 from testkit.workers import running_worker
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
 from tests.end_to_end.test_lost_nodes import encoders
@@ -34,7 +34,7 @@ WHY_NOT = cannot_make_networks()
 
 
 @contextmanager
-def hub(directory: Path) -> Iterator[tuple[Farm, redis.Redis, str]]:
+def hub(directory: Path) -> Iterator[tuple[RunningFarm, redis.Redis, str]]:
     """Redis and an API on this machine; yields the API, a client of Redis, and its address in the network."""
     redis_port, port = free_port(), free_port()
     address = f"redis://:{PASSWORD}@{HUB}:{redis_port}/0"
@@ -56,7 +56,7 @@ def hub(directory: Path) -> Iterator[tuple[Farm, redis.Redis, str]]:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         try:
-            farm = Farm(api, data_dir, client)
+            farm = RunningFarm(api, data_dir, client)
             wait_until_healthy(farm)
             yield farm, redis_client, address
         finally:
@@ -72,7 +72,7 @@ def shared(directory: Path) -> dict[str, str]:
     }
 
 
-def start_small(farm: Farm, url: str, meeting_id: str) -> dict[str, Any]:
+def start_small(farm: RunningFarm, url: str, meeting_id: str) -> dict[str, Any]:
     return farm.start(url=url, meeting_id=meeting_id, video_config={"width": 640, "height": 360})
 
 

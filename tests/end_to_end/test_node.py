@@ -12,8 +12,8 @@ import pytest
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from testkit.disks import small_disk
-from testkit.farm import Farm, running_farm, takes_of, wait_until_healthy
 from testkit.processes import below, wait_until_none, words_of
+from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
 from testkit.settings import settings_with
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
@@ -67,7 +67,7 @@ def test_helper_that_dies_while_a_node_drains_should_not_end_its_recordings(
         assert takes_of(recording) == 1
 
 
-def wait_for_another(farm: Farm, name: str, process: psutil.Process) -> None:
+def wait_for_another(farm: RunningFarm, name: str, process: psutil.Process) -> None:
     """Wait until a helper process of the worker that was killed has been started again."""
     deadline = time.monotonic() + 15
     while not [each for each in below(farm.process.pid, name=name) if each.pid != process.pid]:

@@ -13,9 +13,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from farm.cli.health import ask_here
-from testkit.farm import Farm, running_farm
 from testkit.ports import free_port
 from testkit.receivers import Receiver, receiver
+from testkit.running_farm import RunningFarm, running_farm
 from testkit.settings import settings_with
 from tests.end_to_end.test_faults import wait_for_take
 from tests.farm.telemetry.test_metrics import values_of
@@ -33,7 +33,7 @@ Metrics = dict[tuple[str, ...], float]
 class Observed:
     """A farm that has made one recording, and what it told meanwhile."""
 
-    farm: Farm
+    farm: RunningFarm
     recording: dict[str, Any]
     before: Metrics
     during: Metrics
@@ -49,7 +49,7 @@ def read(address: str) -> Metrics:
     return values_of(answer.text)
 
 
-def wait_for_metrics(farm: Farm, is_so: Callable[[Metrics], bool]) -> Metrics:
+def wait_for_metrics(farm: RunningFarm, is_so: Callable[[Metrics], bool]) -> Metrics:
     deadline = time.monotonic() + 60
     while not is_so(found := read(str(farm.client.base_url))):
         assert time.monotonic() < deadline, found

@@ -7,8 +7,8 @@ import av
 import pytest
 from PIL import Image
 
-from testkit.farm import Farm, running_farm
 from testkit.pages import serve_pages
+from testkit.running_farm import RunningFarm, running_farm
 from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
 
 pytestmark = pytest.mark.long
@@ -85,7 +85,7 @@ def test_page_that_loads_itself_anew_should_be_joined_again_and_one_that_is_over
         assert "printed END_RECORDING before START_RECORDING" in ended["error"]["message"]
 
 
-def told_of(farm: Farm, recording_id: str, event: str) -> list[str]:
+def told_of(farm: RunningFarm, recording_id: str, event: str) -> list[str]:
     """What the timeline of a recording says of an event."""
     recording = farm.answer(farm.client.get(f"/v2/recordings/{recording_id}"))
     return [entry["message"] for entry in recording["timeline"] if entry["event"] == event]

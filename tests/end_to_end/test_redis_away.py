@@ -10,7 +10,7 @@ import pytest
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from testkit.farm import Farm, running_farm, takes_of, wait_until_healthy
+from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
@@ -19,7 +19,7 @@ AWAY = 20.0
 """Seconds; longer than every time-out on the way to Redis."""
 
 
-def redis_of(farm: Farm) -> psutil.Process:
+def redis_of(farm: RunningFarm) -> psutil.Process:
     (server,) = processes_of(farm, "redis-server")
     return server
 

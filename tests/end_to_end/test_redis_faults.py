@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testkit.farm import Farm, running_farm, takes_of
 from testkit.redis_servers import FaultyRedis, faulty_redis, wait_until
+from testkit.running_farm import RunningFarm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
 
 pytestmark = pytest.mark.long
@@ -22,7 +22,7 @@ def server(tmp_path: Path) -> Iterator[FaultyRedis]:
         yield found
 
 
-def parts_of(farm: Farm) -> set[int]:
+def parts_of(farm: RunningFarm) -> set[int]:
     """The processes of the farm that are there for as long as it is: no work horses and nothing of stages."""
     (worker,) = (
         process for process in psutil.Process(farm.process.pid).children() if "worker" in process.cmdline()
@@ -32,7 +32,7 @@ def parts_of(farm: Farm) -> set[int]:
     return {process.pid for process in [worker, *pools, *workers]}
 
 
-def evidence_log(farm: Farm, recording_id: str) -> str:
+def evidence_log(farm: RunningFarm, recording_id: str) -> str:
     return (farm.data_dir / "evidence" / recording_id / "recorder.log").read_text()
 
 

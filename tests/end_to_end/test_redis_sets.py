@@ -13,9 +13,9 @@ import redis
 import redis.asyncio
 
 from farm.db.clients import connect, connect_async, in_time
-from testkit.farm import Farm, running_farm, takes_of, wait_until_healthy
 from testkit.ports import free_port
 from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
+from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
 from tests.end_to_end.test_faults import RECORDED, wait_for_take
 
 pytestmark = pytest.mark.long
@@ -34,7 +34,7 @@ def sentinels(tmp_path: Path) -> Iterator[SentinelSet]:
         yield found
 
 
-def record_on(farm: Farm, recording: dict[str, Any]) -> dict[str, Any]:
+def record_on(farm: RunningFarm, recording: dict[str, Any]) -> dict[str, Any]:
     """Use a recording after Redis was away, and end it."""
     wait_until_healthy(farm)
     farm.order(recording["id"], "pause")

@@ -11,8 +11,8 @@ import redis
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from testkit.farm import running_farm
 from testkit.ports import free_port
+from testkit.running_farm import running_farm
 
 pytestmark = pytest.mark.long
 

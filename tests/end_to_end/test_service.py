@@ -7,13 +7,13 @@ import av
 import httpx
 import pytest
 
-from testkit.farm import Farm, running_farm, takes_of
 from testkit.fidelity.measure import measure
 from testkit.processes import below, wait_until_none, words_of
+from testkit.running_farm import RunningFarm, running_farm, takes_of
 from tests.end_to_end.test_faults import wait_for_take
 
 
-def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:
+def download(farm: RunningFarm, recording: dict[str, object], target: Path) -> Path:
     with farm.client.stream("GET", str(recording["download_url"]), auth=None) as answer:
         assert answer.status_code == 200
         target.write_bytes(b"".join(answer.iter_bytes()))
@@ -22,7 +22,7 @@ def download(farm: Farm, recording: dict[str, object], target: Path) -> Path:
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
 def test_recording_should_go_from_request_to_link(
-    shared_farm: Farm, pages: str, tmp_path: Path, codec: str
+    shared_farm: RunningFarm, pages: str, tmp_path: Path, codec: str
 ) -> None:
     farm = shared_farm
     started = farm.start(
@@ -80,7 +80,7 @@ def test_built_in_meeting_should_be_recorded_without_a_url(tmp_path: Path) -> No
     assert abs(late.astype(int) - early.astype(int)).mean() > 0.5
 
 
-def test_page_that_is_over_should_end_its_recording(shared_farm: Farm, pages: str) -> None:
+def test_page_that_is_over_should_end_its_recording(shared_farm: RunningFarm, pages: str) -> None:
     started = shared_farm.start(url=f"{pages}/page.html?seconds=3", meeting_id="ends")
     recording = shared_farm.wait_for(started["id"], "UPLOADED")
     assert recording["stop_reason"]["reason"] == "PAGE_ENDED"
@@ -96,7 +96,7 @@ def test_page_that_is_over_should_end_its_recording(shared_farm: Farm, pages: st
     ],
 )
 def test_page_that_fails_should_say_why_and_keep_a_screenshot(
-    shared_farm: Farm, pages: str, page: str, reason: str
+    shared_farm: RunningFarm, pages: str, page: str, reason: str
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -112,7 +112,7 @@ def test_page_that_fails_should_say_why_and_keep_a_screenshot(
     assert reason in (evidence / "recorder.log").read_text()
 
 
-def test_stop_before_the_first_frame_should_end_it_at_once(shared_farm: Farm) -> None:
+def test_stop_before_the_first_frame_should_end_it_at_once(shared_farm: RunningFarm) -> None:
     started = shared_farm.start(url="http://127.0.0.1:9/", meeting_id="early")
     recording = shared_farm.order(started["id"], "stop")
     assert recording["status"] == "ERRORED"
@@ -137,7 +137,7 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("generations", [1, 2], ids=["slot", "pool"])
 def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
-    shared_farm: Farm, pages: str, generations: int
+    shared_farm: RunningFarm, pages: str, generations: int
 ) -> None:
     started = shared_farm.start(url=f"{pages}/page.html", meeting_id=f"orphan{generations}")
     shared_farm.wait_for(started["id"], "RECORDING")

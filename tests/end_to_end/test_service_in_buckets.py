@@ -11,9 +11,9 @@ import httpx
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from testkit.farm import Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import wait_until_none
+from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
 pytestmark = pytest.mark.long
@@ -30,7 +30,7 @@ def s3(s3_endpoint: str) -> Any:
     )
 
 
-def record(farm: Farm, page: str, **wanted: Any) -> dict[str, Any]:
+def record(farm: RunningFarm, page: str, **wanted: Any) -> dict[str, Any]:
     started = farm.start(url=page, **wanted)
     farm.wait_for(started["id"], "RECORDING")
     farm.order(started["id"], "stop")

@@ -8,14 +8,14 @@ import av
 import psutil
 import pytest
 
-from testkit.farm import Farm, running_farm, takes_of
 from testkit.processes import below
+from testkit.running_farm import RunningFarm, running_farm, takes_of
 from tests.end_to_end.test_faults import horse_of, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
 
 
-def waiting_stage(farm: Farm) -> dict[str, int]:
+def waiting_stage(farm: RunningFarm) -> dict[str, int]:
     """The work horse that waits, with the programs of its stage by their names; empty until that stands."""
     for horse in processes_of(farm, "farm warm"):
         programs = horse.children(recursive=True)
@@ -25,7 +25,7 @@ def waiting_stage(farm: Farm) -> dict[str, int]:
     return {}
 
 
-def wait_for_stage(farm: Farm, wanted: Callable[[dict[str, int]], bool] = bool) -> dict[str, int]:
+def wait_for_stage(farm: RunningFarm, wanted: Callable[[dict[str, int]], bool] = bool) -> dict[str, int]:
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from testkit.farm import Farm
 from testkit.pages import serve_pages
+from testkit.running_farm import RunningFarm
 
 pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
 def test_watermark_should_stand_in_its_corner_to_the_pixel(
-    shared_farm: Farm, tmp_path: Path, codec: str
+    shared_farm: RunningFarm, tmp_path: Path, codec: str
 ) -> None:
     (tmp_path / "blue.html").write_text("<!doctype html><body style='margin:0;background:#0000ff'>")
     mark = Image.new("RGBA", (100, 50), (255, 0, 0, 255))

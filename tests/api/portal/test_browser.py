@@ -19,10 +19,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from testkit.farm import SMALL, Farm, running_farm
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.processes import wait_until_none
 from testkit.receivers import receiver
+from testkit.running_farm import SMALL, RunningFarm, running_farm
 
 HOSTILE = "<script>document.title='run'</script>\"'><img src=x onerror=document.title='run'>"
 WITHOUT_SPACES = HOSTILE.replace(" ", "/")
@@ -36,7 +36,7 @@ OVERFLOW = "() => document.scrollingElement.scrollWidth - document.scrollingElem
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
     # Of a recording that the portal starts no frame is looked at; the built-in meeting costs thrice as much.
     with (
         serve_pages(FIDELITY_PAGE.parent) as pages,
@@ -68,7 +68,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def visit(
     browser: Browser,
-    farm: Farm,
+    farm: RunningFarm,
     organization: str = "acme",
     key: str = "key",
     *,
@@ -115,7 +115,9 @@ def state(page: Page) -> Locator:
 
 
 @pytest.mark.timeout(400)
-def test_recording_should_be_started_watched_paused_stopped_and_played(browser: Browser, farm: Farm) -> None:
+def test_recording_should_be_started_watched_paused_stopped_and_played(
+    browser: Browser, farm: RunningFarm
+) -> None:
     with visit(browser, farm) as page, visit(browser, farm) as onlooker:
         page.get_by_role("link", name="Start a recording").click()
         page.get_by_label("Meeting", exact=True).fill("demo")
@@ -165,7 +167,7 @@ def test_recording_should_be_started_watched_paused_stopped_and_played(browser: 
 
 
 @pytest.mark.timeout(300)
-def test_keyboard_alone_should_do(browser: Browser, farm: Farm) -> None:
+def test_keyboard_alone_should_do(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm) as page:
         tab_to(page, "Start a recording")
         page.keyboard.press("Enter")
@@ -188,7 +190,7 @@ def test_keyboard_alone_should_do(browser: Browser, farm: Farm) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_page_should_stay_up_to_date_after_a_refusal_with_a_wrong_clock_and_late_answers(
-    browser: Browser, farm: Farm
+    browser: Browser, farm: RunningFarm
 ) -> None:
     recording = farm.start(meeting_id="late")
 
@@ -235,7 +237,9 @@ def tab_to(page: Page, name: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_pages_should_fit_a_phone_and_be_dark_where_that_is_wanted(browser: Browser, farm: Farm) -> None:
+def test_pages_should_fit_a_phone_and_be_dark_where_that_is_wanted(
+    browser: Browser, farm: RunningFarm
+) -> None:
     long = "a-meeting-with-a-very-long-name-without-any-break-" * 2
     recording = farm.start(meeting_id=long)
     farm.order(recording["id"], "stop")
@@ -250,7 +254,7 @@ def test_pages_should_fit_a_phone_and_be_dark_where_that_is_wanted(browser: Brow
                 assert dark == (scheme == "dark"), path
 
 
-def test_pages_should_do_without_their_script(browser: Browser, farm: Farm) -> None:
+def test_pages_should_do_without_their_script(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm, java_script_enabled=False) as page:
         page.goto("/start")
         page.get_by_label("Meeting", exact=True).fill("no-script")
@@ -265,7 +269,7 @@ def test_pages_should_do_without_their_script(browser: Browser, farm: Farm) -> N
 
 
 @pytest.mark.timeout(300)
-def test_hostile_text_should_run_nowhere(browser: Browser, farm: Farm) -> None:
+def test_hostile_text_should_run_nowhere(browser: Browser, farm: RunningFarm) -> None:
     with receiver() as hook, visit(browser, farm) as page:
         farm.answer(
             farm.client.post(
@@ -306,7 +310,7 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: Farm) -> None:
 
 
 @pytest.mark.long
-def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: Farm) -> None:
+def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: RunningFarm) -> None:
     with receiver() as hook, visit(browser, farm) as page:
         page.goto("/settings")
         page.get_by_label("Name", exact=True).fill("mine")
@@ -327,7 +331,9 @@ def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: Farm) ->
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_drained_node_should_begin_nothing_until_it_is_wanted_again(browser: Browser, farm: Farm) -> None:
+def test_drained_node_should_begin_nothing_until_it_is_wanted_again(
+    browser: Browser, farm: RunningFarm
+) -> None:
     with visit(browser, farm) as page:
         page.goto("/nodes")
         expect(page.get_by_text(re.compile(r"\d of 2$"))).to_be_visible(timeout=SOON)
@@ -346,7 +352,7 @@ def test_drained_node_should_begin_nothing_until_it_is_wanted_again(browser: Bro
         farm.wait_for(waiting["id"], "UPLOADED", timeout=90)
 
 
-def test_dashboard_of_the_queues_should_work_without_complaints(browser: Browser, farm: Farm) -> None:
+def test_dashboard_of_the_queues_should_work_without_complaints(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm) as page:
         page.goto("/rq/")
         expect(page.locator("#queues")).to_contain_text("recordings", timeout=SOON)
@@ -355,7 +361,7 @@ def test_dashboard_of_the_queues_should_work_without_complaints(browser: Browser
 
 
 @pytest.mark.long
-def test_session_that_ends_should_lead_to_the_login(browser: Browser, farm: Farm) -> None:
+def test_session_that_ends_should_lead_to_the_login(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm) as page:
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()

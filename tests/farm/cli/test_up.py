@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from testkit.farm import running_farm, wait_until_healthy
 from testkit.processes import below
+from testkit.running_farm import running_farm, wait_until_healthy
 
 
 @pytest.mark.long

@@ -19,9 +19,9 @@ from encoder.live.hls import DESCRIPTION
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
-from testkit.farm import Farm
 from testkit.pages import serve_pages
 from testkit.processes import below
+from testkit.running_farm import RunningFarm
 from testkit.stages import open_site, until
 from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
 from tests.farm.recorder.test_audio import Listener
@@ -124,7 +124,7 @@ def type_of(text: str) -> str:
 
 @pytest.mark.exact
 def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_live_hls(
-    shared_farm: Farm, tmp_path: Path
+    shared_farm: RunningFarm, tmp_path: Path
 ) -> None:
     (tmp_path / "sdk.html").write_text(SDK_PAGE + SAY + COLOURS)
     with serve_pages(tmp_path) as pages:

@@ -47,7 +47,7 @@ def pages() -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Farm:
+class RunningFarm:
     """A running `farm up`: its process, data directory and client."""
 
     process: "subprocess.Popen[bytes]"
@@ -87,7 +87,7 @@ class Farm:
 
 
 @contextmanager
-def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> Iterator[Farm]:
+def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> Iterator[RunningFarm]:
     """Run `farm up`, on a free port if `FARM_PORT` is not among the settings; it is ended with SIGTERM.
 
     `words` are those of a program that becomes it.
@@ -112,7 +112,7 @@ def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> 
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30) as client:
-        farm = Farm(process, data_dir, client)
+        farm = RunningFarm(process, data_dir, client)
         try:
             wait_until_healthy(farm)
             yield farm
@@ -121,7 +121,7 @@ def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> 
             process.wait(60)
 
 
-def wait_until_healthy(farm: Farm) -> None:
+def wait_until_healthy(farm: RunningFarm) -> None:
     """Wait until the API answers and has its Redis."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -136,13 +136,13 @@ def wait_until_healthy(farm: Farm) -> None:
 
 
 @pytest.fixture(scope="session")
-def _farm_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def _farm_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
     with running_farm(tmp_path_factory.mktemp("farm"), FARM_SLOTS="2", FARM_JOIN_SECONDS="3") as farm:
         yield farm
 
 
 @pytest.fixture
-def shared_farm(_farm_of_all: Farm) -> Iterator[Farm]:
+def shared_farm(_farm_of_all: RunningFarm) -> Iterator[RunningFarm]:
     """One farm for the tests that do not break it."""
     yield _farm_of_all
     # What a test that failed has left running must not fail all others.
