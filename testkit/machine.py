@@ -67,3 +67,8 @@ class StealWatch:
 
 def _ticks() -> int:
     return int(STAT.read_text().split()[8])
+
+
+def patience() -> float:
+    """How much longer things may take here, because others use this machine too."""
+    return 1.0 + os.getloadavg()[0] / (os.cpu_count() or 1)

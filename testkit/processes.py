@@ -87,3 +87,8 @@ def end_on_sigterm() -> None:
         sys.exit(128 + sign)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def encoder() -> psutil.Process:
+    """The ffmpeg that records: the one that uses the processor."""
+    return max(below(name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))

@@ -8,16 +8,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
+from testkit.processes import below
 
 START_SECONDS = 60
+RECORDED = 3.0
+"""Seconds that are recorded before something breaks, and after."""
 SMALL = {"width": 320, "height": 180}
 """A picture that costs a third of the usual one, for recordings of which no frame is looked at."""
 
@@ -33,6 +38,15 @@ def takes_of(recording: dict[str, Any]) -> int:
     """The takes in its file, less those that were begun because the machine was too slow for the encoder."""
     takes: int = recording["quality"]["takes"]
     return takes - sum(_is_slow(entry) for entry in recording["timeline"])
+
+
+def takes_began(recording: dict[str, Any]) -> list[datetime]:
+    """When each of its takes began."""
+    return [
+        datetime.fromisoformat(entry["time"])
+        for entry in recording["timeline"]
+        if entry["event"] == "take_began"
+    ]
 
 
 def _is_slow(entry: dict[str, Any]) -> bool:
@@ -73,6 +87,33 @@ class RunningFarm:
             assert recording["status"] != "ERRORED", recording["error"]
             assert time.monotonic() < deadline, recording
             time.sleep(0.1)
+
+    def wait_for_take(self, recording_id: str, number: int, timeout: float) -> dict[str, Any]:
+        """Wait until the take of that number, counted from 1, has begun."""
+        deadline = time.monotonic() + timeout
+        while True:
+            recording = self.wait_for(recording_id, "RECORDING", timeout=timeout)
+            if len(takes_began(recording)) >= number:
+                return recording
+            assert time.monotonic() < deadline, (recording["timeline"], self.log()[-3000:])
+            time.sleep(0.1)
+
+    def download(self, recording: dict[str, Any], target: Path) -> Path:
+        """Fetch a recording's file by its link."""
+        with self.client.stream("GET", str(recording["download_url"]), auth=None) as answer:
+            assert answer.status_code == 200
+            target.write_bytes(b"".join(answer.iter_bytes()))
+        return target
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The farm's processes of a program."""
+        return below(self.process.pid, name=name)
+
+    def recorder(self) -> psutil.Process:
+        """The process that records: the parent of an ffmpeg."""
+        parent = self.processes("ffmpeg")[0].parent()
+        assert parent is not None
+        return parent
 
     def answer(self, response: httpx.Response) -> dict[str, Any]:
         """The data of a successful answer."""

@@ -14,6 +14,7 @@ import redis
 from rq import Worker
 
 from farm.queues.webhooks import webhooks_queue
+from testkit.processes import below
 
 
 @contextmanager
@@ -68,3 +69,8 @@ def process_connected_to(port: int) -> psutil.Process:
         if connection.raddr == ("127.0.0.1", port) and connection.pid not in {None, os.getpid()}:
             return psutil.Process(connection.pid)
     raise AssertionError(f"no process has a connection to the port {port}")
+
+
+def encoders(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The encoders of a node."""
+    return below(worker.pid, name="ffmpeg")

@@ -19,7 +19,6 @@ from testkit.ports import free_port
 from testkit.processes import below
 from testkit.rtmp import RtmpServer, rtmp_server
 from testkit.running_farm import RunningFarm, running_farm, takes_of
-from tests.end_to_end.test_faults import processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
 
@@ -303,11 +302,11 @@ def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
             recording_id,
             lambda outputs: all(each["state"] == "LIVE" and each["retries"] == 1 for each in outputs),
         )
-        encoder = max(processes_of(farm, "ffmpeg"), key=lambda process: process.cpu_times().user)
+        encoder = max(farm.processes("ffmpeg"), key=lambda process: process.cpu_times().user)
         recorder = encoder.parent()
         assert recorder is not None
         recorder.kill()
-        wait_for_take(farm, recording_id, 1, timeout=60)
+        farm.wait_for_take(recording_id, 1, timeout=60)
         sent = len(rtmp.recorded("key"))
         deadline = time.monotonic() + 40
         while len(rtmp.recorded("key")) == sent:

@@ -24,10 +24,17 @@ from farm.db.clients import connect
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.nodes.registry import GONE_AFTER
 from farm.recording.records import Records
-from testkit.processes import below
-from testkit.running_farm import RunningFarm, faults_of, takes_of, wait_until_healthy
-from testkit.workers import running_worker
-from tests.end_to_end.test_faults import RECORDED, duration, patience, takes_began, wait_for_take
+from testkit.films import decoded_seconds
+from testkit.machine import patience
+from testkit.running_farm import (
+    RECORDED,
+    RunningFarm,
+    faults_of,
+    takes_began,
+    takes_of,
+    wait_until_healthy,
+)
+from testkit.workers import encoders, running_worker
 
 pytestmark = pytest.mark.long
 
@@ -164,13 +171,13 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
         farm = machines.farm
         with machines.node("goes") as goes:
             started = farm.start(url=f"{pages}/page.html")
-            recording = wait_for_take(farm, started["id"], 1, 90)
+            recording = farm.wait_for_take(started["id"], 1, 90)
             started_time = recording["started_time"]
             with machines.node("stays"):
                 time.sleep(RECORDED)
                 killed = time.time()
                 kill(goes)
-                recording = wait_for_take(farm, started["id"], 2, 120)
+                recording = farm.wait_for_take(started["id"], 2, 120)
                 gap = takes_began(recording)[1].timestamp() - killed
                 time.sleep(RECORDED)
                 farm.order(started["id"], "stop")
@@ -183,7 +190,7 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
                 # The takes are numbered on, and the file has the second node's alone.
                 numbers = [entry["take"] for entry in recording["timeline"] if entry["event"] == "take_began"]
                 assert (numbers[:2], takes_of(recording)) == ([0, 1], 1)
-                length = duration(farm, recording, tmp_path / "file.mp4")
+                length = decoded_seconds(farm.download(recording, tmp_path / "file.mp4"))
                 assert length > RECORDED - 1
                 assert gap < (GONE_AFTER + 10) * patience()
         with machines.node("goes"):
@@ -204,7 +211,7 @@ def test_node_that_was_stopped_for_long_should_give_way(pages: str, tmp_path: Pa
     with running_machines(tmp_path) as machines, machines.node("stops") as stops:
         farm = machines.farm
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 90)
+        farm.wait_for_take(started["id"], 1, 90)
         with machines.node("stays"):
             time.sleep(RECORDED)
             halted = tree(stops)
@@ -212,7 +219,7 @@ def test_node_that_was_stopped_for_long_should_give_way(pages: str, tmp_path: Pa
             for process in halted:
                 process.suspend()
             try:
-                wait_for_take(farm, started["id"], 2, 120)
+                farm.wait_for_take(started["id"], 2, 120)
                 time.sleep(max(0.0, began + STOPPED - time.monotonic()))
             finally:
                 for process in halted:
@@ -233,21 +240,16 @@ def test_node_that_was_stopped_for_long_should_give_way(pages: str, tmp_path: Pa
     print(f"gave way {gave_way:.1f} s after it went on")
 
 
-def encoders(worker: Worker) -> list[psutil.Process]:
-    """The encoders of a node."""
-    return below(worker.pid, name="ffmpeg")
-
-
 @pytest.mark.timeout(600)
 def test_nobody_should_be_taken_over_because_redis_was_away(pages: str, tmp_path: Path) -> None:
     with running_machines(tmp_path) as machines, machines.node("one"):
         farm = machines.farm
         small = {"width": 640, "height": 360}
         first = farm.start(url=f"{pages}/page.html", meeting_id="a", video_config=small)
-        wait_for_take(farm, first["id"], 1, 90)
+        farm.wait_for_take(first["id"], 1, 90)
         with machines.node("two"):
             second = farm.start(url=f"{pages}/page.html", meeting_id="b", video_config=small)
-            wait_for_take(farm, second["id"], 1, 90)
+            farm.wait_for_take(second["id"], 1, 90)
             machines.redis.process.send_signal(signal.SIGKILL)
             machines.redis.process.wait(10)
             away = time.monotonic()
@@ -261,7 +263,7 @@ def test_nobody_should_be_taken_over_because_redis_was_away(pages: str, tmp_path
             farm.order(first["id"], "pause")
             farm.wait_for(first["id"], "PAUSED")
             farm.order(first["id"], "resume")
-            wait_for_take(farm, first["id"], 2, 60)
+            farm.wait_for_take(first["id"], 2, 60)
             for started, name in ((first, "one"), (second, "two")):
                 farm.order(started["id"], "stop")
                 recording = farm.wait_for(started["id"], "UPLOADED")

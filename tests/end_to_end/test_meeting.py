@@ -20,7 +20,6 @@ from playwright.sync_api import Page, sync_playwright
 
 from testkit.people import RGB, SCREEN, Look, join, somebody
 from testkit.running_farm import RunningFarm, running_farm
-from tests.end_to_end.test_service import download
 
 ADA = Look("Ada", (200, 30, 30), 500)
 SOREN = Look("Søren", (30, 60, 200), 1300)
@@ -171,7 +170,7 @@ def record_meeting(farm: RunningFarm, directory: Path, shared_page: str) -> Path
         guest.locator("#over").wait_for()
     ended = farm.wait_for(recording["id"], "UPLOADED", timeout=120)
     assert ended["stop_reason"]["reason"] == "PAGE_ENDED"
-    return download(farm, ended, directory / "meeting.mp4")
+    return farm.download(ended, directory / "meeting.mp4")
 
 
 # Three browsers and the recorder's want the machine for themselves: starved ones lose each other.

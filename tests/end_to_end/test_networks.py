@@ -22,10 +22,8 @@ from testkit.networks import HUB, Host, cannot_make_networks, network
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
 from testkit.redis_servers import running, wait_until
-from testkit.running_farm import RunningFarm, faults_of, takes_of, wait_until_healthy
-from testkit.workers import running_worker
-from tests.end_to_end.test_faults import RECORDED, wait_for_take
-from tests.end_to_end.test_lost_nodes import encoders
+from testkit.running_farm import RECORDED, RunningFarm, faults_of, takes_of, wait_until_healthy
+from testkit.workers import encoders, running_worker
 
 pytestmark = pytest.mark.long
 
@@ -102,7 +100,7 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         by_node: dict[str, str] = {}
         for meeting_id in ("a", "b"):
             started = start_small(farm, f"{pages}/page.html", meeting_id)
-            wait_for_take(farm, started["id"], 1, 90)
+            farm.wait_for_take(started["id"], 1, 90)
             node = records.get(None, started["id"]).node
             assert node is not None
             by_node[node] = started["id"]
@@ -115,7 +113,7 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         cut.cut_off()
         machines.callback(cut.join)
         began = time.monotonic()
-        recording = wait_for_take(farm, by_node["one"], 2, 120)
+        recording = farm.wait_for_take(by_node["one"], 2, 120)
         gone_on = time.monotonic() - began
         assert records.get(None, by_node["one"]).node == "two"
         assert Nodes(client).gone("one") is not None
@@ -130,7 +128,7 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         wait_until(lambda: Nodes(client).gone("one") is None, 60)
         late = [start_small(farm, f"{pages}/page.html", meeting_id) for meeting_id in ("c", "d")]
         for started in late:
-            wait_for_take(farm, started["id"], 1, 90)
+            farm.wait_for_take(started["id"], 1, 90)
         assert {records.get(None, started["id"]).node for started in late} == {"one", "two"}
         for started in late:
             farm.order(started["id"], "stop")

@@ -13,9 +13,14 @@ from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from testkit.disks import small_disk
 from testkit.processes import below, wait_until_none, words_of
-from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
+from testkit.running_farm import (
+    RECORDED,
+    RunningFarm,
+    running_farm,
+    takes_of,
+    wait_until_healthy,
+)
 from testkit.settings import settings_with
-from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
 
@@ -27,7 +32,7 @@ def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_SLOTS="2", FARM_DRAIN_SECONDS="30") as farm:
         going = farm.start(url=f"{pages}/page.html", meeting_id="a")
-        wait_for_take(farm, going["id"], 1, 60)
+        farm.wait_for_take(going["id"], 1, 60)
         farm.process.send_signal(signal.SIGTERM)
         time.sleep(2)
         late = farm.start(url=f"{pages}/page.html", meeting_id="b")
@@ -42,7 +47,7 @@ def test_node_that_drains_should_wait_for_its_recordings_and_take_nothing_new(
         recording = farm.wait_for(going["id"], "UPLOADED")
         assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
         assert recording["recording_duration"] >= 3
-        wait_for_take(farm, late["id"], 1, 60)
+        farm.wait_for_take(late["id"], 1, 60)
 
 
 def test_helper_that_dies_while_a_node_drains_should_not_end_its_recordings(
@@ -50,7 +55,7 @@ def test_helper_that_dies_while_a_node_drains_should_not_end_its_recordings(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="60") as farm:
         going = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, going["id"], 1, 60)
+        farm.wait_for_take(going["id"], 1, 60)
         farm.process.send_signal(signal.SIGTERM)
         time.sleep(1)
         for helper in ("farm cron", "farm node"):
@@ -80,7 +85,7 @@ def test_node_that_has_drained_for_long_enough_should_end_its_recordings_properl
 ) -> None:
     with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="3") as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         began = time.monotonic()
     assert 3 < time.monotonic() - began < 30
     with running_farm(tmp_path / "data") as farm:
@@ -92,7 +97,7 @@ def test_node_that_has_drained_for_long_enough_should_end_its_recordings_properl
 def test_second_signal_should_end_at_once_and_lose_nothing(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_DRAIN_SECONDS="1000") as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         time.sleep(RECORDED)
         farm.process.send_signal(signal.SIGINT)
         time.sleep(1.5)
@@ -102,7 +107,7 @@ def test_second_signal_should_end_at_once_and_lose_nothing(pages: str, tmp_path:
         assert time.monotonic() - began < 10
     assert wait_until_none() == []
     with running_farm(tmp_path / "data") as farm:
-        wait_for_take(farm, started["id"], 2, 60)
+        farm.wait_for_take(started["id"], 2, 60)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert takes_of(recording) == 2
@@ -113,7 +118,7 @@ def test_farm_whose_process_group_is_killed_should_leave_nothing_and_go_on(
 ) -> None:
     with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         time.sleep(RECORDED)
         tree = below(farm.process.pid)
         os.killpg(farm.process.pid, signal.SIGKILL)
@@ -121,7 +126,7 @@ def test_farm_whose_process_group_is_killed_should_leave_nothing_and_go_on(
         assert alive == []
     assert wait_until_none() == []
     with running_farm(tmp_path / "data") as farm:
-        wait_for_take(farm, started["id"], 2, 60)
+        farm.wait_for_take(started["id"], 2, 60)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert (recording["stop_reason"]["reason"], recording["error"]) == ("API_CALL", None)
@@ -132,7 +137,7 @@ def test_farm_whose_process_group_is_killed_should_leave_nothing_and_go_on(
 def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path, victim: str) -> None:
     with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         time.sleep(RECORDED)
         tree = below(farm.process.pid)
         # Looked at before the first dies: the others die with it.
@@ -140,7 +145,7 @@ def test_killed_part_of_the_farm_should_lose_nothing(pages: str, tmp_path: Path,
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if victim == "worker":
-            wait_for_take(farm, started["id"], 2, 60)
+            farm.wait_for_take(started["id"], 2, 60)
         time.sleep(RECORDED)
         wait_until_healthy(farm)
         farm.order(started["id"], "stop")
@@ -157,7 +162,7 @@ def test_disk_that_fills_should_end_recordings_properly_and_begin_none(pages: st
         running_farm(tmp_path / "data", FARM_SLOTS="2", FARM_DISK_RESERVE="40M") as farm,
     ):
         running = farm.start(url=f"{pages}/page.html", meeting_id="a")
-        wait_for_take(farm, running["id"], 1, 60)
+        farm.wait_for_take(running["id"], 1, 60)
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(30 * MIB))
         waiting = farm.start(url=f"{pages}/page.html", meeting_id="b")
@@ -170,5 +175,5 @@ def test_disk_that_fills_should_end_recordings_properly_and_begin_none(pages: st
         assert recording["recording_duration"] >= 2
         assert farm.wait_for(waiting["id"], "INVOKED")
         ballast.unlink()
-        wait_for_take(farm, waiting["id"], 1, 60)
-        assert processes_of(farm, "ffmpeg")
+        farm.wait_for_take(waiting["id"], 1, 60)
+        assert farm.processes("ffmpeg")

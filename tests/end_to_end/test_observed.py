@@ -13,12 +13,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from farm.cli.health import ask_here
+from testkit.metrics import values_of
 from testkit.ports import free_port
 from testkit.receivers import Receiver, receiver
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.settings import settings_with
-from tests.end_to_end.test_faults import wait_for_take
-from tests.farm.telemetry.test_metrics import values_of
 
 pytestmark = pytest.mark.long
 
@@ -76,7 +75,7 @@ def observed(pages: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         address = str(farm.client.base_url)
         before = read(address)
         started = farm.start(url=f"{pages}/page.html", webhooks=[webhooks.url])
-        wait_for_take(farm, started["id"], 1, 90)
+        farm.wait_for_take(started["id"], 1, 90)
         time.sleep(LONG_ENOUGH)
         during, node_during = read(address), read(f"http://127.0.0.1:{node_port}")
         farm.order(started["id"], "stop")

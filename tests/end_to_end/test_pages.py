@@ -9,7 +9,7 @@ from PIL import Image
 
 from testkit.pages import serve_pages
 from testkit.running_farm import RunningFarm, running_farm
-from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
+from testkit.sdk_page import SDK_PAGE
 
 pytestmark = pytest.mark.long
 

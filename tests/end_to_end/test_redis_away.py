@@ -10,8 +10,13 @@ import pytest
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
-from tests.end_to_end.test_faults import RECORDED, processes_of, wait_for_take
+from testkit.running_farm import (
+    RECORDED,
+    RunningFarm,
+    running_farm,
+    takes_of,
+    wait_until_healthy,
+)
 
 pytestmark = pytest.mark.long
 
@@ -20,7 +25,7 @@ AWAY = 20.0
 
 
 def redis_of(farm: RunningFarm) -> psutil.Process:
-    (server,) = processes_of(farm, "redis-server")
+    (server,) = farm.processes("redis-server")
     return server
 
 
@@ -28,7 +33,7 @@ def redis_of(farm: RunningFarm) -> psutil.Process:
 def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm, ExitStack() as awake:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         server = redis_of(farm)
         awake.callback(server.send_signal, signal.SIGCONT)
         server.send_signal(signal.SIGSTOP)
@@ -45,7 +50,7 @@ def test_recording_should_go_on_while_redis_hangs(pages: str, tmp_path: Path) ->
 def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data") as farm:
         started = farm.start(url=f"{pages}/page.html", file_name_prefix="kept")
-        recording = wait_for_take(farm, started["id"], 1, 60)
+        recording = farm.wait_for_take(started["id"], 1, 60)
         assert recording["slot"] is not None
         time.sleep(RECORDED)
         with connect(Settings(data_dir=farm.data_dir).embedded_redis_address) as client:
@@ -63,6 +68,6 @@ def test_recording_should_go_on_when_redis_has_forgotten_it(pages: str, tmp_path
         assert recording["recording_duration"] >= RECORDED - 1
         # The farm is as good as new.
         again = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, again["id"], 1, 60)
+        farm.wait_for_take(again["id"], 1, 60)
         farm.order(again["id"], "stop")
         farm.wait_for(again["id"], "UPLOADED")

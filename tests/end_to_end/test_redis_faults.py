@@ -9,7 +9,6 @@ import pytest
 
 from testkit.redis_servers import FaultyRedis, faulty_redis, wait_until
 from testkit.running_farm import RunningFarm, running_farm, takes_of
-from tests.end_to_end.test_faults import wait_for_take
 
 pytestmark = pytest.mark.long
 
@@ -43,7 +42,7 @@ def test_recording_should_be_stopped_and_saved_though_redis_takes_no_writes(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_REDIS_URL=server.address) as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         before = parts_of(farm)
         said = len(farm.log().splitlines())
         server.break_it(how)
@@ -69,7 +68,7 @@ def test_recording_should_be_stopped_and_saved_though_redis_takes_no_writes(
         outage = [line for line in farm.log().splitlines()[said:] if "trying again" in line]
         assert 1 <= len(outage) <= 2 * len(before), outage
         again = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, again["id"], 1, 60)
+        farm.wait_for_take(again["id"], 1, 60)
         farm.order(again["id"], "stop")
         farm.wait_for(again["id"], "UPLOADED")
 
@@ -80,7 +79,7 @@ def test_recording_should_end_by_its_time_while_redis_is_full(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_REDIS_URL=server.address) as farm:
         started = farm.start(url=f"{pages}/page.html", max_seconds=10)
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         server.break_it("full")
         ending = farm.data_dir / "spool" / started["id"] / "ending.json"
         wait_until(ending.exists, 40)

@@ -15,8 +15,13 @@ import redis.asyncio
 from farm.db.clients import connect, connect_async, in_time
 from testkit.ports import free_port
 from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
-from testkit.running_farm import RunningFarm, running_farm, takes_of, wait_until_healthy
-from tests.end_to_end.test_faults import RECORDED, wait_for_take
+from testkit.running_farm import (
+    RECORDED,
+    RunningFarm,
+    running_farm,
+    takes_of,
+    wait_until_healthy,
+)
 
 pytestmark = pytest.mark.long
 
@@ -40,7 +45,7 @@ def record_on(farm: RunningFarm, recording: dict[str, Any]) -> dict[str, Any]:
     farm.order(recording["id"], "pause")
     farm.wait_for(recording["id"], "PAUSED")
     farm.order(recording["id"], "resume")
-    wait_for_take(farm, recording["id"], 2, 60)
+    farm.wait_for_take(recording["id"], 2, 60)
     time.sleep(RECORDED)
     farm.order(recording["id"], "stop")
     return farm.wait_for(recording["id"], "UPLOADED", timeout=90)
@@ -52,7 +57,7 @@ def test_recording_should_outlive_the_masters_death(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_REDIS_URL=sentinels.address) as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         time.sleep(RECORDED)
         master = sentinels.master()
         sentinels.servers[master].kill()
@@ -65,7 +70,7 @@ def test_recording_should_outlive_the_masters_death(
         assert recording["recording_duration"] >= away + RECORDED
         # The next one begins as if nothing had been.
         after = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, after["id"], 1, 90)
+        farm.wait_for_take(after["id"], 1, 90)
         farm.order(after["id"], "stop")
         farm.wait_for(after["id"], "UPLOADED", timeout=90)
     print(f"Redis was away for {away:.1f} s")
@@ -77,7 +82,7 @@ def test_recording_should_outlive_a_master_that_becomes_a_replica(
 ) -> None:
     with running_farm(tmp_path / "data", FARM_REDIS_URL=sentinels.address) as farm:
         started = farm.start(url=f"{pages}/page.html")
-        wait_for_take(farm, started["id"], 1, 60)
+        farm.wait_for_take(started["id"], 1, 60)
         master = sentinels.master()
         sentinels.fail_over()
         sentinels.wait_for_master_other_than(master)
@@ -171,7 +176,7 @@ def test_recording_should_be_made_over_tls_by_a_user_with_few_rights(pages: str,
             distrustful.ping()
         with running_farm(tmp_path / "data", FARM_REDIS_URL=address) as farm:
             started = farm.start(url=f"{pages}/page.html")
-            wait_for_take(farm, started["id"], 1, 60)
+            farm.wait_for_take(started["id"], 1, 60)
             time.sleep(RECORDED)
             farm.order(started["id"], "stop")
             recording = farm.wait_for(started["id"], "UPLOADED", timeout=90)

@@ -10,14 +10,6 @@ import pytest
 from testkit.fidelity.measure import measure
 from testkit.processes import below, wait_until_none, words_of
 from testkit.running_farm import RunningFarm, running_farm, takes_of
-from tests.end_to_end.test_faults import wait_for_take
-
-
-def download(farm: RunningFarm, recording: dict[str, object], target: Path) -> Path:
-    with farm.client.stream("GET", str(recording["download_url"]), auth=None) as answer:
-        assert answer.status_code == 200
-        target.write_bytes(b"".join(answer.iter_bytes()))
-    return target
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
@@ -51,7 +43,7 @@ def test_recording_should_go_from_request_to_link(
     assert recording["stop_reason"]["reason"] == "API_CALL"
     assert recording["output_file_name"].startswith("lesson_1_demo_")
 
-    file = download(farm, recording, tmp_path / str(recording["output_file_name"]))
+    file = farm.download(recording, tmp_path / str(recording["output_file_name"]))
     assert file.stat().st_size == recording["file_size"]
     with av.open(str(file)) as source:
         assert (source.streams.video[0].width, source.streams.video[0].height) == (640, 360)
@@ -71,7 +63,7 @@ def test_built_in_meeting_should_be_recorded_without_a_url(tmp_path: Path) -> No
         recording = farm.wait_for(recording["id"], "UPLOADED")
         assert recording["stop_reason"]["reason"] == "MAX_DURATION"
         assert recording["recording_duration"] in {4, 5}
-        file = download(farm, recording, tmp_path / "meeting.mp4")
+        file = farm.download(recording, tmp_path / "meeting.mp4")
     with av.open(str(file)) as source:
         frames = [frame.to_ndarray(format="gray") for frame in source.decode(video=0)]
     # Four people, plates and a whiteboard, that move.
@@ -152,7 +144,7 @@ def test_killed_slot_or_pool_should_be_replaced_and_lose_no_recording(
     )
     assert recorder is not None
     recorder.parents()[generations - 1].kill()
-    wait_for_take(shared_farm, started["id"], 2, 60)
+    shared_farm.wait_for_take(started["id"], 2, 60)
     shared_farm.order(started["id"], "stop")
     recording = shared_farm.wait_for(started["id"], "UPLOADED")
     assert (takes_of(recording), recording["error"]) == (2, None)

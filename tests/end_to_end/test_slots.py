@@ -10,14 +10,13 @@ import pytest
 
 from testkit.processes import below
 from testkit.running_farm import RunningFarm, running_farm, takes_of
-from tests.end_to_end.test_faults import horse_of, processes_of, wait_for_take
 
 pytestmark = pytest.mark.long
 
 
 def waiting_stage(farm: RunningFarm) -> dict[str, int]:
     """The work horse that waits, with the programs of its stage by their names; empty until that stands."""
-    for horse in processes_of(farm, "farm warm"):
+    for horse in farm.processes("farm warm"):
         programs = horse.children(recursive=True)
         named = {each.name(): each.pid for each in reversed(programs)}
         if "Xorg" in named and below(horse.pid, word="--type=renderer"):
@@ -42,10 +41,10 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
     with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
         waiting = wait_for_stage(farm)
         recording = farm.start(url=f"{pages}/page.html", video_config={})
-        recording = wait_for_take(farm, recording["id"], 1, 60)
+        recording = farm.wait_for_take(recording["id"], 1, 60)
         assert recording["slot"] == 1
-        assert horse_of(farm).pid == waiting["horse"]
-        assert processes_of(farm, "Xorg")[0].pid == waiting["Xorg"]
+        assert farm.recorder().pid == waiting["horse"]
+        assert farm.processes("Xorg")[0].pid == waiting["Xorg"]
         time.sleep(2)
         farm.order(recording["id"], "stop")
         recording = farm.wait_for(recording["id"], "UPLOADED")
@@ -61,9 +60,9 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
 
         # This one needs a display of another size.
         recording = farm.start(url=f"{pages}/page.html", video_config={"width": 640, "height": 360})
-        wait_for_take(farm, recording["id"], 1, 60)
-        assert horse_of(farm).pid == third["horse"]
-        assert processes_of(farm, "Xorg")[0].pid != third["Xorg"]
+        farm.wait_for_take(recording["id"], 1, 60)
+        assert farm.recorder().pid == third["horse"]
+        assert farm.processes("Xorg")[0].pid != third["Xorg"]
         time.sleep(2)
         farm.order(recording["id"], "stop")
         recording = farm.wait_for(recording["id"], "UPLOADED")
@@ -73,22 +72,22 @@ def test_recording_should_begin_on_a_stage_that_waits_and_is_used_once(pages: st
         # And one like it gets the stage that stands.
         fourth = wait_for_stage(farm)
         recording = farm.start(url=f"{pages}/page.html", video_config={"width": 640, "height": 360})
-        wait_for_take(farm, recording["id"], 1, 60)
-        assert horse_of(farm).pid == fourth["horse"]
-        assert processes_of(farm, "Xorg")[0].pid == fourth["Xorg"]
+        farm.wait_for_take(recording["id"], 1, 60)
+        assert farm.recorder().pid == fourth["horse"]
+        assert farm.processes("Xorg")[0].pid == fourth["Xorg"]
 
 
 def test_most_important_recording_should_begin_first(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_SLOTS="1") as farm:
         page = f"{pages}/page.html"
         first = farm.start(url=page, meeting_id="first")
-        wait_for_take(farm, first["id"], 1, 60)
+        farm.wait_for_take(first["id"], 1, 60)
         low = farm.start(url=page, meeting_id="low", priority="low")
         high = farm.start(url=page, meeting_id="high", priority="high")
         waiting = [farm.wait_for(each["id"], "INVOKED") for each in (low, high)]
         assert [(each["queue_position"], each["priority"]) for each in waiting] == [(2, "low"), (1, "high")]
         farm.order(first["id"], "stop")
-        wait_for_take(farm, high["id"], 1, 60)
+        farm.wait_for_take(high["id"], 1, 60)
         assert farm.wait_for(low["id"], "INVOKED")["queue_position"] == 1
         farm.order(low["id"], "stop")
 
@@ -96,10 +95,10 @@ def test_most_important_recording_should_begin_first(pages: str, tmp_path: Path)
 def test_busy_node_should_begin_nothing_more(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_SLOTS="2", FARM_MAX_LOAD="0.01") as farm:
         first = farm.start(url=f"{pages}/page.html", meeting_id="first")
-        wait_for_take(farm, first["id"], 1, 60)
+        farm.wait_for_take(first["id"], 1, 60)
         second = farm.start(url=f"{pages}/page.html", meeting_id="second")
         time.sleep(5)
         assert farm.wait_for(second["id"], "INVOKED")["queue_position"] == 1
         assert "no recording is begun here: the processors are busy" in farm.log()
         farm.order(first["id"], "stop")
-        wait_for_take(farm, second["id"], 1, 60)
+        farm.wait_for_take(second["id"], 1, 60)

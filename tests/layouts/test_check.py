@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layouts.pictures import read_png, write_png
-from tests.layouts.conftest import ROOM, DrawRoom
+from testkit.layouts.rooms import ROOM, draw_room
 
 # Each runs the command several times, and each of those opens stages.
 pytestmark = pytest.mark.timeout(600)
@@ -178,7 +178,7 @@ def test_bad_suite_should_end_with_2(suite: Path) -> None:
     assert f"{suite}/suite.yaml:2: states.0.name: " in told.stderr
 
 
-def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path, draw_room: DrawRoom) -> None:
+def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path) -> None:
     (suite / "suite.yaml").write_text(SUITE + "  - {name: gone, url: gone.html}\n")
     (suite / "baseline").mkdir()
     (suite / "baseline" / "portrait.png").write_text("no picture")

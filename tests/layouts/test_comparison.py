@@ -3,19 +3,19 @@ from PIL import Image, ImageChops, ImageDraw
 from layouts.comparison import compare, compare_recorded
 from layouts.pictures import MASK_COLOUR, Box, paint
 from layouts.suite import Tolerance
-from tests.layouts.conftest import DrawRoom
+from testkit.layouts.rooms import draw_room
 
 NONE = Tolerance()
 
 
-def test_same_picture_should_have_no_difference(draw_room: DrawRoom) -> None:
+def test_same_picture_should_have_no_difference() -> None:
     result = compare(draw_room(), draw_room(), 0.1, NONE)
 
     assert result.same
     assert (result.pixels, result.regions) == (0, ())
 
 
-def test_plate_that_is_2_px_away_should_be_found_where_it_is(draw_room: DrawRoom) -> None:
+def test_plate_that_is_2_px_away_should_be_found_where_it_is() -> None:
     result = compare(draw_room(), draw_room(shift=2), 0.1, NONE)
 
     assert not result.same
@@ -26,14 +26,14 @@ def test_plate_that_is_2_px_away_should_be_found_where_it_is(draw_room: DrawRoom
     assert 140 <= region.y <= 142
 
 
-def test_missing_tile_should_be_found(draw_room: DrawRoom) -> None:
+def test_missing_tile_should_be_found() -> None:
     result = compare(draw_room(), draw_room(tiles=1), 0.1, NONE)
 
     assert not result.same
     assert result.regions[0].x == 165
 
 
-def test_other_colour_of_a_tile_should_be_found(draw_room: DrawRoom) -> None:
+def test_other_colour_of_a_tile_should_be_found() -> None:
     result = compare(draw_room(), draw_room(colour="#5b3bd1"), 0.02, NONE)
 
     assert not result.same
@@ -67,7 +67,7 @@ def test_many_spots_should_not_make_endless_regions() -> None:
     assert len(compare(clean, spotted, 0.1, NONE).regions) == 20
 
 
-def test_tolerance_should_allow_a_number_or_a_share(draw_room: DrawRoom) -> None:
+def test_tolerance_should_allow_a_number_or_a_share() -> None:
     pixels = compare(draw_room(), draw_room(shift=2), 0.1, NONE).pixels
 
     assert compare(draw_room(), draw_room(shift=2), 0.1, Tolerance(pixels)).same
@@ -76,7 +76,7 @@ def test_tolerance_should_allow_a_number_or_a_share(draw_room: DrawRoom) -> None
     assert not compare(draw_room(), draw_room(shift=2), 0.1, Tolerance(share=0.0001)).same
 
 
-def test_another_size_should_never_be_the_same(draw_room: DrawRoom) -> None:
+def test_another_size_should_never_be_the_same() -> None:
     wider = Image.new("RGB", (322, 180))
 
     for result in (
@@ -87,7 +87,7 @@ def test_another_size_should_never_be_the_same(draw_room: DrawRoom) -> None:
         assert result.regions == (Box(0, 0, 322, 180),)
 
 
-def test_noise_below_the_threshold_should_not_count(draw_room: DrawRoom) -> None:
+def test_noise_below_the_threshold_should_not_count() -> None:
     room = draw_room()
     noisy = ImageChops.add(room, Image.effect_noise(room.size, 6).convert("RGB"), offset=-128)
 
@@ -96,7 +96,7 @@ def test_noise_below_the_threshold_should_not_count(draw_room: DrawRoom) -> None
     assert not compare(room, noisy, 0.0, NONE).same
 
 
-def test_picture_of_the_difference_should_have_it_in_red(draw_room: DrawRoom) -> None:
+def test_picture_of_the_difference_should_have_it_in_red() -> None:
     shown = compare(draw_room(), draw_room(tiles=1), 0.1, NONE).picture
 
     assert shown.getpixel((240, 60)) == (224, 32, 48)
@@ -105,7 +105,7 @@ def test_picture_of_the_difference_should_have_it_in_red(draw_room: DrawRoom) ->
     assert red.crop(outside).tobytes() == green.crop(outside).tobytes() == blue.crop(outside).tobytes()
 
 
-def test_recorded_frame_may_differ_where_the_baseline_is_masked(draw_room: DrawRoom) -> None:
+def test_recorded_frame_may_differ_where_the_baseline_is_masked() -> None:
     baseline, frame = draw_room(), draw_room()
     paint(baseline, (Box(30, 30, 60, 60),))
     ImageDraw.Draw(frame).ellipse((29, 29, 90, 90), fill="white")

@@ -5,10 +5,10 @@ from PIL import Image
 
 from layouts.errors import LayoutError
 from layouts.pictures import MADE_BY, Box, changed, paint, read_png, write_png
-from tests.layouts.conftest import DrawRoom
+from testkit.layouts.rooms import draw_room
 
 
-def test_png_should_come_back_as_it_was_with_its_maker(tmp_path: Path, draw_room: DrawRoom) -> None:
+def test_png_should_come_back_as_it_was_with_its_maker(tmp_path: Path) -> None:
     room = draw_room()
     room.info[MADE_BY] = "Chrome/1.2.3"
 
@@ -22,7 +22,7 @@ def test_png_should_come_back_as_it_was_with_its_maker(tmp_path: Path, draw_room
     assert (tmp_path / "new" / "room.png").stat().st_mode & 0o777 == 0o644
 
 
-def test_write_that_fails_should_leave_what_was_there(tmp_path: Path, draw_room: DrawRoom) -> None:
+def test_write_that_fails_should_leave_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "room.png"
     write_png(draw_room(), file)
     before = file.read_bytes()
@@ -34,7 +34,7 @@ def test_write_that_fails_should_leave_what_was_there(tmp_path: Path, draw_room:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_file_that_is_no_png_should_be_told(tmp_path: Path, draw_room: DrawRoom) -> None:
+def test_file_that_is_no_png_should_be_told(tmp_path: Path) -> None:
     file = tmp_path / "room.png"
     write_png(draw_room(), file)
     whole = file.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.layouts.conftest import ROOM
+from testkit.layouts.rooms import ROOM
 
 ROOT = Path(__file__).parents[2]
 TEST = """

@@ -10,7 +10,7 @@ from layouts.check import Checked, Outcome, judge
 from layouts.pictures import write_png
 from layouts.report import report_page, write_report
 from layouts.suite import State
-from tests.layouts.conftest import DrawRoom
+from testkit.layouts.rooms import draw_room
 
 HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
 
@@ -25,16 +25,14 @@ async def browser() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-def different(directory: Path, draw_room: DrawRoom) -> Checked:
+def different(directory: Path) -> Checked:
     state = State(name="room", url="https://meet.example.com/room")
     write_png(draw_room(), directory / "baseline" / "room.png")
     return judge(directory, state, draw_room(shift=2))
 
 
-async def test_slider_should_uncover_the_baseline(
-    browser: Browser, tmp_path: Path, draw_room: DrawRoom
-) -> None:
-    index = write_report(tmp_path / "report", "Rooms", [different(tmp_path, draw_room)])
+async def test_slider_should_uncover_the_baseline(browser: Browser, tmp_path: Path) -> None:
+    index = write_report(tmp_path / "report", "Rooms", [different(tmp_path)])
     page = await browser.new_page()
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text))
@@ -50,9 +48,9 @@ async def test_slider_should_uncover_the_baseline(
 
 
 async def test_report_should_have_all_in_one_file_and_be_ignored_by_git(
-    browser: Browser, tmp_path: Path, draw_room: DrawRoom
+    browser: Browser, tmp_path: Path
 ) -> None:
-    index = write_report(tmp_path / "report", "Rooms", [different(tmp_path, draw_room)])
+    index = write_report(tmp_path / "report", "Rooms", [different(tmp_path)])
     page = await browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -87,7 +85,7 @@ async def test_policy_should_keep_foreign_scripts_from_running(browser: Browser,
     assert await page.title() == "Rooms:"
 
 
-def test_what_matters_should_come_first(draw_room: DrawRoom, tmp_path: Path) -> None:
+def test_what_matters_should_come_first(tmp_path: Path) -> None:
     def state(name: str) -> State:
         return State(name=name, meeting="a")
 
@@ -95,7 +93,7 @@ def test_what_matters_should_come_first(draw_room: DrawRoom, tmp_path: Path) -> 
     checked = [
         Checked(state("same"), Outcome.SAME, "", room, room),
         Checked(state("new"), Outcome.NEW, "", actual=room),
-        different(tmp_path, draw_room),
+        different(tmp_path),
         Checked(state("failed"), Outcome.FAILED, ""),
     ]
 

@@ -36,8 +36,8 @@ from testkit.receivers import receiver
 from testkit.recordings import MakeRecording, stored
 from testkit.serving import served
 from testkit.settings import settings_with
-from tests.api.routes.test_uploads import S3
-from tests.api.routes.test_webhooks import deliver
+from testkit.storage.targets import S3
+from testkit.webhooks import deliver
 
 HOST = "http://farm.test"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

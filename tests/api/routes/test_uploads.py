@@ -21,11 +21,8 @@ from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
 from testkit.recordings import MakeRecording, stored
+from testkit.storage.targets import S3
 
-S3 = {
-    "type": "s3", "bucket": "films", "access_key": "key", "secret": "s3cret", "endpoint": "https://8.8.8.8",
-    "path": "{meeting_id}", "encryption": {"type": "SSE-KMS", "kms_key_id": "k"}, "tags": {"a": "b"},
-}  # fmt: skip
 SFTP = {
     "type": "sftp", "host": "8.8.8.8", "port": 22, "username": "me", "auth_method": "PASSWORD",
     "password": "s3cret",

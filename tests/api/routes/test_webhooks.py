@@ -17,13 +17,12 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.errors import SettingsError
 from farm.queues.webhooks import webhooks_queue
-from farm.webhooks.dispatcher import Dispatcher
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
-from farm.webhooks.sender import Sender
 from farm.webhooks.signature import load_signing_key
 from testkit.api_client import OTHER
 from testkit.receivers import Receiver, Reply, receiver
 from testkit.settings import settings_with
+from testkit.webhooks import deliver
 
 HOOK = {
     "name": "my hook",
@@ -61,11 +60,6 @@ async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     data: dict[str, Any] = answer.json()["data"]
     return data
-
-
-async def deliver(settings: Settings, client: redis.Redis) -> None:
-    Dispatcher(settings, client).dispatch_all()
-    await Sender(settings, client, load_signing_key(settings)).send_due()
 
 
 def refusal(answer: httpx.Response, status: int = 422) -> str:

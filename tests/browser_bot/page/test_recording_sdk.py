@@ -13,24 +13,10 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import is_jitsi, jitsi_url
 from browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage.stage import Stage
+from testkit.sdk_page import SDK_PAGE
 from testkit.stages import Site
 
 SOON = 20.0
-# What the SDK does, as its documentation tells: it connects, answers "2" with "3", and says that it begins.
-SDK_PAGE = """<!doctype html><title>SDK</title><script>
-window.heard = [];
-const name = new URLSearchParams(location.search).get("name") ?? "Dyte";
-const small = name[0].toLowerCase() + name.slice(1);
-window[`trigger${name}Recording`] = true;
-const socket = new WebSocket("ws://localhost:8080/ws");
-socket.binaryType = "arraybuffer";
-socket.onmessage = ({data}) => { heard.push(data); if (data === "2") socket.send("3"); };
-socket.onopen = () => {
-  window[`${small}RecordingSdk`] = true;
-  window[`${small}Recording`] = {isMeetingJoined: () => true};
-  setTimeout(() => socket.send(JSON.stringify({type: "StartRecording"})), 2500);
-};
-</script>"""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

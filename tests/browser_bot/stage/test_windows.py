@@ -1,7 +1,6 @@
 """Nothing of the browser's own stands in the picture, whatever a page does when somebody has clicked."""
 
 import asyncio
-import struct
 import time
 from collections.abc import AsyncIterator
 
@@ -12,8 +11,9 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage, open_stage
-from browser_bot.stage.x_connection import Connection, connected
+from browser_bot.stage.x_connection import connected
 from testkit.stages import Site, answer, blank, hang, open_site
+from testkit.x_windows import window
 
 WIDTH, HEIGHT = 640, 360
 BLUE = b"\xff\x00\x00\x00"
@@ -228,15 +228,6 @@ async def test_popup_or_dialog_should_be_gone_also_while_its_document_never_come
     targets = (await session.send("Target.getTargets"))["targetInfos"]
     await session.detach()
     assert [target["url"] for target in targets if target["type"] == "page"] == [site.url("/", "localhost")]
-
-
-def window(connection: Connection, number: int, *, is_override_redirect: bool) -> bytes:
-    """Requests to make a red window of 200 x 100 and to show it (X protocol, "CreateWindow", "MapWindow")."""
-    parent, identity = connection.root, connection.base | number
-    back_pixel, override_redirect = 1 << 1, 1 << 9
-    head = struct.pack("<BBHIIhhHHHHI", 1, 0, 10, identity, parent, 50, 50, 200, 100, 0, 1, 0)
-    values = struct.pack("<III", back_pixel | override_redirect, 0xFF0000, is_override_redirect)
-    return head + values + struct.pack("<BxHI", 8, 2, identity)
 
 
 async def test_window_of_another_program_should_not_be_shown(stage: Stage, site: Site) -> None:

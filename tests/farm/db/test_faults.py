@@ -26,8 +26,8 @@ from farm.db.faults import (
     refuse_eviction,
 )
 from farm.telemetry.metrics import FarmCollector
+from testkit.metrics import shown
 from testkit.redis_servers import FaultyRedis, faulty_redis, running, wait_until
-from tests.farm.telemetry.test_metrics import shown
 
 FAULTS = {
     "full": RedisFault.FULL,

@@ -25,8 +25,8 @@ from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit import seccomp
 from testkit.processes import below
+from testkit.recorders import FaultListener, no_orders
 from testkit.stages import open_site, until
-from tests.farm.recorder.test_early_faults import FaultListener, no_orders
 
 RAISED, NO_LIMIT = 2, 3
 SECOND = 1_000_000_000

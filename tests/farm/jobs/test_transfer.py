@@ -31,8 +31,7 @@ from farm.storage.store import Store, open_store
 from testkit.disks import small_disk
 from testkit.recordings import MakeRecording, ended, sealed_target, stored
 from testkit.settings import settings_with
-
-SECRET = "the-secret-of-the-key"
+from testkit.storage.targets import SECRET, target_at
 
 
 @pytest.fixture
@@ -55,13 +54,6 @@ def bucket(s3_endpoint: str) -> Any:
     yield bucket
     bucket.objects.all().delete()
     bucket.delete()
-
-
-def target_at(endpoint: str, **more: Any) -> dict[str, Any]:
-    return {
-        "type": "s3", "bucket": "transfers", "access_key": "key", "secret": SECRET, "endpoint": endpoint,
-        "path": "{meeting_id}/{year}", "metadata": {"course": "1"}, "tags": {"kind": "lesson"},
-    } | more  # fmt: skip
 
 
 def transfer_all(recording: Recording, settings: Settings, client: redis.Redis) -> Recording:

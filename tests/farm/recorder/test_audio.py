@@ -4,20 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from browser_bot.page.rejoining import PageEvent
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
 from encoder.journal import Journal
 from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
-from farm.recording.findings import Finding
 from farm.spool.spool import Spool
 from testkit.beeps import Samples, beeps, played
-from testkit.processes import below
+from testkit.processes import encoder
+from testkit.recorders import Listener
 
 pytestmark = pytest.mark.long
 
@@ -38,47 +36,6 @@ sound.resume().then(() => console.log("START_RECORDING"));
 JITTER = 0.025
 BEEP = 0.04
 PACKET = AAC_FRAME_SAMPLES / SAMPLE_RATE
-
-
-class Listener:
-    """Keeps how the takes began, and tells when one has."""
-
-    def __init__(self) -> None:
-        self.takes: list[Journal] = []
-        self.began = asyncio.Event()
-
-    async def recording(self, take: Journal) -> None:
-        self.takes.append(take)
-        self.began.set()
-
-    async def take_ended(self, take: Journal) -> None:
-        pass
-
-    async def paused(self) -> None:
-        pass
-
-    async def broken(self, fault: str) -> None:
-        pass
-
-    async def finding_began(self, finding: Finding) -> None:
-        pass
-
-    async def finding_ended(self, finding: Finding, seconds: float) -> None:
-        pass
-
-    async def page_event(self, event: PageEvent) -> None:
-        pass
-
-    async def company_came(self) -> None:
-        pass
-
-    async def ended(self, outcome: Outcome) -> None:
-        pass
-
-
-def encoder() -> psutil.Process:
-    """The ffmpeg that records."""
-    return below(name="ffmpeg")[0]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,32 +15,15 @@ from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.opened_stage import open_for
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
-from farm.recording.commands import Order
 from farm.spool.spool import Spool
 from testkit.processes import below, wait_until_none
+from testkit.recorders import FaultListener, no_orders
 from testkit.stages import open_site, until
-from tests.farm.recorder.test_audio import Listener
 
 pytestmark = pytest.mark.long
 
 # Ready after a while, so that there is one in which it is not.
 PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)</script>"
-
-
-class FaultListener(Listener):
-    """Keeps what broke, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults: list[str] = []
-
-    async def broken(self, fault: str) -> None:
-        self.faults.append(fault)
-
-
-async def no_orders() -> AsyncIterator[Order]:
-    return
-    yield
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from farm.spool.spool import Spool
 from testkit import recording_process
 from testkit.fidelity.measure import measure
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import below
+from testkit.processes import encoder
 
 pytestmark = pytest.mark.long
 
@@ -54,11 +54,6 @@ async def recorded_page(width: int = WIDTH, height: int = HEIGHT) -> AsyncIterat
     async with open_stage(width, height, 30) as stage:
         await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
         yield Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
-
-
-def encoder() -> psutil.Process:
-    """The ffmpeg that records: the one that uses the processor."""
-    return max(below(name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))
 
 
 def decoded(file: Path) -> int:

@@ -21,11 +21,10 @@ from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit.pages import serve_pages
 from testkit.processes import below
+from testkit.recorders import Listener, no_orders
 from testkit.running_farm import RunningFarm
+from testkit.sdk_page import SDK_PAGE
 from testkit.stages import open_site, until
-from tests.browser_bot.page.test_recording_sdk import SDK_PAGE
-from tests.farm.recorder.test_audio import Listener
-from tests.farm.recorder.test_early_faults import no_orders
 
 pytestmark = pytest.mark.long
 

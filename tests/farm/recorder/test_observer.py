@@ -14,7 +14,7 @@ from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
 from farm.recorder.observer import Lookout
 from testkit.stages import until
-from tests.browser_bot.stage.test_windows import window
+from testkit.x_windows import window
 
 
 async def show_and_hide(connection: Connection, number: int, caplog: pytest.LogCaptureFixture) -> None:

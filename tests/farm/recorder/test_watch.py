@@ -40,10 +40,9 @@ from farm.spool.spool import Spool
 from testkit.beeps import beeps, played
 from testkit.disks import small_disk
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import below, wait_until_none
+from testkit.processes import below, encoder, wait_until_none
 from testkit.serving import app_in_thread
 from testkit.stages import open_site, run
-from tests.farm.recorder.test_encoder_faults import encoder
 
 pytestmark = pytest.mark.long
 

@@ -21,8 +21,8 @@ from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
 from testkit.recordings import MakeRecording, ended, stored
 from testkit.settings import settings_with
+from testkit.storage.targets import target_at
 from testkit.storage.wire import wire_to
-from tests.farm.jobs.test_transfer import target_at
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from farm.spool.spool import spool_of
 from farm.worker.heartbeat import Watcher
 from testkit.recordings import MakeRecording, ended, stored
 from testkit.settings import settings_with
-from tests.farm.jobs.test_transfer import target_at
+from testkit.storage.targets import target_at
 
 HERE, GONE = "node-1", "node-2"
 DEAD = "http://127.0.0.1:9"

@@ -11,8 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 from farm.clock import now
 from farm.config.settings import Settings, load_settings
@@ -33,26 +31,12 @@ from farm.telemetry.metrics import (
     may_read,
     waiting,
 )
+from testkit.metrics import shown
 from testkit.ports import free_port
 from testkit.recordings import MakeRecording
 from testkit.settings import settings_with
 
 TOKEN = "a-token-of-enough-characters"
-
-
-def shown(collector: FarmCollector | NodeCollector) -> dict[tuple[str, ...], float]:
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return values_of(generate_latest(registry).decode())
-
-
-def values_of(text: str) -> dict[tuple[str, ...], float]:
-    """The values by the metrics' names and the labels' values, these in the order of the labels' names."""
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_farm_should_show_states_slots_and_queues(
