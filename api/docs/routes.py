@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from typing import Final
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -22,20 +23,30 @@ _HEADERS: Final = {
 }
 
 
-# A fifth of a second, and the same for every app of a process.
+# The same for every app of a process.
 _document = cache(openapi_document)
 
 
 def document_routes(operations: tuple[Operation, ...], base_url: str) -> list[BaseRoute]:
-    """The routes of the document that describes `operations`, which lie below `base_url`."""
-    document = with_servers(_document(operations), base_url)
-    json = JSONResponse(document)
-    page = HTMLResponse(docs_page(document, base_url), headers=_HEADERS)
+    """The routes of the document that describes `operations`, which lie below `base_url`.
+
+    To make the answers takes a third of a second, so they are made when they are first wanted, on a thread.
+    """
+
+    @cache
+    def json() -> Response:
+        return JSONResponse(with_servers(_document(operations), base_url))
+
+    @cache
+    def page() -> Response:
+        return HTMLResponse(
+            docs_page(with_servers(_document(operations), base_url), base_url), headers=_HEADERS
+        )
 
     async def openapi(_request: Request) -> Response:
-        return json
+        return await to_thread.run_sync(json)
 
     async def docs(_request: Request) -> Response:
-        return page
+        return await to_thread.run_sync(page)
 
     return [Route("/openapi.json", openapi, methods=["GET"]), Route("/docs", docs, methods=["GET"])]

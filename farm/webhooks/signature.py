@@ -6,11 +6,13 @@ names of both its dialects; and that of Standard Webhooks, HMAC with the webhook
 
 import base64
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -64,13 +66,19 @@ def load_signing_key(settings: Settings) -> SigningKey:
         except (OSError, UnicodeError) as error:
             raise SettingsError(f"{variable}: {path} cannot be read: {error}") from None
     try:
-        key = load_pem_private_key(content.encode(), password=None)
+        key = _private_key(content.encode())
     except (ValueError, TypeError):
         # Its words could quote the file.
         raise SettingsError(f"{variable}: {path} is not a PEM file with an unencrypted private key") from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < _KEY_BITS:
         raise SettingsError(f"{variable}: {path} must hold an RSA key of {_KEY_BITS} bits or more")
     return SigningKey(key)
+
+
+@lru_cache(maxsize=1)
+def _private_key(pem: bytes) -> PrivateKeyTypes:
+    """The key of a PEM file. The check of its numbers takes 30 ms, so a process checks the same file once."""
+    return load_pem_private_key(pem, password=None)
 
 
 def _new_key() -> str:

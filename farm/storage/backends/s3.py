@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -62,6 +63,11 @@ _BUFFERED_BYTES: Final = THREADS * PART_BYTES
 """So much of a file is in memory, unless a single part is larger: then of a file of more than 320 GiB."""
 _SENT_BYTES: Final = 256 << 10
 """So much is given to the connection at a time, within its time-out."""
+
+# A session reads its description of S3, which takes 80 ms, with its first client. Its clients may be used by
+# several threads, but only one thread at a time may make one.
+_session = cache(boto3.session.Session)
+_making_client: Final = threading.Lock()
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
 _REASONS: Final = {
@@ -139,15 +145,16 @@ class S3Place:
             },
         )
         try:
-            self._client: Any = boto3.session.Session().client(
-                "s3",
-                endpoint_url=bucket.endpoint,
-                region_name=bucket.region or "us-east-1",
-                aws_access_key_id=bucket.access_key,
-                aws_secret_access_key=bucket.secret,
-                aws_session_token=bucket.session_token,
-                config=config,
-            )
+            with _making_client:
+                self._client: Any = _session().client(
+                    "s3",
+                    endpoint_url=bucket.endpoint,
+                    region_name=bucket.region or "us-east-1",
+                    aws_access_key_id=bucket.access_key,
+                    aws_secret_access_key=bucket.secret,
+                    aws_session_token=bucket.session_token,
+                    config=config,
+                )
         except (BotoCoreError, ValueError) as error:
             text = "the region or the endpoint is none that could be"
             raise StorageError("unreachable", text, lasting=True) from error

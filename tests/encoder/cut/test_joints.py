@@ -21,9 +21,9 @@ def test_jitter_should_be_taken_out() -> None:
 
 
 @pytest.mark.parametrize("period", [PERIOD, Fraction(33_333)])
-def test_grid_should_not_drift_in_a_day(period: Fraction) -> None:
+def test_grid_should_not_drift_for_hours(period: Fraction) -> None:
     grid = FrameGrid(0, period)
-    frames = 24 * 3600 * 30
+    frames = 3 * 3600 * 30
     last = 0
     for i in range(frames):
         last = grid.snap(i * period.numerator // period.denominator + (i % 7) * 10)
@@ -77,7 +77,7 @@ def test_picture_should_come_onto_the_grid_and_stay_with_its_sound(codec: Codec,
     length = Fraction(codec.audio_frame_samples * 1_000_000, 48_000)
     chance = random.Random(fps)
     on_grid = 0
-    for _ in range(300):
+    for _ in range(100):
         frames = chance.randrange(100, 10_000)
         picture_ends = [(frames - i) * 1000 for i in range(MAX_DROPPED + 1)]
         last = picture_ends[-1] * tick - chance.randrange(20_000)
@@ -100,7 +100,7 @@ def test_picture_should_come_onto_the_grid_and_stay_with_its_sound(codec: Codec,
             assert joint.picture_from == picture_ends[joint.dropped]
             on_grid += 1
     # 41.67 ms are nearly twice 20 and 21.33: at 24 fps other frames bring little else.
-    assert on_grid == 300 or (fps in {15, 24, 25} and on_grid > 100)
+    assert on_grid == 100 or (fps in {15, 24, 25} and on_grid > 33)
 
 
 @pytest.mark.parametrize("length", [Fraction(64_000, 3), Fraction(20_000)])
