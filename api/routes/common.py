@@ -6,9 +6,11 @@ from starlette.responses import Response
 
 from api.auth import is_participant
 from api.context import Context, context_of
-from api.schema.responses import RecordingObject, for_participants, recording_object, success
+from api.meeting.tokens import without_token
+from api.schema.responses import RecordingLinks, RecordingObject, for_participants, recording_object, success
 from farm.queues.recordings import queue_position
 from farm.recording.model import Recording, Status
+from farm.recording.outputs import OutputKind
 from farm.recording.records import read_recording
 
 
@@ -20,10 +22,25 @@ async def answer(request: Request, recording: Recording) -> Response:
 
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
     """A recording as clients see it, with its place in the queue."""
-    if recording.status is not Status.INVOKED:
-        return recording_object(context, recording)
-    position = await run_in_threadpool(queue_position, context.redis, recording.id)
-    return recording_object(context, recording, position)
+    position = None
+    if recording.status is Status.INVOKED:
+        position = await run_in_threadpool(queue_position, context.redis, recording.id)
+    return recording_object(recording, links_of(context, recording), position)
+
+
+def links_of(context: Context, recording: Recording) -> RecordingLinks:
+    """Fresh links to the files of a recording, as far as they are in the store, and its page."""
+    playlists = {
+        output.id: link
+        for output in recording.outputs
+        if output.kind is OutputKind.HLS and (link := context.links.playlist(recording, output))
+    }
+    return RecordingLinks(
+        page=without_token(recording.url),
+        video=context.links.video(recording),
+        audio=context.links.audio(recording),
+        playlists=playlists,
+    )
 
 
 async def find_recording(context: Context, organization_id: str, request: Request) -> Recording:

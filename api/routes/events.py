@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from api.auth import is_still_admitted, organization_of
 from api.context import Context, context_of
 from api.operations import Operation
+from api.routes.common import links_of
 from api.schema.requests import read_headers, read_query
 from api.schema.responses import recording_object
 from farm.db.streams import EntryId
@@ -100,7 +101,7 @@ def _event(change: Change) -> ServerSentEvent:
 
 
 def _text(context: Context, recording: Recording) -> str:
-    return recording_object(context, recording).model_dump_json(by_alias=True)
+    return recording_object(recording, links_of(context, recording)).model_dump_json(by_alias=True)
 
 
 event_operations: Final = (

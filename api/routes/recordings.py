@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.auth import caller_of, check_meeting, is_participant, only_meeting, organization_of
 from api.context import Context, context_of
 from api.operations import Operation
-from api.routes.common import answer, find_recording
+from api.routes.common import answer, find_recording, links_of
 from api.schema.requests import ListRecordings, OrderRecording, read_query, read_request
 from api.schema.responses import (
     Deleted,
@@ -75,7 +75,7 @@ async def _list(request: Request) -> Response:
     if any(recording.status is Status.INVOKED for recording in found.recordings):
         positions = await run_in_threadpool(queue_positions, context.redis)
     shown = [
-        listed_recording(context, recording, positions.get(str(recording.id)))
+        listed_recording(recording, links_of(context, recording), positions.get(str(recording.id)))
         for recording in found.recordings
     ]
     return success(

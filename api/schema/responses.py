@@ -1,15 +1,15 @@
 """What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from api.context import Context
-from api.meeting.tokens import without_token
 from api.schema.requests import RecordingDefaults
 from browser_bot.page.contracts import PageContract
 from encoder.formats import AudioCodec, Codec, Profile
@@ -17,6 +17,7 @@ from farm.clock import time_text
 from farm.recording.estimate import estimate
 from farm.recording.findings import Finding
 from farm.recording.formats import format_of
+from farm.recording.links import DownloadLink
 from farm.recording.model import (
     FINAL,
     Corner,
@@ -280,15 +281,27 @@ def success(
     return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 
 
+@dataclass(frozen=True)
+class RecordingLinks:
+    """The addresses in an answer about a recording; those of files are made anew for each answer."""
+
+    page: str
+    """The page that is recorded, without the token of its recorder."""
+    video: DownloadLink | None
+    audio: DownloadLink | None
+    playlists: Mapping[UUID, DownloadLink]
+    """Of the HLS outputs that have one, by their ids."""
+
+
 def recording_object(
-    context: Context, recording: Recording, queue_position: int | None = None
+    recording: Recording, links: RecordingLinks, queue_position: int | None = None
 ) -> RecordingObject:
-    """A recording as clients see it; `download_url` is a fresh link, once there is a file."""
-    return RecordingObject(**_fields(context, recording), queue_position=queue_position)
+    """A recording as clients see it."""
+    return RecordingObject(**_fields(recording, links), queue_position=queue_position)
 
 
 def listed_recording(
-    context: Context, recording: Recording, queue_position: int | None = None
+    recording: Recording, links: RecordingLinks, queue_position: int | None = None
 ) -> ListedRecording:
     """A recording as clients see it in a list."""
     meeting = MeetingObject(
@@ -297,7 +310,7 @@ def listed_recording(
         created_at=recording.invoked_time,
         updated_at=recording.stopped_time or recording.started_time or recording.invoked_time,
     )
-    return ListedRecording(**_fields(context, recording), queue_position=queue_position, meeting=meeting)
+    return ListedRecording(**_fields(recording, links), queue_position=queue_position, meeting=meeting)
 
 
 def for_participants(shown: RecordingObject) -> MeetingRecording:
@@ -306,9 +319,8 @@ def for_participants(shown: RecordingObject) -> MeetingRecording:
     return MeetingRecording(**fields | {"storage_config": None})
 
 
-def _fields(context: Context, recording: Recording) -> dict[str, Any]:
-    video, audio = context.links.video(recording), context.links.audio(recording)
-    link = video or audio
+def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
+    link = links.video or links.audio
     return {
         "id": str(recording.id),
         "status": recording.status,
@@ -318,15 +330,15 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "output_file_name": recording.output_file_name,
         # The farm knows of no sessions of a meeting.
         "session_id": None,
-        "download_url": video.url if video else None,
-        "audio_download_url": audio.url if audio else None,
+        "download_url": links.video.url if links.video else None,
+        "audio_download_url": links.audio.url if links.audio else None,
         "download_url_expiry": link.expiry if link else None,
         "file_size": recording.file_size,
         "recording_duration": recording.recording_duration,
         "start_reason": _reason(recording.start_reason),
         "stop_reason": _reason(stop_reason_of(recording)),
         "meeting_id": recording.meeting_id,
-        "url": without_token(recording.url),
+        "url": links.page,
         "page_contract": recording.page_contract,
         "locale": recording.locale,
         "timezone": recording.timezone,
@@ -339,7 +351,7 @@ def _fields(context: Context, recording: Recording) -> dict[str, Any]:
         "storage_config": recording.storage_config,
         "estimate": EstimateObject(**vars(estimate(format_of(recording)))),
         "interactive_config": {"type": "ID3"} if recording.timed_texts else None,
-        "outputs": [_output(context, recording, output) for output in recording.outputs],
+        "outputs": [_output(recording, output, links) for output in recording.outputs],
         # Of one that ended without a file nothing will ever be transferred.
         "transfers": [
             _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
@@ -375,14 +387,14 @@ def _video(recording: Recording) -> VideoObject | None:
     )
 
 
-def _output(context: Context, recording: Recording, output: Output) -> OutputObject:
+def _output(recording: Recording, output: Output, links: RecordingLinks) -> OutputObject:
     state = output.state
     if recording.status in FINAL and state not in OUTPUTS_OVER:
         # Its recorder died at the end, and nobody could say it.
         state = OutputState.FAILED
     url = output.url
     if output.kind is OutputKind.HLS:
-        link = context.links.playlist(recording, output)
+        link = links.playlists.get(output.id)
         url = link.url if link else None
     return OutputObject(
         id=str(output.id), type=output.kind, url=url, state=state, retries=output.retries, error=output.error
