@@ -34,7 +34,7 @@ FLOORS: Final = {
         "config",
         "host",
         "safe_http",
-        "errors clock atomic_file certificates",
+        "errors clock certificates",
     ),
     "api": (
         "__main__",
@@ -51,7 +51,7 @@ FLOORS: Final = {
         "http_errors",
     ),
     "browser_bot": ("page", "stage", "network", "errors redaction waiting"),
-    "encoder": ("cut live", "takes media", "journal", "formats errors"),
+    "encoder": ("cut live", "takes media", "journal", "formats errors atomic_file"),
 }
 """The floors of each package, from the top: what is on one may import from those below it alone."""
 

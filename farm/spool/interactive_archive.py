@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from encoder.atomic_file import atomic_file
 from encoder.cut.cut import CutFile
 from encoder.live.hls import TimedText, make_hls
-from encoder.media.atomic_file import atomic_file
 
 SUFFIX: Final = ".tar"
 SEGMENT_SECONDS: Final = 10

@@ -16,9 +16,9 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 
+from encoder.atomic_file import atomic_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
-from encoder.media.atomic_file import atomic_file
 from encoder.media.packets import Packet, samples_of, whole_packets
 
 
