@@ -1,7 +1,5 @@
 """Pictures as this package has them: RGB images of Pillow, boxes in them, and PNG files."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +9,7 @@ from PIL.Image import Image as Picture
 from PIL.PngImagePlugin import PngInfo
 from pydantic import Field
 
+from encoder.atomic_file import atomic_file
 from layouts.errors import LayoutError
 
 MASK_COLOUR = (121, 121, 121)
@@ -72,12 +71,5 @@ def write_png(picture: Picture, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text(MADE_BY, picture.info.get(MADE_BY, ""))
-    descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with open(descriptor, "wb") as target:
-            picture.save(target, "PNG", optimize=True, pnginfo=info)
-        # mkstemp's own mode lets nobody else read it; a baseline is a file like any other of the suite.
-        os.chmod(partial, 0o644)
-        os.replace(partial, file)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with atomic_file(file) as draft:
+        picture.save(draft, "PNG", optimize=True, pnginfo=info)

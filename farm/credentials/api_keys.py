@@ -29,9 +29,10 @@ from typing import Annotated, Final, Literal, NamedTuple
 import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from encoder.atomic_file import write_file
 from farm.clock import now
 from farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
-from farm.credentials.secret_files import draft_of, unusable
+from farm.credentials.secret_files import unusable
 from farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from farm.db.clients import connect
 from farm.db.embedded import answers
@@ -374,8 +375,7 @@ def _read(path: Path) -> _Kept:
 def _write(path: Path, kept: _Kept) -> None:
     """Replace the file; whoever reads it at any moment finds the old one or the new one, whole."""
     content = json.dumps(kept.model_dump(mode="json"), indent=2) + "\n"
-    with draft_of(path, content) as draft:
-        draft.replace(path)
+    write_file(path, content, mode=0o600)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from encoder.atomic_file import write_file
 from farm.config.settings import Settings
 from farm.evidence.collect import RECORDER_LOG, evidence_files
 
@@ -57,7 +58,4 @@ def read_carried(directory: Path) -> Carried | None:
 
 def keep_carried(directory: Path, carried: Carried) -> None:
     """Note what of a recording's evidence is in the store."""
-    file = directory / _CARRIED
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(carried)))
-    partial.replace(file)
+    write_file(directory / _CARRIED, json.dumps(asdict(carried)))

@@ -2,6 +2,7 @@
 
 import logging
 
+from encoder.atomic_file import write_file
 from encoder.takes.command import Watermark
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
@@ -37,9 +38,7 @@ def watermark_of(recording: Recording, settings: Settings, records: Records) -> 
             logger.error("recording %s: its watermark is gone; it is recorded without", recording.id)
             return None
         spool.make()
-        partial = file.with_suffix(".partial")
-        partial.write_bytes(png)
-        partial.replace(file)
+        write_file(file, png)
     left, top = corner_of(file.read_bytes(), recording.watermark.position, recording.width, recording.height)
     return Watermark(file, left, top)
 

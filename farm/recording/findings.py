@@ -5,7 +5,6 @@ part of the recording's `quality`.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
+
+from encoder.atomic_file import write_file
 
 _FILE: Final = "findings.json"
 
@@ -81,12 +82,13 @@ class Tally:
 
 
 def keep_tally(spool: Path, tally: Tally) -> None:
-    """Keep a tally in the directory of a spool. A full disk is no error here."""
-    file = spool / _FILE
-    partial = file.with_suffix(".partial")
+    """Keep a tally in the directory of a spool. A full disk is no error here.
+
+    It is written each second while something is found, in the event loop, which must not wait for the disk.
+    """
     with suppress(OSError):
-        partial.write_text(json.dumps({**tally.as_json(), "had_company": tally.had_company}))
-        os.replace(partial, file)
+        content = json.dumps({**tally.as_json(), "had_company": tally.had_company})
+        write_file(spool / _FILE, content, durable=False)
 
 
 def read_tally(spool: Path, *, had_company: bool = False) -> Tally:

@@ -3,13 +3,13 @@
 Redis may be away for longer than a recorder waits for it.
 """
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from encoder.atomic_file import write_file
 from farm.recording.model import Failure, Reason, Status
 from farm.spool.spool import Spool
 
@@ -37,13 +37,8 @@ class Ending(BaseModel):
 def keep_ending(spool: Spool, ending: Ending) -> None:
     """Keep it; it is there whole or not at all, also after a power cut. A full disk is no error here."""
     file = _file(spool)
-    partial = file.with_suffix(".partial")
     with suppress(OSError):
-        with partial.open("w") as output:
-            output.write(ending.model_dump_json())
-            output.flush()
-            os.fsync(output.fileno())
-        partial.replace(file)
+        write_file(file, ending.model_dump_json())
 
 
 def kept_ending(spool: Spool) -> Ending | None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from encoder.atomic_file import atomic_file
 from encoder.cut.cut import CutFile
 from encoder.live.hls import TimedText, make_hls
+from encoder.media.atomic_media import atomic_media
 
 SUFFIX: Final = ".tar"
 SEGMENT_SECONDS: Final = 10
@@ -26,7 +26,7 @@ def make_archive(cut: CutFile, texts: Sequence[TimedText], target: Path) -> None
     """
     placed = place_texts(cut, texts)
     with (
-        atomic_file(target) as partial,
+        atomic_media(target) as partial,
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".hls-") as directory,
         tarfile.open(partial, "w") as archive,
     ):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from encoder.atomic_file import write_file
 from encoder.media.probe import Media
 from farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
 from farm.storage.content_types import content_type
@@ -36,12 +36,7 @@ def write_manifest(
     quality: dict[str, JsonValue],
 ) -> None:
     """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    draft = path.with_name(f".{path.name}.partial")
-    with draft.open("w") as file:
-        json.dump(_manifest(recording, files, quality), file, ensure_ascii=False, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_file(path, json.dumps(_manifest(recording, files, quality), ensure_ascii=False, indent=2))
 
 
 @dataclass(frozen=True)

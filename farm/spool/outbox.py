@@ -10,6 +10,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Final
 
+from encoder.atomic_file import write_file
 from farm.recording.model import FinishedFile
 from farm.spool.spool import Spool
 from farm.storage.backend import Checkpoint, Placed
@@ -56,7 +57,7 @@ class Outbox:
 
     def note_arrival(self, target: str, file: FinishedFile, placed: Placed) -> None:
         """Remember that a file has arrived."""
-        self._arrival(target, file).write_text(f"{placed.location}\n{placed.note or ''}")
+        write_file(self._arrival(target, file), f"{placed.location}\n{placed.note or ''}")
 
     def forget_arrivals(self, target: str) -> None:
         """Forget what has arrived at a target."""

@@ -1,13 +1,13 @@
 """The record of a recording, kept in its spool too: for a Redis that has forgotten it."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
+from encoder.atomic_file import write_file
 from farm.recording.model import FINAL, Recording
 from farm.recording.records import Records
 from farm.spool.spool import Spool
@@ -23,10 +23,8 @@ class _Kept(NamedTuple):
 def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> None:
     """Keep a recording as it is now, with its storages, which stay sealed. A full disk is no error here."""
     file = spool.directory / _FILE
-    partial = file.with_suffix(".partial")
     with suppress(OSError):
-        partial.write_text(json.dumps({"recording": recording.model_dump(mode="json"), "targets": targets}))
-        os.replace(partial, file)
+        write_file(file, json.dumps({"recording": recording.model_dump(mode="json"), "targets": targets}))
 
 
 def register_again(spool_directory: Path, records: Records) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from encoder.atomic_file import write_file
 from encoder.cut.audio_cut import cut_sound
 from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
@@ -105,10 +106,8 @@ class Spool:
             breaks = []
         present = time.time()
         breaks = [*(moment for moment in breaks if moment <= present), present][-BREAKS:]
-        partial = file.with_suffix(".partial")
         with suppress(OSError):  # a full disk must not end the recording here, nor what it knows be lost
-            partial.write_text(json.dumps(breaks))
-            partial.replace(file)
+            write_file(file, json.dumps(breaks))
         return len(breaks) == BREAKS and breaks[-1] - breaks[0] < BREAKS_WITHIN_SECONDS
 
     def cut(self, target: Path, title: str | None = None) -> CutFile:

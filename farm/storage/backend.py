@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
+from encoder.atomic_file import write_file
 from farm.certificates import certificate_problem
 from farm.errors import FarmError
 
@@ -120,10 +121,12 @@ class Checkpoint:
             return None
 
     def save(self, source: Path, key: str, state: dict[str, Any]) -> None:
-        """Remember `state`; a crash leaves this or what was there before."""
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps({"of": _identity(source, key), "state": state}))
-        os.replace(partial, self._file)
+        """Remember `state`; a crash leaves this or what was there before.
+
+        It is saved after each part of an upload, and does not wait for the disk: without it, the parts are
+        sent again.
+        """
+        write_file(self._file, json.dumps({"of": _identity(source, key), "state": state}), durable=False)
 
     def clear(self) -> None:
         """Forget it."""

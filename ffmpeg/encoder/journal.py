@@ -4,12 +4,13 @@ It is written while the take runs, so that a crash loses none of it.
 """
 
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from encoder.atomic_file import write_file
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def lag_at(lags: Sequence[Lag], time_us: int) -> int:
 
 
 def write_journal(file: Path, journal: Journal) -> None:
-    """Write it in place of the one before; a crash leaves the one or the other."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(journal)))
-    os.replace(partial, file)
+    """Write it in place of the one before; a crash leaves the one or the other.
+
+    It is written in the event loop while a take is recorded, which must not wait for the disk.
+    """
+    write_file(file, json.dumps(asdict(journal)), durable=False)
 
 
 def read_journal(file: Path) -> Journal | None:

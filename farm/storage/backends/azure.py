@@ -36,6 +36,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
+from encoder.atomic_file import atomic_file
 from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
@@ -55,7 +56,7 @@ from farm.storage.backend import (
     pieces_of,
     slice_of,
 )
-from farm.storage.backends.disk import disk_faults, draft_of
+from farm.storage.backends.disk import disk_faults
 from farm.storage.backends.threads import each
 
 logger = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class AzurePlace:
 
     def fetch(self, key: str, target: Path) -> None:
         """See `StorePlace`. Fetches 8 MiB at a time, four at once, and checks the MD5 if the blob has one."""
-        with disk_faults(target.parent), draft_of(target) as draft, self._explained():
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
             with self._blob(key) as blob, draft.open("xb") as file:
                 size, md5 = _download(blob, file)
             with draft.open("rb") as file:

@@ -5,9 +5,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
+from encoder.atomic_file import delete_drafts, sync
 from farm.errors import NotFoundError
 from farm.storage.backend import CHECK_TEXT, Checkpoint, Placed, StorageError, check_came_back, key_parts
-from farm.storage.backends.disk import delete_drafts, disk_faults, link_or_copy, sync
+from farm.storage.backends.disk import disk_faults, link_or_copy
 from farm.storage.backends.encrypted_file import is_encrypted
 from farm.storage.backends.stored_file import PlainFile, StoredFile
 

@@ -1,4 +1,4 @@
-"""Files on this machine's disks: there whole or not at all, and what goes wrong said in a sentence."""
+"""Files on this machine's disks: linked or copied, read at an offset, and a sentence for what goes wrong."""
 
 import errno
 import hashlib
@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO, Final
 
+from encoder.atomic_file import atomic_file
 from farm.storage.backend import StorageError
 
 _NO_LINKS: Final = {
@@ -45,36 +45,12 @@ def disk_faults(where: Path) -> Iterator[None]:
         raise StorageError(reason, f"{where}: {text}", lasting=lasting) from error
 
 
-@contextmanager
-def draft_of(target: Path) -> Iterator[Path]:
-    """A path beside `target` for a new file, which in the end replaces `target` at once.
-
-    By then it is on the disk. After an error nothing is left of it, and `target` is what it was. Drafts of
-    `target` that others have left are deleted: only one process at a time is to write it.
-    """
-    delete_drafts(target)
-    draft = target.with_name(f".{_tag(target)}-{token_hex(8)}.part")
-    try:
-        yield draft
-        sync(draft)
-        draft.replace(target)
-    finally:
-        # It is still there after a failure, and also if both names were the same file's already.
-        draft.unlink(missing_ok=True)
-
-
-def delete_drafts(target: Path) -> None:
-    """Delete what processes that were killed have left beside `target`."""
-    for draft in target.parent.glob(f".{_tag(target)}-*.part"):
-        draft.unlink(missing_ok=True)
-
-
 def link_or_copy(source: Path, target: Path) -> None:
     """Give `source` the second name `target`, or put a copy there where files have only one.
 
     Raises StorageError when the copy is not what `source` is, OSError.
     """
-    with draft_of(target) as draft:
+    with atomic_file(target) as draft:
         try:
             os.link(source, draft)
         except OSError as error:
@@ -95,20 +71,6 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise StorageError("damaged", f"{file.name} is shorter than it was", lasting=True)
     return data
-
-
-def sync(path: Path) -> None:
-    """Wait until the content of a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _tag(target: Path) -> str:
-    # Of one length, so that a draft's name is not too long where the target's is not.
-    return hashlib.sha256(target.name.encode()).hexdigest()[:16]
 
 
 def _digest(path: Path) -> bytes:

@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
+from encoder.atomic_file import atomic_file
 from farm.storage.backend import StorageError
 from farm.storage.backends.directory import DirectoryPlace
-from farm.storage.backends.disk import draft_of
 from farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
 from farm.storage.backends.stored_file import PlainFile, StoredFile
 
@@ -24,7 +24,7 @@ class EncryptedDirectoryPlace(DirectoryPlace):
         self._secret = secret
 
     def _put(self, source: Path, target: Path, key: str) -> None:
-        with draft_of(target) as draft:
+        with atomic_file(target) as draft:
             digest = encrypt(source, draft, self._secret, key)
             if self._digest(draft, key) != digest:
                 raise StorageError("damaged", "the file did not arrive as it was sent")

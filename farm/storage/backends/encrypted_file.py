@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from encoder.atomic_file import atomic_file
 from farm.storage.backend import StorageError
-from farm.storage.backends.disk import draft_of, read_at
+from farm.storage.backends.disk import read_at
 from farm.storage.backends.stored_file import PIECE_BYTES
 
 MAGIC: Final = b"recording-farm 1"
@@ -106,7 +107,7 @@ class EncryptedFile:
 
     def copy_to(self, target: Path) -> None:
         """See `StoredFile`."""
-        with draft_of(target) as draft, draft.open("xb") as file:
+        with atomic_file(target) as draft, draft.open("xb") as file:
             for piece in self.pieces(0, self.size):
                 file.write(piece)
 

@@ -29,6 +29,7 @@ from botocore.exceptions import (
 )
 from botocore.handlers import add_expect_header
 
+from encoder.atomic_file import atomic_file
 from farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
@@ -46,7 +47,7 @@ from farm.storage.backend import (
     left_behind,
     parts_of,
 )
-from farm.storage.backends.disk import disk_faults, draft_of
+from farm.storage.backends.disk import disk_faults
 from farm.storage.backends.etags import can_be_of
 from farm.storage.backends.threads import each
 
@@ -189,7 +190,7 @@ class S3Place:
     def fetch(self, key: str, target: Path) -> None:
         """See `StorePlace`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
         where = {"Bucket": self._bucket.bucket, "Key": key}
-        with disk_faults(target.parent), draft_of(target) as draft, self._explained():
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
             answer = self._client.get_object(**where)
             with closing(answer["Body"]) as body, draft.open("xb") as file:
                 shutil.copyfileobj(body, file, _READ_BYTES)

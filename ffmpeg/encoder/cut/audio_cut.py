@@ -17,11 +17,11 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from encoder.atomic_file import atomic_file
 from encoder.cut.audio_export import export_audio, open_audio
 from encoder.cut.cut import CutFile, TakeMedia, told_in_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
+from encoder.media.atomic_media import atomic_media
 from encoder.media.packets import Packet, samples_of, time_of, whole_packets
 from encoder.media.partial_file import open_take
 
@@ -53,7 +53,7 @@ def cut_sound(
 
 
 def _join(takes: Sequence[TakeMedia], target: Path, title: str | None) -> CutFile:
-    with atomic_file(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
+    with atomic_media(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
         output.metadata.update(told_in_file(takes[0], title))
         writer = _Writer(output)
         for take in takes:

@@ -16,9 +16,9 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 
-from encoder.atomic_file import atomic_file
 from encoder.errors import NothingRecorded
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
+from encoder.media.atomic_media import atomic_media
 from encoder.media.packets import Packet, samples_of, whole_packets
 
 
@@ -55,7 +55,7 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
     cannot be written.
     """
     with (
-        atomic_file(target) as partial,
+        atomic_media(target) as partial,
         # As a file object, so that a disk that fails is not taken for the file's end.
         recording.open("rb") as file,
         av.open(file, "r") as source,

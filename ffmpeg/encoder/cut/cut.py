@@ -14,11 +14,11 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
-from encoder.atomic_file import atomic_file
 from encoder.cut.joints import MAX_DROPPED, FrameGrid, Joint, first_joint, next_joint
 from encoder.errors import NothingRecorded
 from encoder.formats import FRAME_TICKS, SAMPLE_RATE, Codec, Format
 from encoder.journal import Lag, lag_at
+from encoder.media.atomic_media import atomic_media
 from encoder.media.packets import Packet, time_of, whole_packets
 from encoder.media.partial_file import open_take
 
@@ -95,7 +95,7 @@ def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format, title: str | None
     if not heads:
         raise NothingRecorded(f"there is no whole frame in any of the {len(takes)} takes")
     with (
-        atomic_file(target) as partial,
+        atomic_media(target) as partial,
         av.open(
             str(partial),
             "w",

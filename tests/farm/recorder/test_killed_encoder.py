@@ -27,8 +27,8 @@ async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_s
     async with open_stage(640, 360, 30) as stage:
         await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
         source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
-        # Where the journal is drafted, nothing can be written.
-        (tmp_path / "take-000.partial").mkdir()
+        # A directory that is not empty lies where the journal would be written.
+        (tmp_path / "take-000.json" / "full").mkdir(parents=True)
         takes = Takes(source, tmp_path, fmt)
         await takes.begin()
         await asyncio.sleep(1)
