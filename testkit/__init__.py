@@ -1,0 +1,1 @@
+"""What tests, benchmarks and chaos share: running farms, servers, stages, and measurements of files."""
