@@ -13,7 +13,7 @@ from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
 from farm.recording.records import Records
 from farm.webhooks.signature import load_signing_key
-from testkit.recordings import MakeRecording, new_recording
+from testkit.farm import Farm
 from testkit.settings import settings_with
 
 pytest_plugins = ["testkit.running_farm", "testkit.storage.servers"]
@@ -80,6 +80,6 @@ def settings(
 
 
 @pytest.fixture
-def make_recording() -> MakeRecording:
-    """Make a recording as the API would; keyword arguments replace fields."""
-    return new_recording
+def farm(settings: Settings, redis_client: redis.Redis, records: Records) -> Farm:
+    """A farm with those settings, of which nothing runs but that Redis."""
+    return Farm(settings, redis_client, records)

@@ -16,11 +16,11 @@ import jwt
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from farm.config.settings import Settings
 from farm.db.clients import connect_async
 from farm.recording.commands import Order, read_orders
 from farm.recording.model import Status
 from farm.recording.records import Records
+from testkit.farm import Farm
 from testkit.pages import serve_pages
 from testkit.serving import served
 from testkit.settings import settings_with
@@ -98,12 +98,12 @@ async def obeying(redis_address: str, records: Records, recording_id: str) -> As
 
 @pytest.mark.parametrize("client", HEADERS)
 async def test_page_of_another_origin_should_record_its_meeting(
-    settings: Settings, redis_address: str, records: Records, page: Page, client: str
+    farm: Farm, redis_address: str, page: Page, client: str
 ) -> None:
     own = settings_with(
-        settings.data_dir,
-        settings.redis_url,
-        webhook_key=settings.webhook_key,
+        farm.settings.data_dir,
+        farm.settings.redis_url,
+        webhook_key=farm.settings.webhook_key,
         page_secret=SECRET,
         cors_origins=page.url.removesuffix("/index.html"),
     )
@@ -122,10 +122,10 @@ async def test_page_of_another_origin_should_record_its_meeting(
         recording_id = answer["data"]["id"]
         status, answer = await asker.ask("POST", "/v2/recordings", wanted)
         assert (status, answer["error"]["type"]) == (409, "already_recording")
-        records.change_state(recording_id, Status.RECORDING)
+        farm.records.change_state(recording_id, Status.RECORDING)
         status, answer = await asker.ask("GET", "/v2/recordings/active-recording/room")
         assert (status, answer["data"]["id"], answer["data"]["status"]) == (200, recording_id, "RECORDING")
-        async with obeying(redis_address, records, recording_id):
+        async with obeying(redis_address, farm.records, recording_id):
             for order, state in DONE.items():
                 body = {"action": order.value}
                 status, answer = await asker.ask("PUT", f"/v2/recordings/{recording_id}", body)

@@ -22,7 +22,7 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.serving import served_in_thread
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -100,13 +100,11 @@ def test_orders_should_be_given(sdk: Cloudflare) -> None:
     assert "cannot be paused" in text_of(caught.value)
 
 
-def test_list_should_be_paged_and_filtered(
-    sdk: Cloudflare, records: Records, make_recording: MakeRecording
-) -> None:
+def test_list_should_be_paged_and_filtered(sdk: Cloudflare, records: Records) -> None:
     begin = now() - timedelta(seconds=30)
     added: list[Recording] = []
     for number in range(5):
-        recording = make_recording(meeting_id=f"m{number}", invoked_time=begin + timedelta(seconds=number))
+        recording = new_recording(meeting_id=f"m{number}", invoked_time=begin + timedelta(seconds=number))
         added.append(records.add(recording))
     records.change_state(added[0].id, Status.RECORDING)
     records.change_state(added[1].id, Status.ERRORED)
@@ -149,11 +147,11 @@ def test_errors_should_be_those_the_sdk_knows(sdk: Cloudflare, address: str) -> 
 
 
 def test_answers_should_be_strictly_what_the_types_say(
-    sdk: Cloudflare, address: str, records: Records, make_recording: MakeRecording
+    sdk: Cloudflare, address: str, records: Records
 ) -> None:
     caller = Caller(type="USER", user_id="ada", name="Ada")
     over = records.add(
-        make_recording(
+        new_recording(
             meeting_id="over",
             storage_config={"type": "aws", "bucket": "films", "region": "eu-west-1"},
             start_reason=Reason(reason=ReasonKind.API_CALL, caller=caller),

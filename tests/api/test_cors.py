@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 from playwright.async_api import Page, async_playwright
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,12 +20,12 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.recording.files import playlist_name, segment_name
 from farm.recording.links import download_link
 from farm.recording.model import Recording
-from farm.recording.records import Records
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
 from testkit.api_client import ACME, client_of
+from testkit.farm import Farm
 from testkit.pages import serve_pages
-from testkit.recordings import MakeRecording, stored
+from testkit.recordings import new_recording
 from testkit.serving import served_in_thread
 
 APP = "https://app.test"
@@ -47,17 +46,11 @@ def shared(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def link(
-    records: Records,
-    redis_client: redis.Redis,
-    settings: Settings,
-    make_recording: MakeRecording,
-    tmp_path: Path,
-) -> Recording:
+def link(farm: Farm, tmp_path: Path) -> Recording:
     """A finished recording."""
     source = tmp_path / "cut.mp4"
     source.write_bytes(CONTENT)
-    return stored(records, settings, redis_client, make_recording(), source)
+    return farm.stored(new_recording(), source)
 
 
 async def test_link_should_be_open_to_pages_of_any_origin(client: httpx.AsyncClient, link: Recording) -> None:

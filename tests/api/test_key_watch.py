@@ -21,6 +21,7 @@ from farm.credentials.api_keys import (
 )
 from farm.db.clients import connect
 from testkit.api_client import ACME, client_of
+from testkit.farm import Farm
 from testkit.ports import free_port
 from testkit.serving import served
 from testkit.settings import settings_with
@@ -94,19 +95,19 @@ async def test_stream_at_one_api_should_end_for_a_key_that_was_revoked_at_anothe
 
 
 async def test_emptied_redis_should_lock_nobody_out_and_bring_no_revoked_key_back(
-    settings: Settings, elsewhere: Settings, redis_client: redis.Redis, tmp_path: Path
+    farm: Farm, elsewhere: Settings, tmp_path: Path
 ) -> None:
-    kept, gone = create_api_key(settings, "acme"), create_api_key(settings, "acme")
-    async with two_apis(settings, elsewhere) as (one, two):
+    kept, gone = create_api_key(farm.settings, "acme"), create_api_key(farm.settings, "acme")
+    async with two_apis(farm.settings, elsewhere) as (one, two):
         await until(lambda: admits(two, gone.text))
         revoke_api_key(elsewhere, gone.key.id)
         await asyncio.sleep(1.5)
-        redis_client.flushall()
+        farm.redis.flushall()
         for _ in range(20):
             assert [await admits(each, kept.text) for each in (one, two)] == [True, True]
             assert [await admits(each, gone.text) for each in (one, two)] == [False, False]
             await asyncio.sleep(0.1)
-        third = settings.model_copy(update={"data_dir": tmp_path / "third"})
+        third = farm.settings.model_copy(update={"data_dir": tmp_path / "third"})
         async with client_of(third) as three:
             assert await admits(three, kept.text)
             assert not await admits(three, gone.text)
@@ -151,10 +152,10 @@ def test_first_key_should_wait_for_the_redis_that_knows_whether_there_is_one(
     assert redis_client.dbsize() == 2
 
 
-def test_keys_should_lie_in_redis_as_hashes_alone(settings: Settings, redis_client: redis.Redis) -> None:
-    new = create_api_key(settings, "acme")
-    kept = b"".join(cast("list[bytes]", redis_client.hvals("farm:api_keys")))
+def test_keys_should_lie_in_redis_as_hashes_alone(farm: Farm) -> None:
+    new = create_api_key(farm.settings, "acme")
+    kept = b"".join(cast("list[bytes]", farm.redis.hvals("farm:api_keys")))
     assert new.text.encode() not in kept
     assert new.key.hash.encode() in kept
-    revoke_api_key(settings, new.key.id)
-    assert redis_client.hvals("farm:api_keys") == []
+    revoke_api_key(farm.settings, new.key.id)
+    assert farm.redis.hvals("farm:api_keys") == []

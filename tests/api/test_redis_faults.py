@@ -14,7 +14,7 @@ from farm.recording.commands import Order, read_orders
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from testkit.api_client import ACME, client_of
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.redis_servers import FaultyRedis, faulty_redis
 from testkit.settings import settings_with
 
@@ -52,15 +52,13 @@ def server(tmp_path: Path) -> Iterator[FaultyRedis]:
 
 
 @pytest.fixture
-async def api(
-    server: FaultyRedis, webhook_key: Path, make_recording: MakeRecording, tmp_path: Path
-) -> AsyncIterator[Broken]:
+async def api(server: FaultyRedis, webhook_key: Path, tmp_path: Path) -> AsyncIterator[Broken]:
     settings = settings_with(tmp_path / "data", server.address, webhook_key=webhook_key)
     with connect(server.address) as redis_client:
         records = Records(redis_client)
-        running = records.add(make_recording(meeting_id="running"))
+        running = records.add(new_recording(meeting_id="running"))
         records.change_state(running.id, Status.RECORDING)
-        done = records.add(make_recording(meeting_id="done"))
+        done = records.add(new_recording(meeting_id="done"))
         records.change_state(done.id, Status.ERRORED)
     async with client_of(settings) as client:
         yield Broken(server, client, done, running)

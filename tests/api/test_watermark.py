@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from farm.recording.records import Records
 from testkit.api_client import client_of
+from testkit.farm import Farm
 from testkit.settings import settings_with
 from testkit.stages import Site, answer, open_site
 
@@ -59,12 +59,12 @@ async def test_watermark_should_not_be_fetched_for_what_is_not_to_be_recorded(
 
 
 async def test_watermark_should_be_kept_no_longer_than_its_recording_goes_on(
-    client: httpx.AsyncClient, site: Site, redis_client: redis.Redis, records: Records
+    client: httpx.AsyncClient, site: Site, farm: Farm
 ) -> None:
     recording_id = (await post(client, site)).json()["data"]["id"]
-    assert records.watermark(recording_id) is not None
+    assert farm.records.watermark(recording_id) is not None
     assert (await client.put(f"/v2/recordings/{recording_id}", json={"action": "stop"})).status_code == 200
-    assert kept(redis_client) == 0
+    assert kept(farm.redis) == 0
 
 
 async def test_watermark_of_a_request_that_another_was_quicker_than_should_be_forgotten(

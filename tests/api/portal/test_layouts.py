@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import redis
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -15,11 +14,11 @@ from farm.config.settings import Settings
 from farm.nodes.registry import Condition, Nodes
 from farm.queues.recordings import enqueue_recording
 from farm.recording.model import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
-from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
+from testkit.farm import Farm
 from testkit.portal_login import logged_in
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.serving import app_in_thread
 
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
@@ -53,12 +52,10 @@ class LoggedIn:
 
 
 @pytest.fixture
-def address(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> Iterator[str]:
+def address(farm: Farm) -> Iterator[str]:
     """Where somebody from `acme` sees what they have recorded."""
-    fill(records, redis_client, make_recording)
-    nodes = Nodes(redis_client)
+    fill(farm)
+    nodes = Nodes(farm.redis)
     for name, recordings, load in (("node-1", 2, 0.61), ("node-2", 0, 0.08)):
         condition = Condition(
             recordings=recordings,
@@ -70,14 +67,14 @@ def address(
         )
         nodes.beat(name, 3, condition)
     nodes.drain("node-2")
-    app = LoggedIn(create_app(settings))
+    app = LoggedIn(create_app(farm.settings))
     with app_in_thread(app) as address:  # type: ignore[arg-type] # any ASGI app
         with logged_in(address, "acme", "acme-key") as client:
             app.cookie = f"farm_session={client.cookies['farm_session']}"
         yield address
 
 
-def fill(records: Records, client: redis.Redis, make_recording: MakeRecording) -> None:
+def fill(farm: Farm) -> None:
     """Recordings in each state, one of them with everything that a timeline can have."""
     for number, (meeting, status) in enumerate(
         (
@@ -91,7 +88,7 @@ def fill(records: Records, client: redis.Redis, make_recording: MakeRecording) -
         )
     ):
         is_shown = meeting == "all-hands"
-        recording = make_recording(
+        recording = new_recording(
             id=SHOWN if is_shown else UUID(int=100 + number),
             meeting_id=meeting,
             invoked_time=BEGAN + timedelta(minutes=7 * number),
@@ -105,17 +102,17 @@ def fill(records: Records, client: redis.Redis, make_recording: MakeRecording) -
             if status is Status.ERRORED
             else None,
         )
-        records.add(recording)
+        farm.records.add(recording)
         if status is Status.INVOKED:  # without a job, the API would take it for lost
-            enqueue_recording(client, recording)
+            enqueue_recording(farm.redis, recording)
         if status in {Status.RECORDING, Status.PAUSED, Status.UPLOADING}:
             began = recording.invoked_time + timedelta(seconds=2)
-            records.note(recording.id, TimelineEntry(event="take_began", take=0, time=began))
+            farm.records.note(recording.id, TimelineEntry(event="take_began", take=0, time=began))
         if status in {Status.PAUSED, Status.UPLOADING}:
             ended = recording.invoked_time + timedelta(minutes=3)
-            records.note(recording.id, TimelineEntry(event="take_ended", take=0, time=ended))
+            farm.records.note(recording.id, TimelineEntry(event="take_ended", take=0, time=ended))
     for entry in _timeline():
-        records.note(SHOWN, entry)
+        farm.records.note(SHOWN, entry)
 
 
 def _ended(number: int) -> dict[str, Any]:

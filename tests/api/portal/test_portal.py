@@ -31,9 +31,10 @@ from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
+from testkit.farm import Farm
 from testkit.portal_login import CSRF_FIELD
 from testkit.receivers import receiver
-from testkit.recordings import MakeRecording, stored
+from testkit.recordings import new_recording
 from testkit.serving import served
 from testkit.settings import settings_with
 from testkit.storage.targets import S3
@@ -221,21 +222,19 @@ async def test_logout_should_end_the_session(acme: Visit, redis_client: redis.Re
     assert (await acme.client.get("/")).status_code == 303
 
 
-async def test_logout_should_end_the_event_stream_before_the_next_change(
-    settings: Settings, records: Records, make_recording: MakeRecording
-) -> None:
-    async with served(settings) as address, httpx.AsyncClient(base_url=address, timeout=10) as client:
+async def test_logout_should_end_the_event_stream_before_the_next_change(farm: Farm) -> None:
+    async with served(farm.settings) as address, httpx.AsyncClient(base_url=address, timeout=10) as client:
         visit = Visit(client)
         await visit.log_in("acme", "acme-key", Origin=address)
         async with client.stream("GET", "/v2/events") as stream:
             assert stream.status_code == 200
             lines = stream.aiter_lines()
-            records.add(make_recording(meeting_id="before"))
+            farm.add(meeting_id="before")
             async for line in lines:
                 if "before" in line:
                     break
             assert (await visit.send("/logout")).status_code == 303
-            records.add(make_recording(meeting_id="after"))
+            farm.add(meeting_id="after")
             assert not [line async for line in lines if "after" in line]
 
 
@@ -334,10 +333,8 @@ async def test_every_page_should_have_the_strict_policy(acme: Visit, other: Visi
     )
 
 
-async def test_recording_of_another_organisation_should_not_be_there(
-    other: Visit, records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording(meeting_id="a-secret-meeting"))
+async def test_recording_of_another_organisation_should_not_be_there(other: Visit, records: Records) -> None:
+    recording = records.add(new_recording(meeting_id="a-secret-meeting"))
     for path in ("", "/live.jpg"):
         response = await other.client.get(f"/recordings/{recording.id}{path}")
         assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
@@ -383,11 +380,9 @@ async def test_redis_that_is_away_should_be_a_page(settings: Settings) -> None:
 # --- What the pages do -----------------------------------------------------------------------------------
 
 
-async def test_list_should_be_narrowed_and_paged(
-    acme: Visit, records: Records, make_recording: MakeRecording
-) -> None:
+async def test_list_should_be_narrowed_and_paged(acme: Visit, farm: Farm) -> None:
     for number in range(30):
-        records.add(make_recording(meeting_id=f"weekly-{number:02}"))
+        farm.add(meeting_id=f"weekly-{number:02}")
     first = await acme.see("/")
     assert "1–25 of 30" in first
     assert "weekly-29" in first
@@ -403,10 +398,8 @@ async def test_list_should_be_narrowed_and_paged(
     assert "start_time" in await acme.see("/?from=yesterday", 422)
 
 
-async def test_list_and_recording_should_tell_the_slot(
-    acme: Visit, records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.claim(records.add(make_recording()), "node-1", slot=7)
+async def test_list_and_recording_should_tell_the_slot(acme: Visit, records: Records) -> None:
+    recording = records.claim(records.add(new_recording()), "node-1", slot=7)
     page = f"/recordings/{recording.id}"
     for path in ("/", page):
         assert 'node-1 <span class="quiet">slot 7</span>' in await acme.see(path)
@@ -453,10 +446,8 @@ async def test_form_that_is_refused_should_say_why_and_keep_what_was_typed(acme:
     )
 
 
-async def test_recording_should_be_stopped_from_its_page(
-    acme: Visit, records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+async def test_recording_should_be_stopped_from_its_page(acme: Visit, records: Records) -> None:
+    recording = records.add(new_recording())
     assert 'value="stop"' in await acme.see(f"/recordings/{recording.id}")
     response = await acme.send(f"/recordings/{recording.id}/order", action="stop")
     assert (response.status_code, response.headers["location"]) == (
@@ -477,24 +468,19 @@ async def test_page_should_say_only_what_the_farm_says(acme: Visit) -> None:
 
 
 async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
-    acme: Visit,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    tmp_path: Path,
+    acme: Visit, farm: Farm, tmp_path: Path
 ) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(b"film")
-    recording = stored(records, settings, redis_client, make_recording(), film, S3)
-    records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9))
-    settle(recording.id, settings, redis_client)
-    path, uploads = f"/recordings/{recording.id}", uploads_queue(redis_client, None)
+    recording = farm.stored(new_recording(), film, S3)
+    farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9))
+    settle(recording.id, farm.settings, farm.redis)
+    path, uploads = f"/recordings/{recording.id}", uploads_queue(farm.redis, None)
     assert 'id="retry"' in await acme.see(path)
     response = await acme.send(f"{path}/upload")
     assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=upload")
     assert [job.args for job in uploads.jobs] == [(str(recording.id), "s3")]
-    assert records.get(None, recording.id).transfers[1].state is TransferState.WAITING
+    assert farm.records.get(None, recording.id).transfers[1].state is TransferState.WAITING
 
     preset = {"host": "8.8.8.8", "username": "me", "password": "s3cret"}
     await acme.send("/settings/storage", type="sftp", name="mine", **preset)
@@ -506,29 +492,24 @@ async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
     assert f'<body data-address="{path}"' in refused.text
 
 
-async def test_webhook_should_be_told_again_from_the_page_of_the_recording(
-    settings: Settings, redis_client: redis.Redis
-) -> None:
-    settings = settings.model_copy(update={"allow_private_addresses": "all"})
-    app = create_app(settings)
+async def test_webhook_should_be_told_again_from_the_page_of_the_recording(farm: Farm) -> None:
+    farm = farm.with_settings(allow_private_addresses="all")
+    app = create_app(farm.settings)
     async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:
         with receiver() as hook:
             await visit.send("/settings/webhooks", name="mine", url=hook.url)
             path = (await visit.send("/start", meeting_id="m")).headers["location"]
-            await deliver(settings, redis_client)
+            await deliver(farm.settings, farm.redis)
             fields = dict(re.findall(r'name="(webhook_id|log_id)" value="([^"]+)"', await visit.see(path)))
             response = await visit.send(f"{path}/replay", **fields)
             assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=replay")
-            await deliver(settings, redis_client)
+            await deliver(farm.settings, farm.redis)
             first, second = hook.received
             assert first.body == second.body
 
 
 async def test_links_to_files_should_lead_through_the_name_that_the_browser_has(
-    acme: Visit,
-    settings: Settings,
-    records: Records,
-    make_recording: MakeRecording,
+    acme: Visit, farm: Farm
 ) -> None:
     files = tuple(
         FinishedFile(kind=kind, name=name, size=1, sha256="0" * 64)
@@ -536,18 +517,16 @@ async def test_links_to_files_should_lead_through_the_name_that_the_browser_has(
     )
     ended = {"status": Status.UPLOADED, "files": files, "file_size": 1, "recording_duration": 1}
     transfers = (Transfer(target=STORE, state=TransferState.DONE),)
-    recording = records.add(make_recording(transfers=transfers, **ended))
+    recording = farm.add(transfers=transfers, **ended)
     page = await acme.see(f"/recordings/{recording.id}")
     links = re.findall(r'<a id="download[^"]*" class="button" href="([^"]+)"', page)
     assert len(links) == 2
     assert [link for link in links if not link.startswith("/")] == []
-    assert settings.base_url not in "".join(links)
+    assert farm.settings.base_url not in "".join(links)
 
 
-async def test_timeline_should_lead_to_places_in_the_file(
-    acme: Visit, records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+async def test_timeline_should_lead_to_places_in_the_file(acme: Visit, records: Records) -> None:
+    recording = records.add(new_recording())
     began = now()
     records.change_state(recording.id, Status.RECORDING, started_time=began)
     records.note(recording.id, TimelineEntry(event="take_began", take=0, time=began))
@@ -725,9 +704,9 @@ async def test_nodes_should_show_how_they_are_and_be_drained(acme: Visit, redis_
 
 
 async def test_text_of_clients_should_stay_text_everywhere(
-    acme: Visit, app: Starlette, records: Records, make_recording: MakeRecording
+    acme: Visit, app: Starlette, records: Records
 ) -> None:
-    recording = make_recording(
+    recording = new_recording(
         meeting_id=HOSTILE,
         url=f"https://example.com/{HOSTILE}",
         status=Status.INVOKED,
@@ -840,13 +819,11 @@ async def test_dashboard_should_change_things_only_for_its_own_pages(
     assert redis_client.ping()
 
 
-async def test_dashboard_should_let_nothing_run_but_its_own_script(
-    acme: Visit, records: Records, make_recording: MakeRecording, redis_client: redis.Redis
-) -> None:
+async def test_dashboard_should_let_nothing_run_but_its_own_script(acme: Visit, farm: Farm) -> None:
     from farm.queues.recordings import enqueue_recording
 
-    recording = records.add(make_recording(meeting_id=HOSTILE))
-    enqueue_recording(redis_client, recording)
+    recording = farm.add(meeting_id=HOSTILE)
+    enqueue_recording(farm.redis, recording)
     for path in ("/rq/", "/rq/0/view/workers", "/rq/0/view/jobs", f"/rq/0/view/job/{recording.id}"):
         response = await acme.client.get(path)
         assert response.status_code == 200, path

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
@@ -14,11 +13,11 @@ from farm.queues.recordings import enqueue_recording, recordings_queue
 from farm.queues.transfers import enqueue_finish, enqueue_transfer, transfers_queue
 from farm.queues.webhooks import enqueue_sending, webhooks_queue
 from farm.recording.model import Status
-from farm.recording.records import Records
 from farm.recording.transfers import STORE
 from farm.spool.spool import spool_of
+from testkit.farm import Farm
 from testkit.portal_login import logged_in
-from testkit.recordings import MakeRecording, ended
+from testkit.recordings import new_recording
 from testkit.serving import served_in_thread
 
 
@@ -60,67 +59,54 @@ def work(*queues: Queue) -> None:
 
 
 def test_jobs_of_a_recording_should_be_harmless_to_repeat(
-    acme: httpx.Client,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    tmp_path: Path,
+    acme: httpx.Client, farm: Farm, tmp_path: Path
 ) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(b"film")
-    recording = ended(records, settings, make_recording(), film)
+    recording = farm.ended(new_recording(), film)
     queues = (
-        recordings_queue(redis_client),
-        transfers_queue(redis_client, settings.node),
-        webhooks_queue(redis_client),
+        recordings_queue(farm.redis),
+        transfers_queue(farm.redis, farm.settings.node),
+        webhooks_queue(farm.redis),
     )
-    enqueue_finish(redis_client, recording, settings.node)
+    enqueue_finish(farm.redis, recording, farm.settings.node)
     jobs = failed(queues[1])
     requeue(acme, *jobs)
     work(*queues)
-    after = records.get("acme", recording.id)
+    after = farm.records.get("acme", recording.id)
     assert after.status is Status.UPLOADED
-    stored = settings.data_dir / "store" / str(recording.id) / recording.output_file_name
+    stored = farm.settings.data_dir / "store" / str(recording.id) / recording.output_file_name
     about = stored.stat()
 
-    enqueue_recording(redis_client, recording)
-    enqueue_finish(redis_client, recording, settings.node)
-    enqueue_transfer(redis_client, recording, STORE, settings.node)
-    enqueue_sending(redis_client)
+    enqueue_recording(farm.redis, recording)
+    enqueue_finish(farm.redis, recording, farm.settings.node)
+    enqueue_transfer(farm.redis, recording, STORE, farm.settings.node)
+    enqueue_sending(farm.redis)
     jobs = [job for queue in queues for job in failed(queue)]
     assert len(jobs) == 4
     requeue(acme, *jobs)
     work(*queues)
-    assert records.get("acme", recording.id) == after
+    assert farm.records.get("acme", recording.id) == after
     assert stored.stat() == about
 
 
-def test_recording_under_way_should_not_be_disturbed_by_a_second_job(
-    acme: httpx.Client,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-) -> None:
-    recording = records.add(make_recording())
-    records.change_state(recording.id, Status.RECORDING, node=settings.node)
-    before = records.get("acme", recording.id)
-    spool = spool_of(before, settings)
+def test_recording_under_way_should_not_be_disturbed_by_a_second_job(acme: httpx.Client, farm: Farm) -> None:
+    recording = farm.add()
+    farm.records.change_state(recording.id, Status.RECORDING, node=farm.settings.node)
+    before = farm.records.get("acme", recording.id)
+    spool = spool_of(before, farm.settings)
     spool.make()
-    enqueue_recording(redis_client, recording)
-    queue = recordings_queue(redis_client)
+    enqueue_recording(farm.redis, recording)
+    queue = recordings_queue(farm.redis)
     with spool.held():
         requeue(acme, *failed(queue))
         work(queue)
-    assert records.get("acme", recording.id) == before
+    assert farm.records.get("acme", recording.id) == before
 
 
-def test_job_that_has_not_failed_should_not_be_requeued(
-    acme: httpx.Client, records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
-    enqueue_recording(redis_client, recording)
+def test_job_that_has_not_failed_should_not_be_requeued(acme: httpx.Client, farm: Farm) -> None:
+    recording = farm.add()
+    enqueue_recording(farm.redis, recording)
     response = acme.post(f"/rq/job/{recording.id}/requeue", headers={"Sec-Fetch-Site": "same-origin"})
     assert response.status_code == 409
-    assert recordings_queue(redis_client).count == 1
+    assert recordings_queue(farm.redis).count == 1

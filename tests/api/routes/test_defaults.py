@@ -14,6 +14,7 @@ from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.storage.targets import with_secrets
 from testkit.api_client import OTHER, client_of
+from testkit.farm import Farm
 from testkit.settings import settings_with
 
 ORGANIZATION = "/v2/recording_config"
@@ -255,18 +256,18 @@ async def test_config_should_need_a_key(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
 async def test_storage_should_be_shown_without_its_keys_and_used_with_them(
-    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings, path: str
+    client: httpx.AsyncClient, farm: Farm, path: str
 ) -> None:
     shown = {name: STORAGE[name] for name in ("type", "bucket", "endpoint")}
     assert await put(client, path, {"storage_config": STORAGE}) == {"storage_config": shown}
     assert await answer(client, "GET", path) == {"storage_config": shown}
-    assert not any(b"s3cret" in value for value in redis_client.hvals("farm:recording_configs:acme"))
+    assert not any(b"s3cret" in value for value in farm.redis.hvals("farm:recording_configs:acme"))
     recording = await start(client)
     assert recording["storage_config"] == shown
     assert [transfer["target"] for transfer in recording["transfers"]] == ["store", "s3"]
-    sealed = Records(redis_client).sealed_target(recording["id"], "s3")
+    sealed = Records(farm.redis).sealed_target(recording["id"], "s3")
     assert sealed is not None
-    opened = open_target(Sealer(load_secret_key(settings)), UUID(recording["id"]), "s3", sealed)
+    opened = open_target(Sealer(load_secret_key(farm.settings)), UUID(recording["id"]), "s3", sealed)
     assert with_secrets(opened)["secret"] == "s3cret"
 
 
@@ -322,7 +323,7 @@ HIDDEN = {
 
 
 async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
-    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings
+    client: httpx.AsyncClient, farm: Farm
 ) -> None:
     assert await put(client, ORGANIZATION, ACCESS | {"url": PAGE}) == HIDDEN | {"url": PAGE}
     assert await answer(client, "GET", ORGANIZATION) == HIDDEN | {"url": PAGE}
@@ -335,11 +336,11 @@ async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
     shown = await answer(client, "GET", f"/v2/recordings/{recording['id']}")
     assert not recording.keys() & ACCESS.keys()
     assert "s3cret" not in json.dumps([recording, shown])
-    for key in redis_client.scan_iter():
-        assert b"s3cret" not in (redis_client.dump(key) or b"")
-    sealed = Records(redis_client).sealed_target(recording["id"], PAGE_ACCESS)
+    for key in farm.redis.scan_iter():
+        assert b"s3cret" not in (farm.redis.dump(key) or b"")
+    sealed = Records(farm.redis).sealed_target(recording["id"], PAGE_ACCESS)
     assert sealed is not None
-    given = open_access(Sealer(load_secret_key(settings)), UUID(recording["id"]), sealed).to_site
+    given = open_access(Sealer(load_secret_key(farm.settings)), UUID(recording["id"]), sealed).to_site
     assert given.headers == {"x-key": "s3cret-2", "x-room": "s3cret-4"}
     assert [each.password for each in given.credentials] == ["s3cret-1"]
     # A list is taken whole.
@@ -348,7 +349,7 @@ async def test_what_opens_a_page_should_be_sealed_and_shown_to_nobody(
 
 @pytest.mark.parametrize("path", [ORGANIZATION, MEETING])
 async def test_default_access_should_go_to_the_origin_of_the_default_page_alone(
-    client: httpx.AsyncClient, redis_client: redis.Redis, settings: Settings, path: str
+    client: httpx.AsyncClient, farm: Farm, path: str
 ) -> None:
     sso = {"username": "sso", "password": "b", "origin": "https://sso.example"}
     cookies = [{"name": "own", "value": "c"}, {"name": "theirs", "value": "d", "domain": "example.com"}]
@@ -360,9 +361,9 @@ async def test_default_access_should_go_to_the_origin_of_the_default_page_alone(
 
     async def given(**fields: Any) -> tuple[list[str], list[str], list[str]]:
         recording = await start(client, **fields)
-        sealed = Records(redis_client).sealed_target(recording["id"], PAGE_ACCESS)
+        sealed = Records(farm.redis).sealed_target(recording["id"], PAGE_ACCESS)
         assert sealed is not None
-        to_site = open_access(Sealer(load_secret_key(settings)), UUID(recording["id"]), sealed).to_site
+        to_site = open_access(Sealer(load_secret_key(farm.settings)), UUID(recording["id"]), sealed).to_site
         return (
             list(to_site.headers),
             [each.username for each in to_site.credentials],

@@ -3,35 +3,27 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import redis
 from starlette.applications import Starlette
 
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.recording.links import download_link
-from farm.recording.records import Records
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import open_store
 from testkit.api_client import ACME
-from testkit.recordings import MakeRecording, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 
 CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-async def url(
-    client: httpx.AsyncClient,
-    records: Records,
-    redis_client: redis.Redis,
-    settings: Settings,
-    make_recording: MakeRecording,
-    tmp_path: Path,
-) -> str:
+async def url(client: httpx.AsyncClient, farm: Farm, tmp_path: Path) -> str:
     """The link to a finished file, as the API gives it; the client has no key any more."""
     source = tmp_path / "cut.mp4"
     source.write_bytes(CONTENT)
-    recording = stored(records, settings, redis_client, make_recording(), source)
+    recording = farm.stored(new_recording(), source)
     shown = (await client.get(f"/v2/recordings/{recording.id}")).json()["data"]
     client.auth = None  # type: ignore[assignment]
     return str(shown["download_url"])

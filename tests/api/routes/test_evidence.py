@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import redis
 
 from browser_bot.errors import StageError
 from farm.config.settings import Settings
@@ -26,7 +25,8 @@ from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from testkit.api_client import ACME, OTHER, client_of
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.redis_servers import wait_until
 from testkit.serving import served_in_thread
 
@@ -34,12 +34,10 @@ KIT = "/client/v4/accounts/account/realtime/kit/app"
 
 
 @pytest.fixture
-async def recording_id(
-    records: Records, settings: Settings, make_recording: MakeRecording, tmp_path: Path
-) -> str:
+async def recording_id(farm: Farm, tmp_path: Path) -> str:
     """A recording that has a log, and evidence of two faults."""
-    recording = records.add(make_recording())
-    directory = evidence_dir(settings, str(recording.id))
+    recording = farm.add()
+    directory = evidence_dir(farm.settings, str(recording.id))
     spool = tmp_path / "spool"
     spool.mkdir()
     (spool / "take-000.log").write_text(f"Input #1, pulse, from 'unix:{tmp_path}/pulse.sock':\n")
@@ -123,9 +121,9 @@ async def test_evidence_of_others_and_of_nothing_should_not_be_found(
 
 
 async def test_where_there_is_no_evidence_it_should_be_told_why(
-    client: httpx.AsyncClient, records: Records, make_recording: MakeRecording
+    client: httpx.AsyncClient, records: Records
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(new_recording())
 
     async def told() -> str:
         response = await client.get(f"/v2/recordings/{recording.id}/evidence")
@@ -161,18 +159,13 @@ async def names_of(client: httpx.AsyncClient, recording_id: object) -> dict[str,
 
 
 async def test_evidence_of_another_node_should_come_from_the_store(
-    client: httpx.AsyncClient,
-    records: Records,
-    redis_client: redis.Redis,
-    theirs: Settings,
-    make_recording: MakeRecording,
-    tmp_path: Path,
+    client: httpx.AsyncClient, farm: Farm, theirs: Settings, tmp_path: Path
 ) -> None:
-    recording = records.add(make_recording())
+    recording = farm.add()
     directory = keep_log(theirs, recording.id, f"it begins in {tmp_path}/x\n")
-    records.change_state(recording.id, Status.RECORDING, node="node-2")
+    farm.records.change_state(recording.id, Status.RECORDING, node="node-2")
     await collect(directory, None, None, tmp_path, StageError("Xorg ended"))
-    Carrier(theirs, redis_client).look()
+    Carrier(theirs, farm.redis).look()
     # While it is still being made there.
     found = await names_of(client, recording.id)
     assert set(found) == {f"fault-001/{name}" for name in ("fault.json", "ffmpeg.log", "resources.json")} | {
@@ -186,21 +179,16 @@ async def test_evidence_of_another_node_should_come_from_the_store(
 
 
 async def test_evidence_of_several_nodes_should_come_in_a_directory_for_each(
-    client: httpx.AsyncClient,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    theirs: Settings,
-    make_recording: MakeRecording,
+    client: httpx.AsyncClient, farm: Farm, theirs: Settings
 ) -> None:
-    recording = records.add(make_recording())
-    for node in (settings, theirs):
+    recording = farm.add()
+    for node in (farm.settings, theirs):
         keep_log(node, recording.id, f"{node.node}\n")
-    records.change_state(recording.id, Status.ERRORED)
-    for node in (settings, theirs):
-        Carrier(node, redis_client).look()
+    farm.records.change_state(recording.id, Status.ERRORED)
+    for node in (farm.settings, theirs):
+        Carrier(node, farm.redis).look()
     # What lies here has come into the store as well, and is there once all the same.
-    keep_log(settings, recording.id, "newer\n")
+    keep_log(farm.settings, recording.id, "newer\n")
     found = await names_of(client, recording.id)
     here, (other,) = found.pop("here/recorder.log"), found
     assert here == b"newer\n"
@@ -209,40 +197,30 @@ async def test_evidence_of_several_nodes_should_come_in_a_directory_for_each(
 
 
 async def test_deleted_recording_should_leave_no_evidence_anywhere(
-    client: httpx.AsyncClient,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    theirs: Settings,
-    make_recording: MakeRecording,
+    client: httpx.AsyncClient, farm: Farm, theirs: Settings
 ) -> None:
-    recording = records.add(make_recording())
-    directories = [keep_log(node, recording.id, "\n") for node in (settings, theirs)]
-    records.change_state(recording.id, Status.ERRORED)
-    carrier = Carrier(theirs, redis_client)
+    recording = farm.add()
+    directories = [keep_log(node, recording.id, "\n") for node in (farm.settings, theirs)]
+    farm.records.change_state(recording.id, Status.ERRORED)
+    carrier = Carrier(theirs, farm.redis)
     carrier.look()
-    store = settings.data_dir / "store"
+    store = farm.settings.data_dir / "store"
     assert len(list(store.glob("*/evidence-*.zip"))) == 1
     assert (await client.delete(f"/v2/recordings/{recording.id}")).status_code == 200
     assert list(store.iterdir()) == []
-    Carrier(theirs, redis_client).look()
+    Carrier(theirs, farm.redis).look()
     assert [directory.exists() for directory in directories] == [False, False]
-    assert redis_client.keys("farm:evidence*") == []
+    assert farm.redis.keys("farm:evidence*") == []
 
 
 async def test_zip_in_the_store_should_give_nothing_but_evidence(
-    client: httpx.AsyncClient,
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    theirs: Settings,
-    make_recording: MakeRecording,
+    client: httpx.AsyncClient, farm: Farm, theirs: Settings
 ) -> None:
-    recording = records.add(make_recording())
+    recording = farm.add()
     keep_log(theirs, recording.id, "\n")
-    records.change_state(recording.id, Status.ERRORED)
-    Carrier(theirs, redis_client).look()
-    (part,) = (settings.data_dir / "store").glob("*/evidence-*.zip")
+    farm.records.change_state(recording.id, Status.ERRORED)
+    Carrier(theirs, farm.redis).look()
+    (part,) = (farm.settings.data_dir / "store").glob("*/evidence-*.zip")
     part.unlink()
     with zipfile.ZipFile(part, "w") as archive:
         for name in (
@@ -262,17 +240,13 @@ async def test_zip_in_the_store_should_give_nothing_but_evidence(
 
 
 async def test_evidence_should_be_encrypted_where_the_store_is(
-    records: Records,
-    redis_client: redis.Redis,
-    theirs: Settings,
-    make_recording: MakeRecording,
-    tmp_path: Path,
+    farm: Farm, theirs: Settings, tmp_path: Path
 ) -> None:
     sealed = theirs.model_copy(update={"store_encryption": True, "store_url": f"file://{tmp_path}/sealed"})
-    recording = records.add(make_recording())
+    recording = farm.add()
     keep_log(sealed, recording.id, "what the page said\n")
-    records.change_state(recording.id, Status.ERRORED)
-    Carrier(sealed, redis_client).look()
+    farm.records.change_state(recording.id, Status.ERRORED)
+    Carrier(sealed, farm.redis).look()
     (part,) = (tmp_path / "sealed").glob("*/evidence-*.zip")
     assert not zipfile.is_zipfile(part)
     # An API that has the secret, and not what lies on the node.
@@ -307,11 +281,9 @@ def copies_here() -> list[str]:
 
 
 @pytest.fixture
-def large(
-    records: Records, redis_client: redis.Redis, theirs: Settings, make_recording: MakeRecording
-) -> Recording:
+def large(farm: Farm, theirs: Settings) -> Recording:
     """A recording with evidence of three nodes in the store, each of 4 MiB that cannot be packed."""
-    recording = records.add(make_recording())
+    recording = farm.add()
     nodes = [
         theirs.model_copy(update={"node": f"node-{number}", "data_dir": theirs.data_dir / str(number)})
         for number in (2, 3, 4)
@@ -320,9 +292,9 @@ def large(
         place = keep_log(node, recording.id, "\n") / "fault-001"
         place.mkdir()
         (place / "page.png").write_bytes(random.Random(node.node).randbytes(4 << 20))
-    records.change_state(recording.id, Status.ERRORED)
+    farm.records.change_state(recording.id, Status.ERRORED)
     for node in nodes:
-        Carrier(node, redis_client).look()
+        Carrier(node, farm.redis).look()
     return recording
 
 
@@ -344,12 +316,10 @@ def test_zip_that_is_not_read_should_cost_no_more_than_one_part_of_it(
     assert copies_here() == []
 
 
-def test_zips_that_are_not_read_should_be_few(
-    settings: Settings, records: Records, large: Recording, make_recording: MakeRecording
-) -> None:
-    others = records.add(make_recording(organization_id="other"))
-    keep_log(settings, others.id, "theirs\n")
-    with served_in_thread(settings) as address, ExitStack() as clients:
+def test_zips_that_are_not_read_should_be_few(farm: Farm, large: Recording) -> None:
+    others = farm.add(organization_id="other")
+    keep_log(farm.settings, others.id, "theirs\n")
+    with served_in_thread(farm.settings) as address, ExitStack() as clients:
         mine = f"{address}/v2/recordings/{large.id}/evidence"
         first, *_ = [clients.enter_context(asking(address, large.id)) for _ in range(4)]
         refused = httpx.get(mine, auth=ACME)

@@ -13,7 +13,6 @@ import redis
 from api.context import Context
 from api.routes import recordings as module
 from farm.clock import now
-from farm.config.settings import Settings
 from farm.db.clients import connect_async
 from farm.recording.commands import Order, orders_key, read_orders
 from farm.recording.model import (
@@ -29,6 +28,7 @@ from farm.recording.model import (
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState
 from testkit.api_client import OTHER, assert_error, client_of, start
+from testkit.farm import Farm
 from testkit.settings import settings_with
 
 
@@ -62,18 +62,16 @@ async def test_strange_id_should_be_unknown(client: httpx.AsyncClient, recording
     assert (await client.put(f"/v2/recordings/{recording_id}", json={"action": "stop"})).status_code == 404
 
 
-async def test_finished_recording_should_show_everything(
-    client: httpx.AsyncClient, records: Records, settings: Settings
-) -> None:
+async def test_finished_recording_should_show_everything(client: httpx.AsyncClient, farm: Farm) -> None:
     data = await start(client)
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    records.change_state(data["id"], Status.RECORDING, started_time=started, node="node-1")
-    records.change_state(
+    farm.records.change_state(data["id"], Status.RECORDING, started_time=started, node="node-1")
+    farm.records.change_state(
         data["id"], Status.UPLOADING, stopped_time=now(), stop_reason=Reason(reason=ReasonKind.PAGE_ENDED)
     )
     video = FinishedFile(kind=FileKind.VIDEO, name=data["output_file_name"], size=1234, sha256="0")
-    records.set_transfer(data["id"], Transfer(target=STORE, state=TransferState.DONE))
-    records.change_state(
+    farm.records.set_transfer(data["id"], Transfer(target=STORE, state=TransferState.DONE))
+    farm.records.change_state(
         data["id"],
         Status.UPLOADED,
         files=(video,),
@@ -95,7 +93,7 @@ async def test_finished_recording_should_show_everything(
     ]
     name = shown["output_file_name"]
     assert shown["download_url"].startswith(
-        f"http://127.0.0.1:{settings.port}/v2/recordings/{data['id']}/download/{name}?"
+        f"http://127.0.0.1:{farm.settings.port}/v2/recordings/{data['id']}/download/{name}?"
     )
     expiry = datetime.fromisoformat(shown["download_url_expiry"])
     assert f"expires={int(expiry.timestamp())}&" in shown["download_url"]
@@ -162,14 +160,14 @@ async def test_orders_should_be_answered_with_the_state_they_lead_to(
 
 
 async def test_order_without_an_answer_should_show_the_state_as_it_is(
-    client: httpx.AsyncClient, records: Records, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
     data = await start(client)
-    records.change_state(data["id"], Status.RECORDING)
+    farm.records.change_state(data["id"], Status.RECORDING)
     response = await client.put(f"/v2/recordings/{data['id']}", json={"action": "stop"})
     assert (response.status_code, response.json()["data"]["status"]) == (200, "RECORDING")
-    assert redis_client.xlen(orders_key(data["id"])) == 1
+    assert farm.redis.xlen(orders_key(data["id"])) == 1
 
 
 async def test_stop_before_the_first_frame_should_end_the_recording(
@@ -224,8 +222,7 @@ async def test_stop_should_be_a_normal_one_when_the_worker_was_faster(
 )
 async def test_order_should_fit_the_state(
     client: httpx.AsyncClient,
-    records: Records,
-    redis_client: redis.Redis,
+    farm: Farm,
     monkeypatch: pytest.MonkeyPatch,
     path: list[str],
     action: str,
@@ -234,13 +231,13 @@ async def test_order_should_fit_the_state(
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.05)
     data = await start(client)
     for status in path:
-        records.change_state(data["id"], Status(status))
+        farm.records.change_state(data["id"], Status(status))
     response = await client.put(f"/v2/recordings/{data['id']}", json={"action": action})
     if allowed:
         assert response.status_code == 200
     else:
         assert_error(response, 409, f"is {(['INVOKED', *path])[-1]}")
-    assert redis_client.xlen(orders_key(data["id"])) == int(allowed)
+    assert farm.redis.xlen(orders_key(data["id"])) == int(allowed)
 
 
 @pytest.mark.parametrize(

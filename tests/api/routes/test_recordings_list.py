@@ -10,30 +10,30 @@ import redis
 from rq.job import Job
 
 from farm.clock import now
-from farm.config.settings import Settings
 from farm.evidence.directory import evidence_dir
 from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from testkit.api_client import OTHER
-from testkit.recordings import MakeRecording, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 
 REALTIMEKIT = "/client/v4/accounts/0123456789abcdef/realtime/kit/my-app"
 
 
 @pytest.fixture
-def listed(records: Records, make_recording: MakeRecording) -> list[Recording]:
+def listed(records: Records) -> list[Recording]:
     """Five recordings, the newest first; the older two are being recorded."""
     start = now() - timedelta(seconds=30)  # the app ends older ones that have no job
     added = []
     for number in range(5):
         recording = records.add(
-            make_recording(meeting_id=f"room-{number}", invoked_time=start + timedelta(seconds=number))
+            new_recording(meeting_id=f"room-{number}", invoked_time=start + timedelta(seconds=number))
         )
         if number < 2:
             recording = records.change_state(recording.id, Status.RECORDING)
         added.append(recording)
-    records.add(make_recording(organization_id="other"))
+    records.add(new_recording(organization_id="other"))
     return added[::-1]
 
 
@@ -137,23 +137,18 @@ async def test_nothing_of_another_organisation_should_be_seen_counted_or_deleted
 
 
 async def test_deleted_recording_should_be_gone_with_its_file(
-    client: httpx.AsyncClient,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    settings: Settings,
-    tmp_path: Path,
+    client: httpx.AsyncClient, farm: Farm, tmp_path: Path
 ) -> None:
-    recording = records.add(make_recording())
+    recording = farm.add()
     path = f"/v2/recordings/{recording.id}"
     refused = await client.delete(path)
     assert refused.status_code == 409
     assert "stop it" in refused.json()["error"]["message"]
     source = tmp_path / "file"
     source.write_bytes(b"film")
-    recording = stored(records, settings, redis_client, make_recording(meeting_id="over"), source)
+    recording = farm.stored(new_recording(meeting_id="over"), source)
     path = f"/v2/recordings/{recording.id}"
-    evidence = evidence_dir(settings, str(recording.id))
+    evidence = evidence_dir(farm.settings, str(recording.id))
     evidence.mkdir(parents=True)
     (evidence / "page.png").touch()
     link = (await client.get(path)).json()["data"]["download_url"]
@@ -163,7 +158,7 @@ async def test_deleted_recording_should_be_gone_with_its_file(
     assert (await client.get(path)).status_code == 404
     assert (await client.delete(path)).status_code == 404
     assert (await client.get(httpx.URL(link).raw_path.decode())).status_code == 404
-    assert list((settings.data_dir / "store").iterdir()) == []
+    assert list((farm.settings.data_dir / "store").iterdir()) == []
     assert not evidence.exists()
 
 

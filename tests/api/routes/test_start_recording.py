@@ -15,7 +15,6 @@ import redis
 from api.routes import start_recording as module
 from api.schema.requests import AudioConfig, StartRecording, VideoConfig
 from farm.clock import now
-from farm.config.settings import Settings
 from farm.queues.recordings import recordings_queue
 from farm.recording.model import (
     Recording,
@@ -23,6 +22,7 @@ from farm.recording.model import (
 )
 from farm.recording.records import Records
 from testkit.api_client import assert_error, client_of, start
+from testkit.farm import Farm
 from testkit.settings import settings_with
 
 PAGE = "http://8.8.8.8/meeting"
@@ -33,9 +33,7 @@ MARK = "http://8.8.8.8/mark.png"
 OUT = "rtmp://8.8.8.8/live/key"
 
 
-async def test_start_should_need_nothing_but_a_meeting(
-    client: httpx.AsyncClient, records: Records, redis_client: redis.Redis, settings: Settings
-) -> None:
+async def test_start_should_need_nothing_but_a_meeting(client: httpx.AsyncClient, farm: Farm) -> None:
     before = now()
     response = await client.post("/v2/recordings", json={"meeting_id": "demo"})
     body = response.json()
@@ -57,11 +55,11 @@ async def test_start_should_need_nothing_but_a_meeting(
     }
     assert data["output_file_name"].startswith("demo_")
     assert data["output_file_name"].endswith(".mp4")
-    recording = records.get("acme", data["id"])
-    assert recording.url == f"http://127.0.0.1:{settings.port}/meet/demo"
+    recording = farm.records.get("acme", data["id"])
+    assert recording.url == f"http://127.0.0.1:{farm.settings.port}/meet/demo"
     assert (recording.codec, recording.width, recording.height, recording.fps) == ("H264", 1280, 720, 30)
     assert recording.max_seconds == 86400
-    assert [job.args for job in recordings_queue(redis_client).jobs] == [(data["id"],)]
+    assert [job.args for job in recordings_queue(farm.redis).jobs] == [(data["id"],)]
 
 
 async def test_start_should_take_every_field_that_is_built(

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
@@ -20,7 +19,8 @@ from farm.recording.transfers import MAX_TRANSFERS, STORE, Transfer, TransferErr
 from farm.storage.backend import StorageError
 from farm.storage.store import Store
 from farm.storage.targets import S3Target
-from testkit.recordings import MakeRecording, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.storage.targets import S3
 
 SFTP = {
@@ -44,17 +44,15 @@ def film(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def given_up(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
-) -> Recording:
+def given_up(farm: Farm, film: Path) -> Recording:
     """A recording whose files are in the store, and whose upload was given up."""
-    recording = stored(records, settings, redis_client, make_recording(), film, S3)
+    recording = farm.stored(new_recording(), film, S3)
     error = TransferError(code="no_bucket", message="there is no bucket films")
-    records.set_transfer(
+    farm.records.set_transfer(
         recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP, attempts=9, error=error)
     )
-    settle(recording.id, settings, redis_client)
-    return records.get(None, recording.id)
+    settle(recording.id, farm.settings, farm.redis)
+    return farm.records.get(None, recording.id)
 
 
 async def test_storage_should_be_shown_without_its_keys(client: httpx.AsyncClient) -> None:
@@ -110,7 +108,7 @@ async def test_idempotency_key_should_stand_for_the_storage_too(client: httpx.As
 
 
 async def test_failed_upload_should_be_tried_again_on_demand(
-    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, given_up: Recording
+    client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
     shown = (await client.get(f"/v2/recordings/{given_up.id}")).json()["data"]
     assert shown["status"] == "UPLOADED"
@@ -119,12 +117,12 @@ async def test_failed_upload_should_be_tried_again_on_demand(
     response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={})
     assert response.status_code == 200
     assert [transfer["state"] for transfer in response.json()["data"]["transfers"]] == ["DONE", "WAITING"]
-    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(given_up.id), "s3")]
-    assert records.get(None, given_up.id).status is Status.UPLOADED
+    assert [job.args for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
+    assert farm.records.get(None, given_up.id).status is Status.UPLOADED
 
 
 async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
-    client: httpx.AsyncClient, redis_client: redis.Redis, records: Records, given_up: Recording
+    client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
     for config in (S3 | {"path": "again"}, SFTP):
         response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={"storage_config": config})
@@ -132,24 +130,20 @@ async def test_upload_elsewhere_should_be_a_transfer_of_its_own(
         assert "s3cret" not in response.text
     names = [transfer["target"] for transfer in response.json()["data"]["transfers"]]
     assert names == ["store", "s3", "s3-2", "sftp"]
-    assert records.sealed_target(given_up.id, "s3-2") is not None
-    assert {job.args[1] for job in uploads_queue(redis_client, None).jobs} == {"s3-2", "sftp"}
+    assert farm.records.sealed_target(given_up.id, "s3-2") is not None
+    assert {job.args[1] for job in uploads_queue(farm.redis, None).jobs} == {"s3-2", "sftp"}
 
 
 async def test_upload_to_the_same_place_should_be_tried_again_with_the_new_keys(
-    client: httpx.AsyncClient,
-    settings: Settings,
-    redis_client: redis.Redis,
-    records: Records,
-    given_up: Recording,
+    client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
     async def renew(recording: Recording) -> Any:
         new = S3 | {"secret": "new s3cret", "sessionToken": "s3cret-token"}
         response = await client.post(f"/v2/recordings/{recording.id}/upload", json={"storage_config": new})
         assert "s3cret" not in response.text
-        sealed = records.sealed_target(recording.id, "s3")
+        sealed = farm.records.sealed_target(recording.id, "s3")
         assert sealed is not None
-        target = open_target(Sealer(load_secret_key(settings)), recording.id, "s3", sealed)
+        target = open_target(Sealer(load_secret_key(farm.settings)), recording.id, "s3", sealed)
         assert isinstance(target, S3Target)
         assert target.session_token is not None
         kept = target.secret.get_secret_value(), target.session_token.get_secret_value()
@@ -157,10 +151,10 @@ async def test_upload_to_the_same_place_should_be_tried_again_with_the_new_keys(
         return [(transfer["target"], transfer["state"]) for transfer in response.json()["data"]["transfers"]]
 
     assert await renew(given_up) == [("store", "DONE"), ("s3", "WAITING")]
-    assert [job.args for job in uploads_queue(redis_client, None).jobs] == [(str(given_up.id), "s3")]
+    assert [job.args for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
     # While it is made, its live output in that place needs them.
     running = await start(client, storage_config=S3)
-    assert await renew(records.get(None, running["id"])) == [("store", "WAITING"), ("s3", "WAITING")]
+    assert await renew(farm.records.get(None, running["id"])) == [("store", "WAITING"), ("s3", "WAITING")]
     elsewhere = S3 | {"bucket": "other"}
     response = await client.post(f"/v2/recordings/{running['id']}/upload", json={"storage_config": elsewhere})
     assert response.status_code == 409
@@ -189,17 +183,17 @@ async def test_recording_should_not_be_uploaded_to_any_number_of_places(
 
 
 async def test_upload_that_cannot_be_made_should_say_why(
-    client: httpx.AsyncClient, records: Records, given_up: Recording, make_recording: MakeRecording
+    client: httpx.AsyncClient, records: Records, given_up: Recording
 ) -> None:
     async def refusal(recording: Recording, body: Any) -> tuple[int, str]:
         response = await client.post(f"/v2/recordings/{recording.id}/upload", json=body)
         return response.status_code, response.json()["error"]["message"]
 
-    running = records.add(make_recording(meeting_id="running"))
+    running = records.add(new_recording(meeting_id="running"))
     assert await refusal(running, {}) == (
         409, f"recording {running.id} is INVOKED and has no files to upload yet",
     )  # fmt: skip
-    other = records.add(make_recording(organization_id="other"))
+    other = records.add(new_recording(organization_id="other"))
     assert (await refusal(other, {}))[0] == 404
     private = S3 | {"endpoint": "http://127.0.0.1:9"}
     assert (await refusal(given_up, {"storage_config": private}))[0] == 422
@@ -211,15 +205,15 @@ async def test_upload_that_cannot_be_made_should_say_why(
 
 
 async def test_what_the_store_says_should_not_be_shown(
-    client: httpx.AsyncClient, settings: Settings, records: Records, given_up: Recording
+    client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
-    error = TransferError(code="full", message=f"{settings.data_dir}: the disk is full")
-    location = f"file://{settings.data_dir}/store"
-    records.set_transfer(
+    error = TransferError(code="full", message=f"{farm.settings.data_dir}: the disk is full")
+    location = f"file://{farm.settings.data_dir}/store"
+    farm.records.set_transfer(
         given_up.id, Transfer(target=STORE, state=TransferState.WAITING, error=error, location=location)
     )
     response = await client.get(f"/v2/recordings/{given_up.id}")
-    assert str(settings.data_dir) not in response.text
+    assert str(farm.settings.data_dir) not in response.text
     assert response.json()["data"]["transfers"][0]["error"]["code"] == "full"
 
 
@@ -238,11 +232,11 @@ async def test_store_that_fails_should_not_lose_the_recording_that_is_deleted(
 
 
 async def test_deleting_should_delete_files_and_keys(
-    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, given_up: Recording
+    client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
-    assert list((settings.data_dir / "store").iterdir())
+    assert list((farm.settings.data_dir / "store").iterdir())
     assert (await client.delete(f"/v2/recordings/{given_up.id}")).status_code == 200
-    assert list((settings.data_dir / "store").iterdir()) == []
-    left = [key for key in redis_client.scan_iter() if str(given_up.id).encode() in key]
+    assert list((farm.settings.data_dir / "store").iterdir()) == []
+    left = [key for key in farm.redis.scan_iter() if str(given_up.id).encode() in key]
     assert left == []
-    assert redis_client.zcard("farm:kept") == 0
+    assert farm.redis.zcard("farm:kept") == 0

@@ -20,6 +20,7 @@ from farm.queues.webhooks import webhooks_queue
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.signature import load_signing_key
 from testkit.api_client import OTHER
+from testkit.farm import Farm
 from testkit.receivers import Receiver, Reply, receiver
 from testkit.settings import settings_with
 from testkit.webhooks import deliver
@@ -97,11 +98,11 @@ async def test_webhook_should_be_registered_read_replaced_edited_and_deleted(
 
 
 async def test_webhook_that_the_farm_has_disabled_should_say_so_until_it_is_changed(
-    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis
+    client: httpx.AsyncClient, farm: Farm
 ) -> None:
     made = await create(client)
     path = f"/v2/webhooks/{made['id']}"
-    webhooks = Webhooks(redis_client, settings.webhook_limit)
+    webhooks = Webhooks(farm.redis, farm.settings.webhook_limit)
 
     async def disabled() -> Any:
         assert webhooks.disable("acme", made["id"], made["url"], now(), "the receiver answered 410 Gone")
@@ -215,15 +216,11 @@ async def test_organisation_should_have_only_so_many(
 
 
 async def test_webhook_of_another_organisation_should_look_like_none(
-    client: httpx.AsyncClient,
-    other: httpx.AsyncClient,
-    settings: Settings,
-    redis_client: redis.Redis,
-    hook: Receiver,
+    client: httpx.AsyncClient, other: httpx.AsyncClient, farm: Farm, hook: Receiver
 ) -> None:
     made = await create(client, url=hook.url)
     await client.post("/v2/recordings", json={"meeting_id": "m"})
-    await deliver(settings, redis_client)
+    await deliver(farm.settings, farm.redis)
     (entry,) = (await client.get(f"/v2/webhooks/{made['id']}/logs")).json()["data"]
     calls: tuple[tuple[str, str, Any], ...] = (
         ("GET", "", None),
@@ -246,7 +243,7 @@ async def test_webhook_of_another_organisation_should_look_like_none(
 
 
 async def test_log_should_show_every_try_with_its_answer(
-    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, hook: Receiver
+    client: httpx.AsyncClient, farm: Farm, hook: Receiver
 ) -> None:
     made = await create(client, url=hook.url)
     hook.decide = lambda _, before: Reply(
@@ -258,7 +255,7 @@ async def test_log_should_show_every_try_with_its_answer(
     for number in range(3):
         answer = await client.post("/v2/recordings", json={"meeting_id": f"m{number}"})
         recordings.append(answer.json()["data"]["id"])
-        await deliver(settings, redis_client)
+        await deliver(farm.settings, farm.redis)
     body = (await client.get(path)).json()
     assert body["paging"] == {"total_count": 3, "start_offset": 1, "end_offset": 3}
     assert [entry["recording_id"] for entry in body["data"]] == recordings[::-1]
@@ -284,19 +281,19 @@ async def test_log_should_show_every_try_with_its_answer(
 
 
 async def test_replay_should_send_the_same_again(
-    client: httpx.AsyncClient, settings: Settings, redis_client: redis.Redis, hook: Receiver
+    client: httpx.AsyncClient, farm: Farm, hook: Receiver
 ) -> None:
     made = await create(client, url=hook.url)
     await client.post("/v2/recordings", json={"meeting_id": "m"})
-    await deliver(settings, redis_client)
+    await deliver(farm.settings, farm.redis)
     path = f"/v2/webhooks/{made['id']}/logs"
     (entry,) = (await client.get(path)).json()["data"]
-    webhooks_queue(redis_client).delete()
+    webhooks_queue(farm.redis).delete()
     replay = await client.post(f"{path}/{entry['id']}/replay")
     assert replay.status_code == 202
     assert replay.json()["data"]["delivery_id"] == entry["delivery_id"]
-    assert webhooks_queue(redis_client).count == 1
-    await deliver(settings, redis_client)
+    assert webhooks_queue(farm.redis).count == 1
+    await deliver(farm.settings, farm.redis)
     first, second = hook.received
     assert first.body == second.body
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -308,17 +305,13 @@ async def test_replay_should_send_the_same_again(
 
 
 async def test_recording_should_name_webhooks_of_its_own(
-    client: httpx.AsyncClient,
-    other: httpx.AsyncClient,
-    settings: Settings,
-    redis_client: redis.Redis,
-    hook: Receiver,
+    client: httpx.AsyncClient, other: httpx.AsyncClient, farm: Farm, hook: Receiver
 ) -> None:
     answer = await client.post("/v2/recordings", json={"meeting_id": "m", "webhooks": [hook.url, hook.url]})
     recording = answer.json()["data"]
     webhook_id = str(webhook_id_of("acme", hook.url))
     assert recording["webhooks"] == [{"id": webhook_id, "url": hook.url}]
-    await deliver(settings, redis_client)
+    await deliver(farm.settings, farm.redis)
     assert [received.status for received in hook.received] == ["INVOKED"]
     assert hook.received[0].headers["rtk-webhook-id"] == webhook_id
     path = f"/v2/webhooks/{webhook_id}/logs"
@@ -326,7 +319,7 @@ async def test_recording_should_name_webhooks_of_its_own(
     assert entry["status_code"] == 200
     refusal(await other.get(path), 404)
     assert (await client.post(f"{path}/{entry['id']}/replay")).status_code == 202
-    await deliver(settings, redis_client)
+    await deliver(farm.settings, farm.redis)
     assert hook.received[1].body == hook.received[0].body
 
 

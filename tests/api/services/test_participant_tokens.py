@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-import redis
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -32,7 +31,8 @@ from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from farm.recording.records import Records
 from testkit.api_client import client_of
 from testkit.authorities import own_authority
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256 and for HS512"
@@ -82,7 +82,7 @@ async def refusal(client: httpx.AsyncClient, text: str) -> tuple[int, str]:
 
 
 async def test_participant_should_control_recordings_of_the_meeting_as_browser_clients_do(
-    client: httpx.AsyncClient, records: Records, redis_client: redis.Redis
+    client: httpx.AsyncClient, farm: Farm
 ) -> None:
     ada = Bearer(token({"name": "Ada"}))
     # What @dytesdk/web-core 3.1 and @cloudflare/realtimekit 2.0 send.
@@ -99,7 +99,7 @@ async def test_participant_should_control_recordings_of_the_meeting_as_browser_c
         "reason": "API_CALL",
         "caller": {"type": "USER", "user_Id": "ada", "name": "Ada"},
     }
-    recording = records.get("acme", data["id"])
+    recording = farm.records.get("acme", data["id"])
     assert (recording.meeting_id, recording.width, recording.codec) == ("room", 640, "VP8")
     again = await client.post("/v2/recordings", json=body, auth=ada)
     assert again.status_code == 409
@@ -111,7 +111,7 @@ async def test_participant_should_control_recordings_of_the_meeting_as_browser_c
     listed = await client.get("/v2/recordings", auth=ada)
     assert [each["id"] for each in listed.json()["data"]] == [data["id"]]
 
-    records.change_state(data["id"], Status.RECORDING)
+    farm.records.change_state(data["id"], Status.RECORDING)
     path = f"/v2/recordings/{data['id']}"
     for action in ("pause", "stop"):
         # The other dialect is the same.
@@ -121,11 +121,11 @@ async def test_participant_should_control_recordings_of_the_meeting_as_browser_c
             auth=ada,
         )
         assert answer.status_code == 200
-    orders: Any = redis_client.xrange(orders_key(data["id"]))
+    orders: Any = farm.redis.xrange(orders_key(data["id"]))
     assert [entry[b"order"] for _, entry in orders] == [b"pause", b"stop"]
     # Its recorder knows of an order and not who gave it.
     by_recorder = Reason(reason=ReasonKind.API_CALL)
-    records.change_state(data["id"], Status.UPLOADING, stop_reason=by_recorder)
+    farm.records.change_state(data["id"], Status.UPLOADING, stop_reason=by_recorder)
     shown = (await client.get(path)).json()["data"]
     assert shown["stop_reason"]["caller"] == {"type": "USER", "user_Id": "ada", "name": "Ada"}
 
@@ -225,9 +225,9 @@ async def test_participant_should_have_no_use_of_anything_else(
 
 
 async def test_participant_should_see_only_the_fields_of_the_recording_api(
-    client: httpx.AsyncClient, records: Records, make_recording: MakeRecording
+    client: httpx.AsyncClient, records: Records
 ) -> None:
-    recording = make_recording(
+    recording = new_recording(
         meeting_id="room",
         url="https://example.com/?secret=1",
         webhooks=("https://example.com/hook?secret=1",),
@@ -274,10 +274,8 @@ async def test_token_that_does_not_say_what_it_must_should_be_refused_in_words(
     assert part in message
 
 
-async def test_recorders_own_tokens_should_open_nothing(
-    client: httpx.AsyncClient, make_recording: MakeRecording
-) -> None:
-    recording = make_recording(meeting_id="room")
+async def test_recorders_own_tokens_should_open_nothing(client: httpx.AsyncClient) -> None:
+    recording = new_recording(meeting_id="room")
     for text in (recorder_token(recording, SECRET), livekit_token(recording, "key", SECRET)):
         assert (await refusal(client, text))[0] == 401
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 import uvicorn
 
 from api import server
@@ -12,6 +11,7 @@ from api.services.rate_limit import network_of
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key
 from testkit.api_client import OTHER, client_of
+from testkit.farm import Farm
 from testkit.settings import settings_with
 
 
@@ -64,15 +64,13 @@ async def test_limit_should_hold_for_requests_at_the_same_time(settings: Setting
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 20
 
 
-async def test_key_should_be_let_in_again_when_the_window_is_over(
-    settings: Settings, redis_client: redis.Redis
-) -> None:
-    async with client_of(limited(settings, rate_limit="1")) as client:
+async def test_key_should_be_let_in_again_when_the_window_is_over(farm: Farm) -> None:
+    async with client_of(limited(farm.settings, rate_limit="1")) as client:
         assert await statuses(client, 2) == [200, 429]
-        (window,) = redis_client.keys("farm:limits:*")
-        assert 1 <= int(redis_client.ttl(window)) <= 60
+        (window,) = farm.redis.keys("farm:limits:*")
+        assert 1 <= int(farm.redis.ttl(window)) <= 60
         # Redis ends the window; the test only does not wait a minute for it.
-        redis_client.pexpire(window, 1)
+        farm.redis.pexpire(window, 1)
         await asyncio.sleep(0.05)
         assert await statuses(client, 2) == [200, 429]
 
@@ -84,11 +82,11 @@ async def test_requests_that_fail_should_count_too(settings: Settings) -> None:
         assert await statuses(client, 1) == [429]
 
 
-async def test_limit_of_zero_should_be_none(settings: Settings, redis_client: redis.Redis) -> None:
-    async with client_of(limited(settings, rate_limit="0", failure_limit="0")) as client:
+async def test_limit_of_zero_should_be_none(farm: Farm) -> None:
+    async with client_of(limited(farm.settings, rate_limit="0", failure_limit="0")) as client:
         assert await statuses(client, 20) == [200] * 20
         assert await statuses(client, 20, auth=("acme", "wrong")) == [401] * 20
-        assert redis_client.keys("farm:limits:*") == []
+        assert farm.redis.keys("farm:limits:*") == []
 
 
 async def test_what_needs_no_key_should_not_be_limited(settings: Settings) -> None:

@@ -7,17 +7,15 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-import redis
 
 from farm.config.settings import Settings
 from farm.evidence.directory import evidence_dir
 from farm.evidence.stored import StoredEvidence
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Status
-from farm.recording.records import Records
 from farm.storage.store import open_store
 from testkit.api_client import client_of
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
 from testkit.settings import settings_with
 from testkit.storage.faulty_server import faulty_server
 
@@ -50,23 +48,17 @@ def settings_at(endpoint: str, redis_address: str, data_dir: Path) -> Settings:
 
 
 def test_evidence_should_be_brought_to_a_bucket_and_come_back(
-    records: Records,
-    redis_address: str,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    s3_endpoint: str,
-    bucket: Any,
-    tmp_path: Path,
+    farm: Farm, redis_address: str, s3_endpoint: str, bucket: Any, tmp_path: Path
 ) -> None:
     settings = settings_at(s3_endpoint, redis_address, tmp_path / "data")
-    recording = records.add(make_recording())
-    records.change_state(recording.id, Status.ERRORED)
+    recording = farm.add()
+    farm.records.change_state(recording.id, Status.ERRORED)
     directory = evidence_dir(settings, str(recording.id))
     directory.mkdir(parents=True)
     for text in ("first\n", "second\n"):
         (directory / "recorder.log").write_text(text)
-        Carrier(settings, redis_client).look()
-    evidence = StoredEvidence(redis_client, open_store(settings))
+        Carrier(settings, farm.redis).look()
+    evidence = StoredEvidence(farm.redis, open_store(settings))
     (part,) = evidence.parts(recording.id)
     assert [each.key for each in bucket.objects.all()] == [f"farm/{recording.id}/evidence-{part}.zip"]
     evidence.fetch(recording.id, part, tmp_path / "copy.zip")
@@ -78,22 +70,17 @@ def test_evidence_should_be_brought_to_a_bucket_and_come_back(
 
 @pytest.mark.usefixtures("bucket")
 async def test_part_that_has_never_arrived_should_not_hide_another_where_nothing_can_be_listed(
-    records: Records,
-    redis_address: str,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    s3_endpoint: str,
-    tmp_path: Path,
+    farm: Farm, redis_address: str, s3_endpoint: str, tmp_path: Path
 ) -> None:
     theirs = settings_at(s3_endpoint, redis_address, tmp_path / "theirs")
-    recording = records.add(make_recording())
+    recording = farm.add()
     directory = evidence_dir(theirs, str(recording.id))
     directory.mkdir(parents=True)
     (directory / "recorder.log").write_text("theirs\n")
-    records.change_state(recording.id, Status.ERRORED)
-    Carrier(theirs, redis_client).look()
+    farm.records.change_state(recording.id, Status.ERRORED)
+    Carrier(theirs, farm.redis).look()
     # A carrier that was killed has told of it. That it is not there S3 tells only those who may list.
-    redis_client.sadd(f"farm:evidence:{recording.id}", "a-part")
+    farm.redis.sadd(f"farm:evidence:{recording.id}", "a-part")
     refused = (403, "AccessDenied")
     path = f"/v2/recordings/{recording.id}/evidence"
     port = urlsplit(s3_endpoint).port

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
@@ -23,18 +22,18 @@ from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
 from farm.evidence.uploader import Carrier, is_to_be_carried, worth_carrying
 from farm.jobs.retention import sweep
 from farm.recording.model import Recording, Status
-from farm.recording.records import Records, record_key
+from farm.recording.records import record_key
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
 
 
 @pytest.fixture
-def ended(settings: Settings, records: Records, make_recording: MakeRecording) -> Recording:
+def ended(farm: Farm) -> Recording:
     """A recording that is ERRORED and has a log."""
-    recording = records.add(make_recording())
-    log(settings, recording.id, "it has failed\n")
-    return records.change_state(recording.id, Status.ERRORED)
+    recording = farm.add()
+    log(farm.settings, recording.id, "it has failed\n")
+    return farm.records.change_state(recording.id, Status.ERRORED)
 
 
 def log(settings: Settings, recording_id: UUID, text: str) -> Path:
@@ -50,20 +49,18 @@ def stored(settings: Settings) -> dict[str, float]:
     return {file.name: file.stat().st_mtime_ns for file in (settings.data_dir / "store").glob("*/*")}
 
 
-def test_what_is_stored_should_not_be_brought_again_until_there_is_more(
-    settings: Settings, redis_client: redis.Redis, ended: Recording
-) -> None:
-    carrier = Carrier(settings, redis_client)
+def test_what_is_stored_should_not_be_brought_again_until_there_is_more(farm: Farm, ended: Recording) -> None:
+    carrier = Carrier(farm.settings, farm.redis)
     carrier.look()
-    first = stored(settings)
+    first = stored(farm.settings)
     assert len(first) == 1
-    for each in (carrier, Carrier(settings, redis_client)):
+    for each in (carrier, Carrier(farm.settings, farm.redis)):
         each.look()
-    assert stored(settings) == first
+    assert stored(farm.settings) == first
     # A transfer was tried again.
-    log(settings, ended.id, "more\n")
-    Carrier(settings, redis_client).look()
-    after = stored(settings)
+    log(farm.settings, ended.id, "more\n")
+    Carrier(farm.settings, farm.redis).look()
+    after = stored(farm.settings)
     assert after.keys() == first.keys()
     assert after != first
 
@@ -79,12 +76,7 @@ def test_active_recording_should_be_carried_for_its_faults_and_not_for_its_log()
 
 
 def test_store_that_fails_should_lose_nothing_and_be_tried_again(
-    settings: Settings,
-    redis_client: redis.Redis,
-    ended: Recording,
-    records: Records,
-    make_recording: MakeRecording,
-    monkeypatch: pytest.MonkeyPatch,
+    farm: Farm, ended: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[UUID | str] = []
 
@@ -92,60 +84,49 @@ def test_store_that_fails_should_lose_nothing_and_be_tried_again(
         refused.append(recording_id)
         raise StorageError("unreachable", "no")
 
-    carrier = Carrier(settings, redis_client)
+    carrier = Carrier(farm.settings, farm.redis)
     with monkeypatch.context() as broken:
         broken.setattr(Store, "put", fail)
         carrier.look()
         carrier.look()
     assert refused == [ended.id]
-    assert evidence_dir(settings, str(ended.id)).exists()
-    other = records.add(make_recording(meeting_id="other"))
-    log(settings, other.id, "\n")
-    records.change_state(other.id, Status.ERRORED)
+    assert evidence_dir(farm.settings, str(ended.id)).exists()
+    other = farm.add(meeting_id="other")
+    log(farm.settings, other.id, "\n")
+    farm.records.change_state(other.id, Status.ERRORED)
     carrier.look(rested=True)
-    assert len(stored(settings)) == 2
+    assert len(stored(farm.settings)) == 2
 
 
-def test_evidence_of_a_recording_that_redis_has_lost_should_stay(
-    settings: Settings, redis_client: redis.Redis, ended: Recording
-) -> None:
-    redis_client.flushall()
-    Carrier(settings, redis_client).look()
-    assert evidence_dir(settings, str(ended.id)).exists()
+def test_evidence_of_a_recording_that_redis_has_lost_should_stay(farm: Farm, ended: Recording) -> None:
+    farm.redis.flushall()
+    Carrier(farm.settings, farm.redis).look()
+    assert evidence_dir(farm.settings, str(ended.id)).exists()
 
 
-def test_recording_that_redis_has_lost_should_be_asked_for_rarely(
-    settings: Settings, redis_client: redis.Redis, records: Records, ended: Recording
-) -> None:
-    redis_client.flushall()
-    redis_client.config_resetstat()
-    carrier = Carrier(settings, redis_client)
+def test_recording_that_redis_has_lost_should_be_asked_for_rarely(farm: Farm, ended: Recording) -> None:
+    farm.redis.flushall()
+    farm.redis.config_resetstat()
+    carrier = Carrier(farm.settings, farm.redis)
     for _ in range(59):
         carrier.look()
-    statistics: Any = redis_client.info("commandstats")
+    statistics: Any = farm.redis.info("commandstats")
     assert statistics["cmdstat_hgetall"]["calls"] == 1
-    records.add(ended)
+    farm.records.add(ended)
     carrier.look()
-    assert len(stored(settings)) == 1
+    assert len(stored(farm.settings)) == 1
 
 
 def test_record_that_cannot_be_read_should_not_keep_others_back(
-    settings: Settings,
-    redis_client: redis.Redis,
-    records: Records,
-    ended: Recording,
-    make_recording: MakeRecording,
-    caplog: pytest.LogCaptureFixture,
+    farm: Farm, ended: Recording, caplog: pytest.LogCaptureFixture
 ) -> None:
-    newer = records.add(
-        make_recording(id=UUID(int=1), meeting_id="newer", url="http://page.test/?key=secret")
-    )
-    directory = log(settings, newer.id, "it comes first\n")
-    redis_client.hset(record_key(newer.id), "codec", '"of a newer version"')
-    carrier = Carrier(settings, redis_client)
+    newer = farm.add(id=UUID(int=1), meeting_id="newer", url="http://page.test/?key=secret")
+    directory = log(farm.settings, newer.id, "it comes first\n")
+    farm.redis.hset(record_key(newer.id), "codec", '"of a newer version"')
+    carrier = Carrier(farm.settings, farm.redis)
     for _ in range(59):
         carrier.look()
-    assert [file.parent.name for file in (settings.data_dir / "store").glob("*/*")] == [str(ended.id)]
+    assert [file.parent.name for file in (farm.settings.data_dir / "store").glob("*/*")] == [str(ended.id)]
     told = [line for line in caplog.messages if str(newer.id) in line]
     assert len(told) == 1
     assert "is left here" in told[0]
@@ -153,71 +134,65 @@ def test_record_that_cannot_be_read_should_not_keep_others_back(
     assert "of a newer version" not in caplog.text
     assert directory.exists()
     # The node is of the newer version again.
-    redis_client.hset(record_key(newer.id), "codec", '"H264"')
-    records.change_state(newer.id, Status.ERRORED)
+    farm.redis.hset(record_key(newer.id), "codec", '"H264"')
+    farm.records.change_state(newer.id, Status.ERRORED)
     carrier.look()
-    assert len(stored(settings)) == 2
+    assert len(stored(farm.settings)) == 2
 
 
 def test_evidence_of_a_recording_deleted_before_it_was_brought_should_be_deleted(
-    settings: Settings, redis_client: redis.Redis, records: Records, ended: Recording
+    farm: Farm, ended: Recording
 ) -> None:
-    records.delete(ended)
-    assert records.was_deleted(ended.id)
-    Carrier(settings, redis_client).look()
-    assert not evidence_dir(settings, str(ended.id)).exists()
-    assert stored(settings) == {}
+    farm.records.delete(ended)
+    assert farm.records.was_deleted(ended.id)
+    Carrier(farm.settings, farm.redis).look()
+    assert not evidence_dir(farm.settings, str(ended.id)).exists()
+    assert stored(farm.settings) == {}
 
 
 def test_evidence_brought_while_its_recording_is_deleted_should_be_taken_back(
-    settings: Settings,
-    redis_client: redis.Redis,
-    records: Records,
-    ended: Recording,
-    monkeypatch: pytest.MonkeyPatch,
+    farm: Farm, ended: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = Store.put
 
     def put_late(*what: object) -> object:
-        records.delete(ended)
+        farm.records.delete(ended)
         return put(*what)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "put", put_late)
-    Carrier(settings, redis_client).look()
-    assert stored(settings) == {}
-    assert StoredEvidence(redis_client, open_store(settings)).parts(ended.id) == []
+    Carrier(farm.settings, farm.redis).look()
+    assert stored(farm.settings) == {}
+    assert StoredEvidence(farm.redis, open_store(farm.settings)).parts(ended.id) == []
 
 
 def test_old_evidence_should_be_deleted_from_the_store(
-    settings: Settings, redis_client: redis.Redis, ended: Recording, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, ended: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    assert farm.settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
     monkeypatch.setenv("FARM_RETENTION", "1h")
-    Carrier(settings, redis_client).look()
+    Carrier(farm.settings, farm.redis).look()
     sweep()
-    evidence = StoredEvidence(redis_client, open_store(settings))
+    evidence = StoredEvidence(farm.redis, open_store(farm.settings))
     assert len(evidence.parts(ended.id)) == 1
     monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
-    assert (stored(settings), evidence.parts(ended.id)) == ({}, [])
-    assert not evidence_dir(settings, str(ended.id)).exists()
-    Carrier(settings, redis_client).look()
-    assert stored(settings) == {}
+    assert (stored(farm.settings), evidence.parts(ended.id)) == ({}, [])
+    assert not evidence_dir(farm.settings, str(ended.id)).exists()
+    Carrier(farm.settings, farm.redis).look()
+    assert stored(farm.settings) == {}
 
 
 @pytest.fixture
-def many(
-    settings: Settings, redis_client: redis.Redis, records: Records, make_recording: MakeRecording
-) -> list[Recording]:
+def many(farm: Farm) -> list[Recording]:
     """Seven recordings whose evidence is in the store, the oldest first."""
-    made = [records.add(make_recording(id=UUID(int=number), meeting_id=str(number))) for number in range(7)]
+    made = [farm.add(id=UUID(int=number), meeting_id=str(number)) for number in range(7)]
     for recording in made:
-        log(settings, recording.id, "\n")
-        records.change_state(recording.id, Status.ERRORED)
-    Carrier(settings, redis_client).look()
-    assert len(stored(settings)) == 7
+        log(farm.settings, recording.id, "\n")
+        farm.records.change_state(recording.id, Status.ERRORED)
+    Carrier(farm.settings, farm.redis).look()
+    assert len(stored(farm.settings)) == 7
     return made
 
 
@@ -230,11 +205,11 @@ def make_stuck(settings: Settings, recording: Recording) -> Path:
 
 
 def test_evidence_that_cannot_be_deleted_should_keep_no_other_from_it(
-    settings: Settings, redis_client: redis.Redis, many: list[Recording]
+    farm: Farm, many: list[Recording]
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings))
+    evidence = StoredEvidence(farm.redis, open_store(farm.settings))
     stuck, other, *_ = many
-    file = make_stuck(settings, stuck)
+    file = make_stuck(farm.settings, stuck)
     moment = now()
     assert delete_old_evidence(evidence, moment, 2) == 1
     assert evidence.parts(other.id) == []
@@ -243,14 +218,14 @@ def test_evidence_that_cannot_be_deleted_should_keep_no_other_from_it(
     assert delete_old_evidence(evidence, moment + timedelta(minutes=1), 5) == 5
     shutil.rmtree(file)
     assert delete_old_evidence(evidence, moment + timedelta(minutes=2), 1) == 1
-    assert redis_client.keys("farm:evidence*") == []
+    assert farm.redis.keys("farm:evidence*") == []
 
 
 def test_part_that_cannot_be_deleted_should_keep_no_other_from_it(
-    settings: Settings, redis_client: redis.Redis, many: list[Recording], tmp_path: Path
+    farm: Farm, many: list[Recording], tmp_path: Path
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings))
-    make_stuck(settings, many[0])
+    evidence = StoredEvidence(farm.redis, open_store(farm.settings))
+    make_stuck(farm.settings, many[0])
     (stuck,) = evidence.parts(many[0].id)
     (tmp_path / "evidence.zip").write_bytes(b"")
     assert evidence.put(many[0].id, "the-last", tmp_path / "evidence.zip")
@@ -260,11 +235,11 @@ def test_part_that_cannot_be_deleted_should_keep_no_other_from_it(
 
 
 def test_store_that_deletes_nothing_should_not_be_asked_for_all(
-    settings: Settings, redis_client: redis.Redis, many: list[Recording], caplog: pytest.LogCaptureFixture
+    farm: Farm, many: list[Recording], caplog: pytest.LogCaptureFixture
 ) -> None:
-    evidence = StoredEvidence(redis_client, open_store(settings))
+    evidence = StoredEvidence(farm.redis, open_store(farm.settings))
     for recording in many[:6]:
-        make_stuck(settings, recording)
+        make_stuck(farm.settings, recording)
     moment = now()
     assert delete_old_evidence(evidence, moment, 100) == 0
     assert len(caplog.messages) == 5
@@ -273,12 +248,10 @@ def test_store_that_deletes_nothing_should_not_be_asked_for_all(
 
 
 @pytest.mark.usefixtures("ended")
-def test_only_one_node_should_carry_from_a_directory_that_nodes_share(
-    settings: Settings, redis_client: redis.Redis
-) -> None:
+def test_only_one_node_should_carry_from_a_directory_that_nodes_share(farm: Farm) -> None:
     for node in ("node-1", "node-2"):
-        Carrier(settings.model_copy(update={"node": node}), redis_client).look()
-    (name,) = stored(settings)
+        Carrier(farm.settings.model_copy(update={"node": node}), farm.redis).look()
+    (name,) = stored(farm.settings)
     assert name.startswith("evidence-node-1-")
 
 

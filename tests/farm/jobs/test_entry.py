@@ -13,10 +13,10 @@ from farm.queues.recordings import RECORD_JOB
 from farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, is_to_be_finished, transfers_queue
 from farm.queues.webhooks import SEND_JOB
 from farm.recording.model import Status
-from farm.recording.records import Records
 from farm.recording.transfers import STORE
 from farm.storage.store import open_store
-from testkit.recordings import MakeRecording, ended
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 
 OLD_NAMES = {
     "farm.record_job.record": entry.record,
@@ -51,17 +51,15 @@ def _settings_from_environment(settings: Settings, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("_settings_from_environment")
-def test_job_that_the_last_version_has_queued_should_be_done(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
-) -> None:
-    recording = ended(records, settings, make_recording(), film)
-    queue = transfers_queue(redis_client, settings.node)
+def test_job_that_the_last_version_has_queued_should_be_done(farm: Farm, film: Path) -> None:
+    recording = farm.ended(new_recording(), film)
+    queue = transfers_queue(farm.redis, farm.settings.node)
     job = queue.enqueue("farm.transfer_job.transfer", str(recording.id), STORE)
     run(queue)
     assert job.get_status() is JobStatus.FINISHED
-    after = records.get(None, recording.id)
+    after = farm.records.get(None, recording.id)
     assert after.status is Status.UPLOADED
-    store = open_store(settings)
+    store = open_store(farm.settings)
     with closing(store.open(after.id, recording.output_file_name)) as stored:
         assert stored.size == film.stat().st_size
 
@@ -74,9 +72,7 @@ def test_cron_job_that_the_last_version_has_queued_should_be_done(redis_client: 
     assert [job.get_status() for job in jobs] == [JobStatus.FINISHED] * 2
 
 
-def test_finish_that_the_last_version_has_queued_should_count_as_queued(
-    settings: Settings, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = make_recording()
-    transfers_queue(redis_client, settings.node).enqueue("farm.finish_job.finish", str(recording.id))
-    assert is_to_be_finished(redis_client, recording.id, settings.node)
+def test_finish_that_the_last_version_has_queued_should_count_as_queued(farm: Farm) -> None:
+    recording = new_recording()
+    transfers_queue(farm.redis, farm.settings.node).enqueue("farm.finish_job.finish", str(recording.id))
+    assert is_to_be_finished(farm.redis, recording.id, farm.settings.node)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
@@ -14,23 +13,22 @@ from farm.recording.records import Records, record_key
 from farm.recovery.local_spool import recover_unqueued
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
-from testkit.recordings import MakeRecording, ended
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 
 
 @pytest.fixture
-def recording(
-    settings: Settings, records: Records, make_recording: MakeRecording, tmp_path: Path
-) -> Recording:
+def recording(farm: Farm, tmp_path: Path) -> Recording:
     """One whose file and manifest are in its outbox, and Redis knows nothing of them."""
     film = tmp_path / "film.mp4"
     film.write_bytes(b"film")
-    recording = ended(records, settings, make_recording(), film)
+    recording = farm.ended(new_recording(), film)
     (video, manifest) = recording.files
-    file = Outbox.of(spool_of(recording, settings)).path_of(manifest)
+    file = Outbox.of(spool_of(recording, farm.settings)).path_of(manifest)
     described = {"name": video.name, "content_type": "video/mp4", "bytes": 4, "sha256": video.sha256}
     file.unlink()
     file.write_text(json.dumps({"files": [described | {"duration_us": 61_400_000}], "quality": {"takes": 2}}))
-    return records.update(recording.id, files=(), file_size=None)
+    return farm.records.update(recording.id, files=(), file_size=None)
 
 
 @pytest.fixture
@@ -44,63 +42,58 @@ def become(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("become")
 def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes_are_gone(
-    settings: Settings, records: Records, recording: Recording
+    farm: Farm, recording: Recording
 ) -> None:
     finish(str(recording.id))
-    after = records.get(None, recording.id)
+    after = farm.records.get(None, recording.id)
     assert after.status is Status.UPLOADED
     assert [each.kind for each in after.files] == [FileKind.VIDEO, FileKind.MANIFEST]
     assert (after.file_size, after.recording_duration, after.quality) == (4, 61, {"takes": 2})
-    stored = settings.data_dir / "store" / str(recording.id) / after.files[0].name
+    stored = farm.settings.data_dir / "store" / str(recording.id) / after.files[0].name
     assert stored.read_bytes() == b"film"
 
 
 @pytest.mark.usefixtures("become")
 def test_recording_should_be_uploaded_when_redis_has_lost_that_and_only_the_store_has_its_files(
-    settings: Settings, records: Records, redis_client: redis.Redis, recording: Recording
+    farm: Farm, recording: Recording
 ) -> None:
-    record = redis_client.dump(record_key(recording.id))
+    record = farm.redis.dump(record_key(recording.id))
     assert record is not None
     finish(str(recording.id))
-    after = records.get(None, recording.id)
-    assert (after.status, spool_of(recording, settings).directory.exists()) == (Status.UPLOADED, False)
-    redis_client.flushall()
-    redis_client.restore(record_key(recording.id), 0, record)
-    redis_client.sadd("farm:unfinished", str(recording.id))
-    assert records.unfinished() == [recording]
-    assert recover_unqueued(settings, redis_client) == 1
+    after = farm.records.get(None, recording.id)
+    assert (after.status, spool_of(recording, farm.settings).directory.exists()) == (Status.UPLOADED, False)
+    farm.redis.flushall()
+    farm.redis.restore(record_key(recording.id), 0, record)
+    farm.redis.sadd("farm:unfinished", str(recording.id))
+    assert farm.records.unfinished() == [recording]
+    assert recover_unqueued(farm.settings, farm.redis) == 1
     finish(str(recording.id))
-    again = records.get(None, recording.id)
+    again = farm.records.get(None, recording.id)
     assert (again.status, again.files, again.quality) == (Status.UPLOADED, after.files, after.quality)
-    stored = settings.data_dir / "store" / str(recording.id) / again.files[0].name
+    stored = farm.settings.data_dir / "store" / str(recording.id) / again.files[0].name
     assert stored.read_bytes() == b"film"
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])
 def test_takes_that_no_file_can_be_made_of_should_be_set_aside_unless_they_are_empty(
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    monkeypatch: pytest.MonkeyPatch,
-    data: bytes,
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
-    recording = records.add(make_recording())
-    records.change_state(recording.id, Status.RECORDING, started_time=now(), node=settings.node)
-    recording = records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
-    spool = spool_of(recording, settings)
+    recording = farm.add()
+    farm.records.change_state(recording.id, Status.RECORDING, started_time=now(), node=farm.settings.node)
+    recording = farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    spool = spool_of(recording, farm.settings)
     spool.make()
     (spool.directory / "take-000.mp4").write_bytes(data)
-    assert settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", settings.node)
+    assert farm.settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", farm.settings.node)
     finish(str(recording.id))
-    after = Records(redis_client).get(None, recording.id)
+    after = Records(farm.redis).get(None, recording.id)
     assert after.status is Status.ERRORED
     assert after.error is not None
     assert after.error.code == "nothing_recorded"
     assert not spool.directory.exists()
-    left = settings.left_dir / str(recording.id) / "take-000.mp4"
+    left = farm.settings.left_dir / str(recording.id) / "take-000.mp4"
     assert left.exists() == bool(data)
     assert any("set them aside" in (entry.fault or "") for entry in after.timeline) == bool(data)

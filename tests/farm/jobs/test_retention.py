@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
@@ -15,12 +14,12 @@ from farm.jobs.retention import expire_recordings, sweep
 from farm.recording.links import Links
 from farm.recording.listing import Wanted
 from farm.recording.model import Recording, Status
-from farm.recording.records import Records
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
-from testkit.recordings import MakeRecording, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.workers import running_worker
 
 
@@ -37,44 +36,36 @@ def film(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def uploaded(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
-) -> Recording:
+def uploaded(farm: Farm, film: Path) -> Recording:
     """A recording whose files are in the store."""
-    return stored(records, settings, redis_client, make_recording(), film)
+    return farm.stored(new_recording(), film)
 
 
 def test_files_should_be_deleted_when_they_are_old_enough(
-    settings: Settings, records: Records, redis_client: redis.Redis, store: Store, uploaded: Recording
+    farm: Farm, store: Store, uploaded: Recording
 ) -> None:
-    assert expire_recordings(redis_client, store, now() - timedelta(minutes=1)) == 0
+    assert expire_recordings(farm.redis, store, now() - timedelta(minutes=1)) == 0
     with closing(store.open(uploaded.id, uploaded.output_file_name)) as file:
         assert file.size == 4
-    assert expire_recordings(redis_client, store, now()) == 1
+    assert expire_recordings(farm.redis, store, now()) == 1
     with pytest.raises(NotFoundError):
         store.open(uploaded.id, uploaded.output_file_name)
-    assert list((settings.data_dir / "store").iterdir()) == []
-    after = records.get(None, uploaded.id)
+    assert list((farm.settings.data_dir / "store").iterdir()) == []
+    after = farm.records.get(None, uploaded.id)
     assert after.status is Status.UPLOADED
     assert after.expired_time is not None
-    links = Links(settings, store, load_secret_key(settings))
+    links = Links(farm.settings, store, load_secret_key(farm.settings))
     assert links.video(uploaded) is not None
     assert links.video(after) is None
-    assert expire_recordings(redis_client, store, now()) == 0
+    assert expire_recordings(farm.redis, store, now()) == 0
 
 
-def test_expired_ones_should_be_listed_apart(
-    records: Records,
-    redis_client: redis.Redis,
-    store: Store,
-    uploaded: Recording,
-    make_recording: MakeRecording,
-) -> None:
-    running = records.add(make_recording(meeting_id="other"))
-    expire_recordings(redis_client, store, now())
+def test_expired_ones_should_be_listed_apart(farm: Farm, store: Store, uploaded: Recording) -> None:
+    running = farm.add(meeting_id="other")
+    expire_recordings(farm.redis, store, now())
 
     def found(**wanted: object) -> set[str]:
-        return {str(each.id) for each in records.find("acme", Wanted(**wanted)).recordings}  # type: ignore[arg-type]
+        return {str(each.id) for each in farm.records.find("acme", Wanted(**wanted)).recordings}  # type: ignore[arg-type]
 
     expired, other = str(uploaded.id), str(running.id)
     assert found() == {expired, other}
@@ -84,46 +75,37 @@ def test_expired_ones_should_be_listed_apart(
     assert found(statuses=frozenset({Status.UPLOADED}), expired=False) == set()
     assert found(statuses=frozenset({Status.RECORDING}), expired=True) == set()
     assert found(meeting_id="demo", expired=True) == {expired}
-    records.delete(records.get(None, expired))
+    farm.records.delete(farm.records.get(None, expired))
     assert found() == {other}
 
 
 def test_store_that_fails_should_be_asked_again(
-    records: Records,
-    redis_client: redis.Redis,
-    store: Store,
-    uploaded: Recording,
-    monkeypatch: pytest.MonkeyPatch,
+    farm: Farm, store: Store, uploaded: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise StorageError("unreachable", "no")
 
     with monkeypatch.context() as broken:
         broken.setattr(Store, "delete", fail)
-        assert expire_recordings(redis_client, store, now()) == 0
-    assert records.get(None, uploaded.id).expired_time is None
-    assert expire_recordings(redis_client, store, now()) == 1
+        assert expire_recordings(farm.redis, store, now()) == 0
+    assert farm.records.get(None, uploaded.id).expired_time is None
+    assert expire_recordings(farm.redis, store, now()) == 1
 
 
-def test_deleted_recording_should_not_be_in_the_way(
-    records: Records, redis_client: redis.Redis, store: Store, uploaded: Recording
-) -> None:
-    redis_client.zadd("farm:kept", {"97440c6a-140b-40a9-9499-b23fd7a3868a": 1})
-    assert expire_recordings(redis_client, store, now()) == 1
-    assert records.kept_before(now(), 10) == []
-    assert records.get(None, uploaded.id).expired_time is not None
+def test_deleted_recording_should_not_be_in_the_way(farm: Farm, store: Store, uploaded: Recording) -> None:
+    farm.redis.zadd("farm:kept", {"97440c6a-140b-40a9-9499-b23fd7a3868a": 1})
+    assert expire_recordings(farm.redis, store, now()) == 1
+    assert farm.records.kept_before(now(), 10) == []
+    assert farm.records.get(None, uploaded.id).expired_time is not None
 
 
 def test_sweep_should_go_by_the_setting_and_delete_old_logs(
-    settings: Settings,
-    records: Records,
-    uploaded: Recording,
-    monkeypatch: pytest.MonkeyPatch,
+    farm: Farm, uploaded: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    old, new = (settings.evidence_dir / name for name in ("old", "new"))
+    assert farm.settings.redis_url is not None
+    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
+    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
+    old, new = (farm.settings.evidence_dir / name for name in ("old", "new"))
     for directory in (old, new):
         directory.mkdir(parents=True)
         (directory / "recorder.log").write_text("")
@@ -135,7 +117,7 @@ def test_sweep_should_go_by_the_setting_and_delete_old_logs(
     monkeypatch.setenv("FARM_RETENTION", "1d")
     sweep()
     assert (old.exists(), new.exists()) == (False, True)
-    assert records.get(None, uploaded.id).expired_time is None
+    assert farm.records.get(None, uploaded.id).expired_time is None
 
 
 def test_spool_should_be_empty_after_the_last_transfer(settings: Settings, uploaded: Recording) -> None:
@@ -143,15 +125,13 @@ def test_spool_should_be_empty_after_the_last_transfer(settings: Settings, uploa
 
 
 @pytest.mark.long
-def test_worker_should_look_by_itself(
-    settings: Settings, records: Records, redis_client: redis.Redis, uploaded: Recording
-) -> None:
-    assert settings.redis_url is not None
+def test_worker_should_look_by_itself(farm: Farm, uploaded: Recording) -> None:
+    assert farm.settings.redis_url is not None
     time.sleep(max(0, 1.1 - (now() - uploaded.timeline[-1].time).total_seconds()))
-    farm = (redis_client, settings.redis_url, settings.data_dir)
-    with running_worker(*farm, FARM_NODE=settings.node, FARM_RETENTION="1s"):
+    redis_url, data_dir = farm.settings.redis_url, farm.settings.data_dir
+    with running_worker(farm.redis, redis_url, data_dir, FARM_NODE=farm.settings.node, FARM_RETENTION="1s"):
         deadline = time.monotonic() + 30
-        while records.get(None, uploaded.id).expired_time is None:
+        while farm.records.get(None, uploaded.id).expired_time is None:
             assert time.monotonic() < deadline, "nothing has expired"
             time.sleep(0.1)
-    assert list((settings.data_dir / "store").iterdir()) == []
+    assert list((farm.settings.data_dir / "store").iterdir()) == []

@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.store import Store, open_store
 from testkit.disks import small_disk
-from testkit.recordings import MakeRecording, ended, sealed_target, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.targets import SECRET, target_at
 
@@ -77,11 +79,10 @@ def links(settings: Settings) -> Links:
 
 
 def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, bucket: Any, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
-    after = transfer_all(recording, settings, redis_client)
+    farm: Farm, film: Path, bucket: Any, s3_endpoint: str
+) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
+    after = transfer_all(recording, farm.settings, farm.redis)
     assert after.status is Status.UPLOADED
     name, year = recording.output_file_name, recording.invoked_time.year
     assert [(transfer.target, transfer.state, transfer.attempts) for transfer in after.transfers] == [
@@ -89,22 +90,21 @@ def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
         ("s3", "DONE", 1),
     ]
     assert transfer_of(after, "s3").location == f"s3://transfers/demo/{year}/{name}"
-    with closing(open_store(settings).open(recording.id, name)) as stored:
+    with closing(open_store(farm.settings).open(recording.id, name)) as stored:
         assert stored.size == film.stat().st_size
     uploaded = bucket.Object(f"demo/{year}/{name}").get()
     assert uploaded["Body"].read() == film.read_bytes()
     assert (uploaded["ContentType"], uploaded["Metadata"]) == ("video/mp4", {"course": "1"})
     assert bucket.Object(f"demo/{year}/{Path(name).with_suffix('.json')}").get()["Body"].read() == b"{}"
-    assert not spool_of(recording, settings).directory.exists()
-    assert links(settings).video(after) is not None
+    assert not spool_of(recording, farm.settings).directory.exists()
+    assert links(farm.settings).video(after) is not None
 
 
 def test_customers_fault_should_not_keep_the_file_from_the_store(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
-    after = transfer_all(recording, settings, redis_client)
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
+    after = transfer_all(recording, farm.settings, farm.redis)
     transfer = transfer_of(after, "s3")
     assert after.status is Status.UPLOADING
     assert (transfer.state, transfer.attempts) == (TransferState.WAITING, 1)
@@ -112,175 +112,164 @@ def test_customers_fault_should_not_keep_the_file_from_the_store(
     assert (transfer.error.code, transfer.error.message) == ("no_bucket", "there is no bucket nowhere")
     assert transfer.next_try is not None
     # The link works already, and the files are kept for the next try.
-    assert links(settings).video(after) is not None
-    assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
+    assert links(farm.settings).video(after) is not None
+    assert Outbox.of(spool_of(recording, farm.settings)).path_of(recording.files[0]).exists()
     # The next try is queued for then, on the node that has the files.
-    queue = uploads_queue(redis_client, settings.node)
+    queue = uploads_queue(farm.redis, farm.settings.node)
     (job_id,) = queue.scheduled_job_registry.get_job_ids()
     assert queue.scheduled_job_registry.get_scheduled_time(job_id) >= transfer.next_try
-    assert transfers_queue(redis_client, settings.node).is_empty()
+    assert transfers_queue(farm.redis, farm.settings.node).is_empty()
     # Before its time a try does nothing.
-    run_transfer(recording.id, "s3", settings, redis_client)
-    assert transfer_of(records.get(None, recording.id), "s3").attempts == 1
+    run_transfer(recording.id, "s3", farm.settings, farm.redis)
+    assert transfer_of(farm.records.get(None, recording.id), "s3").attempts == 1
 
 
 def test_transfer_that_is_given_up_should_leave_the_recording_uploaded(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
     a_day_ago = now() - GIVE_UP_AFTER
-    recording = records.set_transfer(recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago))
-    after = transfer_all(recording, settings, redis_client)
+    recording = farm.records.set_transfer(
+        recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago)
+    )
+    after = transfer_all(recording, farm.settings, farm.redis)
     transfer = transfer_of(after, "s3")
     assert (after.status, transfer.state, transfer.attempts) == ("UPLOADED", "GIVEN_UP", 21)
     assert transfer.error is not None
-    assert not spool_of(recording, settings).directory.exists()
-    assert links(settings).video(after) is not None
+    assert not spool_of(recording, farm.settings).directory.exists()
+    assert links(farm.settings).video(after) is not None
 
 
 def test_farm_that_is_to_keep_no_copy_should_keep_none(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, bucket: Any, s3_endpoint: str,
-) -> None:  # fmt: skip
+    farm: Farm, film: Path, bucket: Any, s3_endpoint: str
+) -> None:
     target = target_at(s3_endpoint, path="")
-    recording = ended(records, settings, make_recording(), film, target, keep_copy=False)
-    after = transfer_all(recording, settings, redis_client)
+    recording = farm.ended(new_recording(), film, target, keep_copy=False)
+    after = transfer_all(recording, farm.settings, farm.redis)
     assert after.status is Status.UPLOADED
     assert [transfer.target for transfer in after.transfers] == ["s3"]
     assert bucket.Object(recording.output_file_name).content_length == film.stat().st_size
-    assert links(settings).video(after) is None
-    assert not (settings.data_dir / "store").exists()
-    assert not spool_of(recording, settings).directory.exists()
+    assert links(farm.settings).video(after) is None
+    assert not (farm.settings.data_dir / "store").exists()
+    assert not spool_of(recording, farm.settings).directory.exists()
 
 
 def test_store_should_take_the_file_that_the_customers_storage_never_took(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
     target = target_at(s3_endpoint, bucket="nowhere")
-    recording = ended(records, settings, make_recording(), film, target, keep_copy=False)
+    recording = farm.ended(new_recording(), film, target, keep_copy=False)
     a_day_ago = now() - GIVE_UP_AFTER
-    recording = records.set_transfer(recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago))
-    after = transfer_all(recording, settings, redis_client)
+    recording = farm.records.set_transfer(
+        recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago)
+    )
+    after = transfer_all(recording, farm.settings, farm.redis)
     assert after.status is Status.UPLOADED
     assert [(transfer.target, transfer.state) for transfer in after.transfers] == [
         ("s3", "GIVEN_UP"),
         ("store", "DONE"),
     ]
-    assert links(settings).video(after) is not None
+    assert links(farm.settings).video(after) is not None
 
 
-def test_store_that_is_full_should_keep_the_file_in_the_spool(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+def test_store_that_is_full_should_keep_the_file_in_the_spool(farm: Farm, film: Path, tmp_path: Path) -> None:
     (tmp_path / "no-directory").write_text("")
-    broken = settings_with(settings.data_dir, settings.redis_url, store_url=f"file://{tmp_path}/no-directory")
-    recording = ended(records, broken, make_recording(), film)
+    broken = settings_with(
+        farm.settings.data_dir, farm.settings.redis_url, store_url=f"file://{tmp_path}/no-directory"
+    )
+    recording = replace(farm, settings=broken).ended(new_recording(), film)
     a_week_ago = now() - timedelta(days=7)
-    records.set_transfer(recording.id, Transfer(target=STORE, attempts=99, first_tried=a_week_ago))
-    after = transfer_all(recording, broken, redis_client)
+    farm.records.set_transfer(recording.id, Transfer(target=STORE, attempts=99, first_tried=a_week_ago))
+    after = transfer_all(recording, broken, farm.redis)
     assert (after.status, transfer_of(after, STORE).state) == ("UPLOADING", "WAITING")
-    assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
-    records.set_transfer(recording.id, Transfer(target=STORE, attempts=100))
-    assert transfer_all(recording, settings, redis_client).status is Status.UPLOADED
+    assert Outbox.of(spool_of(recording, farm.settings)).path_of(recording.files[0]).exists()
+    farm.records.set_transfer(recording.id, Transfer(target=STORE, attempts=100))
+    assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADED
 
 
-def test_store_whose_disk_is_full_should_take_the_file_when_there_is_room(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film)
-    with small_disk(settings.data_dir / "store", 8):
-        after = transfer_all(recording, settings, redis_client)
+def test_store_whose_disk_is_full_should_take_the_file_when_there_is_room(farm: Farm, film: Path) -> None:
+    recording = farm.ended(new_recording(), film)
+    with small_disk(farm.settings.data_dir / "store", 8):
+        after = transfer_all(recording, farm.settings, farm.redis)
         transfer = transfer_of(after, STORE)
         assert (after.status, transfer.state) == ("UPLOADING", "WAITING")
         assert transfer.error is not None
         assert transfer.error.code == "full"
-        assert [file for file in (settings.data_dir / "store").rglob("*") if file.is_file()] == []
-    records.set_transfer(recording.id, Transfer(target=STORE))
-    assert transfer_all(recording, settings, redis_client).status is Status.UPLOADED
+        assert [file for file in (farm.settings.data_dir / "store").rglob("*") if file.is_file()] == []
+    farm.records.set_transfer(recording.id, Transfer(target=STORE))
+    assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADED
 
 
 def test_address_that_is_not_allowed_should_be_refused_at_the_transfer_too(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    strict = settings_with(settings.data_dir, settings.redis_url)
-    recording = ended(records, strict, make_recording(), film, target_at(s3_endpoint))
-    transfer = transfer_of(transfer_all(recording, strict, redis_client), "s3")
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
+    strict = settings_with(farm.settings.data_dir, farm.settings.redis_url)
+    recording = replace(farm, settings=strict).ended(new_recording(), film, target_at(s3_endpoint))
+    transfer = transfer_of(transfer_all(recording, strict, farm.redis), "s3")
     assert transfer.error is not None
     assert transfer.error.code == "address_refused"
 
 
 def test_keys_sealed_with_another_secret_should_be_said_clearly(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
     other = settings_with(
-        settings.data_dir,
-        settings.redis_url,
+        farm.settings.data_dir,
+        farm.settings.redis_url,
         secret_key="another secret of this farm",
         allow_private_addresses="all",
     )
-    transfer = transfer_of(transfer_all(recording, other, redis_client), "s3")
+    transfer = transfer_of(transfer_all(recording, other, farm.redis), "s3")
     assert transfer.error is not None
     assert transfer.error.code == "farm_settings"
     assert "FARM_SECRET_KEY" in transfer.error.message
 
 
-def test_two_workers_at_one_transfer_should_send_once(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
-    with Outbox.of(spool_of(recording, settings)).claimed("transfer-s3") as mine:
+def test_two_workers_at_one_transfer_should_send_once(farm: Farm, film: Path, s3_endpoint: str) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
+    with Outbox.of(spool_of(recording, farm.settings)).claimed("transfer-s3") as mine:
         assert mine
-        run_transfer(recording.id, "s3", settings, redis_client)
-    assert transfer_of(records.get(None, recording.id), "s3").attempts == 0
+        run_transfer(recording.id, "s3", farm.settings, farm.redis)
+    assert transfer_of(farm.records.get(None, recording.id), "s3").attempts == 0
 
 
 def test_files_should_come_from_the_store_once_the_spool_is_cleared(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, bucket: Any, s3_endpoint: str,
-) -> None:  # fmt: skip
+    farm: Farm, film: Path, bucket: Any, s3_endpoint: str
+) -> None:
     recording = transfer_all(
-        ended(records, settings, make_recording(), film, target_at(s3_endpoint, path="")),
-        settings,
-        redis_client,
+        farm.ended(new_recording(), film, target_at(s3_endpoint, path="")),
+        farm.settings,
+        farm.redis,
     )
     bucket.objects.all().delete()
-    records.set_transfer(recording.id, Transfer(target="s3"))
-    run_transfer(recording.id, "s3", settings, redis_client)
-    settle(recording.id, settings, redis_client)
+    farm.records.set_transfer(recording.id, Transfer(target="s3"))
+    run_transfer(recording.id, "s3", farm.settings, farm.redis)
+    settle(recording.id, farm.settings, farm.redis)
     assert bucket.Object(recording.output_file_name).content_length == film.stat().st_size
-    assert not spool_of(recording, settings).directory.exists()
-    assert records.get(None, recording.id).status is Status.UPLOADED
+    assert not spool_of(recording, farm.settings).directory.exists()
+    assert farm.records.get(None, recording.id).status is Status.UPLOADED
 
 
 def test_file_that_is_damaged_in_the_store_should_not_be_sent_on(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str,
-) -> None:  # fmt: skip
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
-    run_transfer(recording.id, STORE, settings, redis_client)
-    spool_of(recording, settings).remove()
-    stored = settings.data_dir / "store" / str(recording.id) / recording.output_file_name
+    farm: Farm, film: Path, s3_endpoint: str
+) -> None:
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
+    run_transfer(recording.id, STORE, farm.settings, farm.redis)
+    spool_of(recording, farm.settings).remove()
+    stored = farm.settings.data_dir / "store" / str(recording.id) / recording.output_file_name
     stored.unlink()
     stored.write_bytes(b"other" * 100)
-    run_transfer(recording.id, "s3", settings, redis_client)
-    transfer = transfer_of(records.get(None, recording.id), "s3")
+    run_transfer(recording.id, "s3", farm.settings, farm.redis)
+    transfer = transfer_of(farm.records.get(None, recording.id), "s3")
     assert transfer.error is not None
     assert transfer.error.code == "damaged"
 
 
 def test_two_uploads_at_once_should_fetch_each_file_once(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, bucket: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    recording = stored(records, settings, redis_client, make_recording(), film)
+    farm: Farm, film: Path, bucket: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = farm.stored(new_recording(), film)
     fetched: list[str] = []
     fetch = Store.fetch
 
@@ -293,62 +282,60 @@ def test_two_uploads_at_once_should_fetch_each_file_once(
     names = ("s3", "s3-2")
     for name in names:
         path = {"path": name}
-        sealed = sealed_target(settings, recording, target_at(s3_endpoint, **path), name).sealed
-        records.set_transfer(recording.id, Transfer(target=name), sealed=sealed)
+        sealed = sealed_target(farm.settings, recording, target_at(s3_endpoint, **path), name).sealed
+        farm.records.set_transfer(recording.id, Transfer(target=name), sealed=sealed)
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(run_transfer, recording.id, each, settings, redis_client) for each in names]:
+        for done in [
+            pool.submit(run_transfer, recording.id, each, farm.settings, farm.redis) for each in names
+        ]:
             done.result()
-    transfers = records.get(None, recording.id).transfers
+    transfers = farm.records.get(None, recording.id).transfers
     assert [(transfer.state, transfer.attempts) for transfer in transfers] == [("DONE", 1)] * 3
     assert sorted(fetched) == sorted(file.name for file in recording.files)
     assert len(list(bucket.objects.all())) == 4
 
 
 def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploaded(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: settings)
-    recording = stored(records, settings, redis_client, make_recording(), film)
+    farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    recording = farm.stored(new_recording(), film)
     target = target_at(s3_endpoint, bucket="nowhere")
-    sealed = sealed_target(settings, recording, target).sealed
-    records.set_transfer(recording.id, Transfer(target="s3"), sealed=sealed)
+    sealed = sealed_target(farm.settings, recording, target).sealed
+    farm.records.set_transfer(recording.id, Transfer(target="s3"), sealed=sealed)
     transfer_job.transfer(str(recording.id), "s3")
-    spool = spool_of(recording, settings)
+    spool = spool_of(recording, farm.settings)
     assert Outbox.of(spool).path_of(recording.files[0]).exists()
-    records.delete(recording)
+    farm.records.delete(recording)
     transfer_job.transfer(str(recording.id), "s3")
     assert not spool.directory.exists()
-    assert not evidence_dir(settings, str(recording.id)).exists()
+    assert not evidence_dir(farm.settings, str(recording.id)).exists()
 
 
 def test_files_that_redis_has_forgotten_should_be_kept(
-    settings: Settings, redis_client: redis.Redis, records: Records, make_recording: MakeRecording,
-    film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: settings)
-    recording = ended(records, settings, make_recording(), film, target_at(s3_endpoint))
-    redis_client.flushall()
-    transfer_job.transfer(str(recording.id), "s3")
-    assert Outbox.of(spool_of(recording, settings)).path_of(recording.files[0]).exists()
-
-
-def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, clip: Path
+    farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
+    farm.redis.flushall()
+    transfer_job.transfer(str(recording.id), "s3")
+    assert Outbox.of(spool_of(recording, farm.settings)).path_of(recording.files[0]).exists()
+
+
+def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(farm: Farm, clip: Path) -> None:
     output = stream_output("rtmp://a.example/live/key").model_copy(update={"state": OutputState.LIVE})
-    recording = ended(records, settings, make_recording(outputs=(output,)), clip)
-    with spool_of(recording, settings).followed():
-        assert transfer_all(recording, settings, redis_client).status is Status.UPLOADING
+    recording = farm.ended(new_recording(outputs=(output,)), clip)
+    with spool_of(recording, farm.settings).followed():
+        assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADING
     # Its recorder is dead: nobody will tell of the output.
-    settle(recording.id, settings, redis_client)
-    assert records.get(None, recording.id).status is Status.UPLOADED
+    settle(recording.id, farm.settings, farm.redis)
+    assert farm.records.get(None, recording.id).status is Status.UPLOADED
     with pytest.raises(WrongStateError):
-        records.set_output(recording, output.model_copy(update={"state": OutputState.ENDED}))
-    another = ended(records, settings, make_recording(outputs=(output,), meeting_id="b"), clip)
-    with spool_of(another, settings).followed():
-        records.set_output(another, output.model_copy(update={"state": OutputState.ENDED}))
-        assert transfer_all(another, settings, redis_client).status is Status.UPLOADED
+        farm.records.set_output(recording, output.model_copy(update={"state": OutputState.ENDED}))
+    another = farm.ended(new_recording(outputs=(output,), meeting_id="b"), clip)
+    with spool_of(another, farm.settings).followed():
+        farm.records.set_output(another, output.model_copy(update={"state": OutputState.ENDED}))
+        assert transfer_all(another, farm.settings, farm.redis).status is Status.UPLOADED
 
 
 @pytest.fixture

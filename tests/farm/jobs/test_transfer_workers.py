@@ -13,14 +13,12 @@ from urllib.parse import urlsplit
 import boto3
 import psutil
 import pytest
-import redis
 
-from farm.config.settings import Settings
 from farm.queues.transfers import enqueue_finish
 from farm.recording.model import Recording, Status
-from farm.recording.records import Records
 from farm.recording.transfers import TransferState, transfer_to
-from testkit.recordings import MakeRecording, ended
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.storage.wire import wire_to
 from testkit.workers import process_connected_to, running_worker
 
@@ -50,17 +48,15 @@ def s3(s3_endpoint: str) -> Any:
 class Node:
     """A node with no worker yet, and the port of the S3 server that its recordings go to."""
 
-    settings: Settings
-    records: Records
-    client: redis.Redis
+    farm: Farm
     s3_port: int
 
     def running_worker(self, **settings: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
         return running_worker(
-            self.client,
-            self.settings.redis_address,
-            self.settings.data_dir,
-            FARM_NODE=self.settings.node,
+            self.farm.redis,
+            self.farm.settings.redis_address,
+            self.farm.settings.data_dir,
+            FARM_NODE=self.farm.settings.node,
             **settings,
         )
 
@@ -73,23 +69,23 @@ class Node:
             "secret": "secret",
             "endpoint": f"http://127.0.0.1:{port}",
         }
-        recording = ended(self.records, self.settings, recording, film, target)
-        enqueue_finish(self.client, recording, self.settings.node)
+        recording = self.farm.ended(recording, film, target)
+        enqueue_finish(self.farm.redis, recording, self.farm.settings.node)
         return recording
 
     def wait_for(self, recording: Recording, status: Status, timeout: float = 90) -> Recording:
         deadline = time.monotonic() + timeout
-        while (present := self.records.get(None, recording.id)).status is not status:
+        while (present := self.farm.records.get(None, recording.id)).status is not status:
             assert time.monotonic() < deadline, present.transfers
             time.sleep(0.02)
         return present
 
 
 @pytest.fixture
-def node(settings: Settings, records: Records, redis_client: redis.Redis, s3_endpoint: str) -> Node:
+def node(farm: Farm, s3_endpoint: str) -> Node:
     port = urlsplit(s3_endpoint).port
     assert port is not None
-    return Node(settings, records, redis_client, port)
+    return Node(farm, port)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
@@ -101,13 +97,13 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
 
 @pytest.mark.parametrize("victim", ["horse", "worker", "farm"])
 def test_killed_upload_should_go_on_where_it_was(
-    node: Node, make_recording: MakeRecording, long_film: Path, s3: Any, victim: str, tmp_path: Path
+    node: Node, long_film: Path, s3: Any, victim: str, tmp_path: Path
 ) -> None:
     film = tmp_path / "film.mp4"
     film.hardlink_to(long_film)
     with wire_to(node.s3_port) as wire:
         with node.running_worker() as worker:
-            recording = node.finish(make_recording(), film, wire.port)
+            recording = node.finish(new_recording(), film, wire.port)
             wait_until(lambda: wire.passed > 60 * MIB)
             if victim == "horse":
                 process_connected_to(wire.port).kill()
@@ -135,37 +131,35 @@ def test_killed_upload_should_go_on_where_it_was(
     assert sent < 200 * MIB + THREADS * PART_BYTES + MIB
 
 
-def test_shutdown_should_not_wait_for_an_upload_that_hangs(
-    node: Node, make_recording: MakeRecording, film: Path, s3: Any
-) -> None:
+def test_shutdown_should_not_wait_for_an_upload_that_hangs(node: Node, film: Path, s3: Any) -> None:
     with wire_to(node.s3_port) as wire:
         wire.silent_after(9 * MIB)
         with node.running_worker():
-            recording = node.finish(make_recording(), film, wire.port)
+            recording = node.finish(new_recording(), film, wire.port)
             wait_until(lambda: wire.passed > 9 * MIB)
             began = time.monotonic()
         # The upload would be cut off after minutes.
         assert time.monotonic() - began < 30
     with node.running_worker():
-        direct = node.finish(make_recording(meeting_id="next"), film, node.s3_port)
+        direct = node.finish(new_recording(meeting_id="next"), film, node.s3_port)
         node.wait_for(direct, Status.UPLOADED)
     assert s3.Object("workers", direct.output_file_name).content_length == film.stat().st_size
     # The link of the first one works all the while.
-    state = transfer_to(node.records.get(None, recording.id).transfers, "store")
+    state = transfer_to(node.farm.records.get(None, recording.id).transfers, "store")
     assert state is not None
     assert state.state is TransferState.DONE
 
 
-def test_storage_that_hangs_should_not_delay_other_recordings(
-    node: Node, make_recording: MakeRecording, film: Path, s3: Any
-) -> None:
+def test_storage_that_hangs_should_not_delay_other_recordings(node: Node, film: Path, s3: Any) -> None:
     with wire_to(node.s3_port) as wire, node.running_worker(FARM_TRANSFERS="2"):
         wire.silent_after(0)
-        hanging = node.finish(make_recording(meeting_id="a"), film, wire.port)
-        wait_until(lambda: "RUNNING" in {each.state for each in node.records.get(None, hanging.id).transfers})
+        hanging = node.finish(new_recording(meeting_id="a"), film, wire.port)
+        wait_until(
+            lambda: "RUNNING" in {each.state for each in node.farm.records.get(None, hanging.id).transfers}
+        )
         began = time.monotonic()
         for meeting in ("b", "c"):
-            recording = node.finish(make_recording(meeting_id=meeting), film, node.s3_port)
+            recording = node.finish(new_recording(meeting_id=meeting), film, node.s3_port)
             node.wait_for(recording, Status.UPLOADED)
         assert time.monotonic() - began < 15
     assert s3.Object("workers", recording.output_file_name).content_length == film.stat().st_size

@@ -15,7 +15,7 @@ from farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
 from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from farm.storage.backend import StorageError
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.takes import make_take
 
 
@@ -43,10 +43,7 @@ class Book:
 
 
 async def test_output_should_be_retrying_while_the_store_is_away_and_live_when_it_is_back(
-    make_recording: MakeRecording,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool, data = tmp_path / "spool", tmp_path / "data"
     spool.mkdir()
@@ -55,7 +52,7 @@ async def test_output_should_be_retrying_while_the_store_is_away_and_live_when_i
     monkeypatch.setenv("FARM_DATA_DIR", str(data))
     # Of a store below a file nothing can be made, by root neither.
     (data / "store").write_text("in the way")
-    recording, book = make_recording(), Book()
+    recording, book = new_recording(), Book()
 
     def order(directory: Path) -> HlsOrder:
         return HlsOrder(

@@ -19,7 +19,7 @@ from farm.pages.access import (
     with_parameters,
 )
 from farm.recording.model import Corner, Watermark
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
 SECRET = "a secret of the pages' own, long enough"
@@ -32,10 +32,10 @@ def parameters_of(url: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("contract", [PageContract.AUTO, PageContract.SDK])
 def test_page_of_the_sdk_should_get_a_token_and_the_watermark(
-    make_recording: MakeRecording, settings: Settings, contract: PageContract
+    settings: Settings, contract: PageContract
 ) -> None:
     mark = Watermark(url="https://a.example/w.png", width=99, position=Corner.RIGHT_TOP)
-    recording = make_recording(url=PAGE, page_contract=contract, meeting_id="Räum 1", watermark=mark)
+    recording = new_recording(url=PAGE, page_contract=contract, meeting_id="Räum 1", watermark=mark)
     opening = opening_of(recording, PageAccess(), settings_with(settings.data_dir, None, page_secret=SECRET))
     parameters = parameters_of(opening.url)
     assert (parameters["x"], urlsplit(opening.url).fragment) == ("1", "here")
@@ -54,8 +54,8 @@ def test_page_of_the_sdk_should_get_a_token_and_the_watermark(
     assert opening.secrets == (parameters["authToken"],)
 
 
-def test_token_of_the_request_should_win(make_recording: MakeRecording, settings: Settings) -> None:
-    recording = make_recording(url=PAGE)
+def test_token_of_the_request_should_win(settings: Settings) -> None:
+    recording = new_recording(url=PAGE)
     opening = opening_of(
         recording,
         PageAccess(auth_token="given/+"),
@@ -66,33 +66,27 @@ def test_token_of_the_request_should_win(make_recording: MakeRecording, settings
     assert "authToken" not in opening_of(recording, PageAccess(), settings).url
 
 
-def test_plain_and_built_in_pages_should_be_opened_as_they_are(
-    make_recording: MakeRecording, settings: Settings
-) -> None:
+def test_plain_and_built_in_pages_should_be_opened_as_they_are(settings: Settings) -> None:
     settings = settings_with(settings.data_dir, None, page_secret=SECRET)
-    plain = make_recording(url=PAGE, page_contract=PageContract.PLAIN)
-    built_in = make_recording(url=settings.page_of("demo"))
+    plain = new_recording(url=PAGE, page_contract=PageContract.PLAIN)
+    built_in = new_recording(url=settings.page_of("demo"))
     for recording in (plain, built_in):
         assert opening_of(recording, PageAccess(), settings).url == recording.url
 
 
-def test_built_in_meeting_should_begin_by_its_own_word(
-    make_recording: MakeRecording, settings: Settings
-) -> None:
+def test_built_in_meeting_should_begin_by_its_own_word(settings: Settings) -> None:
     urls = {
         settings.page_of("demo"): PageContract.CONSOLE,
         f"{settings.local_url}/meet-assets/board.html": PageContract.AUTO,
         PAGE: PageContract.AUTO,
     }
-    assert {url: contract_of(make_recording(url=url), settings) for url in urls} == urls
-    plain = make_recording(url=settings.page_of("demo"), page_contract=PageContract.PLAIN)
+    assert {url: contract_of(new_recording(url=url), settings) for url in urls} == urls
+    plain = new_recording(url=settings.page_of("demo"), page_contract=PageContract.PLAIN)
     assert contract_of(plain, settings) is PageContract.PLAIN
 
 
-def test_livekit_template_should_get_a_token_of_a_hidden_recorder(
-    make_recording: MakeRecording, settings: Settings
-) -> None:
-    recording = make_recording(url=PAGE, page_contract=PageContract.CONSOLE, meeting_id="room-1")
+def test_livekit_template_should_get_a_token_of_a_hidden_recorder(settings: Settings) -> None:
+    recording = new_recording(url=PAGE, page_contract=PageContract.CONSOLE, meeting_id="room-1")
     access = PageAccess(layout="speaker")
     assert parameters_of(opening_of(recording, access, settings).url) == {"x": "1", "layout": "speaker"}
     configured = settings_with(
@@ -107,21 +101,19 @@ def test_livekit_template_should_get_a_token_of_a_hidden_recorder(
     assert (grant["canPublish"], grant["canPublishData"]) == (False, False)
 
 
-def test_jitsi_meeting_should_be_joined_by_ready_made_hints(
-    make_recording: MakeRecording, settings: Settings
-) -> None:
-    opening = opening_of(make_recording(url="https://meet.jit.si/Room"), PageAccess(), settings)
+def test_jitsi_meeting_should_be_joined_by_ready_made_hints(settings: Settings) -> None:
+    opening = opening_of(new_recording(url="https://meet.jit.si/Room"), PageAccess(), settings)
     assert opening.url.startswith("https://meet.jit.si/Room#config.")
     assert opening.hints.wait_for is not None
 
 
-def test_hints_may_hold_secrets(make_recording: MakeRecording, settings: Settings) -> None:
+def test_hints_may_hold_secrets(settings: Settings) -> None:
     access = PageAccess.model_validate({"page_hints": {"join": [{"fill": "#p", "text": "s3cret"}]}})
-    assert opening_of(make_recording(url=PAGE), access, settings).secrets == ("s3cret",)
+    assert opening_of(new_recording(url=PAGE), access, settings).secrets == ("s3cret",)
 
 
-def test_access_should_be_sealed_for_its_recording_alone(make_recording: MakeRecording) -> None:
-    one, other = make_recording(), make_recording()
+def test_access_should_be_sealed_for_its_recording_alone() -> None:
+    one, other = new_recording(), new_recording()
     sealer, access = Sealer(b"x" * 32), PageAccess(auth_token="s3cret", layout="grid")
     sealed = seal_access(sealer, one.id, access)
     assert "s3cret" not in sealed
@@ -161,9 +153,7 @@ def test_livekit_template_should_have_a_use_for_a_token(settings: Settings) -> N
     assert ignored_by_page(PAGE, PageContract.CONSOLE, configured) == {"interactive_config"}
 
 
-def test_what_the_pages_server_wants_should_be_secret(
-    make_recording: MakeRecording, settings: Settings
-) -> None:
+def test_what_the_pages_server_wants_should_be_secret(settings: Settings) -> None:
     access = PageAccess.model_validate(
         {
             "http_credentials": [{"username": "recorder", "password": "pa55"}],
@@ -172,7 +162,7 @@ def test_what_the_pages_server_wants_should_be_secret(
         }
     )
     for url in ("https://meet.jit.si/Room", "https://a.example/room"):
-        opening = opening_of(make_recording(url=url, page_contract="auto"), access, settings)
+        opening = opening_of(new_recording(url=url, page_contract="auto"), access, settings)
         assert opening.access == access.to_site
         assert opening.access.headers == {"authorization": "Bearer t0ken"}
         # As it is, and as browsers send it.

@@ -17,13 +17,11 @@ from farm.queues.recordings import (
 from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Priority
 from farm.recording.transfers import STORE
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 
 
-def test_recording_should_be_queued_as_a_job_with_its_own_id(
-    redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = make_recording(max_seconds=100)
+def test_recording_should_be_queued_as_a_job_with_its_own_id(redis_client: redis.Redis) -> None:
+    recording = new_recording(max_seconds=100)
     enqueue_recording(redis_client, recording)
     (job,) = recordings_queue(redis_client).jobs
     assert (job.id, job.func_name, job.args) == (
@@ -35,10 +33,8 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(
     assert job.timeout >= 100 + 3600
 
 
-def test_job_whose_worker_has_died_should_not_count_as_live(
-    redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = make_recording()
+def test_job_whose_worker_has_died_should_not_count_as_live(redis_client: redis.Redis) -> None:
+    recording = new_recording()
     enqueue_recording(redis_client, recording)
     queue = recordings_queue(redis_client)
     (job,) = queue.jobs
@@ -55,11 +51,9 @@ def test_each_node_should_have_a_queue_of_transfers(redis_client: redis.Redis) -
     assert transfers_queue(redis_client, "node-1").name == "transfers.node-1"
 
 
-def test_try_should_not_be_queued_before_its_time(
-    redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
+def test_try_should_not_be_queued_before_its_time(redis_client: redis.Redis) -> None:
     moment = datetime(2126, 1, 31, 12, 0, 0, 900_000, tzinfo=UTC)
-    enqueue_transfer(redis_client, make_recording(), "s3", "node-1", at=moment)
+    enqueue_transfer(redis_client, new_recording(), "s3", "node-1", at=moment)
     queue = uploads_queue(redis_client, "node-1")
     (job_id,) = queue.scheduled_job_registry.get_job_ids()
     # A job that came earlier would find nothing to do, and there would be no other.
@@ -67,9 +61,9 @@ def test_try_should_not_be_queued_before_its_time(
 
 
 def test_store_should_be_tried_again_where_customers_storage_is_not_waited_for(
-    redis_client: redis.Redis, make_recording: MakeRecording
+    redis_client: redis.Redis,
 ) -> None:
-    recording = make_recording()
+    recording = new_recording()
     for target in (STORE, "s3"):
         enqueue_transfer(redis_client, recording, target, "node-1")
     assert [job.args[1] for job in transfers_queue(redis_client, "node-1").jobs] == [STORE]
@@ -77,10 +71,10 @@ def test_store_should_be_tried_again_where_customers_storage_is_not_waited_for(
 
 
 def test_high_priority_should_stand_before_normal_and_low_in_the_order_of_coming(
-    redis_client: redis.Redis, make_recording: MakeRecording
+    redis_client: redis.Redis,
 ) -> None:
     order = [Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.NORMAL, Priority.HIGH]
-    recordings = [make_recording(priority=priority) for priority in order]
+    recordings = [new_recording(priority=priority) for priority in order]
     for recording in recordings:
         enqueue_recording(redis_client, recording)
     positions = [queue_position(redis_client, recording.id) for recording in recordings]
@@ -92,10 +86,8 @@ def test_high_priority_should_stand_before_normal_and_low_in_the_order_of_coming
     assert queue_position(redis_client, recordings[0].id) == 4
 
 
-def test_job_should_tell_operators_what_it_is_about(
-    redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = make_recording(meeting_id="weekly")
+def test_job_should_tell_operators_what_it_is_about(redis_client: redis.Redis) -> None:
+    recording = new_recording(meeting_id="weekly")
     enqueue_recording(redis_client, recording)
     enqueue_transfer(redis_client, recording, "aws", "node-2")
     (record_job,) = recordings_queue(redis_client).jobs

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-import redis
 
 from farm.db.clients import connect, connect_async
 from farm.db.embedded import embedded_redis
@@ -16,7 +15,8 @@ from farm.recording.changes import events_key
 from farm.recording.feeds import Change, Feed, Feeds
 from farm.recording.model import Recording
 from farm.recording.records import Records
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
 SECONDS = 15.0
@@ -41,17 +41,15 @@ async def take(changes: AsyncIterator[Change], count: int) -> list[str | None]:
         return [(await anext(changes)).text for _ in range(count)]
 
 
-async def test_slow_follower_should_get_every_change_in_order(
-    redis_address: str, records: Records, make_recording: MakeRecording
-) -> None:
+async def test_slow_follower_should_get_every_change_in_order(redis_address: str, farm: Farm) -> None:
     meetings = [f"m{number}" for number in range(450)]
     async with feed_of(redis_address) as feed:
         slow = feed.follow(None, never)
         quick = feed.follow(None, never)
-        records.add(make_recording(meeting_id=meetings[0]))
+        farm.add(meeting_id=meetings[0])
         assert await take(slow, 1) == meetings[:1]
         for meeting in meetings[1:]:
-            records.add(make_recording(meeting_id=meeting))
+            farm.add(meeting_id=meeting)
         # The feed keeps only the last of them in memory.
         assert await take(quick, len(meetings)) == meetings
         assert await take(slow, len(meetings) - 1) == meetings[1:]
@@ -65,21 +63,17 @@ async def test_follower_should_end_when_it_is_stopped(redis_address: str) -> Non
             assert [change async for change in feed.follow(None, stopped.wait)] == []
 
 
-async def test_damaged_change_should_be_a_gap(
-    redis_address: str, redis_client: redis.Redis, records: Records, make_recording: MakeRecording
-) -> None:
+async def test_damaged_change_should_be_a_gap(redis_address: str, farm: Farm) -> None:
     async with feed_of(redis_address) as feed:
         live = feed.follow(None, never)
-        redis_client.xadd(events_key("acme"), {"recording": "{}"})
-        redis_client.xadd(events_key("acme"), {"other": "x"})
-        records.add(make_recording(meeting_id="whole"))
+        farm.redis.xadd(events_key("acme"), {"recording": "{}"})
+        farm.redis.xadd(events_key("acme"), {"other": "x"})
+        farm.add(meeting_id="whole")
         assert await take(live, 3) == [None, None, "whole"]
         assert await take(feed.follow(BEGINNING, never), 3) == [None, None, "whole"]
 
 
-async def test_feed_should_go_on_after_redis_was_away_and_tell_what_was_lost(
-    tmp_path: Path, make_recording: MakeRecording
-) -> None:
+async def test_feed_should_go_on_after_redis_was_away_and_tell_what_was_lost(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, None)
     key = events_key("acme")
     async with connect_async(settings.redis_address) as client, AsyncExitStack() as stack:
@@ -89,17 +83,17 @@ async def test_feed_should_go_on_after_redis_was_away_and_tell_what_was_lost(
         with embedded_redis(settings), connect(settings.redis_address) as sender:
             feed = await stack.enter_async_context(feeds.feed("acme", meeting_of))
             changes = feed.follow(None, never)
-            Records(sender).add(make_recording(meeting_id="first"))
+            Records(sender).add(new_recording(meeting_id="first"))
             assert await take(changes, 1) == ["first"]
         coming = asyncio.create_task(take(changes, 1))
         await asyncio.sleep(1)
         assert not coming.done()
         with embedded_redis(settings), connect(settings.redis_address) as sender:
-            Records(sender).add(make_recording(meeting_id="second"))
+            Records(sender).add(new_recording(meeting_id="second"))
             assert await coming == ["second"]
         with embedded_redis(settings), connect(settings.redis_address) as sender:
             # More than the stream keeps, all at once.
-            copy = make_recording(meeting_id="last").model_dump_json()
+            copy = new_recording(meeting_id="last").model_dump_json()
             with sender.pipeline() as pipeline:
                 for _ in range(3):
                     pipeline.xadd(key, {"recording": copy}, maxlen=1, approximate=False)

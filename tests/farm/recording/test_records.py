@@ -21,7 +21,7 @@ from farm.recording.changes import CHANGES_KEY, events_key, recording_of
 from farm.recording.listing import Wanted, microseconds
 from farm.recording.model import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import Idempotency, Records, SealedTarget, record_key
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 
 RACERS = 50
 HOUR = timedelta(hours=1)
@@ -42,8 +42,8 @@ def race(act: Callable[[int], Any]) -> list[Any]:
         return list(threads.map(run, range(RACERS)))
 
 
-def test_recording_should_come_back_as_it_was_kept(records: Records, make_recording: MakeRecording) -> None:
-    recording = make_recording(
+def test_recording_should_come_back_as_it_was_kept(records: Records) -> None:
+    recording = new_recording(
         meeting_id='a:b "c" \n会議',
         file_name_prefix="p",
         start_reason=Reason(reason=ReasonKind.API_CALL, caller=Caller(type="ORGANIZATION", user_id="acme")),
@@ -57,10 +57,8 @@ def test_recording_should_come_back_as_it_was_kept(records: Records, make_record
     ]
 
 
-def test_unknown_and_foreign_recordings_should_look_the_same(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    foreign = records.add(make_recording())
+def test_unknown_and_foreign_recordings_should_look_the_same(records: Records) -> None:
+    foreign = records.add(new_recording())
     for organization, recording_id in [
         ("other", str(foreign.id)),
         ("acme", str(uuid4())),
@@ -72,35 +70,31 @@ def test_unknown_and_foreign_recordings_should_look_the_same(
         assert str(caught.value) == f"no recording has the id {recording_id}"
 
 
-def test_second_recording_of_a_meeting_should_need_permission(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    first = records.add(make_recording())
+def test_second_recording_of_a_meeting_should_need_permission(records: Records) -> None:
+    first = records.add(new_recording())
     with pytest.raises(AlreadyRecordingError, match=str(first.id)):
-        records.add(make_recording())
-    records.add(make_recording(organization_id="other"))
-    records.add(make_recording(meeting_id="elsewhere"))
-    later = records.add(make_recording(invoked_time=now() + timedelta(seconds=1)), allow_multiple=True)
+        records.add(new_recording())
+    records.add(new_recording(organization_id="other"))
+    records.add(new_recording(meeting_id="elsewhere"))
+    later = records.add(new_recording(invoked_time=now() + timedelta(seconds=1)), allow_multiple=True)
     assert records.active("acme", "demo") == later
     records.change_state(later.id, Status.ERRORED)
     assert records.active("acme", "demo") == first
     records.change_state(first.id, Status.ERRORED)
     with pytest.raises(NotFoundError):
         records.active("acme", "demo")
-    assert records.add(make_recording()).status is Status.INVOKED
+    assert records.add(new_recording()).status is Status.INVOKED
 
 
-def test_adding_again_after_a_lost_answer_should_succeed(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    recording = make_recording()
+def test_adding_again_after_a_lost_answer_should_succeed(records: Records) -> None:
+    recording = new_recording()
     assert records.add(recording) == records.add(recording)
 
 
 def test_state_should_change_together_with_fields_timeline_and_index(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(new_recording())
     moment = now()
     started = records.change_state(recording.id, Status.RECORDING, started_time=moment, node="node-1")
     assert (started.status, started.started_time, started.node) == (Status.RECORDING, moment, "node-1")
@@ -130,10 +124,8 @@ def test_state_should_change_together_with_fields_timeline_and_index(
 
 
 @pytest.mark.parametrize("final", [Status.UPLOADED, Status.ERRORED])
-def test_final_state_should_never_change(
-    records: Records, make_recording: MakeRecording, final: Status
-) -> None:
-    recording = records.add(make_recording())
+def test_final_state_should_never_change(records: Records, final: Status) -> None:
+    recording = records.add(new_recording())
     path = [Status.RECORDING, Status.UPLOADING, Status.UPLOADED] if final is Status.UPLOADED else [final]
     for status in path:
         records.change_state(recording.id, status)
@@ -144,11 +136,9 @@ def test_final_state_should_never_change(
     assert records.get(None, recording.id) == before
 
 
-def test_keys_of_storage_should_be_forgotten_when_there_are_no_files_for_it(
-    records: Records, make_recording: MakeRecording
-) -> None:
+def test_keys_of_storage_should_be_forgotten_when_there_are_no_files_for_it(records: Records) -> None:
     failed, ended = (
-        records.add(make_recording(meeting_id=meeting), target=SealedTarget("s3", "sealed"))
+        records.add(new_recording(meeting_id=meeting), target=SealedTarget("s3", "sealed"))
         for meeting in ("failed", "ended")
     )
     records.change_state(failed.id, Status.ERRORED)
@@ -158,10 +148,8 @@ def test_keys_of_storage_should_be_forgotten_when_there_are_no_files_for_it(
     assert records.sealed_target(ended.id, "s3") == "sealed"
 
 
-def test_only_from_should_narrow_the_states_a_change_starts_from(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+def test_only_from_should_narrow_the_states_a_change_starts_from(records: Records) -> None:
+    recording = records.add(new_recording())
     records.change_state(recording.id, Status.RECORDING)
     with pytest.raises(WrongStateError):
         records.change_state(recording.id, Status.ERRORED, only_from={Status.INVOKED})
@@ -170,10 +158,8 @@ def test_only_from_should_narrow_the_states_a_change_starts_from(
         records.change_state(recording.id, Status.UPLOADED, only_from={Status.RECORDING})
 
 
-def test_exactly_one_of_many_state_changes_should_win(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+def test_exactly_one_of_many_state_changes_should_win(records: Records) -> None:
+    recording = records.add(new_recording())
     results = race(lambda number: records.change_state(recording.id, Status.RECORDING, node=f"n{number}"))
     winners = [result for result in results if isinstance(result, Recording)]
     assert len(winners) == 1
@@ -183,18 +169,14 @@ def test_exactly_one_of_many_state_changes_should_win(
     assert len(after.timeline) == 2
 
 
-def test_exactly_one_of_many_recordings_of_a_meeting_should_be_added(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    results = race(lambda _number: records.add(make_recording()))
+def test_exactly_one_of_many_recordings_of_a_meeting_should_be_added(records: Records) -> None:
+    results = race(lambda _number: records.add(new_recording()))
     assert sum(isinstance(result, Recording) for result in results) == 1
     assert len(records.unfinished()) == 1
 
 
-def test_change_should_be_announced(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+def test_change_should_be_announced(records: Records, redis_client: redis.Redis) -> None:
+    recording = records.add(new_recording())
     with redis_client.pubsub() as changes:  # type: ignore[no-untyped-call]
         changes.subscribe(record_key(recording.id))
         assert changes.get_message(timeout=2) is not None
@@ -204,8 +186,8 @@ def test_change_should_be_announced(
     assert message["data"] == b"RECORDING"
 
 
-def test_update_should_set_fields_and_nothing_else(records: Records, make_recording: MakeRecording) -> None:
-    recording = records.add(make_recording())
+def test_update_should_set_fields_and_nothing_else(records: Records) -> None:
+    recording = records.add(new_recording())
     failure = Failure(code="page_failed", message='it said "no"')
     updated = records.update(recording.id, node="node-2", error=failure)
     assert updated == recording.model_copy(update={"node": "node-2", "error": failure})
@@ -214,10 +196,8 @@ def test_update_should_set_fields_and_nothing_else(records: Records, make_record
 
 
 @pytest.mark.parametrize("field", ["id", "organization_id", "meeting_id", "status", "timeline", "colour"])
-def test_fields_that_keep_the_index_right_should_not_be_settable(
-    records: Records, make_recording: MakeRecording, field: str
-) -> None:
-    recording = records.add(make_recording())
+def test_fields_that_keep_the_index_right_should_not_be_settable(records: Records, field: str) -> None:
+    recording = records.add(new_recording())
     with pytest.raises(ValueError, match=field):
         records.update(recording.id, **{field: "x"})
     with pytest.raises(ValueError, match=field):
@@ -225,10 +205,8 @@ def test_fields_that_keep_the_index_right_should_not_be_settable(
     assert records.get(None, recording.id) == recording
 
 
-def test_value_of_the_wrong_type_should_change_nothing(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+def test_value_of_the_wrong_type_should_change_nothing(records: Records) -> None:
+    recording = records.add(new_recording())
     with pytest.raises(ValidationError):
         records.change_state(recording.id, Status.RECORDING, started_time="yesterday")
     assert records.get(None, recording.id) == recording
@@ -245,13 +223,13 @@ def test_writes_to_an_unknown_recording_should_leave_no_trace(
 
 
 @pytest.fixture
-def listed(records: Records, make_recording: MakeRecording) -> list[Recording]:
+def listed(records: Records) -> list[Recording]:
     """Nine, the newest first, in three meetings and three states; another organisation has one more."""
     start = now() - timedelta(hours=1)
     added = []
     for number in range(9):
         recording = records.add(
-            make_recording(meeting_id=f"Room {number % 3}", invoked_time=start + timedelta(seconds=number)),
+            new_recording(meeting_id=f"Room {number % 3}", invoked_time=start + timedelta(seconds=number)),
             allow_multiple=True,
         )
         if number >= 3:
@@ -259,7 +237,7 @@ def listed(records: Records, make_recording: MakeRecording) -> list[Recording]:
         if number >= 6:
             recording = records.change_state(recording.id, Status.UPLOADING)
         added.append(recording)
-    records.add(make_recording(organization_id="other", meeting_id="Room 0"))
+    records.add(new_recording(organization_id="other", meeting_id="Room 0"))
     return added[::-1]
 
 
@@ -294,12 +272,9 @@ def test_list_should_be_narrowed_by_state_meeting_time_and_text(
 
 
 def test_one_unreadable_record_should_keep_nobody_from_the_others(
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    caplog: pytest.LogCaptureFixture,
+    records: Records, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad, good = (records.add(make_recording(meeting_id=name)) for name in ("bad", "good"))
+    bad, good = (records.add(new_recording(meeting_id=name)) for name in ("bad", "good"))
     redis_client.hset(record_key(bad.id), "status", b'"OF_A_LATER_VERSION"')
     assert [recording.id for recording in records.unfinished()] == [good.id]
     assert [recording.id for recording in records.find("acme", Wanted()).recordings] == [good.id]
@@ -311,9 +286,9 @@ def test_one_unreadable_record_should_keep_nobody_from_the_others(
 
 
 def test_deleted_recording_should_leave_nothing_behind_but_that_it_was_deleted(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(new_recording())
     with pytest.raises(WrongStateError, match="stop it"):
         records.delete(recording)
     ended = records.change_state(recording.id, Status.ERRORED)
@@ -327,33 +302,27 @@ def test_deleted_recording_should_leave_nothing_behind_but_that_it_was_deleted(
     assert not records.was_deleted(uuid4())
 
 
-def test_same_idempotency_key_should_give_the_same_recording(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    first = records.add(make_recording(), idempotency=Idempotency("k", "hash"))
-    assert records.add(make_recording(), idempotency=Idempotency("k", "hash")) == first
-    other = make_recording(organization_id="other")
+def test_same_idempotency_key_should_give_the_same_recording(records: Records) -> None:
+    first = records.add(new_recording(), idempotency=Idempotency("k", "hash"))
+    assert records.add(new_recording(), idempotency=Idempotency("k", "hash")) == first
+    other = new_recording(organization_id="other")
     assert records.add(other, idempotency=Idempotency("k", "hash")).id == other.id
     with pytest.raises(InvalidRequestError, match="different request"):
-        records.add(make_recording(meeting_id="b"), idempotency=Idempotency("k", "other"))
+        records.add(new_recording(meeting_id="b"), idempotency=Idempotency("k", "other"))
     assert records.find("acme", Wanted()).total == 1
     records.delete(records.change_state(first.id, Status.ERRORED))
     with pytest.raises(InvalidRequestError, match="was deleted"):
-        records.add(make_recording(), idempotency=Idempotency("k", "hash"))
+        records.add(new_recording(), idempotency=Idempotency("k", "hash"))
 
 
-def test_same_idempotency_key_should_start_once_in_a_race(
-    records: Records, make_recording: MakeRecording
-) -> None:
-    recordings = [make_recording() for _ in range(RACERS)]
+def test_same_idempotency_key_should_start_once_in_a_race(records: Records) -> None:
+    recordings = [new_recording() for _ in range(RACERS)]
     kept = race(lambda number: records.add(recordings[number], idempotency=Idempotency("k", "hash")))
     assert len({recording.id for recording in kept}) == 1
 
 
-def test_every_change_should_be_told_with_a_copy(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    added = records.add(make_recording(meeting_id='"会議"'))
+def test_every_change_should_be_told_with_a_copy(records: Records, redis_client: redis.Redis) -> None:
+    added = records.add(new_recording(meeting_id='"会議"'))
     changed = records.change_state(added.id, Status.RECORDING, started_time=now())
     records.update(added.id, node="node-1")
     for key in (CHANGES_KEY, events_key("acme")):
@@ -361,10 +330,8 @@ def test_every_change_should_be_told_with_a_copy(
         assert [recording_of(fields) for _, fields in entries] == [added, changed]
 
 
-def test_note_should_be_added_to_the_timeline_once(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    recording = records.add(make_recording())
+def test_note_should_be_added_to_the_timeline_once(records: Records, redis_client: redis.Redis) -> None:
+    recording = records.add(new_recording())
     entry = TimelineEntry(event="take_began", take=0, time=now())
     for _ in range(2):
         records.note(recording.id, entry)
@@ -374,9 +341,9 @@ def test_note_should_be_added_to_the_timeline_once(
 
 
 def test_slot_should_be_told_until_the_recording_has_ended(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(new_recording())
     assert recording.slot is None
     claimed = records.claim(recording, "node-1", slot=2)
     assert (claimed.node, claimed.slot) == ("node-1", 2)
@@ -391,8 +358,8 @@ def test_slot_should_be_told_until_the_recording_has_ended(
         records.claim(ended, "node-1", slot=2)
 
 
-def test_slot_should_never_have_two_recordings(records: Records, make_recording: MakeRecording) -> None:
-    died, other, elsewhere = (records.add(make_recording(meeting_id=meeting)) for meeting in "abc")
+def test_slot_should_never_have_two_recordings(records: Records) -> None:
+    died, other, elsewhere = (records.add(new_recording(meeting_id=meeting)) for meeting in "abc")
 
     def slots() -> list[int | None]:
         return [records.get(None, recording.id).slot for recording in (died, other, elsewhere)]
@@ -409,20 +376,20 @@ def test_slot_should_never_have_two_recordings(records: Records, make_recording:
 
 
 def test_recording_that_redis_had_lost_should_be_in_no_slot_until_it_is_claimed(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    lost = records.claim(records.add(make_recording(meeting_id="a")), "node-1", slot=1)
+    lost = records.claim(records.add(new_recording(meeting_id="a")), "node-1", slot=1)
     redis_client.flushall()
-    records.claim(records.add(make_recording(meeting_id="b")), "node-1", slot=1)
+    records.claim(records.add(new_recording(meeting_id="b")), "node-1", slot=1)
     assert records.restore(lost, {})
     assert records.get(None, lost.id).slot is None
     assert records.claim(lost, "node-1", slot=2).slot == 2
 
 
 def test_record_of_a_farm_that_knew_no_slots_should_be_read_and_gone_on_with(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    recording = records.add(make_recording(node="node-1"))
+    recording = records.add(new_recording(node="node-1"))
     redis_client.hdel(record_key(recording.id), "slot")
     assert records.get(None, recording.id).slot is None
     assert records.claim(recording, "node-1").slot is None
@@ -430,9 +397,9 @@ def test_record_of_a_farm_that_knew_no_slots_should_be_read_and_gone_on_with(
 
 
 def test_what_only_a_newer_farm_knows_should_be_left_as_it_is(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
+    records: Records, redis_client: redis.Redis
 ) -> None:
-    recording = records.add(make_recording())
+    recording = records.add(new_recording())
     key = record_key(recording.id)
     entry = b'{"time":"2026-01-31T09:00:00Z","event":"finding_began","finding":"of_tomorrow","more":1}'
     redis_client.hset(key, mapping={"colour": '"blue"', "timeline": entry})

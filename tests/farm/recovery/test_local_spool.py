@@ -14,12 +14,13 @@ from farm.config.settings import Settings
 from farm.jobs.transfer import run_transfer, settle
 from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status
-from farm.recording.records import Records, record_key
+from farm.recording.records import record_key
 from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from farm.recovery.local_spool import recover_transfers
 from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
-from testkit.recordings import MakeRecording, ended, stored
+from testkit.farm import Farm
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 from testkit.storage.targets import target_at
 from testkit.storage.wire import wire_to
@@ -30,17 +31,15 @@ def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> S
     return settings_with(tmp_path / "data", redis_address, allow_private_addresses="127.0.0.0/8")
 
 
-def test_transfer_whose_job_was_lost_should_be_queued_again(
-    settings: Settings, records: Records, redis_client: redis.Redis, make_recording: MakeRecording, film: Path
-) -> None:
+def test_transfer_whose_job_was_lost_should_be_queued_again(farm: Farm, film: Path) -> None:
     target = target_at("http://127.0.0.1:9")
-    recording = stored(records, settings, redis_client, make_recording(), film, target)
-    queue = uploads_queue(redis_client, settings.node)
+    recording = farm.stored(new_recording(), film, target)
+    queue = uploads_queue(farm.redis, farm.settings.node)
 
     def queued_with(transfer: Transfer) -> int:
         queue.empty()  # type: ignore[no-untyped-call]
-        records.set_transfer(recording.id, transfer)
-        return recover_transfers(settings, redis_client)
+        farm.records.set_transfer(recording.id, transfer)
+        return recover_transfers(farm.settings, farm.redis)
 
     later, overdue = now() + timedelta(minutes=5), now() - timedelta(minutes=2)
     assert queued_with(Transfer(target="s3", next_try=later)) == 0
@@ -49,17 +48,12 @@ def test_transfer_whose_job_was_lost_should_be_queued_again(
     assert queued_with(Transfer(target="s3", next_try=overdue)) == 1
     assert [job.args for job in queue.jobs] == [(str(recording.id), "s3")]
     # What waits in the queue may be just that.
-    assert recover_transfers(settings, redis_client) == 0
+    assert recover_transfers(farm.settings, farm.redis) == 0
     assert queued_with(Transfer(target="s3", state=TransferState.RUNNING)) == 1
 
 
 def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has_the_file(
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    film: Path,
-    s3_endpoint: str,
+    farm: Farm, film: Path, s3_endpoint: str
 ) -> None:
     s3 = boto3.resource(
         "s3", endpoint_url=s3_endpoint, aws_access_key_id="key", aws_secret_access_key="secret",
@@ -67,63 +61,48 @@ def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has
     )  # fmt: skip
     bucket = s3.create_bucket(Bucket="rolled-back")
     where = f"s3://rolled-back?endpoint={s3_endpoint}&region=us-east-1"
-    settings = Settings.model_validate(
-        settings.model_dump() | {"store_url": where, "store_access_key": "key", "store_secret": "secret"}
-    )
-    recording = ended(records, settings, make_recording(), film)
-    records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.RUNNING))
-    record = redis_client.dump(record_key(recording.id))
+    farm = farm.with_settings(store_url=where, store_access_key="key", store_secret="secret")
+    recording = farm.ended(new_recording(), film)
+    farm.records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.RUNNING))
+    record = farm.redis.dump(record_key(recording.id))
     assert record is not None
-    records.set_transfer(recording.id, Transfer(target=STORE))
-    run_transfer(recording.id, STORE, settings, redis_client)
-    settle(recording.id, settings, redis_client)
-    assert not spool_of(recording, settings).directory.exists()
-    redis_client.flushall()
-    redis_client.restore(record_key(recording.id), 0, record)
-    redis_client.sadd("farm:unfinished", str(recording.id))
-    assert recover_transfers(settings, redis_client) == 1
-    (job,) = transfers_queue(redis_client, settings.node).jobs
+    farm.records.set_transfer(recording.id, Transfer(target=STORE))
+    run_transfer(recording.id, STORE, farm.settings, farm.redis)
+    settle(recording.id, farm.settings, farm.redis)
+    assert not spool_of(recording, farm.settings).directory.exists()
+    farm.redis.flushall()
+    farm.redis.restore(record_key(recording.id), 0, record)
+    farm.redis.sadd("farm:unfinished", str(recording.id))
+    assert recover_transfers(farm.settings, farm.redis) == 1
+    (job,) = transfers_queue(farm.redis, farm.settings.node).jobs
     assert job.args == (str(recording.id), STORE)
-    run_transfer(recording.id, STORE, settings, redis_client)
-    settle(recording.id, settings, redis_client)
-    assert records.get(None, recording.id).status is Status.UPLOADED
+    run_transfer(recording.id, STORE, farm.settings, farm.redis)
+    settle(recording.id, farm.settings, farm.redis)
+    assert farm.records.get(None, recording.id).status is Status.UPLOADED
     assert bucket.Object(f"{recording.id}/{recording.files[0].name}").content_length == film.stat().st_size
 
 
 def test_storage_that_is_too_slow_should_not_be_waited_for(
-    settings: Settings,
-    records: Records,
-    redis_client: redis.Redis,
-    make_recording: MakeRecording,
-    film: Path,
-    s3_endpoint: str,
-    monkeypatch: pytest.MonkeyPatch,
+    farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("farm.queues.transfers._TRANSFER_SECONDS", 3)
     monkeypatch.setattr("farm.queues.transfers.MIN_TRANSFER_RATE", 1 << 40)
-    monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", settings.node)
+    monkeypatch.setenv("FARM_REDIS_URL", str(farm.settings.redis_url))
+    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", farm.settings.node)
     monkeypatch.setenv("FARM_ALLOW_PRIVATE_ADDRESSES", "all")
     port = urlsplit(s3_endpoint).port
     assert port is not None
     with wire_to(port) as wire:
         wire.silent_after(0)
-        recording = stored(
-            records,
-            settings,
-            redis_client,
-            make_recording(),
-            film,
-            target_at(f"http://127.0.0.1:{wire.port}"),
-        )
-        enqueue_transfer(redis_client, recording, "s3", settings.node)
-        queue = uploads_queue(redis_client, settings.node)
+        recording = farm.stored(new_recording(), film, target_at(f"http://127.0.0.1:{wire.port}"))
+        enqueue_transfer(farm.redis, recording, "s3", farm.settings.node)
+        queue = uploads_queue(farm.redis, farm.settings.node)
         began = time.monotonic()
-        SpoolWorker([queue], connection=redis_client).work(burst=True, logging_level="WARNING")
+        SpoolWorker([queue], connection=farm.redis).work(burst=True, logging_level="WARNING")
         # boto3 by itself would wait for a minute each time it tries.
         assert time.monotonic() - began < 30
-    transfer = transfer_to(records.get(None, recording.id).transfers, "s3")
+    transfer = transfer_to(farm.records.get(None, recording.id).transfers, "s3")
     assert transfer is not None
     assert transfer.state is TransferState.WAITING
     assert transfer.error is not None

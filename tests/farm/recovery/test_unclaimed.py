@@ -11,7 +11,7 @@ from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.recovery.unclaimed import fail_lost_recordings
 from farm.recovery.wait_times import Waits
-from testkit.recordings import MakeRecording
+from testkit.farm import Farm
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -32,26 +32,24 @@ class Sweeper:
 
 
 @pytest.fixture
-def sweeper(records: Records, redis_client: redis.Redis) -> Sweeper:
-    return Sweeper(records, redis_client)
+def sweeper(farm: Farm) -> Sweeper:
+    return Sweeper(farm.records, farm.redis)
 
 
-def test_recording_without_a_job_should_not_stay_invoked(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
-) -> None:
-    lost = records.add(make_recording(meeting_id="lost"))
-    queued = records.add(make_recording(meeting_id="queued"))
-    enqueue_recording(redis_client, queued)
-    running = records.add(make_recording(meeting_id="running"))
-    records.change_state(running.id, Status.RECORDING)
-    assert (has_live_job(redis_client, queued.id), has_live_job(redis_client, lost.id)) == (True, False)
+def test_recording_without_a_job_should_not_stay_invoked(farm: Farm, sweeper: Sweeper) -> None:
+    lost = farm.add(meeting_id="lost")
+    queued = farm.add(meeting_id="queued")
+    enqueue_recording(farm.redis, queued)
+    running = farm.add(meeting_id="running")
+    farm.records.change_state(running.id, Status.RECORDING)
+    assert (has_live_job(farm.redis, queued.id), has_live_job(farm.redis, lost.id)) == (True, False)
     assert sweeper.sweep() == []
     assert sweeper.sweep(after=59) == []
-    young = records.add(make_recording(meeting_id="young"))
+    young = farm.add(meeting_id="young")
     assert [one.id for one in sweeper.sweep(after=2)] == [lost.id]
-    after = records.get(None, lost.id)
+    after = farm.records.get(None, lost.id)
     assert (after.status, after.error is not None and after.error.code) == (Status.ERRORED, "not_queued")
-    assert [records.get(None, one.id).status for one in (queued, young, running)] == [
+    assert [farm.records.get(None, one.id).status for one in (queued, young, running)] == [
         Status.INVOKED,
         Status.INVOKED,
         Status.RECORDING,
@@ -60,66 +58,58 @@ def test_recording_without_a_job_should_not_stay_invoked(
 
 
 def test_recording_whose_worker_died_with_the_job_in_hand_should_be_queued_again(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
+    farm: Farm, sweeper: Sweeper
 ) -> None:
-    dropped = records.add(make_recording())
-    enqueue_recording(redis_client, dropped)
-    assert has_live_job(redis_client, dropped.id)
-    assert recordings_queue(redis_client).pop_job_id() == str(dropped.id)
-    assert not has_live_job(redis_client, dropped.id)
+    dropped = farm.add()
+    enqueue_recording(farm.redis, dropped)
+    assert has_live_job(farm.redis, dropped.id)
+    assert recordings_queue(farm.redis).pop_job_id() == str(dropped.id)
+    assert not has_live_job(farm.redis, dropped.id)
     assert sweeper.sweep() == []
-    assert queue_position(redis_client, dropped.id) is None
+    assert queue_position(farm.redis, dropped.id) is None
     assert sweeper.sweep(after=120) == []
-    assert queue_position(redis_client, dropped.id) == 1
+    assert queue_position(farm.redis, dropped.id) == 1
     assert sweeper.sweep() == []
-    assert len(recordings_queue(redis_client).jobs) == 1
+    assert len(recordings_queue(farm.redis).jobs) == 1
 
 
-def test_recording_that_no_worker_takes_should_end_after_the_timeout(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
-) -> None:
-    waiting = records.add(make_recording(meeting_id="waiting"))
-    taken = records.add(make_recording(meeting_id="taken"))
-    records.update(taken.id, node="node-1")
+def test_recording_that_no_worker_takes_should_end_after_the_timeout(farm: Farm, sweeper: Sweeper) -> None:
+    waiting = farm.add(meeting_id="waiting")
+    taken = farm.add(meeting_id="taken")
+    farm.records.update(taken.id, node="node-1")
     for recording in (waiting, taken):
-        enqueue_recording(redis_client, recording)
+        enqueue_recording(farm.redis, recording)
     assert sweeper.sweep() == []
     assert sweeper.sweep(after=599) == []
-    assert queue_position(redis_client, taken.id) == 2
+    assert queue_position(farm.redis, taken.id) == 2
     (lost,) = sweeper.sweep(after=2)
     assert (lost.id, lost.status) == (waiting.id, Status.ERRORED)
     assert lost.error is not None
     assert (lost.error.code, "600 s" in lost.error.message) == ("no_free_slot", True)
-    assert queue_position(redis_client, waiting.id) is None
-    assert queue_position(redis_client, taken.id) == 1
+    assert queue_position(farm.redis, waiting.id) is None
+    assert queue_position(farm.redis, taken.id) == 1
 
 
-def test_waiting_recording_should_not_end_when_the_clock_is_set(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording, sweeper: Sweeper
-) -> None:
+def test_waiting_recording_should_not_end_when_the_clock_is_set(farm: Farm, sweeper: Sweeper) -> None:
     # As after the clock was set by an hour, forward and back.
     for hours in (-1, 1):
         moment = now() + timedelta(hours=hours)
-        enqueue_recording(
-            redis_client, records.add(make_recording(meeting_id=f"{hours}", invoked_time=moment))
-        )
+        enqueue_recording(farm.redis, farm.add(meeting_id=f"{hours}", invoked_time=moment))
     assert sweeper.sweep() == []
     assert sweeper.sweep(after=599) == []
     assert len(sweeper.sweep(after=2)) == 2
 
 
-def test_waiting_should_be_counted_once_by_all_who_sweep_and_on_after_each_of_them(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    enqueue_recording(redis_client, records.add(make_recording()))
-    first, second = Sweeper(records, redis_client, 10**18), Sweeper(records, redis_client, 5)
+def test_waiting_should_be_counted_once_by_all_who_sweep_and_on_after_each_of_them(farm: Farm) -> None:
+    enqueue_recording(farm.redis, farm.add())
+    first, second = Sweeper(farm.records, farm.redis, 10**18), Sweeper(farm.records, farm.redis, 5)
     assert first.sweep() == second.sweep() == []
     for _ in range(5):
         assert first.sweep(after=60) == second.sweep(after=60) == []
-    started_again = Sweeper(records, redis_client)
+    started_again = Sweeper(farm.records, farm.redis)
     assert started_again.sweep() == []
     assert started_again.sweep(after=299) == []
     assert len(started_again.sweep(after=2)) == 1
-    assert redis_client.zcard("farm:waited") == 1
+    assert farm.redis.zcard("farm:waited") == 1
     assert started_again.sweep() == []
-    assert redis_client.exists("farm:waited") == 0
+    assert farm.redis.exists("farm:waited") == 0

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any, ClassVar
 import boto3
 import httpx
 import pytest
-import redis
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
@@ -23,7 +23,6 @@ from google.cloud.storage import Client
 from farm.jobs.transfer import run_transfer, settle
 from farm.live.hls import HlsOrder, customers_put
 from farm.recording.model import Status
-from farm.recording.records import Records
 from farm.recording.transfers import TransferState
 from farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
 from farm.storage.backends import azure as azure_module
@@ -33,8 +32,9 @@ from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
 from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET
+from testkit.farm import Farm
 from testkit.ports import free_port
-from testkit.recordings import MakeRecording, ended, sealed_target
+from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
 from testkit.storage.drop_box import DropBox, drop_box
@@ -122,21 +122,16 @@ def test_file_that_s3_has_acknowledged_should_count_as_arrived(clip: Path, check
 
 
 def test_recording_should_be_uploaded_with_a_note_where_its_files_may_not_be_read(
-    redis_address: str,
-    redis_client: redis.Redis,
-    records: Records,
-    make_recording: MakeRecording,
-    clip: Path,
-    tmp_path: Path,
+    redis_address: str, farm: Farm, clip: Path, tmp_path: Path
 ) -> None:
     settings = settings_with(tmp_path / "data", redis_address, allow_private_addresses="127.0.0.0/8")
     with put_only_server() as (port, kept):
         target = {"type": "s3", "endpoint": f"http://127.0.0.1:{port}", "bucket": "drop"}
         target |= {"access_key": "k", "secret": "s"}
-        recording = ended(records, settings, make_recording(), clip, target, keep_copy=False)
-        run_transfer(recording.id, "s3", settings, redis_client)
-        settle(recording.id, settings, redis_client)
-    recording = records.get(None, recording.id)
+        recording = replace(farm, settings=settings).ended(new_recording(), clip, target, keep_copy=False)
+        run_transfer(recording.id, "s3", settings, farm.redis)
+        settle(recording.id, settings, farm.redis)
+    recording = farm.records.get(None, recording.id)
     assert recording.status is Status.UPLOADED
     assert [(each.state, each.note) for each in recording.transfers] == [(TransferState.DONE, NOT_READ_BACK)]
     assert len(kept) == 2
@@ -517,12 +512,7 @@ def test_credentials_that_have_expired_should_be_told_from_a_missing_permission(
 
 
 def test_live_output_should_go_on_with_new_keys_once_the_old_ones_have_expired(
-    redis_address: str,
-    redis_client: redis.Redis,  # noqa: ARG001 - it empties Redis
-    records: Records,
-    make_recording: MakeRecording,
-    clip: Path,
-    tmp_path: Path,
+    redis_address: str, farm: Farm, clip: Path, tmp_path: Path
 ) -> None:
     class Expired(_PutOnly):
         kept: ClassVar[dict[str, bytes]] = {}
@@ -541,13 +531,15 @@ def test_live_output_should_go_on_with_new_keys_once_the_old_ones_have_expired(
         try:
             old = {"type": "s3", "bucket": "drop", "access_key": "old", "secret": "s", "session_token": "t"}
             old |= {"endpoint": f"http://127.0.0.1:{server.server_port}"}
-            recording = records.add(make_recording(), target=sealed_target(settings, make_recording(), old))
+            recording = farm.records.add(
+                new_recording(), target=sealed_target(settings, new_recording(), old)
+            )
             order = HlsOrder("", 30, False, str(tmp_path), "live", 4, transfer="s3")
             put = customers_put(recording, TARGET.validate_python(old), order, settings)
             with pytest.raises(StorageError, match="have expired"):
                 put(clip)
             name, sealed = sealed_target(settings, recording, old | {"access_key": "new"})
-            records.keep_sealed(recording.id, name, sealed)
+            farm.records.keep_sealed(recording.id, name, sealed)
             with pytest.raises(StorageError, match="have expired"):
                 put(clip)
             put(clip)

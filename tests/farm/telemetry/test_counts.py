@@ -29,7 +29,7 @@ from farm.telemetry.counts import (
     of_transfer,
 )
 from farm.webhooks.log import AttemptOutcome
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 
 
 def test_counts_should_add_up(redis_client: redis.Redis) -> None:
@@ -59,18 +59,18 @@ def test_redis_that_is_away_should_cost_a_count_and_nothing_else() -> None:
         Counts(client).add(counted(INVOKED))
 
 
-def test_start_should_be_measured_once_however_often_it_is_paused(make_recording: MakeRecording) -> None:
+def test_start_should_be_measured_once_however_often_it_is_paused() -> None:
     invoked = now()
     begun = TimelineEntry(status=Status.RECORDING, time=invoked + timedelta(seconds=3))
-    recording = make_recording(status=Status.RECORDING, invoked_time=invoked, timeline=(begun,))
+    recording = new_recording(status=Status.RECORDING, invoked_time=invoked, timeline=(begun,))
     assert of_change(recording) == measured(START, 3)
     again = recording.model_copy(update={"timeline": (begun, begun)})
     assert of_change(again) == {}
 
 
-def test_end_should_count_state_reason_error_and_quality(make_recording: MakeRecording) -> None:
+def test_end_should_count_state_reason_error_and_quality() -> None:
     stopped = now()
-    recording = make_recording(
+    recording = new_recording(
         status=Status.UPLOADED,
         stopped_time=stopped,
         stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
@@ -95,8 +95,8 @@ def test_end_should_count_state_reason_error_and_quality(make_recording: MakeRec
         assert expected.items() <= found.items()
 
 
-def test_recording_that_had_no_file_should_count_as_ended_alone(make_recording: MakeRecording) -> None:
-    recording = make_recording(
+def test_recording_that_had_no_file_should_count_as_ended_alone() -> None:
+    recording = new_recording(
         status=Status.ERRORED,
         stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
         error=Failure(code="no_free_slot", message="no slot"),
@@ -105,8 +105,8 @@ def test_recording_that_had_no_file_should_count_as_ended_alone(make_recording: 
     assert of_change(recording) == counted(ENDED, "ERRORED", "INTERNAL_ERROR", "no_free_slot")
 
 
-def test_claim_should_measure_the_wait(make_recording: MakeRecording) -> None:
-    recording = make_recording()
+def test_claim_should_measure_the_wait() -> None:
+    recording = new_recording()
     found = of_claim(recording, recording.invoked_time + timedelta(seconds=45))
     assert 45 in found.values()
 

@@ -20,7 +20,6 @@ from farm.nodes.registry import NODES_KEY, Beat, Nodes
 from farm.queues.recordings import enqueue_recording
 from farm.recording.findings import Tally, keep_tally
 from farm.recording.model import Recording, Status
-from farm.recording.records import Records
 from farm.recording.transfers import Transfer, TransferError, TransferState
 from farm.telemetry.metrics import (
     FarmCollector,
@@ -31,24 +30,23 @@ from farm.telemetry.metrics import (
     may_read,
     waiting,
 )
+from testkit.farm import Farm
 from testkit.metrics import shown
 from testkit.ports import free_port
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
 TOKEN = "a-token-of-enough-characters"
 
 
-def test_farm_should_show_states_slots_and_queues(
-    records: Records, redis_client: redis.Redis, make_recording: MakeRecording
-) -> None:
-    Nodes(redis_client).beat("one", 3)
+def test_farm_should_show_states_slots_and_queues(farm: Farm) -> None:
+    Nodes(farm.redis).beat("one", 3)
     for number, status in enumerate((Status.RECORDING, Status.PAUSED, Status.UPLOADING)):
-        records.add(make_recording(status=status, node="one", meeting_id=f"m{number}"))
+        farm.add(status=status, node="one", meeting_id=f"m{number}")
     late = now() - timedelta(seconds=90)
-    queued = records.add(make_recording(meeting_id="late", invoked_time=late))
-    enqueue_recording(redis_client, queued)
-    found = shown(FarmCollector(redis_client))
+    queued = farm.add(meeting_id="late", invoked_time=late)
+    enqueue_recording(farm.redis, queued)
+    found = shown(FarmCollector(farm.redis))
     assert found["farm_redis_up",] == 1
     assert found["farm_recordings", "RECORDING"] == 1
     assert found["farm_recordings", "PAUSED"] == 1
@@ -62,17 +60,15 @@ def test_farm_should_show_states_slots_and_queues(
     assert (found["farm_nodes", "alive"], found["farm_nodes", "gone"]) == (1, 0)
 
 
-def test_nodes_that_are_gone_or_silent_should_not_count(
-    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
-) -> None:
-    nodes = Nodes(redis_client)
+def test_nodes_that_are_gone_or_silent_should_not_count(farm: Farm) -> None:
+    nodes = Nodes(farm.redis)
     for name in ("lives", "goes"):
         nodes.beat(name, 2)
     nodes.mark_gone("goes", nodes.beats()["goes"])
     silent = Beat(time=now() - timedelta(minutes=5), slots=9)
-    redis_client.hset(NODES_KEY, "silent", silent.model_dump_json())
-    records.add(make_recording(status=Status.RECORDING, node="goes"))
-    found = shown(FarmCollector(redis_client))
+    farm.redis.hset(NODES_KEY, "silent", silent.model_dump_json())
+    farm.add(status=Status.RECORDING, node="goes")
+    found = shown(FarmCollector(farm.redis))
     assert (found["farm_nodes", "alive"], found["farm_nodes", "gone"]) == (1, 1)
     assert found["farm_recordings_waiting",] == 1
     assert found["farm_load_ratio",] == 0.5
@@ -80,16 +76,14 @@ def test_nodes_that_are_gone_or_silent_should_not_count(
 
 
 def test_files_that_are_nowhere_and_a_store_that_refuses_should_be_seen_until_they_are_mended(
-    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
+    farm: Farm,
 ) -> None:
     def over(minutes: int, *transfers: Transfer) -> None:
-        records.add(
-            make_recording(
-                status=Status.UPLOADING,
-                meeting_id=f"m{minutes}",
-                stopped_time=now() - timedelta(minutes=minutes),
-                transfers=transfers,
-            )
+        farm.add(
+            status=Status.UPLOADING,
+            meeting_id=f"m{minutes}",
+            stopped_time=now() - timedelta(minutes=minutes),
+            transfers=transfers,
         )
 
     error = TransferError(code="timed_out", message="it took too long")
@@ -98,29 +92,27 @@ def test_files_that_are_nowhere_and_a_store_that_refuses_should_be_seen_until_th
     # The customer's dead storage is not the farm's fault: the store has the files.
     over(90, Transfer(target="store", state=TransferState.DONE), Transfer(target="aws", error=error))
     over(2, Transfer(target="store", state=TransferState.RUNNING))
-    found = shown(FarmCollector(redis_client))
+    found = shown(FarmCollector(farm.redis))
     assert 120 <= found["farm_oldest_unsaved_seconds",] < 150
     assert found["farm_store_refused",] == 0
     over(60, refused, Transfer(target="aws", state=TransferState.DONE))
     over(40, refused.model_copy(update={"state": TransferState.RUNNING, "next_try": None}))
     over(30)
-    found = shown(FarmCollector(redis_client))
+    found = shown(FarmCollector(farm.redis))
     assert 2400 <= found["farm_oldest_unsaved_seconds",] < 2430
     assert found["farm_store_refused",] == 2
 
 
-def test_free_slots_of_nodes_that_begin_nothing_should_not_count(
-    redis_client: redis.Redis, records: Records, make_recording: MakeRecording
-) -> None:
-    nodes = Nodes(redis_client)
+def test_free_slots_of_nodes_that_begin_nothing_should_not_count(farm: Farm) -> None:
+    nodes = Nodes(farm.redis)
     nodes.beat("takes", 2)
     nodes.beat("drained", 4)
     nodes.drain("drained")
     nodes.beat("ends", 4, draining=True)
     nodes.drain("ends")
     for number, name in enumerate(("takes", "ends")):
-        records.add(make_recording(status=Status.RECORDING, node=name, meeting_id=f"m{number}"))
-    found = shown(FarmCollector(redis_client))
+        farm.add(status=Status.RECORDING, node=name, meeting_id=f"m{number}")
+    found = shown(FarmCollector(farm.redis))
     states = {state: found["farm_nodes", state] for state in ("alive", "drained", "draining", "gone")}
     assert states == {"alive": 1, "drained": 1, "draining": 1, "gone": 0}
     assert {name: found["farm_slots", name] for name in ("takes", "drained", "ends")} == {
@@ -151,9 +143,9 @@ def test_farm_without_redis_should_say_so_and_no_more() -> None:
     ],
 )
 def test_load_should_be_what_is_wanted_for_each_slot(
-    make_recording: MakeRecording, nodes: list[Node], of_nodes: list[str | None], ratio: float
+    nodes: list[Node], of_nodes: list[str | None], ratio: float
 ) -> None:
-    recordings: list[Recording] = [make_recording(node=node) for node in of_nodes]
+    recordings: list[Recording] = [new_recording(node=node) for node in of_nodes]
     assert load_ratio(recordings, nodes) == ratio
     assert len(waiting(recordings, nodes)) == sum(node is None for node in of_nodes)
 

@@ -11,7 +11,7 @@ from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status,
 from farm.recording.transfers import Transfer, TransferState
 from farm.telemetry.trace_sender import TraceSender
 from farm.telemetry.traces import open_sender
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 
 BEGIN = datetime(2026, 1, 31, 9, 0, 0, 123456, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ def at(seconds: float) -> datetime:
     return BEGIN + timedelta(seconds=seconds)
 
 
-def ended(make_recording: MakeRecording) -> Recording:
+def ended() -> Recording:
     states = [
         (Status.INVOKED, 0), (Status.RECORDING, 2), (Status.PAUSED, 10), (Status.RECORDING, 15),
         (Status.UPLOADING, 20), (Status.UPLOADED, 21),
@@ -33,7 +33,7 @@ def ended(make_recording: MakeRecording) -> Recording:
         TimelineEntry(event="fault", fault="the encoder died", time=at(16)),
         TimelineEntry(event="finding_began", finding=Finding.BLACK_PICTURE, time=at(17)),
     ]
-    return make_recording(
+    return new_recording(
         status=Status.UPLOADED,
         invoked_time=BEGIN,
         timeline=sorted(timeline, key=lambda entry: entry.time),
@@ -59,8 +59,8 @@ def seconds_of(span: ReadableSpan) -> tuple[float, float]:
     return (span.start_time - begin) / 1e9, (span.end_time - begin) / 1e9
 
 
-def test_recording_should_be_one_trace_with_its_id(make_recording: MakeRecording) -> None:
-    recording = ended(make_recording)
+def test_recording_should_be_one_trace_with_its_id() -> None:
+    recording = ended()
     spans = sent(recording)
     assert {span.context.trace_id for span in spans} == {recording.id.int}
     (root,) = [span for span in spans if span.parent is None]
@@ -83,10 +83,10 @@ def test_recording_should_be_one_trace_with_its_id(make_recording: MakeRecording
     assert root.status.status_code is StatusCode.UNSET
 
 
-def test_two_recordings_should_be_two_traces(make_recording: MakeRecording) -> None:
+def test_two_recordings_should_be_two_traces() -> None:
     exporter = InMemorySpanExporter()
     sender = TraceSender("node-1", SimpleSpanProcessor(exporter))
-    recordings = [ended(make_recording) for _ in range(2)]
+    recordings = [ended() for _ in range(2)]
     for recording in recordings:
         sender.send(recording)
     sender.close()
@@ -94,13 +94,13 @@ def test_two_recordings_should_be_two_traces(make_recording: MakeRecording) -> N
     assert traces == {recording.id.int for recording in recordings}
 
 
-def test_recording_without_a_file_should_be_an_error(make_recording: MakeRecording) -> None:
+def test_recording_without_a_file_should_be_an_error() -> None:
     states = (
         TimelineEntry(status=Status.INVOKED, time=at(0)),
         TimelineEntry(status=Status.ERRORED, time=at(600)),
     )
     failure = Failure(code="no_free_slot", message="no slot")
-    spans = sent(make_recording(status=Status.ERRORED, timeline=states, error=failure))
+    spans = sent(new_recording(status=Status.ERRORED, timeline=states, error=failure))
     (root,) = [span for span in spans if span.parent is None]
     assert root.status.status_code is StatusCode.ERROR
     assert root.attributes is not None
@@ -113,16 +113,14 @@ def test_nothing_should_be_sent_unless_it_is_said_where(monkeypatch: pytest.Monk
     assert open_sender("node-1") is None
 
 
-def test_open_telemetrys_own_variables_should_say_who_sends(
-    make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_telemetrys_own_variables_should_say_who_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
-    attributes = sent(ended(make_recording))[0].resource.attributes
+    attributes = sent(ended())[0].resource.attributes
     assert (attributes["service.name"], attributes["service.instance.id"]) == ("recording-farm", "node-1")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "films")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.instance.id=seven")
-    attributes = sent(ended(make_recording))[0].resource.attributes
+    attributes = sent(ended())[0].resource.attributes
     assert (attributes["service.name"], attributes["service.instance.id"]) == ("films", "seven")
     assert attributes["deployment.environment"] == "test"
 

@@ -30,13 +30,13 @@ from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks, webhook_id_
 from farm.webhooks.sender import MAX_RETRY_AFTER, Sender
 from farm.webhooks.signature import load_signing_key
 from testkit.receivers import Received, Receiver, Reply, receiver
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
 OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05"}
 
 
-class Farm:
+class WebhookFarm:
     """The parts of the farm that have to do with webhooks, over one Redis."""
 
     def __init__(self, client: redis.Redis, data_dir: Path, redis_url: str, **values: Any) -> None:
@@ -78,8 +78,8 @@ class Farm:
 
 
 @pytest.fixture
-def farm(redis_client: redis.Redis, tmp_path: Path, redis_address: str, webhook_key: Path) -> Farm:
-    return Farm(redis_client, tmp_path, redis_address, webhook_key=webhook_key)
+def farm(redis_client: redis.Redis, tmp_path: Path, redis_address: str, webhook_key: Path) -> WebhookFarm:
+    return WebhookFarm(redis_client, tmp_path, redis_address, webhook_key=webhook_key)
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ async def _no_task_is_left() -> AsyncIterator[None]:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def public_key(farm: Farm) -> RSAPublicKey:
+def public_key(farm: WebhookFarm) -> RSAPublicKey:
     key = load_pem_public_key(farm.key.public_pem.encode())
     assert isinstance(key, RSAPublicKey)
     return key
 
 
-def verify(farm: Farm, received: Received, secret: str) -> None:
+def verify(farm: WebhookFarm, received: Received, secret: str) -> None:
     """Both signatures; raises if one is wrong."""
     for family in ("dyte", "rtk"):
         signature = base64.b64decode(received.headers[f"{family}-signature"], validate=True)
@@ -115,10 +115,10 @@ def verify(farm: Farm, received: Received, secret: str) -> None:
 
 
 async def test_every_state_should_be_told_in_order_and_signed_both_ways(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
-    recording = make_recording(meeting_id="Besprechung – Käse 🧀")
+    recording = new_recording(meeting_id="Besprechung – Käse 🧀")
     states = (Status.RECORDING, Status.PAUSED, Status.RECORDING, Status.UPLOADING, Status.UPLOADED)
     farm.go_through(recording, *states)
     await farm.send_all()
@@ -135,24 +135,24 @@ async def test_every_state_should_be_told_in_order_and_signed_both_ways(
 
 
 async def test_nothing_should_be_told_to_who_did_not_ask(
-    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     farm.register(hook.url, organization_id="other")
     farm.register(hook.url + "/1", enabled=False)
     farm.register(hook.url + "/2", events=("meeting.started", "meeting.ended"))
     farm.register(other_hook.url)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     assert hook.received == []
     assert other_hook.accepted == ["INVOKED"]
 
 
 async def test_failure_should_be_tried_again_with_the_same_id_and_hold_later_states_back(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _, before: Reply(500 if before < 2 else 204, body=b"")
-    farm.go_through(make_recording(), Status.RECORDING, Status.UPLOADING)
+    farm.go_through(new_recording(), Status.RECORDING, Status.UPLOADING)
     await farm.send_all()
     assert [received.status for received in hook.received] == ["INVOKED"] * 3 + ["RECORDING", "UPLOADING"]
     assert len({received.headers["webhook-id"] for received in hook.received[:3]}) == 1
@@ -166,15 +166,11 @@ async def test_failure_should_be_tried_again_with_the_same_id_and_hold_later_sta
 
 
 async def test_another_recording_should_not_wait_for_a_failing_one(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver
 ) -> None:
-    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="60")
+    farm = WebhookFarm(redis_client, tmp_path, redis_address, webhook_intervals="60")
     farm.register(hook.url)
-    failing, good = make_recording(), make_recording(meeting_id="good")
+    failing, good = new_recording(), new_recording(meeting_id="good")
     hook.decide = lambda received, _: Reply(500 if received.recording_id == str(failing.id) else 200)
     farm.go_through(failing, Status.RECORDING)
     farm.go_through(good, Status.RECORDING)
@@ -184,11 +180,11 @@ async def test_another_recording_should_not_wait_for_a_failing_one(
 
 
 async def test_given_up_delivery_should_be_logged_and_the_next_state_sent(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda received, _: Reply(500 if received.status == "INVOKED" else 200)
-    farm.go_through(make_recording(), Status.RECORDING)
+    farm.go_through(new_recording(), Status.RECORDING)
     await farm.send_all()
     assert hook.accepted == ["RECORDING"]
     attempts = farm.attempts(webhook.id)
@@ -197,12 +193,12 @@ async def test_given_up_delivery_should_be_logged_and_the_next_state_sent(
 
 
 async def test_receiver_that_is_gone_should_be_disabled_until_it_is_changed(
-    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda *_: Reply(410)
-    farm.go_through(make_recording(), Status.RECORDING)
-    farm.go_through(make_recording(meeting_id="b"), Status.RECORDING)
+    farm.go_through(new_recording(), Status.RECORDING)
+    farm.go_through(new_recording(meeting_id="b"), Status.RECORDING)
     await farm.send_all()
     # Of each recording one delivery was under way, and nothing was tried again.
     assert [received.status for received in hook.received] == ["INVOKED"] * 2
@@ -218,16 +214,16 @@ async def test_receiver_that_is_gone_should_be_disabled_until_it_is_changed(
     changed = farm.webhooks.change("acme", str(webhook.id), url=other_hook.url)
     assert (changed.enabled, changed.disabled_reason) == (True, None)
     assert not farm.webhooks.disable("acme", str(webhook.id), hook.url, now(), "gone")
-    farm.go_through(make_recording(meeting_id="c"))
+    farm.go_through(new_recording(meeting_id="c"))
     await farm.send_all()
     assert other_hook.accepted == ["INVOKED"]
 
 
 async def test_url_of_a_recording_that_is_gone_should_be_told_nothing_more_of_it(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     hook.decide = lambda *_: Reply(410)
-    first = make_recording(webhooks=(hook.url,))
+    first = new_recording(webhooks=(hook.url,))
     farm.go_through(first, Status.RECORDING)
     await farm.send_all()
     farm.records.change_state(first.id, Status.UPLOADING)
@@ -241,22 +237,18 @@ async def test_url_of_a_recording_that_is_gone_should_be_told_nothing_more_of_it
     ]
     assert "not sent" in str(attempts[1].error)
     hook.decide = lambda *_: Reply()
-    farm.go_through(make_recording(webhooks=(hook.url,), meeting_id="b"))
+    farm.go_through(new_recording(webhooks=(hook.url,), meeting_id="b"))
     await farm.send_all()
     assert hook.accepted == ["INVOKED"]
 
 
 async def test_lasting_refusal_should_give_way_to_the_next_state_and_only_to_it(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver
 ) -> None:
-    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="0.05,0.05,60,60")
+    farm = WebhookFarm(redis_client, tmp_path, redis_address, webhook_intervals="0.05,0.05,60,60")
     webhook = farm.register(hook.url)
     hook.decide = lambda received, _: Reply(400 if received.status == "INVOKED" else 200)
-    recording = make_recording()
+    recording = new_recording()
     farm.go_through(recording)
     async with asyncio.timeout(20):
         while len(hook.received) < 3:
@@ -275,22 +267,16 @@ async def test_lasting_refusal_should_give_way_to_the_next_state_and_only_to_it(
 
 @pytest.mark.parametrize(("status", "rests"), [(429, True), (503, True), (500, False)])
 async def test_retry_after_should_count(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    make_recording: MakeRecording,
-    status: int,
-    rests: bool,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver, status: int, rests: bool
 ) -> None:
-    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="0.01,0.01,0.01")
+    farm = WebhookFarm(redis_client, tmp_path, redis_address, webhook_intervals="0.01,0.01,0.01")
     webhook = farm.register(hook.url)
     hook.decide = lambda _, before: Reply(status, {"Retry-After": "1"}) if before == 0 else Reply()
     began = time.monotonic()
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send()
     # A receiver that has too much to do is sent nothing else either.
-    farm.go_through(make_recording(meeting_id="b"))
+    farm.go_through(new_recording(meeting_id="b"))
     await farm.send()
     assert len(hook.received) == (1 if rests else 2)
     await farm.send_all()
@@ -302,11 +288,11 @@ async def test_retry_after_should_count(
 
 
 async def test_receiver_that_rests_should_be_tried_at_once_when_its_url_is_changed(
-    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda *_: Reply(503, {"Retry-After": "99999999"})
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send()
     (first,) = farm.attempts(webhook.id)
     assert first.next_attempt is not None
@@ -319,11 +305,11 @@ async def test_receiver_that_rests_should_be_tried_at_once_when_its_url_is_chang
 
 
 async def test_redirect_should_not_be_followed(
-    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(307, {"Location": other_hook.url})
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     assert other_hook.received == []
     assert {attempt.status_code for attempt in farm.attempts(webhook.id)} == {307}
@@ -332,25 +318,20 @@ async def test_redirect_should_not_be_followed(
 
 @pytest.mark.exact
 async def test_hanging_receivers_should_delay_nobody_else(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    other_hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver, other_hook: Receiver
 ) -> None:
-    farm = Farm(redis_client, tmp_path, redis_address, webhook_intervals="60", webhook_timeout=2.0)
+    farm = WebhookFarm(redis_client, tmp_path, redis_address, webhook_intervals="60", webhook_timeout=2.0)
     hook.decide = lambda _received, _before: Reply(hangs=True)
     for number in range(20):
         farm.register(f"{hook.url}/{number}")
     farm.register(other_hook.url)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     farm.dispatcher.dispatch_all()
     sending = asyncio.create_task(Sender(farm.settings, farm.redis, farm.key).send_due())
     await asyncio.to_thread(hook.wait_for, 20)
     # The job is busy with them all, and something new comes.
     changed = time.monotonic()
-    farm.go_through(make_recording(meeting_id="new"))
+    farm.go_through(new_recording(meeting_id="new"))
     farm.dispatcher.dispatch_all()
     await asyncio.to_thread(other_hook.wait_for, 2)
     assert time.monotonic() - changed < 1
@@ -359,17 +340,13 @@ async def test_hanging_receivers_should_delay_nobody_else(
 
 
 async def test_receiver_that_cannot_be_reached_should_be_left_alone_for_a_while(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver
 ) -> None:
-    farm = Farm(redis_client, tmp_path, redis_address, webhook_timeout=1.0)
+    farm = WebhookFarm(redis_client, tmp_path, redis_address, webhook_timeout=1.0)
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(hangs=True)
     for number in range(30):
-        farm.go_through(make_recording(meeting_id=str(number)))
+        farm.go_through(new_recording(meeting_id=str(number)))
     await farm.send()
     assert len(hook.received) <= 4
     attempt = farm.attempts(webhook.id)[0]
@@ -377,12 +354,10 @@ async def test_receiver_that_cannot_be_reached_should_be_left_alone_for_a_while(
     assert attempt.duration_ms >= 950
 
 
-async def test_deleted_webhook_should_be_sent_nothing_more(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_deleted_webhook_should_be_sent_nothing_more(farm: WebhookFarm, hook: Receiver) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(500)
-    farm.go_through(make_recording(), Status.RECORDING)
+    farm.go_through(new_recording(), Status.RECORDING)
     await farm.send()
     assert len(hook.received) == 1
     farm.webhooks.delete("acme", str(webhook.id))
@@ -392,7 +367,7 @@ async def test_deleted_webhook_should_be_sent_nothing_more(
 
 
 async def test_delivery_under_way_while_its_webhook_is_deleted_should_leave_nothing(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
 
@@ -402,18 +377,16 @@ async def test_delivery_under_way_while_its_webhook_is_deleted_should_leave_noth
         return Reply(500)
 
     hook.decide = delete
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     assert farm.attempts(webhook.id) == []
     assert farm.redis.keys(f"farm:webhook*{webhook.id}*") == []
 
 
-async def test_disabled_webhook_should_drop_what_waits(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_disabled_webhook_should_drop_what_waits(farm: WebhookFarm, hook: Receiver) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(500)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send()
     farm.webhooks.change("acme", str(webhook.id), enabled=False)
     await farm.send_all()
@@ -421,24 +394,22 @@ async def test_disabled_webhook_should_drop_what_waits(
 
 
 async def test_changed_url_should_get_what_waits(
-    farm: Farm, hook: Receiver, other_hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(404)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send()
     farm.webhooks.change("acme", str(webhook.id), url=other_hook.url)
     await farm.send_all()
     assert other_hook.accepted == ["INVOKED"]
 
 
-async def test_urls_of_a_recording_should_be_told_of_it_alone(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
-    recording = make_recording(webhooks=(hook.url,))
+async def test_urls_of_a_recording_should_be_told_of_it_alone(farm: WebhookFarm, hook: Receiver) -> None:
+    recording = new_recording(webhooks=(hook.url,))
     farm.go_through(recording, Status.RECORDING)
-    farm.go_through(make_recording(meeting_id="unheard"))
-    farm.go_through(make_recording(organization_id="other", meeting_id="unheard"))
+    farm.go_through(new_recording(meeting_id="unheard"))
+    farm.go_through(new_recording(organization_id="other", meeting_id="unheard"))
     await farm.send_all()
     assert hook.accepted == ["INVOKED", "RECORDING"]
     webhook_id = webhook_id_of("acme", hook.url)
@@ -448,15 +419,11 @@ async def test_urls_of_a_recording_should_be_told_of_it_alone(
 
 
 async def test_private_address_should_be_refused_at_delivery_although_it_was_registered(
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    redis_address: str,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, tmp_path: Path, redis_address: str, hook: Receiver
 ) -> None:
-    strict = Farm(redis_client, tmp_path, redis_address, allow_private_addresses="10.0.0.0/8")
+    strict = WebhookFarm(redis_client, tmp_path, redis_address, allow_private_addresses="10.0.0.0/8")
     webhooks = [strict.register(hook.url), strict.register(hook.url.replace("127.0.0.1", "localhost"))]
-    strict.go_through(make_recording())
+    strict.go_through(new_recording())
     await strict.send_all()
     assert hook.received == []
     for webhook in webhooks:
@@ -466,33 +433,29 @@ async def test_private_address_should_be_refused_at_delivery_although_it_was_reg
 
 
 async def test_proxies_of_the_environment_should_not_be_used(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording, monkeypatch: pytest.MonkeyPatch
+    farm: WebhookFarm, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     farm.register(hook.url)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     assert hook.accepted == ["INVOKED"]
 
 
-async def test_answer_should_be_kept_to_its_first_kib(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_answer_should_be_kept_to_its_first_kib(farm: WebhookFarm, hook: Receiver) -> None:
     webhook = farm.register(hook.url)
     hook.decide = lambda _received, _before: Reply(200, body=b"\xff" + b"x" * 1_000_000)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     (attempt,) = farm.attempts(webhook.id)
     assert attempt.answer == "\ufffd" + "x" * 1023
     assert attempt.outcome == "delivered"
 
 
-async def test_secrets_should_not_be_in_the_log(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_secrets_should_not_be_in_the_log(farm: WebhookFarm, hook: Receiver) -> None:
     webhook = farm.register(hook.url)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     log = str(farm.redis.xrange(f"farm:webhook-log:acme:{webhook.id}"))
     assert webhook.secret not in log
@@ -500,17 +463,15 @@ async def test_secrets_should_not_be_in_the_log(
     assert hook.received[0].headers["webhook-signature"] not in log
 
 
-async def test_log_should_keep_the_last_thousand_tries(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_log_should_keep_the_last_thousand_tries(farm: WebhookFarm, hook: Receiver) -> None:
     webhook = farm.register(hook.url)
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     await farm.send_all()
     key = f"farm:webhook-log:acme:{webhook.id}"
     ((_, fields),) = cast("list[tuple[bytes, dict[Any, Any]]]", farm.redis.xrange(key))
     for _ in range(1100):
         farm.redis.xadd(key, fields)
-    farm.go_through(make_recording(meeting_id="again"))
+    farm.go_through(new_recording(meeting_id="again"))
     await farm.send_all()
     page = farm.log.page("acme", str(webhook.id), 0, 5)
     assert page.total == 1000
@@ -519,10 +480,10 @@ async def test_log_should_keep_the_last_thousand_tries(
 
 
 async def test_two_dispatchers_should_keep_the_order_and_double_nothing(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
+    farm: WebhookFarm, hook: Receiver
 ) -> None:
     farm.register(hook.url)
-    recordings = [make_recording(meeting_id=str(number)) for number in range(20)]
+    recordings = [new_recording(meeting_id=str(number)) for number in range(20)]
     states = (Status.RECORDING, Status.PAUSED, Status.RECORDING, Status.UPLOADING, Status.UPLOADED)
     for recording in recordings:
         farm.go_through(recording, *states)
@@ -534,13 +495,11 @@ async def test_two_dispatchers_should_keep_the_order_and_double_nothing(
         assert told == ["INVOKED", *states]
 
 
-async def test_two_senders_should_double_nothing(
-    farm: Farm, hook: Receiver, make_recording: MakeRecording
-) -> None:
+async def test_two_senders_should_double_nothing(farm: WebhookFarm, hook: Receiver) -> None:
     for number in range(5):
         farm.register(f"{hook.url}/{number}")
     for number in range(10):
-        farm.go_through(make_recording(meeting_id=str(number)), Status.RECORDING)
+        farm.go_through(new_recording(meeting_id=str(number)), Status.RECORDING)
     farm.dispatcher.dispatch_all()
     senders = [Sender(farm.settings, farm.redis, farm.key) for _ in range(3)]
     await asyncio.gather(*(sender.send_due() for sender in senders))
@@ -548,38 +507,31 @@ async def test_two_senders_should_double_nothing(
     assert len({received.headers["webhook-id"] for received in hook.received}) == 100
 
 
-def test_change_that_cannot_be_read_should_not_stop_the_others(
-    farm: Farm, make_recording: MakeRecording
-) -> None:
+def test_change_that_cannot_be_read_should_not_stop_the_others(farm: WebhookFarm) -> None:
     webhook = farm.register("http://127.0.0.1:9/")
     farm.redis.xadd(CHANGES_KEY, {"recording": "{}"})
     farm.redis.xadd(CHANGES_KEY, {"something": "else"})
-    farm.go_through(make_recording())
+    farm.go_through(new_recording())
     farm.dispatcher.dispatch_all()
     assert farm.redis.xlen(CHANGES_KEY) == 0
     assert farm.redis.zcard(f"farm:webhook-lanes:{webhook.id}") == 1
 
 
-def test_job_should_wait_in_the_queue_once_however_much_is_due(
-    farm: Farm, make_recording: MakeRecording
-) -> None:
+def test_job_should_wait_in_the_queue_once_however_much_is_due(farm: WebhookFarm) -> None:
     farm.register("http://127.0.0.1:9/")
     for number in range(3):
-        farm.go_through(make_recording(meeting_id=str(number)))
+        farm.go_through(new_recording(meeting_id=str(number)))
         farm.dispatcher.step()
     (job,) = webhooks_queue(farm.redis).jobs
     assert job.func_name == "farm.jobs.entry.send_webhooks"
 
 
 def test_what_waits_for_one_webhook_should_be_bounded(
-    farm: Farm,
-    make_recording: MakeRecording,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    farm: WebhookFarm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("farm.webhooks.deliveries.MAX_LANES", 2)
     webhook = farm.register("http://127.0.0.1:9/")
-    recordings = [make_recording(meeting_id=str(number)) for number in range(3)]
+    recordings = [new_recording(meeting_id=str(number)) for number in range(3)]
     for recording in recordings:
         farm.go_through(recording, Status.RECORDING)
     farm.dispatcher.dispatch_all()

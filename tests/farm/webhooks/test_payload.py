@@ -10,7 +10,7 @@ from playwright._impl._driver import compute_driver_executable
 from farm.recording.links import DownloadLink
 from farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
 from farm.webhooks.payload import status_update
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 
 RECORDING_ID = UUID("0f0e0d0c-0b0a-4900-8807-060504030201")
 
@@ -19,16 +19,14 @@ def at(second: int) -> datetime:
     return datetime(2026, 1, 31, 9, 0, second, 123456, UTC)
 
 
-def payload(make_recording: MakeRecording, link: DownloadLink | None = None, **fields: Any) -> dict[str, Any]:
+def payload(link: DownloadLink | None = None, **fields: Any) -> dict[str, Any]:
     defaults = {"id": RECORDING_ID, "meeting_id": "m", "invoked_time": at(0), "output_file_name": "m.mp4"}
-    content: dict[str, Any] = json.loads(status_update(make_recording(**(defaults | fields)), link))
+    content: dict[str, Any] = json.loads(status_update(new_recording(**(defaults | fields)), link))
     return content
 
 
-def test_payload_of_a_new_recording_should_have_no_fields_of_later_states(
-    make_recording: MakeRecording,
-) -> None:
-    assert payload(make_recording) == {
+def test_payload_of_a_new_recording_should_have_no_fields_of_later_states() -> None:
+    assert payload() == {
         "event": "recording.statusUpdate",
         "recording": {
             "id": str(RECORDING_ID),
@@ -48,10 +46,9 @@ def test_payload_of_a_new_recording_should_have_no_fields_of_later_states(
     }
 
 
-def test_payload_of_a_finished_recording_should_tell_all(make_recording: MakeRecording) -> None:
+def test_payload_of_a_finished_recording_should_tell_all() -> None:
     caller = Caller(type="ORGANIZATION", user_id="acme", name="acme")
     recording = payload(
-        make_recording,
         DownloadLink("https://farm.test/x?a=1&b=2", at(3)),
         status=Status.UPLOADED,
         started_time=at(1),
@@ -89,8 +86,8 @@ def test_payload_of_a_finished_recording_should_tell_all(make_recording: MakeRec
         "1",
     ],
 )
-def test_body_should_be_what_javascript_makes_of_it_again(make_recording: MakeRecording, text: str) -> None:
-    recording = make_recording(
+def test_body_should_be_what_javascript_makes_of_it_again(text: str) -> None:
+    recording = new_recording(
         meeting_id=text,
         output_file_name="m.mp4",
         file_size=2**53 - 1,

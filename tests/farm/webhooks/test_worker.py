@@ -18,7 +18,7 @@ from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
 from testkit.processes import below
 from testkit.receivers import Receiver, Reply, receiver
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.settings import settings_with
 from testkit.workers import process_connected_to, running_worker
 
@@ -46,16 +46,12 @@ def wait_until_nothing_waits(client: redis.Redis, timeout: float = 60) -> None:
 
 @pytest.mark.exact
 def test_change_should_reach_a_receiver_at_once_and_a_failure_be_tried_again(
-    redis_client: redis.Redis,
-    redis_address: str,
-    tmp_path: Path,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver
 ) -> None:
     webhook = register(redis_client, hook.url)
     hook.decide = lambda _, before: Reply(503 if before == 2 else 200)
     records = Records(redis_client)
-    recording = make_recording()
+    recording = new_recording()
     with running_worker(redis_client, redis_address, tmp_path, **QUICK) as worker:
         records.add(recording)
         hook.wait_for(1)
@@ -77,16 +73,11 @@ def test_change_should_reach_a_receiver_at_once_and_a_failure_be_tried_again(
 
 @pytest.mark.parametrize("victim", ["sender", "pool", "dispatcher"])
 def test_killed_process_should_lose_no_delivery(
-    redis_client: redis.Redis,
-    redis_address: str,
-    tmp_path: Path,
-    hook: Receiver,
-    make_recording: MakeRecording,
-    victim: str,
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver, victim: str
 ) -> None:
     register(redis_client, hook.url)
     records = Records(redis_client)
-    recording = make_recording()
+    recording = new_recording()
     hook.decide = lambda _, before: Reply(hangs=before == 0)
     # The connection must still be there when its sender is looked for.
     patient = QUICK | {"FARM_WEBHOOK_SENDERS": "1", "FARM_WEBHOOK_TIMEOUT": "5"}
@@ -112,11 +103,9 @@ def _dispatcher(worker_pid: int) -> psutil.Process:
     return dispatcher
 
 
-def test_webhooks_should_go_on_after_redis_was_away(
-    tmp_path: Path, hook: Receiver, make_recording: MakeRecording
-) -> None:
+def test_webhooks_should_go_on_after_redis_was_away(tmp_path: Path, hook: Receiver) -> None:
     settings = settings_with(tmp_path / "data", None)
-    recording = make_recording()
+    recording = new_recording()
     with ExitStack() as redis_server, connect(settings.redis_address) as client:
         address = redis_server.enter_context(embedded_redis(settings)).address
         register(client, hook.url)
@@ -136,15 +125,11 @@ def test_webhooks_should_go_on_after_redis_was_away(
 
 
 def test_delivery_that_was_not_sent_should_wait_for_the_next_start(
-    redis_client: redis.Redis,
-    redis_address: str,
-    tmp_path: Path,
-    hook: Receiver,
-    make_recording: MakeRecording,
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver
 ) -> None:
     webhook = register(redis_client, hook.url)
     records = Records(redis_client)
-    recording = make_recording()
+    recording = new_recording()
     hook.decide = lambda _, before: Reply(500 if before == 0 else 200)
     # The first try must arrive, however slow a worker is that has just been started.
     once = QUICK | {"FARM_WEBHOOK_INTERVALS": "60", "FARM_WEBHOOK_TIMEOUT": "20"}

@@ -22,7 +22,7 @@ from farm.spool.spool import spool_of
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.ports import free_port
 from testkit.processes import below
-from testkit.recordings import MakeRecording
+from testkit.recordings import new_recording
 from testkit.redis_servers import Server, faulty_redis, running, wait_until
 from testkit.settings import settings_with
 from testkit.severed_link import way_until
@@ -93,16 +93,14 @@ def test_second_signal_should_end_the_last_work_at_once_too(tmp_path: Path) -> N
         assert alive == []
 
 
-def test_worker_should_end_its_recording_properly_while_redis_is_away(
-    make_recording: MakeRecording, tmp_path: Path
-) -> None:
+def test_worker_should_end_its_recording_properly_while_redis_is_away(tmp_path: Path) -> None:
     settings = settings_with(tmp_path / "data", None)
     with (
         serve_pages(FIDELITY_PAGE.parent) as pages,
         redis_server(tmp_path / "redis") as (server, address, client),
         running_worker(client, address, settings.data_dir, FARM_DRAIN_SECONDS="2") as worker,
     ):
-        records, recording = Records(client), make_recording(url=f"{pages}/page.html")
+        records, recording = Records(client), new_recording(url=f"{pages}/page.html")
         records.add(recording)
         enqueue_recording(client, recording)
         wait_until(lambda: records.get(None, recording.id).status is Status.RECORDING)

@@ -1,0 +1,73 @@
+"""A farm of which nothing runs but Redis, for tests that call its functions themselves."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from redis import Redis
+
+from farm.clock import now
+from farm.config.settings import Settings
+from farm.jobs.transfer import run_transfer, settle
+from farm.recording.model import FileKind, Recording, Status
+from farm.recording.records import Records
+from farm.recording.transfers import STORE, Transfer
+from farm.spool.manifest import describe
+from farm.spool.outbox import Outbox
+from farm.spool.spool import spool_of
+from farm.storage.targets import TARGET, public
+from testkit.recordings import new_recording, sealed_target
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Its settings, Redis and records."""
+
+    settings: Settings
+    redis: Redis
+    records: Records
+
+    def add(self, **fields: Any) -> Recording:
+        """Add a recording as the API would; `fields` replace those of the record."""
+        return self.records.add(new_recording(**fields))
+
+    def with_settings(self, **values: Any) -> Self:
+        """The same with other settings; `values` are given as in the environment."""
+        return replace(self, settings=Settings.model_validate(self.settings.model_dump() | values))
+
+    def ended(
+        self,
+        recording: Recording,
+        film: Path,
+        target: dict[str, Any] | None = None,
+        *,
+        keep_copy: bool = True,
+    ) -> Recording:
+        """Add a recording as `farm.jobs.finish` leaves it: UPLOADING, `film` and a manifest in its outbox."""
+        places = ([STORE] if keep_copy else []) + ([target["type"]] if target else [])
+        recording = recording.model_copy(
+            update={
+                "keep_copy": keep_copy,
+                "transfers": tuple(Transfer(target=place) for place in places),
+                "storage_config": public(TARGET.validate_python(target)) if target else None,
+            }
+        )
+        sealed = sealed_target(self.settings, recording, target) if target else None
+        recording = self.records.add(recording, target=sealed)
+        self.records.change_state(recording.id, Status.RECORDING, started_time=now(), node=self.settings.node)
+        self.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+        outbox = Outbox.of(spool_of(recording, self.settings))
+        outbox.make()
+        video = outbox.directory / recording.output_file_name
+        video.hardlink_to(film)
+        manifest = video.with_suffix(".json")
+        manifest.write_text("{}")
+        files = [describe(video, FileKind.VIDEO), describe(manifest, FileKind.MANIFEST)]
+        return self.records.update(recording.id, files=files, file_size=files[0].size)
+
+    def stored(self, recording: Recording, film: Path, target: dict[str, Any] | None = None) -> Recording:
+        """Add the same, and store its files; without a target it is UPLOADED."""
+        recording = self.ended(recording, film, target)
+        run_transfer(recording.id, STORE, self.settings, self.redis)
+        settle(recording.id, self.settings, self.redis)
+        return self.records.get(None, recording.id)
