@@ -4,7 +4,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
 from api.schema.requests import RecordingConfig
-from browser_bot.network.addresses import CHECK_SECONDS, PageAddressError, check_url, destination_at
+from browser_bot.network.addresses import CHECK_SECONDS, AddressError, check_url, destination_at
 from encoder.formats import Codec
 from farm.errors import AddressRefusedError, InvalidRequestError, NotFoundError
 from farm.recording.outputs import read_stream_url
@@ -23,7 +23,7 @@ async def check_address(context: Context, url: str, field: str) -> None:
     """Raises AddressRefusedError when nothing may be sent to `url`; `field` says where it comes from."""
     try:
         await check_url(url, context.settings.address_rule)
-    except PageAddressError as error:
+    except AddressError as error:
         raise AddressRefusedError(f"{field}: {error}") from None
 
 
@@ -39,7 +39,7 @@ async def check_output_address(context: Context, url: str, field: str) -> None:
     stream = read_stream_url(url)
     try:
         await destination_at(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
-    except PageAddressError as error:
+    except AddressError as error:
         raise AddressRefusedError(f"{field}: {error}") from None
 
 
@@ -77,5 +77,5 @@ async def check_page(context: Context, url: str, field: str) -> None:
     settings = context.settings
     try:
         await check_url(url, settings.address_rule, settings.built_in_meetings)
-    except PageAddressError as error:
+    except AddressError as error:
         raise AddressRefusedError(f"{field}: {error}") from None

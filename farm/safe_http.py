@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from browser_bot.network.addresses import AddressRule, Destination, PageAddressError, destination_of
+from browser_bot.network.addresses import AddressError, AddressRule, Destination, destination_of
 from browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
 from browser_bot.network.host_names import IpAddress, in_url
 from farm.certificates import certificate_problem, shown_certificate
@@ -69,12 +69,12 @@ class CheckedHttp:
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; yields the answer, whose body is still to be read.
 
-        Raises PageAddressError when the URL or its address is not allowed or does not resolve, and
+        Raises AddressError when the URL or its address is not allowed or does not resolve, and
         httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no answer.
         """
         destination = await destination_of(url, self._rule, self._name_seconds)
         if not destination.addresses:
-            raise PageAddressError(why_unresolved(destination.host))
+            raise AddressError(why_unresolved(destination.host))
         response = await self._first_answer(method, url, destination, headers, body)
         try:
             yield response

@@ -60,7 +60,7 @@ _REFUSED_V6 = tuple(
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class PageAddressError(Exception):
+class AddressError(Exception):
     """A URL leads to an address that must not be opened; the message says why, in words for the client."""
 
 
@@ -123,7 +123,7 @@ def _is_public(ip: IpAddress) -> bool:
 
 
 async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] = ()) -> None:
-    """Return quietly when the browser may be sent to `url`, raise PageAddressError when not.
+    """Return quietly when the browser may be sent to `url`, raise AddressError when not.
 
     `always_allowed` are the beginnings of URLs that need no check, origin and path (`http://127.0.0.1:8000/meet/`).
     A name that does not resolve, or not soon, is not refused here: whoever opens the page reports it.
@@ -137,7 +137,7 @@ async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] =
 async def destination_of(url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS) -> Destination:
     """Where `url` leads. Who connects to one of the addresses, and looks nothing up again, cannot be misled.
 
-    There are none if they are not found within `seconds`. Raises PageAddressError when any of the addresses
+    There are none if they are not found within `seconds`. Raises AddressError when any of the addresses
     must not be opened.
     """
     parts = _parse(url)
@@ -149,17 +149,17 @@ async def destination_at(
 ) -> Destination:
     """The same for a host (see `browser_bot.network.host_names`) and port that are not those of a page.
 
-    Raises PageAddressError when it is none, or any of the addresses must not be opened.
+    Raises AddressError when it is none, or any of the addresses must not be opened.
     """
     try:
         host = host_of(host)
     except HostError as error:
-        raise PageAddressError(str(error)) from None
+        raise AddressError(str(error)) from None
     addresses = await addresses_of(host, seconds)
     for ip in addresses:
         if not rule.is_allowed(ip):
             address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
-            raise PageAddressError(
+            raise AddressError(
                 f"{address} is not public; the farm's operator can allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
             )
     return Destination(host, port, addresses)
@@ -168,21 +168,21 @@ async def destination_at(
 def _parse(url: str) -> SplitResult:
     """Split a URL that every browser reads the same way; whatever can be read in two ways is refused."""
     if not re.match(r"https?://", url, re.IGNORECASE):
-        raise PageAddressError("a URL must begin with http:// or https://")
+        raise AddressError("a URL must begin with http:// or https://")
     # Browsers drop control characters and take a backslash for a slash: http://a.example\@127.0.0.1/
     if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
-        raise PageAddressError("a URL must not hold spaces, control characters or backslashes")
+        raise AddressError("a URL must not hold spaces, control characters or backslashes")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise PageAddressError(f"the URL cannot be read: {error}") from None
+        raise AddressError(f"the URL cannot be read: {error}") from None
     if "@" in parts.netloc:
-        raise PageAddressError("a URL must not hold a user name or a password")
+        raise AddressError("a URL must not hold a user name or a password")
     if not parts.hostname:
-        raise PageAddressError("the URL names no host")
+        raise AddressError("the URL names no host")
     if port == 0:
-        raise PageAddressError("the URL names port 0")
+        raise AddressError("the URL names port 0")
     _host(parts)
     return parts
 
@@ -192,7 +192,7 @@ def _host(parts: SplitResult) -> str:
     try:
         return host_of(text)
     except HostError as error:
-        raise PageAddressError(str(error)) from None
+        raise AddressError(str(error)) from None
 
 
 def _port(parts: SplitResult) -> int:
@@ -200,7 +200,7 @@ def _port(parts: SplitResult) -> int:
 
 
 def origin_of(url: str) -> str:
-    """The origin of a URL as browsers send it (Fetch, 3.1). Raises PageAddressError when there is none."""
+    """The origin of a URL as browsers send it (Fetch, 3.1). Raises AddressError when there is none."""
     parts = _parse(url)
     scheme, host, port = parts.scheme.lower(), _host(parts), _port(parts)
     return f"{scheme}://{in_url(host)}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
@@ -210,7 +210,7 @@ def lies_under(url: str, beginnings: Iterable[str]) -> bool:
     """Whether a URL begins with one of `beginnings` (origin and path), however it is spelt."""
     try:
         parts = _parse(url)
-    except PageAddressError:
+    except AddressError:
         return False
     return any(_lies_under(parts, _parse(beginning)) for beginning in beginnings)
 

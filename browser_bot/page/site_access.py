@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from browser_bot.errors import PageError, StageError
-from browser_bot.network.addresses import PageAddressError, origin_of
+from browser_bot.network.addresses import AddressError, origin_of
 from browser_bot.network.host_names import HostError, host_of, in_url
 from browser_bot.stage.browser import DRIVER_GRACE, Browser
 
@@ -95,7 +95,7 @@ def _each_once(headers: Any) -> Any:
 def _origin(text: str) -> str:
     try:
         origin = origin_of(text)
-    except PageAddressError:
+    except AddressError:
         origin = ""
     if not origin or text.lower().rstrip("/").count("/") != 2:
         raise _refused("must be an origin, such as https://example.com")
@@ -232,7 +232,7 @@ async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
         return
     try:
         origin = "" if access == NO_ACCESS else origin_of(url)
-    except PageAddressError as error:
+    except AddressError as error:
         raise PageError(f"credentials, headers and cookies need a page of the web: {error}") from None
     try:
         async with asyncio.timeout(DRIVER_GRACE * 5):

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from browser_bot.network.addresses import AddressRule, PageAddressError, origin_of, parse_address_rule
+from browser_bot.network.addresses import AddressError, AddressRule, origin_of, parse_address_rule
 from browser_bot.network.host_names import host_of, with_host_in_ascii
 from browser_bot.stage.locales import read_locale, read_timezone
 from farm.config.redis_url import parse_redis_address
@@ -126,7 +126,7 @@ def _readable_url(url: str) -> str:
     """One whose host pages' URLs can be compared with."""
     try:
         origin_of(_http_url(url))
-    except PageAddressError as error:
+    except AddressError as error:
         raise ValueError(str(error)) from None
     return with_host_in_ascii(url.rstrip("/"))
 
@@ -142,7 +142,7 @@ def _origin(text: str) -> str:
         return text
     try:
         origin = origin_of(text)
-    except PageAddressError as error:
+    except AddressError as error:
         raise ValueError(f"write https://host or https://host:port, or *: {error}") from None
     parts = urlsplit(text)
     if parts.path not in ("", "/") or parts.query or parts.fragment:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import redis
 
-from browser_bot.network.addresses import AddressRule, PageAddressError, destination_at
+from browser_bot.network.addresses import AddressError, AddressRule, destination_at
 from browser_bot.network.dns import why_unresolved
 from browser_bot.network.host_names import in_url
 from farm.db.faults import Outage
@@ -224,7 +224,7 @@ class _Keeper:
         self._directory.mkdir(mode=0o700)
         try:
             program = await self._new_program()
-        except (PageAddressError, FarmError, redis.RedisError) as error:
+        except (AddressError, FarmError, redis.RedisError) as error:
             self._error = str(error)
             return 1
         self._program = program
@@ -243,7 +243,7 @@ class _Keeper:
         url = await asyncio.to_thread(self._means.book.url, self._output)
         destination = await destination_at(url.host, url.port, self._means.rule)
         if not destination.addresses:
-            raise PageAddressError(why_unresolved(url.host))
+            raise AddressError(why_unresolved(url.host))
         # Of a name with several addresses each has its turn: one of them may be dead.
         address = destination.addresses[self._tries % len(destination.addresses)]
         self._tries += 1

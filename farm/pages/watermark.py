@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from browser_bot.network.addresses import AddressRule, PageAddressError
+from browser_bot.network.addresses import AddressError, AddressRule
 from farm.errors import AddressRefusedError, InvalidRequestError
 from farm.recording.model import Corner, Watermark
 from farm.safe_http import CheckedHttp
@@ -29,7 +29,7 @@ async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> 
             return await _fetch(http, url)
     except TimeoutError:
         raise InvalidRequestError(f"the watermark was not there within {seconds:g} s") from None
-    except PageAddressError as error:
+    except AddressError as error:
         raise AddressRefusedError(f"the watermark cannot be fetched: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise InvalidRequestError(

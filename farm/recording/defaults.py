@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast
 import redis
 from pydantic import JsonValue, TypeAdapter
 
-from browser_bot.network.addresses import PageAddressError, origin_of
+from browser_bot.network.addresses import AddressError, origin_of
 from farm.credentials.sealing import Sealer
 from farm.recording.outputs import read_stream_url
 from farm.storage.targets import StorageConfig, public
@@ -148,7 +148,7 @@ def _placed(config: Config, name: str) -> JsonValue:
 def _origin(url: str) -> str | None:
     try:
         return origin_of(url)
-    except PageAddressError:
+    except AddressError:
         return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from browser_bot.network.addresses import AddressRule, PageAddressError, check_url
+from browser_bot.network.addresses import AddressError, AddressRule, check_url
 from browser_bot.network.host_names import in_url
 from farm.errors import AddressRefusedError
 from farm.storage.backend import Checkpoint, CustomersPlace, Placed, StorageError
@@ -116,7 +116,7 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
         return
     try:
         await check_url(endpoint, rule)
-    except PageAddressError as error:
+    except AddressError as error:
         raise AddressRefusedError(str(error)) from None
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from browser_bot.network.addresses import AddressRule, PageAddressError
+from browser_bot.network.addresses import AddressError, AddressRule
 from farm.safe_http import BadCertificateError, CheckedHttp
 from farm.webhooks.log import MAX_ANSWER
 
@@ -90,7 +90,7 @@ class Poster:
                 await self._post(url, body, headers, answer)
         except TimeoutError:
             _fail(answer, f"no answer within {self._seconds:g} s")
-        except PageAddressError as error:
+        except AddressError as error:
             _fail(answer, str(error))
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             _fail(answer, _sentence(error))

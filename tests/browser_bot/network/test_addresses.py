@@ -2,7 +2,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from browser_bot.network.addresses import AddressRule, PageAddressError, check_url, parse_address_rule
+from browser_bot.network.addresses import AddressError, AddressRule, check_url, parse_address_rule
 from browser_bot.network.host_names import IpAddress
 
 PUBLIC_ONLY = AddressRule()
@@ -176,7 +176,7 @@ async def test_page_that_may_be_opened_should_pass(url: str) -> None:
     ],
 )
 async def test_page_that_may_not_be_opened_should_be_refused(url: str, reason: str) -> None:
-    with pytest.raises(PageAddressError, match=reason):
+    with pytest.raises(AddressError, match=reason):
         await check_url(url, PUBLIC_ONLY, BUILT_IN)
 
 
@@ -187,6 +187,6 @@ async def test_name_should_be_refused_when_one_of_its_addresses_is_private(
         return ip_address("8.8.8.8"), ip_address("10.0.0.1")
 
     monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
-    with pytest.raises(PageAddressError, match=r"rebound\.example is the address 10\.0\.0\.1"):
+    with pytest.raises(AddressError, match=r"rebound\.example is the address 10\.0\.0\.1"):
         await check_url("http://rebound.example/", PUBLIC_ONLY)
     await check_url("http://rebound.example/", parse_address_rule("10.0.0.0/8"))

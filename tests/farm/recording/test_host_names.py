@@ -5,8 +5,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from browser_bot.network.addresses import (
+    AddressError,
     AddressRule,
-    PageAddressError,
     check_url,
     destination_at,
     lies_under,
@@ -58,9 +58,9 @@ async def test_webhook_and_watermark_should_go_where_chromium_goes(asked: list[s
     "host", ["127.1", "0x7f.0.0.1", "2130706433", "１２７.0.0.1", "%31%32%37.0.0.1", "localhost."]
 )
 async def test_address_should_be_the_same_for_check_and_connection(host: str) -> None:
-    with pytest.raises(PageAddressError, match=r"not public"):
+    with pytest.raises(AddressError, match=r"not public"):
         await check_url(f"http://{host}/", AddressRule())
-    with pytest.raises(PageAddressError, match=r"not public"):
+    with pytest.raises(AddressError, match=r"not public"):
         await destination_at(host, 80, AddressRule())
     with receiver() as hook:
         async with Poster(LOOPBACK, 5) as poster:
@@ -72,7 +72,7 @@ async def test_address_should_be_the_same_for_check_and_connection(host: str) ->
     "host", ["a..b", "xn--\u00fc.test", "%zz.test", "256.1.1.1", "[::1%25lo]", "[v1.a]", "a b"]
 )
 def test_host_that_chromium_refuses_should_be_refused(host: str) -> None:
-    with pytest.raises(PageAddressError):
+    with pytest.raises(AddressError):
         origin_of(f"http://{host}/")
     with pytest.raises(ValueError, match=r"host|read|spaces|address"):
         read_stream_url(f"rtmp://{host}/live/key")
