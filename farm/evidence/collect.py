@@ -135,8 +135,32 @@ def next_place(directory: Path) -> Path:
     return place
 
 
+_KINDS: Final = {
+    f"{kind}Error": kind
+    for kind in (
+        "ClockJumped",
+        "EncoderHung",
+        "EncoderTooSlow",
+        "NotFound",
+        "NothingRecorded",
+        "ProgramMissing",
+        "RecordUnreadable",
+        "RedisUnavailable",
+        "TakenOver",
+        "WrongState",
+    )
+}
+"""The classes of faults that clients know by a name without the suffix, as version 0.1 wrote it."""
+
+
+def kind_of(fault: Exception) -> str:
+    """The `kind` of a fault in `fault.json`, for programs: the name of its class, which stays."""
+    name = type(fault).__name__
+    return _KINDS.get(name, name)
+
+
 def _described(fault: Exception) -> dict[str, str]:
-    return {"time": datetime.now(UTC).isoformat(), "kind": type(fault).__name__, "message": str(fault)}
+    return {"time": datetime.now(UTC).isoformat(), "kind": kind_of(fault), "message": str(fault)}
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from farm.evidence.collect import (
     SCREENSHOT,
     copy_end,
     end_of,
+    kind_of,
     last_of_takes,
     next_place,
     take_number,
@@ -65,7 +66,7 @@ def describe_lost_node(node: str) -> dict[str, str | int]:
 
 def describe_defect(error: Exception) -> dict[str, str | int]:
     """The death of a recorder by an error that nobody had thought of."""
-    return {"kind": type(error).__name__, "message": "the recorder failed; its log says more"}
+    return {"kind": kind_of(error), "message": "the recorder failed; its log says more"}
 
 
 def keep_death(

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from encoder.cut.audio_export import export_audio
 from encoder.cut.cut import CutFile
-from encoder.errors import NothingRecorded
+from encoder.errors import NothingRecordedError
 from encoder.journal import Journal
 from encoder.live.hls import read_timed_texts
 from encoder.media.probe import probe
@@ -78,7 +78,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
         if not recording.files:
             try:
                 recording = _make_files(recording, spool, outbox, records, settings)
-            except NothingRecorded as error:
+            except NothingRecordedError as error:
                 logger.error("recording %s: %s", recording.id, error)
                 # Before the state: once it is ERRORED nobody comes for the takes any more.
                 _keep_broken(recording, spool, settings, records)
@@ -167,7 +167,7 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
         try:
             export_audio(cut.path, path, recording.audio_file)
             made.append((describe(path, FileKind.AUDIO), probe(path)))
-        except NothingRecorded as error:
+        except NothingRecordedError as error:
             # A recording that was killed in its first moments can have frames and no sound.
             logger.warning("recording %s gets no audio file: %s", recording.id, error)
     if recording.timed_texts:

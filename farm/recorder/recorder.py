@@ -35,7 +35,7 @@ from browser_bot.stage.compositor import depths
 from browser_bot.stage.display import Display
 from browser_bot.stage.stage import Stage
 from browser_bot.waiting import first_of
-from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
+from encoder.errors import ClockJumpedError, EncoderError, EncoderTooSlowError
 from encoder.journal import Journal
 from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
@@ -304,7 +304,7 @@ class Recorder:
             return True
         # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
         # a stage is worn the watch has decided.
-        cured = is_worn or isinstance(fault, EncoderTooSlow | ClockJumped)
+        cured = is_worn or isinstance(fault, EncoderTooSlowError | ClockJumpedError)
         if not cured and self._spool.breaks_too_often():
             return True
         await self._listener.broken(in_words(fault))
@@ -469,7 +469,7 @@ class Recorder:
                     death = await self._takes.died()
                     if self._stop.is_set():
                         return self._stop_reason
-                    if isinstance(death, EncoderTooSlow):
+                    if isinstance(death, EncoderTooSlowError):
                         # Its take ends now, so that no look may see it.
                         await self._judge(Seen(time.monotonic(), encoder_slow=True))
                     if await self._is_to_end(death):

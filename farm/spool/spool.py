@@ -113,7 +113,7 @@ class Spool:
     def cut(self, target: Path, title: str | None = None) -> CutFile:
         """Join the takes into the file `target`, which says that it has this `title`.
 
-        Raises NothingRecorded when there is nothing to join, CutError when the disk fails.
+        Raises NothingRecordedError when there is nothing to join, CutError when the disk fails.
         """
         if self.format.audio_only is not None:
             return cut_sound(self.takes(), target, self.format.audio_only, title)

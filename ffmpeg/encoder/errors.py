@@ -1,25 +1,29 @@
-"""What can go wrong with takes and the cut."""
+"""What can go wrong with takes and files."""
 
 
-class EncoderError(Exception):
+class MediaError(Exception):
+    """The root: a take could not be recorded, or a file not be made of takes."""
+
+
+class EncoderError(MediaError):
     """ffmpeg did not start, died or fell behind; the message shows its last words."""
 
 
-class EncoderHung(EncoderError):  # noqa: N818 - named for what is the matter
+class EncoderHungError(EncoderError):
     """ffmpeg is there but does nothing any more."""
 
 
-class EncoderTooSlow(EncoderError):  # noqa: N818
+class EncoderTooSlowError(EncoderError):
     """ffmpeg has not kept up for ten seconds; the next take is encoded in a cheaper way."""
 
 
-class ClockJumped(EncoderError):  # noqa: N818
+class ClockJumpedError(EncoderError):
     """Somebody has set the wall clock, which stamps picture and sound; ffmpeg is not at fault."""
 
 
-class CutError(Exception):
+class CutError(MediaError):
     """The takes could not be joined into a file; the takes themselves are untouched."""
 
 
-class NothingRecorded(CutError):  # noqa: N818 - an outcome, named for what is the matter
+class NothingRecordedError(CutError):
     """There is no whole frame in any take."""

@@ -19,7 +19,7 @@ from av.container import InputContainer, OutputContainer
 
 from encoder.cut.audio_export import export_audio, open_audio
 from encoder.cut.cut import CutFile, TakeMedia, told_in_file
-from encoder.errors import NothingRecorded
+from encoder.errors import NothingRecordedError
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from encoder.media.atomic_media import atomic_media
 from encoder.media.packets import Packet, samples_of, time_of, whole_packets
@@ -36,11 +36,11 @@ def cut_sound(
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
     The file says when the first of them began, and its `title`. Takes without sound are left out. Raises
-    NothingRecorded when nothing is left, CutError when the disk fails.
+    NothingRecordedError when nothing is left, CutError when the disk fails.
     """
     heard = [take for take in takes if _has_sound(take)]
     if not heard:
-        raise NothingRecorded(f"there is no whole sound in any of the {len(takes)} takes")
+        raise NothingRecordedError(f"there is no whole sound in any of the {len(takes)} takes")
     if export == AS_TAKEN:
         return _join(heard, target, title)
     joined = target.with_name(f".{target.name}.joined")

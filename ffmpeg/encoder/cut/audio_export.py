@@ -16,7 +16,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 
-from encoder.errors import NothingRecorded
+from encoder.errors import NothingRecordedError
 from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from encoder.media.atomic_media import atomic_media
 from encoder.media.packets import Packet, samples_of, whole_packets
@@ -62,7 +62,7 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
         open_audio(partial, export.codec) as output,
     ):
         if not source.streams.audio:
-            raise NothingRecorded(f"{recording} has no sound")
+            raise NothingRecordedError(f"{recording} has no sound")
         output.metadata.update({key: source.metadata[key] for key in TOLD if key in source.metadata})
         sound = source.streams.audio[0]
         if export.codec is AudioCodec.AAC and sound.name == "aac" and sound.channels == export.channels:
@@ -92,7 +92,7 @@ def _from_zero(packets: Iterator[Packet]) -> Iterator[Packet]:
     """
     first = next(packets, None)
     if first is None:
-        raise NothingRecorded("there is no sound in it")
+        raise NothingRecordedError("there is no sound in it")
     begin = samples_of(first)
     silence = _silence()
     for number in range(-(-begin // AAC_FRAME_SAMPLES), 0, -1):

@@ -15,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
 from encoder.cut.joints import MAX_DROPPED, FrameGrid, Joint, first_joint, next_joint
-from encoder.errors import NothingRecorded
+from encoder.errors import NothingRecordedError
 from encoder.formats import FRAME_TICKS, SAMPLE_RATE, Codec, Format
 from encoder.journal import Lag, lag_at
 from encoder.media.atomic_media import atomic_media
@@ -89,11 +89,11 @@ def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format, title: str | None
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
     The file says when the first of them began, and its `title`. Takes without a single whole frame are left
-    out. Raises NothingRecorded when nothing is left, CutError when the disk fails.
+    out. Raises NothingRecordedError when nothing is left, CutError when the disk fails.
     """
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
     if not heads:
-        raise NothingRecorded(f"there is no whole frame in any of the {len(takes)} takes")
+        raise NothingRecordedError(f"there is no whole frame in any of the {len(takes)} takes")
     with (
         atomic_media(target) as partial,
         av.open(

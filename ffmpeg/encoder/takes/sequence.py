@@ -4,7 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from encoder.errors import ClockJumped, EncoderError, EncoderTooSlow
+from encoder.errors import ClockJumpedError, EncoderError, EncoderTooSlowError
 from encoder.formats import Format
 from encoder.journal import Journal
 from encoder.takes.clock import safe_window
@@ -78,7 +78,7 @@ class Takes:
             take = await self._loaded()
             try:
                 journal = await take.begin(self.prepare)
-            except ClockJumped as error:
+            except ClockJumpedError as error:
                 await self._discard(take)
                 if attempt == PHASE_TRIES:
                     raise
@@ -134,7 +134,7 @@ class Takes:
             raise AssertionError
         take = self._current
         error = await take.died()
-        if isinstance(error, EncoderTooSlow):
+        if isinstance(error, EncoderTooSlowError):
             self._step = take.step + 1
         self.prepare()
         return error

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from encoder.errors import ClockJumped, EncoderError, EncoderHung, EncoderTooSlow
+from encoder.errors import ClockJumpedError, EncoderError, EncoderHungError, EncoderTooSlowError
 from encoder.formats import Format
 from encoder.journal import Journal, Lag, write_journal
 from encoder.takes.clock import monotonic_of_wall, phase, safe_window, wait_us, wall_ahead_us
@@ -136,7 +136,7 @@ class Take:
 
         A take without picture begins with its sound and has no phase. From then on it is watched; `faltering`
         is called when it may be about to hang. Raises EncoderError when ffmpeg dies on the way or does not
-        capture, ClockJumped when the clock is set meanwhile. The caller looks at the phase.
+        capture, ClockJumpedError when the clock is set meanwhile. The caller looks at the phase.
         """
         ahead = wall_ahead_us()
         sound_gate, *display_gates = self._gates
@@ -147,7 +147,7 @@ class Take:
         # Only with something in the encoder does an early stop leave a file.
         await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
         if abs(wall_ahead_us() - ahead) > JUMP_US:
-            raise ClockJumped(f"the clock was set while take {self.files.number} began")
+            raise ClockJumpedError(f"the clock was set while take {self.files.number} began")
         journal = Journal(
             *(self.files.number, self._epoch, wall, monotonic_of_wall(wall)),
             phase_us=0,
@@ -208,9 +208,9 @@ class Take:
         which nothing good can come any more, at once.
         """
         match self._fault:
-            case EncoderHung() | ClockJumped():
+            case EncoderHungError() | ClockJumpedError():
                 pass
-            case EncoderTooSlow():
+            case EncoderTooSlowError():
                 await self._interrupt(SLOW_STOP_TIMEOUT)
             case _:
                 if self._journal is not None:
@@ -276,13 +276,13 @@ class Take:
             match finding:
                 case Finding.CLOCK_JUMPED:
                     by = (look.wall_ahead_us - before.wall_ahead_us) / 1e6
-                    self._fail(ClockJumped(f"the clock was set by {by:+.1f} s"), before.monotonic_us)
+                    self._fail(ClockJumpedError(f"the clock was set by {by:+.1f} s"), before.monotonic_us)
                 case Finding.HANGING:
                     words = "\n".join(self._words) or "without a word"
-                    self._fail(EncoderHung(f"ffmpeg hangs: {words}"), self._progress_us)
+                    self._fail(EncoderHungError(f"ffmpeg hangs: {words}"), self._progress_us)
                 case Finding.TOO_SLOW if self.step < cheapest_step(self._format):
                     self._fail(
-                        EncoderTooSlow(f"ffmpeg encodes at speed {watch.speed:.2f}"), look.monotonic_us
+                        EncoderTooSlowError(f"ffmpeg encodes at speed {watch.speed:.2f}"), look.monotonic_us
                     )
                 case Finding.FALTERING if before_finding is not Finding.FALTERING:
                     faltering()

@@ -10,7 +10,7 @@ import pytest
 
 from encoder.cut.audio_cut import cut_sound
 from encoder.cut.cut import CutFile, TakeMedia, cut
-from encoder.errors import NothingRecorded
+from encoder.errors import NothingRecordedError
 from encoder.formats import AudioExport, Codec, Format
 from encoder.media.packets import whole_packets
 from encoder.media.partial_file import open_take, whole_bytes
@@ -88,7 +88,7 @@ def joined(take: Path, directory: Path) -> CutFile | None:
             return cut_sound([TakeMedia(take)], directory / "out.m4a", AudioExport())
         codec = Codec.VP8 if take.suffix == ".webm" else Codec.H264
         return cut([TakeMedia(take)], directory / f"out{take.suffix}", Format(codec, 160, 90))
-    except NothingRecorded:
+    except NothingRecordedError:
         return None
 
 

@@ -11,7 +11,7 @@ import pytest
 from encoder.cut.audio_cut import cut_sound
 from encoder.cut.audio_export import export_audio
 from encoder.cut.cut import TakeMedia, cut
-from encoder.errors import CutError, NothingRecorded
+from encoder.errors import CutError, NothingRecordedError
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from testkit.beeps import make_take
 
@@ -81,7 +81,7 @@ def test_take_that_cannot_be_read_now_should_not_be_left_out(
     target = tmp_path / f"out{whole.path.suffix}"
     with pytest.raises(CutError, match="Input/output error") as raised:
         joined([whole, TakeMedia(failing(other.path, share))], target)
-    assert not isinstance(raised.value, NothingRecorded)
+    assert not isinstance(raised.value, NothingRecordedError)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_take_that_cannot_be_opened_now_should_not_be_left_out(
     directory.mkdir()
     with pytest.raises(CutError, match="Is a directory") as raised:
         joined([TakeMedia(directory)], tmp_path / f"out{whole.path.suffix}")
-    assert not isinstance(raised.value, NothingRecorded)
+    assert not isinstance(raised.value, NothingRecordedError)
 
 
 @pytest.mark.parametrize("export", [AudioExport(), AudioExport(AudioCodec.MP3)], ids=str)

@@ -12,7 +12,10 @@ from browser_bot.errors import PageLostError, StageError
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
+from encoder.errors import ClockJumpedError, EncoderError, EncoderHungError, EncoderTooSlowError
+from farm.errors import NotFoundError
 from farm.evidence.collect import FILES, collect, fault_directories
+from farm.evidence.dead_recorder import describe_defect
 
 PAGE = "data:text/html,<body>here</body><script>console.log('seen'); console.log('START_RECORDING')</script>"
 MAX_SECONDS = 6
@@ -50,6 +53,25 @@ async def test_fault_should_leave_everything_there_is_to_see(tmp_path: Path, spo
     assert resources["processor_seconds"]["steal"] >= 0
     assert 0 < resources["memory"]["available"] < resources["memory"]["total"]
     assert 0 < resources["disk"]["free"] < resources["disk"]["total"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (ClockJumpedError("by an hour"), "ClockJumped"),
+        (EncoderHungError("ffmpeg hangs"), "EncoderHung"),
+        (EncoderTooSlowError("at speed 0.5"), "EncoderTooSlow"),
+        (EncoderError("ffmpeg ended"), "EncoderError"),
+        (StageError("Xorg ended"), "StageError"),
+        (NotFoundError("no such recording"), "NotFound"),
+    ],
+)
+async def test_kind_of_a_fault_should_stay_what_version_0_1_wrote(
+    tmp_path: Path, spool: Path, fault: Exception, kind: str
+) -> None:
+    await collect(tmp_path, None, None, spool, fault)
+    (place,) = fault_directories(tmp_path)
+    assert json.loads((place / "fault.json").read_text())["kind"] == describe_defect(fault)["kind"] == kind
 
 
 async def test_evidence_should_be_had_without_disturbing_the_page(tmp_path: Path, spool: Path) -> None:

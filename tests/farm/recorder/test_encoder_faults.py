@@ -20,7 +20,7 @@ import pytest
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import open_stage
-from encoder.errors import EncoderHung, EncoderTooSlow
+from encoder.errors import EncoderHungError, EncoderTooSlowError
 from encoder.formats import AudioExport, Codec, Format
 from encoder.takes.command import Source, cheapest_step
 from encoder.takes.sequence import Takes
@@ -79,7 +79,7 @@ async def test_encoder_that_hangs_should_be_replaced_within_two_seconds(fmt: For
             await takes.end()
             ended = time.monotonic()
             new = (await takes.begin()).monotonic_us
-        assert isinstance(error, EncoderHung)
+        assert isinstance(error, EncoderHungError)
         assert ended - dead < 0.3
         assert new / 1e6 - stopped < NEW_TAKE_SECONDS
         await asyncio.sleep(2)
@@ -176,7 +176,7 @@ async def test_encoder_that_is_too_slow_should_be_replaced_by_a_cheaper_one(
         steps = [(await takes.begin()).step]
         for _ in range(cheapest_step(fmt)):
             async with slowed(encoder(), 0.9), asyncio.timeout(25):
-                assert isinstance(await takes.died(), EncoderTooSlow)
+                assert isinstance(await takes.died(), EncoderTooSlowError)
                 found = time.monotonic()
                 await takes.end()
             new = await takes.begin()
@@ -280,7 +280,7 @@ async def test_clock_that_is_set_should_begin_a_new_take_at_once(
             ahead.write_text(f"{by:+d}")
             jumped = time.monotonic()
             told = await asyncio.to_thread(recorder.take, NEW_TAKE_SECONDS)
-            assert (told["fault"], time.monotonic() - jumped < NEW_TAKE_SECONDS) == ("ClockJumped", True)
+            assert (told["fault"], time.monotonic() - jumped < NEW_TAKE_SECONDS) == ("ClockJumpedError", True)
             await asyncio.sleep(3)
     first, second = spool.journals()
     assert second.wall_us - first.wall_us == pytest.approx(by * 1e6, abs=10e6)
