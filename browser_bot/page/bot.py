@@ -20,7 +20,7 @@ from browser_bot.page.hints import NO_HINTS, PageHints
 from browser_bot.page.isolated_world import PageWorld
 from browser_bot.page.joining import Joining
 from browser_bot.page.opening import ERROR_PAGE, Opening
-from browser_bot.page.page_log import Diary
+from browser_bot.page.page_log import PageLog
 from browser_bot.page.probe import PageState, Probe
 from browser_bot.page.readiness import ready
 from browser_bot.page.rejoining import PageEvent, Staying
@@ -69,15 +69,15 @@ class Bot:
         page's SDK sends to be put into the recording, see `recording_sdk`. `tell` gets what explains the
         picture, as that the page was joined again.
         """
-        self._diary = Diary(secrets)
+        self._page_log = PageLog(secrets)
         self._page = browser.page
         self._browser = browser
         self._contract = contract
         self._world = PageWorld(browser.page, printed=self._heard, thrown=self._thrown)
         self._probe = Probe(self._world)
         self._documents = Documents(self._page)
-        self._hearing = Hearing(self._world, self._documents, contract, self._diary, on_text)
-        self._opening = Opening(self._page, self._world, gateway, self._diary.clean)
+        self._hearing = Hearing(self._world, self._documents, contract, self._page_log, on_text)
+        self._opening = Opening(self._page, self._world, gateway, self._page_log.clean)
         self._following = following = Following(self._page, self._world, hints or NO_HINTS)
         self._joining = Joining(contract, following, self._documents, self._opening, self._hearing)
         self._staying = Staying(self._documents, self._opening, following)
@@ -141,8 +141,8 @@ class Bot:
         idle = await self._following.without_effect()
         self._css_told = True
         if idle:
-            logger.warning("%s", self._diary.clean(idle))
-            await self._say(PageEvent("warning", self._diary.clean(idle)))
+            logger.warning("%s", self._page_log.clean(idle))
+            await self._say(PageEvent("warning", self._page_log.clean(idle)))
 
     async def _until_ready(self) -> None:
         """Wait until the contract says that the page may be recorded.
@@ -254,7 +254,7 @@ class Bot:
         return await self._opening.is_reachable(self._url)
 
     @property
-    def speaks_sdk(self) -> bool:
+    def uses_sdk(self) -> bool:
         """Whether the page has turned out to have the recording SDK."""
         return self._hearing.has_sdk
 
@@ -264,9 +264,9 @@ class Bot:
         return self._probe.state
 
     @property
-    def diary(self) -> list[str]:
+    def page_log(self) -> list[str]:
         """The last 2000 lines of what the page printed and could not load, each with its time."""
-        return self._diary.lines
+        return self._page_log.lines
 
     async def screenshot(self, file: Path) -> bool:
         """Keep what the page shows in a PNG; False if it cannot show anything any more."""
@@ -348,11 +348,11 @@ class Bot:
             await asyncio.wait((event, gone))
 
     def _heard(self, printed: Printed) -> None:
-        self._diary.write(f"page {printed.kind}: {self._diary.start_of(printed.text.strip())!r}")
+        self._page_log.write(f"page {printed.kind}: {self._page_log.start_of(printed.text.strip())!r}")
         self._hearing.hear(printed)
 
     def _thrown(self, exception: str) -> None:
-        self._diary.write(f"pageerror: {self._diary.start_of(exception)!r}")
+        self._page_log.write(f"pageerror: {self._page_log.start_of(exception)!r}")
 
     def _requested(self, request: Request) -> None:
         if self._is_navigation(request):
@@ -381,7 +381,9 @@ class Bot:
 
     def _request_failed(self, request: Request) -> None:
         self._request_over(request)
-        self._diary.write(f"page could not load {self._diary.start_of(request.url)!r}: {request.failure}")
+        self._page_log.write(
+            f"page could not load {self._page_log.start_of(request.url)!r}: {request.failure}"
+        )
 
     def _lose(self, reason: str) -> None:
         if not self._lost.done():

@@ -12,16 +12,16 @@ logger = logging.getLogger(__name__)
 # A page is a stranger and may print megabytes: so much of a line is logged, and so many lines.
 MAX_LINE = 500
 MAX_LINES = 5_000
-DIARY_LINES = 2_000
+MAX_KEPT_LINES = 2_000
 
 
-class Diary:
+class PageLog:
     """Keeps the last lines, and logs each as long as there are not too many."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         """`secrets` are left out of all lines."""
         self._secrets = forms_of(secrets)
-        self._lines: deque[str] = deque(maxlen=DIARY_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_KEPT_LINES)
         self._left = MAX_LINES
 
     @property

@@ -12,7 +12,7 @@ from browser_bot.page.console import Printed, signal_in
 from browser_bot.page.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
 from browser_bot.page.documents import Documents
 from browser_bot.page.isolated_world import PageWorld
-from browser_bot.page.page_log import Diary
+from browser_bot.page.page_log import PageLog
 from browser_bot.page.recording_sdk import START, RecordingSdk, timed_text
 from browser_bot.redaction import printable
 
@@ -32,7 +32,7 @@ class Hearing:
         world: PageWorld,
         documents: Documents,
         contract: PageContract,
-        diary: Diary,
+        page_log: PageLog,
         on_text: Callable[[str], None] | None,
     ) -> None:
         """Hear what `contract` has of the page of `world`, which is not open yet and has `documents`.
@@ -41,7 +41,7 @@ class Hearing:
         """
         self._documents = documents
         self._contract = contract
-        self._diary = diary
+        self._page_log = page_log
         self._on_text = on_text
         self.started = asyncio.Event()
         """The page has said that recording may start."""
@@ -68,10 +68,10 @@ class Hearing:
         elif signal == END_SIGNAL:
             self._ends()
         elif signal == REFUSAL_SIGNAL:
-            reason = printable(self._diary.start_of(reason))
+            reason = printable(self._page_log.start_of(reason))
             self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
         else:
-            self._lines.append(printable(self._diary.start_of(printed.text.strip()))[:MAX_TOLD])
+            self._lines.append(printable(self._page_log.start_of(printed.text.strip()))[:MAX_TOLD])
 
     @property
     def printed(self) -> str:
@@ -128,4 +128,4 @@ class Hearing:
         text = timed_text(message)
         if text is not None and self._on_text is not None:
             self._on_text(text)
-        self._diary.write(f"page SDK: {self._diary.start_of(json.dumps(message))}")
+        self._page_log.write(f"page SDK: {self._page_log.start_of(json.dumps(message))}")

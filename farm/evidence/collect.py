@@ -115,8 +115,8 @@ async def _collect(
         logs = {"display.log": stage.display.server.log, "sound.log": stage.sound.daemon.log}
         parts += [asyncio.to_thread(copy_end, log, place / name) for name, log in logs.items()]
     if bot is not None:
-        diary = "".join(f"{line}\n" for line in bot.diary).encode(errors="replace")
-        parts.append(asyncio.to_thread((place / "page.log").write_bytes, diary[-_MAX_BYTES:]))
+        page_log = "".join(f"{line}\n" for line in bot.page_log).encode(errors="replace")
+        parts.append(asyncio.to_thread((place / "page.log").write_bytes, page_log[-_MAX_BYTES:]))
         if screenshot:
             parts.append(bot.screenshot(place / SCREENSHOT))
     for problem in await asyncio.gather(*parts, return_exceptions=True):

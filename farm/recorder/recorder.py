@@ -391,7 +391,7 @@ class Recorder:
         )
         if joined == "stop":
             return self._stop_reason
-        if bot.speaks_sdk and self._drawn is not None:
+        if bot.uses_sdk and self._drawn is not None:
             await self._takes.close()
             self._drawn = None
             self._takes = self._new_takes(stage)

@@ -143,7 +143,7 @@ async def test_frame_in_the_page_should_neither_begin_nor_end_the_recording(
 
     async def frame_has_signalled(times: int) -> None:
         async with asyncio.timeout(SOON):
-            while sum(line.endswith("page log: 'done'") for line in bot.diary) < times:  # noqa: ASYNC110
+            while sum(line.endswith("page log: 'done'") for line in bot.page_log) < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await page.evaluate("0")
 

@@ -16,7 +16,7 @@ from browser_bot.errors import PageLostError
 from browser_bot.page import bot as bot_module
 from browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.page_log import DIARY_LINES
+from browser_bot.page.page_log import MAX_KEPT_LINES
 from browser_bot.stage.heartbeat import greet, silence
 from browser_bot.stage.process_usage import usage_of
 from browser_bot.stage.stage import Stage, open_stage
@@ -198,7 +198,7 @@ async def test_navigation_that_leaves_the_page_there_should_not_lose_it(site: Si
             }})"""
         )
         await until(lambda: "/nothing" in site.asked, 10, "it was asked for")
-        await until(lambda: any("/frame" in line for line in bot.diary), 10, "the frame has failed")
+        await until(lambda: any("/frame" in line for line in bot.page_log), 10, "the frame has failed")
         done, _ = await asyncio.wait((over,), timeout=1)
         assert not done
         over.cancel()
@@ -259,12 +259,12 @@ async def test_diary_should_have_what_the_page_did_last(site: Site, caplog: pyte
         fetch("http://127.0.0.1:1/gone").catch(() => console.log("START_RECORDING"))</script>"""
     async with open_stage(320, 180, 30) as stage:
         bot = await joined(stage, site.add("/", page))
-        diary = bot.diary
-    assert len(diary) == DIARY_LINES
-    assert not [line for line in diary if line.endswith("'line 0'")]
-    assert [line for line in diary if "could not load 'http://127.0.0.1:1/gone'" in line]
+        lines = bot.page_log
+    assert len(lines) == MAX_KEPT_LINES
+    assert not [line for line in lines if line.endswith("'line 0'")]
+    assert [line for line in lines if "could not load 'http://127.0.0.1:1/gone'" in line]
     # Chromium asks for the page's icon at some time.
-    assert [line for line in diary[-3:] if line.endswith("page log: 'START_RECORDING'")]
+    assert [line for line in lines[-3:] if line.endswith("page log: 'START_RECORDING'")]
 
 
 @pytest.mark.usefixtures("stages")

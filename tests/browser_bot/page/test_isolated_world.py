@@ -199,7 +199,7 @@ async def test_exceptions_that_the_page_does_not_catch_should_be_in_the_diary(
     script = "Promise.reject(new Error('no s3cret network')); null.room"
     bot = Bot(stage.browser, PageContract.PLAIN, secrets=["s3cret"])
     await bot.join(site.add("/", f"<script>{script}</script>"), seconds=SOON, tries=1)
-    errors = [line for line in bot.diary if " pageerror: " in line]
+    errors = [line for line in bot.page_log if " pageerror: " in line]
     assert any("Uncaught TypeError: Cannot read properties of null" in line for line in errors)
     assert any("Uncaught (in promise) Error: no … network" in line for line in errors)
     await bot.close()

@@ -44,7 +44,7 @@ async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
     began = asyncio.get_running_loop().time()
     await asyncio.wait_for(bot.join(site.add(f"/sdk?name={name}", SDK_PAGE), seconds=SOON, tries=1), SOON)
     assert asyncio.get_running_loop().time() - began >= 2.5
-    assert bot.speaks_sdk
+    assert bot.uses_sdk
     over = asyncio.create_task(bot.over())
     done, _ = await asyncio.wait({over}, timeout=2.5)
     assert not done
@@ -73,7 +73,7 @@ async def test_page_whose_flags_announce_the_sdk_should_be_waited_for(
     page = page.replace("FLAG", flag).replace("DELAY", "4000" if flag.startswith("triggerDyte") else "800")
     bot = Bot(stage.browser, PageContract.AUTO)
     await asyncio.wait_for(bot.join(site.add("/late", page), seconds=SOON, tries=1), SOON)
-    assert bot.speaks_sdk
+    assert bot.uses_sdk
 
 
 async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +142,10 @@ async def test_frame_in_the_page_should_not_speak_for_it(stage: Stage, site: Sit
     bot = Bot(stage.browser, PageContract.SDK)
     joining = asyncio.ensure_future(bot.join(site.add("/page", page), seconds=SOON, tries=1))
     async with asyncio.timeout(SOON):
-        while not any("frame is done" in line for line in bot.diary):  # noqa: ASYNC110
+        while not any("frame is done" in line for line in bot.page_log):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert not joining.done()
-    assert not bot.speaks_sdk
+    assert not bot.uses_sdk
     assert await stage.browser.page.evaluate("begin()")
     await asyncio.wait_for(joining, SOON)
     over = asyncio.create_task(bot.over())
@@ -239,10 +239,10 @@ async def test_secrets_in_the_url_should_stay_out_of_errors_and_diary(stage: Sta
     url = site.add("/token?authToken=s3/cret", "<script>console.log(location.href)</script>")
     bot = Bot(stage.browser, PageContract.PLAIN, secrets=["s3/cret"])
     await bot.join(url, seconds=SOON, tries=1)
-    assert any("authToken=…" in line for line in bot.diary)
+    assert any("authToken=…" in line for line in bot.page_log)
     with pytest.raises(PageError) as failed:
         await bot.join("http://127.0.0.1:9/?authToken=s3%2Fcret", seconds=1, tries=1)
-    for text in (str(failed.value), *bot.diary):
+    for text in (str(failed.value), *bot.page_log):
         assert "cret" not in text
 
 
@@ -267,7 +267,7 @@ async def test_secret_longer_than_a_line_should_stay_out_of_the_diary_in_each_fo
     )
     bot = Bot(stage.browser, PageContract.SDK, secrets=[secret])
     await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
-    lines = [line.partition(" ")[2] for line in bot.diary]
+    lines = [line.partition(" ")[2] for line in bot.page_log]
     assert sum("…" in line for line in lines) >= 6
     assert not [line for line in lines if "s3" in line]
 

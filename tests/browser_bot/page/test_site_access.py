@@ -147,7 +147,7 @@ async def test_all_of_the_pages_origin_and_nothing_else_should_get_headers_and_p
     for secret in (KEY, "t0ken", BASIC, SESSION, "uthorization"):
         assert asked_with(other, secret) == set()
     # Also what the page itself prints of it, and what our own log has.
-    told = "\n".join([*bot.diary, caplog.text])
+    told = "\n".join([*bot.page_log, caplog.text])
     assert "200" in told
     for secret in (KEY, "t0ken", PASSWORD, BASIC, SESSION):
         assert secret not in told

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from browser_bot.page.page_log import Diary
+from browser_bot.page.page_log import PageLog
 from farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
@@ -29,7 +29,7 @@ def evidence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
     evidence.mkdir()
     with logging_to(evidence):
         logging.getLogger("farm.jobs.record").warning("take 0 has begun at phase 17000 µs")
-        page_log = Diary(())
+        page_log = PageLog(())
         for line in PAGE_LINES:
             page_log.write(line)
     return evidence
