@@ -162,7 +162,7 @@ def test_one_id_should_be_in_the_lines_of_all_parts(observed: Observed) -> None:
         "api.request_log",
         "farm.jobs.reporter",
         "farm.jobs.finish",
-        "farm.jobs.transfer",
+        "farm.jobs.transfer_attempt",
         "farm.webhooks.sender",
     } <= {line["logger"] for line in about}
     (invoked,) = [line for line in about if line["event"] == "POST /v2/recordings"]

@@ -18,8 +18,8 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.errors import WrongStateError
 from farm.evidence.directory import evidence_dir
-from farm.jobs import transfer as transfer_job
-from farm.jobs.transfer import run_transfer, settle
+from farm.jobs import transfer_attempt as transfer_job
+from farm.jobs.transfer_attempt import run_transfer, settle
 from farm.queues.transfers import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status
@@ -298,7 +298,7 @@ def test_two_uploads_at_once_should_fetch_each_file_once(
 def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploaded(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("farm.jobs.transfer_attempt.load_settings", lambda: farm.settings)
     recording = farm.stored(new_recording(), film)
     target = target_at(s3_endpoint, bucket="nowhere")
     sealed = sealed_target(farm.settings, recording, target).sealed
@@ -315,7 +315,7 @@ def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploa
 def test_files_that_redis_has_forgotten_should_be_kept(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("farm.jobs.transfer_attempt.load_settings", lambda: farm.settings)
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
     farm.redis.flushall()
     transfer_job.transfer(str(recording.id), "s3")
