@@ -8,7 +8,8 @@ from redis import Redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.jobs.transfer_attempt import run_transfer, settle
+from farm.jobs.settle import settle
+from farm.jobs.transfer_attempt import run_transfer
 from farm.recording.model import FileKind, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer

@@ -181,6 +181,17 @@ def test_api_should_know_nothing_of_commands_workers_and_jobs() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_jobs_should_be_imported_by_their_entry_alone() -> None:
+    entry = "farm.jobs.entry"
+    jobs = {
+        arrow.imported
+        for arrow in ARROWS
+        if arrow.importer == entry and room_of(arrow.imported) == room_of(entry)
+    }
+    wrong = [str(arrow) for arrow in ARROWS if arrow.imported in jobs and arrow.importer != entry]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_packages_should_not_go_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
     for arrow in ARROWS:

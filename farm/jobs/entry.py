@@ -8,7 +8,7 @@ recording's id says of a job is read from its record.
 from farm.jobs import finish as _finish
 from farm.jobs import record as _record
 from farm.jobs import retention as _retention
-from farm.jobs import transfer_attempt as _transfer
+from farm.jobs import transfer as _transfer
 from farm.recovery import local_spool as _local_spool
 from farm.webhooks import sender as _sender
 

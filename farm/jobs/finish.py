@@ -21,7 +21,8 @@ from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect
 from farm.errors import NotFoundError
 from farm.evidence.directory import evidence_dir
-from farm.jobs.transfer_attempt import run_transfer, settle
+from farm.jobs.settle import settle
+from farm.jobs.transfer_attempt import run_transfer
 from farm.queues.transfers import enqueue_transfer
 from farm.recording.findings import Tally, read_tally
 from farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry

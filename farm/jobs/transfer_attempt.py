@@ -1,30 +1,24 @@
-"""The RQ job that carries a recording's files to one place, the store or the customer's storage.
+"""One attempt of a transfer: a recording's files are copied to one place, the store or a customer's storage.
 
-It may be run again after it was killed half-way, by two workers at once, and on another node when the files
-are in the store already. The record says what is to be done; the job itself carries no more than names.
+It starts where the last one stopped. The record says afterwards how it went, and a failure queues the next.
 """
 
 import logging
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import redis
 
 from farm.clock import now
-from farm.config.settings import Settings, load_settings
+from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.db.clients import connect
-from farm.errors import NotFoundError, SettingsError, WrongStateError
-from farm.evidence.directory import evidence_dir, remove_evidence
+from farm.errors import SettingsError
 from farm.jobs.time_limit import TimeIsUp
 from farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
 from farm.recording.files import is_in_store
-from farm.recording.model import FinishedFile, Recording, Status
-from farm.recording.outputs import OVER as OUTPUTS_OVER
+from farm.recording.model import FinishedFile, Recording
 from farm.recording.records import Records
 from farm.recording.targets import key_at, open_target
 from farm.recording.transfers import (
@@ -35,15 +29,12 @@ from farm.recording.transfers import (
     arrived,
     failed,
     may_give_up,
-    needs_the_store,
-    settled,
     transfer_to,
     tried,
 )
 from farm.spool.manifest import describe
 from farm.spool.outbox import Outbox
-from farm.spool.set_aside import has_recorded, is_left
-from farm.spool.spool import spool_directory, spool_of
+from farm.spool.spool import spool_of
 from farm.storage.backend import Checkpoint, Place, Placed, StorageError
 from farm.storage.content_types import content_type
 from farm.storage.customer import place_of
@@ -51,36 +42,11 @@ from farm.storage.host_keys import HostKeys
 from farm.storage.store import Store, open_store
 from farm.storage.targets import SftpTarget, Target
 from farm.telemetry.counts import Counts, of_transfer
-from farm.telemetry.recording_log import logging_to
 
 logger = logging.getLogger(__name__)
 
 Put = Callable[[Path, FinishedFile, Checkpoint], Placed]
 """Carries one file to the place that a transfer is for."""
-
-
-def transfer(recording_id: str, target: str) -> None:
-    """Carry a recording's files to the place that it calls `target`, if that is still to be done."""
-    settings = load_settings()
-    with connect(settings.redis_address) as client, logging_to(evidence_dir(settings, recording_id)):
-        try:
-            run_transfer(UUID(recording_id), target, settings, client)
-            settle(UUID(recording_id), settings, client)
-            return
-        except NotFoundError:
-            logger.info("recording %s was deleted meanwhile", recording_id)
-    forget_deleted(UUID(recording_id), settings)
-
-
-def forget_deleted(recording_id: UUID, settings: Settings) -> None:
-    """Delete what uploads have fetched of a recording that is not there any more, and their log.
-
-    Files that did not come from the store stay: they may be all there is, and Redis have lost their record.
-    """
-    directory = spool_directory(settings, recording_id)
-    if Outbox.below(directory).is_from_store():
-        shutil.rmtree(directory, ignore_errors=True)
-        remove_evidence(settings, recording_id)
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
@@ -113,36 +79,6 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
             enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
         Counts(client).add(of_transfer(after))
-
-
-def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
-    """Do what follows when a transfer has come to its end: the last one makes the recording UPLOADED.
-
-    Raises NotFoundError, redis.RedisError.
-    """
-    records = Records(client)
-    recording = records.get(None, recording_id)
-    if recording.status is Status.UPLOADING and needs_the_store(recording.transfers):
-        with suppress(WrongStateError):  # somebody else was quicker
-            records.set_transfer(recording_id, Transfer(target=STORE), only_new=True)
-        run_transfer(recording_id, STORE, settings, client)
-        recording = records.get(None, recording_id)
-    if not settled(recording.transfers):
-        return
-    spool = spool_of(recording, settings)
-    if recording.status is Status.UPLOADING:
-        if spool.is_followed() and not all(output.state in OUTPUTS_OVER for output in recording.outputs):
-            # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool`
-            # if it dies.
-            return
-        try:
-            recording = records.change_state(recording_id, Status.UPLOADED)
-        except WrongStateError:
-            recording = records.get(None, recording_id)
-    if recording.status is Status.UPLOADED and not (
-        is_left(recording, settings) and has_recorded(spool, settings)
-    ):
-        spool.remove()
 
 
 def _is_due(transfer: Transfer | None) -> bool:

@@ -1,6 +1,6 @@
 """Transfers: what becomes of each copy of the finished files, in the store and in the customer's storage.
 
-Pure values and decisions; `farm.jobs.transfer_attempt` acts on them.
+Pure values and decisions; `farm.jobs.transfer_attempt` and `farm.jobs.settle` act on them.
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ from api.services.sessions import CSRF_HEADER
 from farm.clock import now
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, list_api_keys, revoke_api_key
-from farm.jobs.transfer_attempt import settle
+from farm.jobs.settle import settle
 from farm.nodes.registry import Condition, Nodes
 from farm.queues.recordings import recordings_queue
 from farm.queues.transfers import uploads_queue

@@ -10,7 +10,7 @@ import pytest
 from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
-from farm.jobs.transfer_attempt import settle
+from farm.jobs.settle import settle
 from farm.queues.transfers import uploads_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records

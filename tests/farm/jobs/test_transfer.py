@@ -18,8 +18,9 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.errors import WrongStateError
 from farm.evidence.directory import evidence_dir
-from farm.jobs import transfer_attempt as transfer_job
-from farm.jobs.transfer_attempt import run_transfer, settle
+from farm.jobs import transfer as transfer_job
+from farm.jobs.settle import settle
+from farm.jobs.transfer_attempt import run_transfer
 from farm.queues.transfers import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status
@@ -163,7 +164,10 @@ def test_store_should_take_the_file_that_the_customers_storage_never_took(
     recording = farm.records.set_transfer(
         recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago)
     )
-    after = transfer_all(recording, farm.settings, farm.redis)
+    given_up = transfer_all(recording, farm.settings, farm.redis)
+    (job,) = transfers_queue(farm.redis, farm.settings.node).jobs
+    assert job.args == (str(recording.id), STORE)
+    after = transfer_all(given_up, farm.settings, farm.redis)
     assert after.status is Status.UPLOADED
     assert [(transfer.target, transfer.state) for transfer in after.transfers] == [
         ("s3", "GIVEN_UP"),
@@ -298,7 +302,7 @@ def test_two_uploads_at_once_should_fetch_each_file_once(
 def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploaded(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer_attempt.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
     recording = farm.stored(new_recording(), film)
     target = target_at(s3_endpoint, bucket="nowhere")
     sealed = sealed_target(farm.settings, recording, target).sealed
@@ -315,7 +319,7 @@ def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploa
 def test_files_that_redis_has_forgotten_should_be_kept(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer_attempt.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
     farm.redis.flushall()
     transfer_job.transfer(str(recording.id), "s3")

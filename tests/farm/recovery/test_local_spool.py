@@ -11,7 +11,8 @@ import redis
 
 from farm.clock import now
 from farm.config.settings import Settings
-from farm.jobs.transfer_attempt import run_transfer, settle
+from farm.jobs.settle import settle
+from farm.jobs.transfer_attempt import run_transfer
 from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from farm.recording.model import Status
 from farm.recording.records import record_key

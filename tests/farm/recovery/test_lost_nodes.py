@@ -16,7 +16,7 @@ from farm.errors import NotFoundError, TakenOverError, WrongStateError
 from farm.jobs.finish import finish
 from farm.jobs.record import record
 from farm.jobs.retention import sweep
-from farm.jobs.transfer_attempt import settle
+from farm.jobs.settle import settle
 from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
 from farm.queues.recordings import (
     continuations_queue,

@@ -20,7 +20,8 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from farm.jobs.transfer_attempt import run_transfer, settle
+from farm.jobs.settle import settle
+from farm.jobs.transfer_attempt import run_transfer
 from farm.live.hls import HlsOrder, customers_put
 from farm.recording.model import Status
 from farm.recording.transfers import TransferState
