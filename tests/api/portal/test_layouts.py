@@ -17,7 +17,7 @@ from farm.recording.model import Failure, FileKind, FinishedFile, Reason, Reason
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
 from testkit.farm import Farm
-from testkit.portal_login import logged_in
+from testkit.portal import logged_in
 from testkit.recordings import new_recording
 from testkit.serving import app_in_thread
 

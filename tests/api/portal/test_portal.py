@@ -32,7 +32,7 @@ from farm.recording.transfers import STORE, Transfer, TransferError, TransferSta
 from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
 from testkit.farm import Farm
-from testkit.portal_login import CSRF_FIELD
+from testkit.portal import CSRF_FIELD
 from testkit.receivers import receiver
 from testkit.recordings import new_recording
 from testkit.serving import served

@@ -16,7 +16,7 @@ from farm.recording.model import Status
 from farm.recording.transfers import STORE
 from farm.spool.spool import spool_of
 from testkit.farm import Farm
-from testkit.portal_login import logged_in
+from testkit.portal import logged_in
 from testkit.recordings import new_recording
 from testkit.serving import served_in_thread
 
