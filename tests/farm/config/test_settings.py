@@ -140,3 +140,12 @@ def test_data_directory_that_cannot_be_made_should_be_a_clear_error(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="FARM_DATA_DIR"):
         load_secret_key(settings_with(tmp_path / "file" / "data", None))
+
+
+def test_administrators_should_be_those_of_the_setting(settings: Settings, redis_address: str) -> None:
+    assert settings.administrators == {"acme"}
+    assert settings_with(settings.data_dir, redis_address, admins="other, third").administrators == {
+        "other",
+        "third",
+    }
+    assert settings_with(settings.data_dir, redis_address, api_keys="").administrators == {"default"}
