@@ -8,7 +8,7 @@ import pytest
 
 from api.app import create_app
 from farm.clock import now
-from farm.jobs.transfer import settle
+from farm.jobs.settle import settle
 from farm.queues.transfers import uploads_queue
 from farm.recording.model import FileKind, FinishedFile, Status, TimelineEntry
 from farm.recording.records import Records
