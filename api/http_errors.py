@@ -1,7 +1,5 @@
 """Errors that only the API raises, each with its code and HTTP status."""
 
-# Most of these are answers to a client, not defects of the program, so they are named for what is the matter.
-
 from typing import ClassVar
 
 from farm.errors import FarmError

@@ -1,7 +1,11 @@
-"""What can go wrong on a stage, for those who watch from outside."""
+"""What can go wrong on a stage and with a page, for those who watch from outside."""
 
 
-class StageError(Exception):
+class BrowserBotError(Exception):
+    """The root: catch this to catch everything that this package raises on purpose."""
+
+
+class StageError(BrowserBotError):
     """A part of the stage did not start or has died; the message says which and shows its last words."""
 
 
@@ -22,7 +26,7 @@ class StageWornError(StageError):
     """A new stage will do: this one works, but not as it should, or its break is known already."""
 
 
-class PageError(Exception):
+class PageError(BrowserBotError):
     """The page could not be opened or did not become ready; the message is for people."""
 
 
@@ -38,5 +42,5 @@ class PageOverError(PageDeclinedError):
     """The page says that its meeting is over, before it has begun."""
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(BrowserBotError):
     """A page could not be asked, or its answer is an error: it goes away, or it is gone."""

@@ -4,14 +4,15 @@ Every error says what happened, to which recording, and what to do about it. `co
 programs, `http_status` is what the API answers, the message is made for people and never holds a secret.
 """
 
-# Most of these are answers to a client, not defects of the program, so they are named for what is the matter.
-# ruff: noqa: N818
-
 from typing import ClassVar
 
 
 class FarmError(Exception):
-    """The root: catch this to catch everything the farm raises on purpose."""
+    """The root: catch this to catch everything the farm raises on purpose.
+
+    Two errors are not below it: `farm.safe_http.BadCertificateError`, an error of httpx, and
+    `farm.jobs.time_limit.TimeLimitError`, which `except Exception` must not catch.
+    """
 
     code: ClassVar[str] = "farm_error"
     http_status: ClassVar[int] = 500
@@ -144,7 +145,7 @@ class RedisEvictsError(FarmError):
     http_status = 503
 
 
-class ProgramMissing(FarmError):
+class ProgramMissingError(FarmError):
     """An outside program is not installed.
 
     `program` is its name, `package` the Debian package that brings it.

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api.auth import client_address
 from api.http_errors import SessionEndedError
 from api.operations import DYTE
-from api.portal.visitor import Refused, Visitor
+from api.portal.visitor import RefusedError, Visitor
 from api.services.sessions import CSRF_HEADER
 
 _SECONDS: Final = 60.0
@@ -26,9 +26,9 @@ class Answer(NamedTuple):
 
 
 def segment(text: str) -> str:
-    """What a visitor names, as one segment of a path. Raises Refused when it is empty."""
+    """What a visitor names, as one segment of a path. Raises RefusedError when it is empty."""
     if not text:
-        raise Refused(422, "a name or an id is missing")
+        raise RefusedError(422, "a name or an id is missing")
     # Dots alone would lead to another place of the API.
     return quote(text, safe="").replace(".", "%2E")
 
@@ -43,7 +43,10 @@ async def ask(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Ask for something at `path`, which follows the dialect's prefix. Raises Refused, SessionEndedError."""
+    """Ask for something at `path`, which follows the dialect's prefix.
+
+    Raises RefusedError, SessionEndedError.
+    """
     response = await fetch(request, visitor, method, path, body=body, query=query, headers=headers)
     content = response.json()
     if content["success"]:
@@ -51,7 +54,7 @@ async def ask(
     error = content["error"]
     if error["type"] == SessionEndedError.code:
         raise SessionEndedError(error["message"])
-    raise Refused(response.status_code, error["message"])
+    raise RefusedError(response.status_code, error["message"])
 
 
 async def fetch(
@@ -64,7 +67,7 @@ async def fetch(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """The same for what is no JSON, or may fail. Raises Refused when it takes too long."""
+    """The same for what is no JSON, or may fail. Raises RefusedError when it takes too long."""
     transport = httpx.ASGITransport(
         request.app, raise_app_exceptions=False, client=(client_address(request), 0)
     )
@@ -81,6 +84,6 @@ async def fetch(
             async with asyncio.timeout(_SECONDS):  # httpx has none for an app in the process
                 return await client.request(method, DYTE + path, json=body, params=query, headers=encoded)
         except TimeoutError:
-            raise Refused(
+            raise RefusedError(
                 504, f"the farm has not done it within {_SECONDS:.0f} s; look again later"
             ) from None

@@ -16,7 +16,7 @@ from api.portal.client import ask, fetch, segment
 from api.portal.page import page
 from api.portal.recordings import length_of
 from api.portal.timeline import drawing_of
-from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
 from api.schema.webhooks import LogObject, log_object
 from farm.clock import now
 from farm.recording.commands import Order
@@ -47,7 +47,7 @@ async def _show(request: Request, visitor: Visitor) -> Response:
     return await _page(request, visitor, None)
 
 
-async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Response:
+async def _page(request: Request, visitor: Visitor, error: RefusedError | None) -> Response:
     context = context_of(request)
     recording = (await ask(request, visitor, "GET", _path(request))).data
     presets = (await ask(request, visitor, "GET", "/storage/presets")).data
@@ -159,7 +159,7 @@ async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
 async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
     try:
         await ask(request, visitor, "DELETE", _path(request))
-    except Refused as error:
+    except RefusedError as error:
         return await _page(request, visitor, error)
     return see("/?done=deleted")
 
@@ -170,7 +170,7 @@ async def _do(
     """Ask the API for something and show the page again, which says what came of it."""
     try:
         await ask(request, visitor, method, path, body=body)
-    except Refused as error:
+    except RefusedError as error:
         return await _page(request, visitor, error)
     return see(f"{_path(request)}?done={what}")
 

@@ -13,7 +13,7 @@ from api.portal.client import ask
 from api.portal.page import page
 from api.portal.recording_form import SIZES, config_of, preset_choices
 from api.portal.timeline import drawing_of
-from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
 from farm.clock import now
 from farm.recording.model import FINAL, Status
 
@@ -33,7 +33,7 @@ async def _list(request: Request, visitor: Visitor) -> Response:
     problem, answer = None, None
     try:
         answer = await ask(request, visitor, "GET", "/recordings", query=_query(asked))
-    except Refused as error:
+    except RefusedError as error:
         problem = error
     recordings = answer.data if answer else []
     paging = (answer.paging if answer else None) or {"total_count": 0, "start_offset": 0, "end_offset": 0}
@@ -103,12 +103,14 @@ async def _start(request: Request, visitor: Visitor, form: Form) -> Response:
     headers = {"Idempotency-Key": form["once"]} if "once" in form else None
     try:
         answer = await ask(request, visitor, "POST", "/recordings", body=body, headers=headers)
-    except Refused as error:
+    except RefusedError as error:
         return await _form(request, visitor, form, error)
     return see(f"/recordings/{answer.data['id']}")
 
 
-async def _form(request: Request, visitor: Visitor, form: Form, error: Refused | None = None) -> Response:
+async def _form(
+    request: Request, visitor: Visitor, form: Form, error: RefusedError | None = None
+) -> Response:
     presets = await ask(request, visitor, "GET", "/storage/presets")
     return page(
         request,

@@ -12,7 +12,7 @@ from api.portal.client import ask
 from api.portal.page import page
 from api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
 from api.portal.storage_kinds import STORAGES
-from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
 from farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from farm.errors import InvalidRequestError, NotFoundError
 from farm.recording.defaults import for_page
@@ -26,7 +26,7 @@ async def _show(request: Request, visitor: Visitor) -> Response:
 
 
 async def settings_page(
-    request: Request, visitor: Visitor, error: Refused | None = None, checked: Any = None
+    request: Request, visitor: Visitor, error: RefusedError | None = None, checked: Any = None
 ) -> Response:
     """The page, perhaps with what was refused, or what came of checking a storage."""
     presets = (await ask(request, visitor, "GET", "/storage/presets")).data
@@ -73,16 +73,16 @@ async def _set_defaults(request: Request, visitor: Visitor, form: Form) -> Respo
     try:
         _check_access_stays(context, before, form)
         await ask(request, visitor, "PUT", "/recording_config", body=config_of(form, before))
-    except Refused as error:
+    except RefusedError as error:
         return await settings_page(request, visitor, error)
     return see("/settings?done=saved#defaults")
 
 
 def _check_access_stays(context: Context, before: dict[str, Any], form: Form) -> None:
-    """Raises Refused when headers and the like, which the form keeps, would go to another page."""
+    """Raises RefusedError when headers and the like, which the form keeps, would go to another page."""
     page_of_farm = context.settings.page_of("-")
     if for_page(before, form.get("url", page_of_farm), page_of_farm) != before:
-        raise Refused(
+        raise RefusedError(
             422,
             '"url": headers, passwords or cookies are set for the page there was, and go to no other; '
             "set these defaults anew by the API (PUT /recording_config)",

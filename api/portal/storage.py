@@ -10,7 +10,7 @@ from api.portal.client import ask, segment
 from api.portal.page import page
 from api.portal.settings import settings_page
 from api.portal.storage_kinds import STORAGES, config_of_storage
-from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
@@ -18,7 +18,7 @@ async def _show(request: Request, visitor: Visitor) -> Response:
 
 
 def _page(
-    request: Request, _visitor: Visitor, kind: str, form: Form, error: Refused | None = None
+    request: Request, _visitor: Visitor, kind: str, form: Form, error: RefusedError | None = None
 ) -> Response:
     kind = kind if kind in STORAGES else "aws"
     # What is secret has to be typed again.
@@ -39,7 +39,7 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
     body = {"storage_config": config_of_storage(kind, form)}
     try:
         await ask(request, visitor, "PUT", _path(form), body=body)
-    except Refused as error:
+    except RefusedError as error:
         return _page(request, visitor, kind, form, error)
     return see("/settings?done=saved#storage")
 
@@ -54,7 +54,7 @@ async def _check(request: Request, visitor: Visitor, form: Form) -> Response:
     body = {"storage_config": {"type": "preset", "name": name}}
     try:
         answer = await ask(request, visitor, "POST", "/storage/check", body=body)
-    except Refused as error:
+    except RefusedError as error:
         return await settings_page(request, visitor, error)
     return await settings_page(request, visitor, checked={"name": name} | answer.data)
 

@@ -44,7 +44,7 @@ class Visitor:
         return self.key.organization_id
 
 
-class Refused(FarmError):  # noqa: N818 - named for what is the matter, as in farm.errors
+class RefusedError(FarmError):
     """The API has refused what a page asked of it."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -87,7 +87,7 @@ def with_error_pages(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except SessionEndedError:
             return _to_login(request)
-        except Refused as error:
+        except RefusedError as error:
             return error_page(request, error.status, error.message)
         except FarmError as error:
             return error_page(request, error.http_status, error.message)

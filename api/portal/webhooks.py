@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 from api.portal.client import ask, segment
 from api.portal.page import page
 from api.portal.settings import settings_page
-from api.portal.visitor import Form, Refused, Visitor, done, see, shown
+from api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
 from farm.webhooks.registry import STATUS_UPDATE
 
 SHOWN_ATTEMPTS: Final = 50
@@ -24,7 +24,7 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
     }
     try:
         answer = await ask(request, visitor, "POST", "/webhooks", body=body)
-    except Refused as error:
+    except RefusedError as error:
         return await settings_page(request, visitor, error)
     return page(
         request,
@@ -45,7 +45,7 @@ async def _show(request: Request, visitor: Visitor) -> Response:
     return await _page(request, visitor, None)
 
 
-async def _page(request: Request, visitor: Visitor, error: Refused | None) -> Response:
+async def _page(request: Request, visitor: Visitor, error: RefusedError | None) -> Response:
     webhook = (await ask(request, visitor, "GET", _path(request))).data
     query = {"per_page": SHOWN_ATTEMPTS}
     log = await ask(request, visitor, "GET", f"{_path(request)}/logs", query=query)
@@ -73,7 +73,7 @@ async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
 async def _do(request: Request, visitor: Visitor, path: str, what: str, body: Any = None) -> Response:
     try:
         await ask(request, visitor, "POST", path, body=body)
-    except Refused as error:
+    except RefusedError as error:
         return await _page(request, visitor, error)
     return see(f"/settings{_path(request)}?done={what}")
 

@@ -17,6 +17,7 @@ from ipaddress import (
 )
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from browser_bot.errors import BrowserBotError
 from browser_bot.network.dns import RESOLVE_SECONDS, resolve
 from browser_bot.network.host_names import HostError, IpAddress, address_in, host_of, in_url
 
@@ -60,7 +61,7 @@ _REFUSED_V6 = tuple(
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class AddressError(Exception):
+class AddressError(BrowserBotError):
     """A URL leads to an address that must not be opened; the message says why, in words for the client."""
 
 

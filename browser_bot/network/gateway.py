@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+from browser_bot.errors import BrowserBotError
 from browser_bot.network.addresses import AddressRule, addresses_of, lies_under
 from browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
 from browser_bot.network.host_names import IpAddress, host_of
@@ -37,7 +38,7 @@ AMBIGUOUS = re.compile(r"[\r\n\0]")
 PROBLEM_HEADER = "x-farm-gateway"
 
 
-class _ProblemError(Exception):
+class _GatewayError(BrowserBotError):
     """A request that goes nowhere: the HTTP status to answer and the reason in words for people."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -75,7 +76,7 @@ class Gateway:
         try:
             host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
             _, writer = await self._connect(host, port, exempt)
-        except (_ProblemError, ValueError):
+        except (_GatewayError, ValueError):
             return False
         await _close(writer)
         return True
@@ -86,7 +87,7 @@ class Gateway:
             async with asyncio.timeout(HEADER_TIMEOUT):
                 header = await reader.readuntil(b"\r\n\r\n")
             await self._forward(header.decode("latin-1"), reader, writer)
-        except _ProblemError as problem:
+        except _GatewayError as problem:
             self.problem = str(problem)
             logger.info("gateway: %s", problem)
             with suppress(OSError):
@@ -101,14 +102,14 @@ class Gateway:
         request_line, *fields = header.removesuffix("\r\n\r\n").split("\r\n")
         match = REQUEST_LINE.fullmatch(request_line)
         if match is None or any(AMBIGUOUS.search(field) for field in fields):
-            raise _ProblemError(400, "the browser sent no HTTP request")
+            raise _GatewayError(400, "the browser sent no HTTP request")
         method, target = match[1], match[2]
         host, port, path = _destination(method, target)
         body = _body_length(fields)
         try:
             exempt = method != "CONNECT" and lies_under(target, self._always_allowed)
             server_reader, server_writer = await self._connect(host, port, exempt)
-        except _ProblemError as problem:
+        except _GatewayError as problem:
             if len(self._problems) >= MAX_PROBLEMS:
                 self._problems.clear()
             self._problems[host, port] = str(problem)
@@ -129,11 +130,11 @@ class Gateway:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await self._addresses_of(host)
         if not addresses:
-            raise _ProblemError(502, why_unresolved(host))
+            raise _GatewayError(502, why_unresolved(host))
         if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
-                raise _ProblemError(
+                raise _GatewayError(
                     403, f"the host {host} is the address {refused[0]}, which may not be opened"
                 )
         reason = ""
@@ -147,7 +148,7 @@ class Gateway:
                 reason = "refused the connection"
             except OSError as error:
                 reason = f"cannot be reached ({error.strerror})"
-        raise _ProblemError(502, f"the server {host}:{port} {reason}")
+        raise _GatewayError(502, f"the server {host}:{port} {reason}")
 
     async def _addresses_of(self, host: str) -> tuple[IpAddress, ...]:
         seconds = RESOLVE_SECONDS if self._names_asked < SLOW_NAMES else IMPATIENT_SECONDS
@@ -158,7 +159,7 @@ class Gateway:
             self._names_asked -= 1
 
 
-def _answer(problem: _ProblemError) -> bytes:
+def _answer(problem: _GatewayError) -> bytes:
     reason = str(problem).encode("ascii", "replace")
     header = (
         f"HTTP/1.1 {problem.status} Gateway\r\ncontent-type: text/plain\r\nconnection: close\r\n"
@@ -174,9 +175,9 @@ def _destination(method: str, target: str) -> tuple[str, int, str]:
         url = urlsplit(f"//{target}" if tunnel else target)
         host, port = host_of(url.hostname or ""), url.port or (443 if tunnel else 80)
     except ValueError:
-        raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}") from None
+        raise _GatewayError(400, f"the gateway cannot open {target[:200]!r}") from None
     if not (tunnel or url.scheme == "http"):
-        raise _ProblemError(400, f"the gateway cannot open {target[:200]!r}")
+        raise _GatewayError(400, f"the gateway cannot open {target[:200]!r}")
     path = "" if tunnel else re.sub(r"^[^:]*://[^/?#]*", "", target)
     return host, port, path if path.startswith("/") else f"/{path}"
 
@@ -188,12 +189,12 @@ def _name(field: str) -> str:
 def _body_length(fields: Sequence[str]) -> int:
     """How many bytes of body the request says that it has."""
     if any(_name(field) == "transfer-encoding" for field in fields):
-        raise _ProblemError(411, "the gateway takes no request of unknown length")
+        raise _GatewayError(411, "the gateway takes no request of unknown length")
     lengths = {field.partition(":")[2].strip() for field in fields if _name(field) == "content-length"}
     if not lengths:
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,15}", length := lengths.pop()):
-        raise _ProblemError(400, "the request does not say clearly how long it is")
+        raise _GatewayError(400, "the request does not say clearly how long it is")
     return int(length)
 
 

@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import idna
 
+from browser_bot.errors import BrowserBotError
+
 IpAddress = IPv4Address | IPv6Address
 
 _MAX_NAME: Final = 253
@@ -25,7 +27,7 @@ _MAX_TEXT: Final = 9 * _MAX_NAME
 """Characters of a host before it is decoded: three for each byte of UTF-8, of which there may be several."""
 
 
-class HostError(ValueError):
+class HostError(BrowserBotError, ValueError):
     """A text that is no host; the message says why, in words for the client."""
 
 

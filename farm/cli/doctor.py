@@ -29,10 +29,10 @@ from farm.config.settings import load_settings
 from farm.db.clients import connect
 from farm.db.embedded import answers
 from farm.db.faults import describe, evicts_message, probe, read_memory
-from farm.errors import SettingsError
-from farm.host.ca_file import NSS_PACKAGE, read_authorities
+from farm.errors import FarmError, SettingsError
+from farm.host.ca_file import read_authorities
 from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
-from farm.host.programs import configured_ca_file, configured_chromium, dummy_driver_path
+from farm.host.programs import NSS_PACKAGE, configured_ca_file, configured_chromium, dummy_driver_path
 from farm.host.realtime import is_allowed, is_limited
 
 Status = Literal["ok", "warning", "missing", "broken"]
@@ -91,7 +91,7 @@ class Check:
     package: str | None = None
 
 
-class _FailedError(Exception):
+class _FailedError(FarmError):
     """A program gave no usable answer; the message says why."""
 
 

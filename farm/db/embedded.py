@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +16,8 @@ import redis
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from farm.errors import ProgramMissing, RedisUnavailableError, SettingsError
+from farm.errors import RedisUnavailableError, SettingsError
+from farm.host.programs import required_program
 
 _START_SECONDS: Final = 60.0
 """How long reading the append-only file back may take."""
@@ -51,11 +51,10 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
     """Run a Redis in `settings.data_dir` until the block ends; what it held is there again the next time.
 
     Enter it in the main thread: the child ends when the thread that started it ends, whatever ended that.
-    Raises ProgramMissing, SettingsError when the data directory is in use, RedisUnavailableError when Redis
-    does not start.
+    Raises ProgramMissingError, SettingsError when the data directory is in use, RedisUnavailableError when
+    Redis does not start.
     """
-    if shutil.which("redis-server") is None:
-        raise ProgramMissing("redis-server", "redis-server")
+    required_program("redis-server", "redis-server")
     directory = settings.data_dir / "redis"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _make_private(settings.redis_socket.parent)

@@ -19,12 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from browser_bot.errors import ProgramNotFoundError
-from browser_bot.stage.programs import program_path
-from farm.errors import ProgramMissing, SettingsError
-
-NSS_PACKAGE: Final = "libnss3-tools"
-"""Debian's package with `certutil`, which makes the NSS database."""
+from farm.errors import SettingsError
+from farm.host.programs import NSS_PACKAGE, required_program
 
 _VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 _DIRECTORY: Final = "authorities"
@@ -88,18 +84,15 @@ def _is_ours(path: Path, data_dir: Path) -> bool:
 def nss_database(file: Path | None, data_dir: Path) -> Path | None:
     """The directory of an NSS database with the authorities in `file`, which is made if there is none.
 
-    Raises ProgramMissing without `certutil`, SettingsError when the database cannot be made, ValueError see
-    `read_authorities`.
+    Raises ProgramMissingError without `certutil`, SettingsError when the database cannot be made, ValueError
+    see `read_authorities`.
     """
     if file is None:
         return None
     certificates = read_authorities(file)
 
     def write(directory: Path) -> None:
-        try:
-            certutil = [str(program_path("certutil", NSS_PACKAGE)), "-d", f"sql:{directory}"]
-        except ProgramNotFoundError as error:
-            raise ProgramMissing(error.program, error.package) from None
+        certutil = [str(required_program("certutil", NSS_PACKAGE)), "-d", f"sql:{directory}"]
         with tempfile.TemporaryDirectory() as name:
             orders = []
             for number, certificate in enumerate(certificates):

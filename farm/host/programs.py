@@ -4,18 +4,21 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.stage.programs import chromium_path, program_path, xorg_path
-from farm.errors import ProgramMissing
-from farm.host.ca_file import NSS_PACKAGE
+from farm.errors import ProgramMissingError
+
+NSS_PACKAGE: Final = "libnss3-tools"
+"""The Debian package of `certutil`, which makes an NSS database."""
 
 
 def require_programs(*, redis: bool = False) -> None:
     """See that everything a worker starts is installed, without running any of it.
 
     `redis` asks for redis-server too, which only a farm with its embedded Redis needs.
-    Raises ProgramMissing that names everything that is missing and its packages.
+    Raises ProgramMissingError that names everything that is missing and its packages.
     """
     searches: list[tuple[Callable[[], Path], str]] = [
         (lambda: chromium_path(configured_chromium()), "chromium"),
@@ -36,7 +39,15 @@ def require_programs(*, redis: bool = False) -> None:
         except ProgramNotFoundError as error:
             missing[package] = error.program
     if missing:
-        raise ProgramMissing(", ".join(missing.values()), " ".join(missing))
+        raise ProgramMissingError(", ".join(missing.values()), " ".join(missing))
+
+
+def required_program(name: str, package: str) -> Path:
+    """Where a program on PATH is. Raises ProgramMissingError when it is not."""
+    try:
+        return program_path(name, package)
+    except ProgramNotFoundError as error:
+        raise ProgramMissingError(error.program, error.package) from None
 
 
 DRIVER_DIRECTORIES = (Path("/usr/lib/xorg/modules/drivers"), Path("/usr/lib64/xorg/modules/drivers"))

@@ -6,7 +6,7 @@ from typing import Any
 from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 
-class TimeIsUp(BaseException):
+class TimeLimitError(BaseException):
     """A job has taken longer than it may.
 
     RQ's own JobTimeoutException is an Exception, which libraries take for a fault of what they were at:
@@ -15,12 +15,12 @@ class TimeIsUp(BaseException):
 
 
 class TimeLimit(UnixSignalDeathPenalty):
-    """What RQ's workers put around a job, in which it raises TimeIsUp, and around their own waiting."""
+    """What RQ's workers put around a job, in which it raises TimeLimitError, and around their own waiting."""
 
     def handle_death_penalty(self, signal: int, frame: FrameType | None) -> None:
         """Interrupt what is limited, wherever it is."""
         if self._exception is JobTimeoutException:
-            raise TimeIsUp(f"the job took longer than {self._timeout} s")
+            raise TimeLimitError(f"the job took longer than {self._timeout} s")
         # RQ itself waits for this one: it looks after its work horse now and then.
         super().handle_death_penalty(signal, frame)  # type: ignore[no-untyped-call]
 
@@ -28,5 +28,5 @@ class TimeLimit(UnixSignalDeathPenalty):
         """Take the limit away; one that comes just now is late, and the job is done."""
         try:
             super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        except TimeIsUp:
+        except TimeLimitError:
             self.cancel_death_penalty()  # type: ignore[no-untyped-call]

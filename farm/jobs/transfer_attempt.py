@@ -15,7 +15,7 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.errors import SettingsError
-from farm.jobs.time_limit import TimeIsUp
+from farm.jobs.time_limit import TimeLimitError
 from farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
 from farm.recording.files import is_in_store
 from farm.recording.model import FinishedFile, Recording
@@ -94,7 +94,7 @@ def _carry_in_time(
 ) -> Placed:
     try:
         return _carry(recording, target, outbox, settings, client)
-    except TimeIsUp:
+    except TimeLimitError:
         text = f"the storage took less than {MIN_TRANSFER_RATE >> 10} KiB a second"
         raise StorageError("too_slow", text) from None
 

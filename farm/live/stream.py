@@ -26,6 +26,7 @@ from browser_bot.stage.programs import DIES_WITH_PARENT
 from encoder.formats import AudioExport, Format
 from encoder.live.follow import Followed, follow
 from encoder.media.packets import MICROSECOND
+from farm.errors import FarmError
 from farm.recording.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5
@@ -40,7 +41,7 @@ CLOSE_SECONDS: Final = 3.0
 _MAX_ERROR: Final = 300
 
 
-class ReceiverError(Exception):
+class ReceiverError(FarmError):
     """Why a receiver does not take the stream, in one line without secrets."""
 
 

@@ -14,6 +14,8 @@ from typing import Final
 import resvg_py
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from farm.errors import FarmError
+
 _MEMORY: Final = 2 << 30
 _PROCESSOR_SECONDS: Final = 8
 _MAX_PIXELS: Final = 4096 * 4096
@@ -22,7 +24,7 @@ _OWN: Final = "#", "data:image/png", "data:image/jpeg", "data:image/gif", "data:
 """What a reference in an SVG may begin with; an SVG in an SVG could name files again."""
 
 
-class UnusableError(Exception):
+class UnusableError(FarmError):
     """Why nothing can be drawn, in words for people."""
 
 

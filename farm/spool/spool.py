@@ -18,6 +18,7 @@ from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
 from farm.config.settings import Settings
+from farm.errors import FarmError
 from farm.recording.formats import format_of
 from farm.recording.model import Recording
 
@@ -35,7 +36,7 @@ _UUID: Final = "*-*-*-*-*"
 """The name of a spool's directory, which is its recording's id; nothing else in there is called so."""
 
 
-class SpoolHeldError(Exception):
+class SpoolHeldError(FarmError):
     """Another process records into the spool."""
 
 

@@ -91,8 +91,8 @@ class UploadWorker(SpoolWorker):
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
-    Raises ProgramMissing when something is not installed, redis.RedisError when Redis cannot be reached at
-    the start, RedisEvictsError when it would delete records, RedisUnavailableError when it is away at the
+    Raises ProgramMissingError when something is not installed, redis.RedisError when Redis cannot be reached
+    at the start, RedisEvictsError when it would delete records, RedisUnavailableError when it is away at the
     end: what is not finished lies in the spool then, and is gone on with at the next start. A Redis that can
     be reached and takes no writes is waited for.
     """

@@ -11,7 +11,7 @@ import pytest
 from browser_bot.stage import programs
 from farm.cli import doctor
 from farm.cli.doctor import Check
-from farm.errors import ProgramMissing
+from farm.errors import ProgramMissingError
 from farm.host import programs as farm_programs
 
 OLD_DEVICES = """\
@@ -175,12 +175,12 @@ def test_scripts_without_letters_should_be_named(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("bare")
 def test_require_programs_should_name_everything_that_is_missing() -> None:
-    with pytest.raises(ProgramMissing) as caught:
+    with pytest.raises(ProgramMissingError) as caught:
         farm_programs.require_programs()
     packages = "chromium ffmpeg xserver-xorg-core xserver-xorg-video-dummy pulseaudio util-linux"
     assert caught.value.package == packages
     assert packages in caught.value.message
-    with pytest.raises(ProgramMissing, match="redis-server"):
+    with pytest.raises(ProgramMissingError, match="redis-server"):
         farm_programs.require_programs(redis=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from farm.db import embedded as module
 from farm.db.clients import connect
 from farm.db.embedded import embedded_redis
-from farm.errors import ProgramMissing, RedisUnavailableError, SettingsError
+from farm.errors import ProgramMissingError, RedisUnavailableError, SettingsError
 from testkit.settings import settings_with
 
 
@@ -45,7 +45,7 @@ def test_missing_program_should_be_named_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
-        pytest.raises(ProgramMissing, match="apt-get install redis-server"),
+        pytest.raises(ProgramMissingError, match="apt-get install redis-server"),
         embedded_redis(settings_with(tmp_path, None)),
     ):
         pass

@@ -20,7 +20,7 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from farm.cli.doctor import CHECKS
 from farm.config.settings import Settings, load_settings
-from farm.errors import ProgramMissing, SettingsError
+from farm.errors import ProgramMissingError, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
 from farm.pages.watermark import fetch
 from farm.webhooks.request import Poster
@@ -241,7 +241,7 @@ def test_machine_without_certutil_should_be_told(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ProgramMissing, match=r"certutil is not installed.*libnss3-tools"):
+    with pytest.raises(ProgramMissingError, match=r"certutil is not installed.*libnss3-tools"):
         nss_database(authority.file, tmp_path / "data")
     assert Settings(ca_file=authority.file).ca_file == authority.file
     assert len(read_authorities(authority.file)) == 1
