@@ -6,9 +6,7 @@ When its process was killed, another one goes on from what is in the spool.
 import asyncio
 import logging
 import signal
-import threading
 from contextvars import copy_context
-from datetime import timedelta
 
 import redis
 
@@ -16,19 +14,11 @@ from farm.clock import now
 from farm.config.settings import Settings, load_settings
 from farm.db.clients import connect, connect_async
 from farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
-from farm.evidence.dead_recorder import (
-    describe_defect,
-    describe_exit,
-    describe_lost_node,
-    keep_death,
-    keep_last_frame,
-    take_seen,
-)
+from farm.evidence.dead_recorder import describe_defect, keep_death, take_seen
 from farm.evidence.directory import evidence_dir
 from farm.jobs.plan import access_of, plan_of, watermark_of
 from farm.jobs.reporter import Reporter
 from farm.live.session import beside
-from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import slot_number
 from farm.queues.transfers import enqueue_finish
 from farm.recorder.listener import EndReason
@@ -36,17 +26,11 @@ from farm.recorder.opened_stage import OpenedStage
 from farm.recorder.recorder import Recorder
 from farm.recorder.warm_stage import ready_stage
 from farm.recording.commands import read_orders
-from farm.recording.model import (
-    ACTIVE,
-    Recording,
-    Status,
-    TimelineEntry,
-)
+from farm.recording.model import ACTIVE, Recording, Status
 from farm.recording.records import Records
-from farm.recording.timeline import take_overs
-from farm.recovery.endings import DIED, end_as_kept, end_dead
-from farm.spool.ending import forget_ending
-from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, SpoolHeldError, spool_of
+from farm.recovery.continuation import claim_from_gone_node, prepare_to_resume
+from farm.recovery.endings import end_dead
+from farm.spool.spool import SpoolHeldError, spool_of
 from farm.telemetry.counts import Counts, of_claim
 from farm.telemetry.recording_log import logging_to
 
@@ -73,71 +57,47 @@ def record(recording_id: str) -> None:
 
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
-    recording_id = str(recording.id)
     if recording.status not in ACTIVE:
-        logger.info("recording %s is %s already", recording_id, recording.status)
+        logger.info("recording %s is %s already", recording.id, recording.status)
         return
-    spool, evidence = spool_of(recording, settings), evidence_dir(settings, recording_id)
-    if recording.node is not None and spool.is_held():
-        logger.info("recording %s is being recorded", recording_id)
+    if recording.node is not None and spool_of(recording, settings).is_held():
+        logger.info("recording %s is being recorded", recording.id)
         return
-    before = recording.node
     try:
-        recording = _claim(recording, settings, records, client)
+        claimed = _claim(recording, settings, records, client)
     except (NotFoundError, WrongStateError, TakenOverError) as error:
-        logger.info("recording %s is left alone: %s", recording_id, error)
+        logger.info("recording %s is left alone: %s", recording.id, error)
         return
-    seen = take_seen(evidence)
-    if before is None:
-        Counts(client).add(of_claim(recording, now()))
-    else:
-        # Whoever recorded it has died, or its node is gone.
-        spool.make()
-        if before == settings.node:
-            if end_as_kept(recording, settings, client):
-                return
-            records.note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
-        death = describe_exit(None) if before == settings.node else describe_lost_node(before)
-        place = seen or keep_death(evidence, spool.directory, death)
-        if spool.breaks_too_often() or _is_taken_over_too_often(recording):
-            keep_last_frame(place, spool.directory)
-            end_dead(recording.id, settings, client)
-            return
-        forget_ending(spool)  # of a time before another node had it
-        logger.warning("recording %s of the node %s is gone on with", recording_id, before)
-        # The recording need not wait for it.
-        threading.Thread(target=keep_last_frame, args=(place, spool.directory), daemon=True).start()
-    try:
-        with ready_stage() as (runner, warm):
-            # The runner of a warm stage has the context of when nobody knew of the recording.
-            runner.run(_record(recording, settings, records, client, warm), context=copy_context())
-    except SpoolHeldError:
-        # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
-        logger.info("recording %s is being recorded", recording_id)
-    except Exception as error:
-        # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
-        keep_death(evidence, spool.directory, describe_defect(error))
-        end_dead(recording.id, settings, client)
-        raise
+    if recording.node is None:
+        # Of a recorder that died before it had claimed the recording.
+        take_seen(evidence_dir(settings, str(recording.id)))
+        Counts(client).add(of_claim(claimed, now()))
+    elif not prepare_to_resume(claimed, recording.node, settings, client):
+        return
+    _run_recorder(claimed, settings, records, client)
 
 
 def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
     """Make the recording this node's. Raises NotFoundError, WrongStateError, TakenOverError."""
     if recording.node in {None, settings.node}:
         return records.claim(recording, settings.node, slot=slot_number())
-    gone = Nodes(client).gone(recording.node)
-    if gone is None:
-        raise TakenOverError(f"its node {recording.node} lives")
-    # The take that ran there ended when the node was last heard.
-    ended = max([gone.heard, *(entry.time for entry in recording.timeline)])
-    fault = f"the node {recording.node} is gone; another one goes on with the recording"
-    entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=ended)
-    return records.claim(recording, settings.node, entry, slot=slot_number())
+    return claim_from_gone_node(recording, recording.node, settings, client)
 
 
-def _is_taken_over_too_often(recording: Recording) -> bool:
-    """Whether a recording has gone through so many nodes that it is the one that kills them."""
-    return take_overs(recording.timeline, now() - timedelta(seconds=BREAKS_WITHIN_SECONDS)) >= BREAKS
+def _run_recorder(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+    try:
+        with ready_stage() as (runner, warm):
+            # The runner of a warm stage has the context of when nobody knew of the recording.
+            runner.run(_record(recording, settings, records, client, warm), context=copy_context())
+    except SpoolHeldError:
+        # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
+        logger.info("recording %s is being recorded", recording.id)
+    except Exception as error:
+        # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+        spool = spool_of(recording, settings)
+        keep_death(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
+        end_dead(recording.id, settings, client)
+        raise
 
 
 async def _record(
