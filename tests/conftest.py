@@ -14,6 +14,7 @@ from farm.db.embedded import embedded_redis
 from farm.recording.records import Records
 from farm.webhooks.signature import load_signing_key
 from testkit.farm import Farm
+from testkit.processes import wait_until_none
 from testkit.settings import settings_with
 
 pytest_plugins = ["testkit.running_farm", "testkit.storage.servers"]
@@ -83,3 +84,10 @@ def settings(
 def farm(settings: Settings, redis_client: redis.Redis, records: Records) -> Farm:
     """A farm with those settings, of which nothing runs but that Redis."""
     return Farm(settings, redis_client, records)
+
+
+@pytest.fixture
+def nothing_is_left_behind() -> Iterator[None]:
+    """At the end no program of a stage runs that the test has opened."""
+    yield
+    assert wait_until_none() == []

@@ -85,11 +85,11 @@ async def test_webhook_should_be_told_again_from_the_page_of_the_recording(farm:
         with receiver() as hook:
             await visit.send("/settings/webhooks", name="mine", url=hook.url)
             path = (await visit.send("/start", meeting_id="m")).headers["location"]
-            await deliver(farm.settings, farm.redis)
+            await deliver(farm)
             fields = dict(re.findall(r'name="(webhook_id|log_id)" value="([^"]+)"', await visit.see(path)))
             response = await visit.send(f"{path}/replay", **fields)
             assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=replay")
-            await deliver(farm.settings, farm.redis)
+            await deliver(farm)
             first, second = hook.received
             assert first.body == second.body
 

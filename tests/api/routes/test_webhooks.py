@@ -220,7 +220,7 @@ async def test_webhook_of_another_organisation_should_look_like_none(
 ) -> None:
     made = await create(client, url=hook.url)
     await client.post("/v2/recordings", json={"meeting_id": "m"})
-    await deliver(farm.settings, farm.redis)
+    await deliver(farm)
     (entry,) = (await client.get(f"/v2/webhooks/{made['id']}/logs")).json()["data"]
     calls: tuple[tuple[str, str, Any], ...] = (
         ("GET", "", None),
@@ -255,7 +255,7 @@ async def test_log_should_show_every_try_with_its_answer(
     for number in range(3):
         answer = await client.post("/v2/recordings", json={"meeting_id": f"m{number}"})
         recordings.append(answer.json()["data"]["id"])
-        await deliver(farm.settings, farm.redis)
+        await deliver(farm)
     body = (await client.get(path)).json()
     assert body["paging"] == {"total_count": 3, "start_offset": 1, "end_offset": 3}
     assert [entry["recording_id"] for entry in body["data"]] == recordings[::-1]
@@ -285,7 +285,7 @@ async def test_replay_should_send_the_same_again(
 ) -> None:
     made = await create(client, url=hook.url)
     await client.post("/v2/recordings", json={"meeting_id": "m"})
-    await deliver(farm.settings, farm.redis)
+    await deliver(farm)
     path = f"/v2/webhooks/{made['id']}/logs"
     (entry,) = (await client.get(path)).json()["data"]
     webhooks_queue(farm.redis).delete()
@@ -293,7 +293,7 @@ async def test_replay_should_send_the_same_again(
     assert replay.status_code == 202
     assert replay.json()["data"]["delivery_id"] == entry["delivery_id"]
     assert webhooks_queue(farm.redis).count == 1
-    await deliver(farm.settings, farm.redis)
+    await deliver(farm)
     first, second = hook.received
     assert first.body == second.body
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -311,7 +311,7 @@ async def test_recording_should_name_webhooks_of_its_own(
     recording = answer.json()["data"]
     webhook_id = str(webhook_id_of("acme", hook.url))
     assert recording["webhooks"] == [{"id": webhook_id, "url": hook.url}]
-    await deliver(farm.settings, farm.redis)
+    await deliver(farm)
     assert [received.status for received in hook.received] == ["INVOKED"]
     assert hook.received[0].headers["rtk-webhook-id"] == webhook_id
     path = f"/v2/webhooks/{webhook_id}/logs"
@@ -319,7 +319,7 @@ async def test_recording_should_name_webhooks_of_its_own(
     assert entry["status_code"] == 200
     refusal(await other.get(path), 404)
     assert (await client.post(f"{path}/{entry['id']}/replay")).status_code == 202
-    await deliver(farm.settings, farm.redis)
+    await deliver(farm)
     assert hook.received[1].body == hook.received[0].body
 
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from browser_bot.page import bot as bot_module
 from browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.page_log import MAX_KEPT_LINES
-from browser_bot.stage.heartbeat import greet, silence
 from browser_bot.stage.process_usage import usage_of
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.ports import free_port
@@ -284,36 +282,3 @@ async def test_stage_should_tell_what_its_processes_use() -> None:
         assert sum(process.cpu_seconds for process in usage) > 0.1
     # Of what has ended there is nothing to tell.
     assert usage_of(process.pid for process in usage) == []
-
-
-async def test_stalled_machine_should_not_count_as_silence() -> None:
-    answered = 0
-
-    async def ask() -> None:
-        nonlocal answered
-        await asyncio.sleep(0.15)
-        answered += 1
-
-    quiet = asyncio.ensure_future(silence(ask, 0.1, 5))
-    await asyncio.sleep(0.2)
-    # The whole process stands still for longer than the silence may last.
-    time.sleep(0.8)  # noqa: ASYNC251
-    done, _ = await asyncio.wait((quiet,), timeout=0.5)
-    assert not done
-    quiet.cancel()
-    await asyncio.gather(quiet, return_exceptions=True)
-    assert answered > 2
-
-
-async def test_server_that_accepts_and_says_nothing_should_be_found_to_hang(short_path: Path) -> None:
-    # One that is gone is another matter.
-    assert not await greet(short_path / "gone", b"hello")
-
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.5)
-        writer.close()
-
-    server = await asyncio.start_unix_server(say_nothing, short_path / "mute")
-    async with server:
-        await asyncio.wait_for(silence(lambda: greet(short_path / "mute", b"hello"), 0.1, 3), 2)
-        await asyncio.sleep(0.6)

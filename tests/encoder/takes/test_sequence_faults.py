@@ -30,7 +30,7 @@ from testkit.fidelity.measure import measure
 from testkit.pages import FIDELITY_PAGE
 from testkit.processes import encoder
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_is_left_behind")]
 
 WIDTH, HEIGHT = recording_process.SIZE
 FORMATS = [

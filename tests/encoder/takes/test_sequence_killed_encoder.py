@@ -16,6 +16,8 @@ from farm.spool.spool import Spool
 from testkit.pages import FIDELITY_PAGE
 from testkit.processes import below
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
 
 async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

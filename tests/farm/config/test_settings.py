@@ -2,6 +2,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from browser_bot.network.addresses import AddressRule
 from farm.config.settings import Settings, load_settings, unknown_settings
@@ -149,3 +150,13 @@ def test_administrators_should_be_those_of_the_setting(settings: Settings, redis
         "third",
     }
     assert settings_with(settings.data_dir, redis_address, api_keys="").administrators == {"default"}
+
+
+def test_intervals_should_be_read_from_text(tmp_path: Path) -> None:
+    assert settings_with(tmp_path, None, webhook_intervals="0.5, 2,30").webhook_intervals == (0.5, 2, 30)
+
+
+@pytest.mark.parametrize("intervals", ["x", "0", "-1", "1,90000", "nan"])
+def test_intervals_that_are_none_should_be_refused(tmp_path: Path, intervals: str) -> None:
+    with pytest.raises(ValidationError, match="webhook_intervals"):
+        settings_with(tmp_path, None, webhook_intervals=intervals)

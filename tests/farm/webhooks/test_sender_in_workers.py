@@ -1,7 +1,6 @@
 """Webhooks as the real worker sends them: its dispatcher and its RQ workers."""
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from farm.webhooks.deliveries import DUE_KEY, lanes_key
 from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
 from testkit.processes import below
-from testkit.receivers import Receiver, Reply, receiver
+from testkit.receivers import Receiver, Reply
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
 from testkit.workers import process_connected_to, running_worker
@@ -25,12 +24,6 @@ from testkit.workers import process_connected_to, running_worker
 pytestmark = pytest.mark.long
 
 QUICK = {"FARM_WEBHOOK_INTERVALS": "0.1,0.1,0.2,0.5,1,1,1,1,1,1", "FARM_WEBHOOK_TIMEOUT": "1"}
-
-
-@pytest.fixture
-def hook() -> Iterator[Receiver]:
-    with receiver() as running:
-        yield running
 
 
 def register(client: redis.Redis, url: str) -> Webhook:
