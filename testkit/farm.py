@@ -10,7 +10,7 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.jobs.settle import settle
 from farm.jobs.transfer_attempt import run_transfer
-from farm.recording.model import FileKind, Recording, Status
+from farm.recording.model import FileKind, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer
 from farm.spool.manifest import describe
@@ -31,6 +31,11 @@ class Farm:
     def add(self, **fields: Any) -> Recording:
         """Add a recording as the API would; `fields` replace those of the record."""
         return self.records.add(new_recording(**fields))
+
+    def stop_and_delete(self, recording: Recording) -> None:
+        """Do what a client does that has changed its mind while the page is being opened."""
+        reason = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
+        self.records.delete(self.records.change_state(recording.id, Status.ERRORED, stop_reason=reason))
 
     def with_settings(self, **values: Any) -> Self:
         """The same with other settings; `values` are given as in the environment."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from farm.config.settings import Settings
 
 API_KEYS = "acme:acme-key,other:other-key"
@@ -13,3 +15,12 @@ def settings_with(data_dir: Path, redis_url: str | None, **values: Any) -> Setti
     return Settings.model_validate(
         {"data_dir": data_dir, "redis_url": redis_url, "api_keys": API_KEYS, "node": "node-1"} | values
     )
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Have jobs that run in this process be those of the node of these settings, with its data and Redis."""
+    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_address)
+    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("FARM_NODE", settings.node)
+    if settings.store_url is not None:
+        monkeypatch.setenv("FARM_STORE_URL", settings.store_url)

@@ -19,15 +19,13 @@ from testkit.farm import Farm
 from testkit.portal import logged_in
 from testkit.recordings import new_recording
 from testkit.serving import served_in_thread
+from testkit.settings import set_environment
 
 
 @pytest.fixture
 def acme(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     """An administrator; the jobs that are done here have the farm's settings."""
-    assert settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", settings.node)
+    set_environment(monkeypatch, settings)
     monkeypatch.setenv("FARM_WEBHOOK_KEY", str(settings.webhook_key))
     with served_in_thread(settings) as address, logged_in(address, "acme", "acme-key") as client:
         yield client

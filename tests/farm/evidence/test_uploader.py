@@ -26,6 +26,7 @@ from farm.recording.records import record_key
 from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
 from testkit.farm import Farm
+from testkit.settings import set_environment
 
 
 @pytest.fixture
@@ -168,9 +169,7 @@ def test_evidence_brought_while_its_recording_is_deleted_should_be_taken_back(
 def test_old_evidence_should_be_deleted_from_the_store(
     farm: Farm, ended: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert farm.settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
+    set_environment(monkeypatch, farm.settings)
     monkeypatch.setenv("FARM_RETENTION", "1h")
     Carrier(farm.settings, farm.redis).look()
     sweep()

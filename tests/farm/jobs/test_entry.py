@@ -17,6 +17,7 @@ from farm.recording.transfers import STORE
 from farm.storage.store import open_store
 from testkit.farm import Farm
 from testkit.recordings import new_recording
+from testkit.settings import set_environment
 
 OLD_NAMES = {
     "farm.record_job.record": entry.record,
@@ -45,9 +46,7 @@ def run(queue: Queue) -> None:
 
 @pytest.fixture
 def _settings_from_environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("FARM_NODE", settings.node)
+    set_environment(monkeypatch, settings)
 
 
 @pytest.mark.usefixtures("_settings_from_environment")

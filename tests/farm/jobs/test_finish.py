@@ -15,6 +15,7 @@ from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
+from testkit.settings import set_environment
 
 
 @pytest.fixture
@@ -32,15 +33,11 @@ def recording(farm: Farm, tmp_path: Path) -> Recording:
 
 
 @pytest.fixture
-def become(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the jobs that run here be those of this node."""
-    assert settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", settings.node)
+def _here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, settings)
 
 
-@pytest.mark.usefixtures("become")
+@pytest.mark.usefixtures("_here")
 def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes_are_gone(
     farm: Farm, recording: Recording
 ) -> None:
@@ -53,7 +50,7 @@ def test_finished_files_should_not_be_lost_when_redis_forgets_them_and_the_takes
     assert stored.read_bytes() == b"film"
 
 
-@pytest.mark.usefixtures("become")
+@pytest.mark.usefixtures("_here")
 def test_recording_should_be_uploaded_when_redis_has_lost_that_and_only_the_store_has_its_files(
     farm: Farm, recording: Recording
 ) -> None:
@@ -84,10 +81,7 @@ def test_takes_that_no_file_can_be_made_of_should_be_set_aside_unless_they_are_e
     spool = spool_of(recording, farm.settings)
     spool.make()
     (spool.directory / "take-000.mp4").write_bytes(data)
-    assert farm.settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", farm.settings.node)
+    set_environment(monkeypatch, farm.settings)
     finish(str(recording.id))
     after = Records(farm.redis).get(None, recording.id)
     assert after.status is Status.ERRORED

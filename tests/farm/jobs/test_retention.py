@@ -20,6 +20,7 @@ from farm.storage.backend import StorageError
 from farm.storage.store import Store, open_store
 from testkit.farm import Farm
 from testkit.recordings import new_recording
+from testkit.settings import set_environment
 from testkit.workers import running_worker
 
 
@@ -102,9 +103,7 @@ def test_deleted_recording_should_not_be_in_the_way(farm: Farm, store: Store, up
 def test_sweep_should_go_by_the_setting_and_delete_old_logs(
     farm: Farm, uploaded: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert farm.settings.redis_url is not None
-    monkeypatch.setenv("FARM_REDIS_URL", farm.settings.redis_url)
-    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
+    set_environment(monkeypatch, farm.settings)
     old, new = (farm.settings.evidence_dir / name for name in ("old", "new"))
     for directory in (old, new):
         directory.mkdir(parents=True)

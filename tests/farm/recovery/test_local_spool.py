@@ -22,7 +22,7 @@ from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
 from testkit.farm import Farm
 from testkit.recordings import new_recording
-from testkit.settings import settings_with
+from testkit.settings import set_environment, settings_with
 from testkit.storage.targets import target_at
 from testkit.storage.wire import wire_to
 
@@ -88,9 +88,7 @@ def test_storage_that_is_too_slow_should_not_be_waited_for(
 ) -> None:
     monkeypatch.setattr("farm.queues.transfers._TRANSFER_SECONDS", 3)
     monkeypatch.setattr("farm.queues.transfers.MIN_TRANSFER_RATE", 1 << 40)
-    monkeypatch.setenv("FARM_REDIS_URL", str(farm.settings.redis_url))
-    monkeypatch.setenv("FARM_DATA_DIR", str(farm.settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", farm.settings.node)
+    set_environment(monkeypatch, farm.settings)
     monkeypatch.setenv("FARM_ALLOW_PRIVATE_ADDRESSES", "all")
     port = urlsplit(s3_endpoint).port
     assert port is not None

@@ -43,7 +43,7 @@ from farm.spool.spool import spool_of
 from farm.worker.heartbeat import Watcher
 from testkit.farm import Farm
 from testkit.recordings import new_recording
-from testkit.settings import settings_with
+from testkit.settings import set_environment, settings_with
 from testkit.storage.targets import target_at
 
 HERE, GONE = "node-1", "node-2"
@@ -59,14 +59,6 @@ def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> S
 def theirs(settings: Settings, redis_address: str, tmp_path: Path) -> Settings:
     """The settings of the node that is gone."""
     return settings_with(tmp_path / "theirs", redis_address, node=GONE, store_url=settings.store_url)
-
-
-def become(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """Have the jobs that run here be those of a node."""
-    monkeypatch.setenv("FARM_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("FARM_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("FARM_NODE", settings.node)
-    monkeypatch.setenv("FARM_STORE_URL", str(settings.store_url))
 
 
 def lose(client: redis.Redis, node: str = GONE) -> None:
@@ -150,7 +142,7 @@ def test_job_for_a_recording_of_a_living_node_should_do_nothing(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = recording_of(farm.records, new_recording(), GONE)
-    become(monkeypatch, farm.settings)
+    set_environment(monkeypatch, farm.settings)
     lose(farm.redis)
     Nodes(farm.redis).beat(GONE, 1)
     record(str(recording.id))
@@ -166,7 +158,7 @@ def test_recording_that_goes_through_too_many_nodes_should_end(
         lose(farm.redis, before)
         recording = take_over(farm.records, recording, after)
     lose(farm.redis)
-    become(monkeypatch, farm.settings)
+    set_environment(monkeypatch, farm.settings)
     record(str(recording.id))
     after_all = farm.records.get(None, recording.id)
     # What there is lies on the node that recorded it.
@@ -195,7 +187,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     nodes = Nodes(farm.redis)
     assert nodes.beats() == {}
     end_dead(recording.id, farm.settings, farm.redis)
-    become(monkeypatch, farm.settings)
+    set_environment(monkeypatch, farm.settings)
     clock = SimpleNamespace(monotonic=count(0, BEAT_SECONDS).__next__)
     monkeypatch.setattr("farm.worker.heartbeat.time", clock)
     watcher = Watcher(farm.settings, farm.redis)
@@ -296,7 +288,7 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
 ) -> None:
     recording = back_with_takes(farm.records, theirs, farm.redis, new_recording(), film)
     spool = spool_of(recording, theirs)
-    become(monkeypatch, theirs)
+    set_environment(monkeypatch, theirs)
     assert recover_spool(theirs, farm.redis) == 0
     # It may be asked for it yet: the other node may have nothing.
     finish(str(recording.id))
@@ -346,7 +338,7 @@ def test_files_of_a_node_that_was_waited_for_in_vain_should_be_set_aside_when_it
     was_recorded(recording, theirs)
     look_after(gone_for(hours=2), farm.settings, farm.redis)
     assert recover_spool(theirs, farm.redis) == 1
-    become(monkeypatch, theirs)
+    set_environment(monkeypatch, theirs)
     finish(str(recording.id))
     names = {file.name for file in recording.files}
     assert {file.name for file in (theirs.left_dir / str(recording.id)).iterdir()} == names
@@ -381,7 +373,7 @@ def test_spool_in_a_shared_directory_should_be_left_to_the_node_that_records_int
     keep_record(spool, farm.records.get(None, recording.id), {})
     farm.records.change_state(recording.id, Status.ERRORED)
     shared = farm.settings.model_copy(update={"node": GONE})
-    become(monkeypatch, shared)
+    set_environment(monkeypatch, shared)
     finish(str(recording.id))
     assert spool.takes()
 
@@ -391,7 +383,7 @@ def test_recording_that_redis_loses_while_it_is_uploading_should_be_finished(
 ) -> None:
     recording = farm.ended(new_recording(), film)
     was_recorded(recording, farm.settings)
-    become(monkeypatch, farm.settings)
+    set_environment(monkeypatch, farm.settings)
     farm.redis.flushall()
     assert recover_unqueued(farm.settings, farm.redis) == 1
     assert farm.records.get(None, recording.id) == recording

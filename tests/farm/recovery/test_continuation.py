@@ -1,0 +1,67 @@
+"""How a recording is continued whose last recorder died."""
+
+import asyncio
+import json
+
+import pytest
+
+from farm.evidence.collect import fault_directories
+from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from farm.evidence.directory import evidence_dir
+from farm.jobs.record import record
+from farm.jobs.reporter import Reporter
+from farm.nodes.registry import Nodes
+from farm.recorder.listener import EndReason, Outcome
+from farm.recording.model import Status
+from farm.spool.ending import kept_ending
+from farm.spool.spool import BREAKS, Spool, spool_of
+from testkit.farm import Farm
+from testkit.settings import set_environment
+
+
+def test_ending_should_not_count_for_a_recorder_that_went_on_later(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = farm.add()
+    farm.records.change_state(recording.id, Status.RECORDING, node="node-2")
+    spool = spool_of(recording, farm.settings)
+    spool.make()
+    reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
+    asyncio.run(reporter.ended(Outcome(EndReason.STOPPED, None, started=True)))
+    nodes = Nodes(farm.redis)
+    nodes.beat("node-2", 1)
+    nodes.mark_gone("node-2", nodes.beats()["node-2"])
+    set_environment(monkeypatch, farm.settings)
+    monkeypatch.setattr(Spool, "is_held", lambda _: False)
+    with spool.held():
+        record(str(recording.id))
+    after = farm.records.get(None, recording.id)
+    assert (after.status, after.node) == (Status.RECORDING, farm.settings.node)
+    assert kept_ending(spool) is None
+
+
+def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, farm.settings)
+    # It is the third time, so nobody goes on and no stage is needed.
+    for seen in (False, True):
+        recording = farm.add(meeting_id=f"seen-{seen}")
+        farm.records.change_state(recording.id, Status.RECORDING, node=farm.settings.node)
+        spool = spool_of(recording, farm.settings)
+        spool.make()
+        with spool.held():
+            pass
+        for _ in range(BREAKS - 1):
+            spool.breaks_too_often()
+        evidence = evidence_dir(farm.settings, str(recording.id))
+        if seen:
+            evidence.mkdir(parents=True)
+            place = keep_death(evidence, spool.directory, describe_exit(9))
+            assert place is not None
+            note_seen(evidence, place)
+        record(str(recording.id))
+        assert farm.records.get(None, recording.id).status is Status.ERRORED
+        (fault,) = fault_directories(evidence)
+        told = json.loads((fault / "fault.json").read_text())
+        assert told["kind"] == ("RecorderKilled" if seen else "RecorderDied")
