@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import api, fidelity, load, peer, profiles, service, soak, storage, webhooks
-from testkit.processes import end_on_sigterm
+from testkit.machine.processes import end_on_sigterm
 
 Benchmark = Callable[[Path], Iterator[str]]
 

@@ -30,8 +30,8 @@ from farm.recording.files import output_file_name
 from farm.recording.listing import index_prefix, member_of, order_of
 from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, TimelineEntry
 from farm.recording.records import encode, record_key
-from testkit.machine import Stolen
-from testkit.ports import free_port
+from testkit.machine.load import Stolen
+from testkit.network.ports import free_port
 
 STORED = 100_000
 MEETINGS = 1000

@@ -9,7 +9,7 @@ from benchmarks.recordings import record
 from encoder.formats import Codec, Format
 from farm.recording.commands import Order
 from testkit.fidelity.measure import PROMISED, measure
-from testkit.machine import StealWatch, Stolen
+from testkit.machine.load import StealWatch, Stolen
 
 SECONDS = 60
 TIMES = 3

@@ -16,7 +16,7 @@ from benchmarks.peer import record_their_way
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format
 from testkit.fidelity.measure import measure
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 
 SECONDS = 40
 WARM_UP = 10.0

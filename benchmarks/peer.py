@@ -14,7 +14,7 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.fidelity.measure import measure
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 
 SECONDS = 60
 TIMES = 3

@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.load import watch_usage
 from benchmarks.recordings import record
 from encoder.formats import Codec, Format, Profile
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 
 SECONDS: Final = 40
 PAGES: Final = Path(__file__).parent / "pages"

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.ports import free_port
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.servers import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 

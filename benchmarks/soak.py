@@ -17,7 +17,7 @@ from benchmarks.recordings import record
 from encoder.formats import Format
 from encoder.journal import Lag
 from testkit.fidelity.measure import Fidelity, measure
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 
 HOUR = 3600.0
 HOURS = 2.0

@@ -20,8 +20,8 @@ from pathlib import Path
 from random import randbytes
 from statistics import median
 
-from testkit.machine import Stolen
-from testkit.ports import free_port
+from testkit.machine.load import Stolen
+from testkit.network.ports import free_port
 from testkit.storage.servers import S3_KEY, S3_SECRET, running, strict_s3_server, wait_for_http
 
 SIZE = 1 << 30

@@ -14,7 +14,7 @@ from farm.db.embedded import embedded_redis
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
 from farm.webhooks.registry import STATUS_UPDATE, Webhooks
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 from testkit.receivers import Receiver, Reply, receiver
 from testkit.workers import running_worker
 

@@ -13,7 +13,7 @@ from chaos.faults import FAULTS
 from chaos.plan import Plan, draw_plan
 from chaos.report import table
 from chaos.run import Run
-from testkit.processes import end_on_sigterm
+from testkit.machine.processes import end_on_sigterm
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from chaos.client import Client, Recording
 from chaos.faults import FAULTS, Fault, Group, Tree, look_at, recordings_hit, strike
 from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.running_farm import RunningFarm, running_farm
 
 GRACE_SECONDS = 240.0

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from testkit.authorities import own_authority
+from testkit.network.authorities import own_authority
 
 _DOMAIN = "realtime.localhost"
 """Chromium looks for every name below `localhost` on this machine."""

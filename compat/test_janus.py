@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from compat.conftest import download
-from testkit.people import RGB, Look, somebody
-from testkit.ports import free_port
+from testkit.browser_bot.people import RGB, Look, somebody
+from testkit.network.ports import free_port
 from testkit.running_farm import RunningFarm
 
 DEMOS: Final = Path("/usr/share/janus/demos")

@@ -11,8 +11,8 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from compat.conftest import NODE_MODULES
+from testkit.network.ports import free_port
 from testkit.pages import serve_pages
-from testkit.ports import free_port
 from testkit.running_farm import SMALL, RunningFarm
 from testkit.storage.azure_account import connection_string
 from testkit.storage.servers import (  # noqa: F401 - fixtures

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 
 READY_SECONDS = 30.0
 MASTER = "farm"

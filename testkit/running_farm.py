@@ -16,9 +16,9 @@ import httpx
 import psutil
 import pytest
 
+from testkit.machine.processes import below
+from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.ports import free_port
-from testkit.processes import below
 
 START_SECONDS = 60
 RECORDED = 3.0

@@ -14,7 +14,7 @@ import redis
 from rq import Worker
 
 from farm.queues.webhooks import webhooks_queue
-from testkit.processes import below
+from testkit.machine.processes import below
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from farm.db.embedded import embedded_redis
 from farm.recording.records import Records
 from farm.webhooks.signature import load_signing_key
 from testkit.farm import Farm
-from testkit.processes import wait_until_none
+from testkit.machine.processes import wait_until_none
 from testkit.settings import settings_with
 
 pytest_plugins = ["testkit.running_farm", "testkit.storage.servers"]

@@ -1,6 +1,6 @@
 """Runs the lines of Dockerfile.chromium in a plain Debian root, without any container engine.
 
-    python -m testkit.build_root DIRECTORY [BASE]
+    python -m testkit.deploy.build_root DIRECTORY [BASE]
 
 BASE is a Debian root that is copied for each stage; without it debootstrap makes one. It needs root, some
 four gigabytes and a few minutes, so it is no test of the suite. At the end it tells the size of what an
@@ -15,10 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testkit import seccomp
-from testkit.dockerfile import Instruction, instructions
+from testkit.deploy import seccomp
+from testkit.deploy.dockerfile import Instruction, instructions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SECONDS = 1800.0

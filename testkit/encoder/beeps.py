@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.formats import SAMPLE_RATE, Codec
-from testkit.takes import container
+from testkit.encoder.takes import container
 
 Samples = NDArray[np.float32]
 

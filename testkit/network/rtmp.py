@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testkit.ports import free_port, wait_for_port
+from testkit.network.ports import free_port, wait_for_port
 
 _MODULE = "/usr/lib/nginx/modules/ngx_rtmp_module.so"
 _CONFIG = """

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 
 from api.app import create_app
 from farm.config.settings import Settings
-from testkit.api_client import ACME
+from testkit.api.client import ACME
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import redis
 
 from api.app import create_app
 from farm.config.settings import Settings
-from testkit.serving import served
+from testkit.api.serving import served
 from testkit.settings import settings_with
 
 

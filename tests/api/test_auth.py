@@ -7,8 +7,8 @@ from starlette.applications import Starlette
 
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, revoke_api_key
-from testkit.api_client import client_of
-from testkit.serving import served
+from testkit.api.client import client_of
+from testkit.api.serving import served
 from testkit.settings import settings_with
 
 CLOUDFLARE = "/client/v4/accounts/any/realtime/kit/app"

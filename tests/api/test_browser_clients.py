@@ -20,9 +20,9 @@ from farm.db.clients import connect_async
 from farm.recording.commands import Order, read_orders
 from farm.recording.model import Status
 from farm.recording.records import Records
+from testkit.api.serving import served
 from testkit.farm import Farm
 from testkit.pages import serve_pages
-from testkit.serving import served
 from testkit.settings import settings_with
 
 SECRET = "a secret of the meetings' own, long enough for HS256"

@@ -22,8 +22,8 @@ from farm.clock import now
 from farm.config.settings import Settings
 from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status
 from farm.recording.records import Records
+from testkit.api.serving import served_in_thread
 from testkit.recordings import new_recording
-from testkit.serving import served_in_thread
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 APP = "my-app"

@@ -8,8 +8,8 @@ from cloudflare import AsyncCloudflare, Cloudflare
 from cloudflare.types.realtime_kit import webhook_create_webhook_response
 
 from farm.config.settings import Settings
-from testkit.api_client import ACME
-from testkit.serving import served_in_thread
+from testkit.api.client import ACME
+from testkit.api.serving import served_in_thread
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 APP = "app_id"

@@ -22,11 +22,11 @@ from farm.recording.links import download_link
 from farm.recording.model import Recording
 from farm.storage.backend import Checkpoint
 from farm.storage.store import open_store
-from testkit.api_client import ACME, client_of
+from testkit.api.client import ACME, client_of
+from testkit.api.serving import served_in_thread
 from testkit.farm import Farm
 from testkit.pages import serve_pages
 from testkit.recordings import new_recording
-from testkit.serving import served_in_thread
 
 APP = "https://app.test"
 STRANGER = "https://stranger.test"

@@ -29,8 +29,8 @@ from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.backends.encrypted_file import CHUNK_BYTES
 from farm.storage.backends.stored_file import PIECE_BYTES
-from testkit.serving import app_in_thread
-from testkit.storage.memory import watched_memory
+from testkit.api.serving import app_in_thread
+from testkit.machine.memory import watched_memory
 
 SECRET = b"the farm's secret"
 CONTENT = random.Random(2).randbytes(PIECE_BYTES + 3 * CHUNK_BYTES + 99)

@@ -20,10 +20,10 @@ from farm.credentials.api_keys import (
     revoke_api_key,
 )
 from farm.db.clients import connect
-from testkit.api_client import ACME, client_of
+from testkit.api.client import ACME, client_of
+from testkit.api.serving import served
 from testkit.farm import Farm
-from testkit.ports import free_port
-from testkit.serving import served
+from testkit.network.ports import free_port
 from testkit.settings import settings_with
 
 SECONDS = 5.0

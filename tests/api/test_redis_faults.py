@@ -13,7 +13,7 @@ from farm.db.clients import connect, connect_async
 from farm.recording.commands import Order, read_orders
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from testkit.api_client import ACME, client_of
+from testkit.api.client import ACME, client_of
 from testkit.recordings import new_recording
 from testkit.redis_servers import FaultyRedis, faulty_redis
 from testkit.settings import settings_with

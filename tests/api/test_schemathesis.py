@@ -17,8 +17,8 @@ from api.docs.openapi import openapi_document
 from api.operations import REALTIMEKIT
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
-from testkit.api_client import ACME
-from testkit.serving import served_in_thread
+from testkit.api.client import ACME
+from testkit.api.serving import served_in_thread
 from testkit.settings import settings_with
 
 # Most addresses are refused for what they are, which no schema can tell.

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from api import server
 from farm.config.settings import Settings
-from testkit.ports import free_port, wait_for_port
+from testkit.network.ports import free_port, wait_for_port
 
 
 def test_client_that_reads_no_further_should_be_sent_nothing_more(

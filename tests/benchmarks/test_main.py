@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testkit.processes import below
+from testkit.machine.processes import below
 from testkit.redis_servers import wait_until
 
 

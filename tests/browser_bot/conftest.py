@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.stages import CHILDREN_BEFORE, HEIGHT, WIDTH, Site, blank, open_site
+from testkit.browser_bot.stages import CHILDREN_BEFORE, HEIGHT, WIDTH, Site, blank, open_site
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import yaml
 from browser_bot.network.addresses import parse_address_rule
 from farm.cli.health import MAX_LENGTH
 from farm.config.settings import Settings
-from testkit.dockerfile import Instruction, instructions
+from testkit.deploy.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile.chromium"

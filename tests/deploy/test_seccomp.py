@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from testkit import seccomp
+from testkit.deploy import seccomp
 
 PROFILE = Path(__file__).parents[2] / "deploy" / "seccomp.json"
 NOBODY = 65534

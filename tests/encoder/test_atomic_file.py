@@ -15,7 +15,7 @@ import pytest
 
 from encoder import atomic_file as module
 from encoder.atomic_file import atomic_file, delete_drafts, write_file
-from testkit.disks import fill, small_disk
+from testkit.machine.disks import fill, small_disk
 
 MEBIBYTE = 1 << 20
 

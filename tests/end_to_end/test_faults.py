@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testkit.films import decoded_seconds
-from testkit.machine import patience
+from testkit.encoder.films import decoded_seconds
+from testkit.machine.load import patience
+from testkit.machine.processes import below, wait_until_none
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.processes import below, wait_until_none
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testkit.fidelity.measure import Fidelity, Limits, measure
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
 from testkit.pages import FIDELITY_PAGE
 
 pytestmark = pytest.mark.exact

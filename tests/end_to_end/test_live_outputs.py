@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from testkit.fidelity.measure import Fidelity, measure
-from testkit.ports import free_port
-from testkit.processes import below
-from testkit.rtmp import RtmpServer, rtmp_server
+from testkit.machine.processes import below
+from testkit.network.ports import free_port
+from testkit.network.rtmp import RtmpServer, rtmp_server
 from testkit.running_farm import RunningFarm, running_farm, takes_of
 
 pytestmark = pytest.mark.long

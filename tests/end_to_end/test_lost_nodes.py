@@ -24,8 +24,8 @@ from farm.db.clients import connect
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.nodes.registry import GONE_AFTER
 from farm.recording.records import Records
-from testkit.films import decoded_seconds
-from testkit.machine import patience
+from testkit.encoder.films import decoded_seconds
+from testkit.machine.load import patience
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Page, sync_playwright
 
-from testkit.people import RGB, SCREEN, Look, join, somebody
+from testkit.browser_bot.people import RGB, SCREEN, Look, join, somebody
 from testkit.running_farm import RunningFarm, running_farm
 
 ADA = Look("Ada", (200, 30, 30), 500)

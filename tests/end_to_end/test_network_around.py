@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from testkit.authorities import https_server, own_authority
-from testkit.resolvers import cannot_have_a_resolver, silent_resolver
+from testkit.network.authorities import https_server, own_authority
+from testkit.network.resolvers import cannot_have_a_resolver, silent_resolver
 from testkit.running_farm import SMALL, faults_of, running_farm
 
 WHY_NOT = cannot_have_a_resolver()

@@ -18,9 +18,9 @@ from farm.db.clients import connect
 from farm.nodes.registry import Nodes
 from farm.queues.recordings import node_recordings_queue
 from farm.recording.records import Records
-from testkit.networks import HUB, Host, cannot_make_networks, network
+from testkit.network.networks import HUB, Host, cannot_make_networks, network
+from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.ports import free_port
 from testkit.redis_servers import running, wait_until
 from testkit.running_farm import RECORDED, RunningFarm, faults_of, takes_of, wait_until_healthy
 from testkit.workers import encoders, running_worker

@@ -11,8 +11,8 @@ import pytest
 
 from farm.db.clients import connect
 from farm.nodes.registry import Nodes
-from testkit.disks import small_disk
-from testkit.processes import below, wait_until_none, words_of
+from testkit.machine.disks import small_disk
+from testkit.machine.processes import below, wait_until_none, words_of
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,

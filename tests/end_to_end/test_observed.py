@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from farm.cli.health import ask_here
 from testkit.metrics import values_of
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.receivers import Receiver, receiver
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.settings import settings_with

@@ -7,9 +7,9 @@ import av
 import pytest
 from PIL import Image
 
+from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.pages import serve_pages
 from testkit.running_farm import RunningFarm, running_farm
-from testkit.sdk_page import SDK_PAGE
 
 pytestmark = pytest.mark.long
 

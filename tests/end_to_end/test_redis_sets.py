@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 
 from farm.db.clients import connect, connect_async, in_time
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
 from testkit.running_farm import (
     RECORDED,

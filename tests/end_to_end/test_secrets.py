@@ -11,7 +11,7 @@ import redis
 
 from farm.config.settings import Settings
 from farm.db.clients import connect
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.running_farm import running_farm
 
 pytestmark = pytest.mark.long

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from testkit.fidelity.measure import measure
-from testkit.processes import below, wait_until_none, words_of
+from testkit.machine.processes import below, wait_until_none, words_of
 from testkit.running_farm import RunningFarm, running_farm, takes_of
 
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+from testkit.machine.processes import wait_until_none
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.processes import wait_until_none
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 

@@ -8,7 +8,7 @@ import av
 import psutil
 import pytest
 
-from testkit.processes import below
+from testkit.machine.processes import below
 from testkit.running_farm import RunningFarm, running_farm, takes_of
 
 pytestmark = pytest.mark.long

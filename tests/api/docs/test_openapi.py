@@ -14,8 +14,8 @@ from api.operations import DYTE, REALTIMEKIT
 from encoder.formats import AudioCodec, Codec
 from farm.config.settings import Settings
 from farm.storage.content_types import content_type
-from testkit.api_client import ACME, client_of
-from testkit.serving import served
+from testkit.api.client import ACME, client_of
+from testkit.api.serving import served
 from testkit.settings import settings_with
 
 METHODS = {"get", "post", "put", "patch", "delete"}

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from starlette.applications import Starlette
 
 from api.meeting.page import meeting_routes
-from testkit.serving import app_in_thread
+from testkit.api.serving import app_in_thread
 
 STATES = [*(f"grid-{count}" for count in (1, 2, 4, 6, 9)), "spotlight", "screen", "whiteboard", "page"]
 SIZES = [(1280, 720), (720, 1280), (320, 180), (1920, 1080)]

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
 
 from farm.config.settings import Settings
-from testkit.people import Look, join, somebody
-from testkit.serving import served_in_thread
+from testkit.api.serving import served_in_thread
+from testkit.browser_bot.people import Look, join, somebody
 
 ADA = Look("Ada", (200, 30, 30), 500)
 SOREN = Look("Søren", (30, 60, 200), 1300)

@@ -18,8 +18,8 @@ from api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbo
 from api.meeting.tokens import TOKEN_PREFIX
 from farm.config.settings import Settings
 from farm.recording.records import Records
-from testkit.api_client import ACME, OTHER
-from testkit.serving import served
+from testkit.api.client import ACME, OTHER
+from testkit.api.serving import served
 
 SECONDS = 20.0
 MEDIA = {"audio": True, "video": True, "camera": "{a-b}", "screen": None}

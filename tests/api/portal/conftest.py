@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.applications import Starlette
 
-from testkit.portal import Visit, visit_of
+from testkit.api.portal import Visit, visit_of
 
 
 @pytest.fixture

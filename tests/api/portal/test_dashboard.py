@@ -6,8 +6,8 @@ from uuid import uuid4
 import redis
 
 from farm.queues.recordings import enqueue_recording, recordings_queue
+from testkit.api.portal import HOSTILE, Visit
 from testkit.farm import Farm
-from testkit.portal import HOSTILE, Visit
 
 
 async def test_dashboard_should_change_things_only_for_its_own_pages(

@@ -15,10 +15,10 @@ from farm.queues.webhooks import enqueue_sending, webhooks_queue
 from farm.recording.model import Status
 from farm.recording.transfers import STORE
 from farm.spool.spool import spool_of
+from testkit.api.portal import logged_in
+from testkit.api.serving import served_in_thread
 from testkit.farm import Farm
-from testkit.portal import logged_in
 from testkit.recordings import new_recording
-from testkit.serving import served_in_thread
 from testkit.settings import set_environment
 
 

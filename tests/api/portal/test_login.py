@@ -12,9 +12,9 @@ from api.app import create_app
 from api.services.sessions import CSRF_HEADER
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key, revoke_api_key
+from testkit.api.portal import HOST, HOSTILE, Visit, visit_of
+from testkit.api.serving import served
 from testkit.farm import Farm
-from testkit.portal import HOST, HOSTILE, Visit, visit_of
-from testkit.serving import served
 
 
 async def test_stranger_should_be_led_to_the_login_and_on_from_there(stranger: Visit) -> None:

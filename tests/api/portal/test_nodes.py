@@ -3,7 +3,7 @@
 import redis
 
 from farm.nodes.registry import Condition, Nodes
-from testkit.portal import Visit
+from testkit.api.portal import Visit
 
 
 async def test_nodes_and_queues_should_be_for_administrators(

@@ -19,8 +19,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from testkit.machine.processes import wait_until_none
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.processes import wait_until_none
 from testkit.receivers import receiver
 from testkit.running_farm import SMALL, RunningFarm, running_farm
 

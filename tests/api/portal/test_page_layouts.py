@@ -16,10 +16,10 @@ from farm.queues.recordings import enqueue_recording
 from farm.recording.model import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
 from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from layouts.pytest_plugin import LayoutSnapshot
+from testkit.api.portal import logged_in
+from testkit.api.serving import app_in_thread
 from testkit.farm import Farm
-from testkit.portal import logged_in
 from testkit.recordings import new_recording
-from testkit.serving import app_in_thread
 
 BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 SHOWN = UUID(int=7)

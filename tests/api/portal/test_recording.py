@@ -13,8 +13,8 @@ from farm.queues.transfers import uploads_queue
 from farm.recording.model import FileKind, FinishedFile, Status, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState
+from testkit.api.portal import Visit, visit_of
 from testkit.farm import Farm
-from testkit.portal import Visit, visit_of
 from testkit.receivers import receiver
 from testkit.recordings import new_recording
 from testkit.storage.targets import S3

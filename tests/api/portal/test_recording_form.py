@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from farm.recording.records import Records
-from testkit.portal import Visit
+from testkit.api.portal import Visit
 
 
 async def test_form_should_start_one_recording_however_often_it_is_sent(

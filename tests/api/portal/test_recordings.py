@@ -5,8 +5,8 @@ from html import unescape
 from farm.clock import now
 from farm.recording.model import Status
 from farm.recording.records import Records
+from testkit.api.portal import Visit
 from testkit.farm import Farm
-from testkit.portal import Visit
 from testkit.recordings import new_recording
 
 

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from api.app import create_app
 from farm.config.settings import Settings
 from farm.credentials.api_keys import list_api_keys
-from testkit.portal import HOSTILE, Visit, visit_of
+from testkit.api.portal import HOSTILE, Visit, visit_of
 
 
 async def test_webhook_should_be_added_tested_and_deleted(acme: Visit, settings: Settings) -> None:

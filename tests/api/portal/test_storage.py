@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from testkit.portal import Visit
+from testkit.api.portal import Visit
 
 
 async def test_storage_should_be_added_checked_and_deleted_without_showing_its_keys(acme: Visit) -> None:

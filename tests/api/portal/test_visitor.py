@@ -20,7 +20,7 @@ from farm.recording.records import Records
 from farm.recording.transfers import Transfer, TransferError, TransferState
 from farm.webhooks.log import Attempt, AttemptOutcome, log_key
 from farm.webhooks.registry import STATUS_UPDATE
-from testkit.portal import HOSTILE, Visit, visit_of
+from testkit.api.portal import HOSTILE, Visit, visit_of
 from testkit.recordings import new_recording
 
 

@@ -13,7 +13,7 @@ from farm.pages.access import PAGE_ACCESS, open_access
 from farm.recording.records import Records
 from farm.recording.targets import open_target
 from farm.storage.targets import with_secrets
-from testkit.api_client import OTHER, client_of
+from testkit.api.client import OTHER, client_of
 from testkit.farm import Farm
 from testkit.settings import settings_with
 

@@ -11,7 +11,7 @@ from farm.credentials.farm_secret import load_secret_key
 from farm.recording.links import download_link
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.store import open_store
-from testkit.api_client import ACME
+from testkit.api.client import ACME
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 

@@ -18,11 +18,11 @@ from farm.credentials.api_keys import create_api_key, revoke_api_key
 from farm.recording.changes import events_key
 from farm.recording.model import Status
 from farm.recording.records import Records
-from testkit.api_client import ACME, OTHER
+from testkit.api.client import ACME, OTHER
+from testkit.api.serving import served
 from testkit.farm import Farm
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.recordings import new_recording
-from testkit.serving import served
 from testkit.settings import settings_with
 
 SECONDS = 5.0

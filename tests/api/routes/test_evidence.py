@@ -24,11 +24,11 @@ from farm.evidence.directory import evidence_dir
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from testkit.api_client import ACME, OTHER, client_of
+from testkit.api.client import ACME, OTHER, client_of
+from testkit.api.serving import served_in_thread
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.redis_servers import wait_until
-from testkit.serving import served_in_thread
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
 

@@ -9,7 +9,7 @@ from farm.config.settings import Settings
 from farm.nodes.registry import Nodes
 from farm.storage.backend import StorageError
 from farm.storage.store import open_store
-from testkit.api_client import client_of
+from testkit.api.client import client_of
 from testkit.settings import settings_with
 
 

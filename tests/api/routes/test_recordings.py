@@ -27,7 +27,7 @@ from farm.recording.model import (
 )
 from farm.recording.records import Records
 from farm.recording.transfers import STORE, Transfer, TransferState
-from testkit.api_client import OTHER, assert_error, client_of, start
+from testkit.api.client import OTHER, assert_error, client_of, start
 from testkit.farm import Farm
 from testkit.settings import settings_with
 

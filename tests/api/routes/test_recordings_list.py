@@ -14,7 +14,7 @@ from farm.evidence.directory import evidence_dir
 from farm.queues.recordings import recordings_queue
 from farm.recording.model import Recording, Status
 from farm.recording.records import Records
-from testkit.api_client import OTHER
+from testkit.api.client import OTHER
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 

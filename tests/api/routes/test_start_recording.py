@@ -21,7 +21,7 @@ from farm.recording.model import (
     Status,
 )
 from farm.recording.records import Records
-from testkit.api_client import assert_error, client_of, start
+from testkit.api.client import assert_error, client_of, start
 from testkit.farm import Farm
 from testkit.settings import settings_with
 

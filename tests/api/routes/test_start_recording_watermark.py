@@ -8,10 +8,10 @@ import pytest
 import redis
 
 from farm.config.settings import Settings
-from testkit.api_client import client_of
+from testkit.api.client import client_of
+from testkit.browser_bot.stages import Site, answer, open_site
 from testkit.farm import Farm
 from testkit.settings import settings_with
-from testkit.stages import Site, answer, open_site
 
 MARK = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><rect width="2" height="1"/></svg>'
 

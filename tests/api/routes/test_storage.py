@@ -12,7 +12,7 @@ import redis
 
 from farm.config.settings import Settings
 from farm.storage.presets import MAX_PRESETS
-from testkit.api_client import OTHER, client_of
+from testkit.api.client import OTHER, client_of
 from testkit.settings import settings_with
 from testkit.storage.servers import s3_endpoint, ssh_server  # noqa: F401 - fixtures
 

@@ -19,7 +19,7 @@ from farm.errors import SettingsError
 from farm.queues.webhooks import webhooks_queue
 from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
 from farm.webhooks.signature import load_signing_key
-from testkit.api_client import OTHER
+from testkit.api.client import OTHER
 from testkit.farm import Farm
 from testkit.receivers import Receiver, Reply, receiver
 from testkit.settings import settings_with

@@ -29,9 +29,9 @@ from farm.pages.tokens import livekit_token, recorder_token
 from farm.recording.commands import orders_key
 from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from farm.recording.records import Records
-from testkit.api_client import client_of
-from testkit.authorities import own_authority
+from testkit.api.client import client_of
 from testkit.farm import Farm
+from testkit.network.authorities import own_authority
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
 

@@ -10,7 +10,7 @@ from api import server
 from api.services.rate_limit import network_of
 from farm.config.settings import Settings
 from farm.credentials.api_keys import create_api_key
-from testkit.api_client import OTHER, client_of
+from testkit.api.client import OTHER, client_of
 from testkit.farm import Farm
 from testkit.settings import settings_with
 

@@ -11,7 +11,7 @@ import pytest
 
 from browser_bot.network.addresses import addresses_of
 from browser_bot.network.dns import why_unresolved
-from testkit.resolvers import cannot_have_a_resolver, silent_resolver
+from testkit.network.resolvers import cannot_have_a_resolver, silent_resolver
 
 WHY_NOT = cannot_have_a_resolver()
 needs_resolver = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")

@@ -13,9 +13,7 @@ from browser_bot.page import page_log, readiness
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.ports import free_port
-from testkit.processes import below
-from testkit.stages import (
+from testkit.browser_bot.stages import (
     HEIGHT,
     WIDTH,
     Answer,
@@ -27,6 +25,8 @@ from testkit.stages import (
     redirect,
     run,
 )
+from testkit.machine.processes import below
+from testkit.network.ports import free_port
 
 # What a page that is there takes to be joined on a busy machine.
 SOON = 10.0

@@ -18,9 +18,9 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.page_log import MAX_KEPT_LINES
 from browser_bot.stage.process_usage import usage_of
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.ports import free_port
-from testkit.processes import below
-from testkit.stages import Answer, Site, answer, hang, open_site, our_children, programs_of, until
+from testkit.browser_bot.stages import Answer, Site, answer, hang, open_site, our_children, programs_of, until
+from testkit.machine.processes import below
+from testkit.network.ports import free_port
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
 TEARDOWN_SECONDS = 3.0

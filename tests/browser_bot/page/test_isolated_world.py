@@ -12,7 +12,7 @@ from browser_bot.page.console import Printed
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.isolated_world import PageWorld
 from browser_bot.stage.stage import Stage
-from testkit.stages import Site, answer, until
+from testkit.browser_bot.stages import Site, answer, until
 
 SOON = 20.0
 

@@ -11,7 +11,7 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.stage.stage import Stage
-from testkit.stages import (
+from testkit.browser_bot.stages import (
     HEIGHT,
     WIDTH,
     Answer,

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.stages import Site, grab, listen, loudest_frequency, open_site, programs_of, run
+from testkit.browser_bot.stages import Site, grab, listen, loudest_frequency, open_site, programs_of, run
 
 WIDTH, HEIGHT = 320, 180
 GREEN, BLUE = (0, 255, 0), (0, 0, 255)

@@ -9,7 +9,7 @@ import pytest
 from browser_bot.stage import compositor
 from browser_bot.stage.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
 from browser_bot.stage.stage import open_stage
-from testkit.processes import below, words_of
+from testkit.machine.processes import below, words_of
 
 PERIOD = 33_333
 ANIMATED = (

@@ -12,7 +12,7 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.stages import (
+from testkit.browser_bot.stages import (
     HEIGHT,
     WIDTH,
     Colour,

@@ -12,8 +12,8 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import connected
-from testkit.stages import Site, answer, blank, hang, open_site
-from testkit.x_windows import window
+from testkit.browser_bot.stages import Site, answer, blank, hang, open_site
+from testkit.browser_bot.x_windows import window
 
 WIDTH, HEIGHT = 640, 360
 BLUE = b"\xff\x00\x00\x00"

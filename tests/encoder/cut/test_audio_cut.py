@@ -12,7 +12,7 @@ from encoder.cut.cut import TakeMedia
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport
 from encoder.media.probe import probe
-from testkit.beeps import beeps, make_take, played
+from testkit.encoder.beeps import beeps, make_take, played
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)
 EXPORTS = [AudioExport(codec, channels) for codec, channels in product(AudioCodec, CHANNELS)]

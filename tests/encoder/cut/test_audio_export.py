@@ -13,7 +13,7 @@ from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from encoder.media.probe import probe
-from testkit.beeps import beeps, make_take, played, shown
+from testkit.encoder.beeps import beeps, make_take, played, shown
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)
 EXPORTS = [AudioExport(codec, channels) for codec, channels in product(AudioCodec, CHANNELS)]

@@ -15,7 +15,7 @@ from encoder.errors import CutError
 from encoder.formats import Codec, Format
 from encoder.journal import Lag
 from encoder.media.probe import probe
-from testkit.takes import container
+from testkit.encoder.takes import container
 
 ENCODING = {
     Codec.H264: ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "60", "-c:a", "aac"],

@@ -13,7 +13,7 @@ from encoder.cut.audio_export import export_audio
 from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError, NothingRecordedError
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from testkit.beeps import make_take
+from testkit.encoder.beeps import make_take
 
 # In lengths of the file. Its end is read first, then its packets.
 SHARES = [0.0, 0.5, 1.1, 1.5, 1.9]

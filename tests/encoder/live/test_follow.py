@@ -8,7 +8,7 @@ from encoder.formats import Format
 from encoder.journal import Lag
 from encoder.live.follow import Followed, follow
 from encoder.media.growing_file import introduction_bytes, last_fragments
-from testkit.takes import make_take, start_take
+from testkit.encoder.takes import make_take, start_take
 
 ENDED = itertools.repeat(True).__next__
 

@@ -9,7 +9,7 @@ from encoder.cut.cut import CutFile, TakeJoint, TakeMedia, cut
 from encoder.formats import Codec, Format
 from encoder.live.hls import TimedText, id3_tag, make_hls, read_timed_texts, segments_in, timed_text_line
 from farm.spool.interactive_archive import place_texts
-from testkit.takes import make_take
+from testkit.encoder.takes import make_take
 
 
 def opened(content: bytes) -> InputContainer:

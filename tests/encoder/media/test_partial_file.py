@@ -14,7 +14,7 @@ from encoder.errors import NothingRecordedError
 from encoder.formats import AudioExport, Codec, Format
 from encoder.media.packets import whole_packets
 from encoder.media.partial_file import open_take, whole_bytes
-from testkit.beeps import make_take
+from testkit.encoder.beeps import make_take
 
 SUFFIXES = [".mp4", ".webm", ".m4a"]
 CLUSTER = bytes.fromhex("1F43B675")

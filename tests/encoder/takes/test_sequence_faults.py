@@ -25,10 +25,10 @@ from encoder.formats import AudioExport, Codec, Format
 from encoder.takes.command import Source, cheapest_step
 from encoder.takes.sequence import Takes
 from farm.spool.spool import Spool
-from testkit import recording_process
+from testkit.encoder import recording_process
 from testkit.fidelity.measure import measure
+from testkit.machine.processes import encoder
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import encoder
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_is_left_behind")]
 

@@ -13,8 +13,8 @@ from encoder.takes import sequence as takes_module
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
 from farm.spool.spool import Spool
+from testkit.machine.processes import below
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import below
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

@@ -12,7 +12,7 @@ from encoder.errors import EncoderError
 from encoder.formats import Format
 from encoder.takes.command import Source, TakeFiles
 from encoder.takes.take import Take
-from testkit.disks import fill, small_disk
+from testkit.machine.disks import fill, small_disk
 
 # There is no such sound, so ffmpeg ends with words behind its first gate.
 SOURCE = Source(":0", Path("/nowhere/xauthority"), "unix:/nowhere/pulse.sock", "stage.monitor")

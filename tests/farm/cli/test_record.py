@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from encoder.media.probe import probe
-from testkit.machine import Stolen
+from testkit.machine.load import Stolen
+from testkit.machine.processes import below, stage_programs, wait_until_none
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import below, stage_programs, wait_until_none
 
 PAGE = f"file://{FIDELITY_PAGE}"
 

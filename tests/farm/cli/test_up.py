@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import below
+from testkit.machine.processes import below
 from testkit.running_farm import running_farm, wait_until_healthy
 
 

@@ -21,7 +21,7 @@ from farm.credentials.api_keys import (
 )
 from farm.db.embedded import embedded_redis
 from farm.errors import NotFoundError, SettingsError
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.settings import settings_with
 
 FILE = "api-keys.json"

@@ -17,7 +17,7 @@ from farm.evidence.dead_recorder import (
     take_seen,
 )
 from farm.telemetry.recording_log import logging_to
-from testkit.takes import make_take
+from testkit.encoder.takes import make_take
 
 PAGE_LINES = ["page log: 'seen'", "page could not load 'https://meet.test/?t=…': net::ERR"]
 

@@ -14,10 +14,10 @@ from farm.evidence.stored import StoredEvidence
 from farm.evidence.uploader import Carrier
 from farm.recording.model import Status
 from farm.storage.store import open_store
-from testkit.api_client import client_of
+from testkit.api.client import client_of
 from testkit.farm import Farm
+from testkit.network.faulty_server import faulty_server
 from testkit.settings import settings_with
-from testkit.storage.faulty_server import faulty_server
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from farm.errors import ProgramMissingError, SettingsError
 from farm.host.ca_file import nss_database, read_authorities
 from farm.pages.watermark import fetch
 from farm.webhooks.request import Poster
-from testkit.authorities import Authority, https_server, own_authority
+from testkit.network.authorities import Authority, https_server, own_authority
 
 VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
 LOOPBACK = parse_address_rule("127.0.0.0/8,::1")

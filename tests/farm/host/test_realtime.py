@@ -23,10 +23,10 @@ from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_re
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
-from testkit import seccomp
-from testkit.processes import below
+from testkit.browser_bot.stages import open_site, until
+from testkit.deploy import seccomp
+from testkit.machine.processes import below
 from testkit.recorders import FaultListener, no_orders
-from testkit.stages import open_site, until
 
 RAISED, NO_LIMIT = 2, 3
 SECOND = 1_000_000_000

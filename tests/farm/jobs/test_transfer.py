@@ -30,8 +30,8 @@ from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferSta
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
 from farm.storage.store import Store, open_store
-from testkit.disks import small_disk
 from testkit.farm import Farm
+from testkit.machine.disks import small_disk
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.targets import SECRET, target_at

@@ -18,8 +18,8 @@ from farm.queues.transfers import enqueue_finish
 from farm.recording.model import Recording, Status
 from farm.recording.transfers import TransferState, transfer_to
 from testkit.farm import Farm
+from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
-from testkit.storage.wire import wire_to
 from testkit.workers import process_connected_to, running_worker
 
 pytestmark = pytest.mark.long

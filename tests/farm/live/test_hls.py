@@ -15,8 +15,8 @@ from farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
 from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from farm.storage.backend import StorageError
+from testkit.encoder.takes import make_take
 from testkit.recordings import new_recording
-from testkit.takes import make_take
 
 
 class Book:

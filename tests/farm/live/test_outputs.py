@@ -8,8 +8,8 @@ from typing import NoReturn
 from browser_bot.network.addresses import AddressRule
 from farm.live.outputs import LiveOutputs, Means, Takes
 from farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
-from testkit.ports import free_port
-from testkit.takes import start_take
+from testkit.encoder.takes import start_take
+from testkit.network.ports import free_port
 
 
 class Book:

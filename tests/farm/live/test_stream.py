@@ -23,9 +23,9 @@ import pytest
 from farm.live.outputs import stream_arguments
 from farm.live.stream import StreamOrder, why_ended
 from farm.recording.outputs import read_stream_url
-from testkit.ports import free_port
-from testkit.rtmp import RtmpServer, rtmp_server
-from testkit.takes import make_take
+from testkit.encoder.takes import make_take
+from testkit.network.ports import free_port
+from testkit.network.rtmp import RtmpServer, rtmp_server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from encoder.live.hls import segments_in
 from farm.live.outputs import Takes
 from farm.live.session import preview_order
 from farm.live.view import PREVIEW, LiveView
-from testkit.takes import start_take
+from testkit.encoder.takes import start_take
 
 
 async def test_preview_should_be_kept_with_its_end_when_the_recording_is_over(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from browser_bot.errors import StageError
 from browser_bot.network.addresses import AddressRule
 from browser_bot.stage.browser import Driver
 from farm.recorder.opened_stage import StageNeeds, open_for
-from testkit.processes import below
+from testkit.machine.processes import below
 
 NEEDS = StageNeeds(320, 180, 30, address_rule=AddressRule())
 

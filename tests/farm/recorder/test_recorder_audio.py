@@ -13,8 +13,8 @@ from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.spool.spool import Spool
-from testkit.beeps import Samples, beeps, played
-from testkit.processes import encoder
+from testkit.encoder.beeps import Samples, beeps, played
+from testkit.machine.processes import encoder
 from testkit.recorders import Listener
 
 pytestmark = pytest.mark.long

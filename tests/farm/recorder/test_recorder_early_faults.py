@@ -16,9 +16,9 @@ from farm.recorder.opened_stage import open_for
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
-from testkit.processes import below, wait_until_none
+from testkit.browser_bot.stages import open_site, until
+from testkit.machine.processes import below, wait_until_none
 from testkit.recorders import FaultListener, no_orders
-from testkit.stages import open_site, until
 
 pytestmark = pytest.mark.long
 

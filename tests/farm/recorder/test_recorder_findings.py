@@ -37,12 +37,12 @@ from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
-from testkit.beeps import beeps, played
-from testkit.disks import small_disk
+from testkit.api.serving import app_in_thread
+from testkit.browser_bot.stages import open_site, run
+from testkit.encoder.beeps import beeps, played
+from testkit.machine.disks import small_disk
+from testkit.machine.processes import below, encoder, wait_until_none
 from testkit.pages import FIDELITY_PAGE
-from testkit.processes import below, encoder, wait_until_none
-from testkit.serving import app_in_thread
-from testkit.stages import open_site, run
 
 pytestmark = pytest.mark.long
 

@@ -19,12 +19,12 @@ from encoder.live.hls import DESCRIPTION
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
+from testkit.browser_bot.sdk_page import SDK_PAGE
+from testkit.browser_bot.stages import open_site, until
+from testkit.machine.processes import below
 from testkit.pages import serve_pages
-from testkit.processes import below
 from testkit.recorders import Listener, no_orders
 from testkit.running_farm import RunningFarm
-from testkit.sdk_page import SDK_PAGE
-from testkit.stages import open_site, until
 
 pytestmark = pytest.mark.long
 

@@ -21,10 +21,10 @@ from farm.recovery.local_spool import recover_transfers
 from farm.spool.spool import spool_of
 from farm.worker.slot import SpoolWorker
 from testkit.farm import Farm
+from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
 from testkit.settings import set_environment, settings_with
 from testkit.storage.targets import target_at
-from testkit.storage.wire import wire_to
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from farm.storage.backends.gcs import GcsBucket, GcsPlace
 from farm.storage.check import CheckResult, check_place, check_target
 from farm.storage.customer import CustomerPlace
 from farm.storage.targets import TARGET, Target
-from testkit.processes import below
+from testkit.machine.processes import below
 from testkit.storage.azure_account import connection_string
 from testkit.storage.google_tokens import service_account, token_server
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server

@@ -34,15 +34,15 @@ from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
 from farm.storage.customer import CustomerPlace, place_of
 from farm.storage.targets import TARGET
 from testkit.farm import Farm
-from testkit.ports import free_port
+from testkit.network.faulty_server import refusing_server
+from testkit.network.ports import free_port
+from testkit.network.wire import wire_to
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY, connection_string
 from testkit.storage.drop_box import DropBox, drop_box
-from testkit.storage.faulty_server import refusing_server
 from testkit.storage.password_server import PASSWORD, USERNAME
 from testkit.storage.servers import S3_KEY, S3_SECRET, running, wait_for_http
-from testkit.storage.wire import wire_to
 
 MEBIBYTE = 1 << 20
 

@@ -32,7 +32,7 @@ from farm.telemetry.metrics import (
 )
 from testkit.farm import Farm
 from testkit.metrics import shown
-from testkit.ports import free_port
+from testkit.network.ports import free_port
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
 

@@ -15,7 +15,7 @@ from farm.recording.records import Records
 from farm.webhooks.deliveries import DUE_KEY, lanes_key
 from farm.webhooks.log import WebhookLog
 from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
-from testkit.processes import below
+from testkit.machine.processes import below
 from testkit.receivers import Receiver, Reply
 from testkit.recordings import new_recording
 from testkit.settings import settings_with

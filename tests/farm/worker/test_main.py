@@ -19,13 +19,13 @@ from farm.recording.model import Status
 from farm.recording.records import Records
 from farm.spool.ending import kept_ending
 from farm.spool.spool import spool_of
+from testkit.machine.processes import below
+from testkit.network.ports import free_port
+from testkit.network.severed_link import way_until
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.ports import free_port
-from testkit.processes import below
 from testkit.recordings import new_recording
 from testkit.redis_servers import Server, faulty_redis, running, wait_until
 from testkit.settings import settings_with
-from testkit.severed_link import way_until
 from testkit.workers import running_worker
 
 pytestmark = pytest.mark.long

@@ -9,9 +9,9 @@ from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, C
 
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.azure import BLOCK_BYTES, AzureContainer, AzurePlace
+from testkit.machine.memory import watched_memory
+from testkit.network.wire import Wire, wire_to
 from testkit.storage.azure_account import AZURE_KEY, connection_string
-from testkit.storage.memory import watched_memory
-from testkit.storage.wire import Wire, wire_to
 
 MEBIBYTE = 1 << 20
 

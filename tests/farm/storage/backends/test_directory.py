@@ -10,7 +10,7 @@ import pytest
 from farm.errors import NotFoundError
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.directory import DirectoryPlace
-from testkit.storage.memory import watched_memory
+from testkit.machine.memory import watched_memory
 
 MEBIBYTE = 1 << 20
 

@@ -14,7 +14,7 @@ from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.directory import DirectoryPlace
 from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
 from farm.storage.backends.encrypted_file import encrypt
-from testkit.storage.memory import watched_memory
+from testkit.machine.memory import watched_memory
 
 MEBIBYTE = 1 << 20
 SECRET = b"the farm's secret"

@@ -12,9 +12,9 @@ from google.cloud.storage import Client
 
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from testkit.machine.memory import watched_memory
+from testkit.network.wire import Wire, wire_to
 from testkit.storage.google_tokens import service_account, token_server
-from testkit.storage.memory import watched_memory
-from testkit.storage.wire import Wire, wire_to
 
 MEBIBYTE = 1 << 20
 

@@ -14,10 +14,10 @@ from botocore.exceptions import ReadTimeoutError
 from farm.storage.backend import Checkpoint, StorageError, parts_of
 from farm.storage.backends import s3 as module
 from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
-from testkit.storage.faulty_server import faulty_server
-from testkit.storage.memory import watched_memory
+from testkit.machine.memory import watched_memory
+from testkit.network.faulty_server import faulty_server
+from testkit.network.wire import Wire, wire_to
 from testkit.storage.servers import S3_KEY, S3_SECRET
-from testkit.storage.wire import Wire, wire_to
 
 MEBIBYTE = 1 << 20
 

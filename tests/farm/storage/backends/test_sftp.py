@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 from farm.storage.backend import Checkpoint, StorageError
 from farm.storage.backends import sftp as module
 from farm.storage.backends.sftp import SftpPlace, SftpServer
-from testkit.storage.memory import watched_memory
+from testkit.machine.memory import watched_memory
+from testkit.network.wire import Wire, wire_to
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
 from testkit.storage.servers import SshServer
 from testkit.storage.ssh_keys import PrivateKey, ed25519_key, private_text
-from testkit.storage.wire import Wire, wire_to
 
 MEBIBYTE = 1 << 20
 USER = getuser()

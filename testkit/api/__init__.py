@@ -1,0 +1,1 @@
+"""The API in this process, and who asks it."""

@@ -1,0 +1,1 @@
+"""The project's image, without a container engine."""

@@ -1,0 +1,1 @@
+"""Takes and films, made and measured."""
