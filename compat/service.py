@@ -20,6 +20,9 @@ from starlette.routing import Route
 
 from testkit.network.authorities import own_authority
 
+PAGE_SECRET = "a secret of the meetings' own, long enough for HS256"
+"""What the farm checks tokens of participants with."""
+
 _DOMAIN = "realtime.localhost"
 """Chromium looks for every name below `localhost` on this machine."""
 

@@ -10,8 +10,7 @@ import jwt
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from compat.conftest import PAGE_SECRET, address_of
-from compat.service import service
+from compat.service import PAGE_SECRET, service
 from testkit.running_farm import RunningFarm
 
 ADA = {"type": "USER", "user_Id": "ada"}
@@ -33,7 +32,7 @@ TELL = """state => {
 
 @pytest.fixture(scope="module")
 def base_uri(farm: RunningFarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with service(address_of(farm), tmp_path_factory.mktemp("service")) as base_uri:
+    with service(farm.address, tmp_path_factory.mktemp("service")) as base_uri:
         yield base_uri
 
 

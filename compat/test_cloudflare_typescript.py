@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from compat.conftest import NODE_MODULES, address_of, node
+from compat.programs import NODE_MODULES, node
 from testkit.running_farm import RunningFarm
 
 
@@ -17,7 +17,7 @@ def answers(farm: RunningFarm) -> dict[str, Any]:
     out = NODE_MODULES / ".compiled"
     node("npx", "tsc", "-p", ".", "--noEmit", "false", "--outDir", str(out))
     program = str(out / "cloudflare-program.js")
-    printed = node("node", program, BASE_URL=f"{address_of(farm)}/client/v4", KEY="key")
+    printed = node("node", program, BASE_URL=f"{farm.address}/client/v4", KEY="key")
     return dict(json.loads(printed))
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from compat.conftest import HERE, NODE_MODULES, address_of, node
+from compat.programs import HERE, NODE_MODULES, node
 from testkit.running_farm import RunningFarm
 
 PYTHON = HERE / ".venv/bin/python"
@@ -49,7 +49,7 @@ def test_client_of_openapi_python_client_should_have_every_operation(
     modules = {file.stem for file in tmp_path.glob("farm_client/api/*/*.py")}
     assert ids - modules == set()
     done = subprocess.run(
-        [PYTHON, "-c", PROGRAM, address_of(farm)],
+        [PYTHON, "-c", PROGRAM, farm.address],
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -67,5 +67,5 @@ def test_types_of_openapi_typescript_should_compile_and_start_a_recording(farm: 
     (built / "program.ts").write_text((HERE / "openapi-program.ts").read_text())
     options = ["--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--module", "nodenext"]
     node("npx", "tsc", *options, "--types", "node", "--outDir", str(built), str(built / "program.ts"))
-    printed = node("node", str(built / "program.js"), BASE_URL=address_of(farm), KEY="key")
+    printed = node("node", str(built / "program.js"), BASE_URL=farm.address, KEY="key")
     assert json.loads(printed) == ["INVOKED", "typed", '"max_seconds": must be 1 to 86400']

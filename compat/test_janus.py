@@ -10,13 +10,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-import av
 import httpx
-import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
-from compat.conftest import download
+from compat.recorded import download, share_of
 from testkit.browser_bot.people import RGB, Look, somebody
 from testkit.network.ports import free_port
 from testkit.running_farm import RunningFarm
@@ -27,8 +25,6 @@ SECONDS: Final = 6
 COLOR: Final[RGB] = (180, 40, 160)
 SHARE: Final = 0.02
 """Of the frame, at least, that the other's picture fills on these pages."""
-TOLERANCE: Final = 30
-"""Per channel: cameras and encoders change a color a little."""
 
 # The pages' own way in; what a person clicks.
 VIDEO_ROOM: Final[dict[str, Any]] = {
@@ -112,14 +108,6 @@ def _recorded(farm: RunningFarm, url: str, hints: dict[str, Any], directory: Pat
     wanted = {"url": url, "page_hints": hints, "video_config": size, "max_seconds": SECONDS}
     recording = farm.start(meeting_id="janus", **wanted)
     return download(farm.wait_for(recording["id"], "UPLOADED", timeout=120), directory)
-
-
-def share_of(file: Path, color: RGB) -> float:
-    """The share of a color in the last frame of a recording."""
-    with av.open(str(file)) as source:
-        *_, last = source.decode(source.streams.video[0])
-    pixels = last.to_ndarray(format="rgb24").astype(int)
-    return float((np.abs(pixels - np.array(color)).max(axis=2) <= TOLERANCE).mean())
 
 
 @contextmanager

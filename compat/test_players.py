@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from compat.conftest import download
+from compat.recorded import download
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.running_farm import RunningFarm
 

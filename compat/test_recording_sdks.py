@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from compat.conftest import NODE_MODULES, download
-from compat.test_janus import share_of
+from compat.programs import NODE_MODULES
+from compat.recorded import download, share_of
 from testkit.pages import serve_pages
 from testkit.running_farm import RunningFarm
 

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from compat.conftest import NODE_MODULES
+from compat.programs import NODE_MODULES
 from testkit.network.ports import free_port
 from testkit.pages import serve_pages
 from testkit.running_farm import SMALL, RunningFarm

@@ -3,8 +3,7 @@
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from testkit.network.ports import free_port
+from testkit.waiting import wait_until
 
 READY_SECONDS = 30.0
 MASTER = "farm"
@@ -119,19 +119,6 @@ def _knows_the_others(port: int) -> bool:
     with redis.Redis(port=port, socket_timeout=5) as sentinel:
         state = cast("dict[str, int]", sentinel.sentinel_master(MASTER))
         return state["num-other-sentinels"] == 2 and state["num-slaves"] == 1
-
-
-def wait_until(is_so: Callable[[], object], timeout: float = READY_SECONDS) -> None:
-    """Wait until something is so; a server that does not answer yet does not count."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            if is_so():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ class RunningFarm:
     data_dir: Path
     client: httpx.Client
 
+    @property
+    def address(self) -> str:
+        """Where its API is, without a slash at the end."""
+        return str(self.client.base_url).rstrip("/")
+
     def start(self, **wanted: Any) -> dict[str, Any]:
         """Start a recording of the meeting `demo`, with a small picture, or as `wanted`."""
         defaults = {"meeting_id": "demo", "video_config": SMALL}

@@ -247,8 +247,28 @@ def test_nothing_should_import_tests() -> None:
         f"{file.relative_to(ROOT)} imports {name}"
         for file in (*MODULES.values(), *BESIDE)
         for name in imported_by(file)
-        if name.startswith("tests.")
+        if name.startswith("tests.") or ".conftest." in name or ".test_" in name
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tests_should_lie_where_their_module_does() -> None:
+    """The tests of a package lie in a folder of its name, those of a module in a file of its name.
+
+    A file may have the name of a module and more, as `test_records_listing.py`. What lies directly in the
+    folder of a top package may test any of it.
+    """
+    names = MODULES.keys()
+    wrong = []
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        top, *rooms = package = file.parent.relative_to(ROOT / "tests").parts or ("",)
+        if top not in SOURCES:
+            continue
+        room = ".".join(package)
+        words = file.stem.removeprefix("test_").split("_")
+        modules = {f"{room}.{'_'.join(words[:length])}" for length in range(1, len(words) + 1)}
+        if room not in names or (rooms and not modules & names):
+            wrong.append(str(file.relative_to(ROOT)))
     assert not wrong, "\n".join(wrong)
 
 

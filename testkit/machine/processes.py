@@ -1,9 +1,12 @@
 """Which programs run: the tests' stages', and those below a process; and how a program of the tests ends."""
 
+import asyncio
+import os
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -92,3 +95,57 @@ def end_on_sigterm() -> None:
 def encoder() -> psutil.Process:
     """The ffmpeg that records: the one that uses the processor."""
     return max(below(name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; one that has ended and waits for its parent counts as ended."""
+    left = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return left
+
+
+def programs_of(directory: Path) -> list[psutil.Process]:
+    """All programs that were started for the stage in `directory`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(directory) in word for word in [*process.cmdline(), *process.environ().values()]):
+                found.append(process)
+        except psutil.Error:
+            pass
+    return alive(found)
+
+
+# Programs of other tests' fixtures, which run for the whole session.
+CHILDREN_BEFORE: set[psutil.Process] = set()
+
+
+def our_children() -> list[psutil.Process]:
+    """All children of this process that the running test has started, with theirs, zombies too."""
+    children = [child for child in psutil.Process().children() if child not in CHILDREN_BEFORE]
+    return [*children, *(grandchild for child in children for grandchild in child.children(recursive=True))]
+
+
+async def run(*argv: str, env: Mapping[str, str], timeout: float = 20) -> tuple[int, bytes, str]:
+    """Run a program; its code, its output and what it complained about."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        env={"PATH": os.environ["PATH"], **env},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            output, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, output, complaints.decode(errors="replace")

@@ -1,8 +1,7 @@
 """API keys of a farm with several APIs, each with a data directory of its own."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -25,6 +24,7 @@ from testkit.api.serving import served
 from testkit.farm import Farm
 from testkit.network.ports import free_port
 from testkit.settings import settings_with
+from testkit.waiting import until
 
 SECONDS = 5.0
 
@@ -49,29 +49,20 @@ async def admits(client: httpx.AsyncClient, key: str) -> bool:
     return (await client.send(request, auth=None)).status_code == 200
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> float:
-    """Wait until that holds; returns after how many seconds it did."""
-    began = time.monotonic()
-    while not await holds():
-        assert time.monotonic() < began + SECONDS
-        await asyncio.sleep(0.02)
-    return time.monotonic() - began
-
-
 async def test_key_made_or_revoked_at_one_api_should_be_so_at_the_other(
     settings: Settings, elsewhere: Settings
 ) -> None:
     async with two_apis(settings, elsewhere) as (one, two):
         new = create_api_key(settings, "acme")
         assert await admits(one, new.text)
-        await until(lambda: admits(two, new.text))
+        await until(lambda: admits(two, new.text), SECONDS)
         revoke_api_key(elsewhere, new.key.id)
         assert not await admits(two, new.text)
 
         async def is_refused() -> bool:
             return not await admits(one, new.text)
 
-        assert await until(is_refused) < 2
+        await until(is_refused, 2)
         assert not (settings.data_dir / "api-keys.json").read_text().count(new.key.hash)
 
 
@@ -99,7 +90,7 @@ async def test_emptied_redis_should_lock_nobody_out_and_bring_no_revoked_key_bac
 ) -> None:
     kept, gone = create_api_key(farm.settings, "acme"), create_api_key(farm.settings, "acme")
     async with two_apis(farm.settings, elsewhere) as (one, two):
-        await until(lambda: admits(two, gone.text))
+        await until(lambda: admits(two, gone.text), SECONDS)
         revoke_api_key(elsewhere, gone.key.id)
         await asyncio.sleep(1.5)
         farm.redis.flushall()

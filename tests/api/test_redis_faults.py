@@ -1,7 +1,7 @@
 """What clients are told, and what goes on working, while a real Redis refuses what is asked of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -17,6 +17,7 @@ from testkit.api.client import ACME, client_of
 from testkit.recordings import new_recording
 from testkit.redis_servers import FaultyRedis, faulty_redis
 from testkit.settings import settings_with
+from testkit.waiting import until
 
 READABLE = {
     "full": "full",
@@ -99,12 +100,6 @@ async def readiness(client: httpx.AsyncClient) -> tuple[int, str | None, str]:
     answer = await client.get("/readyz", auth=None)
     body = answer.json()
     return answer.status_code, body["data"]["redis_fault"], body.get("error", {}).get("message", "")
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await is_so():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.05)
 
 
 async def until_ready(client: httpx.AsyncClient) -> None:

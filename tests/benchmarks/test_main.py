@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from testkit.machine.processes import below
-from testkit.redis_servers import wait_until
+from testkit.waiting import wait_until
 
 
 @pytest.mark.long

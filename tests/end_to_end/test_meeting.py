@@ -123,7 +123,7 @@ def draw(page: Page) -> None:
 
 def record_meeting(farm: RunningFarm, directory: Path, shared_page: str) -> Path:
     """Let the meeting happen; returns the file that was recorded of it by its own Record button."""
-    base = str(farm.client.base_url).rstrip("/")
+    base = farm.address
     farm.answer(farm.client.put("/v2/recording_config", json={"video_config": {"width": 640, "height": 360}}))
     link = farm.answer(farm.client.post("/v2/meetings/standup/host_link"))["url"]
     guest_link = f"{base}/meet/standup"

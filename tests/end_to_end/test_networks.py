@@ -21,8 +21,9 @@ from farm.recording.records import Records
 from testkit.network.networks import HUB, Host, cannot_make_networks, network
 from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
-from testkit.redis_servers import running, wait_until
+from testkit.redis_servers import running
 from testkit.running_farm import RECORDED, RunningFarm, faults_of, takes_of, wait_until_healthy
+from testkit.waiting import wait_until
 from testkit.workers import encoders, running_worker
 
 pytestmark = pytest.mark.long

@@ -7,8 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testkit.redis_servers import FaultyRedis, faulty_redis, wait_until
+from testkit.redis_servers import FaultyRedis, faulty_redis
 from testkit.running_farm import RunningFarm, running_farm, takes_of
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.long
 

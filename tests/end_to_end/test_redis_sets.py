@@ -14,7 +14,7 @@ import redis.asyncio
 
 from farm.db.clients import connect, connect_async, in_time
 from testkit.network.ports import free_port
-from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set, wait_until
+from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,
@@ -22,6 +22,7 @@ from testkit.running_farm import (
     takes_of,
     wait_until_healthy,
 )
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.long
 

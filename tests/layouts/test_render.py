@@ -13,7 +13,7 @@ from layouts.errors import RenderingFailedError
 from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, changed
 from layouts.render import Renderer, open_renderer
 from layouts.suite import State, Suite, Tolerance, Viewport
-from testkit.browser_bot.stages import answer, hang, open_site
+from testkit.browser_bot.sites import answer, hang, open_site
 from testkit.layouts.rooms import ROOM
 from testkit.network.ports import free_port
 from testkit.pages import serve_pages

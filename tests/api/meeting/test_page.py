@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, as
 from starlette.applications import Starlette
 
 from api.meeting.page import meeting_routes
+from testkit.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,22 +50,7 @@ class Visit:
 
     async def said(self, text: str) -> None:
         """Wait until the page has printed exactly `text`."""
-        await until(lambda: _now(text in self.logs), START_TIMEOUT, f"{text} (errors: {self.errors})")
-
-
-async def _now(value: bool) -> bool:
-    return value
-
-
-async def until(holds: Callable[[], Awaitable[bool]], timeout: float, what: str) -> None:
-    """Ask again and again, or fail the test saying `what` did not happen."""
-    # Not Playwright's wait_for_function: it needs eval, which the page's policy forbids.
-    try:
-        async with asyncio.timeout(timeout):
-            while not await holds():  # noqa: ASYNC110 - it happens in another process
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        pytest.fail(f"not within {timeout:.0f} s: {what}")
+        await until(lambda: text in self.logs, START_TIMEOUT, f"{text} (errors: {self.errors})")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -281,9 +281,7 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: RunningFarm) ->
                 },
             )
         )
-        recording = farm.start(
-            meeting_id=HOSTILE, url=f"{str(farm.client.base_url).rstrip('/')}/meet/x?{WITHOUT_SPACES}&demo"
-        )
+        recording = farm.start(meeting_id=HOSTILE, url=f"{farm.address}/meet/x?{WITHOUT_SPACES}&demo")
         hook.wait_for(1)
         page.goto("/settings")
         page.get_by_label("Name of a new key").fill(HOSTILE[:100])

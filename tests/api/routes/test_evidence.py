@@ -28,7 +28,7 @@ from testkit.api.client import ACME, OTHER, client_of
 from testkit.api.serving import served_in_thread
 from testkit.farm import Farm
 from testkit.recordings import new_recording
-from testkit.redis_servers import wait_until
+from testkit.waiting import wait_until
 
 KIT = "/client/v4/accounts/account/realtime/kit/app"
 

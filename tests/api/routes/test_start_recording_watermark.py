@@ -9,7 +9,7 @@ import redis
 
 from farm.config.settings import Settings
 from testkit.api.client import client_of
-from testkit.browser_bot.stages import Site, answer, open_site
+from testkit.browser_bot.sites import Site, answer, open_site
 from testkit.farm import Farm
 from testkit.settings import settings_with
 

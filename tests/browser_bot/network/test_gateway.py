@@ -17,7 +17,9 @@ from browser_bot.network.gateway import Gateway, open_gateway
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import Site, answer, blank, open_site, redirect, run
+from testkit.browser_bot.sites import Site, answer, open_site, redirect
+from testkit.browser_bot.stages import blank
+from testkit.machine.processes import run
 from testkit.network.ports import free_port
 
 PUBLIC_ONLY = AddressRule()

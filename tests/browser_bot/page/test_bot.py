@@ -13,19 +13,10 @@ from browser_bot.page import page_log, readiness
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import SETTLE_TIMEOUT, PageContract
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import (
-    HEIGHT,
-    WIDTH,
-    Answer,
-    Site,
-    answer,
-    grab,
-    hang,
-    open_site,
-    redirect,
-    run,
-)
-from testkit.machine.processes import below
+from testkit.browser_bot.pictures import grab
+from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site, redirect
+from testkit.browser_bot.stages import HEIGHT, WIDTH
+from testkit.machine.processes import below, run
 from testkit.network.ports import free_port
 
 # What a page that is there takes to be joined on a busy machine.

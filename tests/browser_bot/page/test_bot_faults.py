@@ -18,9 +18,10 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.page_log import MAX_KEPT_LINES
 from browser_bot.stage.process_usage import usage_of
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import Answer, Site, answer, hang, open_site, our_children, programs_of, until
-from testkit.machine.processes import below
+from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site
+from testkit.machine.processes import below, our_children, programs_of
 from testkit.network.ports import free_port
+from testkit.waiting import until
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
 TEARDOWN_SECONDS = 3.0

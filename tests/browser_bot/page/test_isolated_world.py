@@ -12,7 +12,8 @@ from browser_bot.page.console import Printed
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.isolated_world import PageWorld
 from browser_bot.stage.stage import Stage
-from testkit.browser_bot.stages import Site, answer, until
+from testkit.browser_bot.sites import Site, answer
+from testkit.waiting import until
 
 SOON = 20.0
 

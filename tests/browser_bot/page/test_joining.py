@@ -11,16 +11,9 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.stage.stage import Stage
-from testkit.browser_bot.stages import (
-    HEIGHT,
-    WIDTH,
-    Answer,
-    Colour,
-    Site,
-    answer,
-    grab,
-    hang,
-)
+from testkit.browser_bot.pictures import Colour, grab
+from testkit.browser_bot.sites import Answer, Site, answer, hang
+from testkit.browser_bot.stages import HEIGHT, WIDTH
 
 # What a page that is there takes to be joined on a busy machine.
 SOON = 20.0

@@ -18,8 +18,10 @@ from browser_bot.page.isolated_world import PageWorld
 from browser_bot.page.probe import PageState, Probe, parse_answer
 from browser_bot.stage.pixels import is_black, rows_of
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import HEIGHT, WIDTH, Site, answer, until
+from testkit.browser_bot.sites import Site, answer
+from testkit.browser_bot.stages import HEIGHT, WIDTH
 from testkit.machine.processes import below
+from testkit.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,7 +14,7 @@ from browser_bot.page.hints import is_jitsi, jitsi_url
 from browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
 from browser_bot.stage.stage import Stage
 from testkit.browser_bot.sdk_page import SDK_PAGE
-from testkit.browser_bot.stages import Site
+from testkit.browser_bot.sites import Site
 
 SOON = 20.0
 

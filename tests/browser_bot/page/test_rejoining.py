@@ -13,7 +13,9 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.page.rejoining import Pace, PageEvent
 from browser_bot.stage.stage import Stage
-from testkit.browser_bot.stages import HEIGHT, WIDTH, Site, answer, blank, grab
+from testkit.browser_bot.pictures import grab
+from testkit.browser_bot.sites import Site, answer
+from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
 SOON = 20.0
 BLUE, GREEN, RED = (0, 0, 255), (0, 128, 0), (255, 0, 0)

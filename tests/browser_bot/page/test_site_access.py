@@ -19,7 +19,7 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess, give_access
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import Site, answer, open_site, redirect
+from testkit.browser_bot.sites import Site, answer, open_site, redirect
 
 SOON = 20.0
 PASSWORD = "pa55/wörd"

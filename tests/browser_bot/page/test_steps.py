@@ -16,7 +16,10 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import PageHints
 from browser_bot.page.rejoining import PageEvent
 from browser_bot.stage.stage import Stage
-from testkit.browser_bot.stages import HEIGHT, WIDTH, Site, answer, grab, until
+from testkit.browser_bot.pictures import grab
+from testkit.browser_bot.sites import Site, answer
+from testkit.browser_bot.stages import HEIGHT, WIDTH
+from testkit.waiting import until
 
 SOON = 20.0
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)

@@ -9,7 +9,10 @@ import pytest_asyncio
 
 from browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import Site, grab, listen, loudest_frequency, open_site, programs_of, run
+from testkit.browser_bot.pictures import grab
+from testkit.browser_bot.sites import Site, open_site
+from testkit.browser_bot.sound import listen, loudest_frequency
+from testkit.machine.processes import programs_of, run
 
 WIDTH, HEIGHT = 320, 180
 GREEN, BLUE = (0, 255, 0), (0, 0, 255)

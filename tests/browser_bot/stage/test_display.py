@@ -8,7 +8,7 @@ import pytest
 from browser_bot.errors import StageError
 from browser_bot.stage import display
 from browser_bot.stage.display import MARGIN, open_display, screen_mode, xauthority
-from testkit.browser_bot.stages import our_children, programs_of, run
+from testkit.machine.processes import our_children, programs_of, run
 
 SIDES = (16, 17, 320, 481, 720, 1080, 1279, 1280, 1920)
 RATES = (15, 24, 25, 29, 30, 50, 60)

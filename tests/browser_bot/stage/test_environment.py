@@ -12,17 +12,10 @@ from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.stage.environment import Surroundings
 from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.stages import (
-    HEIGHT,
-    WIDTH,
-    Colour,
-    Site,
-    answer,
-    blank,
-    grab,
-    listen,
-    loudest_frequency,
-)
+from testkit.browser_bot.pictures import Colour, grab
+from testkit.browser_bot.sites import Site, answer
+from testkit.browser_bot.sound import listen, loudest_frequency
+from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
 SOON = 20.0
 BLUE: Colour = (0, 0, 255)

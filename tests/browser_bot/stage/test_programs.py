@@ -11,7 +11,8 @@ import pytest
 from browser_bot.errors import ProgramNotFoundError
 from browser_bot.stage import programs
 from browser_bot.stage.programs import chromium_path, program_path, start_program, xorg_path
-from testkit.browser_bot.stages import alive, our_children, until
+from testkit.machine.processes import alive, our_children
+from testkit.waiting import until
 
 PATH = {"PATH": os.environ["PATH"]}
 

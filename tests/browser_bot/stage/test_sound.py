@@ -9,7 +9,8 @@ import pytest
 from browser_bot.errors import StageError
 from browser_bot.stage import sound
 from browser_bot.stage.sound import SinkInput, Sound, open_sound, parse_sink_inputs
-from testkit.browser_bot.stages import listen, loudest_frequency, our_children, programs_of, run
+from testkit.browser_bot.sound import listen, loudest_frequency
+from testkit.machine.processes import our_children, programs_of, run
 
 
 async def play_tone(opened: Sound, frequency: int, seconds: float, sink: str = "stage") -> None:

@@ -18,7 +18,9 @@ from browser_bot.stage import stage as stage_module
 from browser_bot.stage.cleanup import sweep_stages
 from browser_bot.stage.stage import open_stage
 from browser_bot.stage.x_connection import connected
-from testkit.browser_bot.stages import alive, listen, our_children, programs_of, until
+from testkit.browser_bot.sound import listen
+from testkit.machine.processes import alive, our_children, programs_of
+from testkit.waiting import until
 
 OWNER = """
 import asyncio

@@ -12,7 +12,8 @@ from browser_bot.page.contracts import PageContract
 from browser_bot.stage.pixels import picture_of
 from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import connected
-from testkit.browser_bot.stages import Site, answer, blank, hang, open_site
+from testkit.browser_bot.sites import Site, answer, hang, open_site
+from testkit.browser_bot.stages import blank
 from testkit.browser_bot.x_windows import window
 
 WIDTH, HEIGHT = 640, 360

@@ -27,7 +27,8 @@ from farm.db.faults import (
 )
 from farm.telemetry.metrics import FarmCollector
 from testkit.metrics import shown
-from testkit.redis_servers import FaultyRedis, faulty_redis, running, wait_until
+from testkit.redis_servers import FaultyRedis, faulty_redis, running
+from testkit.waiting import wait_until
 
 FAULTS = {
     "full": RedisFault.FULL,

@@ -23,10 +23,11 @@ from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_re
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
-from testkit.browser_bot.stages import open_site, until
+from testkit.browser_bot.sites import open_site
 from testkit.deploy import seccomp
 from testkit.machine.processes import below
 from testkit.recorders import FaultListener, no_orders
+from testkit.waiting import until
 
 RAISED, NO_LIMIT = 2, 3
 SECOND = 1_000_000_000

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from farm.recording.transfers import TransferState, transfer_to
 from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
+from testkit.waiting import wait_until
 from testkit.workers import process_connected_to, running_worker
 
 pytestmark = pytest.mark.long
@@ -86,13 +86,6 @@ def node(farm: Farm, s3_endpoint: str) -> Node:
     port = urlsplit(s3_endpoint).port
     assert port is not None
     return Node(farm, port)
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("victim", ["horse", "worker", "farm"])

@@ -13,8 +13,8 @@ from encoder.formats import Format
 from encoder.takes.command import Source
 from encoder.takes.sequence import Takes
 from farm.recorder.observer import Lookout
-from testkit.browser_bot.stages import until
 from testkit.browser_bot.x_windows import window
+from testkit.waiting import until
 
 
 async def show_and_hide(connection: Connection, number: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,10 @@ from farm.recorder.opened_stage import open_for
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
-from testkit.browser_bot.stages import open_site, until
+from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below, wait_until_none
 from testkit.recorders import FaultListener, no_orders
+from testkit.waiting import until
 
 pytestmark = pytest.mark.long
 

@@ -38,10 +38,10 @@ from farm.recording.commands import Order
 from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
 from testkit.api.serving import app_in_thread
-from testkit.browser_bot.stages import open_site, run
+from testkit.browser_bot.sites import open_site
 from testkit.encoder.beeps import beeps, played
 from testkit.machine.disks import small_disk
-from testkit.machine.processes import below, encoder, wait_until_none
+from testkit.machine.processes import below, encoder, run, wait_until_none
 from testkit.pages import FIDELITY_PAGE
 
 pytestmark = pytest.mark.long

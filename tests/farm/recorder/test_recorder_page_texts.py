@@ -20,11 +20,12 @@ from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit.browser_bot.sdk_page import SDK_PAGE
-from testkit.browser_bot.stages import open_site, until
+from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below
 from testkit.pages import serve_pages
 from testkit.recorders import Listener, no_orders
 from testkit.running_farm import RunningFarm
+from testkit.waiting import until
 
 pytestmark = pytest.mark.long
 

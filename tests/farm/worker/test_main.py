@@ -24,8 +24,9 @@ from testkit.network.ports import free_port
 from testkit.network.severed_link import way_until
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.recordings import new_recording
-from testkit.redis_servers import Server, faulty_redis, running, wait_until
+from testkit.redis_servers import Server, faulty_redis, running
 from testkit.settings import settings_with
+from testkit.waiting import wait_until
 from testkit.workers import running_worker
 
 pytestmark = pytest.mark.long

@@ -1,0 +1,25 @@
+"""What a stage's sound device plays."""
+
+import numpy as np
+
+from browser_bot.stage.sound import Sound
+from testkit.machine.processes import run
+
+
+async def listen(sound: Sound, seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """What a sound device plays, one channel at 48 kHz, full scale 1."""
+    code, samples, complaints = await run(
+        *("ffmpeg", "-loglevel", "error", "-f", "pulse", "-fragment_size", "3840"),
+        *("-probesize", "32", "-analyzeduration", "0"),
+        *("-server", sound.server, "-i", sound.source),
+        *("-t", str(seconds), "-ac", "1", "-ar", "48000", "-f", "s16le", "-"),
+        env={},
+    )
+    assert code == 0, complaints
+    return np.frombuffer(samples, np.int16).astype(np.float64) / 32768
+
+
+def loudest_frequency(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """The loudest frequency in Hz of samples at 48 kHz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum)) * 48000 / len(samples)
