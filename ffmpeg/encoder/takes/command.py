@@ -238,7 +238,7 @@ def encoding(fmt: Format) -> dict[str, object]:
         return sound | in_mp4
     with_picture: dict[str, object] = sound | {
         # The muxer must not hold the picture back for long to wait for a silent or late sound. But for a late
-        # picture it has to wait (see FRAGMENT_US), as long as the watch lets one be late: 1.2 s.
+        # picture it has to wait (see FRAGMENT_US), as long as the watchdog lets one be late: 1.2 s.
         "max_interleave_delta": 2_000_000,
         # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
         # own grid of 1/fps would round two frames into one.

@@ -19,7 +19,7 @@ from encoder.takes.clock import monotonic_of_wall, phase, safe_window, wait_us, 
 from encoder.takes.command import Source, TakeFiles, cheapest_step, take_arguments
 from encoder.takes.gate import Gate
 from encoder.takes.progress import Progress, read_progress
-from encoder.takes.watchdog import JUMP_US, LOOK_SECONDS, Finding, Look, Watch
+from encoder.takes.watchdog import JUMP_US, SAMPLE_SECONDS, Finding, Sample, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Take:
         self._progress_us = 0
         self._level_us = 0
         self._silent_us = 0
-        self._looked_us = -1
+        self._sampled_us = -1
         self._progressed = asyncio.Event()
         self._words: list[str] = []
         self._readers = (
@@ -241,7 +241,7 @@ class Take:
         self._writing.cancel()
 
     async def died(self) -> EncoderError:
-        """Wait until ffmpeg ends by itself or the watch finds a fault; return the error that tells of it."""
+        """Wait until ffmpeg ends by itself or the watchdog finds a fault, and return the error."""
         if self._fault is None:
             await self._end_or_fault(timeout=None)
         if self._fault is not None:
@@ -252,7 +252,7 @@ class Take:
         return EncoderError(f"ffmpeg ended with {code} in take {self.files.number}: {words}")
 
     async def _end_or_fault(self, timeout: float | None) -> None:
-        """Wait until ffmpeg has ended or the watch finds a fault, if it has not found one before."""
+        """Wait until ffmpeg has ended or the watchdog finds a fault, if it has not found one before."""
         ending = asyncio.create_task(self._process.wait())
         try:
             if self._watching is None or self._fault is not None:
@@ -264,34 +264,35 @@ class Take:
             ending.cancel()
 
     async def _watch(self, journal: Journal, faltering: Callable[[], None]) -> None:
-        """Look at the take until there is a fault, and note it."""
-        look = self._look(journal)
-        watch = Watch(look)
+        """Check the take until there is a fault, and note it."""
+        sample = self._sample(journal)
+        watchdog = Watchdog(sample)
         finding = None
         while self._process.returncode is None and self._fault is None:
-            await asyncio.sleep(LOOK_SECONDS)
-            before, look = look, self._look(journal)
-            before_finding, finding = finding, watch.see(look)
-            self.is_slow = watch.is_slow
+            await asyncio.sleep(SAMPLE_SECONDS)
+            before, sample = sample, self._sample(journal)
+            before_finding, finding = finding, watchdog.check(sample)
+            self.is_slow = watchdog.is_slow
             match finding:
                 case Finding.CLOCK_JUMPED:
-                    by = (look.wall_ahead_us - before.wall_ahead_us) / 1e6
+                    by = (sample.wall_ahead_us - before.wall_ahead_us) / 1e6
                     self._fail(ClockJumpedError(f"the clock was set by {by:+.1f} s"), before.monotonic_us)
                 case Finding.HANGING:
                     words = "\n".join(self._words) or "without a word"
                     self._fail(EncoderHungError(f"ffmpeg hangs: {words}"), self._progress_us)
                 case Finding.TOO_SLOW if self.step < cheapest_step(self._format):
                     self._fail(
-                        EncoderTooSlowError(f"ffmpeg encodes at speed {watch.speed:.2f}"), look.monotonic_us
+                        EncoderTooSlowError(f"ffmpeg encodes at speed {watchdog.speed:.2f}"),
+                        sample.monotonic_us,
                     )
                 case Finding.FALTERING if before_finding is not Finding.FALTERING:
                     faltering()
 
-    def _look(self, journal: Journal) -> Look:
+    def _sample(self, journal: Journal) -> Sample:
         encoded_us = self._encoded_us(journal)
-        waits = encoded_us == self._looked_us and waits_for_processor(self._process.pid)
-        self._looked_us = encoded_us
-        return Look(time.monotonic_ns() // 1000, wall_ahead_us(), encoded_us, waits)
+        waits = encoded_us == self._sampled_us and waits_for_processor(self._process.pid)
+        self._sampled_us = encoded_us
+        return Sample(time.monotonic_ns() // 1000, wall_ahead_us(), encoded_us, waits)
 
     def _fail(self, fault: EncoderError, until_us: int) -> None:
         """Note a fault, and the time of CLOCK_MONOTONIC up to which the take is good."""

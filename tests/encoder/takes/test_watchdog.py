@@ -6,23 +6,31 @@ from itertools import chain, repeat
 import pytest
 
 from encoder.takes.take import waits_for_processor
-from encoder.takes.watchdog import HANGING_LOOKS, JUMP_US, LOOK_SECONDS, SPINNING_LOOKS, Finding, Look, Watch
+from encoder.takes.watchdog import (
+    HANGING_SAMPLES,
+    JUMP_US,
+    SAMPLE_SECONDS,
+    SPINNING_SAMPLES,
+    Finding,
+    Sample,
+    Watchdog,
+)
 
-LOOK_US = round(LOOK_SECONDS * 1_000_000)
-TEN_SECONDS = round(10 / LOOK_SECONDS)
+SAMPLE_US = round(SAMPLE_SECONDS * 1_000_000)
+TEN_SECONDS = round(10 / SAMPLE_SECONDS)
 AHEAD = 1_700_000_000_000_000
 
 
 def find(*speeds: float) -> tuple[Finding | None, float]:
-    """The first fault, and after how many seconds, of a take with these speeds, look after look."""
-    watch = Watch(Look(0, AHEAD, 0))
+    """The first fault, and after how many seconds, of a take with these speeds, sample after sample."""
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
     encoded = 0
     for number, speed in enumerate(speeds, start=1):
-        encoded += round(speed * LOOK_US)
-        finding = watch.see(Look(number * LOOK_US, AHEAD, encoded))
+        encoded += round(speed * SAMPLE_US)
+        finding = watchdog.check(Sample(number * SAMPLE_US, AHEAD, encoded))
         if finding not in (None, Finding.FALTERING):
-            return finding, number * LOOK_SECONDS
-    return None, len(speeds) * LOOK_SECONDS
+            return finding, number * SAMPLE_SECONDS
+    return None, len(speeds) * SAMPLE_SECONDS
 
 
 def test_take_that_keeps_up_should_have_no_fault() -> None:
@@ -30,21 +38,22 @@ def test_take_that_keeps_up_should_have_no_fault() -> None:
 
 
 def test_take_that_makes_no_progress_should_hang() -> None:
-    assert find(*repeat(1, 8), *repeat(0, 20)) == (Finding.HANGING, (8 + HANGING_LOOKS) * LOOK_SECONDS)
+    assert find(*repeat(1, 8), *repeat(0, 20)) == (Finding.HANGING, (8 + HANGING_SAMPLES) * SAMPLE_SECONDS)
 
 
 def test_take_should_falter_before_it_hangs() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
-    found = [watch.see(Look(number * LOOK_US, AHEAD, 0)) for number in range(1, HANGING_LOOKS + 1)]
-    assert found == [None, *repeat(Finding.FALTERING, HANGING_LOOKS - 2), Finding.HANGING]
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
+    found = [watchdog.check(Sample(number * SAMPLE_US, AHEAD, 0)) for number in range(1, HANGING_SAMPLES + 1)]
+    assert found == [None, *repeat(Finding.FALTERING, HANGING_SAMPLES - 2), Finding.HANGING]
 
 
 def test_take_that_waits_for_a_processor_should_not_hang_until_it_has_waited_for_long() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
-    looks = (
-        Look(number * LOOK_US, AHEAD, 0, waits_for_processor=True) for number in range(1, SPINNING_LOOKS + 1)
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
+    samples = (
+        Sample(number * SAMPLE_US, AHEAD, 0, waits_for_processor=True)
+        for number in range(1, SPINNING_SAMPLES + 1)
     )
-    found = [watch.see(look) for look in looks]
+    found = [watchdog.check(sample) for sample in samples]
     assert Finding.HANGING not in found[:-1]
     assert found[TEN_SECONDS] is Finding.TOO_SLOW
     assert found[-1] is Finding.HANGING
@@ -88,13 +97,13 @@ def test_slowness_that_passes_should_be_no_fault() -> None:
 
 
 def test_whether_a_take_is_slow_should_be_known_after_ten_seconds_and_may_change() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
     known = []
     encoded = 0
     for number, speed in enumerate([*repeat(0.5, 2 * TEN_SECONDS), *repeat(1, TEN_SECONDS)], start=1):
-        encoded += round(speed * LOOK_US)
-        watch.see(Look(number * LOOK_US, AHEAD, encoded))
-        known.append(watch.is_slow)
+        encoded += round(speed * SAMPLE_US)
+        watchdog.check(Sample(number * SAMPLE_US, AHEAD, encoded))
+        known.append(watchdog.is_slow)
     assert known[: TEN_SECONDS - 1] == [*repeat(None, TEN_SECONDS - 1)]
     assert known[TEN_SECONDS - 1 : 2 * TEN_SECONDS] == [*repeat(True, TEN_SECONDS + 1)]
     assert known[-1] is False
@@ -106,32 +115,32 @@ def test_one_stall_should_not_count_as_slowness() -> None:
 
 
 def test_machine_that_stood_still_should_be_no_fault() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
     encoded = 0
     now = 0
     for number in range(1, 400):
-        encoded += LOOK_US
+        encoded += SAMPLE_US
         # Each ten seconds it stands still for three, and what it missed is lost.
-        now += LOOK_US + (3_000_000 if number % 40 == 0 else 0)
-        assert watch.see(Look(now, AHEAD, encoded)) is None
+        now += SAMPLE_US + (3_000_000 if number % 40 == 0 else 0)
+        assert watchdog.check(Sample(now, AHEAD, encoded)) is None
 
 
 @pytest.mark.parametrize("by", [-3_600_000_000, -JUMP_US - 1, JUMP_US + 1, 3_600_000_000])
 def test_clock_that_is_set_should_be_found_at_once(by: int) -> None:
-    watch = Watch(Look(0, AHEAD, 0))
-    assert watch.see(Look(LOOK_US, AHEAD, LOOK_US)) is None
-    assert watch.see(Look(2 * LOOK_US, AHEAD + by, 2 * LOOK_US)) is Finding.CLOCK_JUMPED
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
+    assert watchdog.check(Sample(SAMPLE_US, AHEAD, SAMPLE_US)) is None
+    assert watchdog.check(Sample(2 * SAMPLE_US, AHEAD + by, 2 * SAMPLE_US)) is Finding.CLOCK_JUMPED
 
 
 def test_clock_that_is_slewed_should_be_no_fault() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
     for number in range(1, 40_000):
-        assert watch.see(Look(number * LOOK_US, AHEAD + number * 125, number * LOOK_US)) is None
+        assert watchdog.check(Sample(number * SAMPLE_US, AHEAD + number * 125, number * SAMPLE_US)) is None
 
 
 def test_speed_should_be_that_of_the_last_ten_seconds() -> None:
-    watch = Watch(Look(0, AHEAD, 0))
-    assert watch.speed == 0
+    watchdog = Watchdog(Sample(0, AHEAD, 0))
+    assert watchdog.speed == 0
     for number in range(1, 200):
-        watch.see(Look(number * LOOK_US, AHEAD, max(0, number - 100) * LOOK_US // 2))
-    assert watch.speed == pytest.approx(0.5)
+        watchdog.check(Sample(number * SAMPLE_US, AHEAD, max(0, number - 100) * SAMPLE_US // 2))
+    assert watchdog.speed == pytest.approx(0.5)
