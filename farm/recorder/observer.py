@@ -12,7 +12,7 @@ from browser_bot.page.bot import Bot
 from browser_bot.stage.pixels import is_black, is_blank, rows_of
 from browser_bot.stage.stage import Stage
 from encoder.formats import Format
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 from farm.host.realtime import RealTime
 from farm.recorder.monitor import Seen
 from farm.spool.disk_space import room_for_cuts
@@ -35,7 +35,7 @@ def look_at_disk(spool: Path) -> Seen:
 class Lookout:
     """Looks at one stage, from when its page is joined."""
 
-    def __init__(self, stage: Stage, bot: Bot, takes: Takes, fmt: Format, spool: Path) -> None:
+    def __init__(self, stage: Stage, bot: Bot, takes: TakeSequence, fmt: Format, spool: Path) -> None:
         """Look at `stage` and its page, recorded as `takes` in `fmt`, and at the disk of `spool`."""
         self._stage = stage
         self._bot = bot

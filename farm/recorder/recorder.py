@@ -39,7 +39,7 @@ from encoder.errors import ClockJumpedError, EncoderError, EncoderTooSlowError
 from encoder.journal import Journal
 from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 from farm.evidence.collect import collect
 from farm.recorder.listener import EndReason, Listener, Outcome
 from farm.recorder.monitor import LOOK_SECONDS, Began, Remedy, Seen, Watch
@@ -111,7 +111,7 @@ class Recorder:
         # opposite, is harmless.
         self._pause_wanted = plan.paused
         self._pause_changed = asyncio.Event()
-        self._takes: Takes | None = None
+        self._takes: TakeSequence | None = None
         self._take: Journal | None = None
         self._stopped_ns: int | None = None
         self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
@@ -134,7 +134,7 @@ class Recorder:
         self._clearing: set[asyncio.Task[None]] = set()
 
     @property
-    def takes(self) -> Takes | None:
+    def takes(self) -> TakeSequence | None:
         """The takes with their progress, once there is a stage."""
         return self._takes
 
@@ -435,14 +435,14 @@ class Recorder:
             # A full disk ends the recording elsewhere, and properly.
             logger.warning("a text of the page cannot be kept: %s", error)
 
-    def _new_takes(self, stage: Stage) -> Takes:
+    def _new_takes(self, stage: Stage) -> TakeSequence:
         display, sound = stage.display, stage.sound
         source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
         number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
         # The machine that was too slow for the usual settings is the same.
         journals = self._spool.journals()
         step = journals[-1].step if journals else 0
-        return Takes(source, self._spool.directory, self._plan.format, number, step)
+        return TakeSequence(source, self._spool.directory, self._plan.format, number, step)
 
     async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
         assert self._takes is not None
@@ -538,7 +538,7 @@ class Recorder:
         # One that began behind the stop still has its frames.
         return min([time.monotonic_ns(), *(end for end in told if end > began_ns)])
 
-    async def _watch_compositor(self, stage: Stage, takes: Takes, over: asyncio.Event) -> None:
+    async def _watch_compositor(self, stage: Stage, takes: TakeSequence, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):
             takes.shown_after(depth.since_us, depth.periods)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from encoder.formats import Codec, Format
 from encoder.takes.command import Source
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 
 SIZE = (640, 360)
 
 
 async def record(source: Source, directory: Path, codec: Codec, first: int) -> None:
-    takes = Takes(source, directory, Format(codec, *SIZE), first)
+    takes = TakeSequence(source, directory, Format(codec, *SIZE), first)
     over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     fault = None
     while not over.done():

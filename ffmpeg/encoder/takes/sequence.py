@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 PHASE_TRIES = 4
 
 
-class Takes:
+class TakeSequence:
     """Begins and ends takes one after the other, and keeps the next one loaded so that it begins at once."""
 
     def __init__(self, source: Source, directory: Path, fmt: Format, first: int = 0, step: int = 0) -> None:

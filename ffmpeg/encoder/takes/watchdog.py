@@ -1,8 +1,8 @@
 """The watchdog of a running take: decides from samples, five a second, what is wrong with it.
 
 A sample that comes late, because the machine or the recorder stood still, says nothing about ffmpeg. So a
-hang is counted in samples, and of the time between two of them no more counts than two of them should take. And an
-ffmpeg that would run if there was a processor for it does not hang: it is too slow, if that lasts.
+hang is counted in samples, and of the time between two of them no more counts than two of them should take.
+And an ffmpeg that would run if there was a processor for it does not hang: it is too slow, if that lasts.
 """
 
 from collections import deque
@@ -12,9 +12,9 @@ from itertools import pairwise
 
 SAMPLE_SECONDS = 0.2
 MAX_US = round(2 * SAMPLE_SECONDS * 1_000_000)
-# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which no sample was taken
-# either. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0
-# to 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
+# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which no sample was
+# taken either. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0 to
+# 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
 FALTERING_SAMPLES = 2
 HANGING_SAMPLES = 5
 # No machine is so busy for 30 s; an ffmpeg that runs all the time and gets nowhere hangs, too.
@@ -31,7 +31,7 @@ JUMP_US = 100_000
 class Sample:
     """The time (CLOCK_MONOTONIC), how far the wall clock is ahead of it, and what is encoded; all in µs.
 
-    Whether ffmpeg waits for a processor needs to be known only where nothing was encoded since the last sample.
+    Whether ffmpeg waits for a processor is known only where nothing was encoded since the last sample.
     """
 
     monotonic_us: int

@@ -23,7 +23,7 @@ from browser_bot.stage.stage import open_stage
 from encoder.errors import EncoderHungError, EncoderTooSlowError
 from encoder.formats import AudioExport, Codec, Format
 from encoder.takes.command import Source, cheapest_step
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 from farm.spool.spool import Spool
 from testkit.encoder import recording_process
 from testkit.fidelity.measure import measure
@@ -66,7 +66,7 @@ def decoded(file: Path) -> int:
 @pytest.mark.parametrize("fmt", FORMATS, ids=name_of)
 async def test_encoder_that_hangs_should_be_replaced_within_two_seconds(fmt: Format, tmp_path: Path) -> None:
     async with recorded_page() as source:
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         began = (await takes.begin()).monotonic_us
         await asyncio.sleep(4)
         stopped = time.monotonic()
@@ -98,7 +98,7 @@ async def test_encoder_that_hangs_should_be_replaced_within_two_seconds(fmt: For
 @pytest.mark.parametrize("fmt", FORMATS, ids=name_of)
 async def test_standing_still_for_a_moment_should_be_no_fault(fmt: Format, tmp_path: Path) -> None:
     async with recorded_page() as source:
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         await takes.begin()
         death = asyncio.ensure_future(takes.died())
         await asyncio.sleep(2)
@@ -124,7 +124,7 @@ async def test_stalls_of_the_grabbing_should_not_move_sound_and_picture_apart(
 ) -> None:
     fmt = Format(codec, WIDTH, HEIGHT)
     async with recorded_page() as source:
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         began = time.monotonic()
         await takes.begin()
         await asyncio.sleep(4)
@@ -172,7 +172,7 @@ async def test_encoder_that_is_too_slow_should_be_replaced_by_a_cheaper_one(
 ) -> None:
     fmt = Format(codec)
     async with recorded_page(fmt.width, fmt.height) as source:
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         steps = [(await takes.begin()).step]
         for _ in range(cheapest_step(fmt)):
             async with slowed(encoder(), 0.9), asyncio.timeout(25):
@@ -321,7 +321,7 @@ async def test_takes_of_two_processes_should_be_joined_across_a_reboot(codec: Co
 async def test_stop_of_an_encoder_that_has_just_hung_should_not_wait_for_it(tmp_path: Path) -> None:
     fmt = FORMATS[0]
     async with recorded_page() as source:
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         await takes.begin()
         await asyncio.sleep(2)
         encoder().suspend()
@@ -334,7 +334,7 @@ async def test_stop_of_an_encoder_that_has_just_hung_should_not_wait_for_it(tmp_
 async def test_take_in_reserve_that_has_died_should_be_replaced(tmp_path: Path) -> None:
     fmt = FORMATS[0]
     async with recorded_page() as source:
-        takes = Takes(source, tmp_path, fmt, first=3)
+        takes = TakeSequence(source, tmp_path, fmt, first=3)
         takes.prepare()
         await asyncio.sleep(1.5)
         encoder().kill()

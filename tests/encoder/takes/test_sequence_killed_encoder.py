@@ -11,7 +11,7 @@ from browser_bot.stage.stage import open_stage
 from encoder.formats import Codec, Format
 from encoder.takes import sequence as takes_module
 from encoder.takes.command import Source
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 from farm.spool.spool import Spool
 from testkit.machine.processes import below
 from testkit.pages import FIDELITY_PAGE
@@ -31,7 +31,7 @@ async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_s
         source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
         # A directory that is not empty lies where the journal would be written.
         (tmp_path / "take-000.json" / "full").mkdir(parents=True)
-        takes = Takes(source, tmp_path, fmt)
+        takes = TakeSequence(source, tmp_path, fmt)
         await takes.begin()
         await asyncio.sleep(1)
         takes.shown_after(0, 2)
@@ -51,7 +51,7 @@ async def test_killed_encoder_should_leave_all_but_the_very_end(codec: Codec, tm
         for seconds, left in ((1.0, 0.25), (4.5, 4.5 - lost)):
             directory = tmp_path / str(seconds)
             directory.mkdir()
-            takes = Takes(source, directory, fmt)
+            takes = TakeSequence(source, directory, fmt)
             await takes.begin()
             await asyncio.sleep(seconds)
             (encoder,) = below(name="ffmpeg")

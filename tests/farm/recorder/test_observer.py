@@ -11,7 +11,7 @@ from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import Connection, connected
 from encoder.formats import Format
 from encoder.takes.command import Source
-from encoder.takes.sequence import Takes
+from encoder.takes.sequence import TakeSequence
 from farm.recorder.observer import Lookout
 from testkit.browser_bot.x_windows import window
 from testkit.waiting import until
@@ -28,7 +28,7 @@ def lookout_of(stage: Stage, spool: Path) -> Lookout:
     source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
     fmt = Format(width=320, height=180)
     bot = Bot(stage.browser, PageContract.PLAIN)
-    return Lookout(stage, bot, Takes(source, spool, fmt), fmt, spool)
+    return Lookout(stage, bot, TakeSequence(source, spool, fmt), fmt, spool)
 
 
 async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_before(
