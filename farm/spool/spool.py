@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from encoder.atomic_file import write_file
-from encoder.cut.audio_cut import cut_sound
+from encoder.cut.audio_cut import cut_audio
 from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
 from encoder.journal import Journal, read_journal
@@ -117,7 +117,7 @@ class Spool:
         Raises NothingRecordedError when there is nothing to join, CutError when the disk fails.
         """
         if self.format.audio_only is not None:
-            return cut_sound(self.takes(), target, self.format.audio_only, title)
+            return cut_audio(self.takes(), target, self.format.audio_only, title)
         return cut(self.takes(), target, self.format, title)
 
     @contextmanager

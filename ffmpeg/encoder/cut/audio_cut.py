@@ -1,4 +1,4 @@
-"""The cut of a recording without picture: the sound of its takes joined into one finished file.
+"""The cut of an audio recording: the audio of its takes joined (without encoding again) into one file.
 
 The first packet of a take is AAC's priming: it decodes to the silence before the sound, and the packet after
 it cannot be decoded without it. In the file the first take keeps it, before time zero, where the edit list
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 AS_TAKEN = AudioExport(AudioCodec.AAC, channels=2)
 
 
-def cut_sound(
+def cut_audio(
     takes: Sequence[TakeMedia], target: Path, export: AudioExport, title: str | None = None
 ) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
@@ -38,7 +38,7 @@ def cut_sound(
     The file says when the first of them began, and its `title`. Takes without sound are left out. Raises
     NothingRecordedError when nothing is left, CutError when the disk fails.
     """
-    heard = [take for take in takes if _has_sound(take)]
+    heard = [take for take in takes if _has_audio(take)]
     if not heard:
         raise NothingRecordedError(f"there is no whole sound in any of the {len(takes)} takes")
     if export == AS_TAKEN:
@@ -94,7 +94,7 @@ class _Writer:
         self._output.mux(packet)
 
 
-def _has_sound(take: TakeMedia) -> bool:
+def _has_audio(take: TakeMedia) -> bool:
     try:
         with open_take(take.path) as source:
             sound = list(islice(whole_packets(source), 1, 2))

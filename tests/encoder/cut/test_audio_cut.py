@@ -7,7 +7,7 @@ from typing import Literal
 import av
 import pytest
 
-from encoder.cut.audio_cut import cut_sound
+from encoder.cut.audio_cut import cut_audio
 from encoder.cut.cut import TakeMedia
 from encoder.errors import CutError
 from encoder.formats import AudioCodec, AudioExport
@@ -34,7 +34,7 @@ def test_sound_should_begin_at_its_first_sample_and_go_on_at_a_joint(
     takes: list[TakeMedia], tmp_path: Path, export: AudioExport
 ) -> None:
     target = tmp_path / f"out{export.codec.suffix}"
-    result = cut_sound(takes, target, export)
+    result = cut_audio(takes, target, export)
     assert (result.path, result.takes, result.frames, result.lost) == (target, 2, 0, 0)
     assert 7 <= result.duration_us / 1e6 < 7 + 2 * PACKET
     heard = played(target)
@@ -49,7 +49,7 @@ def test_sound_should_begin_at_its_first_sample_and_go_on_at_a_joint(
 
 
 def test_packets_should_follow_each_other_without_a_gap(takes: list[TakeMedia], tmp_path: Path) -> None:
-    cut_sound(takes, tmp_path / "out.m4a", AudioExport())
+    cut_audio(takes, tmp_path / "out.m4a", AudioExport())
     with av.open(str(tmp_path / "out.m4a")) as source:
         starts = [packet.pts for packet in source.demux(source.streams.audio[0]) if packet.pts is not None]
     assert starts == list(range(-1024, 1024 * (len(starts) - 1), 1024))
@@ -62,7 +62,7 @@ def test_take_that_broke_off_should_give_what_is_whole(
     data = takes[0].path.read_bytes()
     broken = tmp_path / "take-000.m4a"
     broken.write_bytes(data[: data.rindex(b"mdat", 0, round(len(data) * share)) + 1000])
-    result = cut_sound([TakeMedia(broken)], tmp_path / "out.m4a", AudioExport())
+    result = cut_audio([TakeMedia(broken)], tmp_path / "out.m4a", AudioExport())
     # A beep takes more bytes than silence.
     assert result.duration_us / 1e6 > 3.7 * share - 0.7
     heard = played(tmp_path / "out.m4a")
@@ -74,7 +74,7 @@ def test_take_without_sound_should_be_left_out(takes: list[TakeMedia], tmp_path:
     empty.touch()
     garbage.write_bytes(b"\0" * 5000)
     ended_at_once = TakeMedia(takes[0].path, end_us=3_390_000)
-    result = cut_sound(
+    result = cut_audio(
         [TakeMedia(empty), ended_at_once, takes[1], TakeMedia(garbage)], tmp_path / "out.m4a", AudioExport()
     )
     assert result.takes == 1
@@ -85,5 +85,5 @@ def test_take_without_sound_should_be_left_out(takes: list[TakeMedia], tmp_path:
 def test_nothing_to_join_should_be_an_error_and_leave_no_file(tmp_path: Path, export: AudioExport) -> None:
     (tmp_path / "take-000.m4a").touch()
     with pytest.raises(CutError, match="no whole sound"):
-        cut_sound([TakeMedia(tmp_path / "take-000.m4a")], tmp_path / "out", export)
+        cut_audio([TakeMedia(tmp_path / "take-000.m4a")], tmp_path / "out", export)
     assert [file.name for file in tmp_path.iterdir()] == ["take-000.m4a"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from encoder.cut.audio_cut import cut_sound
+from encoder.cut.audio_cut import cut_audio
 from encoder.cut.audio_export import export_audio
 from encoder.cut.cut import TakeMedia, cut
 from encoder.errors import CutError, NothingRecordedError
@@ -58,7 +58,7 @@ def failing(path: Path, share: float) -> Path:
 
 def joined(takes: list[TakeMedia], target: Path) -> None:
     if target.suffix == ".m4a":
-        cut_sound(takes, target, AudioExport())
+        cut_audio(takes, target, AudioExport())
     else:
         cut(takes, target, Format(Codec.VP8 if target.suffix == ".webm" else Codec.H264, 160, 90))
 

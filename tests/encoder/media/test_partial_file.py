@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.cut.audio_cut import cut_sound
+from encoder.cut.audio_cut import cut_audio
 from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.errors import NothingRecordedError
 from encoder.formats import AudioExport, Codec, Format
@@ -85,7 +85,7 @@ def count(file: Path) -> int:
 def joined(take: Path, directory: Path) -> CutFile | None:
     try:
         if take.suffix == ".m4a":
-            return cut_sound([TakeMedia(take)], directory / "out.m4a", AudioExport())
+            return cut_audio([TakeMedia(take)], directory / "out.m4a", AudioExport())
         codec = Codec.VP8 if take.suffix == ".webm" else Codec.H264
         return cut([TakeMedia(take)], directory / f"out{take.suffix}", Format(codec, 160, 90))
     except NothingRecordedError:
