@@ -23,7 +23,7 @@ from browser_bot.page.opening import ERROR_PAGE, Opening
 from browser_bot.page.page_log import PageLog
 from browser_bot.page.probe import PageState, Probe
 from browser_bot.page.readiness import ready
-from browser_bot.page.rejoining import PageEvent, Staying
+from browser_bot.page.rejoining import PageEvent, Rejoining
 from browser_bot.page.signals import Hearing
 from browser_bot.page.steps import Following
 from browser_bot.stage.browser import Browser
@@ -80,7 +80,7 @@ class Bot:
         self._opening = Opening(self._page, self._world, gateway, self._page_log.clean)
         self._following = following = Following(self._page, self._world, hints or NO_HINTS)
         self._joining = Joining(contract, following, self._documents, self._opening, self._hearing)
-        self._staying = Staying(self._documents, self._opening, following)
+        self._rejoining = Rejoining(self._documents, self._opening, following)
         self._tell = tell
         self._css_told = False
         self._url, self._seconds, self._tries = "", 0.0, 1
@@ -120,7 +120,7 @@ class Bot:
             turn_ends = loop.time() + share
             try:
                 joining = self._joining.try_once(url, share, is_last=attempt == tries)
-                self._staying.begin(await self._unless_lost(joining))
+                self._rejoining.begin(await self._unless_lost(joining))
                 break
             except (PageLostError, PageDeclinedError):
                 raise
@@ -154,7 +154,7 @@ class Bot:
             happened = await first_of(
                 ready=ready(self._page, self._world, self._contract, hearing),
                 declined=hearing.declined(),
-                moved=self._staying.moved(),
+                moved=self._rejoining.moved(),
             )
             if happened == "ready":
                 return
@@ -164,20 +164,20 @@ class Bot:
         )
 
     async def _join_again(self, *, paced: bool) -> None:
-        event = await self._staying.join_again(paced=paced)
+        event = await self._rejoining.join_again(paced=paced)
         if event is not None:
             await self._say(event)
 
     async def _join_from_lobby(self) -> None:
-        await self._say(await self._staying.join_from_lobby())
+        await self._say(await self._rejoining.join_from_lobby())
 
     async def _stay_joined(self) -> None:
         """Join the page again when it moves, and load it anew when that is wanted."""
         while True:
             happened = await first_of(
                 anew=self._wanted_anew.wait(),
-                moved=self._staying.moved(),
-                lobby=self._staying.lobby_is_back(),
+                moved=self._rejoining.moved(),
+                lobby=self._rejoining.lobby_is_back(),
             )
             if happened == "anew":
                 await self._load_anew()
@@ -200,7 +200,7 @@ class Bot:
         pause = FIRST_PAUSE
         for attempt in count(1):
             try:
-                self._staying.begin(await self._joining.try_once(self._url, share, is_last=False))
+                self._rejoining.begin(await self._joining.try_once(self._url, share, is_last=False))
                 self._wanted_anew.clear()
                 await self._say(PageEvent("rejoined", f"{why}; the page was loaded anew and joined"))
                 return

@@ -1,4 +1,4 @@
-"""Staying joined: a page that loads itself anew, goes elsewhere or is back in its lobby is joined again.
+"""Rejoining: a page that reloads itself, navigates or shows its lobby again is joined again.
 
 Whether it must be joined again shows by what it shows: a lobby has what the hints fill and click, a room has
 not. A page that was joined just now may well go elsewhere because of that, as after a login; so for a moment
@@ -77,7 +77,7 @@ class Pace:
         self._times.append(now)
 
 
-class Staying:
+class Rejoining:
     """Keeps a page joined that has been joined once."""
 
     def __init__(self, documents: Documents, opening: Opening, following: Following) -> None:
