@@ -24,7 +24,7 @@ from browser_bot.page.page_log import PageLog
 from browser_bot.page.probe import PageState, Probe
 from browser_bot.page.readiness import ready
 from browser_bot.page.rejoining import PageEvent, Rejoining
-from browser_bot.page.signals import Hearing
+from browser_bot.page.signals import PageSignals
 from browser_bot.page.steps import Following
 from browser_bot.stage.browser import Browser
 from browser_bot.stage.heartbeat import silence
@@ -76,10 +76,10 @@ class Bot:
         self._world = PageWorld(browser.page, printed=self._heard, thrown=self._thrown)
         self._probe = Probe(self._world)
         self._documents = Documents(self._page)
-        self._hearing = Hearing(self._world, self._documents, contract, self._page_log, on_text)
+        self._signals = PageSignals(self._world, self._documents, contract, self._page_log, on_text)
         self._opening = Opening(self._page, self._world, gateway, self._page_log.clean)
         self._following = following = Following(self._page, self._world, hints or NO_HINTS)
-        self._joining = Joining(contract, following, self._documents, self._opening, self._hearing)
+        self._joining = Joining(contract, following, self._documents, self._opening, self._signals)
         self._rejoining = Rejoining(self._documents, self._opening, following)
         self._tell = tell
         self._css_told = False
@@ -149,18 +149,18 @@ class Bot:
 
         A page that moves meanwhile is joined again; one that does so on and on is recorded as it is.
         """
-        hearing = self._hearing
+        signals = self._signals
         for _ in range(MAX_MOVES):
             happened = await first_of(
-                ready=ready(self._page, self._world, self._contract, hearing),
-                declined=hearing.declined(),
+                ready=ready(self._page, self._world, self._contract, signals),
+                declined=signals.declined(),
                 moved=self._rejoining.moved(),
             )
             if happened == "ready":
                 return
-            await first_of(again=self._join_again(paced=False), declined=hearing.declined())
+            await first_of(again=self._join_again(paced=False), declined=signals.declined())
         await first_of(
-            ready=ready(self._page, self._world, self._contract, hearing), declined=hearing.declined()
+            ready=ready(self._page, self._world, self._contract, signals), declined=signals.declined()
         )
 
     async def _join_again(self, *, paced: bool) -> None:
@@ -226,11 +226,11 @@ class Bot:
         """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
         beside = [
             asyncio.ensure_future(self._until_hung()),
-            asyncio.ensure_future(self._hearing.until_sdk_is_over()),
+            asyncio.ensure_future(self._signals.until_sdk_is_over()),
             asyncio.ensure_future(self._tell_of_css()),
         ]
         try:
-            await self._unless_lost(first_of(ended=self._hearing.ended.wait(), stays=self._stay_joined()))
+            await self._unless_lost(first_of(ended=self._signals.ended.wait(), stays=self._stay_joined()))
         finally:
             for task in beside:
                 task.cancel()
@@ -256,7 +256,7 @@ class Bot:
     @property
     def uses_sdk(self) -> bool:
         """Whether the page has turned out to have the recording SDK."""
-        return self._hearing.has_sdk
+        return self._signals.has_sdk
 
     @property
     def page_state(self) -> PageState | None:
@@ -349,7 +349,7 @@ class Bot:
 
     def _heard(self, printed: Printed) -> None:
         self._page_log.write(f"page {printed.kind}: {self._page_log.start_of(printed.text.strip())!r}")
-        self._hearing.hear(printed)
+        self._signals.hear(printed)
 
     def _thrown(self, exception: str) -> None:
         self._page_log.write(f"pageerror: {self._page_log.start_of(exception)!r}")

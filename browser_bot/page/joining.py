@@ -8,7 +8,7 @@ from browser_bot.errors import PageError
 from browser_bot.page.contracts import SIGNAL_TIMEOUT, PageContract
 from browser_bot.page.documents import NO_DOCUMENT, Document, Documents
 from browser_bot.page.opening import Opening
-from browser_bot.page.signals import Hearing
+from browser_bot.page.signals import PageSignals
 from browser_bot.page.steps import Following
 from browser_bot.waiting import first_of
 
@@ -44,18 +44,18 @@ class Joining:
         following: Following,
         documents: Documents,
         opening: Opening,
-        hearing: Hearing,
+        signals: PageSignals,
     ) -> None:
         """Join where `following` follows hints, whose `documents` are counted.
 
-        `opening` opens the page, `hearing` hears it.
+        `opening` opens the page, `signals` are its own.
         """
         self._contract = contract
         self._following = following
         self._hints = following.hints
         self._documents = documents
         self._opening = opening
-        self._hearing = hearing
+        self._signals = signals
         self._joined = Joined()
         self.is_trying = True
         """While the page is being opened, what does not load is no loss: it is tried again."""
@@ -68,15 +68,15 @@ class Joining:
         loop = asyncio.get_running_loop()
         turn_ends = loop.time() + seconds
         self.is_trying = True
-        self._hearing.forget()
+        self._signals.forget()
         await self._opening.begin(url, seconds)
         coming_in = self._come_in(turn_ends, is_last=is_last)
-        await first_of(came_in=coming_in, declined=self._hearing.declined())
+        await first_of(came_in=coming_in, declined=self._signals.declined())
         self.is_trying = False
         return self._joined
 
     async def _come_in(self, turn_ends: float, *, is_last: bool) -> None:
-        started = self._hearing.started
+        started = self._signals.started
         left = turn_ends - asyncio.get_running_loop().time()
         await first_of(there=self._opening.document(left), started=started.wait())
         # Scripts that load later may be what makes a button work.
@@ -145,7 +145,7 @@ class Joining:
         return SIGNAL_TIMEOUT if is_last or self._opening.status < SERVER_ERROR else left
 
     async def _until_it_starts(self) -> None:
-        waiting = {"started": self._hearing.started.wait()}
-        if self._hearing.sdk is not None:
-            waiting["connected"] = self._hearing.sdk.connected.wait()
+        waiting = {"started": self._signals.started.wait()}
+        if self._signals.sdk is not None:
+            waiting["connected"] = self._signals.sdk.connected.wait()
         await first_of(**waiting)

@@ -10,7 +10,7 @@ from browser_bot.errors import NoAnswerError, PageError, PageOverError
 from browser_bot.page.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
 from browser_bot.page.isolated_world import PageWorld
 from browser_bot.page.recording_sdk import START
-from browser_bot.page.signals import Hearing
+from browser_bot.page.signals import PageSignals
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
@@ -19,52 +19,52 @@ PAUSE = 0.05
 """Seconds until a page is looked at again that has changed meanwhile."""
 
 
-async def ready(page: Page, world: PageWorld, contract: PageContract, hearing: Hearing) -> None:
+async def ready(page: Page, world: PageWorld, contract: PageContract, signals: PageSignals) -> None:
     """Wait until `page` may be recorded. Raises PageError when it does not say so in time."""
     match contract:
         case PageContract.PLAIN:
             await _plain(page, world)
         case PageContract.CONSOLE:
-            await _signalled(hearing, f"print {START_SIGNAL}")
+            await _signalled(signals, f"print {START_SIGNAL}")
         case PageContract.SDK:
-            await _sdk_started(hearing)
+            await _sdk_started(signals)
         case PageContract.AUTO:
-            await first_of(signal=hearing.started.wait(), plain=_plain(page, world))
-            if not hearing.started.is_set() and await has_sdk(hearing):
-                await _sdk_started(hearing)
+            await first_of(signal=signals.started.wait(), plain=_plain(page, world))
+            if not signals.started.is_set() and await has_sdk(signals):
+                await _sdk_started(signals)
 
 
-async def has_sdk(hearing: Hearing) -> bool:
+async def has_sdk(signals: PageSignals) -> bool:
     """Whether the page has a recording SDK, by its socket or by its flags."""
-    return hearing.has_sdk or (hearing.sdk is not None and await hearing.sdk.is_announced())
+    return signals.has_sdk or (signals.sdk is not None and await signals.sdk.is_announced())
 
 
-async def _sdk_started(hearing: Hearing) -> None:
+async def _sdk_started(signals: PageSignals) -> None:
     """Wait for the SDK's word, which has two minutes from when its socket has connected."""
-    assert hearing.sdk is not None
+    assert signals.sdk is not None
     try:
         async with asyncio.timeout(SIGNAL_TIMEOUT):
             # Where both contracts count, the console's word does as well.
-            await first_of(connected=hearing.sdk.connected.wait(), started=hearing.started.wait())
+            await first_of(connected=signals.sdk.connected.wait(), started=signals.started.wait())
     except TimeoutError:
         raise PageError(
             f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
         ) from None
-    await first_of(started=_signalled(hearing, f"send {START}"), over=_sdk_over(hearing))
+    await first_of(started=_signalled(signals, f"send {START}"), over=_sdk_over(signals))
 
 
-async def _sdk_over(hearing: Hearing) -> None:
-    await hearing.until_sdk_is_over()
+async def _sdk_over(signals: PageSignals) -> None:
+    await signals.until_sdk_is_over()
     raise PageOverError(f"the page's recording SDK is over, and has not sent {START}")
 
 
-async def _signalled(hearing: Hearing, signal: str) -> None:
+async def _signalled(signals: PageSignals, signal: str) -> None:
     try:
         async with asyncio.timeout(SIGNAL_TIMEOUT):
-            await hearing.started.wait()
+            await signals.started.wait()
     except TimeoutError:
         raise PageError(
-            f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s; {hearing.printed}"
+            f"the page loaded, but did not {signal} within {SIGNAL_TIMEOUT:.0f} s; {signals.printed}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What a page tells its recorder by its contract: that it has begun, is over, or will not be recorded."""
+"""The signals of a page by its contract: it has started, is over, or refuses to be recorded."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ LINES_TOLD: Final = 3
 MAX_TOLD: Final = 80
 
 
-class Hearing:
-    """Hears a page."""
+class PageSignals:
+    """The signals of one page, as far as they have come."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Hearing:
         """The page's recording SDK, if the contract has any."""
         if contract in {PageContract.AUTO, PageContract.SDK}:
             self.sdk = RecordingSdk(world, self._told)
-        self._has_signals = contract in {PageContract.AUTO, PageContract.CONSOLE}
+        self._reads_console = contract in {PageContract.AUTO, PageContract.CONSOLE}
         self._lines: deque[str] = deque(maxlen=LINES_TOLD)
 
     def hear(self, printed: Printed) -> None:
@@ -61,7 +61,7 @@ class Hearing:
         if not printed.is_pages:
             return
         signal, reason = "", ""
-        if self._has_signals:
+        if self._reads_console:
             signal, reason = signal_in(printed, (START_SIGNAL, END_SIGNAL), (REFUSAL_SIGNAL,))
         if signal == START_SIGNAL:
             self.started.set()
