@@ -25,7 +25,7 @@ from browser_bot.page.probe import PageState, Probe
 from browser_bot.page.readiness import ready
 from browser_bot.page.rejoining import PageEvent, Rejoining
 from browser_bot.page.signals import PageSignals
-from browser_bot.page.steps import Following
+from browser_bot.page.steps import Steps
 from browser_bot.stage.browser import Browser
 from browser_bot.stage.heartbeat import silence
 from browser_bot.waiting import first_of
@@ -78,9 +78,9 @@ class Bot:
         self._documents = Documents(self._page)
         self._signals = PageSignals(self._world, self._documents, contract, self._page_log, on_text)
         self._opening = Opening(self._page, self._world, gateway, self._page_log.clean)
-        self._following = following = Following(self._page, self._world, hints or NO_HINTS)
-        self._joining = Joining(contract, following, self._documents, self._opening, self._signals)
-        self._rejoining = Rejoining(self._documents, self._opening, following)
+        self._steps = steps = Steps(self._page, self._world, hints or NO_HINTS)
+        self._joining = Joining(contract, steps, self._documents, self._opening, self._signals)
+        self._rejoining = Rejoining(self._documents, self._opening, steps)
         self._tell = tell
         self._css_told = False
         self._url, self._seconds, self._tries = "", 0.0, 1
@@ -138,7 +138,7 @@ class Bot:
         """A rule that is written wrong looks like one for what comes later; whoever wrote it can tell."""
         if self._css_told:
             return
-        idle = await self._following.without_effect()
+        idle = await self._steps.without_effect()
         self._css_told = True
         if idle:
             logger.warning("%s", self._page_log.clean(idle))

@@ -9,7 +9,7 @@ from browser_bot.page.contracts import SIGNAL_TIMEOUT, PageContract
 from browser_bot.page.documents import NO_DOCUMENT, Document, Documents
 from browser_bot.page.opening import Opening
 from browser_bot.page.signals import PageSignals
-from browser_bot.page.steps import Following
+from browser_bot.page.steps import Steps
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
@@ -41,18 +41,18 @@ class Joining:
     def __init__(
         self,
         contract: PageContract,
-        following: Following,
+        steps: Steps,
         documents: Documents,
         opening: Opening,
         signals: PageSignals,
     ) -> None:
-        """Join where `following` follows hints, whose `documents` are counted.
+        """Join by the hints of `steps` on the page whose `documents` are counted.
 
         `opening` opens the page, `signals` are its own.
         """
         self._contract = contract
-        self._following = following
-        self._hints = following.hints
+        self._steps = steps
+        self._hints = steps.hints
         self._documents = documents
         self._opening = opening
         self._signals = signals
@@ -117,15 +117,15 @@ class Joining:
 
     async def _follow(self) -> None:
         lobby = self._documents.last
-        await self._following.take(self._hints.join)
+        await self._steps.take(self._hints.join)
         self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
         try:
-            await self._following.add_css()
+            await self._steps.add_css()
         except PageError:
             if not await self._moves_on():
                 raise
-        await self._following.wait()
-        self._joined = replace(self._joined, left_lobby=not await self._following.shows_lobby())
+        await self._steps.wait()
+        self._joined = replace(self._joined, left_lobby=not await self._steps.shows_lobby())
 
     async def _moves_on(self) -> bool:
         """Whether the page has gone on to another document, which is looked at later."""

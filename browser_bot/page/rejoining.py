@@ -20,7 +20,7 @@ from browser_bot.page.documents import Document, Documents
 from browser_bot.page.hints import NO_HINTS, Fill, Step, acts
 from browser_bot.page.joining import Joined
 from browser_bot.page.opening import Opening
-from browser_bot.page.steps import Following
+from browser_bot.page.steps import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ class Pace:
 
 
 class Rejoining:
-    """Keeps a page joined that has been joined once."""
+    """Joins a page again that has been joined once."""
 
-    def __init__(self, documents: Documents, opening: Opening, following: Following) -> None:
-        """Keep the page joined on which `following` follows hints."""
+    def __init__(self, documents: Documents, opening: Opening, steps: Steps) -> None:
+        """Keep the page of `documents` joined by the hints of `steps`."""
         self._documents = documents
         self._opening = opening
-        self._following = following
-        self._hints = following.hints
+        self._steps = steps
+        self._hints = steps.hints
         self._pace = Pace()
         self._joined = Joined()
         self._left_lobby = False
@@ -108,7 +108,7 @@ class Rejoining:
         looks = 0
         while looks < LOOKS:
             await asyncio.sleep(LOOK_SECONDS)
-            is_lobby = await self._following.shows_lobby()
+            is_lobby = await self._steps.shows_lobby()
             self._left_lobby = self._left_lobby or not is_lobby
             looks = looks + 1 if is_lobby and self._left_lobby else 0
 
@@ -118,11 +118,11 @@ class Rejoining:
         await self._wait_for_its_turn()
         lobby = self._documents.last
         try:
-            await self._following.take(self._hints.join)
+            await self._steps.take(self._hints.join)
             # The steps may lead to another document, as they may when the page is joined first.
             self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
-            await self._following.add_css()
-            await self._following.wait()
+            await self._steps.add_css()
+            await self._steps.wait()
         except (PageError, PlaywrightError) as error:
             return PageEvent("warning", f"{shown}, and could not be joined again: {error}")
         self._left_lobby = False
@@ -162,9 +162,9 @@ class Rejoining:
         if self._hints == NO_HINTS:
             return PageEvent("page_changed", changed)
         try:
-            await self._following.add_css()
+            await self._steps.add_css()
             await self._opening.loaded()
-            visible = await self._following.visible(LOBBY_SECONDS, settle=RENDER_SECONDS)
+            visible = await self._steps.visible(LOBBY_SECONDS, settle=RENDER_SECONDS)
             steps = self._steps_from(document, visible)
             if not steps and self._is_own(document):
                 return None
@@ -174,9 +174,9 @@ class Rejoining:
                 return PageEvent("rejoined", f"{changed}, and the hinted CSS was added again")
             if paced:
                 await self._wait_for_its_turn()
-            await self._following.take(steps)
-            await self._following.add_css()
-            await self._following.wait()
+            await self._steps.take(steps)
+            await self._steps.add_css()
+            await self._steps.wait()
         except (PageError, PlaywrightError) as error:
             return PageEvent("warning", f"{changed}, and could not be joined again: {error}")
         return PageEvent("rejoined", f"{changed}, and was joined again by its hints")

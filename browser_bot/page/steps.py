@@ -1,4 +1,4 @@
-"""Following the hints on a page: its steps, its CSS, and what is waited for; and why a step has no effect.
+"""The steps on a page: takes those of its hints, adds their CSS, waits; and tells why a step has no effect.
 
 Playwright's locators find and act: in an isolated world of their own, through open shadow roots, and with
 the mouse and the keys as somebody would who sits there.
@@ -66,8 +66,8 @@ _BLUR = """
 """
 
 
-class Following:
-    """Follows hints on a page; every method raises PageError, in words for people."""
+class Steps:
+    """Takes the hinted steps on a page; every method raises PageError, in words for people."""
 
     def __init__(self, page: Page, world: PageWorld, hints: PageHints) -> None:
         """Follow `hints` on `page`, whose `world` is not open yet."""
