@@ -16,9 +16,9 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser_bot.errors import NoAnswerError, StageError
 from browser_bot.page.added_css import AddedCss
-from browser_bot.page.console import Printed, signal_in
+from browser_bot.page.console import ConsoleMessage, signal_in
 from browser_bot.page.contracts import START_SIGNAL
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.opening import HAS_SCRIPT
 from browser_bot.stage.stage import Stage, open_stage
 from layouts.errors import RenderingFailedError
@@ -113,7 +113,7 @@ class Renderer:
         self._session = session
         self._browser = browser
         self._started = asyncio.Event()
-        self._world = PageWorld(self._page, printed=self._heard)
+        self._world = IsolatedWorld(self._page, printed=self._heard)
         AddedCss(self._world, STOP_ANIMATIONS, from_start=True)
         self._masks = AddedCss(self._world)
 
@@ -189,7 +189,7 @@ class Renderer:
             ) from None
         return ""
 
-    def _heard(self, printed: Printed) -> None:
+    def _heard(self, printed: ConsoleMessage) -> None:
         if printed.is_pages and signal_in(printed, (START_SIGNAL,))[0]:
             self._started.set()
 

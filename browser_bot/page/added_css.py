@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from browser_bot.errors import NoAnswerError
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ _HOOK: Final = r"""
 class AddedCss:
     """Rules on the page of a world."""
 
-    def __init__(self, world: PageWorld, css: str = "", *, from_start: bool = False) -> None:
+    def __init__(self, world: IsolatedWorld, css: str = "", *, from_start: bool = False) -> None:
         """Add `css` to the page of `world`, which is not open yet; it is `on` later, or `from_start`."""
         self._world = world
         self._css = css

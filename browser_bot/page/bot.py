@@ -13,11 +13,11 @@ from playwright.async_api import Frame, Request, Response
 
 from browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
 from browser_bot.network.gateway import PROBLEM_HEADER, Gateway
-from browser_bot.page.console import Printed
+from browser_bot.page.console import ConsoleMessage
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.documents import Documents
 from browser_bot.page.hints import NO_HINTS, PageHints
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.joining import Joining
 from browser_bot.page.opening import ERROR_PAGE, Opening
 from browser_bot.page.page_log import PageLog
@@ -73,7 +73,7 @@ class Bot:
         self._page = browser.page
         self._browser = browser
         self._contract = contract
-        self._world = PageWorld(browser.page, printed=self._heard, thrown=self._thrown)
+        self._world = IsolatedWorld(browser.page, printed=self._heard, thrown=self._thrown)
         self._probe = Probe(self._world)
         self._documents = Documents(self._page)
         self._signals = PageSignals(self._world, self._documents, contract, self._page_log, on_text)
@@ -347,7 +347,7 @@ class Bot:
             gone.cancel()
             await asyncio.wait((event, gone))
 
-    def _heard(self, printed: Printed) -> None:
+    def _heard(self, printed: ConsoleMessage) -> None:
         self._page_log.write(f"page {printed.kind}: {self._page_log.start_of(printed.text.strip())!r}")
         self._signals.hear(printed)
 

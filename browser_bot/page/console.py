@@ -22,7 +22,7 @@ _LEVEL: Final = re.compile(r"\b(?:trace|debug|info|log|notice|warn|warning|error
 
 
 @dataclass(frozen=True)
-class Printed:
+class ConsoleMessage:
     """One call of a method of the console: its name in the protocol, and its arguments as text.
 
     `frame` is the frame that printed it, None a worker; `is_pages` tells whether that is the page's own.
@@ -47,7 +47,9 @@ def parts_of(arguments: Sequence[Any]) -> tuple[tuple[str, ...], tuple[bool, ...
     return texts, tuple(each.get("type") == "string" for each in looked_at)
 
 
-def signal_in(printed: Printed, signals: Collection[str], opening: Collection[str] = ()) -> tuple[str, str]:
+def signal_in(
+    printed: ConsoleMessage, signals: Collection[str], opening: Collection[str] = ()
+) -> tuple[str, str]:
     """Which of `signals` is printed, with ""; or which of `opening` something begins with, and what follows.
 
     Twice "" if none is.

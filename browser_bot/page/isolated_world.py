@@ -1,4 +1,4 @@
-"""The page's world of ours: what asks the page and the frames in it, and hears what they print and throw.
+"""An isolated world in the page: asks the page and its frames, and hears what they print and throw.
 
 A page is a stranger: it may replace `eval`, `JSON`, `Array.prototype`, `Promise` or `console`. Playwright's
 `evaluate` goes through some of these, and counts as a gesture of the user, with which a page may open
@@ -21,7 +21,7 @@ from playwright.async_api import Page
 
 from browser_bot.errors import NoAnswerError
 from browser_bot.page.cdp_targets import Commands, PageTarget, Params, Target, open_page_target
-from browser_bot.page.console import Printed, exception_text, parts_of
+from browser_bot.page.console import ConsoleMessage, exception_text, parts_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ LET_GO_SECONDS: Final = 1.0
 MAX_KEPT: Final = 20
 """So many printed objects are let go at once."""
 
-# File choosers of frames in other processes are cancelled as the page's own are (`one_page`).
+# File choosers of frames in other processes are cancelled as the page's own are (`popups`).
 _NO_FILES: Final = {"enabled": True, "cancel": True}
 
 
@@ -55,14 +55,14 @@ class _Kept:
     now: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class PageWorld:
+class IsolatedWorld:
     """Asks one page; `open` before the page is opened, `close` when it is asked no more."""
 
     def __init__(
         self,
         page: Page,
         *,
-        printed: Callable[[Printed], None] = lambda _: None,
+        printed: Callable[[ConsoleMessage], None] = lambda _: None,
         thrown: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Ask `page`.
@@ -255,7 +255,7 @@ class PageWorld:
             case "Log.entryAdded":
                 entry = params["entry"]
                 if entry.get("source") != "worker":
-                    self._printed(Printed(str(entry.get("level")), (str(entry.get("text")),), (True,)))
+                    self._printed(ConsoleMessage(str(entry.get("level")), (str(entry.get("text")),), (True,)))
             case "Runtime.bindingCalled":
                 bound = self._bindings.get(str(params.get("name")))
                 if bound is not None:
@@ -303,7 +303,7 @@ class PageWorld:
             context is not None and context[1] == "main" and target is self._target and frame == target.id
         )
         parts, is_text = parts_of(arguments)
-        self._printed(Printed(str(params.get("type")), parts, is_text, frame, is_pages))
+        self._printed(ConsoleMessage(str(params.get("type")), parts, is_text, frame, is_pages))
 
     def _keeps(self, target: Target, objects: int) -> None:
         """The browser keeps something of the target's, so many objects."""

@@ -20,7 +20,7 @@ from browser_bot.errors import NoAnswerError, PageError
 from browser_bot.network.addresses import addresses_of
 from browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
 from browser_bot.network.host_names import host_of
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.redaction import printable
 from browser_bot.stage.browser import DRIVER_GRACE
 
@@ -80,7 +80,7 @@ class Opening:
     """Opens pages in the one page of a browser, `url` after `url`."""
 
     def __init__(
-        self, page: Page, world: PageWorld, gateway: Gateway | None, clean: Callable[[str], str]
+        self, page: Page, world: IsolatedWorld, gateway: Gateway | None, clean: Callable[[str], str]
     ) -> None:
         """Open pages in `page`, whose `world` is asked, and which goes out through `gateway` if there is one.
 

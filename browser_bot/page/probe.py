@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from browser_bot.errors import NoAnswerError
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 
 logger = logging.getLogger(__name__)
 
@@ -291,7 +291,7 @@ def parse_answer(answer: object) -> PageState | None:
 class Probe:
     """Looks at a page and the frames in it."""
 
-    def __init__(self, world: PageWorld) -> None:
+    def __init__(self, world: IsolatedWorld) -> None:
         """Look at the page of `world`, which is not open yet."""
         self._world = world
         self._answer: PageState | None = None
@@ -353,7 +353,7 @@ class Probe:
 class _FrameProbe:
     """One frame inside the page, being asked."""
 
-    def __init__(self, world: PageWorld, frame: str) -> None:
+    def __init__(self, world: IsolatedWorld, frame: str) -> None:
         self._world = world
         self._frame = frame
         self.answer: PageState | None = None

@@ -8,7 +8,7 @@ from playwright.async_api import Page
 
 from browser_bot.errors import NoAnswerError, PageError, PageOverError
 from browser_bot.page.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.recording_sdk import START
 from browser_bot.page.signals import PageSignals
 from browser_bot.waiting import first_of
@@ -19,7 +19,7 @@ PAUSE = 0.05
 """Seconds until a page is looked at again that has changed meanwhile."""
 
 
-async def ready(page: Page, world: PageWorld, contract: PageContract, signals: PageSignals) -> None:
+async def ready(page: Page, world: IsolatedWorld, contract: PageContract, signals: PageSignals) -> None:
     """Wait until `page` may be recorded. Raises PageError when it does not say so in time."""
     match contract:
         case PageContract.PLAIN:
@@ -68,7 +68,7 @@ async def _signalled(signals: PageSignals, signal: str) -> None:
         ) from None
 
 
-async def _plain(page: Page, world: PageWorld) -> None:
+async def _plain(page: Page, world: IsolatedWorld) -> None:
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT + 3):
             while not await _settles(world):
@@ -80,7 +80,7 @@ async def _plain(page: Page, world: PageWorld) -> None:
         logger.info("the page went away while it was looked at: %s", error.message)
 
 
-async def _settles(world: PageWorld) -> bool:
+async def _settles(world: IsolatedWorld) -> bool:
     """Wait until what the page shows has settled; False if it has gone on to another document meanwhile."""
     try:
         await world.ask(f"({PLAIN_READY})({SETTLE_TIMEOUT * 1000})")

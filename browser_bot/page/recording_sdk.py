@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from browser_bot.errors import NoAnswerError
 from browser_bot.page.documents import Documents
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def timed_text(message: dict[str, Any]) -> str | None:
 class RecordingSdk:
     """What the recording SDK of a page says, if it has one."""
 
-    def __init__(self, world: PageWorld, heard: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, world: IsolatedWorld, heard: Callable[[dict[str, Any]], None]) -> None:
         """Answer the page of `world`, which is not open yet.
 
         `heard` is called with each message of the page's: an object with a `type`.

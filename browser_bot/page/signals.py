@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from browser_bot.errors import PageDeclinedError, PageOverError
-from browser_bot.page.console import Printed, signal_in
+from browser_bot.page.console import ConsoleMessage, signal_in
 from browser_bot.page.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
 from browser_bot.page.documents import Documents
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.page_log import PageLog
 from browser_bot.page.recording_sdk import START, RecordingSdk, timed_text
 from browser_bot.redaction import printable
@@ -29,7 +29,7 @@ class PageSignals:
 
     def __init__(
         self,
-        world: PageWorld,
+        world: IsolatedWorld,
         documents: Documents,
         contract: PageContract,
         page_log: PageLog,
@@ -56,7 +56,7 @@ class PageSignals:
         self._reads_console = contract in {PageContract.AUTO, PageContract.CONSOLE}
         self._lines: deque[str] = deque(maxlen=LINES_TOLD)
 
-    def hear(self, printed: Printed) -> None:
+    def hear(self, printed: ConsoleMessage) -> None:
         """Hear what is printed; frames in the page have no say."""
         if not printed.is_pages:
             return

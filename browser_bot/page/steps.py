@@ -26,7 +26,7 @@ from browser_bot.page.hints import (
     frames_of,
     name_of,
 )
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ _BLUR = """
 class Steps:
     """Takes the hinted steps on a page; every method raises PageError, in words for people."""
 
-    def __init__(self, page: Page, world: PageWorld, hints: PageHints) -> None:
+    def __init__(self, page: Page, world: IsolatedWorld, hints: PageHints) -> None:
         """Follow `hints` on `page`, whose `world` is not open yet."""
         self._page = page
         self._world = world

@@ -1,8 +1,8 @@
-"""Keeps a browser to its one page, also where the page opens another one or asks for a passkey.
+"""Popups are closed as they open: a browser keeps to its one page. Passkeys and files are refused.
 
 Chromium blocks popups of a page that nobody has clicked on. For some seconds after a click, of a hint for
 instance, it lets them through, and a tab would stand over the page in the recording. It does so for 30 to 50
-ms (measured), until it is closed; a popup with a window of its own is never shown (`x_windows`).
+ms (measured), until it is closed; a popup with a window of its own is never shown (`windows`).
 """
 
 import asyncio

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from browser_bot.page.console import MAX_PARTS, MAX_TEXT, Printed, exception_text, parts_of, signal_in
+from browser_bot.page.console import MAX_PARTS, MAX_TEXT, ConsoleMessage, exception_text, parts_of, signal_in
 
 START = "START_RECORDING"
 
 
-def printed(*values: Any) -> Printed:
+def printed(*values: Any) -> ConsoleMessage:
     """A call as the browser tells of it."""
     arguments = [
         value
@@ -17,7 +17,7 @@ def printed(*values: Any) -> Printed:
         else {"type": "string" if isinstance(value, str) else "number", "value": value}
         for value in values
     ]
-    return Printed("log", *parts_of(arguments))
+    return ConsoleMessage("log", *parts_of(arguments))
 
 
 @pytest.mark.parametrize(

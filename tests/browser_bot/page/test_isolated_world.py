@@ -8,9 +8,9 @@ import pytest_asyncio
 
 from browser_bot.errors import NoAnswerError
 from browser_bot.page.bot import Bot
-from browser_bot.page.console import Printed
+from browser_bot.page.console import ConsoleMessage
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.stage.stage import Stage
 from testkit.browser_bot.sites import Site, answer
 from testkit.waiting import until
@@ -41,7 +41,7 @@ REPLACED = {
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def printed() -> list[Printed]:
+async def printed() -> list[ConsoleMessage]:
     return []
 
 
@@ -51,8 +51,10 @@ async def thrown() -> list[str]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def world(stage: Stage, printed: list[Printed], thrown: list[str]) -> AsyncIterator[PageWorld]:
-    world = PageWorld(stage.browser.page, printed=printed.append, thrown=thrown.append)
+async def world(
+    stage: Stage, printed: list[ConsoleMessage], thrown: list[str]
+) -> AsyncIterator[IsolatedWorld]:
+    world = IsolatedWorld(stage.browser.page, printed=printed.append, thrown=thrown.append)
     world.script("globalThis.ranBefore = typeof ranFirst;")
     await world.open()
     yield world
@@ -69,7 +71,7 @@ async def test_page_that_replaces_the_browsers_functions_should_begin_and_end_by
     bot = Bot(stage.browser, PageContract.CONSOLE)
     await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
     over = asyncio.ensure_future(bot.over())
-    world = PageWorld(stage.browser.page)
+    world = IsolatedWorld(stage.browser.page)
     await world.open()
     await until(lambda: bot.page_state is not None, SOON, "an answer of the probe")
     await world.ask_main_world("console.log('END_RECORDING')")
@@ -89,7 +91,7 @@ async def test_page_that_replaces_the_browsers_functions_should_begin_and_end_by
     url = site.add("/", f"<script>{REPLACED[replaced]} {sdk}</script>")
     await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
     over = asyncio.ensure_future(bot.over())
-    world = PageWorld(stage.browser.page)
+    world = IsolatedWorld(stage.browser.page)
     await world.open()
     await world.ask_main_world("window.triggerRealtimeKitRecording = false")
     await asyncio.wait_for(over, SOON)
@@ -99,7 +101,7 @@ async def test_page_that_replaces_the_browsers_functions_should_begin_and_end_by
 
 @pytest.mark.parametrize("replaced", REPLACED)
 async def test_page_that_replaces_the_browsers_functions_should_be_asked(
-    stage: Stage, site: Site, world: PageWorld, replaced: str
+    stage: Stage, site: Site, world: IsolatedWorld, replaced: str
 ) -> None:
     await stage.browser.page.goto(
         site.add("/", f"<script>var ranFirst = 1; {REPLACED[replaced]}</script><p>there")
@@ -112,7 +114,7 @@ async def test_page_that_replaces_the_browsers_functions_should_be_asked(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same origin", "another site"])
 async def test_frames_should_be_asked_from_their_beginning(
-    stage: Stage, site: Site, world: PageWorld, host: str
+    stage: Stage, site: Site, world: IsolatedWorld, host: str
 ) -> None:
     site.add("/inner", "<script>var ranFirst = 1</script><p>inner")
     outer = f"<script>var ranFirst = 1</script><p>outer<iframe src='{site.url('/inner', host)}'></iframe>"
@@ -150,7 +152,7 @@ async def test_questions_should_be_no_gesture_of_the_user(stage: Stage, site: Si
 
 
 async def test_what_is_printed_and_thrown_should_be_heard_of_each_frame_and_worker(
-    stage: Stage, site: Site, world: PageWorld, printed: list[Printed], thrown: list[str]
+    stage: Stage, site: Site, world: IsolatedWorld, printed: list[ConsoleMessage], thrown: list[str]
 ) -> None:
     del world
     script = "console.warn('%s prints', NAME); throw new Error(`${NAME} throws`)"
@@ -175,7 +177,7 @@ async def test_what_is_printed_and_thrown_should_be_heard_of_each_frame_and_work
 
 
 async def test_what_is_printed_should_not_be_kept(
-    stage: Stage, site: Site, world: PageWorld, printed: list[Printed]
+    stage: Stage, site: Site, world: IsolatedWorld, printed: list[ConsoleMessage]
 ) -> None:
     del world
     each, times = 5_000_000, 60
@@ -206,20 +208,22 @@ async def test_exceptions_that_the_page_does_not_catch_should_be_in_the_diary(
     await bot.close()
 
 
-async def test_question_that_has_no_answer_should_be_told(stage: Stage, site: Site, world: PageWorld) -> None:
+async def test_question_that_has_no_answer_should_be_told(
+    stage: Stage, site: Site, world: IsolatedWorld
+) -> None:
     await stage.browser.page.goto(site.add("/", "quiet"))
     with pytest.raises(NoAnswerError, match="boo"):
         await world.ask("(() => { throw new Error('boo') })()")
     with pytest.raises(NoAnswerError, match="no document"):
         await world.ask("1", frame="no such frame")
     with pytest.raises(NoAnswerError, match="not asked"):
-        await PageWorld(stage.browser.page).ask("1")
+        await IsolatedWorld(stage.browser.page).ask("1")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same origin", "another site"])
 @pytest.mark.usefixtures("world")
 async def test_file_chooser_in_a_frame_should_be_cancelled(
-    stage: Stage, site: Site, printed: list[Printed], host: str
+    stage: Stage, site: Site, printed: list[ConsoleMessage], host: str
 ) -> None:
     chooser = (
         "<input type=file><script>document.querySelector('input').oncancel = () => console.log('cancelled')"

@@ -14,7 +14,7 @@ from playwright.async_api import ConsoleMessage
 from browser_bot.errors import NoAnswerError
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.isolated_world import PageWorld
+from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.probe import PageState, Probe, parse_answer
 from browser_bot.stage.pixels import is_black, rows_of
 from browser_bot.stage.stage import Stage, open_stage
@@ -105,7 +105,7 @@ console.log("HOSTILE");
 @pytest_asyncio.fixture(loop_scope="module")
 async def probe(stage: Stage) -> AsyncIterator[Probe]:
     """A probe that is looked through all the time."""
-    world = PageWorld(stage.browser.page)
+    world = IsolatedWorld(stage.browser.page)
     probe = Probe(world)
     await world.open()
 
