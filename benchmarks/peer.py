@@ -40,7 +40,7 @@ async def record_their_way(file: Path, seconds: float) -> None:
         process = await asyncio.create_subprocess_exec(
             *_command(stage, file, seconds),
             stdin=asyncio.subprocess.DEVNULL,
-            env=os.environ | stage.display.environment,
+            env=os.environ | stage.display.variables,
         )
         await process.wait()
 

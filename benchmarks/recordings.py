@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from browser_bot.page.rejoining import PageEvent
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from encoder.formats import Format
 from encoder.journal import Journal
 from farm.recorder.listener import Outcome
@@ -79,7 +79,7 @@ async def record(
     """Record the page for `seconds` and cut it; returns the file and how its takes began."""
     spool = Spool(directory / "spool", fmt)
     starts = Starts()
-    plan = Plan(url=page, format=spool.format, max_seconds=seconds, surroundings=Surroundings(devices=True))
+    plan = Plan(url=page, format=spool.format, max_seconds=seconds, environment=Environment(devices=True))
     recorder = Recorder(plan, spool, directory / "evidence", timed_orders(schedule), starts)
     await recorder.run()
     file = directory / f"recording{fmt.codec.suffix}"

@@ -67,7 +67,7 @@ async def _grabs(display: Display, viewport: Viewport) -> AsyncIterator[AsyncIte
         *("-probesize", "32", "-analyzeduration", "0"),
         *("-video_size", str(viewport), "-i", display.name),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
-        env={"PATH": os.environ.get("PATH", os.defpath), **display.environment},
+        env={"PATH": os.environ.get("PATH", os.defpath), **display.variables},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

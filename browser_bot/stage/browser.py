@@ -23,7 +23,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from browser_bot.errors import StageError
 from browser_bot.stage.devices import write_devices
-from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from browser_bot.stage.fonts import write_fonts
 from browser_bot.stage.popups import keep_to_one_page
 from browser_bot.stage.profile import write_profile, write_shims
@@ -281,13 +281,13 @@ async def open_browser(
     *,
     width: int,
     height: int,
-    environment: Mapping[str, str],
+    variables: Mapping[str, str],
     chromium: Path | None = None,
     proxy: str | None = None,
-    surroundings: Surroundings = NOTHING_SPECIAL,
+    environment: Environment = DEFAULT_ENVIRONMENT,
     authorities: Path | None = None,
 ) -> AsyncIterator[Browser]:
-    """Run a Chromium with a fresh profile in `directory` on the display and sound of `environment`.
+    """Run a Chromium with a fresh profile in `directory` on the display and sound of `variables`.
 
     `proxy` is the address of a proxy that everything goes through, loopback included, `authorities` an NSS
     database with certificate authorities that are trusted besides Chromium's own. Raises StageError when it
@@ -298,12 +298,12 @@ async def open_browser(
     if root:
         logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
     switches = chromium_switches(width, height)
-    if surroundings.devices:
+    if environment.devices:
         switches += write_devices(directory)
     if authorities is not None:
         shutil.copytree(authorities, directory / NSS_DATABASE)
     profile, shims = directory / "profile", directory / "bin"
-    write_profile(profile, surroundings.preferences, credentials=surroundings.credentials)
+    write_profile(profile, environment.preferences, credentials=environment.credentials)
     write_shims(shims)
     try:
         async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
@@ -322,10 +322,10 @@ async def open_browser(
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
                     **write_fonts(directory),
-                    **surroundings.environment,
-                    **environment,
+                    **environment.variables,
+                    **variables,
                 },
-                locale=surroundings.locale,
+                locale=environment.locale,
                 no_viewport=True,
                 accept_downloads=False,
                 artifacts_dir=directory / "artifacts",

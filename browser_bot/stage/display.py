@@ -130,7 +130,7 @@ class Display:
     server: Program
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """What a client of this display needs in its environment."""
         return {"DISPLAY": self.name, "XAUTHORITY": str(self.authority)}
 

@@ -1,4 +1,4 @@
-"""What a page finds around it: devices, a language and a time zone."""
+"""The environment that pages find: devices, a language, a time zone, and who answers for credentials."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ from browser_bot.stage import devices
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """What a browser tells its pages of where it runs.
 
     With `devices` pages find a microphone and a camera, which they may use without a question, and else none.
@@ -23,7 +23,7 @@ class Surroundings:
     credentials: bool = False
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """What a browser needs in its environment."""
         return {"TZ": self.timezone} if self.timezone else {}
 
@@ -39,4 +39,4 @@ class Surroundings:
         return found
 
 
-NOTHING_SPECIAL = Surroundings()
+DEFAULT_ENVIRONMENT = Environment()

@@ -68,7 +68,7 @@ class Sound:
     outputs: Collection[str] = ()
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """What a client of this device needs in its environment."""
         return {"PULSE_SERVER": self.server, "PULSE_SINK": SINK}
 

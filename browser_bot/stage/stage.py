@@ -13,7 +13,7 @@ from browser_bot.stage.browser import Browser, Driver, open_browser
 from browser_bot.stage.cleanup import PREFIX, write_owner
 from browser_bot.stage.devices import OUTPUTS
 from browser_bot.stage.display import Display, open_display
-from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from browser_bot.stage.pointer import put_pointer_aside
 from browser_bot.stage.process_usage import Usage, group_of, usage_of
 from browser_bot.stage.sound import Sound, open_sound
@@ -67,7 +67,7 @@ async def open_stage(
     proxy: str | None = None,
     authorities: Path | None = None,
     driver: Driver | None = None,
-    surroundings: Surroundings = NOTHING_SPECIAL,
+    environment: Environment = DEFAULT_ENVIRONMENT,
 ) -> AsyncIterator[Stage]:
     """Run a stage for a picture of `width` x `height` at `fps`, with a `driver` that may run already.
 
@@ -88,7 +88,7 @@ async def open_stage(
             async with asyncio.TaskGroup() as group:
                 group.create_task(driver.start())
                 display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
-                outputs = OUTPUTS if surroundings.devices else ()
+                outputs = OUTPUTS if environment.devices else ()
                 sound = group.create_task(parts.enter_async_context(open_sound(directory, outputs)))
             screen, windows = display.result()
             browser = await parts.enter_async_context(
@@ -97,10 +97,10 @@ async def open_stage(
                     directory,
                     width=width,
                     height=height,
-                    environment=screen.environment | sound.result().environment,
+                    variables=screen.variables | sound.result().variables,
                     chromium=chromium,
                     proxy=proxy,
-                    surroundings=surroundings,
+                    environment=environment,
                     authorities=authorities,
                 )
             )

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.site_access import SiteAccess
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from browser_bot.stage.locales import read_locale, read_timezone
 from encoder.formats import AudioCodec, AudioExport, Codec, Format
 from farm.cli.doctor import format_report, is_usable, run_checks
@@ -165,7 +165,7 @@ def record(
         contract=PageContract(contract),
         max_seconds=seconds,
         chromium=settings.chromium,
-        surroundings=Surroundings(
+        environment=Environment(
             settings.fake_devices, locale or settings.locale, timezone or settings.timezone
         ),
         authorities=nss_database(settings.ca_file, settings.data_dir),

@@ -8,7 +8,7 @@ from farm.config.settings import Settings
 from farm.credentials.farm_secret import load_secret_key
 from farm.credentials.sealing import Sealer
 from farm.host.ca_file import nss_database
-from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, open_access, opening_of, surroundings_of
+from farm.pages.access import PAGE_ACCESS, PageAccess, contract_of, environment_of, open_access, opening_of
 from farm.pages.watermark import corner_of
 from farm.recorder.monitor import Limits
 from farm.recorder.plan import Plan
@@ -78,6 +78,6 @@ def plan_of(
         access=opening.access,
         timed_texts=recording.timed_texts,
         had_company=recording.had_company,
-        surroundings=surroundings_of(recording, settings),
+        environment=environment_of(recording, settings),
         elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )

@@ -16,7 +16,7 @@ from browser_bot.network.addresses import lies_under
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import JITSI, PageHints, is_jitsi, jitsi_url
 from browser_bot.page.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from farm.config.settings import Settings
 from farm.credentials.sealing import Sealer
 from farm.pages.tokens import livekit_token, recorder_token
@@ -85,11 +85,11 @@ def contract_of(recording: Recording, settings: Settings) -> PageContract:
     return recording.page_contract
 
 
-def surroundings_of(recording: Recording | None, settings: Settings) -> Surroundings:
+def environment_of(recording: Recording | None, settings: Settings) -> Environment:
     """What a page finds around it; None: that of a recording that says nothing of it."""
     if recording is None:
-        return Surroundings(settings.fake_devices, settings.locale, settings.timezone)
-    return Surroundings(settings.fake_devices, recording.locale, recording.timezone)
+        return Environment(settings.fake_devices, settings.locale, settings.timezone)
+    return Environment(settings.fake_devices, recording.locale, recording.timezone)
 
 
 def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> frozenset[str]:

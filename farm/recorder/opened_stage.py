@@ -10,7 +10,7 @@ from browser_bot.errors import StageError
 from browser_bot.network.addresses import AddressRule
 from browser_bot.network.gateway import Gateway, open_gateway
 from browser_bot.stage.browser import Driver
-from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from browser_bot.stage.programs import signal_group
 from browser_bot.stage.stage import Stage, open_stage
 
@@ -19,7 +19,7 @@ from browser_bot.stage.stage import Stage, open_stage
 class StageNeeds:
     """What a stage must be: its picture, its Chromium, what that may open (None: everything).
 
-    `surroundings` are what its pages find, `authorities` is an NSS database with certificate authorities
+    `environment` is what its pages find, `authorities` is an NSS database with certificate authorities
     besides the system's.
     """
 
@@ -29,7 +29,7 @@ class StageNeeds:
     chromium: Path | None = None
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
-    surroundings: Surroundings = NOTHING_SPECIAL
+    environment: Environment = DEFAULT_ENVIRONMENT
     authorities: Path | None = None
 
 
@@ -77,7 +77,7 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
                 proxy=proxy,
                 authorities=needs.authorities,
                 driver=driver,
-                surroundings=needs.surroundings,
+                environment=needs.environment,
             )
         )
         return OpenedStage(needs, stage, gateway, parts.pop_all())

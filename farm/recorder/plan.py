@@ -9,7 +9,7 @@ from browser_bot.network.addresses import AddressRule
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.hints import NO_HINTS, PageHints
 from browser_bot.page.site_access import NO_ACCESS, SiteAccess
-from browser_bot.stage.environment import NOTHING_SPECIAL, Surroundings
+from browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from encoder.formats import Format
 from encoder.takes.command import Watermark
 from farm.recorder.monitor import NO_LIMITS, Limits
@@ -25,7 +25,7 @@ class Plan:
     its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
     SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
     the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
-    already, as other nodes have seen. `surroundings` are what the page finds around it,
+    already, as other nodes have seen. `environment` is what the page finds around it,
     `access` is what its server is given.
     """
 
@@ -46,7 +46,7 @@ class Plan:
     elsewhere: Elsewhere = NOTHING
     timed_texts: bool = False
     had_company: bool = False
-    surroundings: Surroundings = NOTHING_SPECIAL
+    environment: Environment = DEFAULT_ENVIRONMENT
     access: SiteAccess = NO_ACCESS
     authorities: Path | None = None
 
@@ -63,6 +63,6 @@ class Plan:
             self.chromium,
             self.address_rule,
             self.always_allowed,
-            replace(self.surroundings, credentials=credentials),
+            replace(self.environment, credentials=credentials),
             self.authorities,
         )

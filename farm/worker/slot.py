@@ -23,7 +23,7 @@ from rq.executions import Execution
 from rq.job import Job
 
 from browser_bot.stage.cleanup import stage_of, sweep_stages
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from encoder.formats import Format
 from farm.config.settings import Settings, load_settings
 from farm.errors import FarmError, NotFoundError, RecordUnreadableError
@@ -34,7 +34,7 @@ from farm.host.processes import call_this_process
 from farm.host.resources import Processors, what_is_free
 from farm.nodes.registry import Nodes
 from farm.nodes.slot_number import take_number
-from farm.pages.access import surroundings_of
+from farm.pages.access import environment_of
 from farm.queues.jobs import note_node
 from farm.recorder.opened_stage import StageNeeds
 from farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
@@ -142,7 +142,7 @@ class SlotWorker(SpoolWorker):
         self._refused = False
         self._drained = False
         self._picture = Format()
-        self._surroundings = surroundings_of(None, self._settings)
+        self._environment = environment_of(None, self._settings)
         self._processors = Processors()
         forget_draining(self._settings)
         sweep_stages()
@@ -206,7 +206,7 @@ class SlotWorker(SpoolWorker):
         """Be a work horse, from before its job is there."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         call_this_process(WARM_HORSE)
-        names = wait_warm(needs_of(self._picture, self._surroundings, self._settings), line)
+        names = wait_warm(needs_of(self._picture, self._environment, self._settings), line)
         if not names:
             return
         call_this_process("farm recorder")
@@ -234,7 +234,7 @@ class SlotWorker(SpoolWorker):
         with suppress(FarmError, ValueError, redis.RedisError):  # what is wrong with it, its recorder tells
             recording = Records(self.connection).get(None, job.args[0])
             self._picture = format_of(recording)
-            self._surroundings = surroundings_of(recording, self._settings)
+            self._environment = environment_of(recording, self._settings)
 
     def teardown(self) -> None:
         """End the work horse that waits, too."""
@@ -278,8 +278,8 @@ class SlotWorker(SpoolWorker):
             note_seen(evidence, place)
 
 
-def needs_of(picture: Format, surroundings: Surroundings, settings: Settings) -> StageNeeds:
-    """What a stage of this node must be for a recording of such a picture in such surroundings."""
+def needs_of(picture: Format, environment: Environment, settings: Settings) -> StageNeeds:
+    """What a stage of this node must be for a recording of such a picture in such an environment."""
     return StageNeeds(
         picture.width,
         picture.height,
@@ -287,6 +287,6 @@ def needs_of(picture: Format, surroundings: Surroundings, settings: Settings) ->
         settings.chromium,
         settings.address_rule,
         settings.built_in_meetings,
-        surroundings,
+        environment,
         nss_database(settings.ca_file, settings.data_dir),
     )

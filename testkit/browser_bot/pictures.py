@@ -36,7 +36,7 @@ async def grab(display: Display, width: int, height: int) -> Picture:
         *("-probesize", "32", "-analyzeduration", "0"),
         *("-video_size", f"{width}x{height}", "-i", display.name),
         *("-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
-        env=display.environment,
+        env=display.variables,
     )
     assert code == 0, complaints
     return Picture(width, height, pixels)

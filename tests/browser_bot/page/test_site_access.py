@@ -17,7 +17,7 @@ from browser_bot.errors import PageError
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess, give_access
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
 
@@ -34,7 +34,7 @@ DIGEST = 'Digest realm="room", nonce="n0nce", qop="auth", algorithm=MD5'
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     # What one was given stays with it, so none is shared.
-    async with open_stage(320, 180, 30, surroundings=Surroundings(credentials=True)) as stage:
+    async with open_stage(320, 180, 30, environment=Environment(credentials=True)) as stage:
         yield stage
 
 

@@ -90,7 +90,7 @@ async def test_sound_should_play_by_itself_into_the_stages_sink(stage: Stage, si
     async with asyncio.timeout(10):
         while heard != pytest.approx(700, abs=5):
             heard = loudest_frequency(await listen(stage.sound, 0.4))
-    _, inputs, _ = await run("pactl", "list", "sink-inputs", env=stage.sound.environment)
+    _, inputs, _ = await run("pactl", "list", "sink-inputs", env=stage.sound.variables)
     assert 'application.name = "Chromium"' in inputs.decode()
     assert "48000Hz" in inputs.decode()
     await stage.browser.page.goto("about:blank")

@@ -47,7 +47,7 @@ def test_xauthority_should_give_the_cookie_to_every_display() -> None:
 async def test_display_should_open_to_the_cookie_only(short_path: Path) -> None:
     async with open_display(short_path, 320, 180, 30) as opened:
         assert opened.authority.stat().st_mode & 0o777 == 0o600
-        code, output, _ = await run("xdpyinfo", env=opened.environment)
+        code, output, _ = await run("xdpyinfo", env=opened.variables)
         assert code == 0
         assert b"640x480 pixels" in output
 
@@ -65,10 +65,10 @@ async def test_display_should_open_to_the_cookie_only(short_path: Path) -> None:
 @pytest.mark.parametrize(("width", "height", "fps"), [(16, 16, 15), (1920, 1920, 60), (720, 1280, 30)])
 async def test_display_should_open_in_every_size(short_path: Path, width: int, height: int, fps: int) -> None:
     async with open_display(short_path, width, height, fps) as opened:
-        _, output, _ = await run("xdpyinfo", env=opened.environment)
+        _, output, _ = await run("xdpyinfo", env=opened.variables)
         assert f"{opened.mode.width}x{opened.mode.height} pixels".encode() in output
         # No mode of the driver's own: it would have another refresh rate.
-        _, modes, _ = await run("xrandr", env=opened.environment)
+        _, modes, _ = await run("xrandr", env=opened.variables)
         rates = [float(line.split()[1].rstrip("*+")) for line in modes.decode().splitlines() if "*" in line]
         assert rates == [fps]
 

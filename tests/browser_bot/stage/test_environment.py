@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.stage.environment import Surroundings
+from browser_bot.stage.environment import Environment
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.pictures import Colour, grab
 from testkit.browser_bot.sites import Site, answer
@@ -19,7 +19,7 @@ from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
 SOON = 20.0
 BLUE: Colour = (0, 0, 255)
-AROUND = Surroundings(devices=True, locale="fr-CA", timezone="America/St_Johns")
+AROUND = Environment(devices=True, locale="fr-CA", timezone="America/St_Johns")
 # Joins like many a meeting's page: not without devices.
 ROOM = """<body style="margin:0;background:rgb(0,0,255);color:rgb(0,0,255)"><script>
 const wanted = {audio: true, video: {width: 1280, frameRate: {min: 15}}};
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_stage() -> AsyncIterator[Stage]:
-    async with open_stage(WIDTH, HEIGHT, 30, surroundings=AROUND) as stage:
+    async with open_stage(WIDTH, HEIGHT, 30, environment=AROUND) as stage:
         yield stage
 
 

@@ -19,17 +19,17 @@ async def play_tone(opened: Sound, frequency: int, seconds: float, sink: str = "
     tone.write_bytes(samples.astype(np.int16).tobytes())
     code, _, complaints = await run(
         *("paplay", "--raw", "--rate=48000", "--channels=1", "--format=s16le", str(tone)),
-        env=opened.environment | {"PULSE_SINK": sink},
+        env=opened.variables | {"PULSE_SINK": sink},
     )
     assert code == 0, complaints
 
 
 async def test_device_should_be_one_sink_at_48_khz(short_path: Path) -> None:
     async with open_sound(short_path) as opened:
-        _, output, _ = await run("pactl", "info", env=opened.environment)
+        _, output, _ = await run("pactl", "info", env=opened.variables)
         assert "Default Sink: stage\n" in output.decode()
         assert "Default Sample Specification: s16le 2ch 48000Hz\n" in output.decode()
-        _, output, _ = await run("pactl", "list", "short", "sinks", env=opened.environment)
+        _, output, _ = await run("pactl", "list", "short", "sinks", env=opened.variables)
         (sink,) = output.decode().splitlines()
         assert sink.split("\t")[1:4] == ["stage", "module-null-sink.c", "s16le 2ch 48000Hz"]
     assert our_children() == []
@@ -58,7 +58,7 @@ async def test_what_plays_should_be_told_and_brought_back_from_another_sink(shor
             ("load-module", "module-null-sink", "sink_name=other"),
             ("move-sink-input", "0", "other"),
         ):
-            code, _, complaints = await run("pactl", *words, env=opened.environment)
+            code, _, complaints = await run("pactl", *words, env=opened.variables)
             assert code == 0, complaints
         assert await opened.inputs() == [SinkInput(0, "other", runs=True)]
         await opened.bring_back()

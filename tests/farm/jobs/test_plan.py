@@ -11,7 +11,7 @@ from farm.config.settings import Settings
 from farm.jobs.plan import plan_of
 from farm.jobs.reporter import Reporter
 from farm.nodes.registry import Nodes
-from farm.pages.access import surroundings_of
+from farm.pages.access import environment_of
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
 from farm.recording.formats import format_of
@@ -66,14 +66,14 @@ def test_stage_that_waits_should_be_what_a_recording_like_the_last_one_needs(
     settings: Settings, around: dict[str, str]
 ) -> None:
     recording = new_recording(**around)
-    needs = needs_of(format_of(recording), surroundings_of(recording, settings), settings)
+    needs = needs_of(format_of(recording), environment_of(recording, settings), settings)
     assert plan_of(recording, settings).stage == needs
-    surroundings = needs.surroundings
-    assert (surroundings.devices, surroundings.locale, surroundings.timezone) == (
+    environment = needs.environment
+    assert (environment.devices, environment.locale, environment.timezone) == (
         *(True, around.get("locale"), around.get("timezone")),
     )
     # The first one waits as the farm is set.
     set_so = settings.model_copy(update={"fake_devices": False, **around})
-    first = surroundings_of(None, set_so)
+    first = environment_of(None, set_so)
     assert (first.devices, first.locale) == (False, around.get("locale"))
     assert plan_of(recording, set_so).stage == needs_of(format_of(recording), first, set_so)

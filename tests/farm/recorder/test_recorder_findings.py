@@ -169,7 +169,7 @@ def meeting() -> Iterator[str]:
 
 
 async def pactl(stage: Stage, *words: str) -> str:
-    code, output, complaints = await run("pactl", *words, env=stage.sound.environment)
+    code, output, complaints = await run("pactl", *words, env=stage.sound.variables)
     assert code == 0, complaints
     return output.decode()
 
