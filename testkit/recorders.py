@@ -1,4 +1,4 @@
-"""What tests give a recorder of its own: who listens to it, and orders."""
+"""What tests and benchmarks give a recorder of its own: who listens to it, and orders."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,11 +10,13 @@ from farm.recording.commands import Order
 from farm.recording.findings import Finding
 
 
-class Listener:
-    """Keeps how the takes began, and tells when one has."""
+class KeepingListener:
+    """Keeps how the takes began and what broke, and tells when the first take has begun."""
 
     def __init__(self) -> None:
+        """Nothing has been told yet."""
         self.takes: list[Journal] = []
+        self.faults: list[str] = []
         self.began = asyncio.Event()
 
     async def recording(self, take: Journal) -> None:
@@ -28,7 +30,7 @@ class Listener:
         pass
 
     async def broken(self, fault: str) -> None:
-        pass
+        self.faults.append(fault)
 
     async def finding_began(self, finding: Finding) -> None:
         pass
@@ -44,17 +46,6 @@ class Listener:
 
     async def ended(self, outcome: Outcome) -> None:
         pass
-
-
-class FaultListener(Listener):
-    """Keeps what broke, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults: list[str] = []
-
-    async def broken(self, fault: str) -> None:
-        self.faults.append(fault)
 
 
 async def no_orders() -> AsyncIterator[Order]:

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from testkit.machine.processes import below
+from testkit.machine.processes import below, encoder
 from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
 
@@ -115,8 +115,8 @@ class RunningFarm:
         return below(self.process.pid, name=name)
 
     def recorder(self) -> psutil.Process:
-        """The process that records: the parent of an ffmpeg."""
-        parent = self.processes("ffmpeg")[0].parent()
+        """The process that records: the parent of its encoder."""
+        parent = encoder(self.process.pid).parent()
         assert parent is not None
         return parent
 

@@ -92,9 +92,9 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def encoder() -> psutil.Process:
-    """The ffmpeg that records: the one that uses the processor."""
-    return max(below(name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))
+def encoder(pid: int | None = None) -> psutil.Process:
+    """The ffmpeg below a process, this one if none is given, that records: it uses the processor most."""
+    return max(below(pid, name="ffmpeg"), key=lambda process: sum(process.cpu_times()[:2]))
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

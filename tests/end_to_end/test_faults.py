@@ -10,7 +10,7 @@ import pytest
 
 from testkit.encoder.films import decoded_seconds
 from testkit.machine.load import patience
-from testkit.machine.processes import below, wait_until_none
+from testkit.machine.processes import below, encoder, wait_until_none
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.running_farm import (
     RECORDED,
@@ -52,7 +52,7 @@ def kill_sound(farm: RunningFarm) -> None:
 
 
 def kill_encoder(farm: RunningFarm) -> None:
-    max(farm.processes("ffmpeg"), key=lambda process: process.cpu_times().user).kill()
+    encoder(farm.process.pid).kill()
 
 
 FAULTS: dict[str, Callable[[RunningFarm], None]] = {

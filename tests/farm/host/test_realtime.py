@@ -26,7 +26,7 @@ from farm.spool.spool import Spool
 from testkit.browser_bot.sites import open_site
 from testkit.deploy import seccomp
 from testkit.machine.processes import below
-from testkit.recorders import FaultListener, no_orders
+from testkit.recorders import KeepingListener, no_orders
 from testkit.waiting import until
 
 RAISED, NO_LIMIT = 2, 3
@@ -91,7 +91,7 @@ async def until_sounding(real_time: RealTime, threads: int = 1) -> None:
 
 @where_allowed
 async def test_chains_of_picture_and_sound_should_run_in_real_time_and_encoders_not(tmp_path: Path) -> None:
-    listener = FaultListener()
+    listener = KeepingListener()
     spool = Spool(tmp_path / "spool", Format(width=320, height=180))
     async with open_site() as site, asyncio.TaskGroup() as group:
         plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=60)

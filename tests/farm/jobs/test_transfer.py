@@ -3,7 +3,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from farm.queues.transfers import transfers_queue, uploads_queue
 from farm.recording.links import Links
 from farm.recording.model import Recording, Status
 from farm.recording.outputs import OutputState, stream_output
-from farm.recording.records import Records
 from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
 from farm.spool.outbox import Outbox
 from farm.spool.spool import spool_of
@@ -59,13 +57,12 @@ def bucket(s3_endpoint: str) -> Any:
     bucket.delete()
 
 
-def transfer_all(recording: Recording, settings: Settings, client: redis.Redis) -> Recording:
+def transfer_all(farm: Farm, recording: Recording) -> Recording:
     """Every transfer once, as the workers would."""
-    records = Records(client)
     for transfer in recording.transfers:
-        run_transfer(recording.id, transfer.target, settings, client)
-    settle(recording.id, settings, client)
-    return records.get(None, recording.id)
+        run_transfer(recording.id, transfer.target, farm.settings, farm.redis)
+    settle(recording.id, farm.settings, farm.redis)
+    return farm.records.get(None, recording.id)
 
 
 def transfer_of(recording: Recording, target: str) -> Transfer:
@@ -74,16 +71,15 @@ def transfer_of(recording: Recording, target: str) -> Transfer:
     return transfer
 
 
-def links(settings: Settings) -> Links:
-    secret = load_secret_key(settings)
-    return Links(settings, open_store(settings), secret)
+def links(farm: Farm) -> Links:
+    return Links(farm.settings, open_store(farm.settings), load_secret_key(farm.settings))
 
 
 def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
     farm: Farm, film: Path, bucket: Any, s3_endpoint: str
 ) -> None:
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
-    after = transfer_all(recording, farm.settings, farm.redis)
+    after = transfer_all(farm, recording)
     assert after.status is Status.UPLOADED
     name, year = recording.output_file_name, recording.invoked_time.year
     assert [(transfer.target, transfer.state, transfer.attempts) for transfer in after.transfers] == [
@@ -98,14 +94,14 @@ def test_files_should_arrive_everywhere_and_the_spool_be_cleared(
     assert (uploaded["ContentType"], uploaded["Metadata"]) == ("video/mp4", {"course": "1"})
     assert bucket.Object(f"demo/{year}/{Path(name).with_suffix('.json')}").get()["Body"].read() == b"{}"
     assert not spool_of(recording, farm.settings).directory.exists()
-    assert links(farm.settings).video(after) is not None
+    assert links(farm).video(after) is not None
 
 
 def test_customers_fault_should_not_keep_the_file_from_the_store(
     farm: Farm, film: Path, s3_endpoint: str
 ) -> None:
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint, bucket="nowhere"))
-    after = transfer_all(recording, farm.settings, farm.redis)
+    after = transfer_all(farm, recording)
     transfer = transfer_of(after, "s3")
     assert after.status is Status.UPLOADING
     assert (transfer.state, transfer.attempts) == (TransferState.WAITING, 1)
@@ -113,7 +109,7 @@ def test_customers_fault_should_not_keep_the_file_from_the_store(
     assert (transfer.error.code, transfer.error.message) == ("no_bucket", "there is no bucket nowhere")
     assert transfer.next_try is not None
     # The link works already, and the files are kept for the next try.
-    assert links(farm.settings).video(after) is not None
+    assert links(farm).video(after) is not None
     assert Outbox.of(spool_of(recording, farm.settings)).path_of(recording.files[0]).exists()
     # The next try is queued for then, on the node that has the files.
     queue = uploads_queue(farm.redis, farm.settings.node)
@@ -133,12 +129,12 @@ def test_transfer_that_is_given_up_should_leave_the_recording_uploaded(
     recording = farm.records.set_transfer(
         recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago)
     )
-    after = transfer_all(recording, farm.settings, farm.redis)
+    after = transfer_all(farm, recording)
     transfer = transfer_of(after, "s3")
     assert (after.status, transfer.state, transfer.attempts) == ("UPLOADED", "GIVEN_UP", 21)
     assert transfer.error is not None
     assert not spool_of(recording, farm.settings).directory.exists()
-    assert links(farm.settings).video(after) is not None
+    assert links(farm).video(after) is not None
 
 
 def test_farm_that_is_to_keep_no_copy_should_keep_none(
@@ -146,11 +142,11 @@ def test_farm_that_is_to_keep_no_copy_should_keep_none(
 ) -> None:
     target = target_at(s3_endpoint, path="")
     recording = farm.ended(new_recording(), film, target, keep_copy=False)
-    after = transfer_all(recording, farm.settings, farm.redis)
+    after = transfer_all(farm, recording)
     assert after.status is Status.UPLOADED
     assert [transfer.target for transfer in after.transfers] == ["s3"]
     assert bucket.Object(recording.output_file_name).content_length == film.stat().st_size
-    assert links(farm.settings).video(after) is None
+    assert links(farm).video(after) is None
     assert not (farm.settings.data_dir / "store").exists()
     assert not spool_of(recording, farm.settings).directory.exists()
 
@@ -164,52 +160,50 @@ def test_store_should_take_the_file_that_the_customers_storage_never_took(
     recording = farm.records.set_transfer(
         recording.id, Transfer(target="s3", attempts=20, first_tried=a_day_ago)
     )
-    given_up = transfer_all(recording, farm.settings, farm.redis)
+    given_up = transfer_all(farm, recording)
     (job,) = transfers_queue(farm.redis, farm.settings.node).jobs
     assert job.args == (str(recording.id), STORE)
-    after = transfer_all(given_up, farm.settings, farm.redis)
+    after = transfer_all(farm, given_up)
     assert after.status is Status.UPLOADED
     assert [(transfer.target, transfer.state) for transfer in after.transfers] == [
         ("s3", "GIVEN_UP"),
         ("store", "DONE"),
     ]
-    assert links(farm.settings).video(after) is not None
+    assert links(farm).video(after) is not None
 
 
 def test_store_that_is_full_should_keep_the_file_in_the_spool(farm: Farm, film: Path, tmp_path: Path) -> None:
     (tmp_path / "no-directory").write_text("")
-    broken = settings_with(
-        farm.settings.data_dir, farm.settings.redis_url, store_url=f"file://{tmp_path}/no-directory"
-    )
-    recording = replace(farm, settings=broken).ended(new_recording(), film)
+    broken = farm.with_settings(store_url=f"file://{tmp_path}/no-directory")
+    recording = broken.ended(new_recording(), film)
     a_week_ago = now() - timedelta(days=7)
     farm.records.set_transfer(recording.id, Transfer(target=STORE, attempts=99, first_tried=a_week_ago))
-    after = transfer_all(recording, broken, farm.redis)
+    after = transfer_all(broken, recording)
     assert (after.status, transfer_of(after, STORE).state) == ("UPLOADING", "WAITING")
     assert Outbox.of(spool_of(recording, farm.settings)).path_of(recording.files[0]).exists()
     farm.records.set_transfer(recording.id, Transfer(target=STORE, attempts=100))
-    assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADED
+    assert transfer_all(farm, recording).status is Status.UPLOADED
 
 
 def test_store_whose_disk_is_full_should_take_the_file_when_there_is_room(farm: Farm, film: Path) -> None:
     recording = farm.ended(new_recording(), film)
     with small_disk(farm.settings.data_dir / "store", 8):
-        after = transfer_all(recording, farm.settings, farm.redis)
+        after = transfer_all(farm, recording)
         transfer = transfer_of(after, STORE)
         assert (after.status, transfer.state) == ("UPLOADING", "WAITING")
         assert transfer.error is not None
         assert transfer.error.code == "full"
         assert [file for file in (farm.settings.data_dir / "store").rglob("*") if file.is_file()] == []
     farm.records.set_transfer(recording.id, Transfer(target=STORE))
-    assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADED
+    assert transfer_all(farm, recording).status is Status.UPLOADED
 
 
 def test_address_that_is_not_allowed_should_be_refused_at_the_transfer_too(
     farm: Farm, film: Path, s3_endpoint: str
 ) -> None:
-    strict = settings_with(farm.settings.data_dir, farm.settings.redis_url)
-    recording = replace(farm, settings=strict).ended(new_recording(), film, target_at(s3_endpoint))
-    transfer = transfer_of(transfer_all(recording, strict, farm.redis), "s3")
+    strict = farm.with_settings(allow_private_addresses="")
+    recording = strict.ended(new_recording(), film, target_at(s3_endpoint))
+    transfer = transfer_of(transfer_all(strict, recording), "s3")
     assert transfer.error is not None
     assert transfer.error.code == "address_refused"
 
@@ -218,13 +212,8 @@ def test_keys_sealed_with_another_secret_should_be_said_clearly(
     farm: Farm, film: Path, s3_endpoint: str
 ) -> None:
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
-    other = settings_with(
-        farm.settings.data_dir,
-        farm.settings.redis_url,
-        secret_key="another secret of this farm",
-        allow_private_addresses="all",
-    )
-    transfer = transfer_of(transfer_all(recording, other, farm.redis), "s3")
+    other = farm.with_settings(secret_key="another secret of this farm", allow_private_addresses="all")
+    transfer = transfer_of(transfer_all(other, recording), "s3")
     assert transfer.error is not None
     assert transfer.error.code == "farm_settings"
     assert "FARM_SECRET_KEY" in transfer.error.message
@@ -241,11 +230,7 @@ def test_two_workers_at_one_transfer_should_send_once(farm: Farm, film: Path, s3
 def test_files_should_come_from_the_store_once_the_spool_is_cleared(
     farm: Farm, film: Path, bucket: Any, s3_endpoint: str
 ) -> None:
-    recording = transfer_all(
-        farm.ended(new_recording(), film, target_at(s3_endpoint, path="")),
-        farm.settings,
-        farm.redis,
-    )
+    recording = transfer_all(farm, farm.ended(new_recording(), film, target_at(s3_endpoint, path="")))
     bucket.objects.all().delete()
     farm.records.set_transfer(recording.id, Transfer(target="s3"))
     run_transfer(recording.id, "s3", farm.settings, farm.redis)
@@ -330,7 +315,7 @@ def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(far
     output = stream_output("rtmp://a.example/live/key").model_copy(update={"state": OutputState.LIVE})
     recording = farm.ended(new_recording(outputs=(output,)), clip)
     with spool_of(recording, farm.settings).followed():
-        assert transfer_all(recording, farm.settings, farm.redis).status is Status.UPLOADING
+        assert transfer_all(farm, recording).status is Status.UPLOADING
     # Its recorder is dead: nobody will tell of the output.
     settle(recording.id, farm.settings, farm.redis)
     assert farm.records.get(None, recording.id).status is Status.UPLOADED
@@ -339,7 +324,7 @@ def test_recording_should_not_be_uploaded_before_its_live_outputs_have_ended(far
     another = farm.ended(new_recording(outputs=(output,), meeting_id="b"), clip)
     with spool_of(another, farm.settings).followed():
         farm.records.set_output(another, output.model_copy(update={"state": OutputState.ENDED}))
-        assert transfer_all(another, farm.settings, farm.redis).status is Status.UPLOADED
+        assert transfer_all(farm, another).status is Status.UPLOADED
 
 
 @pytest.fixture

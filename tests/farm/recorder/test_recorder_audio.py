@@ -15,7 +15,7 @@ from farm.recording.commands import Order
 from farm.spool.spool import Spool
 from testkit.encoder.beeps import Samples, beeps, played
 from testkit.machine.processes import encoder
-from testkit.recorders import Listener
+from testkit.recorders import KeepingListener
 
 pytestmark = pytest.mark.long
 
@@ -61,7 +61,7 @@ def spread(phases: list[float]) -> float:
 async def test_pause_should_be_left_out_and_the_beeps_should_lie_where_they_were(
     tmp_path: Path, page: str, export: AudioExport
 ) -> None:
-    listener = Listener()
+    listener = KeepingListener()
 
     async def orders() -> AsyncIterator[Order]:
         await listener.began.wait()
@@ -97,7 +97,7 @@ async def test_pause_should_be_left_out_and_the_beeps_should_lie_where_they_were
 
 
 async def test_killed_encoder_should_cost_a_second_at_most(tmp_path: Path, page: str) -> None:
-    listener = Listener()
+    listener = KeepingListener()
 
     async def orders() -> AsyncIterator[Order]:
         await listener.began.wait()

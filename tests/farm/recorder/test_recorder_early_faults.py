@@ -18,7 +18,7 @@ from farm.recorder.recorder import Recorder
 from farm.spool.spool import Spool
 from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below, wait_until_none
-from testkit.recorders import FaultListener, no_orders
+from testkit.recorders import KeepingListener, no_orders
 from testkit.waiting import until
 
 pytestmark = pytest.mark.long
@@ -38,7 +38,7 @@ PAGE = "<body>soon<script>setTimeout(() => console.log('START_RECORDING'), 3000)
 async def test_stage_that_breaks_before_the_first_take_should_be_replaced(
     tmp_path: Path, name: str, fault: str
 ) -> None:
-    listener = FaultListener()
+    listener = KeepingListener()
     spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
     async with open_site() as site:
         plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)
@@ -56,7 +56,7 @@ async def test_stage_that_breaks_before_the_first_take_should_be_replaced(
 
 @pytest.mark.parametrize("victim", ["browser", "driver"])
 async def test_warm_stage_whose_browser_hangs_should_be_replaced(tmp_path: Path, victim: str) -> None:
-    listener = FaultListener()
+    listener = KeepingListener()
     spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
     async with open_site() as site:
         plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)
@@ -73,7 +73,7 @@ async def test_warm_stage_whose_browser_hangs_should_be_replaced(tmp_path: Path,
 
 
 async def test_warm_stage_of_another_size_should_hand_its_driver_on(tmp_path: Path) -> None:
-    listener = FaultListener()
+    listener = KeepingListener()
     spool = Spool(tmp_path / "spool", Format(width=320, height=180))
     async with open_site() as site:
         plan = Plan(site.add("/", PAGE), spool.format, contract=PageContract.CONSOLE, max_seconds=1)

@@ -23,7 +23,7 @@ from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below
 from testkit.pages import serve_pages
-from testkit.recorders import Listener, no_orders
+from testkit.recorders import KeepingListener, no_orders
 from testkit.running_farm import RunningFarm
 from testkit.waiting import until
 
@@ -171,7 +171,7 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
 
 
 async def test_texts_that_are_over_should_stay_so_when_the_page_is_joined_again(tmp_path: Path) -> None:
-    listener = Listener()
+    listener = KeepingListener()
     spool = Spool(tmp_path / "spool", Format(width=320, height=180, audio_only=AudioExport()))
     async with open_site() as site:
         plan = Plan(site.add("/", SDK_PAGE + SAY + EARLY), spool.format, PageContract.SDK, timed_texts=True)

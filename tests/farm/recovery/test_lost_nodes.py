@@ -56,9 +56,10 @@ def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> S
 
 
 @pytest.fixture
-def theirs(settings: Settings, redis_address: str, tmp_path: Path) -> Settings:
-    """The settings of the node that is gone."""
-    return settings_with(tmp_path / "theirs", redis_address, node=GONE, store_url=settings.store_url)
+def theirs(farm: Farm, redis_address: str, tmp_path: Path) -> Farm:
+    """The farm as the node has it that is gone."""
+    settings = settings_with(tmp_path / "theirs", redis_address, node=GONE, store_url=farm.settings.store_url)
+    return replace(farm, settings=settings)
 
 
 def lose(client: redis.Redis, node: str = GONE) -> None:
@@ -218,9 +219,9 @@ def test_node_that_lives_should_not_be_gone_because_it_was_expected(farm: Farm) 
 
 
 def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
-    farm: Farm, theirs: Settings, film: Path
+    farm: Farm, theirs: Farm, film: Path
 ) -> None:
-    recording = replace(farm, settings=theirs).ended(new_recording(), film)
+    recording = theirs.ended(new_recording(), film)
     lose(farm.redis)
     look_after(gone_for(minutes=59), farm.settings, farm.redis)
     assert farm.records.get(None, recording.id) == recording
@@ -236,9 +237,9 @@ def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
 
 
 def test_recording_whose_file_is_at_the_customers_should_be_uploaded_without_the_node(
-    farm: Farm, theirs: Settings, film: Path
+    farm: Farm, theirs: Farm, film: Path
 ) -> None:
-    recording = replace(farm, settings=theirs).ended(new_recording(), film, target_at(DEAD))
+    recording = theirs.ended(new_recording(), film, target_at(DEAD))
     farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.DONE))
     look_after(gone_for(hours=2), farm.settings, farm.redis)
     after = farm.records.get(None, recording.id)
@@ -250,9 +251,9 @@ def test_recording_whose_file_is_at_the_customers_should_be_uploaded_without_the
 
 
 def test_files_in_the_store_should_be_carried_on_by_another_node(
-    farm: Farm, theirs: Settings, film: Path
+    farm: Farm, theirs: Farm, film: Path
 ) -> None:
-    recording = replace(farm, settings=theirs).stored(new_recording(), film, target_at(DEAD))
+    recording = theirs.stored(new_recording(), film, target_at(DEAD))
     farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.RUNNING))
     for _ in range(2):
         look_after(gone_for(hours=2), farm.settings, farm.redis)
@@ -268,37 +269,35 @@ def was_recorded(recording: Recording, settings: Settings) -> None:
         pass
 
 
-def back_with_takes(
-    records: Records, theirs: Settings, client: redis.Redis, recording: Recording, film: Path
-) -> Recording:
+def back_with_takes(theirs: Farm, recording: Recording, film: Path) -> Recording:
     """A recording that HERE has taken over, with a take in the spool of the node that is back."""
-    recording = recording_of(records, recording, GONE)
-    spool = spool_of(recording, theirs)
+    recording = recording_of(theirs.records, recording, GONE)
+    spool = spool_of(recording, theirs.settings)
     spool.make()
     shutil.copy(film, spool.directory / "take-000.mp4")
-    was_recorded(recording, theirs)
-    lose(client)
-    take_over(records, recording)
-    Nodes(client).beat(GONE, 1)
+    was_recorded(recording, theirs.settings)
+    lose(theirs.redis)
+    take_over(theirs.records, recording)
+    Nodes(theirs.redis).beat(GONE, 1)
     return recording
 
 
 def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ended(
-    theirs: Settings, farm: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
+    theirs: Farm, farm: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = back_with_takes(farm.records, theirs, farm.redis, new_recording(), film)
-    spool = spool_of(recording, theirs)
-    set_environment(monkeypatch, theirs)
-    assert recover_spool(theirs, farm.redis) == 0
+    recording = back_with_takes(theirs, new_recording(), film)
+    spool = spool_of(recording, theirs.settings)
+    set_environment(monkeypatch, theirs.settings)
+    assert recover_spool(theirs.settings, farm.redis) == 0
     # It may be asked for it yet: the other node may have nothing.
     finish(str(recording.id))
     assert spool.takes()
     farm.records.change_state(recording.id, Status.UPLOADING, by=HERE)
     before = farm.records.change_state(recording.id, Status.UPLOADED, by=HERE)
-    assert recover_unqueued(theirs, farm.redis) == 1
-    assert recover_unqueued(theirs, farm.redis) == 0
+    assert recover_unqueued(theirs.settings, farm.redis) == 1
+    assert recover_unqueued(theirs.settings, farm.redis) == 0
     finish(str(recording.id))
-    aside = theirs.left_dir / str(recording.id)
+    aside = theirs.settings.left_dir / str(recording.id)
     # No player would open it, so it was not joined.
     assert [file.name for file in aside.iterdir()] == ["take-000.mp4"]
     assert not spool.directory.exists()
@@ -317,49 +316,46 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
 
 
 def test_transfers_should_not_clear_away_what_is_to_be_set_aside(
-    theirs: Settings, farm: Farm, film: Path
+    theirs: Farm, farm: Farm, film: Path
 ) -> None:
-    recording = back_with_takes(farm.records, theirs, farm.redis, new_recording(), film)
+    recording = back_with_takes(theirs, new_recording(), film)
     farm.records.change_state(recording.id, Status.UPLOADING, by=HERE)
     farm.records.set_transfer(recording.id, Transfer(target=STORE))
     farm.records.update(recording.id, files=[describe(film, FileKind.VIDEO)])
     # The other node has these files.
-    assert recover_transfers(theirs, farm.redis) == 0
+    assert recover_transfers(theirs.settings, farm.redis) == 0
     farm.records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.DONE))
-    settle(recording.id, theirs, farm.redis)
+    settle(recording.id, theirs.settings, farm.redis)
     assert farm.records.get(None, recording.id).status is Status.UPLOADED
-    assert spool_of(recording, theirs).takes()
+    assert spool_of(recording, theirs.settings).takes()
 
 
 def test_files_of_a_node_that_was_waited_for_in_vain_should_be_set_aside_when_it_is_back(
-    farm: Farm, theirs: Settings, film: Path, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, theirs: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = replace(farm, settings=theirs).ended(new_recording(), film)
-    was_recorded(recording, theirs)
+    recording = theirs.ended(new_recording(), film)
+    was_recorded(recording, theirs.settings)
     look_after(gone_for(hours=2), farm.settings, farm.redis)
-    assert recover_spool(theirs, farm.redis) == 1
-    set_environment(monkeypatch, theirs)
+    assert recover_spool(theirs.settings, farm.redis) == 1
+    set_environment(monkeypatch, theirs.settings)
     finish(str(recording.id))
     names = {file.name for file in recording.files}
-    assert {file.name for file in (theirs.left_dir / str(recording.id)).iterdir()} == names
+    assert {file.name for file in (theirs.settings.left_dir / str(recording.id)).iterdir()} == names
     assert farm.records.get(None, recording.id).status is Status.ERRORED
 
 
 def test_recording_that_was_deleted_since_should_not_come_back_with_the_node(
-    theirs: Settings, farm: Farm, film: Path
+    theirs: Farm, farm: Farm, film: Path
 ) -> None:
-    first, second = (
-        back_with_takes(farm.records, theirs, farm.redis, new_recording(meeting_id=name), film)
-        for name in ("a", "b")
-    )
+    first, second = (back_with_takes(theirs, new_recording(meeting_id=name), film) for name in ("a", "b"))
     for recording in (first, second):
         farm.records.delete(farm.records.change_state(recording.id, Status.ERRORED))
-    recover_unqueued(theirs, farm.redis)
-    assert list(theirs.spool_dir.iterdir()) == []
-    spool_of(second, theirs).make()
-    was_recorded(second, theirs)
-    recover_spool(theirs, farm.redis)
-    assert list(theirs.spool_dir.iterdir()) == []
+    recover_unqueued(theirs.settings, farm.redis)
+    assert list(theirs.settings.spool_dir.iterdir()) == []
+    spool_of(second, theirs.settings).make()
+    was_recorded(second, theirs.settings)
+    recover_spool(theirs.settings, farm.redis)
+    assert list(theirs.settings.spool_dir.iterdir()) == []
     for recording in (first, second):
         with pytest.raises(NotFoundError):
             farm.records.get(None, recording.id)
@@ -368,7 +364,7 @@ def test_recording_that_was_deleted_since_should_not_come_back_with_the_node(
 def test_spool_in_a_shared_directory_should_be_left_to_the_node_that_records_into_it(
     farm: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = back_with_takes(farm.records, farm.settings, farm.redis, new_recording(), film)
+    recording = back_with_takes(farm, new_recording(), film)
     spool = spool_of(recording, farm.settings)
     keep_record(spool, farm.records.get(None, recording.id), {})
     farm.records.change_state(recording.id, Status.ERRORED)

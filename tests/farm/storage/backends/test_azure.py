@@ -227,15 +227,6 @@ def test_memory_should_not_grow_with_the_file(
     assert growth.bytes <= 64 * MEBIBYTE
 
 
-@pytest.fixture
-def back(tmp_path: Path) -> Path:
-    """A file to be replaced, alone in its directory."""
-    (tmp_path / "back").mkdir()
-    file = tmp_path / "back" / "film.mp4"
-    file.write_bytes(b"what was there")
-    return file
-
-
 @pytest.mark.usefixtures("container")
 def test_file_should_be_fetched_and_replace_what_is_there(
     azurite_port: int, film: Path, checkpoint: Checkpoint, back: Path

@@ -215,15 +215,6 @@ def test_encryption_metadata_and_tags_should_be_asked_for(
     assert hashlib.md5(content(client, "film.mp4")).digest() == hashlib.md5(film.read_bytes()).digest()
 
 
-@pytest.fixture
-def back(tmp_path: Path) -> Path:
-    """A file to be replaced, alone in its directory."""
-    (tmp_path / "back").mkdir()
-    file = tmp_path / "back" / "film.mp4"
-    file.write_bytes(b"what was there")
-    return file
-
-
 @pytest.mark.usefixtures("bucket")
 def test_file_should_be_fetched_and_replace_what_is_there(
     endpoint: str, film: Path, checkpoint: Checkpoint, back: Path
