@@ -1,4 +1,4 @@
-"""Looks up the addresses of names, apart from everything else that a process does.
+"""DNS look-ups with time-outs: addresses of names, resolved in threads of their own and cached.
 
 The system's resolver has no time-out that could be set for one call: a name whose server does not answer
 keeps a thread for 10 to 30 s. In asyncio's own pool of threads that would hold up files, Redis and the end

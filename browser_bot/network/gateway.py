@@ -1,4 +1,4 @@
-"""The browser's only way out: a small HTTP proxy that applies the address rule to every connection.
+"""The HTTP proxy of a browser, its only way out: applies the address rule to every connection.
 
 A check of the URL alone would miss redirects, frames, pictures, scripts' own requests and names that resolve
 differently the second time. Here the address that was checked is the address that is connected to.

@@ -1,4 +1,4 @@
-"""The name of a host as Chromium opens it, so that what is checked is what is connected to.
+"""Host names as Chromium parses them, so that what is checked is what is connected to.
 
 Chromium follows the URL standard (https://url.spec.whatwg.org/#host-parsing). Percent signs are decoded.
 Names that are not ASCII are mapped by UTS 46 without its transitional rules: `straße.test` is

@@ -1,4 +1,4 @@
-"""CSS that is added to a page: in every frame and document of it, and in their shadow roots.
+"""CSS added to a page: in every frame and document of it, and in their shadow roots.
 
 A sheet that is adopted (https://drafts.csswg.org/cssom/#dom-documentorshadowroot-adoptedstylesheets),
 because style elements are what many a page's policy forbids, and only of adopted sheets a shadow root need

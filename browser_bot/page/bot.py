@@ -1,4 +1,4 @@
-"""The bot: opens the meeting's page, tells when recording may start and when the page is over or lost."""
+"""The bot: opens and joins a meeting's page, and tells when recording may start and when the page is over."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The browser's protocol (CDP) to a page, its frames in other processes and its workers, from their start.
+"""Targets of the DevTools protocol (CDP): a page, its frames in other processes and its workers.
 
 Playwright gives a session for the page alone, so sessions of what is in it are its children in the protocol's
 older, nested form: `Target.sendMessageToTarget` carries their messages

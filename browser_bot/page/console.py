@@ -1,4 +1,4 @@
-"""What a page prints on its console, as text, and whether it is a signal.
+"""Console messages of a page as text, and the signals among them.
 
 Pure functions over the protocol's Runtime.RemoteObject and Runtime.ExceptionDetails.
 """

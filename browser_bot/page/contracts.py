@@ -1,4 +1,4 @@
-"""The page contracts: the agreements by which a page says "start now" and "I am over"."""
+"""Page contracts: how a page signals that recording may start and that it is over."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""The documents that a page has shown one after the other; a change within one is none of them."""
+"""The documents that a page navigates through; a change within one document does not count."""
 
 import asyncio
 import logging

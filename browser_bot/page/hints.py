@@ -1,4 +1,4 @@
-"""Hints: how to come into a meeting on a page that knows nothing of recorders, and what not to show of it."""
+"""Page hints: the steps that join a meeting, and CSS to add, on a page that knows no recorders."""
 
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit

@@ -1,4 +1,4 @@
-"""An isolated world in the page: asks the page and its frames, and hears what they print and throw.
+"""An isolated world of JavaScript in a page: questions to the page and its frames, console and errors.
 
 A page is a stranger: it may replace `eval`, `JSON`, `Array.prototype`, `Promise` or `console`. Playwright's
 `evaluate` goes through some of these, and counts as a gesture of the user, with which a page may open

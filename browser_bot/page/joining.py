@@ -1,4 +1,4 @@
-"""Joining: one try to open a page, to do there what the hints say, and to see that it is the meeting."""
+"""Joining: one attempt to open a page, take its steps and see that it is the meeting."""
 
 import asyncio
 import logging

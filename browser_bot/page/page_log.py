@@ -1,4 +1,4 @@
-"""What a page prints and could not load, line by line, without what is secret."""
+"""The log of a page: console messages, errors and failed requests, without secrets."""
 
 import logging
 from collections import deque

@@ -1,4 +1,4 @@
-"""The probe: what a page says of itself while it is recorded, as plain data.
+"""The probe: a script in every frame that reports the page's state while it is recorded.
 
 A script that every frame runs before its own leaves a function in it that takes one look: whether there is a
 network, whether the compositor draws, whether anybody speaks, whether a video moves, and how many tracks of

@@ -1,4 +1,4 @@
-"""When a page that is there may be recorded: its contract decides, within a bound."""
+"""Readiness: waits until a joined page may be recorded, as its contract says, with time-outs."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What a page's server wants of who opens it: user name and password, headers, cookies.
+"""Site access: the user name and password, headers and cookies that a page's server requires.
 
 Passwords and headers go to their own origins alone, from the page, its frames and workers alike. The browser
 asks us for them (CDP's Fetch domain, of the browser itself and so for all its targets): for headers at

@@ -1,4 +1,4 @@
-"""The sweep: what is left of stages whose owner has died is ended and deleted.
+"""Cleanup: ends the programs and deletes the directories of stages whose owner has died.
 
 The parent-death signal ends a stage's programs with their owner; the sweep finds what slipped through, such
 as a program that was just being started, and the directory.

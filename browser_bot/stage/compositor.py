@@ -1,4 +1,4 @@
-"""How many frame periods Chromium's compositor takes to show what a page has drawn.
+"""The latency of Chromium's compositor: frame periods from a page's drawing to the display.
 
 Between the time that a page draws a frame for and its showing on the display lie none, one or two periods.
 Chance decides which when the page starts, and so it stays until something stalls, a process that gets no

@@ -1,4 +1,4 @@
-"""The microphone and the camera that pages find: silence, and a dark picture.
+"""Fake devices for pages: a silent microphone and a dark camera.
 
 Chromium takes files for its devices (`--use-fake-device-for-media-stream`) and opens them only while a page
 uses a device. It goes on playing to PulseAudio: of outputs it fakes the list alone, see OUTPUTS.

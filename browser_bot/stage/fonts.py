@@ -1,4 +1,4 @@
-"""Which fonts a page gets: the same on each machine that has them, whatever other fonts are installed.
+"""Fonts of a stage: the same on each machine that has them, whatever else is installed.
 
 Debian's fontconfig would take Noto Sans for everything as soon as it is there, and it comes with the letters
 of all scripts (fonts-noto-core). Layouts that were designed with DejaVu Sans would move.

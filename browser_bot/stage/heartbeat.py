@@ -1,4 +1,4 @@
-"""Heartbeats: what lives answers when it is asked; what hangs, or was stopped, does not."""
+"""Heartbeats: detect programs that hang or were stopped, by asking them for a sign of life."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

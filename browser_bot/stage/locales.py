@@ -1,4 +1,4 @@
-"""Languages and time zones by their names: which there are, and what is wrong with one that there is not."""
+"""Parses locales (BCP 47) and time zones (IANA), and explains what is wrong with an unknown one."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the display shows: a few rows of its pixels, asked of the X server itself.
+"""Pixels of the display: a few rows for the observer, or a whole picture.
 
 Eight rows of 720 lie so close that no picture of a participant fits between them. A request for each row (X
 Window System Protocol, "GetImage").

@@ -1,4 +1,4 @@
-"""The pointer of the display, which nobody moves: it is put where it touches nothing.
+"""Moves the display's pointer to where it touches nothing.
 
 An X server puts it into the middle of the screen. There Chromium takes it, sooner or later, for somebody who
 points at the page: what lies under it is drawn as it is for that, with its tooltip.

@@ -1,4 +1,4 @@
-"""Popups are closed as they open: a browser keeps to its one page. Passkeys and files are refused.
+"""Closes popups as they open, and refuses passkeys and file choosers: a browser keeps to its one page.
 
 Chromium blocks popups of a page that nobody has clicked on. For some seconds after a click, of a hint for
 instance, it lets them through, and a tab would stand over the page in the recording. It does so for 30 to 50

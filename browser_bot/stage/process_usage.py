@@ -1,4 +1,4 @@
-"""What the processes of a stage use of the machine, as the kernel tells it (proc(5))."""
+"""CPU and memory use of a stage's processes, from proc(5)."""
 
 import os
 from collections.abc import Iterable

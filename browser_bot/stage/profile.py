@@ -1,4 +1,4 @@
-"""What a stage's Chromium is told before it starts, so that it draws nothing of its own and asks nobody.
+"""The profile of a stage's Chromium: preferences that keep its own windows and prompts away.
 
 The profile's `Preferences` and the user data directory's `Local State` are read at each start, by every
 Chromium and Chrome, and need no root. Debian's `/etc/chromium/master_preferences` is read only in the first

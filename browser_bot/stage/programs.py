@@ -1,4 +1,4 @@
-"""The outside programs of a stage: where they are, and how they are started so that they die with us."""
+"""External programs of a stage: where they are, and how they are started so that they die with us."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The windows of the display: the page's own is shown, and no other one ever.
+"""The window manager of a stage's display: shows the page's window and hides every other.
 
 Chromium asks the X server to show a window for many things that are no part of a page: file choosers,
 popups, pictures in pictures, lists and calendars of form fields, menus, tooltips. Which they are changes

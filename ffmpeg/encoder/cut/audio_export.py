@@ -1,4 +1,4 @@
-"""A file with the sound alone of a finished recording, beginning and ending where that does.
+"""Exports the audio of a finished recording to a file of its own, aligned with the recording.
 
 Each sound lies where it lies in the recording. What an encoder needs before the first sample is told in the
 file, and players leave it out: in MP4 it is an edit list, in MP3 LAME's part of the Info header.

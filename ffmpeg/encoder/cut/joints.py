@@ -1,4 +1,4 @@
-"""Where the takes come to lie in the finished file: pure arithmetic on time stamps.
+"""Joints: where each take lies in the finished file; pure arithmetic on time stamps.
 
 Within a take a time counts from the take's epoch, in whole microseconds. In the file a frame is `FRAME_TICKS`
 ticks long, and time counts from the first frame, so that at 30 fps frame 30 begins at exactly one second.

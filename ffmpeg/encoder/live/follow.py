@@ -1,4 +1,4 @@
-"""The packets of a recording while it is made: one take after the other, without the pauses between them.
+"""Follows a recording while it is made: its packets, take after take, without the pauses between them.
 
 Times begin at 0 with the first frame. Within a take picture and sound keep their distance, the lag of the
 frames taken off as in the finished file; at a joint both move together.

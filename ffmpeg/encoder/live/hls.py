@@ -1,4 +1,4 @@
-"""HLS: a playlist and segments in MPEG-TS, with timed ID3 tags among picture and sound if there are any.
+"""HLS: a playlist and MPEG-TS segments, with timed ID3 tags if there are any.
 
 A segment begins with a key frame, and lies in the playlist once it is whole.
 """

@@ -1,4 +1,4 @@
-"""A take in MP4 while it grows: read from its beginning or from near its end, waiting for what comes.
+"""A growing take in MP4: reads it from its start or near its end, and waits for more.
 
 The encoder knows nothing of its readers, and none of them can disturb it.
 """

@@ -1,4 +1,4 @@
-"""The last frame of a take that was broken off, for whoever wants to see what was recorded then."""
+"""The last frame of a broken take, as a picture."""
 
 import io
 from pathlib import Path

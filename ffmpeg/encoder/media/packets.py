@@ -1,4 +1,4 @@
-"""The packets of a media file that may break off anywhere, and their times."""
+"""Packets of a media file that may break off anywhere, and their times."""
 
 import logging
 from collections.abc import Iterator

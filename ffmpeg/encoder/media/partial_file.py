@@ -1,4 +1,4 @@
-"""A take's file that breaks off anywhere, read as far as it is whole.
+"""A partial file: a take that breaks off anywhere, read as far as it is whole.
 
 What was killed, or met a full disk, breaks off in the middle of something; after a power loss there can be
 zeros where the file was to go on. libavformat takes the packets at the front of a broken mdat or cluster, but

@@ -1,4 +1,4 @@
-"""What a finished file holds, and whether it plays."""
+"""Probes a finished file: its streams, duration and whether it plays."""
 
 from dataclasses import dataclass
 from pathlib import Path

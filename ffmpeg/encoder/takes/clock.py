@@ -1,4 +1,4 @@
-"""The clock of a take: when Chromium composes, and at which distance from that the display may be grabbed.
+"""The clock of a take: when Chromium composes frames, and at which phase the display may be grabbed.
 
 Chromium composes a frame at each multiple of the frame period on CLOCK_MONOTONIC (whole microseconds,
 measured over 45 s: phase 0). x11grab grabs once a period too, counted from when it opened the display. The

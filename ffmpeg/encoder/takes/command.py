@@ -1,4 +1,4 @@
-"""The ffmpeg command of one take, as a value: pure functions over ffmpeg-python.
+"""The ffmpeg command of one take: pure functions over ffmpeg-python.
 
 Four inputs are opened in this order: a gate, the sound, a gate, the display. A gate is a FIFO that ffmpeg
 reads as a metadata file with nothing in it: ffmpeg waits there until somebody opens and closes the other

@@ -1,4 +1,4 @@
-"""What a running ffmpeg says of itself with -progress: blocks of `key=value` lines ending in `progress=`."""
+"""Parses the progress of a running ffmpeg (-progress): blocks of `key=value` lines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

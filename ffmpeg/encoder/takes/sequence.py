@@ -1,4 +1,4 @@
-"""The takes of one recording: start, resume after a pause and restart after a crash each begin a new one."""
+"""The sequence of takes of one recording: start, resume and restart each begin a new take."""
 
 import asyncio
 import logging
