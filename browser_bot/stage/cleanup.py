@@ -52,7 +52,7 @@ def stage_of(owner: int, root: Path | None = None) -> Path | None:
     return max(found, default=(0, None))[1]
 
 
-def sweep_stages(root: Path | None = None) -> int:
+def clean_up_stages(root: Path | None = None) -> int:
     """End and delete this user's stages below `root` whose owner is gone; returns how many there were.
 
     Call it from a process that has no stage of its own being opened at that moment.

@@ -22,7 +22,7 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from browser_bot.stage.cleanup import stage_of, sweep_stages
+from browser_bot.stage.cleanup import clean_up_stages, stage_of
 from browser_bot.stage.environment import Environment
 from encoder.formats import Format
 from farm.config.settings import Settings, load_settings
@@ -145,7 +145,7 @@ class SlotWorker(SpoolWorker):
         self._environment = environment_of(None, self._settings)
         self._processors = Processors()
         forget_draining(self._settings)
-        sweep_stages()
+        clean_up_stages()
         take_number(self._settings)
         return super().work(*args, **kwargs)
 
@@ -178,7 +178,7 @@ class SlotWorker(SpoolWorker):
         self._refused = refused is not None
         if self._warm is not None and not self._warm.is_alive():
             self._warm = None
-            sweep_stages()
+            clean_up_stages()
         if self._warm is None and not self._refused:
             self._warm = WarmHorse.fork(self._wait_for_job)
 
@@ -262,7 +262,7 @@ class SlotWorker(SpoolWorker):
         self._horse_killed = False
         super().monitor_work_horse(job, queue, execution)
         if self._horse_killed:
-            sweep_stages()
+            clean_up_stages()
             # It was stopped before its start, and deleted; or a later look can read its record.
             with suppress(NotFoundError, RecordUnreadableError):
                 patiently(self.outage, recover, job.args[0], self._settings, self.connection)

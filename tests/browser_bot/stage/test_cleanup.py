@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from browser_bot.stage import cleanup
-from browser_bot.stage.cleanup import OWNER, PREFIX, UNOWNED_SECONDS, sweep_stages, write_owner
+from browser_bot.stage.cleanup import OWNER, PREFIX, UNOWNED_SECONDS, clean_up_stages, write_owner
 
 DEAD = "4194303 1"  # the largest process id that Linux gives
 
@@ -42,13 +42,13 @@ def test_stage_of_a_dead_owner_should_be_swept_with_its_programs(
     stranger = subprocess.Popen(["sleep", "60"])
     sleeper.extend([by_environment, by_words, stranger])
 
-    assert sweep_stages(tmp_path) == 1
+    assert clean_up_stages(tmp_path) == 1
     assert not directory.exists()
     # Waiting for them, the sweep has buried them too.
     assert not psutil.pid_exists(by_environment.pid)
     assert not psutil.pid_exists(by_words.pid)
     assert stranger.poll() is None
-    assert sweep_stages(tmp_path) == 0
+    assert clean_up_stages(tmp_path) == 0
 
 
 def test_stage_of_a_process_that_has_died_should_be_found_until_it_is_swept(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_stage_of_a_process_that_has_died_should_be_found_until_it_is_swept(tmp_
     newest = stage_of(DEAD, tmp_path, "newest")
     assert cleanup.stage_of(pid, tmp_path) == newest
     assert cleanup.stage_of(os.getpid(), tmp_path) is None
-    sweep_stages(tmp_path)
+    clean_up_stages(tmp_path)
     assert cleanup.stage_of(pid, tmp_path) is None
 
 
@@ -73,14 +73,14 @@ def test_stage_of_a_living_owner_should_be_left_alone(
     program = subprocess.Popen(["sleep", "60"], env=os.environ | {"HOME": str(directory)})
     sleeper.append(program)
 
-    assert sweep_stages(tmp_path) == 0
+    assert clean_up_stages(tmp_path) == 0
     assert (directory / "profile" / "file").exists()
     assert program.poll() is None
 
 
 def test_owner_whose_number_another_process_has_now_should_count_as_dead(tmp_path: Path) -> None:
     stage_of(f"{os.getpid()} 12345", tmp_path)
-    assert sweep_stages(tmp_path) == 1
+    assert clean_up_stages(tmp_path) == 1
 
 
 def test_owner_that_is_dead_but_not_buried_should_count_as_dead(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_owner_that_is_dead_but_not_buried_should_count_as_dead(tmp_path: Path) 
         cwd=Path(cleanup.__file__).parents[2],
     )
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
-    assert sweep_stages(tmp_path) == 1
+    assert clean_up_stages(tmp_path) == 1
     assert owner.wait(5) == 0
 
 
@@ -113,10 +113,10 @@ def test_stage_without_a_readable_owner_should_be_swept_when_it_is_not_being_mad
     owner: str | None, tmp_path: Path
 ) -> None:
     directory = stage_of(owner, tmp_path)
-    assert sweep_stages(tmp_path) == 0
+    assert clean_up_stages(tmp_path) == 0
     before = time.time() - UNOWNED_SECONDS - 1
     os.utime(directory, (before, before))
-    assert sweep_stages(tmp_path) == 1
+    assert clean_up_stages(tmp_path) == 1
     assert not directory.exists()
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_stage_of_this_user_should_be_left_alone(tmp_path: Path) -> N
     if os.geteuid() == 0:
         os.chown(stage_of(DEAD, tmp_path, "foreign"), 12345, 12345)
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    assert sweep_stages(tmp_path) == 0
+    assert clean_up_stages(tmp_path) == 0
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
@@ -139,9 +139,9 @@ def test_symlink_in_a_swept_stage_should_not_be_followed(tmp_path: Path) -> None
     target.mkdir()
     (target / "precious").write_text("x")
     (stage_of(DEAD, tmp_path) / "link").symlink_to(target)
-    assert sweep_stages(tmp_path) == 1
+    assert clean_up_stages(tmp_path) == 1
     assert (target / "precious").exists()
 
 
 def test_missing_root_should_hold_no_stages(tmp_path: Path) -> None:
-    assert sweep_stages(tmp_path / "missing") == 0
+    assert clean_up_stages(tmp_path / "missing") == 0

@@ -15,7 +15,7 @@ import browser_bot
 from browser_bot.errors import ProgramNotFoundError, StageError
 from browser_bot.stage import browser, display
 from browser_bot.stage import stage as stage_module
-from browser_bot.stage.cleanup import sweep_stages
+from browser_bot.stage.cleanup import clean_up_stages
 from browser_bot.stage.stage import open_stage
 from browser_bot.stage.x_connection import connected
 from testkit.browser_bot.sound import listen
@@ -106,13 +106,13 @@ async def test_killed_owner_should_leave_a_directory_for_the_sweep_and_no_progra
         assert any("node" in name for name in names)
         # What Chromium makes for itself goes with the stage.
         assert any("org.chromium" in str(path) for path in left_in(directory))
-        assert sweep_stages(stages) == 0
+        assert clean_up_stages(stages) == 0
     finally:
         owner.kill()
         await owner.wait()
     await until(lambda: not alive(programs), 5, "all programs have died")
     await until(lambda: not programs_of(directory), 5, "none started meanwhile")
-    assert sweep_stages(stages) == 1
+    assert clean_up_stages(stages) == 1
     assert left_in(stages) == []
 
 
