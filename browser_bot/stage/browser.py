@@ -261,7 +261,7 @@ class Driver:
         """Whether this has one running, and has not handed it on."""
         return self._playwright is not None
 
-    def hand_on(self) -> "Driver":
+    def transfer(self) -> "Driver":
         """The same driver for somebody else; this one has none running then."""
         other = Driver()
         other._playwright, self._playwright = self._playwright, None

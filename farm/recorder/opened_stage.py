@@ -45,7 +45,7 @@ class OpenedStage:
     def give_up(self) -> Driver:
         """Kill the browser and hand its driver on, for another stage; this one is only to be closed then."""
         signal_group(self.stage.browser.pid, signal.SIGKILL)
-        return self.stage.driver.hand_on()
+        return self.stage.driver.transfer()
 
     async def close(self) -> None:
         """Tear it down."""

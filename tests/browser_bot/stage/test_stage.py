@@ -191,7 +191,7 @@ async def test_slow_closing_should_not_end_a_driver_that_was_handed_on(
     stages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_stage(320, 180, 30) as stage:
-        driver, pid = stage.driver.hand_on(), stage.browser.driver_pid
+        driver, pid = stage.driver.transfer(), stage.browser.driver_pid
         monkeypatch.setattr(browser, "CLOSE_TIMEOUT", 0)
     # Chromium's crash handlers see by themselves that it is gone.
     await until(lambda: not programs_of(stage.directory), 5, "nothing is left")
