@@ -27,7 +27,7 @@ PAGE: RGB = (120, 20, 140)
 BOARD: RGB = (251, 250, 246)
 GREEN_INK: RGB = (31, 157, 97)
 
-HELD_SECONDS = 4
+HELD_SECONDS = 2.5
 """How long each scene is held; the machine may be slow, and a phase of the file must be clear."""
 
 PAGE_HOST = "127.0.0.2"

@@ -25,6 +25,8 @@ from testkit.waiting import until
 
 READY = "<body>here</body><script>console.log('START_RECORDING')</script>"
 TEARDOWN_SECONDS = 3.0
+TEARDOWN_SECONDS_BESIDE_OTHERS = 10.0
+"""Where other tests have the processors: it does not wait for what is stopped, which would be forever."""
 NOTICE_SECONDS = 1.0
 # A page's patience in tests that need not wait for the real 10 s.
 QUICK_PERIOD = 0.4
@@ -89,7 +91,6 @@ async def test_page_whose_script_hangs_should_be_lost_after_ten_seconds(stages: 
         assert loop.time() - asked < 0.1
 
 
-@pytest.mark.exact
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("victim", ["renderer", "browser", "driver"])
 async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
@@ -102,7 +103,7 @@ async def test_browser_that_is_stopped_should_be_noticed_and_cleared_away(
         with pytest.raises(PageLostError, match="has hung"):
             await asyncio.wait_for(bot.over(), 10)
         closing = loop.time()
-    assert loop.time() - closing < TEARDOWN_SECONDS
+    assert loop.time() - closing < TEARDOWN_SECONDS_BESIDE_OTHERS
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
 
 
@@ -125,7 +126,6 @@ async def test_browser_that_is_stopped_during_the_join_should_be_no_fault_of_the
             await asyncio.wait_for(joining, 10)
 
 
-@pytest.mark.exact
 @pytest.mark.parametrize("victim", ["display", "sound"])
 async def test_display_or_sound_that_is_stopped_should_be_noticed_and_cleared_away(
     stages: Path, victim: str
@@ -138,7 +138,7 @@ async def test_display_or_sound_that_is_stopped_should_be_noticed_and_cleared_aw
         signal_all(VICTIMS[victim](stage), signal.SIGSTOP)
         assert "has hung for 4 s" in str(await asyncio.wait_for(death, 10))
         closing = loop.time()
-    assert loop.time() - closing < TEARDOWN_SECONDS
+    assert loop.time() - closing < TEARDOWN_SECONDS_BESIDE_OTHERS
     await until(lambda: not programs_of(stages) and not our_children(), 5, "nothing is left")
 
 
@@ -234,7 +234,7 @@ async def test_frame_that_hangs_should_not_be_mistaken_for_the_page(site: Site) 
     async with open_stage(320, 180, 30) as stage:
         bot = await joined(stage, site.add("/", f"{READY}<iframe src='{frame}'></iframe>"))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(bot.over(), 5)
+            await asyncio.wait_for(bot.over(), 1.5 * QUICK_PERIOD * ASKS_MISSED)
         assert "/frame" in site.asked
 
 

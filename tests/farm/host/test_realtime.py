@@ -155,7 +155,10 @@ async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_b
 
 @pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
-@pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize(
+    "answer",
+    [errno.EPERM, *(pytest.param(each, marks=pytest.mark.long) for each in (errno.EINVAL, errno.ENOSYS))],
+)
 async def test_page_should_be_held_also_where_no_more_threads_may_run_in_real_time(
     monkeypatch: pytest.MonkeyPatch, answer: int
 ) -> None:
@@ -294,10 +297,15 @@ def unlimited(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("unlimited")
-async def test_nothing_should_run_in_real_time_where_the_kernel_sets_no_limit() -> None:
+def test_it_should_not_be_allowed_where_the_kernel_sets_no_limit() -> None:
     (check,) = (check for check in run_checks() if check.name == "real time")
     assert (is_allowed(), check.status) == (False, "warning")
     assert "sched_rt_runtime_us=950000" in check.detail
+
+
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize("unlimited", ["-1"], indirect=True)
+async def test_nothing_should_run_in_real_time_where_it_is_not_allowed() -> None:
     async with open_stage(320, 180, 30) as stage:
         RealTime(stage).look(None)
         assert not any(threads for processes in chains().values() for threads in processes)
