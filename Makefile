@@ -2,11 +2,13 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
+# Most tests wait for programs for half of their time.
+PYTEST_WORKERS ?= $(shell echo $$(($$(nproc) + 2)))
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 # Compiled once: tests start hundreds of processes, and to compile all modules takes each of them half a second.
 export PYTHONDONTWRITEBYTECODE :=
+export NODE_COMPILE_CACHE := $(CURDIR)/.venv/.node-cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests demo lint test test-all compat bench chaos lock clean
@@ -30,16 +32,19 @@ setup-tests:
 
 # Most tests wait for real programs, so several run at once; what measures runs alone, after them. What
 # takes long is in `test-all` (docs/architecture.md, Tests). A part of the suite may well be in some of these
-# only, and pytest ends with 5 when it finds none.
+# only, and pytest ends with 5 when it finds none. All tests of a file run in one process, which opens what they
+# share once; tests/conftest.py says which files begin first.
 # The cases for Schemathesis are made while tests are collected, which takes as long as to collect all others.
 FEWER = --ignore=tests/api/test_schemathesis.py
+TOGETHER = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
+LONG_TOGETHER = -n auto --dist worksteal
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
 test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest -m "not exact and not long and not soak" $(FEWER) -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "not exact and not long and not soak" $(FEWER) $(TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
-	$(BIN)/pytest -m "long and not exact" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS) $(OR_NONE)
+	$(BIN)/pytest -m "long and not exact" $(LONG_TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 compat: ## try the farm with other people's software from Debian, PyPI and npm (docs/compatibility.md)

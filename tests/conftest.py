@@ -17,7 +17,25 @@ from testkit.farm import Farm
 from testkit.machine.processes import wait_until_none
 from testkit.settings import settings_with
 
+BROWSERS_FIRST = (
+    *("end_to_end", "browser_bot", "api/portal/test_browser.py", "api/portal/test_layouts.py", "layouts"),
+    *("api/test_meeting", "farm/host", "farm/cli", "farm/recorder", "farm/live", "farm/storage"),
+)
+"""Files whose tests take seconds each begin first, so that at the end no worker is left alone with one."""
+
 pytest_plugins = ["testkit.running_farm", "testkit.storage.servers"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by `BROWSERS_FIRST`, and leave the others as they are."""
+
+    def place(item: pytest.Item) -> int:
+        file = item.nodeid.removeprefix("tests/")
+        return next(
+            (i for i, name in enumerate(BROWSERS_FIRST) if file.startswith(name)), len(BROWSERS_FIRST)
+        )
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
