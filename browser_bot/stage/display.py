@@ -134,10 +134,19 @@ class Display:
         """What a client of this display needs in its environment."""
         return {"DISPLAY": self.name, "XAUTHORITY": str(self.authority)}
 
+    @property
+    def socket(self) -> Path:
+        """Where its clients connect."""
+        return SOCKETS / f"X{self.name.removeprefix(':')}"
+
+    @property
+    def cookie(self) -> bytes:
+        """What its clients show to be let in."""
+        return self.authority.read_bytes()[-COOKIE_BYTES:]
+
     async def hung(self) -> StageError:
         """Wait until the server hangs, or is stopped, and return the error that tells of it."""
-        cookie = self.authority.read_bytes()[-COOKIE_BYTES:]
-        return await self.server.hung(SOCKETS / f"X{self.name.removeprefix(':')}", connection_setup(cookie))
+        return await self.server.hung(self.socket, connection_setup(self.cookie))
 
 
 @asynccontextmanager

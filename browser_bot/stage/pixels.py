@@ -1,23 +1,23 @@
 """Pixels of the display: a few rows for the observer, or a whole picture.
 
-Eight rows of 720 lie so close that no picture of a participant fits between them. A request for each row (X
-Window System Protocol, "GetImage").
+Eight rows of 720 lie so close that no picture of a participant fits between them.
 """
 
-import struct
 from collections.abc import Sequence
 from typing import Final
 
+from xcffib.xproto import ImageFormat
+
 from browser_bot.stage.display import Display
-from browser_bot.stage.x_connection import connected
+from browser_bot.stage.x_connection import Connection, connected
 
 ROWS: Final = 8
 # No channel of what is darker than this is seen as anything but black.
 DARK: Final = bytes(range(9))
-_GET_IMAGE: Final = 73
-_Z_PIXMAP: Final = 2
 # The colours alone: what lies in the fourth byte of a pixel is nobody's.
 _COLOURS: Final = 0x00FFFFFF
+_REPLY_HEAD: Final = 32
+"""Bytes of a reply before its data."""
 
 
 async def rows_of(display: Display, width: int, height: int) -> bytes:
@@ -40,13 +40,18 @@ async def picture_of(display: Display, width: int, height: int) -> bytes:
 async def _regions(display: Display, regions: Sequence[tuple[int, int, int]]) -> bytes:
     """Regions at the left edge: from which row, how wide, how high."""
     async with connected(display) as connection:
-        for y, width, height in regions:
-            connection.writer.write(
-                struct.pack(
-                    "<BBHIhhHHI", _GET_IMAGE, _Z_PIXMAP, 5, connection.root, 0, y, width, height, _COLOURS
-                )
-            )
-        return b"".join([(await connection.reply())[1] for _ in regions])
+        return await connection.run(lambda: _read(connection, regions))
+
+
+def _read(connection: Connection, regions: Sequence[tuple[int, int, int]]) -> bytes:
+    xcb = connection.xcb
+    # All are sent before the first is waited for.
+    asked = [
+        xcb.core.GetImage(ImageFormat.ZPixmap, connection.root, 0, y, width, height, _COLOURS)
+        for y, width, height in regions
+    ]
+    # Not by `reply()`, which makes a number of each byte: 80 ms for 1280 x 720 (measured; this takes 2.4 ms).
+    return b"".join(bytes(xcb.wait_for_reply(each.sequence).buf[_REPLY_HEAD:]) for each in asked)
 
 
 def is_blank(rows: bytes) -> bool:

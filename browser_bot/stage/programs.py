@@ -1,6 +1,7 @@
 """External programs of a stage: where they are, and how they are started so that they die with us."""
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 # The real server, not /usr/bin/Xorg: that one may be a set-uid wrapper, which refuses people who are not
 # at the console and drops the parent-death signal.
 XORG_PATHS = ("/usr/lib/xorg/Xorg", "/usr/libexec/Xorg")
+
+XCB_LIBRARY = "libxcb.so.1"
 
 # With SIGKILL no child can outlive its parent, whatever ended the parent.
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
@@ -52,6 +55,15 @@ def xorg_path() -> Path:
     if found := shutil.which("Xorg"):
         return Path(found)
     raise ProgramNotFoundError("Xorg", "xserver-xorg-core xserver-xorg-video-dummy")
+
+
+def xcb_library() -> Path:
+    """The library that `xcffib` uses displays by. Raises ProgramNotFoundError when it is missing."""
+    try:
+        ctypes.CDLL(XCB_LIBRARY)
+    except OSError:
+        raise ProgramNotFoundError(XCB_LIBRARY, "libxcb1") from None
+    return Path(XCB_LIBRARY)
 
 
 def program_path(name: str, package: str) -> Path:

@@ -1,34 +1,44 @@
-"""A connection to the display by X11's protocol, by hand (X Window System Protocol, "Connection Setup")."""
+"""Connections to a display, by xcffib (libxcb), whose calls block.
+
+Calls that wait for the display run in threads. When the caller is cancelled the socket is shut down: libxcb
+then finds the display gone, and the thread ends.
+"""
 
 import asyncio
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TypeVar
 
-from browser_bot.stage.display import COOKIE_BYTES, SOCKETS, Display, connection_setup
+import xcffib
+import xcffib.xproto
 
-_REPLY: Final = 1
-_ERROR: Final = 0
+from browser_bot.stage.display import COOKIE_SCHEME, Display
+
+T = TypeVar("T")
 
 
-class Connection(NamedTuple):
-    """An open connection, the root window of the first screen, and where the client's identifiers begin."""
+class Connection:
+    """An open connection to a display; `xcb` has its requests and events.
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    root: int
-    base: int
+    Only calls that do not wait for the display may be made outside of `run`.
+    """
 
-    async def reply(self) -> tuple[bytes, bytes]:
-        """The next reply: its head of 32 bytes, and what follows. Raises OSError when it is an error."""
-        while True:
-            head = await self.reader.readexactly(32)
-            if head[0] == _ERROR:
-                raise ConnectionError(f"the display answered with the error {head[1]}")
-            if head[0] == _REPLY:
-                return head, await self.reader.readexactly(4 * struct.unpack_from("<I", head, 4)[0])
-            # Else it is an event, which has no more than its head.
+    def __init__(self, channel: socket.socket, xcb: xcffib.Connection) -> None:
+        """Use `xcb`, which has a copy of the socket `channel`."""
+        self._channel = channel
+        self.xcb = xcb
+        self.root: int = xcb.setup.roots[0].root
+        """The root window of the first screen."""
+        self.descriptor: int = xcb.get_file_descriptor()
+        """Readable when events come."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do `work` with this connection in a thread.
+
+        Raises OSError when the display is gone or answers with an error; put a time-out around it.
+        """
+        return await _in_thread(self._channel, work)
 
 
 @asynccontextmanager
@@ -37,30 +47,45 @@ async def connected(display: Display) -> AsyncIterator[Connection]:
 
     Raises OSError when it is gone or refuses; put a time-out around it.
     """
-    cookie = display.authority.read_bytes()[-COOKIE_BYTES:]
-    reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.name.removeprefix(':')}")
+    with socket.socket(socket.AF_UNIX) as channel, ExitStack() as opened:
+        channel.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(channel, str(display.socket))
+
+        def connect() -> Connection:
+            xcb = _connect(channel.dup().detach(), display.cookie)
+            opened.callback(xcb.disconnect)
+            return Connection(channel, xcb)
+
+        yield await _in_thread(channel, connect)
+
+
+def _connect(descriptor: int, cookie: bytes) -> xcffib.Connection:
+    """Connect by a socket, which is libxcb's from now on.
+
+    xcffib's own `auth` frees name and cookie before libxcb reads them (1.13), and allows no colon in them.
+    """
+    new = xcffib.ffi.new
+    name, data = new("char[]", COOKIE_SCHEME), new("char[]", cookie)
+    auth = new("xcb_auth_info_t *", [len(COOKIE_SCHEME), name, len(cookie), data])
+    return xcffib.wrap(xcffib.lib.xcb_connect_to_fd(descriptor, auth))
+
+
+async def _in_thread(channel: socket.socket, work: Callable[[], T]) -> T:
+    running = asyncio.get_running_loop().run_in_executor(None, _with_os_errors, work)
     try:
-        writer.write(connection_setup(cookie))
-        setup = await _setup(reader)
-        (base,) = struct.unpack_from("<I", setup, 4)
-        yield Connection(reader, writer, _root(setup), base)
-    except asyncio.IncompleteReadError as error:
-        raise ConnectionError("the display was closed") from error
-    finally:
-        writer.close()
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        with suppress(OSError):  # the display is gone already
+            channel.shutdown(socket.SHUT_RDWR)
+        # Also when cancelled once more: nobody may close the connection under the thread.
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        raise
 
 
-async def _setup(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readexactly(8)
-    success, length = head[0], struct.unpack_from("<H", head, 6)[0]
-    setup = await reader.readexactly(4 * length)
-    if success != 1:
-        raise ConnectionError("the display refused the connection")
-    return setup
-
-
-def _root(setup: bytes) -> int:
-    """The root window of the first screen: it stands behind the vendor's name and the pixmap formats."""
-    vendor, _, _, formats = struct.unpack_from("<HHBB", setup, 16)
-    root: int = struct.unpack_from("<I", setup, 32 + vendor + -vendor % 4 + 8 * formats)[0]
-    return root
+def _with_os_errors(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except xcffib.XcffibException as error:
+        raise ConnectionError(f"the display is gone or refuses: {type(error).__name__}") from error

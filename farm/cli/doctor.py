@@ -24,7 +24,7 @@ from typing import Literal
 import redis
 
 from browser_bot.errors import ProgramNotFoundError
-from browser_bot.stage.programs import chromium_path, program_path, xorg_path
+from browser_bot.stage.programs import chromium_path, program_path, xcb_library, xorg_path
 from farm.config.settings import load_settings
 from farm.db.clients import connect
 from farm.db.embedded import answers
@@ -264,6 +264,10 @@ def _check_xorg(timeout: float) -> Check:
     return Check("xorg", "ok", _version("xorg", path, timeout, "-version"), str(path), "xserver-xorg-core")
 
 
+def _check_xcb(_timeout: float) -> Check:
+    return Check("libxcb", "ok", None, str(xcb_library()), "libxcb1")
+
+
 def _check_dummy_driver(_timeout: float) -> Check:
     return Check("xorg dummy driver", "ok", None, str(dummy_driver_path()), "xserver-xorg-video-dummy")
 
@@ -428,6 +432,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("ffmpeg", "ffmpeg", _check_ffmpeg),
     ("xorg", "xserver-xorg-core", _check_xorg),
     ("xorg dummy driver", "xserver-xorg-video-dummy", _check_dummy_driver),
+    ("libxcb", "libxcb1", _check_xcb),
     ("pulseaudio", "pulseaudio", _check_pulseaudio),
     ("redis-server", "redis-server", _check_redis),
     ("redis", None, _check_redis_in_use),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from browser_bot.errors import ProgramNotFoundError
-from browser_bot.stage.programs import chromium_path, program_path, xorg_path
+from browser_bot.stage.programs import chromium_path, program_path, xcb_library, xorg_path
 from farm.errors import ProgramMissingError
 
 NSS_PACKAGE: Final = "libnss3-tools"
@@ -25,6 +25,7 @@ def require_programs(*, redis: bool = False) -> None:
         (lambda: program_path("ffmpeg", "ffmpeg"), "ffmpeg"),
         (xorg_path, "xserver-xorg-core"),
         (dummy_driver_path, "xserver-xorg-video-dummy"),
+        (xcb_library, "libxcb1"),
         (lambda: program_path("pulseaudio", "pulseaudio"), "pulseaudio"),
         (lambda: program_path("setpriv", "util-linux"), "util-linux"),
     ]

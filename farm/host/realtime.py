@@ -22,10 +22,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from browser_bot.stage.process_usage import group_of
-from browser_bot.stage.stage import Stage
+
+if TYPE_CHECKING:
+    from browser_bot.stage.stage import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class Thread(NamedTuple):
 class RealTime:
     """Keeps the threads of one stage, and of the encoder that records it, on time."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: "Stage") -> None:
         """Nothing is looked at yet."""
         self._stage = stage
         self._encoder: int | None = None
@@ -207,7 +209,7 @@ def next_rest(before: int) -> int:
     return min(max(REST_NS, 2 * before), MAX_REST_NS)
 
 
-def _urgent(stage: Stage, encoder: int | None) -> Iterator[Thread]:
+def _urgent(stage: "Stage", encoder: int | None) -> Iterator[Thread]:
     yield from (Thread("Xorg", thread) for thread in _threads(stage.display.server.pid))
     yield from (Thread("PulseAudio", thread) for thread in _threads(stage.sound.daemon.pid))
     for pid in group_of(stage.browser.pid):

@@ -1,14 +1,36 @@
 """Windows of programs other than the browser, on a stage's display."""
 
-import struct
+import xcffib
+from xcffib.xproto import CW, WindowClass
 
 from browser_bot.stage.x_connection import Connection
 
+RED = 0xFF0000
+TEAL = 0x008080
 
-def window(connection: Connection, number: int, *, is_override_redirect: bool) -> bytes:
-    """Requests to make a red window of 200 x 100 and to show it (X protocol, "CreateWindow", "MapWindow")."""
-    parent, identity = connection.root, connection.base | number
-    back_pixel, override_redirect = 1 << 1, 1 << 9
-    head = struct.pack("<BBHIIhhHHHHI", 1, 0, 10, identity, parent, 50, 50, 200, 100, 0, 1, 0)
-    values = struct.pack("<III", back_pixel | override_redirect, 0xFF0000, is_override_redirect)
-    return head + values + struct.pack("<BxHI", 8, 2, identity)
+
+def show_window(
+    connection: Connection,
+    *,
+    is_override_redirect: bool,
+    parent: int | None = None,
+    left_top: tuple[int, int] = (50, 50),
+    size: tuple[int, int] = (200, 100),
+    colour: int = RED,
+) -> None:
+    """Make a window and show it at once; one with override-redirect passes by window managers."""
+    core, window = connection.xcb.core, connection.xcb.generate_id()
+    core.CreateWindow(
+        xcffib.CopyFromParent,
+        window,
+        parent or connection.root,
+        *left_top,
+        *size,
+        0,
+        WindowClass.InputOutput,
+        xcffib.CopyFromParent,
+        CW.BackPixel | CW.OverrideRedirect,
+        [colour, is_override_redirect],
+    )
+    core.MapWindow(window)
+    connection.xcb.flush()

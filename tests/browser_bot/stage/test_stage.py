@@ -1,6 +1,5 @@
 import asyncio
 import os
-import struct
 import sys
 import tempfile
 from contextlib import suppress
@@ -64,13 +63,10 @@ async def test_stage_should_leave_nothing_also_when_its_user_fails(stages: Path)
 
 
 async def test_pointer_should_be_outside_of_what_is_recorded(stages: Path) -> None:  # noqa: ARG001
-    query_pointer = 38
     async with open_stage(1280, 720, 30) as stage, connected(stage.display) as connection:
-        connection.writer.write(struct.pack("<BxHI", query_pointer, 2, connection.root))
-        head, _ = await connection.reply()
-    x, y = struct.unpack_from("<hh", head, 16)
-    assert x >= 1280
-    assert y >= 720
+        pointer = await connection.run(connection.xcb.core.QueryPointer(connection.root).reply)
+    assert pointer.root_x >= 1280
+    assert pointer.root_y >= 720
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ from browser_bot.stage.stage import Stage, open_stage
 from browser_bot.stage.x_connection import connected
 from testkit.browser_bot.sites import Site, answer, hang, open_site
 from testkit.browser_bot.stages import blank
-from testkit.browser_bot.x_windows import window
+from testkit.browser_bot.x_windows import show_window
 
 WIDTH, HEIGHT = 640, 360
 BLUE = b"\xff\x00\x00\x00"
@@ -234,7 +234,7 @@ async def test_popup_or_dialog_should_be_gone_also_while_its_document_never_come
 async def test_window_of_another_program_should_not_be_shown(stage: Stage, site: Site) -> None:
     await open_page(stage, site)
     async with connected(stage.display) as connection:
-        connection.writer.write(window(connection, 1, is_override_redirect=False))
+        show_window(connection, is_override_redirect=False)
         await stays_blue(stage)
     assert stage.windows.found() == []
 
@@ -243,7 +243,7 @@ async def test_window_that_passes_by_window_managers_should_be_taken_off(stage: 
     await open_page(stage, site)
     async with connected(stage.display) as connection:
         # Both at once: it is shown before anybody can keep it from that.
-        connection.writer.write(window(connection, 1, is_override_redirect=True))
+        show_window(connection, is_override_redirect=True)
         async with asyncio.timeout(SOON):
             while not (found := stage.windows.found()):  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.02)

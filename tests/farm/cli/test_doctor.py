@@ -184,6 +184,14 @@ def test_require_programs_should_name_everything_that_is_missing() -> None:
         farm_programs.require_programs(redis=True)
 
 
+def test_missing_library_of_displays_should_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("browser_bot.stage.programs.XCB_LIBRARY", "libxcb.so.0")
+    with pytest.raises(ProgramMissingError) as caught:
+        farm_programs.require_programs()
+    assert caught.value.package == "libxcb1"
+    assert by_name(doctor.run_checks())["libxcb"].status == "missing"
+
+
 def test_require_programs_should_be_content_with_this_machine_and_run_nothing() -> None:
     before = psutil.Process().children()
     began = time.process_time()

@@ -13,14 +13,14 @@ from encoder.formats import Format
 from encoder.takes.command import Source
 from encoder.takes.sequence import TakeSequence
 from farm.recorder.observer import Lookout
-from testkit.browser_bot.x_windows import window
+from testkit.browser_bot.x_windows import show_window
 from testkit.waiting import until
 
 
-async def show_and_hide(connection: Connection, number: int, caplog: pytest.LogCaptureFixture) -> None:
+async def show_and_hide(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
     """Show a window that passes by window managers; it is taken off when this returns."""
     caplog.clear()
-    connection.writer.write(window(connection, number, is_override_redirect=True))
+    show_window(connection, is_override_redirect=True)
     await until(lambda: "it is taken off" in caplog.text, 20, "the window is taken off")
 
 
@@ -36,9 +36,9 @@ async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_
 ) -> None:
     caplog.set_level(logging.WARNING)
     async with open_stage(320, 180, 30) as stage, connected(stage.display) as connection:
-        await show_and_hide(connection, 1, caplog)
+        await show_and_hide(connection, caplog)
         lookout = lookout_of(stage, tmp_path)
         assert not (await lookout.look()).foreign_window
-        await show_and_hide(connection, 2, caplog)
+        await show_and_hide(connection, caplog)
         assert (await lookout.look()).foreign_window
         assert not (await lookout.look()).foreign_window

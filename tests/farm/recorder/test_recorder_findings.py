@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from xcffib.xproto import MapState
 
 from api.meeting.page import meeting_routes
 from browser_bot.page.rejoining import PageEvent
@@ -39,6 +39,7 @@ from farm.recording.findings import Finding, Tally, read_tally
 from farm.spool.spool import Spool
 from testkit.api.serving import app_in_thread
 from testkit.browser_bot.sites import open_site
+from testkit.browser_bot.x_windows import TEAL, show_window
 from testkit.encoder.beeps import beeps, played
 from testkit.machine.disks import small_disk
 from testkit.machine.processes import below, encoder, run, wait_until_none
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.long
 
 BEEPS = f"file://{FIDELITY_PAGE}"
 FORMAT = Format(width=640, height=360)
-TEAL = b"\x80\x80\x00\x00"
+TEAL_PIXEL = TEAL.to_bytes(4, "little")
 MAX_LENGTH = 60.0
 """Seconds that a test waits for something to be found."""
 
@@ -248,26 +249,24 @@ document.querySelector("video").srcObject = source.captureStream();
 </script>"""
 
 
-async def page_window(connection: Connection) -> int:
-    """The one window that is shown (X11's protocol, QueryTree and GetWindowAttributes)."""
-    connection.writer.write(struct.pack("<BxHI", 15, 2, connection.root))
-    _, children = await connection.reply()
-    for (window,) in struct.iter_unpack("<I", children):
-        connection.writer.write(struct.pack("<BxHI", 3, 2, window))
-        attributes, _ = await connection.reply()
-        if attributes[26]:
+def page_window(connection: Connection) -> int:
+    """The one window that is shown. Waits for the display."""
+    core = connection.xcb.core
+    for window in core.QueryTree(connection.root).reply().children:
+        if core.GetWindowAttributes(window).reply().map_state == MapState.Viewable:
             return int(window)
     raise AssertionError("no window is shown")
 
 
-def create_window(connection: Connection, parent: int, width: int, height: int) -> bytes:
-    """Requests to make a window, past window managers, and to show it (CreateWindow and MapWindow)."""
-    back_pixel, override_redirect = 1 << 1, 1 << 9
-    size = (0, 0, width, height, 0, 1)
-    return (
-        struct.pack("<BBHIIhhHHHH", 1, 0, 10, connection.base, parent, *size)
-        + struct.pack("<IIII", 0, back_pixel | override_redirect, 0x008080, 1)
-        + struct.pack("<BBHI", 8, 0, 2, connection.base)
+def cover(connection: Connection, parent: int, width: int, height: int) -> None:
+    """Show a window past window managers."""
+    show_window(
+        connection,
+        is_override_redirect=True,
+        parent=parent,
+        left_top=(0, 0),
+        size=(width, height),
+        colour=TEAL,
     )
 
 
@@ -275,8 +274,8 @@ def create_window(connection: Connection, parent: int, width: int, height: int) 
 async def covered(display: Display, width: int, height: int) -> AsyncIterator[None]:
     """A window over all that the page's own window shows, as a part of it."""
     async with connected(display) as connection:
-        connection.writer.write(create_window(connection, await page_window(connection), width, height))
-        await connection.writer.drain()
+        page = await connection.run(lambda: page_window(connection))
+        cover(connection, page, width, height)
         yield
 
 
@@ -308,9 +307,9 @@ async def test_window_over_the_page_should_be_taken_off_and_noted_with_evidence(
     async with record(BEEPS) as watched:
         display = watched.stages[0].display
         async with connected(display) as connection:
-            connection.writer.write(create_window(connection, connection.root, 100, 100))
+            cover(connection, connection.root, 100, 100)
             await watched.until(lambda: watched.gone == [Finding.FOREIGN_WINDOW])
-            assert TEAL not in await picture_of(display, 100, 100)
+            assert TEAL_PIXEL not in await picture_of(display, 100, 100)
         await asyncio.sleep(3)
         (place,) = fault_directories(watched.evidence)
         assert "a window besides" in (place / "fault.json").read_text()
