@@ -40,7 +40,7 @@ _MAX_KEPT: Final = 100
 
 
 @dataclass(frozen=True)
-class Shown:
+class ForeignWindow:
     """A window besides the page's own that was shown: when (CLOCK_MONOTONIC, s), and its size in pixels."""
 
     at: float
@@ -58,15 +58,15 @@ class Windows:
         self._core = connection.xcb.core
         self._page: int | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
-        self._shown: dict[int, Shown] = {}
-        self._found: deque[Shown] = deque(maxlen=_MAX_KEPT)
+        self._shown: dict[int, ForeignWindow] = {}
+        self._found: deque[ForeignWindow] = deque(maxlen=_MAX_KEPT)
 
     @property
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[ForeignWindow]:
         """What is shown now besides the page's own window: what was not taken off yet, or cannot be."""
         return list(self._shown.values())
 
-    def found(self) -> list[Shown]:
+    def found(self) -> list[ForeignWindow]:
         """What was shown since this was asked last, for however short a time."""
         found = list(self._found)
         self._found.clear()
@@ -101,11 +101,11 @@ class Windows:
     def _take(self, event: xcffib.Event) -> None:
         match event:
             case CreateNotifyEvent():
-                self._made(event)
+                self._created(event)
             case MapRequestEvent():
-                self._to_be_mapped(event.window)
+                self._map_requested(event.window)
             case ConfigureRequestEvent():
-                self._to_be_configured(event)
+                self._configure_requested(event)
             case MapNotifyEvent():
                 self._mapped(event.window)
             case UnmapNotifyEvent():
@@ -114,42 +114,42 @@ class Windows:
                 self._shown.pop(event.window, None)
                 self._sizes.pop(event.window, None)
 
-    def _made(self, made: CreateNotifyEvent) -> None:
+    def _created(self, created: CreateNotifyEvent) -> None:
         while len(self._sizes) >= _MAX_KEPT:
             del self._sizes[next(iter(self._sizes))]
-        self._sizes[made.window] = made.width, made.height
-        if made.override_redirect:
-            self._core.ChangeWindowAttributes(made.window, CW.OverrideRedirect, [False])
+        self._sizes[created.window] = created.width, created.height
+        if created.override_redirect:
+            self._core.ChangeWindowAttributes(created.window, CW.OverrideRedirect, [False])
 
-    def _to_be_mapped(self, window: int) -> None:
+    def _map_requested(self, window: int) -> None:
         self._page = self._page or window
         if window == self._page:
             self._core.MapWindow(window)
         else:
             logger.info("the browser's window of %d x %d is not shown", *self._size(window))
 
-    def _to_be_configured(self, asked: ConfigureRequestEvent) -> None:
+    def _configure_requested(self, request: ConfigureRequestEvent) -> None:
         """Let it be as it asks to be: without a window manager it would be so as well."""
-        self._sizes[asked.window] = asked.width, asked.height
+        self._sizes[request.window] = request.width, request.height
         values = {
-            ConfigWindow.X: asked.x,
-            ConfigWindow.Y: asked.y,
-            ConfigWindow.Width: asked.width,
-            ConfigWindow.Height: asked.height,
-            ConfigWindow.BorderWidth: asked.border_width,
-            ConfigWindow.Sibling: asked.sibling,
-            ConfigWindow.StackMode: asked.stack_mode,
+            ConfigWindow.X: request.x,
+            ConfigWindow.Y: request.y,
+            ConfigWindow.Width: request.width,
+            ConfigWindow.Height: request.height,
+            ConfigWindow.BorderWidth: request.border_width,
+            ConfigWindow.Sibling: request.sibling,
+            ConfigWindow.StackMode: request.stack_mode,
         }
-        wanted = [value for bit, value in values.items() if asked.value_mask & bit]
-        self._core.ConfigureWindow(asked.window, asked.value_mask, wanted)
+        wanted = [value for bit, value in values.items() if request.value_mask & bit]
+        self._core.ConfigureWindow(request.window, request.value_mask, wanted)
 
     def _mapped(self, window: int) -> None:
         if window == self._page:
             return
-        shown = Shown(time.monotonic(), window, *self._size(window))
+        foreign = ForeignWindow(time.monotonic(), window, *self._size(window))
         logger.warning("a window of %d x %d was shown over the page; it is taken off", *self._size(window))
-        self._shown[window] = shown
-        self._found.append(shown)
+        self._shown[window] = foreign
+        self._found.append(foreign)
         self._core.UnmapWindow(window)
 
     def _size(self, window: int) -> tuple[int, int]:
