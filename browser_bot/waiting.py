@@ -1,21 +1,45 @@
 """Waiting for the first of several things."""
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 async def first_of(**waiting: Awaitable[object]) -> str:
     """Wait for the first of several things and return its name; of those that come together, the first named.
 
-    What has not come is cancelled. What it raises is raised here.
+    Raises what it raises. The others are cancelled and waited for, as in `first_done`.
     """
-    tasks = {name: asyncio.ensure_future(event) for name, event in waiting.items()}
+    tasks = {name: asyncio.ensure_future(each) for name, each in waiting.items()}
+    first = await first_done(*tasks.values())
+    first.result()
+    return next(name for name, task in tasks.items() if task is first)
+
+
+async def first_done(*waiting: Awaitable[T]) -> asyncio.Future[T]:
+    """Wait for the first of several things and return it, done; of those that come together, the first given.
+
+    The others are cancelled and waited for, also when this is cancelled; an error of theirs is logged. What
+    has to go on goes in as an `asyncio.shield`.
+    """
+    tasks = [asyncio.ensure_future(each) for each in waiting]
+    first = None
     try:
-        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        name, task = next((name, task) for name, task in tasks.items() if task.done())
-        task.result()
-        return name
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(task for task in tasks if task.done())
+        return first
     finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await _end([task for task in tasks if task is not first])
+
+
+async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            logger.info("what did not come first has failed", exc_info=ended)

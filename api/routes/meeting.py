@@ -39,6 +39,7 @@ from api.meeting.rooms import Member, Recorder, Room, Rooms, new_member_id
 from api.meeting.tokens import MeetingToken, Role, read_token
 from api.schema.requests import check_meeting_id
 from api.schema.responses import success
+from browser_bot.waiting import first_of
 from farm.config.settings import MEETING_ROOMS_PATH
 from farm.errors import FarmError, NotFoundError
 from farm.recording.model import Status
@@ -89,27 +90,15 @@ async def _people(socket: WebSocket) -> None:
 
 async def _converse(socket: WebSocket, room: Room, member: Member) -> None:
     """Pass messages in both directions until either ends."""
-    ways = [
-        asyncio.create_task(_send(socket, member)),
-        asyncio.create_task(_receive(socket, room, member)),
-    ]
     try:
-        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-    for way in done:
-        match way.exception():
-            case None:
-                await socket.close(_REFUSED)
-            case MeetingRefusedError() as refused:
-                await _refuse(socket, refused)
-            case TimeoutError() | WebSocketDisconnect():
-                # Nobody is there to be told.
-                return
-            case error:
-                raise error
+        await first_of(sent=_send(socket, member), received=_receive(socket, room, member))
+    except MeetingRefusedError as refused:
+        await _refuse(socket, refused)
+    except (TimeoutError, WebSocketDisconnect):
+        # Nobody is there to be told.
+        return
+    else:
+        await socket.close(_REFUSED)
 
 
 async def _send(socket: WebSocket, member: Member) -> None:

@@ -7,7 +7,7 @@ differently the second time. Here the address that was checked is the address th
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from browser_bot.errors import BrowserBotError
 from browser_bot.network.addresses import AddressRule, addresses_of, lies_under
 from browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
 from browser_bot.network.host_names import IpAddress, host_of
+from browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ class Gateway:
             else:
                 server_writer.write(_origin_form(method, path, fields))
                 upload = _copy_body(body, reader, server_writer)
-            await _until_either_ends(upload, _copy(server_reader, writer))
+            # Until either side has no more to say.
+            await first_of(upload=upload, download=_copy(server_reader, writer))
         finally:
             await _close(server_writer)
 
@@ -215,19 +217,6 @@ async def _copy_body(length: int, reader: asyncio.StreamReader, writer: asyncio.
         writer.write(chunk)
         await writer.drain()
     await reader.read(1)
-
-
-async def _until_either_ends(*ways: Coroutine[None, None, None]) -> None:
-    """Pass on in both ways until either side has no more to say. Raises what ended the first."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

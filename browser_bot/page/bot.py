@@ -28,7 +28,7 @@ from browser_bot.page.signals import PageSignals
 from browser_bot.page.steps import Steps
 from browser_bot.stage.browser import Browser
 from browser_bot.stage.heartbeat import silence
-from browser_bot.waiting import first_of
+from browser_bot.waiting import first_done, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -301,16 +301,7 @@ class Bot:
         While the page navigates it is not asked: Chromium keeps back what is sent to it until the next one is
         there. Only the network can then tell how long that takes, and it does.
         """
-        question = asyncio.ensure_future(self._question())
-        navigating = asyncio.ensure_future(self._navigating.wait())
-        try:
-            await asyncio.wait((navigating, question), return_when=asyncio.FIRST_COMPLETED)
-            if question.done():
-                question.result()
-        finally:
-            for waiting in (question, navigating):
-                waiting.cancel()
-            await asyncio.gather(question, navigating, return_exceptions=True)
+        await first_of(answer=self._question(), navigating=self._navigating.wait())
 
     async def _question(self) -> None:
         try:
@@ -334,18 +325,13 @@ class Bot:
 
     async def _unless_lost(self, waiting: Awaitable[T]) -> T:
         """Wait for something of the page's, but not longer than the page lives."""
-        event, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._browser.gone.wait())
-        try:
-            await asyncio.wait((event, gone, self._lost), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                self._lose("the browser has died")
-            if self._lost.done():
-                raise PageLostError(self._lost.result())
-            return event.result()
-        finally:
-            event.cancel()
-            gone.cancel()
-            await asyncio.wait((event, gone))
+        event = asyncio.ensure_future(waiting)
+        await first_done(self._browser.gone.wait(), asyncio.shield(self._lost), event)
+        if self._browser.gone.is_set():
+            self._lose("the browser has died")
+        if self._lost.done():
+            raise PageLostError(self._lost.result())
+        return event.result()
 
     def _heard(self, printed: ConsoleMessage) -> None:
         self._page_log.write(f"page {printed.kind}: {self._page_log.start_of(printed.text.strip())!r}")

@@ -21,6 +21,7 @@ from browser_bot.page.hints import NO_HINTS, Fill, Step, acts
 from browser_bot.page.joining import Joined
 from browser_bot.page.opening import Opening
 from browser_bot.page.steps import Steps
+from browser_bot.waiting import first_done
 
 logger = logging.getLogger(__name__)
 
@@ -137,17 +138,11 @@ class Rejoining:
         for _ in range(MAX_AT_ONCE):
             document = self._documents.last
             joining = asyncio.ensure_future(self._join(document, paced=paced))
-            moved = asyncio.ensure_future(self._documents.after(document.number))
-            try:
-                await asyncio.wait((joining, moved), return_when=asyncio.FIRST_COMPLETED)
-                if joining.done() and not moved.done():
-                    # Not before: whoever is interrupted begins anew.
-                    self._known = document.number
-                    return joining.result()
-            finally:
-                joining.cancel()
-                moved.cancel()
-                await asyncio.gather(joining, moved, return_exceptions=True)
+            first = await first_done(self._documents.after(document.number), joining)
+            if first is joining:
+                # Not before: whoever is interrupted begins anew.
+                self._known = document.number
+                return joining.result()
         self._known = document.number
         return PageEvent(
             "warning", f"the page has loaded itself anew {MAX_AT_ONCE} times before it could be joined"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from browser_bot.errors import StageError
 from browser_bot.stage.programs import Program, program_path, start_program
+from browser_bot.waiting import first_of
 
 START_TIMEOUT = 10.0
 SINK = "stage"
@@ -162,15 +163,12 @@ async def _ready(notifications: socket.socket, daemon: Program) -> None:
         while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notifications, 256):
             pass
 
-    ready, died = asyncio.ensure_future(told()), asyncio.ensure_future(daemon.died())
+    died = asyncio.ensure_future(daemon.died())
     try:
-        done, _ = await asyncio.wait((ready, died), timeout=START_TIMEOUT, return_when="FIRST_COMPLETED")
-    finally:
-        # Nothing may still be reading from the socket when it is closed.
-        for task in (ready, died):
-            task.cancel()
-        await asyncio.wait((ready, died))
-    if died in done:
+        async with asyncio.timeout(START_TIMEOUT):
+            happened = await first_of(died=died, ready=told())
+    except TimeoutError:
+        words = daemon.last_words()
+        raise StageError(f"PulseAudio was not ready after {START_TIMEOUT:.0f} s: {words}") from None
+    if happened == "died":
         raise died.result()
-    if not done:
-        raise StageError(f"PulseAudio was not ready after {START_TIMEOUT:.0f} s: {daemon.last_words()}")

@@ -18,6 +18,7 @@ from browser_bot.stage.pointer import put_pointer_aside
 from browser_bot.stage.process_usage import Usage, group_of, usage_of
 from browser_bot.stage.sound import Sound, open_sound
 from browser_bot.stage.windows import Windows, manage_windows
+from browser_bot.waiting import first_done
 
 DISPLAY_TIMEOUT = 10.0
 
@@ -36,16 +37,10 @@ class Stage:
     async def died(self) -> StageError:
         """Wait until the display or the sound dies, or hangs, and return the error that tells of it."""
         ends = (self.display.server.died(), self.sound.daemon.died(), self.display.hung(), self.sound.hung())
-        deaths = [asyncio.ensure_future(end) for end in ends]
         try:
-            done, _ = await asyncio.wait(deaths, return_when="FIRST_COMPLETED")
-            return done.pop().result()
+            return (await first_done(*ends)).result()
         except OSError as error:
             return StageError(f"display and sound cannot be watched: {error}")
-        finally:
-            for death in deaths:
-                death.cancel()
-            await asyncio.gather(*deaths, return_exceptions=True)
 
     def usage(self) -> list[Usage]:
         """What each of its processes uses. Reads files of the kernel for some 13 ms."""

@@ -7,8 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
+from browser_bot.waiting import first_of
 from farm.config.settings import Settings
 from farm.db.embedded import EmbeddedRedis, embedded_redis
 from farm.db.faults import refuse_eviction
@@ -76,23 +77,21 @@ async def _keep_running(part: str, stopping: asyncio.Event, at_once: asyncio.Eve
             # A Ctrl-C at the terminal goes to `farm up` alone, which ends its parts in order.
             process_group=0,
         )
-        death = asyncio.create_task(process.wait())
-        told = asyncio.create_task(stopping.wait())
-        await asyncio.wait((death, told), return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if not death.done():
+        await first_of(death=process.wait(), told=stopping.wait())
+        if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-            hurry = asyncio.create_task(at_once.wait())
-            await asyncio.wait((death, hurry), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            if not death.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await first_of(death=process.wait(), hurry=at_once.wait())
+            if process.returncode is None:
                 logger.error("the %s has not ended and is killed", part)
                 process.kill()
-                await death
+                await process.wait()
         elif not stopping.is_set():
             pause = RESTART_SECONDS if time.monotonic() - began > _LIVED_SECONDS else pause
             logger.error("the %s ended with %s and is started again", part, process.returncode)
-            await asyncio.wait((asyncio.create_task(stopping.wait()),), timeout=pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), pause)
             pause = min(2 * pause, MAX_RESTART_SECONDS)
 
 

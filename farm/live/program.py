@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from browser_bot.stage.programs import DIES_WITH_PARENT, signal_group
+from browser_bot.waiting import first_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -80,9 +81,8 @@ class OutputProgram:
     async def _until_it_ends(self, process: asyncio.subprocess.Process, end_seconds: float) -> int:
         assert process.stdin is not None
         hearing = asyncio.create_task(self._hear(process))
-        ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait((hearing, ending), return_when=asyncio.FIRST_COMPLETED)
+            await first_of(heard=asyncio.shield(hearing), ending=self._ending.wait())
             process.stdin.close()
             async with asyncio.timeout(end_seconds):
                 await hearing
@@ -92,8 +92,7 @@ class OutputProgram:
             return -signal.SIGKILL
         finally:
             hearing.cancel()
-            ending.cancel()
-            await asyncio.gather(hearing, ending, return_exceptions=True)
+            await asyncio.gather(hearing, return_exceptions=True)
 
     async def _hear(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from browser_bot.errors import StageError
+from browser_bot.waiting import first_of
 from farm.recorder.opened_stage import OpenedStage, StageNeeds, open_for
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,7 @@ async def _wait(needs: StageNeeds, line: socket.socket) -> tuple[bytes, OpenedSt
     job = asyncio.create_task(_job(line))
     while True:
         stage = await _open(needs)
-        worn_out = asyncio.create_task(_worn_out(stage))
-        await asyncio.wait((job, worn_out), return_when=asyncio.FIRST_COMPLETED)
-        worn_out.cancel()
-        await asyncio.gather(worn_out, return_exceptions=True)
+        await first_of(job=asyncio.shield(job), worn_out=_worn_out(stage))
         if job.done() and job.result():
             return job.result(), stage
         if stage is not None:
@@ -95,14 +93,6 @@ async def _worn_out(stage: OpenedStage | None) -> None:
     if stage is None:
         await asyncio.sleep(RETRY_SECONDS)
         return
-    ends = [
-        asyncio.ensure_future(asyncio.sleep(MAX_SECONDS)),
-        asyncio.ensure_future(stage.stage.died()),
-        asyncio.ensure_future(stage.stage.browser.gone.wait()),
-    ]
-    try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for end in ends:
-            end.cancel()
-        await asyncio.gather(*ends, return_exceptions=True)
+    await first_of(
+        old=asyncio.sleep(MAX_SECONDS), died=stage.stage.died(), gone=stage.stage.browser.gone.wait()
+    )

@@ -18,6 +18,7 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
+from browser_bot.waiting import first_of
 from farm.db.streams import BEGINNING, EntryId, entries
 from farm.errors import RedisUnavailableError, TooManyStreamsError
 from farm.recording.changes import events_key, recording_of
@@ -114,7 +115,7 @@ class Feed:
             for change in changes:
                 yield change
                 place = change.id
-            if not changes and await _either(changed.wait(), stopped()):
+            if not changes and await first_of(stopped=stopped(), changed=changed.wait()) == "stopped":
                 return
 
     def _after(self, place: EntryId) -> list[Change]:
@@ -185,17 +186,6 @@ class Feed:
                 logger.warning("%s cannot be read, trying again: %r", self._key, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE)
-
-
-async def _either(awaited: Coroutine[Any, Any, object], stopped: Coroutine[Any, Any, object]) -> bool:
-    """Wait for one of two; whether it was the second."""
-    tasks = [asyncio.ensure_future(awaited), asyncio.ensure_future(stopped)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    return tasks[1] in done
 
 
 class Feeds:
