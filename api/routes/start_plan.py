@@ -1,7 +1,7 @@
-"""The plan of a start: what a request to record comes to, with every check made and every secret sealed.
+"""The plan of a start: the recording that a request leads to, with all checks made and all secrets sealed.
 
-`plan_start` is the only place that refuses a start for what it asks; `api.routes.start_recording` carries
-plans out.
+`api.routes.start_request` reads what is asked for, `api.routes.start_recording` carries the plan out. Only a
+watermark is fetched and drawn there, because a request that is repeated needs none.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.auth import caller_of, is_participant, only_meeting, organization_of
+from api.auth import caller_of, organization_of
 from api.context import Context, context_of
 from api.meeting.tokens import recorder_address
+from api.routes.start_request import StartRequest, read_start
 from api.rules import (
     check_address,
     check_is_streamable,
@@ -36,13 +36,12 @@ from api.schema.requests import (
     VideoConfig,
     fields_set,
     read_headers,
-    read_request,
-    with_defaults,
 )
 from encoder.formats import AudioExport
 from farm.clock import now
+from farm.config.settings import Settings
 from farm.credentials.sealing import Sealer
-from farm.errors import InvalidRequestError, NotPermittedError
+from farm.errors import InvalidRequestError
 from farm.live.output_records import seal_url, sealed_name
 from farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from farm.recording.files import output_file_name
@@ -59,15 +58,6 @@ _SAME: Final = (
     ("dyte_bucket_config", "realtimekit_bucket_config"),
 )
 """Fields that are the same by two names."""
-
-_PARTICIPANTS: Final = frozenset(
-    {"meeting_id", "allow_multiple_recordings", "file_name_prefix", "video_config"}
-)
-_PARTICIPANTS_VIDEO: Final = frozenset({"codec", "width", "height"})
-"""What participants may set of a start, and of its picture: what the types of the browser clients have.
-
-Another `url` would have the farm open any page, with a token that lets it into the meeting unseen.
-"""
 
 
 @dataclass(frozen=True)
@@ -88,64 +78,24 @@ class StartPlan:
 async def plan_start(request: Request) -> StartPlan:
     """The plan of the start that an admitted request asks for.
 
-    Clients are told of the first check that fails, so the order is part of the API. Raises FarmError.
+    Clients are told of the first check that fails, so the order is part of the API. Raises FarmError,
+    redis.RedisError.
     """
-    context = context_of(request)
-    sent = await read_request(request, StartRecording)
-    _check_sender(request, sent)
-    wanted = await _with_defaults(request, sent)
-    page = wanted.url or context.settings.page_of(wanted.meeting_id)
-    check_max_seconds(context, wanted.max_seconds, _field("max_seconds", sent.max_seconds))
-    await check_page(context, page, _field("url", sent.url) if wanted.url is not None else '"meeting_id"')
-    _check_same_by_two_names(sent)
-    _check_uses(sent, wanted, ignored_by_page(page, wanted.page_contract, context.settings))
-    await _check_webhooks(context, wanted)
-    destinations = await _destinations(request, wanted, _field("storage_config", sent.storage_config))
-    recording = _recording(request, wanted, page, destinations)
+    context, asked = context_of(request), await read_start(request)
+    check_max_seconds(context, asked.wanted.max_seconds, asked.field("max_seconds"))
+    await check_page(context, asked.page, asked.page_field)
+    _check_same_by_two_names(asked.sent)
+    _check_nothing_is_ignored(context.settings, asked)
+    await _check_webhooks(context, asked.wanted)
+    destinations = await _destinations(request, asked)
+    recording = _recording(request, asked, destinations)
     return StartPlan(
         recording=recording,
-        allow_multiple=wanted.allow_multiple_recordings,
-        idempotency=_idempotency(request, sent),
+        allow_multiple=asked.wanted.allow_multiple_recordings,
+        idempotency=_idempotency(request, asked.sent),
         target=_sealed_target(context.sealer, recording, destinations),
-        secrets=_sealed_secrets(context.sealer, recording, wanted, destinations),
+        secrets=_sealed_secrets(context.sealer, recording, asked.wanted, destinations),
     )
-
-
-def _field(name: str, value_sent: object) -> str:
-    return f'"{name}"' if value_sent is not None else f'"{name}" in the defaults (recording_config)'
-
-
-def _check_sender(request: Request, sent: StartRecording) -> None:
-    """Whether who asks may start a recording of this meeting, with all that is asked for.
-
-    Raises InvalidRequestError, NotPermittedError.
-    """
-    meeting_id = only_meeting(request)
-    if meeting_id is None:
-        return
-    fields = fields_set(sent)
-    if not is_participant(request):
-        if fields != {"meeting_id": meeting_id}:
-            raise InvalidRequestError(
-                "a meeting's host starts its recording with its meeting_id and nothing else"
-            )
-        return
-    if sent.meeting_id != meeting_id:
-        raise NotPermittedError(f'"meeting_id": this token is for the meeting {meeting_id}')
-    video = fields.get("video_config", {})
-    refused = sorted(fields.keys() - _PARTICIPANTS)
-    if isinstance(video, dict):
-        refused += [f"video_config.{name}" for name in sorted(video.keys() - _PARTICIPANTS_VIDEO)]
-    if refused:
-        raise NotPermittedError(f'"{refused[0]}": only an API key may set it, and no participant')
-
-
-async def _with_defaults(request: Request, sent: StartRecording) -> StartRecording:
-    context = context_of(request)
-    defaults = await run_in_threadpool(
-        context.recording_configs.defaults, organization_of(request), sent.meeting_id
-    )
-    return with_defaults(sent, defaults, context.settings.page_of(sent.meeting_id))
 
 
 def _check_same_by_two_names(sent: StartRecording) -> None:
@@ -155,12 +105,13 @@ def _check_same_by_two_names(sent: StartRecording) -> None:
             raise InvalidRequestError(f'"{name}": means the same as {same}, and says something else')
 
 
-def _check_uses(sent: StartRecording, wanted: StartRecording, ignored: frozenset[str]) -> None:
-    """Raises InvalidRequestError when a client has set one of the fields that would be ignored."""
-    for name in sorted(ignored):
-        if getattr(sent, name) is not None:
+def _check_nothing_is_ignored(settings: Settings, asked: StartRequest) -> None:
+    """Raises InvalidRequestError when the client has set something that has no effect with this page."""
+    contract = asked.wanted.page_contract
+    for name in sorted(ignored_by_page(asked.page, contract, settings)):
+        if getattr(asked.sent, name) is not None:
             raise InvalidRequestError(
-                f'"{name}": there is no use for it with this page and page_contract {wanted.page_contract}'
+                f'"{name}": there is no use for it with this page and page_contract {contract}'
             )
 
 
@@ -187,16 +138,15 @@ class _Destinations:
         return tuple(Transfer(target=place) for place in places)
 
 
-async def _destinations(request: Request, wanted: StartRecording, storage_field: str) -> _Destinations:
-    context = context_of(request)
+async def _destinations(request: Request, asked: StartRequest) -> _Destinations:
+    context, wanted = context_of(request), asked.wanted
     buckets = (wanted.realtimekit_bucket_config, wanted.dyte_bucket_config)
     keep_copy = all(bucket is None or bucket.enabled for bucket in buckets)
     target = None
     if wanted.storage_config is not None:
-        target = await resolve_storage(
-            context, organization_of(request), wanted.storage_config, storage_field
-        )
-        await check_storage(context, target, storage_field)
+        field = asked.field("storage_config")
+        target = await resolve_storage(context, organization_of(request), wanted.storage_config, field)
+        await check_storage(context, target, field)
     elif not keep_copy:
         raise InvalidRequestError(
             '"realtimekit_bucket_config": without the farm\'s copy there must be a storage_config, '
@@ -231,8 +181,8 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     return streams
 
 
-def _recording(request: Request, wanted: StartRecording, page: str, destinations: _Destinations) -> Recording:
-    context, organization_id = context_of(request), organization_of(request)
+def _recording(request: Request, asked: StartRequest, destinations: _Destinations) -> Recording:
+    context, organization_id, wanted = context_of(request), organization_of(request), asked.wanted
     settings, video = context.settings, wanted.video_config
     audio_file, is_interactive = _audio_file(wanted), _is_interactive(wanted)
     recording_id, invoked_time = uuid4(), now()
@@ -240,7 +190,7 @@ def _recording(request: Request, wanted: StartRecording, page: str, destinations
         id=recording_id,
         organization_id=organization_id,
         meeting_id=wanted.meeting_id,
-        url=recorder_address(settings, context.link_secret, page, organization_id, recording_id),
+        url=recorder_address(settings, context.link_secret, asked.page, organization_id, recording_id),
         page_contract=wanted.page_contract,
         locale=wanted.locale or settings.locale,
         timezone=wanted.timezone or settings.timezone,
