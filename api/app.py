@@ -40,7 +40,7 @@ from api.routes.start_recording import start_operations
 from api.routes.storage import storage_operations
 from api.routes.uploads import upload_operations
 from api.routes.webhooks import webhook_operations
-from api.services.download_limit import Turns
+from api.services.download_limit import DownloadLimit
 from api.services.participant_tokens import ParticipantTokens
 from api.services.rate_limit import RateLimits
 from api.services.redis_watch import RedisWatch
@@ -178,7 +178,7 @@ async def _running(
                 signing_key=signing_key,
                 rooms=Rooms(settings.ice_servers),
                 drawings=asyncio.Semaphore(_MAX_DRAWINGS),
-                evidence_turns=Turns(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
+                evidence_downloads=DownloadLimit(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
             )
             beside = (
                 asyncio.create_task(_sweep(context), name="sweep"),

@@ -9,7 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
 from api.meeting.rooms import Rooms
-from api.services.download_limit import Turns
+from api.services.download_limit import DownloadLimit
 from api.services.participant_tokens import ParticipantTokens
 from api.services.rate_limit import RateLimits
 from api.services.redis_watch import RedisWatch
@@ -60,8 +60,8 @@ class Context:
     rooms: Rooms
     drawings: asyncio.Semaphore
     """Held while a watermark is drawn, which costs a client nothing and the farm a process."""
-    evidence_turns: Turns
-    """Had while a zip of evidence is sent, of which a part is on this machine for as long."""
+    evidence_downloads: DownloadLimit
+    """Of zips of evidence: each keeps files on this machine until it is sent."""
 
 
 def context_of(connection: HTTPConnection) -> Context:

@@ -58,7 +58,7 @@ async def _get(request: Request) -> Response:
     if request.method == "HEAD":
         return StreamingResponse(iter(()), headers=headers, media_type=_ZIP)
     entries = _entries(context, recording.id, here, elsewhere)
-    return _ZipResponse(entries, context.evidence_turns.taken(organization_id), headers)
+    return _ZipResponse(entries, context.evidence_downloads.taken(organization_id), headers)
 
 
 class _ZipResponse(Response):

@@ -1,4 +1,4 @@
-"""Turns at something that costs the farm much for as long as a client likes: a few at a time."""
+"""A limit for downloads that cost the farm much for as long as they run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from api.http_errors import TooManyDownloadsError
 
 
-class Turns:
-    """Who is at it now, in this process. For one event loop."""
+class DownloadLimit:
+    """Limits the concurrent downloads of this process, in all and per organization. For one event loop."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
-        """Let so many be at it at the same time, and of one organisation so many."""
+        """Allow `most` downloads at a time, and `most_of_one` to one organization."""
         self._most = most
         self._most_of_one = most_of_one
-        self._taken: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
 
     @contextmanager
     def taken(self, organization_id: str) -> Iterator[None]:
-        """Take a turn while the block runs. Raises TooManyDownloadsError when there is none left."""
-        if self._taken.total() >= self._most or self._taken[organization_id] >= self._most_of_one:
+        """Count a download while the block runs. Raises TooManyDownloadsError at the limit."""
+        if self._running.total() >= self._most or self._running[organization_id] >= self._most_of_one:
             raise TooManyDownloadsError
-        self._taken[organization_id] += 1
+        self._running[organization_id] += 1
         try:
             yield
         finally:
-            self._taken[organization_id] -= 1
+            self._running[organization_id] -= 1
