@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from api.context import Context
 from api.cors import CrossOrigin
 from api.docs.routes import document_routes
-from api.errors import EXCEPTION_HANDLERS
+from api.error_responses import EXCEPTION_HANDLERS
 from api.key_watch import tell_first_key, watch_keys
 from api.meeting.page import meeting_routes
 from api.meeting.rooms import Rooms

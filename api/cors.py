@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import error_response
+from api.error_responses import error_response
 from api.operations import Operation
 
 ANY_ORIGIN: Final = "*"

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.errors import error_response
+from api.error_responses import error_response
 from farm.storage.backends.stored_file import StoredFile
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,100})-(?P<last>[0-9]{0,100})", re.IGNORECASE)

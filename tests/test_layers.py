@@ -43,7 +43,7 @@ FLOORS: Final = {
         "portal docs routes",
         "cors file_response",
         "operations rules key_watch",
-        "errors request_log",
+        "error_responses request_log",
         "auth",
         "context",
         "meeting services",

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, TypeAdapter
 
-from api.errors import ErrorAnswer
+from api.error_responses import ErrorAnswer
 from api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
 from api.schema.requests import MeetingId
 from api.schema.responses import Paging

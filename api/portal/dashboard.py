@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import context_of
-from api.errors import REDIS_HEADERS, redis_message
+from api.error_responses import REDIS_HEADERS, redis_message
 from api.portal.visitor import (
     check_administrator,
     check_same_origin,

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.auth import key_of_session
 from api.context import context_of
-from api.errors import redis_message
+from api.error_responses import redis_message
 from api.http_errors import CsrfRefusedError, NotAdministratorError, RequestTooLargeError, SessionEndedError
 from api.portal.page import error_page
 from api.services.sessions import CSRF_FIELD, SAFE_METHODS, forget_session, session_of

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.context import Context, context_of
-from api.errors import error_response
+from api.error_responses import error_response
 from api.file_response import file_response
 from api.operations import ROOT, Operation
 from api.schema.requests import read_query

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.context import context_of
-from api.errors import error_response
+from api.error_responses import error_response
 from api.operations import ROOT, Operation
 from api.schema.responses import success
 from farm.db.faults import fault_of

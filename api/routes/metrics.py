@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.context import context_of
-from api.errors import error_response
+from api.error_responses import error_response
 from api.operations import ROOT, Operation
 from farm.telemetry.metrics import FarmCollector, may_read
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.context import Context, context_of
-from api.errors import error_answer
+from api.error_responses import error_answer
 from api.operations import ROOT, Operation
 from api.schema.responses import success
 from farm.db.faults import RedisFault
