@@ -4,7 +4,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import is_participant
+from api.auth import is_participant, organization_of
 from api.context import Context, context_of
 from api.meeting.tokens import without_token
 from api.schema.responses import RecordingLinks, RecordingObject, for_participants, recording_object, success
@@ -43,7 +43,8 @@ def links_of(context: Context, recording: Recording) -> RecordingLinks:
     )
 
 
-async def find_recording(context: Context, organization_id: str, request: Request) -> Recording:
-    """The recording that the path names. Raises NotFoundError."""
+async def find_recording(request: Request) -> Recording:
+    """The recording that the path of an admitted request names. Raises NotFoundError."""
+    redis = context_of(request).waiting_redis
     # Not in a thread: handing over and back would take several times as long as reading.
-    return await read_recording(context.waiting_redis, organization_id, request.path_params["recording_id"])
+    return await read_recording(redis, organization_of(request), request.path_params["recording_id"])

@@ -7,7 +7,6 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import organization_of
 from api.context import context_of
 from api.operations import Operation
 from api.routes.common import find_recording
@@ -42,7 +41,7 @@ async def _frame(request: Request) -> Response:
 async def _preview(request: Request) -> Response:
     name = request.path_params["name"]
     context = context_of(request)
-    recording = await find_recording(context, organization_of(request), request)
+    recording = await find_recording(request)
     content = None
     if recording.status not in ACTIVE:
         content = await kept_preview(context.waiting_redis, recording.id, name)
@@ -65,7 +64,7 @@ def _is_ending(recording: Recording) -> bool:
 
 async def _ask(request: Request, what: str, seconds: float) -> bytes:
     context = context_of(request)
-    recording = await find_recording(context, organization_of(request), request)
+    recording = await find_recording(request)
     if what != FRAME and _is_ending(recording):
         seconds = _LAST_SECONDS
     # A player that looks at a preview waits through a pause.

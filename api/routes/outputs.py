@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import organization_of
 from api.context import Context, context_of
 from api.operations import Operation
 from api.routes.common import answer_with, find_recording
@@ -26,10 +25,9 @@ _TELL_SECONDS: Final = 1.0
 
 
 async def _add(request: Request) -> Response:
-    organization_id = organization_of(request)
     context = context_of(request)
     wanted = await read_request(request, AddOutput)
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     _check_active(recording)
     check_is_streamable(recording.codec, '"url"')
     await check_output_address(context, wanted.url, '"url"')
@@ -43,9 +41,8 @@ async def _add(request: Request) -> Response:
 
 
 async def _remove(request: Request) -> Response:
-    organization_id = organization_of(request)
     context = context_of(request)
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     wanted = request.path_params["output_id"]
     output = next((each for each in recording.outputs if str(each.id) == wanted.lower()), None)
     if output is None:

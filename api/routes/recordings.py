@@ -107,29 +107,25 @@ async def _get_active(request: Request) -> Response:
 
 
 async def _get(request: Request) -> Response:
-    organization_id = organization_of(request)
-    context = context_of(request)
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     check_meeting(request, recording.meeting_id)
     return await answer(request, recording)
 
 
 async def _order(request: Request) -> Response:
-    organization_id = organization_of(request)
     context = context_of(request)
     order = (await read_request(request, OrderRecording)).action
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     check_meeting(request, recording.meeting_id)
     if recording.status not in _ALLOWED[order]:
         raise WrongStateError(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
     await _give_order(context, recording, order, caller_of(request))
-    return await answer(request, await find_recording(context, organization_id, request))
+    return await answer(request, await find_recording(request))
 
 
 async def _delete(request: Request) -> Response:
-    organization_id = organization_of(request)
     context = context_of(request)
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     if recording.status not in FINAL:
         raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
     evidence = StoredEvidence(context.redis, context.store)

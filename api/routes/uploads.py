@@ -26,7 +26,7 @@ async def _upload(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     wanted = await read_request(request, Upload)
-    recording = await find_recording(context, organization_id, request)
+    recording = await find_recording(request)
     target = None
     if wanted.storage_config is not None:
         field = '"storage_config"'
@@ -34,7 +34,7 @@ async def _upload(request: Request) -> Response:
         await check_storage(context, target, field)
     if not recording.files:
         await run_in_threadpool(_give_new_keys, context, recording, target)
-        return success(await answer_with(context, await find_recording(context, organization_id, request)))
+        return success(await answer_with(context, await find_recording(request)))
     # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
     on_node = recording.status is Status.UPLOADING
     missing = [] if target else _missing_uploads(recording)
@@ -42,7 +42,7 @@ async def _upload(request: Request) -> Response:
         raise WrongStateError(f"the farm has no copy of recording {recording.id} any more")
     node = recording.node if on_node else None
     await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
-    return success(await answer_with(context, await find_recording(context, organization_id, request)))
+    return success(await answer_with(context, await find_recording(request)))
 
 
 def _give_new_keys(context: Context, recording: Recording, target: Target | None) -> None:
