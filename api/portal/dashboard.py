@@ -59,6 +59,7 @@ class Dashboard:
 
     def __init__(self) -> None:
         """Nothing is loaded before somebody wants to see it."""
+        self._client: redis.Redis | None = None
         self._bridge: WSGIMiddleware | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,8 +71,9 @@ class Dashboard:
         check_administrator(await visitor_of(request))
         if request.method not in SAFE_METHODS or "/requeue/" in request.url.path:
             check_same_origin(request)
-        if self._bridge is None:
-            self._bridge = WSGIMiddleware(cast("Any", _flask_app(context_of(request).redis)))
+        client = context_of(request).redis
+        if self._bridge is None or self._client is not client:  # a process may have one app after another
+            self._client, self._bridge = client, WSGIMiddleware(cast("Any", _flask_app(client)))
         return _Bridged(self._bridge)
 
 
