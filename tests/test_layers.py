@@ -48,7 +48,7 @@ FLOORS: Final = {
         "context",
         "meeting services",
         "schema",
-        "http_errors",
+        "http_errors static_files",
     ),
     "browser_bot": ("page", "stage", "network", "errors redaction waiting"),
     "encoder": ("cut live", "takes media", "journal", "formats errors atomic_file"),

@@ -1,52 +1,60 @@
-"""`/openapi.json`, and `/docs`, the same for people."""
+"""`/openapi.json`, and `/docs`, which shows it with Swagger UI.
 
-import base64
-import hashlib
+Swagger UI is a file of the package flask-swagger-ui, of which nothing else is used. The page loads only what
+the farm itself serves, and sends what is tried on it only there.
+"""
+
 from functools import cache
+from pathlib import Path
 from typing import Final
 
-from anyio import to_thread
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 
 from api.docs.openapi import openapi_document, with_servers
-from api.docs.page import STYLE, docs_page
 from api.operations import Operation
+from api.static_files import PageFiles
 
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_ASSETS: Final = Path(__file__).parent / "assets"
+_SWAGGER_UI: Final = ("flask_swagger_ui", "dist")
+"""The package and the folder in it that has Swagger UI and its license."""
+
+_POLICY: Final = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",  # Swagger UI's style sheet has its icons in it
+    "connect-src 'self'",
+    "frame-ancestors 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
+)
 _HEADERS: Final = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": "; ".join(_POLICY),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 
 
-# The same for every app of a process.
+# A fifth of a second, and the same for every app of a process.
 _document = cache(openapi_document)
 
 
 def document_routes(operations: tuple[Operation, ...], base_url: str) -> list[BaseRoute]:
-    """The routes of the document that describes `operations`, which lie below `base_url`.
-
-    To make the answers takes a third of a second, so they are made when they are first wanted, on a thread.
-    """
-
-    @cache
-    def json() -> Response:
-        return JSONResponse(with_servers(_document(operations), base_url))
-
-    @cache
-    def page() -> Response:
-        return HTMLResponse(
-            docs_page(with_servers(_document(operations), base_url), base_url), headers=_HEADERS
-        )
+    """The routes of the document that describes `operations`, which lie below `base_url`, and of its page."""
+    json = JSONResponse(with_servers(_document(operations), base_url))
 
     async def openapi(_request: Request) -> Response:
-        return await to_thread.run_sync(json)
+        return json
 
-    async def docs(_request: Request) -> Response:
-        return await to_thread.run_sync(page)
+    return [
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/docs", _docs, methods=["GET"]),
+        Mount("/docs-assets", PageFiles(_ASSETS, _HEADERS, packages=[_SWAGGER_UI]), name="docs-assets"),
+    ]
 
-    return [Route("/openapi.json", openapi, methods=["GET"]), Route("/docs", docs, methods=["GET"])]
+
+async def _docs(_request: Request) -> Response:
+    headers = {**_HEADERS, "Cache-Control": "no-cache"}
+    return FileResponse(_ASSETS / "docs.html", media_type="text/html", headers=headers)

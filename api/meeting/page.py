@@ -12,7 +12,6 @@ meeting id is read from the address by the page and shown as text), and the Cont
 nothing from elsewhere, except in the frame of the page that somebody shares.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
@@ -20,9 +19,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
+from api.static_files import PageFiles
 from farm.config.settings import MEETING_ASSETS_PATH, MEETING_PATH
 
 PAGE_DIR = Path(__file__).parent / "assets"
@@ -63,30 +61,6 @@ def is_demo(meeting_id: str, query: str) -> bool:
     return meeting_id == DEMO_MEETING or "demo" in parse_qs(query, keep_blank_values=True)
 
 
-class _Assets(StaticFiles):
-    """The page's files, with the same security headers as the page itself."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(_DEMO_HEADERS)
-        # Kept by the browser but asked for again each time, so a new version of the farm is seen at once.
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-    def file_response(
-        self,
-        full_path: str | os.PathLike[str],
-        stat_result: os.stat_result,
-        scope: Scope,
-        status_code: int = 200,
-    ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        # The system's own table of media types may not know scripts, and "nosniff" would then refuse them.
-        if str(full_path).endswith(".js"):
-            response.headers["Content-Type"] = "text/javascript; charset=utf-8"
-        return response
-
-
 async def _meeting_page(request: Request) -> Response:
     demo = is_demo(request.path_params["meeting_id"], request.url.query)
     return FileResponse(
@@ -99,5 +73,5 @@ async def _meeting_page(request: Request) -> Response:
 meeting_routes: list[BaseRoute] = [
     # `:path`, because a meeting id is any text, slashes included.
     Route(f"{MEETING_PATH}{{meeting_id:path}}", _meeting_page, name="meeting"),
-    Mount(MEETING_ASSETS_PATH.rstrip("/"), app=_Assets(directory=PAGE_DIR), name="meeting-assets"),
+    Mount(MEETING_ASSETS_PATH.rstrip("/"), app=PageFiles(PAGE_DIR, _DEMO_HEADERS), name="meeting-assets"),
 ]

@@ -12,19 +12,21 @@ All text goes through Jinja2's autoescaping, and the Content-Security-Policy let
 `assets/`, no style but theirs, and nothing come from elsewhere.
 """
 
+from pathlib import Path
 from typing import Final
 
 from starlette.routing import BaseRoute, Mount
 
-from api.portal.assets import ASSETS_PATH, Assets
 from api.portal.dashboard import Dashboard
 from api.portal.login import login_routes
 from api.portal.nodes import node_routes
+from api.portal.page import ASSETS_PATH
 from api.portal.recording import recording_page_routes
 from api.portal.recordings import recordings_routes
 from api.portal.settings import settings_routes
 from api.portal.storage import storage_routes
 from api.portal.webhooks import webhook_routes
+from api.static_files import PageFiles
 
 portal_routes: Final[list[BaseRoute]] = [
     *login_routes,
@@ -35,5 +37,5 @@ portal_routes: Final[list[BaseRoute]] = [
     *webhook_routes,
     *node_routes,
     Mount("/rq", app=Dashboard(), name="rq"),
-    Mount(ASSETS_PATH, app=Assets(), name="portal-assets"),
+    Mount(ASSETS_PATH, app=PageFiles(Path(__file__).parent / "assets"), name="portal-assets"),
 ]

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from api.portal.assets import ASSETS_PATH
 from api.services.sessions import SAFE_METHODS
+
+ASSETS_PATH: Final = "/portal-assets"
 
 DONE: Final = {
     "ordered": "Told to the recording.",
