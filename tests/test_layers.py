@@ -1,4 +1,4 @@
-"""Imports go down only, packages import each other in no circle, and names in docs and docstrings exist."""
+"""Imports go down only, in no circle; errors have one root a package; names in docs and docstrings exist."""
 
 import ast
 import importlib
@@ -10,7 +10,13 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from browser_bot.errors import BrowserBotError
+from encoder.errors import MediaError
 from farm.config.settings import Settings
+from farm.errors import FarmError
+from farm.jobs.time_limit import TimeLimitError
+from farm.safe_http import BadCertificateError
+from layouts.errors import LayoutError
 
 ROOT: Final = Path(__file__).parents[1]
 SOURCES: Final = {"farm": ".", "api": ".", "layouts": ".", "browser_bot": ".", "encoder": "ffmpeg"}
@@ -240,6 +246,33 @@ def test_files_in_docs_and_docstrings_should_exist() -> None:
     files = {(where, file) for where, text in written() for file in FILE.findall(text)}
     wrong = sorted(f"{where}: {file}" for where, file in files if not (ROOT / file).exists())
     assert not wrong, "\n".join(wrong)
+
+
+ROOTS: Final[dict[str, type[Exception]]] = {
+    "farm": FarmError,
+    "api": FarmError,
+    "layouts": LayoutError,
+    "browser_bot": BrowserBotError,
+    "encoder": MediaError,
+}
+"""The root of each package's errors."""
+
+APART: Final = {BadCertificateError, TimeLimitError}
+"""An error of httpx, and one that `except Exception` must not catch; see `farm.errors.FarmError`."""
+
+
+@pytest.mark.parametrize("package", ROOTS)
+def test_errors_of_a_package_should_have_one_root_and_the_suffix(package: str) -> None:
+    names = [name for name in MODULES if package_of(name) == package and not name.endswith("__main__")]
+    errors = {
+        found
+        for module in map(importlib.import_module, names)
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, BaseException) and found.__module__ in names
+    }
+    wrong = {error for error in errors - APART if not issubclass(error, ROOTS[package])}
+    assert not wrong
+    assert not {error for error in errors if not error.__name__.endswith("Error")}
 
 
 def test_nothing_should_import_tests() -> None:
