@@ -19,7 +19,7 @@ from typing import Any, Final
 import redis
 
 from encoder.formats import AudioExport, Format
-from encoder.live.follow import Followed, follow
+from encoder.live.follow import FollowedPacket, follow
 from encoder.live.hls import PLAYLIST_SUFFIX, HlsWriter, TimedText, read_timed_texts, segments_in, with_gaps
 from farm.config.settings import Settings, load_settings
 from farm.credentials.farm_secret import load_secret_key
@@ -163,7 +163,7 @@ class _Texts:
         self._read = 0
         self._waiting: list[TimedText] = []
 
-    def until(self, followed: Followed) -> list[tuple[str, int]]:
+    def until(self, followed: FollowedPacket) -> list[tuple[str, int]]:
         """Those that come before a packet and have not been given yet, with their times in µs."""
         self._look()
         due = [each for each in self._waiting if _is_due(each, followed)]
@@ -188,11 +188,11 @@ class _Texts:
             self._read = len(texts)
 
 
-def _is_due(text: TimedText, followed: Followed) -> bool:
+def _is_due(text: TimedText, followed: FollowedPacket) -> bool:
     return (text.take, text.us) <= (followed.take, followed.take_us)
 
 
-def _time_of(text: TimedText, followed: Followed) -> int:
+def _time_of(text: TimedText, followed: FollowedPacket) -> int:
     if text.take != followed.take:
         return followed.time_us
     return max(0, followed.time_us - (followed.take_us - text.us))

@@ -24,7 +24,7 @@ from av.stream import Stream
 from browser_bot.redaction import without
 from browser_bot.stage.programs import DIES_WITH_PARENT
 from encoder.formats import AudioExport, Format
-from encoder.live.follow import Followed, follow
+from encoder.live.follow import FollowedPacket, follow
 from encoder.media.packets import MICROSECOND
 from farm.errors import FarmError
 from farm.recording.outputs import HIDDEN
@@ -143,7 +143,7 @@ class _Sender:
         except (OSError, av.FFmpegError):
             raise self._refusal() from None
 
-    def send(self, followed: Followed) -> None:
+    def send(self, followed: FollowedPacket) -> None:
         packet = followed.packet
         packet.stream = self._streams[followed.kind]
         packet.time_base = MICROSECOND

@@ -40,7 +40,7 @@ Kind: TypeAlias = Literal["video", "audio"]
 
 
 @dataclass(frozen=True)
-class Followed:
+class FollowedPacket:
     """A packet, and its time in µs from the first frame of what is followed; `take_us` is that in its take.
 
     `age_us` is how long ago it was recorded; None if that is not known.
@@ -56,7 +56,7 @@ class Followed:
 
 def follow(
     directory: Path, fmt: Format, is_over: Callable[[], bool], *, live: bool
-) -> Iterator[tuple[list[Stream], Iterator[Followed]]]:
+) -> Iterator[tuple[list[Stream], Iterator[FollowedPacket]]]:
     """Of each take in `directory`, its streams and its packets, as they come, until the recording `is_over`.
 
     All of a take's packets are to be taken before the next take. With `live` it begins with the newest key
@@ -93,7 +93,7 @@ class _FollowedTake:
         self._least: dict[Kind, int] = {"video": end, "audio": end}
         self.end = end
 
-    def packets(self) -> Iterator[Followed]:
+    def packets(self) -> Iterator[FollowedPacket]:
         before: list[Packet] = []
         for packet in whole_packets(self._source):
             self._look_into_journal(time_of(packet))
@@ -108,7 +108,7 @@ class _FollowedTake:
                     yield from self._placed(each)
             yield from self._placed(packet)
 
-    def _placed(self, packet: Packet) -> Iterator[Followed]:
+    def _placed(self, packet: Packet) -> Iterator[FollowedPacket]:
         """The packet where it belongs; nothing for sound from before the first frame."""
         assert self._offset is not None
         kind = _kind(packet)
@@ -119,7 +119,7 @@ class _FollowedTake:
         time_us = max(time_us, self._least[kind])
         self._least[kind] = time_us + MIN_STEP_US
         self.end = max(self.end, time_us + (_SOUND_US if kind == "audio" else self._period))
-        yield Followed(packet, kind, time_us, self._number, time_of(packet), self._age(packet))
+        yield FollowedPacket(packet, kind, time_us, self._number, time_of(packet), self._age(packet))
 
     def _unlagged(self, packet: Packet) -> int:
         time_us = time_of(packet)

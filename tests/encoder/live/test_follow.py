@@ -6,18 +6,18 @@ import pytest
 
 from encoder.formats import Format
 from encoder.journal import Lag
-from encoder.live.follow import Followed, follow
+from encoder.live.follow import FollowedPacket, follow
 from encoder.media.growing_file import introduction_bytes, last_fragments
 from testkit.encoder.takes import make_take, start_take
 
 ENDED = itertools.repeat(True).__next__
 
 
-def followed(directory: Path, *, live: bool = False) -> list[Followed]:
+def followed(directory: Path, *, live: bool = False) -> list[FollowedPacket]:
     return [each for _, packets in follow(directory, Format(), ENDED, live=live) for each in packets]
 
 
-def times(packets: list[Followed], kind: str) -> list[int]:
+def times(packets: list[FollowedPacket], kind: str) -> list[int]:
     return [each.time_us for each in packets if each.kind == kind]
 
 
