@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 async def first_of(**waiting: Awaitable[object]) -> str:
     """Wait for the first of several things and return its name; of those that come together, the first named.
 
-    Raises what it raises. The others are cancelled and waited for, as in `first_done`.
+    An error of the first is raised. The others are cancelled and waited for, as in `first_done`.
     """
     tasks = {name: asyncio.ensure_future(each) for name, each in waiting.items()}
     first = await first_done(*tasks.values())
@@ -24,8 +24,8 @@ async def first_of(**waiting: Awaitable[object]) -> str:
 async def first_done(*waiting: Awaitable[T]) -> asyncio.Future[T]:
     """Wait for the first of several things and return it, done; of those that come together, the first given.
 
-    The others are cancelled and waited for, also when this is cancelled; an error of theirs is logged. What
-    has to go on goes in as an `asyncio.shield`.
+    The others are cancelled and waited for, also when this is cancelled; an error of theirs is logged. Pass
+    `asyncio.shield(task)` for a task that must go on.
     """
     tasks = [asyncio.ensure_future(each) for each in waiting]
     first = None
@@ -42,4 +42,4 @@ async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
-            logger.info("what did not come first has failed", exc_info=ended)
+            logger.info("a task that was not waited for any longer has failed", exc_info=ended)
