@@ -1,5 +1,6 @@
 """A stage with its gateway, opened for what a recording needs, perhaps before there is a recording."""
 
+import asyncio
 import signal
 from collections.abc import Collection
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from browser_bot.stage.browser import Driver
 from browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from browser_bot.stage.programs import signal_group
 from browser_bot.stage.stage import Stage, open_stage
+from browser_bot.waiting import first_of
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,17 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
         )
         return OpenedStage(needs, stage, gateway, parts.pop_all())
     raise AssertionError
+
+
+async def open_before(stop: asyncio.Event, needs: StageNeeds, driver: Driver) -> OpenedStage | None:
+    """Open a stage like `open_for`, unless `stop` is set before it stands; then None."""
+    opening = asyncio.create_task(open_for(needs, driver))
+    try:
+        await first_of(opened=asyncio.shield(opening), stop=stop.wait())
+    finally:
+        opening.cancel()  # does nothing to one that is done
+        await asyncio.gather(opening, return_exceptions=True)
+    if opening.cancelled():
+        await driver.close()  # it may not have come to taking it
+        return None
+    return opening.result()

@@ -12,22 +12,19 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from browser_bot.errors import (
     PageError,
-    PageLostError,
     PageOverError,
-    ProgramNotFoundError,
     StageError,
     StageWornError,
 )
 from browser_bot.network.gateway import Gateway
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.recording_sdk import TEXTS_OVER
 from browser_bot.page.rejoining import PageEvent
 from browser_bot.page.site_access import give_access
 from browser_bot.stage.browser import Driver
@@ -35,27 +32,25 @@ from browser_bot.stage.compositor import depths
 from browser_bot.stage.display import Display
 from browser_bot.stage.stage import Stage
 from browser_bot.waiting import first_of
-from encoder.errors import ClockJumpedError, EncoderError, EncoderTooSlowError
+from encoder.errors import EncoderError, EncoderTooSlowError
 from encoder.journal import Journal
-from encoder.live.hls import TimedText, timed_text_line
 from encoder.takes.command import Source, Watermark
 from encoder.takes.sequence import TakeSequence
 from farm.evidence.collect import collect
+from farm.recorder.faults import counts_as_break, in_words, is_lasting
 from farm.recorder.listener import EndReason, Listener, Outcome
 from farm.recorder.monitor import LOOK_SECONDS, Began, Remedy, Seen, Watch
 from farm.recorder.observer import Lookout, look_at_disk
-from farm.recorder.opened_stage import OpenedStage, open_for
+from farm.recorder.opened_stage import OpenedStage, open_before
+from farm.recorder.page_texts import PageTexts
 from farm.recorder.plan import Plan
+from farm.recorder.recorded_time import RecordedTime
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, keep_tally, read_tally
-from farm.recording.timeline import Elsewhere
 from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-SECOND_NS = 1_000_000_000
-# A recording, pauses included, never lasts longer than a day.
-MAX_NS = 86_400 * SECOND_NS
 LAST_WORD_TIMEOUT = 2.0
 # How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
@@ -63,7 +58,6 @@ CLEAR_TIMEOUT = 10.0
 MAX_TOLD = 50
 # Between two looks whether the server of a page that is cut off is there.
 RETURN_SECONDS = 5.0
-MAX_TEXT_BYTES = 64 << 20
 
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
 """The findings that end a recording."""
@@ -113,8 +107,7 @@ class Recorder:
         self._pause_changed = asyncio.Event()
         self._takes: TakeSequence | None = None
         self._take: Journal | None = None
-        self._stopped_ns: int | None = None
-        self._began_ns, self._recorded_ns = _gone_on_from(spool, plan.elsewhere)
+        self._time = RecordedTime(spool, plan.elsewhere, plan.max_seconds)
         self._started = bool(spool.journals())
         self._take_over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -125,7 +118,7 @@ class Recorder:
         self._company_told = plan.had_company
         self._told = 0
         self._told_of_page = 0
-        self._text_bytes = spool.texts.stat().st_size if spool.texts.exists() else 0
+        self._texts = PageTexts(spool)
         self._lookout: Lookout | None = None
         self._rejoining: asyncio.Task[None] | None = None
         self._reachable: bool | None = None
@@ -141,8 +134,7 @@ class Recorder:
     @property
     def recorded_ns(self) -> int:
         """How much has been recorded so far, pauses left out."""
-        running = time.monotonic_ns() - self._take.monotonic_us * 1000 if self._take is not None else 0
-        return self._recorded_ns + running
+        return self._time.recorded_ns
 
     @property
     def shown(self) -> tuple[Display, int, int, Watermark | None] | None:
@@ -155,7 +147,7 @@ class Recorder:
         """End the recording properly, as a stop order does. What told it first is the reason."""
         if not self._stop.is_set():
             self._stop_reason = reason
-            self._stopped_ns = time.monotonic_ns()
+            self._time.stop()
         self._stop.set()
 
     async def run(self) -> Outcome:
@@ -284,7 +276,7 @@ class Recorder:
                 fault = error
                 if self._stop.is_set():
                     return await self._end(self._stop_reason)
-                if isinstance(error, PageOverError) and self._began_ns is not None:
+                if isinstance(error, PageOverError) and self._time.has_begun:
                     # It was over when its page was joined again.
                     return await self._end(EndReason.PAGE_ENDED)
                 if await self._is_to_end(error):
@@ -299,13 +291,9 @@ class Recorder:
 
     async def _is_to_end(self, fault: Exception) -> bool:
         """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
-        is_worn = isinstance(fault, StageWornError)
-        if self._began_ns is None and _will_stay(fault):
+        if not self._time.has_begun and is_lasting(fault):
             return True
-        # A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often
-        # a stage is worn the watch has decided.
-        cured = is_worn or isinstance(fault, EncoderTooSlowError | ClockJumpedError)
-        if not cured and self._spool.breaks_too_often():
+        if counts_as_break(fault) and self._spool.breaks_too_often():
             return True
         await self._listener.broken(in_words(fault))
         return False
@@ -352,16 +340,7 @@ class Recorder:
             if is_well:
                 driver = warm.give_up()
             self._beside(warm.close())
-        opening = asyncio.create_task(open_for(needs, driver))
-        try:
-            await first_of(opened=asyncio.shield(opening), stop=self._stop.wait())
-        finally:
-            opening.cancel()  # does nothing to one that is done
-            await asyncio.gather(opening, return_exceptions=True)
-        if opening.cancelled():
-            await driver.close()  # it may not have come to taking it
-            return None
-        return opening.result()
+        return await open_before(self._stop, needs, driver)
 
     async def _is_well(self, stage: Stage) -> bool:
         """Whether the browser of a stage that waited still answers.
@@ -416,24 +395,7 @@ class Recorder:
             await self._listener.page_event(event)
 
     def _keep_text(self, text: str) -> None:
-        """Keep what the page says, unless nothing is recorded now or there is too much of it."""
-        take, file = self._take, self._spool.texts
-        if text == TEXTS_OVER:
-            with suppress(OSError):
-                self._spool.texts_over.touch()
-        if take is None or self._spool.texts_over.exists():
-            return
-        line = timed_text_line(TimedText(take.number, take.time_of(time.monotonic_ns() // 1000), text))
-        self._text_bytes += len(line)
-        if self._text_bytes > MAX_TEXT_BYTES:
-            logger.warning("the page has said too much; a text is left out")
-            return
-        try:
-            with file.open("a") as texts:
-                texts.write(line)
-        except OSError as error:
-            # A full disk ends the recording elsewhere, and properly.
-            logger.warning("a text of the page cannot be kept: %s", error)
+        self._texts.keep(text, self._take)
 
     def _new_takes(self, stage: Stage) -> TakeSequence:
         display, sound = stage.display, stage.sound
@@ -450,7 +412,7 @@ class Recorder:
             happened = await first_of(
                 stop=self._stop.wait(),
                 page=bot.over(),
-                time=asyncio.sleep(self._seconds_left()),
+                time=asyncio.sleep(self._time.seconds_left),
                 pause=self._pause_changed.wait(),
                 stage=_raise(stage.died()),
                 watch=self._condemned(),
@@ -507,8 +469,7 @@ class Recorder:
         take = await self._takes.begin()
         self._take = take
         self._started = True
-        if self._began_ns is None:
-            self._began_ns = take.monotonic_us * 1000
+        self._time.begin_take(take)
         self._take_over = asyncio.Event()
         if self._plan.format.audio_only is None:
             self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
@@ -521,22 +482,12 @@ class Recorder:
         ended = self._take
         over_ns = None
         if ended is not None:
-            over_ns = self._over_ns(ended)
-            self._recorded_ns += over_ns - ended.monotonic_us * 1000
+            over_ns = self._time.end_take()
             self._take = None
         self._take_over.set()
         await asyncio.gather(self._takes.end(over_ns and over_ns // 1000), self._end_watch())
         if ended is not None:
             await self._listener.take_ended(ended)
-
-    def _over_ns(self, take: Journal) -> int:
-        """Where the running take ends: when it was told to or its time was up, and not when that is done."""
-        began_ns = take.monotonic_us * 1000
-        told = [] if self._stopped_ns is None else [self._stopped_ns]
-        if self._plan.max_seconds is not None:
-            told.append(began_ns + round(self._plan.max_seconds * SECOND_NS) - self._recorded_ns)
-        # One that began behind the stop still has its frames.
-        return min([time.monotonic_ns(), *(end for end in told if end > began_ns)])
 
     async def _watch_compositor(self, stage: Stage, takes: TakeSequence, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):
@@ -548,14 +499,6 @@ class Recorder:
             await asyncio.wait((self._watching,), timeout=LAST_WORD_TIMEOUT)
             self._watching.cancel()
             self._watching = None
-
-    def _seconds_left(self) -> float:
-        """How long the recording may still go on; a pause does not count, except for the longest time."""
-        now = time.monotonic_ns()
-        left = MAX_NS - (now - (self._began_ns or now))
-        if self._plan.max_seconds is not None and self._take is not None:
-            left = min(left, round(self._plan.max_seconds * SECOND_NS) - self.recorded_ns)
-        return max(0, left) / SECOND_NS
 
     async def _keep_evidence(
         self, scene: tuple[Stage, Bot] | None, fault: Exception, *, screenshot: bool = True
@@ -570,33 +513,5 @@ class Recorder:
         task.add_done_callback(self._clearing.discard)
 
 
-def _will_stay(fault: Exception) -> bool:
-    """Whether no new stage cures it: a page that was tried in vain, a program that is not installed."""
-    is_refused = isinstance(fault, PageError) and not isinstance(fault, PageLostError)
-    return is_refused or isinstance(fault, ProgramNotFoundError)
-
-
-def in_words(fault: Exception) -> str:
-    """A fault in one sentence for clients; what programs said besides, paths and all, is in the log."""
-    sentence = str(fault).splitlines()[0]
-    return sentence if isinstance(fault, PageError) else sentence.split(": ")[0]
-
-
 async def _raise(death: Awaitable[StageError]) -> None:
     raise await death
-
-
-def _gone_on_from(spool: Spool, elsewhere: Elsewhere) -> tuple[int | None, int]:
-    """When the first take began, here or elsewhere, in ns of CLOCK_MONOTONIC, and how long all are (ns).
-
-    By the wall clock: the machine may have been started anew since. None if there is no take.
-    """
-    journals = spool.journals()
-    began_us = [journal.wall_us for journal in journals[:1]]
-    if elsewhere.began is not None:
-        began_us.append(round(elsewhere.began.timestamp() * 1e6))
-    if not began_us:
-        return None, 0
-    ago = max(0, time.time_ns() - min(began_us) * 1000)
-    recorded_us = sum(spool.recorded_us(journal) for journal in journals) + elsewhere.recorded_us
-    return time.monotonic_ns() - ago, recorded_us * 1000
