@@ -1,14 +1,14 @@
-"""The worker of a node: slots that make recordings, what finishes and uploads them, and the webhooks.
+"""The worker of a node: the processes that make recordings, finish them, upload them and send webhooks.
 
-farm worker ── pool "recordings" ── one RQ worker a slot ── work horse: the recorder of one recording
-            ├─ pool "transfers"  ── one RQ worker        ── work horse: cut and store
-            ├─ pool "uploads"    ── a few RQ workers     ── work horse: to the customer's storage
-            ├─ cron                                       queues what is done each minute
-            ├─ node                                       says that this node lives, looks whether others do
-            ├─ node server                                answers at FARM_NODE_PORT, if there is one
-            ├─ evidence                                   brings evidence of faults into the store
-            ├─ dispatcher                                 turns changes of recordings into deliveries
-            └─ pool "webhooks"   ── a few RQ workers      send deliveries, each many at once
+farm worker ── pool of slots     an RQ worker a slot ── work horse: `farm.jobs.record`
+            ├─ pool "transfers"  one RQ worker ── work horse: `farm.jobs.finish`, and what cron queues
+            ├─ pool "uploads"    FARM_TRANSFERS RQ workers ── work horse: `farm.jobs.transfer`
+            ├─ pool "webhooks"   FARM_WEBHOOK_SENDERS RQ workers: `farm.webhooks.sender`
+            ├─ cron              each minute queues `farm.jobs.retention` and `farm.recovery.local_spool`
+            ├─ dispatcher        turns changes of recordings into deliveries: `farm.webhooks.dispatcher`
+            ├─ evidence          brings evidence of faults into the store: `farm.evidence.uploader`
+            ├─ node              says that this node lives, looks for others: `farm.worker.heartbeat`
+            └─ node server       answers at FARM_NODE_PORT, if it is set: `farm.worker.node_server`
 """
 
 import logging
