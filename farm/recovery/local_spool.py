@@ -1,4 +1,4 @@
-"""Recovery: what dead processes have left in the spool is gone on with, or cut, stored and transferred."""
+"""Resumes or finishes recordings that dead processes have left in this node's spool."""
 
 import logging
 import shutil

@@ -1,11 +1,6 @@
-"""What becomes of the recordings of a node that is gone; and the process of each node that looks for such.
+"""The process of a node that says that the node lives, and looks whether others do.
 
-One that is being recorded is gone on with by any other node: a job is queued, and the slot that takes it
-makes the recording its node's own (`Records.claim`). Until that moment a node that comes back just goes on.
-
-One that is over lies as takes on the disk of the node that is gone, so nobody but that one can finish it. It
-is waited for (FARM_NODE_PATIENCE); then the recording is UPLOADED if its files are anywhere, else ERRORED.
-Files that are in the store already are carried on from there.
+What becomes of the recordings of a node that is gone, `farm.recovery.lost_nodes` knows.
 """
 
 import logging
