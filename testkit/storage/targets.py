@@ -8,12 +8,11 @@ S3 = {
 }  # fmt: skip
 """One at which nothing arrives."""
 
-SECRET = "the-secret-of-the-key"
-
 
 def target_at(endpoint: str, **more: Any) -> dict[str, Any]:
     """The bucket `transfers` of an S3 server of the tests'."""
     return {
-        "type": "s3", "bucket": "transfers", "access_key": "key", "secret": SECRET, "endpoint": endpoint,
-        "path": "{meeting_id}/{year}", "metadata": {"course": "1"}, "tags": {"kind": "lesson"},
+        "type": "s3", "bucket": "transfers", "access_key": "key", "secret": "the-secret-of-the-key",
+        "endpoint": endpoint, "path": "{meeting_id}/{year}",
+        "metadata": {"course": "1"}, "tags": {"kind": "lesson"},
     } | more  # fmt: skip

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import boto3
 import httpx
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -15,19 +14,14 @@ from testkit.machine.processes import wait_until_none
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
+from testkit.storage.buckets import s3_at
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def s3(s3_endpoint: str) -> Any:
-    return boto3.resource(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )
+    return s3_at(s3_endpoint)
 
 
 def record(farm: RunningFarm, page: str, **wanted: Any) -> dict[str, Any]:

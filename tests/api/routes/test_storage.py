@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from getpass import getuser
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 import redis
@@ -14,6 +13,7 @@ from farm.config.settings import Settings
 from farm.storage.presets import MAX_PRESETS
 from testkit.api.client import OTHER, client_of
 from testkit.settings import settings_with
+from testkit.storage.buckets import bucket_at
 from testkit.storage.servers import s3_endpoint, ssh_server  # noqa: F401 - fixtures
 
 PRESETS = "/v2/storage/presets"
@@ -35,12 +35,9 @@ async def open_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def bucket(s3_endpoint: str) -> Iterator[dict[str, str]]:  # noqa: F811
     """The storage_config of a bucket."""
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-    made = session.resource("s3", endpoint_url=s3_endpoint).Bucket("api-films")
-    made.create()
-    yield AWS | {"type": "s3", "endpoint": s3_endpoint, "bucket": "api-films", "path": "{date}"}
-    assert list(made.objects.all()) == []
-    made.delete()
+    with bucket_at(s3_endpoint, "api-films") as made:
+        yield AWS | {"type": "s3", "endpoint": s3_endpoint, "bucket": "api-films", "path": "{date}"}
+        assert list(made.objects.all()) == []
 
 
 async def answer(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:

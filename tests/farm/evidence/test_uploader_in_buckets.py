@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 
 from farm.config.settings import Settings
@@ -18,22 +17,14 @@ from testkit.api.client import client_of
 from testkit.farm import Farm
 from testkit.network.faulty_server import faulty_server
 from testkit.settings import settings_with
+from testkit.storage.buckets import bucket_at
 
 
 @pytest.fixture
 def bucket(s3_endpoint: str) -> Iterator[Any]:
     """The bucket of the store, which is empty."""
-    s3: Any = boto3.resource(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )
-    made = s3.create_bucket(Bucket="evidence")
-    yield made
-    made.objects.all().delete()
-    made.delete()
+    with bucket_at(s3_endpoint, "evidence") as bucket:
+        yield bucket
 
 
 def settings_at(endpoint: str, redis_address: str, data_dir: Path) -> Settings:

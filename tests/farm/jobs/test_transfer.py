@@ -1,6 +1,7 @@
 """Transfers over real storage: what becomes of the files, and of their recording."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import boto3
 import pytest
 import redis
 
@@ -32,7 +32,8 @@ from testkit.farm import Farm
 from testkit.machine.disks import small_disk
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
-from testkit.storage.targets import SECRET, target_at
+from testkit.storage.buckets import bucket_at
+from testkit.storage.targets import target_at
 
 
 @pytest.fixture
@@ -41,20 +42,10 @@ def settings(redis_address: str, redis_client: redis.Redis, tmp_path: Path) -> S
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str) -> Any:
-    """An empty bucket, and the storage_config that leads there."""
-    s3 = boto3.resource(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-    )
-    bucket = s3.Bucket("transfers")
-    bucket.create()
-    yield bucket
-    bucket.objects.all().delete()
-    bucket.delete()
+def bucket(s3_endpoint: str) -> Iterator[Any]:
+    """An empty bucket, to which `target_at` leads."""
+    with bucket_at(s3_endpoint, "transfers") as bucket:
+        yield bucket
 
 
 def transfer_all(farm: Farm, recording: Recording) -> Recording:

@@ -3,13 +3,13 @@
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import psutil
 import pytest
 
@@ -19,6 +19,7 @@ from farm.recording.transfers import TransferState, transfer_to
 from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
+from testkit.storage.buckets import bucket_at, s3_at
 from testkit.waiting import wait_until
 from testkit.workers import process_connected_to, running_worker
 
@@ -30,18 +31,9 @@ THREADS = 4
 
 
 @pytest.fixture
-def s3(s3_endpoint: str) -> Any:
-    resource = boto3.resource(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )
-    resource.Bucket("workers").create()
-    yield resource
-    resource.Bucket("workers").objects.all().delete()
-    resource.Bucket("workers").delete()
+def s3(s3_endpoint: str) -> Iterator[Any]:
+    with bucket_at(s3_endpoint, "workers"):
+        yield s3_at(s3_endpoint)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 import redis
 
@@ -24,6 +23,7 @@ from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
 from testkit.settings import set_environment, settings_with
+from testkit.storage.buckets import s3_at
 from testkit.storage.targets import target_at
 
 
@@ -56,11 +56,7 @@ def test_transfer_whose_job_was_lost_should_be_queued_again(farm: Farm, film: Pa
 def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has_the_file(
     farm: Farm, film: Path, s3_endpoint: str
 ) -> None:
-    s3 = boto3.resource(
-        "s3", endpoint_url=s3_endpoint, aws_access_key_id="key", aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )  # fmt: skip
-    bucket = s3.create_bucket(Bucket="rolled-back")
+    bucket = s3_at(s3_endpoint).create_bucket(Bucket="rolled-back")
     where = f"s3://rolled-back?endpoint={s3_endpoint}&region=us-east-1"
     farm = farm.with_settings(store_url=where, store_access_key="key", store_secret="secret")
     recording = farm.ended(new_recording(), film)

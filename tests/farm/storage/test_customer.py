@@ -7,7 +7,6 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
 
@@ -19,6 +18,7 @@ from farm.storage.backends.azure import AzureContainer, AzurePlace
 from farm.storage.customer import check_target_address, place_of
 from farm.storage.targets import TARGET, Target, key_of
 from testkit.storage.azure_account import AZURE_KEY, connection_string
+from testkit.storage.buckets import bucket_at
 from testkit.storage.google_tokens import service_account
 from testkit.storage.servers import SshServer
 
@@ -28,12 +28,8 @@ AWS = {"type": "aws", "access_key": "AKEY", "secret": SECRET, "bucket": "films",
 
 @pytest.fixture
 def bucket(s3_endpoint: str) -> Iterator[Any]:
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-    films = session.resource("s3", endpoint_url=s3_endpoint).Bucket("customer-films")
-    films.create()
-    yield films
-    films.objects.delete()
-    films.delete()
+    with bucket_at(s3_endpoint, "customer-films") as films:
+        yield films
 
 
 def target_of(**fields: Any) -> Target:
