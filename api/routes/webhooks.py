@@ -140,9 +140,7 @@ async def _replay(request: Request) -> Response:
     delivery = await run_in_threadpool(
         _replayed, context, organization_id, _id(request), request.path_params["log_id"]
     )
-    if not await run_in_threadpool(context.deliveries.push, delivery):
-        raise WrongStateError(f"too much waits for the webhook {delivery.webhook_id} already")
-    await run_in_threadpool(enqueue_sending, context.redis)
+    await _queue(context, delivery)
     replay = ReplayObject(
         webhook_id=str(delivery.webhook_id),
         delivery_id=delivery.id,
@@ -155,11 +153,16 @@ async def _test(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     delivery = await run_in_threadpool(_example, context, organization_id, _id(request))
+    await _queue(context, delivery)
+    example = ExampleObject(webhook_id=str(delivery.webhook_id), delivery_id=delivery.id)
+    return success(example, status=202)
+
+
+async def _queue(context: Context, delivery: Delivery) -> None:
+    """Have a delivery sent. Raises WrongStateError when too many wait for its webhook."""
     if not await run_in_threadpool(context.deliveries.push, delivery):
         raise WrongStateError(f"too much waits for the webhook {delivery.webhook_id} already")
     await run_in_threadpool(enqueue_sending, context.redis)
-    example = ExampleObject(webhook_id=str(delivery.webhook_id), delivery_id=delivery.id)
-    return success(example, status=202)
 
 
 def _example(context: Context, organization_id: str, webhook_id: str) -> Delivery:
