@@ -18,8 +18,8 @@ from testkit.machine.processes import wait_until_none
 from testkit.settings import settings_with
 
 BROWSERS_FIRST = (
-    *("end_to_end", "browser_bot", "api/portal/test_browser.py", "api/portal/test_layouts.py", "layouts"),
-    *("api/test_meeting", "farm/host", "farm/cli", "farm/recorder", "farm/live", "farm/storage"),
+    *("end_to_end", "browser_bot", "api/portal/test_page", "layouts", "api/meeting/test_page"),
+    *("farm/host", "farm/cli", "farm/recorder", "farm/live", "farm/storage"),
 )
 """Files whose tests take seconds each begin first, so that at the end no worker is left alone with one."""
 

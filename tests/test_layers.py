@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -128,15 +129,18 @@ def module_of(name: str) -> str:
     return name
 
 
-ARROWS: Final = sorted(
-    {
-        Arrow(importer, module_of(name))
-        for importer, file in MODULES.items()
-        if importer not in OLD_NAMES
-        for name in imported_by(file)
-        if name.partition(".")[0] in SOURCES
-    }
-)
+@cache
+def arrows() -> list[Arrow]:
+    """All imports of one module of the project by another."""
+    return sorted(
+        {
+            Arrow(importer, module_of(name))
+            for importer, file in MODULES.items()
+            if importer not in OLD_NAMES
+            for name in imported_by(file)
+            if name.partition(".")[0] in SOURCES
+        }
+    )
 
 
 def package_of(module: str) -> str:
@@ -160,7 +164,7 @@ def floor_of(module: str) -> tuple[int, str]:
 @pytest.mark.parametrize("package", FLOORS)
 def test_imports_should_go_down(package: str) -> None:
     wrong = []
-    for arrow in ARROWS:
+    for arrow in arrows():
         if {package_of(arrow.importer), package_of(arrow.imported)} != {package} or package in arrow:
             continue
         (above, room), (below, other) = floor_of(arrow.importer), floor_of(arrow.imported)
@@ -172,7 +176,7 @@ def test_imports_should_go_down(package: str) -> None:
 def test_packages_should_import_only_those_below() -> None:
     wrong = [
         str(arrow)
-        for arrow in ARROWS
+        for arrow in arrows()
         if package_of(arrow.imported) not in BELOW[package_of(arrow.importer)] | {package_of(arrow.importer)}
     ]
     assert not wrong, "\n".join(wrong)
@@ -181,7 +185,7 @@ def test_packages_should_import_only_those_below() -> None:
 def test_api_should_know_nothing_of_commands_workers_and_jobs() -> None:
     wrong = [
         str(arrow)
-        for arrow in ARROWS
+        for arrow in arrows()
         if package_of(arrow.importer) == "api" and room_of(arrow.imported) in NOT_FOR_THE_API
     ]
     assert not wrong, "\n".join(wrong)
@@ -191,16 +195,16 @@ def test_jobs_should_be_imported_by_their_entry_alone() -> None:
     entry = "farm.jobs.entry"
     jobs = {
         arrow.imported
-        for arrow in ARROWS
+        for arrow in arrows()
         if arrow.importer == entry and room_of(arrow.imported) == room_of(entry)
     }
-    wrong = [str(arrow) for arrow in ARROWS if arrow.imported in jobs and arrow.importer != entry]
+    wrong = [str(arrow) for arrow in arrows() if arrow.imported in jobs and arrow.importer != entry]
     assert not wrong, "\n".join(wrong)
 
 
 def test_packages_should_not_go_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
-    for arrow in ARROWS:
+    for arrow in arrows():
         importer, imported = room_of(arrow.importer), room_of(arrow.imported)
         if importer != imported:
             graph.setdefault(importer, set()).add(imported)

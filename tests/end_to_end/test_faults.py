@@ -138,6 +138,7 @@ def test_paused_recording_should_stay_paused_when_its_recorder_is_killed(
     assert takes_of(recording) == 2
 
 
+@pytest.mark.long
 def test_farm_that_was_killed_should_go_on_with_its_recordings(pages: str, tmp_path: Path) -> None:
     with running_farm(tmp_path / "data", FARM_SLOTS="2") as farm:
         going, over = (farm.start(url=f"{pages}/page.html", meeting_id=name) for name in ("a", "b"))

@@ -66,8 +66,13 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("state", STATES)
 def test_state_should_fit_every_size_without_overlap(page: Page, address: str, state: str) -> None:
+    show(page, address, state)
     for width, height in SIZES:
-        show(page, address, state, width, height)
+        page.set_viewport_size(ViewportSize(width=width, height=height))
+        page.wait_for_function(
+            "size => innerWidth === size[0] && innerHeight === size[1]", arg=[width, height]
+        )
+        page.evaluate("() => new Promise(requestAnimationFrame)")
         shown = page.evaluate(SHOWN)
         people = int(state[5:]) if state.startswith("grid") else None
         assert len(shown) == people or (people is None and len(shown) >= 4)
@@ -95,10 +100,10 @@ def test_large_one_should_take_most_of_the_page(page: Page, address: str) -> Non
 @pytest.mark.parametrize("state", ["grid-4", "whiteboard"])
 def test_state_should_look_the_same_each_time(page: Page, address: str, state: str) -> None:
     pictures = []
-    for _ in range(3):
+    for _ in range(2):
         show(page, address, state)
         pictures.append(page.screenshot())
-    assert pictures[0] == pictures[1] == pictures[2]
+    assert pictures[0] == pictures[1]
 
 
 def test_grid_should_have_equal_tiles_in_centred_rows(page: Page, address: str) -> None:

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from encoder.media.probe import probe
+from farm.cli.main import record
 from testkit.machine.load import Stolen
 from testkit.machine.processes import below, stage_programs, wait_until_none
 from testkit.pages import FIDELITY_PAGE
@@ -161,11 +163,9 @@ def test_killed_display_should_be_replaced_by_a_new_stage(tmp_path: Path) -> Non
 def test_bad_option_should_be_refused_in_words(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    process = farm_record(PAGE, "--out", tmp_path / "a.mp4", *arguments)
-    stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert words in stderr
-    assert stdout == ""
+    refused = CliRunner().invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4"), *arguments])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert words in refused.stderr
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.m4a", "VP8"), ("a.mp3", "H264")])
