@@ -12,7 +12,7 @@ from testkit.machine.processes import below, wait_until_none, words_of
 from testkit.running_farm import RunningFarm, running_farm, takes_of
 
 
-@pytest.mark.parametrize("codec", ["H264", "VP8"])
+@pytest.mark.parametrize("codec", ["H264", pytest.param("VP8", marks=pytest.mark.long)])
 def test_recording_should_go_from_request_to_link(
     shared_farm: RunningFarm, pages: str, tmp_path: Path, codec: str
 ) -> None:
@@ -83,8 +83,8 @@ def test_page_that_is_over_should_end_its_recording(shared_farm: RunningFarm, pa
     ("page", "reason"),
     [
         ("http://127.0.0.1:{closed_port}/", "refused"),
-        ("http://nosuchname.invalid/", "does not resolve"),
-        ("{pages}/nosuchpage.html", "404"),
+        pytest.param("http://nosuchname.invalid/", "does not resolve", marks=pytest.mark.long),
+        pytest.param("{pages}/nosuchpage.html", "404", marks=pytest.mark.long),
     ],
 )
 def test_page_that_fails_should_say_why_and_keep_a_screenshot(
