@@ -108,6 +108,7 @@ BESIDE: Final = tuple(
     file
     for folder in ("testkit", "tests", "benchmarks", "chaos", "compat")
     for file in sorted((ROOT / folder).rglob("*.py"))
+    if not {".venv", "node_modules"} & set(file.relative_to(ROOT).parts)
 )
 """What is in no package."""
 
