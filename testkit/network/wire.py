@@ -28,6 +28,8 @@ class Wire:
             self._cut_after: int | None = None
             self._silent_after: int | None = None
             self._damage_at: int | None = None
+            self._is_last: Callable[[bytes], bool] = lambda _: False
+            self._is_severed = False
             self.answered = 0
             self._cut_answers_after: int | None = None
             self._silence_answers_after: int | None = None
@@ -36,6 +38,10 @@ class Wire:
     def cut_after(self, count: int) -> None:
         """Close all connections, and each new one, as soon as clients have sent so many bytes."""
         self._cut_after = count
+
+    def cut_before(self, is_last: Callable[[bytes], bool]) -> None:
+        """Close all connections, and each new one, once a client sends what `is_last`; it does not arrive."""
+        self._is_last = is_last
 
     def silent_after(self, count: int) -> None:
         """Read nothing more, but keep connections open, as soon as clients have sent so many bytes."""
@@ -64,7 +70,7 @@ class Wire:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._cut_after is not None and self.passed >= self._cut_after:
+            if self._is_cut():
                 client.close()
                 continue
             server = socket.create_connection(("127.0.0.1", self._target_port))
@@ -86,9 +92,13 @@ class Wire:
             if self._damage_at is not None and begin <= self._damage_at < self.passed:
                 at = self._damage_at - begin
                 data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-        if self._cut_after is not None and self.passed >= self._cut_after:
+            self._is_severed = self._is_severed or self._is_last(data)
+        if self._is_cut():
             self._hang_up()
         return data
+
+    def _is_cut(self) -> bool:
+        return self._is_severed or (self._cut_after is not None and self.passed >= self._cut_after)
 
     def _answer(self, data: bytes) -> bytes:
         """What of the server's bytes goes on to the client."""

@@ -21,7 +21,7 @@ from farm.spool.ending import kept_ending
 from farm.spool.spool import spool_of
 from testkit.machine.processes import below
 from testkit.network.ports import free_port
-from testkit.network.severed_link import way_until
+from testkit.network.wire import wire_to
 from testkit.pages import FIDELITY_PAGE, serve_pages
 from testkit.recordings import new_recording
 from testkit.redis_servers import Server, faulty_redis, running
@@ -69,9 +69,10 @@ def test_worker_should_not_wait_for_ever_for_a_redis_that_goes_away_at_the_very_
 
     with (
         redis_server(tmp_path / "redis") as (_, address, client),
-        way_until(urlsplit(address).port or 0, begins_the_last_work) as port,
-        running_worker(client, f"redis://127.0.0.1:{port}/0", tmp_path / "data") as worker,
+        wire_to(urlsplit(address).port or 0) as wire,
+        running_worker(client, f"redis://127.0.0.1:{wire.port}/0", tmp_path / "data") as worker,
     ):
+        wire.cut_before(begins_the_last_work)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 1
     assert LEFT in (tmp_path / "data" / "worker.log").read_text()
