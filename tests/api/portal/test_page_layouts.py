@@ -179,7 +179,7 @@ def _timeline() -> list[TimelineEntry]:
         ("recordings-phone", "/", PHONE, "light"),
         ("recording", f"/recordings/{SHOWN}", "1280x1800", "light"),
         ("recording-dark", f"/recordings/{SHOWN}", "1280x1800", "dark"),
-        ("recording-phone", f"/recordings/{SHOWN}", "360x1900", "light"),
+        pytest.param("recording-phone", f"/recordings/{SHOWN}", "360x1900", "light", marks=pytest.mark.long),
         ("start", "/start", DESKTOP, "light"),
         ("settings", "/settings", "1280x1500", "light"),
         ("nodes", "/nodes", DESKTOP, "light"),

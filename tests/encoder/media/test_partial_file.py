@@ -18,7 +18,7 @@ from testkit.encoder.beeps import make_take
 
 SUFFIXES = [".mp4", ".webm", ".m4a"]
 CLUSTER = bytes.fromhex("1F43B675")
-RANDOM_POINTS = 100
+RANDOM_POINTS = 30
 # A fragment of these takes, s: in WebM from key frame to key frame.
 FRAGMENT = {".mp4": 0.25, ".webm": 2.0, ".m4a": 0.25}
 PACKET_US = 24_000
