@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export NODE_COMPILE_CACHE := $(CURDIR)/.venv/.node-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test test-all compat bench chaos lock clean
+.PHONY: help setup setup-tests demo lint test test-all coverage compat bench chaos lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ test-all: test ## the same, then the long ones: farms that are broken in every w
 	$(BIN)/pytest -m "long and not exact" $(LONG_TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
 	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
+# What is not measured here is what `test-all` alone runs. Measuring slows the programs down, so what is exact is left out.
+coverage: setup-tests ## which lines and branches the suite runs, except its long and exact tests (.coverage/html)
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest -m "not exact and not long and not soak" $(FEWER) $(TOGETHER) $(PYTEST_ARGS) || true
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet --directory .coverage/html
+	$(BIN)/coverage report
+
 compat: ## try the farm with other people's software from Debian, PyPI and npm (docs/compatibility.md)
 	@scripts/setup compat
 	@compat/setup
@@ -65,5 +73,5 @@ lock: setup ## write both requirements.lock anew (LOCK_ARGS=--upgrade for the ne
 	$(LOCK) --extra otel --build-deps-for wheel -c requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and what tests left; recordings stay
-	rm -rf .venv testkit/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv testkit/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,8 @@ from testkit.layouts.rooms import draw_room
 HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+in_its_loop = pytest.mark.asyncio(loop_scope="module")
+"""The loop of the module, which is the browser's."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,6 +36,7 @@ def different(directory: Path) -> Checked:
     return judge(directory, state, draw_room(shift=2))
 
 
+@in_its_loop
 async def test_slider_should_uncover_the_baseline(browser: Browser, tmp_path: Path) -> None:
     index = write_report(tmp_path / "report", "Rooms", [different(tmp_path)])
     page = await browser.new_page()
@@ -51,6 +53,7 @@ async def test_slider_should_uncover_the_baseline(browser: Browser, tmp_path: Pa
     assert errors == []
 
 
+@in_its_loop
 async def test_report_should_have_all_in_one_file_and_be_ignored_by_git(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -64,6 +67,7 @@ async def test_report_should_have_all_in_one_file_and_be_ignored_by_git(
     assert (tmp_path / "report" / ".gitignore").read_text() == "*\n"
 
 
+@in_its_loop
 async def test_hostile_words_should_be_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
     state = State.model_construct(
         name=HOSTILE, url=f"https://a/{HOSTILE}", meeting=None, viewport=HOSTILE, masks=()
@@ -79,6 +83,7 @@ async def test_hostile_words_should_be_shown_as_they_are(browser: Browser, tmp_p
     assert await page.locator("p", has_text=HOSTILE).count() == 2
 
 
+@in_its_loop
 async def test_policy_should_keep_foreign_scripts_from_running(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     text = report_page("Rooms", [])

@@ -49,7 +49,7 @@ async def test_display_that_hangs_should_not_outlast_a_time_out(display: Display
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await rows_of(display, WIDTH, HEIGHT)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert descriptors() == before
     os.kill(display.server.pid, signal.SIGCONT)
     assert await rows_of(display, WIDTH, HEIGHT)

@@ -207,7 +207,7 @@ def test_run_checks_should_call_a_hanging_program_broken_and_leave_nothing_of_it
     script(bare / "chromium", body)
     began = time.monotonic()
     check = by_name(doctor.run_checks(timeout=0.5))["chromium"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 6
     assert check == Check("chromium", "broken", None, "did not answer within 0.5 s", "chromium")
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
