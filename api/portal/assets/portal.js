@@ -132,6 +132,8 @@ function follow() {
     if (wanted === "all" || JSON.parse(event.data).id === wanted) refreshSoon();
   });
   events.addEventListener("farm.gap", refreshSoon);
+  // What has changed since this page was made, and before the stream was there, comes in no event.
+  events.addEventListener("open", refreshSoon);
   events.addEventListener("error", () => {
     if (events?.readyState !== EventSource.CLOSED) return; // it connects again by itself
     unfollow();

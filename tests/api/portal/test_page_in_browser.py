@@ -166,6 +166,21 @@ def test_recording_should_be_started_watched_paused_stopped_and_played(
         assert evidence.value.suggested_filename.startswith("evidence-")
 
 
+def test_what_happens_before_the_stream_of_events_is_open_should_be_shown(
+    browser: Browser, farm: RunningFarm
+) -> None:
+    recording = farm.start(meeting_id="early", url="http://127.0.0.1:9/")
+
+    def stop_first(route: Route) -> None:
+        farm.order(recording["id"], "stop")
+        route.continue_()
+
+    with visit(browser, farm) as page:
+        page.route("**/v2/events", stop_first, times=1)
+        page.goto(f"/recordings/{recording['id']}")
+        expect(state(page)).to_have_text("errored", timeout=SOON)
+
+
 @pytest.mark.timeout(300)
 def test_keyboard_alone_should_do(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm) as page:
