@@ -27,7 +27,7 @@ from browser_bot.page.rejoining import PageEvent, Rejoining
 from browser_bot.page.signals import PageSignals
 from browser_bot.page.steps import Steps
 from browser_bot.stage.browser import Browser
-from browser_bot.stage.heartbeat import silence
+from browser_bot.stage.hang_check import silence
 from browser_bot.waiting import first_done, first_of
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ import logging
 from dataclasses import dataclass, replace
 
 from browser_bot.errors import PageError
-from browser_bot.page.contracts import SIGNAL_TIMEOUT, PageContract
+from browser_bot.page.contracts import PageContract
 from browser_bot.page.documents import NO_DOCUMENT, Document, Documents
 from browser_bot.page.opening import Opening
+from browser_bot.page.readiness import SIGNAL_TIMEOUT
 from browser_bot.page.signals import PageSignals
 from browser_bot.page.steps import Steps
 from browser_bot.waiting import first_of

@@ -7,7 +7,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
 
 from browser_bot.errors import NoAnswerError, PageError, PageOverError
-from browser_bot.page.contracts import PLAIN_READY, SETTLE_TIMEOUT, SIGNAL_TIMEOUT, START_SIGNAL, PageContract
+from browser_bot.page.contracts import START_SIGNAL, PageContract
 from browser_bot.page.isolated_world import IsolatedWorld
 from browser_bot.page.recording_sdk import START
 from browser_bot.page.signals import PageSignals
@@ -88,3 +88,39 @@ async def _settles(world: IsolatedWorld) -> bool:
         logger.info("the page changed while it was looked at: %s", error)
         return False
     return True
+
+
+# How long a page that speaks the console contract may take from loading to START_RECORDING; the recording
+# SDKs allow two minutes as well.
+SIGNAL_TIMEOUT = 120.0
+
+
+# What a plain page gets, after it has loaded, to show its first pictures.
+SETTLE_TIMEOUT = 2.0
+
+
+# Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole
+# settle time, since a meeting makes its videos only when it has joined. Two animation frames later all of it
+# has been composed. Asked in a world of our own: what the page has replaced is not replaced there. But a page
+# may give an element the name of a method of its document.
+PLAIN_READY = """
+async (settle) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const settled = new Promise(resolve => setTimeout(resolve, settle, true));
+  const all = (root, selector) => [...Document.prototype.querySelectorAll.call(root, selector)];
+  const pictures = all(document, 'img').filter(image => !image.complete).map(image =>
+    new Promise(resolve => ['load', 'error'].forEach(type => image.addEventListener(type, resolve))));
+  const playing = async () => {
+    let over = false;
+    settled.then(() => { over = true; });
+    for (;;) {
+      const videos = all(document, 'video');
+      if (over || (videos.length && videos.every(video => video.readyState >= 2))) return;
+      await frame();
+    }
+  };
+  await Promise.race([settled, Promise.all([document.fonts.ready, ...pictures, playing()])]);
+  await frame();
+  await frame();
+}
+"""

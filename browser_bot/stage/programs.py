@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from browser_bot.errors import ProgramNotFoundError, StageError
-from browser_bot.stage.heartbeat import greet, silence
+from browser_bot.stage.hang_check import greet, silence
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The real server, not /usr/bin/Xorg: that one may be a set-uid wrapper, which refuses people who are not

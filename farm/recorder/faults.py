@@ -14,7 +14,7 @@ def counts_as_break(fault: Exception) -> bool:
     """Whether a recording that has too many of these ends.
 
     A machine that is too slow, or whose clock is set, gets another take as often as it takes. How often a
-    stage is worn the watch has decided.
+    stage is worn the monitor has decided.
     """
     return not isinstance(fault, StageWornError | EncoderTooSlowError | ClockJumpedError)
 

@@ -49,7 +49,7 @@ class Listener(Protocol):
         """Something broke; the recording goes on with a new take."""
 
     async def finding_began(self, finding: Finding) -> None:
-        """The watch has found something."""
+        """The monitor has found something."""
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
         """What it had found is over, after so many seconds."""

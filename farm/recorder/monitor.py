@@ -1,4 +1,4 @@
-"""The watch over what is recorded: decides from what is seen of it each second what is the matter.
+"""The monitor of what is recorded: decides from what is seen of it each second what is the matter.
 
 All of it is here in one table of rules. A look that comes late, because the machine stood still, says nothing
 of the time before: of the time between two looks no more counts than two of them should take.
@@ -72,7 +72,7 @@ class Seen:
 
     `still`, `black` and `blank` are of the picture; `still` since the look before. Memory and free disk in
     bytes, and `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness
-    the encoder has a watch of its own, which begins a cheaper take as long as there is one. `reachable`:
+    the encoder has a watchdog of its own, which begins a cheaper take as long as there is one. `reachable`:
     whether the page's server can be reached; it is looked at while the page is cut off. `foreign_window`: a
     window besides the page's own was on the display since the look before; `covered`: one is there now.
     """
@@ -133,7 +133,7 @@ class _Course:
     began: float | None = None
 
 
-class Watch:
+class Monitor:
     """Looks at one recording, in order, and says what begins and what ends."""
 
     def __init__(self, limits: Limits, tally: Tally | None = None) -> None:

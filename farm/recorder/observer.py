@@ -1,4 +1,4 @@
-"""The lookout: one look at what is recorded, at all of it that answers in time."""
+"""The observer: one look at what is recorded, at all of it that answers in time."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ def look_at_disk(spool: Path) -> Seen:
     return Seen(time.monotonic(), free_disk=_free(spool), room_for_cuts=room_for_cuts(spool.parent))
 
 
-class Lookout:
+class Observer:
     """Looks at one stage, from when its page is joined."""
 
     def __init__(self, stage: Stage, bot: Bot, takes: TakeSequence, fmt: Format, spool: Path) -> None:

@@ -4,8 +4,8 @@ It knows nothing of Redis: orders come in through an iterator, and what happens 
 
 There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
 unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
-What does not break but is not as it should be, the watch finds (`farm/recorder/monitor.py`); what it says is
-done here.
+What does not break but is not as it should be, the monitor finds (`farm/recorder/monitor.py`); what it says
+is done here.
 """
 
 import asyncio
@@ -39,14 +39,15 @@ from encoder.takes.sequence import TakeSequence
 from farm.evidence.collect import collect
 from farm.recorder.faults import counts_as_break, in_words, is_lasting
 from farm.recorder.listener import EndReason, Listener, Outcome
-from farm.recorder.monitor import LOOK_SECONDS, Began, Remedy, Seen, Watch
-from farm.recorder.observer import Lookout, look_at_disk
+from farm.recorder.monitor import LOOK_SECONDS, Began, Monitor, Remedy, Seen
+from farm.recorder.observer import Observer, look_at_disk
 from farm.recorder.opened_stage import OpenedStage, open_before
 from farm.recorder.page_texts import PageTexts
 from farm.recorder.plan import Plan
 from farm.recorder.recorded_time import RecordedTime
 from farm.recording.commands import Order
 from farm.recording.findings import Finding, keep_tally, read_tally
+from farm.spool.breaks import breaks_too_often
 from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -114,12 +115,12 @@ class Recorder:
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
         self._drawn: Watermark | None = None
-        self._watch = Watch(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
+        self._monitor = Monitor(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
         self._company_told = plan.had_company
         self._told = 0
         self._told_of_page = 0
         self._texts = PageTexts(spool)
-        self._lookout: Lookout | None = None
+        self._observer: Observer | None = None
         self._rejoining: asyncio.Task[None] | None = None
         self._reachable: bool | None = None
         self._stage_fault: StageError | None = None
@@ -163,7 +164,7 @@ class Recorder:
                     task.cancel()
                 for problem in await asyncio.gather(*beside, return_exceptions=True):
                     if isinstance(problem, Exception):
-                        logger.error("orders or watch had ended", exc_info=problem)
+                        logger.error("orders or monitor had ended", exc_info=problem)
 
     async def _read_orders(self) -> None:
         async for order in self._orders:
@@ -175,18 +176,18 @@ class Recorder:
                 self._pause_changed.set()
 
     async def _watch_it(self) -> None:
-        """Look each second, from the first to the last, and do what the watch says."""
-        tally = self._watch.tally
+        """Look each second, from the first to the last, and do what the monitor says."""
+        tally = self._monitor.tally
         while True:
-            lookout = self._lookout
-            seen = look_at_disk(self._spool.directory) if lookout is None else await lookout.look()
+            observer = self._observer
+            seen = look_at_disk(self._spool.directory) if observer is None else await observer.look()
             # Of a stage that was given up meanwhile nothing counts any more.
-            if lookout is self._lookout:
+            if observer is self._observer:
                 await self._judge(replace(seen, reachable=self._reachable))
-                if lookout is not None and Finding.SOUND_ELSEWHERE in self._watch.present:
-                    await lookout.bring_sound_back()
-            if tally != self._watch.tally:
-                tally = self._watch.tally
+                if observer is not None and Finding.SOUND_ELSEWHERE in self._monitor.present:
+                    await observer.bring_sound_back()
+            if tally != self._monitor.tally:
+                tally = self._monitor.tally
                 keep_tally(self._spool.directory, tally)
             if tally.had_company and not self._company_told:
                 self._company_told = True
@@ -194,8 +195,8 @@ class Recorder:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _judge(self, seen: Seen) -> None:
-        """Show the watch what was seen, and do what it says."""
-        for change in self._watch.see(seen):
+        """Show the monitor what was seen, and do what it says."""
+        for change in self._monitor.see(seen):
             if isinstance(change, Began):
                 await self._begin_finding(change)
             elif self._told <= MAX_TOLD:
@@ -215,7 +216,7 @@ class Recorder:
             case Remedy.REJOIN:
                 self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
                 if self._rejoining is None or self._rejoining.done():
-                    self._rejoining = asyncio.create_task(self._rejoin(finding, self._lookout, self._scene))
+                    self._rejoining = asyncio.create_task(self._rejoin(finding, self._observer, self._scene))
             case Remedy.NEW_STAGE:
                 self._condemn(StageWornError(STAGE_FINDINGS[finding]))
             case Remedy.BREAK:
@@ -224,17 +225,17 @@ class Recorder:
                 self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
 
     async def _rejoin(
-        self, finding: Finding, lookout: Lookout | None, scene: tuple[Stage, Bot] | None
+        self, finding: Finding, observer: Observer | None, scene: tuple[Stage, Bot] | None
     ) -> None:
         """Have the page loaded anew as soon as its server is there, unless it has come back by itself."""
         assert scene is not None
         _, bot = scene
         was_reachable = True
         try:
-            while finding in self._watch.present and lookout is self._lookout:
+            while finding in self._monitor.present and observer is self._observer:
                 self._reachable = await bot.is_reachable()
                 if self._reachable and was_reachable:
-                    self._watch.page_loaded()
+                    self._monitor.page_loaded()
                     bot.load_anew(STAGE_FINDINGS[finding])
                     return
                 # After an absence of the network pages come back by themselves, most of the time.
@@ -293,14 +294,14 @@ class Recorder:
         """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
         if not self._time.has_begun and is_lasting(fault):
             return True
-        if counts_as_break(fault) and self._spool.breaks_too_often():
+        if counts_as_break(fault) and breaks_too_often(self._spool):
             return True
         await self._listener.broken(in_words(fault))
         return False
 
     async def _break_off(self) -> None:
         """Close the takes of a stage that broke."""
-        self._lookout = None
+        self._observer = None
         if self._watching is not None:
             # A browser that broke has nothing to say any more.
             self._watching.cancel()
@@ -314,7 +315,7 @@ class Recorder:
 
     async def _end(self, reason: EndReason) -> Outcome:
         """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
-        self._lookout = None
+        self._observer = None
         await self._close_takes()
         outcome = Outcome(reason, self._fault, started=self._started)
         await self._listener.ended(outcome)
@@ -375,9 +376,9 @@ class Recorder:
             self._drawn = None
             self._takes = self._new_takes(stage)
         self._stage_condemned.clear()
-        self._watch.page_loaded()
-        self._lookout = Lookout(stage, bot, self._takes, self._plan.format, self._spool.directory)
-        await self._lookout.keep_on_time()
+        self._monitor.page_loaded()
+        self._observer = Observer(stage, bot, self._takes, self._plan.format, self._spool.directory)
+        await self._observer.keep_on_time()
         if not self._pause_wanted:
             await self._begin_take(stage)
         return await self._until_it_ends(stage, bot)
@@ -473,8 +474,8 @@ class Recorder:
         self._take_over = asyncio.Event()
         if self._plan.format.audio_only is None:
             self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
-        if self._lookout is not None:
-            await self._lookout.keep_on_time()
+        if self._observer is not None:
+            await self._observer.keep_on_time()
         await self._listener.recording(take)
 
     async def _end_take(self) -> None:

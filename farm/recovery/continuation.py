@@ -27,8 +27,9 @@ from farm.recording.model import Recording, TimelineEntry
 from farm.recording.records import Records
 from farm.recording.timeline import take_overs
 from farm.recovery.endings import DIED, end_as_kept, end_dead
+from farm.spool.breaks import BREAK_SECONDS, MAX_BREAKS, breaks_too_often
 from farm.spool.ending import forget_ending
-from farm.spool.spool import BREAKS, BREAKS_WITHIN_SECONDS, Spool, spool_of
+from farm.spool.spool import Spool, spool_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def prepare_to_resume(recording: Recording, last_node: str, settings: Settings, 
         Records(client).note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
     death = describe_exit(None) if last_node == settings.node else describe_lost_node(last_node)
     place = seen or keep_death(evidence, spool.directory, death)
-    if _breaks_too_often(recording, spool):
+    if _died_too_often(recording, spool):
         keep_last_frame(place, spool.directory)
         end_dead(recording.id, settings, client)
         return False
@@ -75,7 +76,7 @@ def prepare_to_resume(recording: Recording, last_node: str, settings: Settings, 
     return True
 
 
-def _breaks_too_often(recording: Recording, spool: Spool) -> bool:
+def _died_too_often(recording: Recording, spool: Spool) -> bool:
     """Note the break; whether its recorders die too often here, or it has gone through too many nodes."""
-    since = now() - timedelta(seconds=BREAKS_WITHIN_SECONDS)
-    return spool.breaks_too_often() or take_overs(recording.timeline, since) >= BREAKS
+    since = now() - timedelta(seconds=BREAK_SECONDS)
+    return breaks_too_often(spool) or take_overs(recording.timeline, since) >= MAX_BREAKS

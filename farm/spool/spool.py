@@ -1,7 +1,6 @@
 """The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
 
 import fcntl
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from encoder.atomic_file import write_file
 from encoder.cut.audio_cut import cut_audio
 from encoder.cut.cut import CutFile, TakeMedia, cut
 from encoder.formats import Format
@@ -28,9 +26,6 @@ TEXTS = "texts.jsonl"
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
-# A recording that breaks so often within so long a time has a reason that a new start does not cure.
-BREAKS = 3
-BREAKS_WITHIN_SECONDS = 300
 
 _UUID: Final = "*-*-*-*-*"
 """The name of a spool's directory, which is its recording's id; nothing else in there is called so."""
@@ -93,23 +88,6 @@ class Spool:
             return max(0, media.stat().st_mtime_ns // 1000 - journal.wall_us)
         except FileNotFoundError:
             return 0
-
-    def breaks_too_often(self) -> bool:
-        """Note that the recording broke now; whether that is the third time in five minutes.
-
-        It is kept in the spool, because whoever noted the last one may be dead. What was noted before the
-        clock was set back does not count: nobody knows how long ago it was.
-        """
-        file = self.directory / "breaks.json"
-        try:
-            breaks = [float(moment) for moment in json.loads(file.read_text())]
-        except (OSError, ValueError, TypeError):
-            breaks = []
-        present = time.time()
-        breaks = [*(moment for moment in breaks if moment <= present), present][-BREAKS:]
-        with suppress(OSError):  # a full disk must not end the recording here, nor what it knows be lost
-            write_file(file, json.dumps(breaks))
-        return len(breaks) == BREAKS and breaks[-1] - breaks[0] < BREAKS_WITHIN_SECONDS
 
     def cut(self, target: Path, title: str | None = None) -> CutFile:
         """Join the takes into the file `target`, which says that it has this `title`.

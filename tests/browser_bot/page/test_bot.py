@@ -11,7 +11,8 @@ from browser_bot.errors import PageError, PageLostError
 from browser_bot.page import bot as bot_module
 from browser_bot.page import page_log, readiness
 from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import SETTLE_TIMEOUT, PageContract
+from browser_bot.page.contracts import PageContract
+from browser_bot.page.readiness import SETTLE_TIMEOUT
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site, redirect

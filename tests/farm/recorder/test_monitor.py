@@ -1,4 +1,4 @@
-"""What the watch decides, look by look."""
+"""What the monitor decides, look by look."""
 
 from dataclasses import dataclass, replace
 from itertools import count
@@ -7,7 +7,7 @@ import pytest
 
 from browser_bot.page.probe import PageState
 from browser_bot.stage.sound import SinkInput
-from farm.recorder.monitor import MAX_REJOINS, REST_SECONDS, Began, Ended, Limits, Remedy, Seen, Watch
+from farm.recorder.monitor import MAX_REJOINS, REST_SECONDS, Began, Ended, Limits, Monitor, Remedy, Seen
 from farm.recording.findings import Count, Finding, Tally
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
@@ -22,35 +22,35 @@ WELL = Seen(
 
 @dataclass
 class Looks:
-    """A watch and its clock: a look each second."""
+    """A monitor and its clock: a look each second."""
 
-    watch: Watch
+    monitor: Monitor
     now: float = 0.0
 
     def see(self, seconds: float = 1, page: PageState = PAGE, **other: object) -> list[Began | Ended]:
         changes: list[Began | Ended] = []
         for _ in range(round(seconds)):
             self.now += 1
-            changes += self.watch.see(replace(WELL, at=self.now, page=page, **other))  # type: ignore[arg-type]
+            changes += self.monitor.see(replace(WELL, at=self.now, page=page, **other))  # type: ignore[arg-type]
         return changes
 
 
 @pytest.fixture
 def looks() -> Looks:
-    looks = Looks(Watch(LIMITS))
+    looks = Looks(Monitor(LIMITS))
     assert looks.see() == []
     return looks
 
 
 def test_nothing_the_matter_should_be_nothing_found(looks: Looks) -> None:
     assert looks.see(100) == []
-    assert looks.watch.present == set()
-    assert looks.watch.tally == Tally({}, 900)
+    assert looks.monitor.present == set()
+    assert looks.monitor.tally == Tally({}, 900)
 
 
 def test_what_cannot_be_seen_should_be_nothing_found() -> None:
-    watch = Watch(LIMITS)
-    assert [change for at in range(100) for change in watch.see(Seen(at))] == []
+    monitor = Monitor(LIMITS)
+    assert [change for at in range(100) for change in monitor.see(Seen(at))] == []
 
 
 def test_window_that_was_taken_off_should_be_kept_as_evidence(looks: Looks) -> None:
@@ -77,10 +77,10 @@ def test_window_that_stays_should_cost_the_stage_once(looks: Looks) -> None:
 def test_finding_should_be_told_once_when_it_begins_and_once_when_it_ends(looks: Looks) -> None:
     offline = replace(PAGE, online=False)
     assert looks.see(7, offline) == [Began(Finding.PAGE_OFFLINE, Remedy.NOTE)]
-    assert looks.watch.present == {Finding.PAGE_OFFLINE}
+    assert looks.monitor.present == {Finding.PAGE_OFFLINE}
     assert looks.see(7) == [Ended(Finding.PAGE_OFFLINE, 7)]
     looks.see(2, offline)
-    assert looks.watch.tally.findings == {Finding.PAGE_OFFLINE: Count(2, 9)}
+    assert looks.monitor.tally.findings == {Finding.PAGE_OFFLINE: Count(2, 9)}
 
 
 def test_sound_elsewhere_should_be_brought_back_at_once(looks: Looks) -> None:
@@ -150,7 +150,7 @@ def test_encoder_that_does_not_keep_up_should_be_noted_until_one_does(looks: Loo
     assert looks.see(10, encoder_slow=None) == []
     assert looks.see(3, encoder_slow=True) == []
     assert looks.see(1, encoder_slow=False) == [Ended(Finding.ENCODER_SLOW, 4)]
-    assert looks.watch.tally.findings == {Finding.ENCODER_SLOW: Count(1, 4)}
+    assert looks.monitor.tally.findings == {Finding.ENCODER_SLOW: Count(1, 4)}
 
 
 def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
@@ -160,11 +160,11 @@ def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(loo
     # The limit is lower than what any stage uses.
     changes = looks.see(REST_SECONDS + 5, memory=1001)
     assert changes == [Began(Finding.MEMORY, Remedy.NEW_STAGE)]
-    assert looks.watch.tally.peak_memory == 1001
+    assert looks.monitor.tally.peak_memory == 1001
 
 
 def test_limits_of_zero_should_be_none() -> None:
-    looks = Looks(Watch(Limits()))
+    looks = Looks(Monitor(Limits()))
     with_peers = replace(PAGE, tracks=2)
     assert looks.see(1, with_peers) + looks.see(1000, memory=1 << 50, free_disk=0) == []
 
@@ -207,17 +207,17 @@ def test_machine_that_stood_still_should_not_count(looks: Looks) -> None:
 
 
 def test_recorder_that_goes_on_should_count_on() -> None:
-    looks = Looks(Watch(LIMITS, Tally({Finding.NO_SOUND: Count(1, 5)}, 7000)))
+    looks = Looks(Monitor(LIMITS, Tally({Finding.NO_SOUND: Count(1, 5)}, 7000)))
     speaking = replace(PAGE, speaking=True)
     looks.see()
     assert looks.see(5, speaking, sound=()) == [Began(Finding.NO_SOUND, Remedy.NOTE)]
-    assert looks.watch.tally == Tally({Finding.NO_SOUND: Count(2, 10)}, 7000)
+    assert looks.monitor.tally == Tally({Finding.NO_SOUND: Count(2, 10)}, 7000)
 
 
 def test_recorder_that_goes_on_when_all_have_left_should_find_the_meeting_empty() -> None:
-    before = Looks(Watch(LIMITS))
+    before = Looks(Monitor(LIMITS))
     assert before.see(1, replace(PAGE, tracks=2)) == []
-    looks = Looks(Watch(LIMITS, before.watch.tally))
+    looks = Looks(Monitor(LIMITS, before.monitor.tally))
     looks.see()
     assert looks.see(60) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
 
@@ -229,7 +229,7 @@ CUT_OFF = [Began(Finding.PAGE_CUT_OFF, Remedy.REJOIN)]
 def test_page_that_lost_its_connections_should_be_loaded_anew_after_ten_seconds(looks: Looks) -> None:
     assert looks.see(5, TOGETHER) + looks.see(9) == []
     assert looks.see(1) == CUT_OFF
-    looks.watch.page_loaded()
+    looks.monitor.page_loaded()
     assert looks.see(1) == [Ended(Finding.PAGE_CUT_OFF, 10)]
     assert looks.see(100, TOGETHER) == []
     assert looks.see(10) == CUT_OFF
@@ -259,19 +259,19 @@ def test_meeting_that_all_have_left_should_not_be_cut_off_while_its_server_is_co
 def test_empty_meeting_should_end_when_it_would_have_although_the_page_is_loaded_anew(looks: Looks) -> None:
     looks.see(5, TOGETHER)
     assert looks.see(10) == CUT_OFF
-    looks.watch.page_loaded()
+    looks.monitor.page_loaded()
     assert looks.see(49) == [Ended(Finding.PAGE_CUT_OFF, 10)]
     assert looks.see(1) == [Began(Finding.MEETING_EMPTY, Remedy.END)]
 
 
 def test_page_should_be_loaded_anew_three_times_in_vain_and_a_minute_apart() -> None:
-    looks = Looks(Watch(Limits()))
+    looks = Looks(Monitor(Limits()))
     looks.see(5, TOGETHER)
     times = []
     for _ in range(1000):
         if CUT_OFF[0] in looks.see():
             times.append(looks.now)
-            looks.watch.page_loaded()
+            looks.monitor.page_loaded()
     assert times == [15, 75, 135]
     # Until somebody is there again.
     looks.see(5, TOGETHER)
@@ -279,12 +279,12 @@ def test_page_should_be_loaded_anew_three_times_in_vain_and_a_minute_apart() -> 
 
 
 def test_page_should_not_be_loaded_anew_for_ever() -> None:
-    looks = Looks(Watch(Limits()))
+    looks = Looks(Monitor(Limits()))
     remedies = []
     for _ in range(20):
         looks.see(100, TOGETHER)
         remedies += [change.remedy for change in looks.see(11) if isinstance(change, Began)]
-        looks.watch.page_loaded()
+        looks.monitor.page_loaded()
     assert remedies == [Remedy.REJOIN] * MAX_REJOINS + [Remedy.NOTE] * (20 - MAX_REJOINS)
 
 
@@ -293,7 +293,7 @@ def test_blank_page_should_be_loaded_anew_if_somebody_was_there(looks: Looks) ->
     looks.see(5, TOGETHER)
     assert looks.see(19, TOGETHER, blank=True) + looks.see(1, TOGETHER, blank=False) == []
     assert looks.see(20, TOGETHER, blank=True) == [Began(Finding.BLANK_PICTURE, Remedy.REJOIN)]
-    looks.watch.page_loaded()
+    looks.monitor.page_loaded()
     # What is blank by design is loaded anew every five minutes at the most.
     changes = looks.see(REST_SECONDS - 2, TOGETHER, blank=True)
     assert changes == [Ended(Finding.BLANK_PICTURE, 20)]

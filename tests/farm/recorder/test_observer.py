@@ -1,4 +1,4 @@
-"""What the lookout sees of a stage."""
+"""What the observer sees of a stage."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from browser_bot.stage.x_connection import Connection, connected
 from encoder.formats import Format
 from encoder.takes.command import Source
 from encoder.takes.sequence import TakeSequence
-from farm.recorder.observer import Lookout
+from farm.recorder.observer import Observer
 from testkit.browser_bot.x_windows import show_window
 from testkit.waiting import until
 
@@ -24,11 +24,11 @@ async def show_and_hide(connection: Connection, caplog: pytest.LogCaptureFixture
     await until(lambda: "it is taken off" in caplog.text, 20, "the window is taken off")
 
 
-def lookout_of(stage: Stage, spool: Path) -> Lookout:
+def observer_of(stage: Stage, spool: Path) -> Observer:
     source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
     fmt = Format(width=320, height=180)
     bot = Bot(stage.browser, PageContract.PLAIN)
-    return Lookout(stage, bot, TakeSequence(source, spool, fmt), fmt, spool)
+    return Observer(stage, bot, TakeSequence(source, spool, fmt), fmt, spool)
 
 
 async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_before(
@@ -37,8 +37,8 @@ async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_
     caplog.set_level(logging.WARNING)
     async with open_stage(320, 180, 30) as stage, connected(stage.display) as connection:
         await show_and_hide(connection, caplog)
-        lookout = lookout_of(stage, tmp_path)
-        assert not (await lookout.look()).foreign_window
+        observer = observer_of(stage, tmp_path)
+        assert not (await observer.look()).foreign_window
         await show_and_hide(connection, caplog)
-        assert (await lookout.look()).foreign_window
-        assert not (await lookout.look()).foreign_window
+        assert (await observer.look()).foreign_window
+        assert not (await observer.look()).foreign_window

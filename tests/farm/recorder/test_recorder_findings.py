@@ -31,7 +31,7 @@ from farm.evidence.collect import fault_directories
 from farm.recorder import recorder as recorder_module
 from farm.recorder.listener import EndReason, Outcome
 from farm.recorder.monitor import Limits
-from farm.recorder.observer import Lookout
+from farm.recorder.observer import Observer
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
@@ -136,13 +136,13 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
         spool = Spool(tmp_path / "spool", fmt)
         watched = Watched(spool, tmp_path / "evidence")
 
-        class Seeing(Lookout):
+        class Seeing(Observer):
             def __init__(self, stage: Stage, *others: Any) -> None:
                 super().__init__(stage, *others)
                 watched.stages.append(stage)
                 watched.changed.set()
 
-        monkeypatch.setattr(recorder_module, "Lookout", Seeing)
+        monkeypatch.setattr(recorder_module, "Observer", Seeing)
         plan = Plan(url, fmt, max_seconds=120, limits=Limits(**limits))
         recorder = Recorder(plan, spool, watched.evidence, watched.read_orders(), watched)
         recording = asyncio.create_task(recorder.run())

@@ -13,8 +13,9 @@ from farm.jobs.reporter import Reporter
 from farm.nodes.registry import Nodes
 from farm.recorder.listener import EndReason, Outcome
 from farm.recording.model import Status
+from farm.spool.breaks import MAX_BREAKS, breaks_too_often
 from farm.spool.ending import kept_ending
-from farm.spool.spool import BREAKS, Spool, spool_of
+from farm.spool.spool import Spool, spool_of
 from testkit.farm import Farm
 from testkit.settings import set_environment
 
@@ -52,8 +53,8 @@ def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(
         spool.make()
         with spool.held():
             pass
-        for _ in range(BREAKS - 1):
-            spool.breaks_too_often()
+        for _ in range(MAX_BREAKS - 1):
+            breaks_too_often(spool)
         evidence = evidence_dir(farm.settings, str(recording.id))
         if seen:
             evidence.mkdir(parents=True)
