@@ -11,8 +11,8 @@ from api.meeting.messages import MAX_MESSAGE
 from farm.config.settings import Settings
 from farm.db.faults import refuse_eviction
 
-# Clients that hang on to a connection do not hold up a shutdown longer than this.
 SHUTDOWN_SECONDS = 5
+"""Clients that hang on to a connection do not hold up a shutdown longer than this."""
 
 UNREAD_SECONDS = 120
 """How long a client may take nothing of what is sent to it, before its connection is ended."""

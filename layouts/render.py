@@ -94,10 +94,10 @@ SETTLE = """
 })()
 """
 
-# Each of these takes a frame that is really drawn.
 DRAW = """
 (async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished })()
 """
+"""Each of these takes a frame that is really drawn."""
 
 FORGET = "(() => { try { sessionStorage.clear() } catch { /* a page without an origin has none */ } })()"
 

@@ -37,8 +37,8 @@ _HEADERS: Final = {
 }
 
 
-# A fifth of a second, and the same for every app of a process.
 _document = cache(openapi_document)
+"""A fifth of a second, and the same for every app of a process."""
 
 
 def document_routes(operations: tuple[Operation, ...], base_url: str) -> list[BaseRoute]:

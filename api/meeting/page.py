@@ -50,10 +50,11 @@ def _headers(frames: str, devices: str) -> dict[str, str]:
     }
 
 
-# The demo's participants are drawn and synthesised: it never needs a device of the machine it runs on.
 _DEMO_HEADERS: Final = _headers("'self'", "()")
-# Somebody may share any page; it gets a frame in a sandbox, which no device is given on to.
+"""The demo's participants are drawn and synthesised: it never needs a device of the machine it runs on."""
+
 _MEETING_HEADERS: Final = _headers("'self' http: https:", "(self)")
+"""Somebody may share any page; it gets a frame in a sandbox, which no device is given on to."""
 
 
 def is_demo(meeting_id: str, query: str) -> bool:

@@ -39,8 +39,8 @@ from farm.db.faults import describe
 
 logger = logging.getLogger(__name__)
 
-# What is escaped in the template already: `$('<div/>').text(…).html()`.
 _UNESCAPED: Final = re.compile(r"<%=(?!\s*\$\('<div/>'\))")
+"""What is escaped in the template already: `$('<div/>').text(…).html()`."""
 
 _ADDED: Final = {
     '<script type="text/javascript">': '<script nonce="{{ g.nonce }}">',

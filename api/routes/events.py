@@ -31,8 +31,8 @@ _SEND_SECONDS: Final = 60.0
 _GOODBYE_SECONDS: Final = 1.0
 """How long a stream may take to end when the server shuts down."""
 
-# A number of 19 digits is always less than 2^64, which ends what Redis takes.
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$")]
+"""A number of 19 digits is always less than 2^64, which ends what Redis takes."""
 
 _LAST_EVENT: Final = "the id of the last event that was received; those after it follow"
 

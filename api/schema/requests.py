@@ -48,11 +48,12 @@ MAX_SECONDS = 86400
 """The longest recording a request may ask for; the settings may allow less."""
 
 
-# Controls, separators other than the space, and what is drawn as nothing or turns the writing direction.
-# Written so that JSON Schema reads it as Python does, because the OpenAPI document has it too.
 _UNPRINTABLE: Final = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff"
 )
+"""Controls, separators other than the space, and what is drawn as nothing or turns the writing direction.
+Written so that JSON Schema reads it as Python does, because the OpenAPI document has it too."""
+
 _PRINTABLE: Final = re.compile(rf"^ *[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$")
 _DOTS: Final = (".", "..")
 
@@ -87,8 +88,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# Even, because both codecs store colour for squares of four pixels.
 Pixels = Annotated[int, Field(ge=16, le=1920, multiple_of=2), BeforeValidator(_whole)]
+"""Even, because both codecs store colour for squares of four pixels."""
+
 Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS), BeforeValidator(_whole)]
 FileNamePrefix = Annotated[
     str,

@@ -20,23 +20,28 @@ from browser_bot.waiting import first_of
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-# Chromium has 32 connections to its proxy at most, and a page's other requests are to have some of them while
-# it waits for names that nobody answers for: so many may take as long as a name may, the others this long.
 SLOW_NAMES = 8
+"""Chromium has 32 connections to its proxy at most, and a page's other requests are to have some of them
+while it waits for names that nobody answers for: so many may take as long as a name may, the others this
+long."""
+
 IMPATIENT_SECONDS = 1.0
 HEADER_TIMEOUT = 60.0
-# How long the other side may take for the last bytes that wait for it when a connection ends.
 LINGER_TIMEOUT = 10.0
-# How many servers' problems are kept; a page may ask for any number.
+"""How long the other side may take for the last bytes that wait for it when a connection ends."""
+
 MAX_PROBLEMS = 1_000
+"""How many servers' problems are kept; a page may ask for any number."""
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK = 64 * 1024
 REQUEST_LINE = re.compile(r"([A-Z]+) ([!-~]+) HTTP/1\.[01]")
-# What one reader of a header takes for its end or the end of a line, and another one does not.
 AMBIGUOUS = re.compile(r"[\r\n\0]")
-# Marks an answer of the gateway itself, which the bot must not take for the page's.
+"""What one reader of a header takes for its end or the end of a line, and another one does not."""
+
 PROBLEM_HEADER = "x-farm-gateway"
+"""Marks an answer of the gateway itself, which the bot must not take for the page's."""
 
 
 class _GatewayError(BrowserBotError):

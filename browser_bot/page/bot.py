@@ -33,15 +33,18 @@ from browser_bot.waiting import first_done, first_of
 logger = logging.getLogger(__name__)
 
 SCREENSHOT_TIMEOUT = 4.0
-# A question costs the driver, the browser and us 1.3 ms of processor time together (measured).
 ASK_PERIOD = 2.0
+"""A question costs the driver, the browser and us 1.3 ms of processor time together (measured)."""
+
 ASKS_MISSED = 5
 WATCH_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
-# How often a page may go elsewhere before it is recorded.
 MAX_MOVES = 5
-# Between tries to load a page anew, doubled each time.
+"""How often a page may go elsewhere before it is recorded."""
+
 FIRST_PAUSE = 5.0
+"""Between tries to load a page anew, doubled each time."""
+
 MAX_PAUSE = 60.0
 
 T = TypeVar("T")

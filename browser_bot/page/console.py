@@ -16,8 +16,9 @@ MAX_PARTS: Final = 100
 
 _DIRECTIVE: Final = re.compile(r"%([sdifoOc%])")
 
-# What logging libraries put before a line in the same string: "[rec] ", "12:30 INFO: ", "app | ".
 _PREFIX_ENDS: Final = tuple("])}>|»›")
+"""What logging libraries put before a line in the same string: "[rec] ", "12:30 INFO: ", "app | "."""
+
 _LEVEL: Final = re.compile(r"\b(?:trace|debug|info|log|notice|warn|warning|error)$", re.IGNORECASE)
 
 

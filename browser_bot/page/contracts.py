@@ -4,8 +4,8 @@ from enum import StrEnum
 
 START_SIGNAL = "START_RECORDING"
 END_SIGNAL = "END_RECORDING"
-# What follows is why the page cannot be recorded; ours, the built-in meeting prints it.
 REFUSAL_SIGNAL = "REFUSE_RECORDING:"
+"""What follows is why the page cannot be recorded; ours, the built-in meeting prints it."""
 
 
 class PageContract(StrEnum):

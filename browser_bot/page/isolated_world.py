@@ -33,8 +33,8 @@ LET_GO_SECONDS: Final = 1.0
 MAX_KEPT: Final = 20
 """So many printed objects are let go at once."""
 
-# File choosers of frames in other processes are cancelled as the page's own are (`popups`).
 _NO_FILES: Final = {"enabled": True, "cancel": True}
+"""File choosers of frames in other processes are cancelled as the page's own are (`popups`)."""
 
 
 @dataclass

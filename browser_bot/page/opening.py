@@ -27,19 +27,21 @@ from browser_bot.stage.browser import DRIVER_GRACE
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 1.0
-# What the document's images, fonts and frames get to load before the contract decides without them.
 LOAD_TIMEOUT = 5.0
-# A script that has not answered by then hangs.
+"""What the document's images, fonts and frames get to load before the contract decides without them."""
+
 ANSWER_TIMEOUT = 3.0
+"""A script that has not answered by then hangs."""
 
-# What Playwright says when the page goes elsewhere before the new one comes.
 INTERRUPTED = "interrupted by another navigation"
-MAX_INTERRUPTED = 5
-# Characters of a server's words that go into an error.
-MAX_REASON = 100
+"""What Playwright says when the page goes elsewhere before the new one comes."""
 
-# What Chromium shows instead of a page that it cannot load.
+MAX_INTERRUPTED = 5
+MAX_REASON = 100
+"""Characters of a server's words that go into an error."""
+
 ERROR_PAGE = "chrome-error://"
+"""What Chromium shows instead of a page that it cannot load."""
 
 BAD_CERTIFICATE = "the server's certificate is not valid"
 # Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
@@ -67,8 +69,9 @@ NETWORK_ERRORS = {
     "ERR_SSL": "the server does not speak TLS properly",
 }
 
-# Paint Timing (W3C): there is an entry once the page has shown a text, a picture or a canvas.
 _HAS_PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
+"""Paint Timing (W3C): there is an entry once the page has shown a text, a picture or a canvas."""
+
 HAS_SCRIPT = """
 document.scripts.length > 0 || [...document.querySelectorAll('*')].some(
   (element) => element.getAttributeNames().some((name) => name.startsWith('on')))

@@ -9,8 +9,9 @@ from browser_bot.redaction import forms_of, without
 
 logger = logging.getLogger(__name__)
 
-# A page is a stranger and may print megabytes: so much of a line is logged, and so many lines.
 MAX_LINE = 500
+"""A page is a stranger and may print megabytes: so much of a line is logged, and so many lines."""
+
 MAX_LINES = 5_000
 MAX_KEPT_LINES = 2_000
 

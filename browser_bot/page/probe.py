@@ -20,10 +20,12 @@ from browser_bot.page.isolated_world import IsolatedWorld
 
 logger = logging.getLogger(__name__)
 
-# As long as a page's answer counts. It is asked each 2 s.
 FRESH_SECONDS: Final = 5.0
-# Pages with more frames than this are shops, not meetings.
+"""As long as a page's answer counts. It is asked each 2 s."""
+
 MAX_FRAMES: Final = 20
+"""Pages with more frames than this are shops, not meetings."""
+
 _NAME: Final = "__recordingFarmProbe"
 ASK: Final = f"typeof {_NAME} === 'function' ? {_NAME}() : ''"
 _ANSWER: Final = re.compile(r"([01]) ([01]) ([01]) ([01]) ([0-9]{1,6}) ([0-9]{1,6}) ([0-9]{1,6})")

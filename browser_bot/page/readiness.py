@@ -90,13 +90,13 @@ async def _settles(world: IsolatedWorld) -> bool:
     return True
 
 
-# How long a page that speaks the console contract may take from loading to START_RECORDING; the recording
-# SDKs allow two minutes as well.
 SIGNAL_TIMEOUT = 120.0
+"""How long a page that speaks the console contract may take from loading to START_RECORDING; the recording
+SDKs allow two minutes as well."""
 
 
-# What a plain page gets, after it has loaded, to show its first pictures.
 SETTLE_TIMEOUT = 2.0
+"""What a plain page gets, after it has loaded, to show its first pictures."""
 
 
 # Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole

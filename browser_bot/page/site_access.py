@@ -39,12 +39,14 @@ logger = logging.getLogger(__name__)
 MAX_CREDENTIALS: Final = 10
 MAX_HEADERS: Final = 30
 MAX_COOKIES: Final = 50
-# Chromium takes no larger cookie (RFC 6265bis, 5.6).
 _MAX_COOKIE: Final = 4096
-# A shorter text is no secret, and would be cut out of half of the log.
+"""Chromium takes no larger cookie (RFC 6265bis, 5.6)."""
+
 _MIN_SECRET: Final = 4
-# What a request is at, so often a password is refused for it at most.
+"""A shorter text is no secret, and would be cut out of half of the log."""
+
 _MAX_REFUSED: Final = 1000
+"""What a request is at, so often a password is refused for it at most."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[!-~]([ \t!-~]*[!-~])?")

@@ -32,19 +32,24 @@ from browser_bot.stage.programs import DIES_WITH_PARENT, chromium_path, signal_g
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 15.0
-# What waits for Playwright's driver waits a little longer than the driver itself; it may hang as well.
 DRIVER_GRACE = 1.0
-# Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure.
+"""What waits for Playwright's driver waits a little longer than the driver itself; it may hang as well."""
+
 MIN_WINDOW = (500, 100)
-# An idle browser answers in some ms; a busy machine must not cost one that is well.
+"""Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure."""
+
 ANSWER_TIMEOUT = 3.0
-# Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for.
+"""An idle browser answers in some ms; a busy machine must not cost one that is well."""
+
 CLOSE_TIMEOUT = 1.0
+"""Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for."""
+
 PID_FILE = "chromium.pid"
-# Where Chromium looks for authorities besides its own, in its home directory.
 NSS_DATABASE = ".pki/nssdb"
-# Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes.
+"""Where Chromium looks for authorities besides its own, in its home directory."""
+
 MIN_SHARED_MEMORY = 1 << 30
+"""Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes."""
 
 # Playwright's own defaults that a recording must not have: muted sound, and the marks of automation in the
 # window. `navigator.webdriver` stays true without --enable-automation, which the recording SDKs need.
@@ -207,8 +212,8 @@ def _watched(pid: int) -> Iterator[asyncio.Event]:
         os.close(descriptor)
 
 
-# What Playwright does is no gesture of the user, see there.
 NO_GESTURE = Path(__file__).with_name("no_gesture.cjs")
+"""What Playwright does is no gesture of the user, see there."""
 
 
 def _load_no_gesture() -> None:

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "farm-stage-"
 OWNER = "owner"
 KILL_TIMEOUT = 5.0
-# A stage's directory has no owner for the moment between its making and the note.
 UNOWNED_SECONDS = 60.0
+"""A stage's directory has no owner for the moment between its making and the note."""
 
 
 def write_owner(directory: Path) -> None:

@@ -30,17 +30,20 @@ from browser_bot.stage.browser import Browser
 
 logger = logging.getLogger(__name__)
 
-# The first piece of the trace is short, so that a take is soon safe against a crash of the recorder.
 FIRST_SECONDS = 0.5
+"""The first piece of the trace is short, so that a take is soon safe against a crash of the recorder."""
+
 PIECE_SECONDS = 10.0
 TRACE_TIMEOUT = 5.0
-# A depth counts once it has held for so many frames. Pages whose scripts are slow come late now and then; to
-# follow them frame by frame would spoil the cadence of all that moves beside them.
 HOLD = 10
-# Deeper is no queue of frames but a script that kept its page waiting.
+"""A depth counts once it has held for so many frames. Pages whose scripts are slow come late now and then; to
+follow them frame by frame would spoil the cadence of all that moves beside them."""
+
 DEEPEST = 4
-# The one category that has the slices and hardly anything else.
+"""Deeper is no queue of frames but a script that kept its page waiting."""
+
 CATEGORY = "disabled-by-default-devtools.timeline.frame"
+"""The one category that has the slices and hardly anything else."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ PREFERENCES: Final = {
 }
 """Preferences of a profile in which every page may use both; 1 is ALLOW in content_settings.mojom."""
 
-# Chromium calls a camera by its file, as it is given.
 _CAMERA: Final = "Dark camera.y4m"
+"""Chromium calls a camera by its file, as it is given."""
+
 _MICROPHONE: Final = "silence.wav"
 # A usual web camera with few frames. Pages ask for 15 a second at least (`frameRate: {min: 15}`), and each
 # one costs: while a page has the camera and while it sends, 30 a second cost 9 % and 20 % of a core, 15 cost

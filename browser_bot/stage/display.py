@@ -17,11 +17,13 @@ START_TIMEOUT = 10.0
 SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108 - where all of X looks for them (X(7))
 COOKIE_SCHEME = b"MIT-MAGIC-COOKIE-1"
 COOKIE_BYTES = 16
-# With no window manager Chromium makes a window as large as the screen one pixel smaller; on a larger
-# screen a kiosk window gets exactly the size that was asked for.
 MARGIN = 16
-# The dummy driver refuses modes below 11 MHz.
+"""With no window manager Chromium makes a window as large as the screen one pixel smaller; on a larger screen
+a kiosk window gets exactly the size that was asked for."""
+
 MIN_PIXEL_CLOCK_KHZ = 12_000
+"""The dummy driver refuses modes below 11 MHz."""
+
 MIN_SCREEN = (640, 480)
 
 

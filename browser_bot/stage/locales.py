@@ -33,8 +33,8 @@ _REGIONS: Final = _words(
     UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
     """
 )
-# What is often written instead.
 _MEANT: Final = {"UK": "GB", "EL": "GR"}
+"""What is often written instead."""
 
 # BCP 47 (RFC 5646) without its extensions; a region of three digits is UN M49's, as in es-419.
 _TAG: Final = re.compile(
@@ -42,8 +42,8 @@ _TAG: Final = re.compile(
     r"(?P<variants>(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*)"
 )
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*")
-# Files of the zones' directory that are no names of zones.
 _NO_ZONES: Final = ("posix/", "right/", "Factory", "localtime", "posixrules")
+"""Files of the zones' directory that are no names of zones."""
 
 
 def read_locale(text: str) -> str:

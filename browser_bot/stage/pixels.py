@@ -12,10 +12,12 @@ from browser_bot.stage.display import Display
 from browser_bot.stage.x_connection import Connection, connected
 
 ROWS: Final = 8
-# No channel of what is darker than this is seen as anything but black.
 DARK: Final = bytes(range(9))
-# The colours alone: what lies in the fourth byte of a pixel is nobody's.
+"""No channel of what is darker than this is seen as anything but black."""
+
 _COLOURS: Final = 0x00FFFFFF
+"""The colours alone: what lies in the fourth byte of a pixel is nobody's."""
+
 _REPLY_HEAD: Final = 32
 """Bytes of a reply before its data."""
 

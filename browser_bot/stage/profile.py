@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-# ContentSetting in components/content_settings/core/common/content_settings.h.
 _BLOCK: Final = 2
+"""ContentSetting in components/content_settings/core/common/content_settings.h."""
 
 # Content settings whose question is a chooser, which --deny-permission-prompts does not answer.
 _CHOOSERS: Final = (
@@ -68,8 +68,8 @@ LOCAL_STATE: Final = {
 }
 """Of the user data directory."""
 
-# The schemes that Chromium knows are basic, digest, ntlm and negotiate; none of them is known then.
 _NO_CREDENTIALS: Final = {"auth": {"schemes": "none"}}
+"""The schemes that Chromium knows are basic, digest, ntlm and negotiate; none of them is known then."""
 
 _SHIMS: Final = {
     # Chromium asks xdg-settings who handles an address of another scheme. If it is Chromium itself, nothing

@@ -13,19 +13,21 @@ from browser_bot.errors import ProgramNotFoundError, StageError
 from browser_bot.stage.hang_check import greet, silence
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# The real server, not /usr/bin/Xorg: that one may be a set-uid wrapper, which refuses people who are not
-# at the console and drops the parent-death signal.
 XORG_PATHS = ("/usr/lib/xorg/Xorg", "/usr/libexec/Xorg")
+"""The real server, not /usr/bin/Xorg: that one may be a set-uid wrapper, which refuses people who are not at
+the console and drops the parent-death signal."""
 
 XCB_LIBRARY = "libxcb.so.1"
 
-# With SIGKILL no child can outlive its parent, whatever ended the parent.
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+"""With SIGKILL no child can outlive its parent, whatever ended the parent."""
 
-# None of them has anything to save; one that is stopped or hangs must not keep the rest waiting.
 STOP_TIMEOUT = 0.7
-# A greeting is answered in 0.2 ms, and costs both sides as much (measured, the worst of 1000: 4 ms).
+"""None of them has anything to save; one that is stopped or hangs must not keep the rest waiting."""
+
 GREET_PERIOD = 1.0
+"""A greeting is answered in 0.2 ms, and costs both sides as much (measured, the worst of 1000: 4 ms)."""
+
 GREETS_MISSED = 4
 
 

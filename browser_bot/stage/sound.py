@@ -21,21 +21,25 @@ START_TIMEOUT = 10.0
 SINK = "stage"
 SAMPLE_RATE = 48_000
 
-# What a client says first (PulseAudio's pulsecore/native-common.h and pstream.c): a packet on no channel with
-# the command 8, AUTH, as number 0, the protocol's version and a cookie, which this daemon does not look at.
 _AUTH = struct.pack(">cIcIcIcI256x", b"L", 8, b"L", 0, b"L", 32, b"x", 256)
+"""What a client says first (PulseAudio's pulsecore/native-common.h and pstream.c): a packet on no channel
+with the command 8, AUTH, as number 0, the protocol's version and a cookie, which this daemon does not look
+at."""
+
 AUTHENTICATION = struct.pack(">IIIII", len(_AUTH), 0xFFFFFFFF, 0, 0, 0) + _AUTH
 
-# The daemon's command line (pulse-cli-syntax(5)); what pacmd says first makes each answer end in a prompt.
 _HELLO = "hello\n"
+"""The daemon's command line (pulse-cli-syntax(5)); what pacmd says first makes each answer end in a
+prompt."""
+
 _PROMPT = b">>> "
 _MAX_ANSWER = 1 << 20
 _INPUT = re.compile(r"^    index: (\d+)$(.*?)(?=^    index: |\Z)", re.MULTILINE | re.DOTALL)
 _STATE = re.compile(r"^\tstate: (\w+)$", re.MULTILINE)
 _SINK = re.compile(r"^\tsink: \d+ <(.*)>$", re.MULTILINE)
 _DRIVER = re.compile(r"^\tdriver: <(.*)>$", re.MULTILINE)
-# The way from a further output to the sink is listed as something that plays, too.
 _WAY = "module-remap-sink.c"
+"""The way from a further output to the sink is listed as something that plays, too."""
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from browser_bot.stage.x_connection import Connection, connected
 
 logger = logging.getLogger(__name__)
 
-# A page may make as many as it likes.
 _MAX_KEPT: Final = 100
+"""A page may make as many as it likes."""
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,14 @@ RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 15.0
 """Before a part that died is started again; twice as long each time that it does not live for a minute."""
 _LIVED_SECONDS = 60.0
-# The worker ends its recordings and finishes them; the API stays until it has.
 STOP_TIMEOUT = 120.0
-# As what each part is run; `farm api` would only run the same, after half a second.
+"""The worker ends its recordings and finishes them; the API stays until it has."""
+
 PROGRAMS = {"worker": ("-m", "farm.cli", "worker"), "api": ("-P", "-m", "api")}
-# What a part gets when `farm up` dies. The worker ends nothing then: what runs goes on at the next start.
+"""As what each part is run; `farm api` would only run the same, after half a second."""
+
 WHEN_ORPHANED = {"worker": "KILL", "api": "TERM"}
+"""What a part gets when `farm up` dies. The worker ends nothing then: what runs goes on at the next start."""
 
 
 async def run_farm(settings: Settings) -> None:

@@ -20,10 +20,10 @@ _REVOKED: Final = "farm:api_keys:revoked"
 VERSION_KEY: Final = "farm:api_keys:version"
 
 
-# KEYS keys, revoked, version. Not a transaction: a Redis that is full refuses whatever is in one.
 _READ: Final = """
 return {redis.call('HGETALL', KEYS[1]), redis.call('SMEMBERS', KEYS[2]), redis.call('GET', KEYS[3])}
 """
+"""KEYS keys, revoked, version. Not a transaction: a Redis that is full refuses whatever is in one."""
 
 
 class Shared(NamedTuple):

@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 _SEEN: Final = "death"
 """The file that names the fault which is kept of a death already, until somebody goes on."""
 
-# By the name of the logger; the second one is that of the version before 0.2, whose recorder may have died.
 _PAGE_LOGGERS: Final = "|".join(map(re.escape, (page_log.logger.name, "browser_bot.diary")))
+"""By the name of the logger; the second one is that of the version before 0.2, whose recorder may have
+died."""
+
 _PAGE_LINE: Final = re.compile(rf"^.* (?:{_PAGE_LOGGERS}): page .*$".encode(), re.MULTILINE)
 _LOG_BYTES: Final = 1 << 20
 _STAGE_LOGS: Final = {"display.log": "xorg.out", "sound.log": "pulseaudio.log"}

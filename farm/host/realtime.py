@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The lowest priority: all of these threads share it, and what a machine has of its own comes before.
 PRIORITY: Final = os.sched_param(1)
-# What they start is as any other, Chromium's helpers and the workers that draw a page above all.
+"""The lowest priority: all of these threads share it, and what a machine has of its own comes before."""
+
 REAL_TIME: Final = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+"""What they start is as any other, Chromium's helpers and the workers that draw a page above all."""
+
 USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 
 SECOND_NS: Final = 1_000_000_000

@@ -36,10 +36,10 @@ from farm.telemetry.recording_log import logging_to
 
 logger = logging.getLogger(__name__)
 
-# How long a recorder that is done tries to tell of a record that it cannot read, and keeps its slot by that.
-# While Redis fails it tries for as long as that lasts, as the slot could take nothing else anyway. How it
-# ended is kept in the spool meanwhile, and told by another one if this one dies.
 TELL_TIMEOUT = 60.0
+"""How long a recorder that is done tries to tell of a record that it cannot read, and keeps its slot by that.
+While Redis fails it tries for as long as that lasts, as the slot could take nothing else anyway. How it ended
+is kept in the spool meanwhile, and told by another one if this one dies."""
 
 
 def record(recording_id: str) -> None:

@@ -38,11 +38,11 @@ from farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
 
-# In these states nobody can delete a recording: if Redis does not know it, Redis has lost it.
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
+"""In these states nobody can delete a recording: if Redis does not know it, Redis has lost it."""
 
-# Between two looks whether Redis still knows of the recording.
 LOOK_SECONDS = 5.0
+"""Between two looks whether Redis still knows of the recording."""
 
 FAILURES = {
     EndReason.SHUTDOWN: Failure(

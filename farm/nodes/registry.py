@@ -39,10 +39,10 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3])
 """
 
-# KEYS nodes, gone; ARGV node
 _FORGET: Final = """
 if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then redis.call('HDEL', KEYS[1], ARGV[1]) end
 """
+"""KEYS nodes, gone; ARGV node"""
 
 
 class Condition(BaseModel):

@@ -15,21 +15,27 @@ from farm.recording.findings import Count, Finding, Tally
 
 LOOK_SECONDS: Final = 1.0
 MAX_SECONDS: Final = 2 * LOOK_SECONDS
-# People pause when they speak; what counts is how long they were heard with nothing playing all the while.
 UNHEARD_SECONDS: Final = 5.0
+"""People pause when they speak; what counts is how long they were heard with nothing playing all the
+while."""
+
 STILL_SECONDS: Final = 10.0
-# A window is taken off within some ms, if it can be.
 COVERED_SECONDS: Final = 2.0
-# Pages that lose their connections get them back by themselves within some seconds, most of the time.
+"""A window is taken off within some ms, if it can be."""
+
 CUT_OFF_SECONDS: Final = 10.0
+"""Pages that lose their connections get them back by themselves within some seconds, most of the time."""
+
 BLANK_SECONDS: Final = 20.0
-# A page that lost its meeting again and again is loaded anew no more often than this.
 REJOIN_REST_SECONDS: Final = 60.0
+"""A page that lost its meeting again and again is loaded anew no more often than this."""
+
 MAX_REJOINS: Final = 10
-# Loading it anew so often without anybody being there shows that all have left.
 VAIN_REJOINS: Final = 3
-# A cure that does not last is not tried again before this.
+"""Loading it anew so often without anybody being there shows that all have left."""
+
 REST_SECONDS: Final = 300.0
+"""A cure that does not last is not tried again before this."""
 
 
 class Remedy(Enum):

@@ -19,10 +19,11 @@ from farm.spool.disk_space import room_for_cuts
 
 logger = logging.getLogger(__name__)
 
-# What does not answer in time is no news here: heartbeats of their own find out what hangs.
 LOOK_TIMEOUT: Final = 1.0
-# Reading the memory takes 13 to 27 ms of a processor (measured), so it is read less often.
+"""What does not answer in time is no news here: heartbeats of their own find out what hangs."""
+
 MEMORY_SECONDS: Final = 10.0
+"""Reading the memory takes 13 to 27 ms of a processor (measured), so it is read less often."""
 
 T = TypeVar("T")
 

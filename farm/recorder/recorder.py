@@ -53,12 +53,14 @@ from farm.spool.spool import Spool
 logger = logging.getLogger(__name__)
 
 LAST_WORD_TIMEOUT = 2.0
-# How long the end of a recording waits for the stages that broke to be cleared away.
 CLEAR_TIMEOUT = 10.0
-# A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline.
+"""How long the end of a recording waits for the stages that broke to be cleared away."""
+
 MAX_TOLD = 50
-# Between two looks whether the server of a page that is cut off is there.
+"""A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline."""
+
 RETURN_SECONDS = 5.0
+"""Between two looks whether the server of a page that is cut off is there."""
 
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
 """The findings that end a recording."""

@@ -22,8 +22,9 @@ MAX_OUTPUTS: Final = 10
 HIDDEN: Final = "***"
 
 _PORTS: Final = {"rtmp": 1935, "rtmps": 443}
-# What SRT's URLs may set; others could change how much is kept in memory.
 _SRT_OPTIONS: Final = frozenset({"streamid", "passphrase", "pbkeylen", "latency", "pkt_size"})
+"""What SRT's URLs may set; others could change how much is kept in memory."""
+
 _SRT_NAMES: Final = {"srt_streamid": "streamid", "payload_size": "pkt_size", "payloadsize": "pkt_size"}
 """Other names of the same, of ffmpeg and of libsrt's own programs."""
 _SRT_FIXED: Final = {"mode": ("caller", "client"), "transtype": ("live",)}

@@ -77,8 +77,8 @@ _FIXED = frozenset(
 _UNFINISHED_KEY = "farm:unfinished"
 _KEPT_KEY = "farm:kept"
 _DELETED_KEY = "farm:deleted"
-# A day in the queue and a day of recording at most, and one more.
 _WATERMARK_SECONDS = 3 * 86_400
+"""A day in the queue and a day of recording at most, and one more."""
 
 _IDEMPOTENCY_SECONDS: Final = 86_400
 """How long an Idempotency-Key is remembered."""

@@ -34,8 +34,9 @@ _PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "dat
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
 
-# Written so that JSON Schema reads them as Python does, because the OpenAPI document has them too.
 _PATH = rf"^([^{{}}\\\u0000-\u001f\u007f-\u009f]|\{{({'|'.join(sorted(_PLACEHOLDERS))})\}})*$"
+"""Written so that JSON Schema reads them as Python does, because the OpenAPI document has them too."""
+
 _DOTS = r"(^|/)\.\.?(/|$)"
 _METADATA_KEY = r"^[A-Za-z0-9._-]{1,64}$"
 _METADATA_VALUE = r"^([!-~]([ -~]*[!-~])?)?$"
@@ -115,8 +116,9 @@ SessionToken = Annotated[
     AfterValidator(_header_value),
     Field(max_length=16_384, json_schema_extra={"pattern": f"^{_HEADER_VALUE}$"}),
 ]
-# They go into headers as they are, and S3 takes 2 KiB of them in all.
 MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
+"""They go into headers as they are, and S3 takes 2 KiB of them in all."""
+
 MetadataValue = Annotated[str, StringConstraints(max_length=128, pattern=_METADATA_VALUE)]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue], Field(max_length=10, json_schema_extra={"additionalProperties": False})

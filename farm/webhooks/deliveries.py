@@ -107,8 +107,8 @@ end
 """
 )
 
-# KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery
 _PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[1], ARGV[2])"
+"""KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery"""
 
 # KEYS changes, due; ARGV id of the entry, most lanes, longest lane, webhook, lane, delivery, …
 # Answers how many were not taken, or -1 when the entry is not the first one any more.

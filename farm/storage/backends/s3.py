@@ -65,9 +65,10 @@ _BUFFERED_BYTES: Final = THREADS * PART_BYTES
 _SENT_BYTES: Final = 256 << 10
 """So much is given to the connection at a time, within its time-out."""
 
-# A session reads its description of S3, which takes 80 ms, with its first client. Its clients may be used by
-# several threads, but only one thread at a time may make one.
 _session = cache(boto3.session.Session)
+"""A session reads its description of S3, which takes 80 ms, with its first client. Its clients may be used by
+several threads, but only one thread at a time may make one."""
+
 _making_client: Final = threading.Lock()
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")

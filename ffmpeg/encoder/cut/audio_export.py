@@ -42,9 +42,9 @@ WAYS = {
 TOLD = "title", "creation_time"
 LAYOUTS = {1: "mono", 2: "stereo"}
 MONO = "mono|c0=0.5*c0+0.5*c1"
-# Silence goes where there is no sound, before the first one and in gaps of 10 ms and more: smaller ones are
-# the rounding of times in a WebM, to 1 ms.
 ALIGNMENT = f"{SAMPLE_RATE}:async=1:first_pts=0:min_comp=0:min_hard_comp=0.01"
+"""Silence goes where there is no sound, before the first one and in gaps of 10 ms and more: smaller ones are
+the rounding of times in a WebM, to 1 ms."""
 
 
 def export_audio(recording: Path, target: Path, export: AudioExport) -> None:

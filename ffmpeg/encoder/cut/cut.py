@@ -24,10 +24,11 @@ from encoder.media.partial_file import open_take
 
 logger = logging.getLogger(__name__)
 
-# How far into a take its first frame and the sound around it are looked for.
 HEAD_PACKETS = 200
-# libopus looks 312 samples of 48 kHz ahead.
+"""How far into a take its first frame and the sound around it are looked for."""
+
 OPUS_DELAY_US = 6_500
+"""libopus looks 312 samples of 48 kHz ahead."""
 
 MUXER_OPTIONS = {
     # The index at the front, so that a player can begin before it has the whole file.

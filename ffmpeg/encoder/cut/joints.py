@@ -23,10 +23,11 @@ ON_GRID_US: Final = 4_000
 At 30 fps a place within 3.4 ms is found among the ends of the last five frames.
 """
 
-# How far from a take's first frame the sound may begin that it continues with.
 _AROUND_US: Final = 200_000
-# Sound is as near to the grid when both takes have one packet more or less of it.
+"""How far from a take's first frame the sound may begin that it continues with."""
+
 _EQUAL_US: Final = 50
+"""Sound is as near to the grid when both takes have one packet more or less of it."""
 
 _SQUEEZED = FRAME_TICKS // 16
 

@@ -33,8 +33,8 @@ MIN_STEP_US: Final = 2_000
 
 _SOUND_US: Final = AAC_FRAME_SAMPLES * 1_000_000 // SAMPLE_RATE
 _TAKE: Final = re.compile(r"take-(\d+)\..+")
-# What introduces a take tells all there is to know of its streams; nothing need be read ahead.
 _OPTIONS: Final = {"analyzeduration": "0"}
+"""What introduces a take tells all there is to know of its streams; nothing need be read ahead."""
 
 Kind: TypeAlias = Literal["video", "audio"]
 

@@ -14,8 +14,8 @@ from encoder.formats import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
-# Generic for the type checker only.
 Packet: TypeAlias = "AvPacket[Any]"
+"""Generic for the type checker only."""
 
 MICROSECOND = Fraction(1, 1_000_000)
 

@@ -18,15 +18,17 @@ from av.container import InputContainer
 
 from encoder.errors import CutError
 
-# ISO/IEC 14496-12: a box begins with its length in four bytes, itself included, and its type in four more.
-# Length 1 says that eight bytes follow with the length. These types are what the takes have.
 BOX_HEAD = 8
+"""ISO/IEC 14496-12: a box begins with its length in four bytes, itself included, and its type in four more.
+Length 1 says that eight bytes follow with the length. These types are what the takes have."""
+
 LARGE_BOX_HEAD = 16
 INTRODUCTION = {b"ftyp", b"moov"}
 BEFORE_MEDIA = {b"styp", b"sidx", b"moof"}
 MEDIA = b"mdat"
-# So many zeros at the end are none of the media's own, which has a few at most.
 ZEROS = 64
+"""So many zeros at the end are none of the media's own, which has a few at most."""
+
 READ_BYTES = 65_536
 
 

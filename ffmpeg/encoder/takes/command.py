@@ -13,28 +13,34 @@ import ffmpeg
 
 from encoder.formats import KEY_FRAME_SECONDS, SAMPLE_RATE, Codec, Format, Profile
 
-# 20 ms of 16-bit stereo: what PulseAudio hands over at once. Its default, 2 s, makes the sound's time
-# stamps wander.
 PULSE_FRAGMENT_BYTES = 3840
-# Grabbed frames wait here when the encoder is busy: 16 of 720p are 59 MB, and more would only hide that
-# the machine is too slow.
+"""20 ms of 16-bit stereo: what PulseAudio hands over at once. Its default, 2 s, makes the sound's time stamps
+wander."""
+
 VIDEO_QUEUE_FRAMES = 16
+"""Grabbed frames wait here when the encoder is busy: 16 of 720p are 59 MB, and more would only hide that the
+machine is too slow."""
+
 AUDIO_QUEUE_PACKETS = 512
-# Clusters of WebM begin at key frames, which come every 2 s, but sooner in the first second (shares of it):
-# what is killed right after its start leaves a file too.
 EARLY_KEY_FRAMES = 4, 2, 1
-# MP4 is written in fragments of so many µs, which need not begin at key frames: so much a killed ffmpeg takes
-# along. The mp4 muxer itself must part them: the hls muxer does not show it the next frame, so it reckons a
-# fragment's last frame to last as long as any other and adds the error to all times behind it (measured:
-# 330 ms for good after one stall of the grabbing).
+"""Clusters of WebM begin at key frames, which come every 2 s, but sooner in the first second (shares of it):
+what is killed right after its start leaves a file too."""
+
 FRAGMENT_US = 250_000
-# Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
-# them for fades, which meetings do not have, costs some more.
+"""MP4 is written in fragments of so many µs, which need not begin at key frames: so much a killed ffmpeg
+takes along. The mp4 muxer itself must part them: the hls muxer does not show it the next frame, so it reckons
+a fragment's last frame to last as long as any other and adds the error to all times behind it (measured: 330
+ms for good after one stall of the grabbing)."""
+
 X264_PARAMETERS = "mbtree=0:rc-lookahead=0:weightp=0"
-# Colours at full width and then the mean of each square of four pixels: as good as swscale's default (31.6 dB
-# both, on coloured boxes) at half of its instructions (15 against 29 million a frame of 720p), because its
-# short cut to half the width is no vector code.
+"""Looking ahead costs a sixth of the encoder's time and holds frames back that a crash would take; weighing
+them for fades, which meetings do not have, costs some more."""
+
 COLOUR_CONVERSION = "area+full_chroma_inp"
+"""Colours at full width and then the mean of each square of four pixels: as good as swscale's default (31.6
+dB both, on coloured boxes) at half of its instructions (15 against 29 million a frame of 720p), because its
+short cut to half the width is no vector code."""
+
 # For a machine that is too slow, each step cheaper than the one before (measured of the encoder's time, for a
 # still page and for noise: H.264 -48 % and -29 %, then -51 % and -42 %; VP8 -54 % and -7 %, then -66 % and
 # -27 %). Nothing here may change the SPS and PPS: a file has one of each for all its takes. VP8 has no such
@@ -49,8 +55,9 @@ STEPS: dict[Codec, tuple[dict[str, object], ...]] = {
         {"static-thresh": 1000, "profile:v": 3, "crf": 30},
     ),
 }
-# How much is left out (CRF) for each profile, as long as the bits suffice.
 H264_LOSS = {Profile.TALK: 26, Profile.TEXT: 20, Profile.MIXED: 23, Profile.MOTION: 23}
+"""How much is left out (CRF) for each profile, as long as the bits suffice."""
+
 VP8_LOSS = {Profile.TALK: 20, Profile.TEXT: 8, Profile.MIXED: 12, Profile.MOTION: 12}
 # What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
@@ -58,8 +65,9 @@ SPEECH = (
     *("-progress", "pipe:1", "-stats_period", "0.1"),
 )
 
-# Quieter than this (of full scale, -60 dB), for so long (s), is told as silence.
 SILENCE = 0.001
+"""Quieter than this (of full scale, -60 dB), for so long (s), is told as silence."""
+
 SILENCE_SECONDS = 1
 
 

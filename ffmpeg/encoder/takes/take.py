@@ -26,21 +26,28 @@ logger = logging.getLogger(__name__)
 LOAD_TIMEOUT = 10.0
 BEGIN_TIMEOUT = 5.0
 STOP_TIMEOUT = 10.0
-# The same for an encoder that is too slow: the next take waits for it.
 SLOW_STOP_TIMEOUT = 1.0
-# How far behind the encoder may be at the end; lost frames make it look as if it was.
+"""The same for an encoder that is too slow: the next take waits for it."""
+
 CATCH_UP_TIMEOUT = 1.0
-# From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
-# moves the phase, and the phase is read back and checked.
+"""How far behind the encoder may be at the end; lost frames make it look as if it was."""
+
 OPENING_US = 1_000
-# How much sound may be on its way to the encoder when ffmpeg first tells of any (measured: up to 40 ms).
+"""From opening the display's gate to x11grab starting its clock (measured: 0.7 to 2.3 ms). An error here only
+moves the phase, and the phase is read back and checked."""
+
 SOUND_UNDER_WAY_US = 100_000
-# ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start: …`.
+"""How much sound may be on its way to the encoder when ffmpeg first tells of any (measured: up to 40 ms)."""
+
 INPUT = re.compile(r"Input #\d+, (\w+),")
+"""ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start:
+…`."""
+
 OUTPUT = re.compile(r"Output #0,")
 START = re.compile(r"start: (\d+)\.(\d{6})")
-# silencedetect tells each silence when it is over, or when ffmpeg ends.
 SILENCE = re.compile(r"silence_duration: (\d+)(?:\.(\d{1,6}))?")
+"""silencedetect tells each silence when it is over, or when ffmpeg ends."""
+
 LAST_WORDS = 8
 
 T = TypeVar("T")

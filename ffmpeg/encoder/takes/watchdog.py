@@ -12,19 +12,23 @@ from itertools import pairwise
 
 SAMPLE_SECONDS = 0.2
 MAX_US = round(2 * SAMPLE_SECONDS * 1_000_000)
-# ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which no sample was
-# taken either. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0 to
-# 1.2 s after the hang, and a take in reserve then begins in 0.1 s.
 FALTERING_SAMPLES = 2
+"""ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which no sample was
+taken either. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0 to
+1.2 s after the hang, and a take in reserve then begins in 0.1 s."""
+
 HANGING_SAMPLES = 5
-# No machine is so busy for 30 s; an ffmpeg that runs all the time and gets nowhere hangs, too.
 SPINNING_SAMPLES = 150
-# Too slow is what was below this speed in each fifth of ten seconds: one stall touches two of them at most.
+"""No machine is so busy for 30 s; an ffmpeg that runs all the time and gets nowhere hangs, too."""
+
 SLOW = 0.9
+"""Too slow is what was below this speed in each fifth of ten seconds: one stall touches two of them at
+most."""
+
 FIFTHS = 5
 FIFTH_SAMPLES = 10
-# The kernel slews a clock by 0.5 ms in a second at most (adjtimex); more at once is somebody who sets it.
 JUMP_US = 100_000
+"""The kernel slews a clock by 0.5 ms in a second at most (adjtimex); more at once is somebody who sets it."""
 
 
 @dataclass(frozen=True)
