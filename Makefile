@@ -35,7 +35,7 @@ setup-tests:
 # only, and pytest ends with 5 when it finds none. All tests of a file run in one process, which opens what they
 # share once; tests/conftest.py says which files begin first.
 # The cases for Schemathesis are made while tests are collected, which takes as long as to collect all others.
-FEWER = --ignore=tests/api/test_schemathesis.py
+FEWER = --ignore=tests/api/test_schemathesis.py -p no:schemathesis
 TOGETHER = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 LONG_TOGETHER = -n auto --dist worksteal
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)

@@ -1,6 +1,7 @@
 """Real servers of each kind of storage, started on a free port and stopped."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -169,12 +170,18 @@ def wait_for_http(url: str, server: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
-@pytest.fixture
-def film(tmp_path: Path) -> Path:
-    """A file of 20 MiB and a bit: three parts, each with other bytes."""
-    file = tmp_path / "film.mp4"
+@pytest.fixture(scope="session")
+def whole_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that each `film` is a copy of."""
+    file = tmp_path_factory.mktemp("film") / "film.mp4"
     file.write_bytes(b"".join(bytes([number]) * (1 << 20) for number in range(20)) + b"end")
     return file
+
+
+@pytest.fixture
+def film(whole_film: Path, tmp_path: Path) -> Path:
+    """A file of 20 MiB and a bit: three parts, each with other bytes."""
+    return shutil.copyfile(whole_film, tmp_path / "film.mp4")
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ async def test_room_should_look_exactly_the_same_in_20_runs(renderer: Renderer) 
         assert changed(first, await room(renderer)) is None
 
 
+@pytest.mark.long
 async def test_new_stage_should_give_exactly_the_same_picture(renderer: Renderer) -> None:
     first = await room(renderer)
 

@@ -31,6 +31,11 @@ from testkit.waiting import until
 
 RAISED, NO_LIMIT = 2, 3
 SECOND = 1_000_000_000
+ANSWERS = [
+    errno.EPERM,
+    *(pytest.param(each, marks=pytest.mark.long) for each in (errno.EINVAL, errno.ENOSYS)),
+]
+"""What a kernel or a sandbox answers to who may not run in real time; all are borne by the same lines."""
 PAGE = "<script>console.log('START_RECORDING')</script>"
 
 LIGHT_SOUND = """() => {
@@ -155,10 +160,7 @@ async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_b
 
 @pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
-@pytest.mark.parametrize(
-    "answer",
-    [errno.EPERM, *(pytest.param(each, marks=pytest.mark.long) for each in (errno.EINVAL, errno.ENOSYS))],
-)
+@pytest.mark.parametrize("answer", ANSWERS)
 async def test_page_should_be_held_also_where_no_more_threads_may_run_in_real_time(
     monkeypatch: pytest.MonkeyPatch, answer: int
 ) -> None:
@@ -311,7 +313,7 @@ async def test_nothing_should_run_in_real_time_where_it_is_not_allowed() -> None
         assert not any(threads for processes in chains().values() for threads in processes)
 
 
-@pytest.mark.parametrize("answer", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_doctor_should_bear_any_answer_of_a_sandbox(tmp_path: Path, answer: int) -> None:
     profile = tmp_path / "profile.json"
     rule = {"names": ["sched_setscheduler"], "action": "SCMP_ACT_ERRNO", "errnoRet": answer}
