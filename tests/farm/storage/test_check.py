@@ -152,7 +152,7 @@ def test_google_bucket_should_pass_or_be_explained(gcs_port: int) -> None:
     endpoint = f"http://127.0.0.1:{gcs_port}"
 
     def result(bucket: str, credentials: str | None, tokens: str) -> CheckResult:
-        place = GcsPlace(GcsBucket(bucket, credentials, endpoint, tokens), connect_timeout=2, read_timeout=2)
+        place = GcsPlace(GcsBucket(bucket, credentials, endpoint, tokens))
         return check_place(CustomerPlace(place, LOCAL), "a/b")
 
     with (

@@ -61,8 +61,6 @@ def s3_place(port: int, **more: Any) -> CustomerPlace:
     return place_of(
         TARGET.validate_python({**fields, "access_key": S3_KEY, "secret": S3_SECRET, **more}),
         None,
-        connect_timeout=2,
-        read_timeout=5,
         tries=1,
     )
 
@@ -250,7 +248,7 @@ def azure_place(port: int, permissions: str, *, as_url: bool = False, hours: int
     if as_url:
         given = f"{address}/drop?{signature}"
     target = TARGET.validate_python({"type": "azure", "bucket": "drop", "access_key": given})
-    return place_of(target, None, connect_timeout=2, read_timeout=5, tries=1)
+    return place_of(target, None, tries=1)
 
 
 @pytest.mark.parametrize("permissions", ["w", "c", "cw"])
@@ -361,7 +359,7 @@ def test_object_that_google_has_acknowledged_should_count_as_arrived(
     gcs_port: int, gcs_bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     with refusing_server(gcs_port, reads_or_deletes) as refusing, wire_to(refusing) as wire:
-        place = GcsPlace(GcsBucket("drop", None, f"http://127.0.0.1:{wire.port}"), read_timeout=5)
+        place = GcsPlace(GcsBucket("drop", None, f"http://127.0.0.1:{wire.port}"))
         assert place.check_writing("a") == []
         wire.mend()
         wire.cut_after(CHUNK_BYTES + MEBIBYTE)
@@ -379,7 +377,7 @@ def sftp_place(port: int, path: str = "") -> CustomerPlace:
         {"type": "sftp", "host": "127.0.0.1", "port": port, "username": USERNAME, "path": path}
         | {"auth_method": "PASSWORD", "password": PASSWORD}
     )
-    return place_of(target, None, connect_timeout=5, read_timeout=5)
+    return place_of(target, None)
 
 
 BOXES = {
@@ -566,7 +564,7 @@ def test_access_token_of_google_should_be_sent_and_its_end_be_told(
         thread.start()
         try:
             endpoint = f"http://127.0.0.1:{server.server_port}"
-            place = GcsPlace(GcsBucket("drop", "ya29.token", endpoint), read_timeout=5)
+            place = GcsPlace(GcsBucket("drop", "ya29.token", endpoint))
             with pytest.raises(StorageError, match="access token have expired") as raised:
                 place.upload(clip, "clip.mp4", checkpoint, "video/mp4")
         finally:

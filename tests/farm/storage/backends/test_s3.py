@@ -6,7 +6,6 @@ from random import randbytes
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -17,6 +16,7 @@ from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
 from testkit.machine.memory import watched_memory
 from testkit.network.faulty_server import faulty_server
 from testkit.network.wire import Wire, wire_to
+from testkit.storage.buckets import bucket_at, s3_at
 from testkit.storage.servers import S3_KEY, S3_SECRET
 
 MEBIBYTE = 1 << 20
@@ -29,35 +29,26 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     return address
 
 
-def client_of(endpoint: str) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=S3_KEY,
-        aws_secret_access_key=S3_SECRET,
-        region_name="us-east-1",
-    )
-
-
 @pytest.fixture
 def client(endpoint: str) -> Any:
-    return client_of(endpoint)
+    return s3_at(endpoint).meta.client
 
 
 @pytest.fixture
-def bucket(client: Any) -> Iterator[str]:
-    client.create_bucket(Bucket="films")
-    yield "films"
-    for begun in client.list_multipart_uploads(Bucket="films").get("Uploads", ()):
-        client.abort_multipart_upload(Bucket="films", Key=begun["Key"], UploadId=begun["UploadId"])
-    for found in client.list_objects_v2(Bucket="films").get("Contents", ()):
-        client.delete_object(Bucket="films", Key=found["Key"])
-    client.delete_bucket(Bucket="films")
+def bucket(endpoint: str) -> Iterator[None]:
+    with bucket_at(endpoint, "films"):
+        yield
 
 
 def place(endpoint: str, bucket: str = "films", **more: Any) -> S3Place:
     values: dict[str, Any] = {"secret": S3_SECRET, "region": "us-east-1", "endpoint": endpoint} | more
-    return S3Place(S3Bucket(bucket, S3_KEY, **values), connect_timeout=2, read_timeout=5)
+    return S3Place(S3Bucket(bucket, S3_KEY, **values))
+
+
+def impatient_place(endpoint: str) -> S3Place:
+    """The bucket for a client that gives a silent server up after one try of two seconds."""
+    bucket = S3Bucket("films", S3_KEY, S3_SECRET, None, endpoint)
+    return S3Place(bucket, connect_timeout=2, read_timeout=2, tries=1)
 
 
 @pytest.fixture
@@ -294,7 +285,7 @@ def test_bytes_that_change_on_their_way_back_should_be_noticed(
 def test_fetch_that_is_cut_off_or_hangs_should_be_said(
     wire: Wire, film: Path, checkpoint: Checkpoint, back: Path
 ) -> None:
-    films = place(f"http://127.0.0.1:{wire.port}")
+    films = place(through(wire))
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     wire.mend()
     wire.cut_answers_after(5 * MEBIBYTE)
@@ -304,7 +295,7 @@ def test_fetch_that_is_cut_off_or_hangs_should_be_said(
     wire.mend()
     wire.silence_answers_after(5 * MEBIBYTE)
     with pytest.raises(StorageError, match="did not answer in time") as raised:
-        films.fetch("film.mp4", back)
+        impatient_place(through(wire)).fetch("film.mp4", back)
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
     assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
     wire.mend()
@@ -334,8 +325,7 @@ def test_fetch_should_say_when_the_file_cannot_be_written(
 def test_memory_should_not_grow_with_the_file_that_is_fetched(
     endpoint: str, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    # Not within two seconds: joining the parts takes this server long when the machine is busy.
-    films = S3Place(S3Bucket("films", S3_KEY, S3_SECRET, "us-east-1", endpoint))
+    films = place(endpoint)
     films.upload(long_film, "film.mp4", checkpoint, "video/mp4")
     with watched_memory() as growth:
         films.fetch("film.mp4", tmp_path / "back.mp4")
@@ -412,11 +402,8 @@ def test_keys_that_are_not_accepted_should_be_said(endpoint: str, film: Path, ch
 @pytest.mark.usefixtures("bucket")
 def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Checkpoint) -> None:
     wire.silent_after(2 * MEBIBYTE)
-    bucket = S3Bucket("films", S3_KEY, S3_SECRET, None, through(wire))
     with pytest.raises(StorageError, match="did not answer in time") as raised:
-        S3Place(bucket, connect_timeout=2, read_timeout=2, tries=1).upload(
-            film, "film.mp4", checkpoint, "video/mp4"
-        )
+        impatient_place(through(wire)).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
