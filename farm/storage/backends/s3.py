@@ -282,11 +282,9 @@ class S3Place:
         parts = parts_of(size, PART_BYTES, MAX_PARTS)
         state = checkpoint.load(source, key)
         arrived = self._arrived(key, state) if state else None
-        if state and arrived is None:
-            head = self._head(key)
-            # An earlier try may have got to its end, and only the answer was lost.
-            if isinstance(head, dict) and _is_of(head, source, size, _etag(_digests(source, parts))):
-                return True
+        # An earlier try may have got to its end, and only the answer was lost.
+        if state and arrived is None and self._is_there(source, size, key, parts):
+            return True
         if state is None or arrived is None:
             state, arrived = self._create(key, content_type), {}
             checkpoint.save(source, key, state)
@@ -301,12 +299,21 @@ class S3Place:
                 },
             )
         except ClientError as error:
-            if _code(error) in {"NoSuchUpload", "InvalidPart"}:
-                # The next try begins anew: what was remembered of this one is not there any more.
-                checkpoint.clear()
+            if _code(error) not in {"NoSuchUpload", "InvalidPart"}:
+                raise
+            # The library asks again when the answer takes too long, and the upload may have ended meanwhile.
+            if self._is_there(source, size, key, parts):
+                return True
+            # The next try begins anew: what was remembered of this one is not there any more.
+            checkpoint.clear()
             raise
         etag = _etag([sent[part.number].digest for part in parts])
         return self._verify(source, key, size, etag, answer)
+
+    def _is_there(self, source: Path, size: int, key: str, parts: list[Part]) -> bool:
+        """Whether the object is this file, sent in these parts, and tells so."""
+        head = self._head(key)
+        return isinstance(head, dict) and bool(_is_of(head, source, size, _etag(_digests(source, parts))))
 
     def _create(self, key: str, content_type: str) -> dict[str, Any]:
         """Begin an upload; returns what must be remembered of it."""

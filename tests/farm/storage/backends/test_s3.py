@@ -147,6 +147,23 @@ def test_upload_whose_last_answer_was_lost_should_not_be_sent_again(
 
 
 @pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
+def test_upload_whose_completion_was_asked_for_twice_should_not_be_sent_again(
+    endpoint: str, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = place(endpoint)
+    complete = films._client.complete_multipart_upload
+
+    def complete_twice(**arguments: Any) -> Any:
+        complete(**arguments)
+        # As the library does when the first answer takes longer than its time-out.
+        return complete(**arguments)
+
+    monkeypatch.setattr(films._client, "complete_multipart_upload", complete_twice)
+    assert films.upload(film, "film.mp4", checkpoint, "video/mp4").size == film.stat().st_size
+
+
+@pytest.mark.usefixtures("bucket")
 def test_link_should_give_the_file_to_whoever_has_it(endpoint: str, film: Path, tmp_path: Path) -> None:
     bucket = place(endpoint)
     bucket.upload(film, "film.mp4", Checkpoint(tmp_path / "c"), "video/mp4")
