@@ -1,23 +1,11 @@
-"""Site access: the user name and password, headers and cookies that a page's server requires.
+"""Site access: the user name and password, headers and cookies that a client gives for a page's server."""
 
-Passwords and headers go to their own origins alone, from the page, its frames and workers alike. The browser
-asks us for them (CDP's Fetch domain, of the browser itself and so for all its targets): for headers at
-requests to their origin, for passwords at every request, because a browser that answers some servers'
-questions for a password would show a dialog for those of all others. Without passwords and headers nothing is
-asked. Neither follows a redirect elsewhere.
-"""
-
-import asyncio
 import base64
-import logging
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from playwright.async_api import CDPSession
-from playwright.async_api import Error as PlaywrightError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,12 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from browser_bot.errors import PageError, StageError
 from browser_bot.network.addresses import AddressError, origin_of
-from browser_bot.network.host_names import HostError, host_of, in_url
-from browser_bot.stage.browser import DRIVER_GRACE, Browser
-
-logger = logging.getLogger(__name__)
+from browser_bot.network.host_names import HostError, host_of
 
 MAX_CREDENTIALS: Final = 10
 MAX_HEADERS: Final = 30
@@ -45,8 +29,6 @@ _MAX_COOKIE: Final = 4096
 _MIN_SECRET: Final = 4
 """A shorter text is no secret, and would be cut out of half of the log."""
 
-_MAX_REFUSED: Final = 1000
-"""What a request is at, so often a password is refused for it at most."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[!-~]([ \t!-~]*[!-~])?")
@@ -134,6 +116,11 @@ class HttpCredentials(_Given):
         | None
     ) = None
 
+    @property
+    def basic(self) -> str:
+        """What HTTP Basic sends of them (RFC 7617)."""
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
 
 class Cookie(_Given):
     """A cookie, for the page's host alone, or for a `domain` and the hosts below it."""
@@ -207,7 +194,7 @@ class SiteAccess:
         """What of it must not be seen, however a page prints it."""
         found = []
         for each in self.credentials:
-            found += [each.password or each.username, _basic(each)]
+            found += [each.password or each.username, each.basic]
         texts = [*self.headers.values(), *(cookie.value for cookie in self.cookies)]
         # A header's scheme is no secret: `Bearer`.
         parts = [text.partition(" ")[2] for text in texts]
@@ -217,117 +204,3 @@ class SiteAccess:
 
 
 NO_ACCESS: Final = SiteAccess()
-
-
-def _basic(credentials: HttpCredentials) -> str:
-    return base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
-
-
-async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
-    """Have the browser open the page at `url` with `access`, from now on.
-
-    A user name in the URL is the browser's to use; what other servers ask for is answered here. Raises
-    PageError, in words for people, when the browser does not take it, StageError when it is gone.
-    """
-    has_login = "@" in urlsplit(url).netloc
-    if access == NO_ACCESS and not has_login:
-        return
-    try:
-        origin = "" if access == NO_ACCESS else origin_of(url)
-    except AddressError as error:
-        raise PageError(f"credentials, headers and cookies need a page of the web: {error}") from None
-    try:
-        async with asyncio.timeout(DRIVER_GRACE * 5):
-            assert browser.context.browser is not None
-            session = await browser.context.browser.new_browser_cdp_session()
-            for cookie in access.cookies:
-                await _set_cookie(session, cookie.for_browser(in_url(urlsplit(origin).hostname or "")))
-            if access.credentials or access.headers or has_login:
-                await _Giver(access, origin, is_asked=has_login or bool(access.credentials)).begin(session)
-    except TimeoutError:
-        raise StageError("the browser does not answer") from None
-    except PlaywrightError as error:
-        raise StageError(f"the browser takes no credentials: {error.message.splitlines()[0]}") from None
-
-
-async def _set_cookie(session: CDPSession, cookie: dict[str, Any]) -> None:
-    try:
-        await session.send("Storage.setCookies", {"cookies": [cookie]})
-    except PlaywrightError:
-        # What the driver says holds the value.
-        raise PageError(
-            f"the browser does not take the cookie {cookie['name']} for {cookie['domain']}"
-        ) from None
-
-
-class _Giver:
-    """Answers the browser's questions about requests."""
-
-    def __init__(self, access: SiteAccess, origin: str, *, is_asked: bool) -> None:
-        self._is_asked = is_asked
-        self._headers = [{"name": name, "value": value} for name, value in access.headers.items()]
-        self._page = origin
-        self._credentials: dict[str, HttpCredentials] = {}
-        for each in access.credentials:
-            self._credentials.setdefault(each.origin or origin, each)
-        # A request that asks again was given what its server does not take.
-        self._given: dict[str, None] = {}
-        self._answers: set[asyncio.Task[None]] = set()
-
-    async def begin(self, session: CDPSession) -> None:
-        """Answer from now on. Raises PlaywrightError."""
-        session.on("Fetch.requestPaused", lambda asked: self._answer(self._request(session, asked)))
-        session.on("Fetch.authRequired", lambda asked: self._answer(self._challenge(session, asked)))
-        pattern = "*" if self._is_asked else f"{self._page}/*"
-        await session.send(
-            "Fetch.enable",
-            {"handleAuthRequests": self._is_asked, "patterns": [{"urlPattern": pattern}]},
-        )
-
-    def _answer(self, answering: Coroutine[Any, Any, None]) -> None:
-        answer = asyncio.ensure_future(answering)
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
-
-    async def _request(self, session: CDPSession, asked: dict[str, Any]) -> None:
-        request = asked["request"]
-        answer: dict[str, Any] = {"requestId": asked["requestId"]}
-        if self._headers and request["url"].startswith(f"{self._page}/"):
-            names = {header["name"] for header in self._headers}
-            kept = [
-                {"name": name, "value": value}
-                for name, value in request["headers"].items()
-                if name.lower() not in names
-            ]
-            answer["headers"] = kept + self._headers
-        await _send(session, "Fetch.continueRequest", answer)
-
-    async def _challenge(self, session: CDPSession, asked: dict[str, Any]) -> None:
-        challenge, request = asked["authChallenge"], asked["requestId"]
-        credentials = self._credentials.get(challenge["origin"])
-        if challenge.get("source") != "Server" or credentials is None:
-            # The browser's own answer would be a dialog; so the page sees the 401.
-            answer = {"response": "CancelAuth"}
-        elif request in self._given:
-            logger.warning("%s does not take the user name and password", challenge["origin"])
-            answer = {"response": "CancelAuth"}
-        else:
-            if len(self._given) >= _MAX_REFUSED:
-                self._given.clear()
-            self._given[request] = None
-            answer = {
-                "response": "ProvideCredentials",
-                "username": credentials.username,
-                "password": credentials.password,
-            }
-        await _send(
-            session, "Fetch.continueWithAuth", {"requestId": request, "authChallengeResponse": answer}
-        )
-
-
-async def _send(session: CDPSession, method: str, parameters: dict[str, Any]) -> None:
-    try:
-        await session.send(method, parameters)
-    except PlaywrightError:
-        # The request, or the browser, is gone. What the driver says holds the parameters.
-        logger.debug("a request went away before it was answered")

@@ -26,7 +26,7 @@ from browser_bot.network.gateway import Gateway
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
 from browser_bot.page.rejoining import PageEvent
-from browser_bot.page.site_access import give_access
+from browser_bot.page.site_auth import give_access
 from browser_bot.stage.browser import Driver
 from browser_bot.stage.compositor import depths
 from browser_bot.stage.display import Display

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from browser_bot.errors import PageError
 from browser_bot.page.bot import Bot
 from browser_bot.page.contracts import PageContract
-from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess, give_access
+from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess
+from browser_bot.page.site_auth import give_access
 from browser_bot.stage.environment import Environment
 from browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
