@@ -26,13 +26,11 @@ SHOWN = UUID(int=7)
 # What is not the same each time: the player of a file that is not there, a length that grows, and when a node
 # was heard.
 MASKS = {"recordings": ["[data-running]"], "recording": ["video"], "nodes": [".nodes time"]}
-# A time has more letters after ten, and what stands beside it moves. There is no file for the player, which
-# shows that it loads until it knows.
+# A time has more letters after ten, and what stands beside it moves. There is no file for the player, whose
+# controls show that it loads until a moment after it knows, and over the mask.
 SAME_EACH_TIME = """
 document.querySelectorAll(".nodes time").forEach(time => { time.textContent = "Jan 15, 2026, 9:00 AM"; });
-for (const video of document.querySelectorAll("video")) {
-  if (!video.error) await new Promise(failed => video.addEventListener("error", failed));
-}
+for (const video of document.querySelectorAll("video")) video.controls = false;
 """
 DESKTOP, PHONE = "1280x900", "360x900"
 
