@@ -222,7 +222,6 @@ def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Ch
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("container")
 def test_memory_should_not_grow_with_the_file(
     azurite_port: int, long_film: Path, checkpoint: Checkpoint
