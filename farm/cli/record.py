@@ -14,17 +14,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from browser_bot.page.rejoining import PageEvent
 from encoder.cut.cut import CutFile
 from encoder.errors import CutError
 from encoder.journal import Journal
 from encoder.media.probe import Media, probe
 from farm.errors import RecordingFailedError
-from farm.recorder.listener import Outcome
+from farm.recorder.listener import Listener, Outcome
 from farm.recorder.plan import Plan
 from farm.recorder.recorder import Recorder
 from farm.recording.commands import Order
-from farm.recording.findings import Finding, Tally, read_tally
+from farm.recording.findings import Tally, read_tally
 from farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Report:
         )
 
 
-class _StartClock:
+class _StartClock(Listener):
     """Listens for the moment of the first frame, or sound."""
 
     def __init__(self) -> None:
@@ -82,30 +81,6 @@ class _StartClock:
     async def recording(self, take: Journal) -> None:
         if not self.latency_ns:
             self.latency_ns = take.monotonic_us * 1000 - self._called_ns
-
-    async def take_ended(self, take: Journal) -> None:
-        pass
-
-    async def paused(self) -> None:
-        pass
-
-    async def broken(self, fault: str) -> None:
-        pass
-
-    async def finding_began(self, finding: Finding) -> None:
-        pass
-
-    async def finding_ended(self, finding: Finding, seconds: float) -> None:
-        pass
-
-    async def page_event(self, event: PageEvent) -> None:
-        pass
-
-    async def company_came(self) -> None:
-        pass
-
-    async def ended(self, outcome: Outcome) -> None:
-        pass
 
 
 async def record_once(plan: Plan, target: Path, *, show_progress: bool = True) -> Report:

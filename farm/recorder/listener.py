@@ -34,7 +34,7 @@ class Outcome:
 
 
 class Listener(Protocol):
-    """Who wants to know what happens to a recording, as it happens."""
+    """Hears what happens to a recording, as it happens. A subclass defines what it wants to hear."""
 
     async def recording(self, take: Journal) -> None:
         """A take has begun."""
