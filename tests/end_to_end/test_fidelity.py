@@ -54,6 +54,7 @@ def test_recording_should_have_every_frame_once_and_be_in_sync(tmp_path: Path, s
     pytest.fail("; ".join(seen))
 
 
+@pytest.mark.long
 def test_shifted_sound_and_repeated_frames_should_be_found(tmp_path: Path) -> None:
     fidelity = record(tmp_path / "wrong.mp4", "?shift=100&repeat=10")
     assert fidelity.doubled >= 10

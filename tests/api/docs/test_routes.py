@@ -51,6 +51,7 @@ async def test_page_should_show_every_operation_once(settings: Settings, browser
     assert sorted(shown) == sorted(wanted)
 
 
+@pytest.mark.long
 async def test_page_should_fit_narrow_screens_and_be_dark_where_that_is_wished(
     settings: Settings, browser: Browser
 ) -> None:

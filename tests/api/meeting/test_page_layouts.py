@@ -13,6 +13,8 @@ from api.meeting.page import meeting_routes
 from testkit.api.serving import app_in_thread
 
 STATES = [*(f"grid-{count}" for count in (1, 2, 4, 6, 9)), "spotlight", "screen", "whiteboard", "page"]
+GRIDS = {"grid-1", "grid-4", "grid-6"}
+"""What the grids of two and of nine show as well."""
 SIZES = [(1280, 720), (720, 1280), (320, 180), (1920, 1080)]
 
 SHOWN = """() => [...document.querySelectorAll("#stage .tile, #stage .plugin:not([hidden])")].map((shown) => {
@@ -64,7 +66,9 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(across or one["bottom"] <= other["top"] or other["bottom"] <= one["top"])
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(
+    "state", [pytest.param(state, marks=pytest.mark.long if state in GRIDS else ()) for state in STATES]
+)
 def test_state_should_fit_every_size_without_overlap(page: Page, address: str, state: str) -> None:
     show(page, address, state)
     for width, height in SIZES:
@@ -97,6 +101,7 @@ def test_large_one_should_take_most_of_the_page(page: Page, address: str) -> Non
         assert areas[-1] > 5 * areas[-2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("state", ["grid-4", "whiteboard"])
 def test_state_should_look_the_same_each_time(page: Page, address: str, state: str) -> None:
     pictures = []

@@ -43,7 +43,10 @@ def wait_until_recording(process: "subprocess.Popen[str]", directory: Path) -> N
     ("name", "more", "codecs", "size"),
     [
         ("a.mp4", (), {"h264", "aac"}, (1280, 720)),
-        ("b.webm", ("--codec", "VP8", "--size", "360x640"), {"vp8", "opus"}, (360, 640)),
+        pytest.param(
+            *("b.webm", ("--codec", "VP8", "--size", "360x640"), {"vp8", "opus"}, (360, 640)),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_json_should_tell_what_was_recorded(
@@ -69,7 +72,9 @@ def test_json_should_tell_what_was_recorded(
     assert wait_until_none() == []
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("b.mp3", "mp3")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.m4a", "aac"), pytest.param("b.mp3", "mp3", marks=pytest.mark.long)]
+)
 def test_sound_alone_should_be_recorded_by_the_files_suffix(tmp_path: Path, name: str, codec: str) -> None:
     process = farm_record(PAGE, "--out", tmp_path / name, "--seconds", "2", "--json")
     stdout, stderr = process.communicate(timeout=60)
@@ -90,7 +95,7 @@ def test_people_should_be_told_of_no_frames_where_there_is_no_picture(tmp_path: 
     assert stdout == ""
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupt_should_end_it_properly_and_keep_the_file(tmp_path: Path, sign: signal.Signals) -> None:
     process = farm_record(PAGE, "--out", tmp_path / "a.mp4", "--json")
     wait_until_recording(process, tmp_path)

@@ -138,6 +138,7 @@ async def test_page_that_uses_a_processor_up_should_lose_it() -> None:
         assert "main" in in_real_time(stage.display.server.pid)
 
 
+@pytest.mark.long
 @pytest.mark.exact  # nothing else has a processor meanwhile
 @where_allowed
 async def test_page_should_lose_all_its_busy_threads_at_once_and_get_none_back_by_new_ones() -> None:
