@@ -17,7 +17,7 @@ from farm.config.settings import Settings
 from farm.db.faults import Outage
 from farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
 from farm.queues.transfers import enqueue_finish
-from farm.recorder.listener import EndReason, Outcome
+from farm.recorder.listener import EndReason, Listener, Outcome
 from farm.recording.findings import Finding
 from farm.recording.model import (
     ACTIVE,
@@ -65,7 +65,7 @@ STOP_REASONS = {
 }
 
 
-class Reporter:
+class Reporter(Listener):
     """Tells Redis what happens to a recording, in order, and for as long as it takes when Redis is away.
 
     The recorder never waits for it: a recording goes on whatever becomes of Redis.

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from browser_bot.page.rejoining import PageEvent
 from encoder.journal import Journal
@@ -33,7 +32,7 @@ class Outcome:
     started: bool
 
 
-class Listener(Protocol):
+class Listener:
     """Hears what happens to a recording, as it happens. A subclass defines what it wants to hear."""
 
     async def recording(self, take: Journal) -> None:

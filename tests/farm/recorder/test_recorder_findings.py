@@ -29,7 +29,7 @@ from encoder.takes import watchdog as encoder_watch
 from encoder.takes.command import cheapest_step
 from farm.evidence.collect import fault_directories
 from farm.recorder import recorder as recorder_module
-from farm.recorder.listener import EndReason, Outcome
+from farm.recorder.listener import EndReason, Listener, Outcome
 from farm.recorder.monitor import Limits
 from farm.recorder.observer import Observer
 from farm.recorder.plan import Plan
@@ -55,7 +55,7 @@ MAX_LENGTH = 60.0
 
 
 @dataclass
-class Watched:
+class Watched(Listener):
     """A recording that is under way, what was told of it, and its stages."""
 
     spool: Spool
@@ -92,9 +92,6 @@ class Watched:
     async def recording(self, take: Journal) -> None:
         self.takes.append(take)
         self.changed.set()
-
-    async def take_ended(self, take: Journal) -> None:
-        pass
 
     async def paused(self) -> None:
         self.changed.set()
