@@ -296,7 +296,8 @@ class Recorder:
         """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
         if not self._time.has_begun and is_lasting(fault):
             return True
-        if counts_as_break(fault) and breaks_too_often(self._spool):
+        # In a thread: the note is synced, and a busy disk must not hold up what still records.
+        if counts_as_break(fault) and await asyncio.to_thread(breaks_too_often, self._spool):
             return True
         await self._listener.broken(in_words(fault))
         return False
