@@ -22,14 +22,14 @@ from uuid import uuid4
 import psutil
 import redis
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.db.clients import connect
-from farm.db.embedded import embedded_redis
-from farm.recording.files import output_file_name
-from farm.recording.listing import index_prefix, member_of, order_of
-from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, TimelineEntry
-from farm.recording.records import encode, record_key
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.recording.files import output_file_name
+from recording_farm.farm.recording.listing import index_prefix, member_of, order_of
+from recording_farm.farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.records import encode, record_key
 from testkit.machine.load import Stolen
 from testkit.network.ports import free_port
 
@@ -197,7 +197,7 @@ def _served(settings: Settings) -> Iterator[psutil.Process]:
         "FARM_RATE_LIMIT": "10000000",  # counted, but never reached
     }
     server = subprocess.Popen(
-        [sys.executable, "-m", "api"],
+        [sys.executable, "-m", "recording_farm.api"],
         env=environment,
         stderr=subprocess.PIPE,
         preexec_fn=partial(os.sched_setaffinity, 0, [first]),

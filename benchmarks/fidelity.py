@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.recordings import record
-from encoder.formats import Codec, Format
-from farm.recording.commands import Order
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.farm.recording.commands import Order
 from testkit.fidelity.measure import PROMISED, measure
 from testkit.machine.load import StealWatch, Stolen
 

@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.peer import record_their_way
 from benchmarks.recordings import record
-from encoder.formats import Codec, Format
+from recording_farm.encoder.formats import Codec, Format
 from testkit.fidelity.measure import measure
 from testkit.machine.load import Stolen
 

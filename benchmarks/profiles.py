@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.load import watch_usage
 from benchmarks.recordings import record
-from encoder.formats import Codec, Format, Profile
+from recording_farm.encoder.formats import Codec, Format, Profile
 from testkit.machine.load import Stolen
 
 SECONDS: Final = 40

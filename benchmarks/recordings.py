@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from browser_bot.stage.environment import Environment
-from encoder.formats import Format
-from encoder.journal import Journal
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.recording.commands import Order
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.stage.environment import Environment
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.journal import Journal
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.spool.spool import Spool
 from testkit.pages import FIDELITY_PAGE
 from testkit.recorders import KeepingListener
 

@@ -14,8 +14,8 @@ from statistics import linear_regression, mean, median
 import psutil
 
 from benchmarks.recordings import record
-from encoder.formats import Format
-from encoder.journal import Lag
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.journal import Lag
 from testkit.fidelity.measure import Fidelity, measure
 from testkit.machine.load import Stolen
 

@@ -7,13 +7,13 @@ from statistics import median, quantiles
 from typing import Any
 from uuid import uuid4
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.db.clients import connect
-from farm.db.embedded import embedded_redis
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
-from farm.webhooks.registry import STATUS_UPDATE, Webhooks
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks
 from testkit.machine.load import Stolen
 from testkit.receivers import Receiver, Reply, receiver
 from testkit.workers import running_worker
@@ -38,7 +38,7 @@ def run(directory: Path) -> Iterator[str]:
         yield f"change to receiver: {_figures(records, hook)}"
         for number in range(HANGING):
             _register(webhooks, f"{hanging.url}/{number}")
-        yield f"change to receiver, {HANGING} others of the organisation hang: {_figures(records, hook)}"
+        yield f"change to receiver, {HANGING} others of the organization hang: {_figures(records, hook)}"
 
 
 def _register(webhooks: Webhooks, url: str) -> None:

@@ -45,7 +45,7 @@ def browser_page() -> Iterator[Page]:
 
 
 def token(meeting_id: str, **claims: Any) -> str:
-    # The organisation as the service has it, which is the only one of this farm.
+    # The organization as the service has it, which is the only one of this farm.
     content = {
         "orgId": "0e3bd1ad-8ae8-4ecd-8c40-9b8a6c4a1d3c",
         "meetingId": meeting_id,

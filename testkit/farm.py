@@ -6,17 +6,17 @@ from typing import Any, Self
 
 from redis import Redis
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.jobs.settle import settle
-from farm.jobs.transfer_attempt import run_transfer
-from farm.recording.model import FileKind, Reason, ReasonKind, Recording, Status
-from farm.recording.records import Records
-from farm.recording.transfers import STORE, Transfer
-from farm.spool.manifest import describe
-from farm.spool.outbox import Outbox
-from farm.spool.spool import spool_of
-from farm.storage.targets import TARGET, public
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.recording.model import FileKind, Reason, ReasonKind, Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import STORE, Transfer
+from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.storage.targets import TARGET, public
 from testkit.recordings import new_recording, sealed_target
 
 

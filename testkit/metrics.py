@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farm.telemetry.metrics import (
+from recording_farm.farm.telemetry.metrics import (
     FarmCollector,
     NodeCollector,
 )

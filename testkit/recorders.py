@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from encoder.journal import Journal
-from farm.recorder.listener import Listener
-from farm.recording.commands import Order
+from recording_farm.encoder.journal import Journal
+from recording_farm.farm.recorder.listener import Listener
+from recording_farm.farm.recording.commands import Order
 
 
 class KeepingListener(Listener):

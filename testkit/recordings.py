@@ -3,15 +3,15 @@
 from typing import Any
 from uuid import uuid4
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.credentials.sealing import Sealer
-from farm.recording.files import output_file_name
-from farm.recording.model import Recording
-from farm.recording.records import SealedTarget
-from farm.recording.targets import seal_target
-from farm.storage.targets import TARGET
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.recording.files import output_file_name
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.records import SealedTarget
+from recording_farm.farm.recording.targets import seal_target
+from recording_farm.farm.storage.targets import TARGET
 
 
 def new_recording(**fields: Any) -> Recording:

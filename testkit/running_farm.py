@@ -154,7 +154,7 @@ def running_farm(data_dir: Path, words: Sequence[str] = (), **settings: str) -> 
     }
     with (data_dir / "farm.log").open("ab") as log:
         process = subprocess.Popen(
-            [*words, sys.executable, "-m", "farm.cli", "-v", "up"],
+            [*words, sys.executable, "-m", "recording_farm.farm.cli", "-v", "up"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("acme", "key"), timeout=30) as client:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from farm.config.settings import Settings
+from recording_farm.farm.config.settings import Settings
 
 API_KEYS = "acme:acme-key,other:other-key"
 

@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from standardwebhooks import Webhook as StandardWebhook
 
-from farm.config.settings import Settings
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
-from farm.webhooks.deliveries import DUE_KEY, Deliveries
-from farm.webhooks.dispatcher import Dispatcher
-from farm.webhooks.log import Attempt, WebhookLog
-from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
-from farm.webhooks.sender import Sender
-from farm.webhooks.signature import load_signing_key
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.webhooks.deliveries import DUE_KEY, Deliveries
+from recording_farm.farm.webhooks.dispatcher import Dispatcher
+from recording_farm.farm.webhooks.log import Attempt, WebhookLog
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
+from recording_farm.farm.webhooks.sender import Sender
+from recording_farm.farm.webhooks.signature import load_signing_key
 from testkit.farm import Farm
 from testkit.receivers import Received
 from testkit.settings import settings_with

@@ -13,7 +13,7 @@ import psutil
 import redis
 from rq import Worker
 
-from farm.queues.webhooks import webhooks_queue
+from recording_farm.farm.queues.webhooks import webhooks_queue
 from testkit.machine.processes import below
 
 
@@ -37,7 +37,7 @@ def running_worker(
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [*within, sys.executable, "-m", "farm.cli", "worker"],
+            [*within, sys.executable, "-m", "recording_farm.farm.cli", "worker"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     tree: list[psutil.Process] = []

@@ -9,18 +9,24 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.config.settings import Settings
-from farm.db.clients import connect
-from farm.db.embedded import embedded_redis
-from farm.recording.records import Records
-from farm.webhooks.signature import load_signing_key
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.webhooks.signature import load_signing_key
 from testkit.farm import Farm
 from testkit.machine.processes import wait_until_none
 from testkit.settings import settings_with
 
 BROWSERS_FIRST = (
     *("end_to_end", "browser_bot", "api/portal/test_page", "layouts", "api/meeting/test_page"),
-    *("farm/host", "farm/cli", "farm/recorder", "farm/live", "farm/storage"),
+    *(
+        "recording_farm/farm/host",
+        "recording_farm/farm/cli",
+        "recording_farm/farm/recorder",
+        "recording_farm/farm/live",
+        "recording_farm/farm/storage",
+    ),
 )
 """Files whose tests take seconds each begin first, so that at the end no worker is left alone with one."""
 
@@ -101,7 +107,7 @@ def settings(
     webhook_key: Path,
     tmp_path: Path,
 ) -> Settings:
-    """Settings with an empty data directory, an empty Redis and two organisations, `acme` and `other`."""
+    """Settings with an empty data directory, an empty Redis and two organizations, `acme` and `other`."""
     return settings_with(tmp_path / "data", redis_address, webhook_key=webhook_key)
 
 

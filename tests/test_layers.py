@@ -11,17 +11,18 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from browser_bot.errors import BrowserBotError
-from encoder.errors import MediaError
-from farm.config.settings import Settings
-from farm.errors import FarmError
-from farm.jobs.time_limit import TimeLimitError
-from farm.safe_http import BadCertificateError
-from layouts.errors import LayoutError
+from recording_farm.browser_bot.errors import BrowserBotError
+from recording_farm.encoder.errors import MediaError
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import FarmError
+from recording_farm.farm.jobs.time_limit import TimeLimitError
+from recording_farm.farm.safe_http import BadCertificateError
+from recording_farm.layouts.errors import LayoutError
 
 ROOT: Final = Path(__file__).parents[1]
-SOURCES: Final = {"farm": ".", "api": ".", "layouts": ".", "browser_bot": ".", "encoder": "ffmpeg"}
-"""The packages of the project, and the folder in which each lies."""
+SOURCE: Final = ROOT / "recording_farm"
+TOPS: Final = ("farm", "api", "layouts", "browser_bot", "encoder")
+"""The packages directly below `recording_farm`. Names of modules leave that out here."""
 
 FLOORS: Final = {
     "farm": (
@@ -73,15 +74,6 @@ BELOW: Final = {
 
 NOT_FOR_THE_API: Final = {"farm.cli", "farm.worker", "farm.jobs"}
 
-OLD_NAMES: Final = {
-    "farm.record_job",
-    "farm.finish_job",
-    "farm.transfer_job",
-    "farm.webhook_sender",
-    "farm.retention",
-}
-"""Where jobs that version 0.1 has queued look for their functions; they point up, to `farm.jobs.entry`."""
-
 
 class Arrow(NamedTuple):
     """A module that imports another one."""
@@ -95,9 +87,9 @@ class Arrow(NamedTuple):
 
 def modules() -> dict[str, Path]:
     found = {}
-    for package, folder in SOURCES.items():
-        for file in sorted((ROOT / folder / package).rglob("*.py")):
-            parts = file.relative_to(ROOT / folder).with_suffix("").parts
+    for package in TOPS:
+        for file in sorted((SOURCE / package).rglob("*.py")):
+            parts = file.relative_to(SOURCE).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found
 
@@ -116,16 +108,18 @@ BESIDE: Final = tuple(
 def imported_by(file: Path) -> Iterator[str]:
     """The dotted names that a file imports: at its top, in functions and for type checkers."""
     for node in ast.walk(ast.parse(file.read_text())):
+        names = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} has a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name.removeprefix("recording_farm.") for name in names)
 
 
 def module_of(name: str) -> str:
-    """The module that a dotted name of the project is, or is in."""
-    while name not in MODULES:
+    """The module that a dotted name of the project is, or is in; empty if it is none of ours."""
+    while name and name not in MODULES:
         name = name.rpartition(".")[0]
     return name
 
@@ -137,9 +131,8 @@ def arrows() -> list[Arrow]:
         {
             Arrow(importer, module_of(name))
             for importer, file in MODULES.items()
-            if importer not in OLD_NAMES
             for name in imported_by(file)
-            if name.partition(".")[0] in SOURCES
+            if module_of(name)
         }
     )
 
@@ -215,8 +208,10 @@ def test_packages_should_not_go_in_a_circle() -> None:
         pytest.fail(f"packages import each other: {' <- '.join(error.args[1])}")
 
 
-NAME: Final = re.compile(rf"`((?:{'|'.join(SOURCES)})(?:\.\w+)+)(?:\(\))?`")
-FOLDERS: Final = "farm|api|browser_bot|ffmpeg|layouts|testkit|tests|benchmarks|chaos|compat|deploy|scripts"
+NAME: Final = re.compile(rf"`(?:recording_farm\.)?((?:{'|'.join(TOPS)})(?:\.\w+)+)(?:\(\))?`")
+FOLDERS: Final = (
+    "recording_farm|farm|api|browser_bot|encoder|layouts|testkit|tests|benchmarks|chaos|compat|deploy|scripts"
+)
 FILE: Final = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NO_NAMES: Final = {"farm.gap", "farm.yaml", "api.yaml"}
 """An event of the API's stream, and files of Kubernetes."""
@@ -232,7 +227,7 @@ def written() -> Iterator[tuple[str, str]]:
 def exists(name: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
     module = module_of(name)
-    found: object = importlib.import_module(module)
+    found: object = importlib.import_module(f"recording_farm.{module}")
     for part in name.removeprefix(module).split(".")[1:]:
         fields = {**getattr(found, "__annotations__", {}), **getattr(found, "model_fields", {})}
         if not hasattr(found, part) and part not in fields:
@@ -249,7 +244,11 @@ def test_names_in_docs_and_docstrings_should_exist() -> None:
 
 def test_files_in_docs_and_docstrings_should_exist() -> None:
     files = {(where, file) for where, text in written() for file in FILE.findall(text)}
-    wrong = sorted(f"{where}: {file}" for where, file in files if not (ROOT / file).exists())
+    wrong = sorted(
+        f"{where}: {file}"
+        for where, file in files
+        if not (ROOT / file).exists() and not (SOURCE / file).exists()
+    )
     assert not wrong, "\n".join(wrong)
 
 
@@ -271,9 +270,11 @@ def test_errors_of_a_package_should_have_one_root_and_the_suffix(package: str) -
     names = [name for name in MODULES if package_of(name) == package and not name.endswith("__main__")]
     errors = {
         found
-        for module in map(importlib.import_module, names)
+        for module in (importlib.import_module(f"recording_farm.{name}") for name in names)
         for found in vars(module).values()
-        if isinstance(found, type) and issubclass(found, BaseException) and found.__module__ in names
+        if isinstance(found, type)
+        and issubclass(found, BaseException)
+        and found.__module__.removeprefix("recording_farm.") in names
     }
     wrong = {error for error in errors - APART if not issubclass(error, ROOTS[package])}
     assert not wrong
@@ -300,7 +301,7 @@ def test_tests_should_lie_where_their_module_does() -> None:
     wrong = []
     for file in sorted((ROOT / "tests").rglob("test_*.py")):
         top, *rooms = package = file.parent.relative_to(ROOT / "tests").parts or ("",)
-        if top not in SOURCES:
+        if top not in TOPS:
             continue
         room = ".".join(package)
         words = file.stem.removeprefix("test_").split("_")
@@ -327,11 +328,7 @@ def mapped() -> set[str]:
 
 
 def test_map_should_have_each_module_and_no_other() -> None:
-    wanted = {
-        name
-        for name in MODULES
-        if MODULES[name].name not in {"__init__.py", "__main__.py"} and name not in OLD_NAMES
-    }
+    wanted = {name for name, file in MODULES.items() if file.name not in {"__init__.py", "__main__.py"}}
     assert sorted(mapped() ^ wanted) == []
 
 

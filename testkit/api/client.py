@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from api.app import create_app
-from farm.config.settings import Settings
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
 
 ACME = ("acme", "acme-key")
 OTHER = ("other", "other-key")

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from api.app import create_app
-from farm.config.settings import Settings
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""People in the built-in meeting: headless Chromiums, each seen as one colour and heard as one tone."""
+"""People in the built-in meeting: headless Chromiums, each seen as one color and heard as one tone."""
 
 import subprocess
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ SCREEN: RGB = (0, 136, 0)
 
 @dataclass(frozen=True)
 class Look:
-    """How somebody looks and sounds: a name, a colour and a tone in Hz."""
+    """How somebody looks and sounds: a name, a color and a tone in Hz."""
 
     name: str
-    colour: RGB
+    color: RGB
     tone: int
 
 
 def _devices(look: Look, directory: Path) -> tuple[Path, Path]:
     """A file for the camera and one for the microphone."""
     camera, microphone = directory / f"{look.name}.y4m", directory / f"{look.name}.wav"
-    colour = "0x{:02x}{:02x}{:02x}".format(*look.colour)
+    color = "0x{:02x}{:02x}{:02x}".format(*look.color)
     # The tone swells four times a second: what sounds the same for long is noise, and browsers remove it.
     tone = f"aevalsrc='0.5*sin(2*PI*{look.tone}*t)*pow(sin(2*PI*2*t)\\,2)':s=48000:d=10"
     for source, options, file in (
-        (f"color=c={colour}:s=640x360:r=15:d=1", ["-pix_fmt", "yuv420p"], camera),
+        (f"color=c={color}:s=640x360:r=15:d=1", ["-pix_fmt", "yuv420p"], camera),
         (tone, [], microphone),
     ):
         command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, *options, str(file)]

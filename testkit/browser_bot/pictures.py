@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from browser_bot.stage.display import Display
+from recording_farm.browser_bot.stage.display import Display
 from testkit.machine.processes import run
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Picture:
     height: int
     pixels: bytes
 
-    def at(self, x: int, y: int) -> Colour:
+    def at(self, x: int, y: int) -> Color:
         start = (y * self.width + x) * 3
         red, green, blue = self.pixels[start : start + 3]
         return red, green, blue
 
-    def colours(self) -> set[Colour]:
+    def colors(self) -> set[Color]:
         red, green, blue = np.frombuffer(self.pixels, np.uint8).astype(np.uint32).reshape(-1, 3).T
         packed = np.unique(red << 16 | green << 8 | blue)
         return {(int(each) >> 16, int(each) >> 8 & 255, int(each) & 255) for each in packed}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from browser_bot.stage.sound import Sound
+from recording_farm.browser_bot.stage.sound import Sound
 from testkit.machine.processes import run
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from playwright.async_api import Error as PlaywrightError
 
-from browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.stage.stage import Stage
 
 WIDTH, HEIGHT = 320, 180
 

@@ -3,7 +3,7 @@
 import xcffib
 from xcffib.xproto import CW, WindowClass
 
-from browser_bot.stage.x_connection import Connection
+from recording_farm.browser_bot.stage.x_connection import Connection
 
 RED = 0xFF0000
 TEAL = 0x008080
@@ -16,7 +16,7 @@ def show_window(
     parent: int | None = None,
     left_top: tuple[int, int] = (50, 50),
     size: tuple[int, int] = (200, 100),
-    colour: int = RED,
+    color: int = RED,
 ) -> None:
     """Make a window and show it at once; one with override-redirect passes by window managers."""
     core, window = connection.xcb.core, connection.xcb.generate_id()
@@ -30,7 +30,7 @@ def show_window(
         WindowClass.InputOutput,
         xcffib.CopyFromParent,
         CW.BackPixel | CW.OverrideRedirect,
-        [colour, is_override_redirect],
+        [color, is_override_redirect],
     )
     core.MapWindow(window)
     connection.xcb.flush()

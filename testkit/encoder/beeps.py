@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.formats import SAMPLE_RATE, Codec
+from recording_farm.encoder.formats import SAMPLE_RATE, Codec
 from testkit.encoder.takes import container
 
 Samples = NDArray[np.float32]

@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from encoder.formats import Codec, Format
-from encoder.takes.command import Source
-from encoder.takes.sequence import TakeSequence
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.takes.command import Source
+from recording_farm.encoder.takes.sequence import TakeSequence
 
 SIZE = (640, 360)
 

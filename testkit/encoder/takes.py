@@ -4,8 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from encoder.formats import Codec
-from encoder.journal import Journal, Lag, write_journal
+from recording_farm.encoder.formats import Codec
+from recording_farm.encoder.journal import Journal, Lag, write_journal
 
 BEEP = "aevalsrc='0.8*lt(mod(t,1),0.1)*sin(6283*t)':s=48000"
 FLASH = "color=black:size=320x180:rate=30,drawbox=color=white:t=fill:enable='lt(mod(t,1),0.1)'"

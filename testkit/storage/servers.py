@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from farm.storage.backend import Checkpoint
+from recording_farm.farm.storage.backend import Checkpoint
 from testkit.network.ports import free_port
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 from testkit.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text

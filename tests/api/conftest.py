@@ -6,8 +6,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from api.app import create_app
-from farm.config.settings import Settings
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
 from testkit.api.client import ACME
 
 

@@ -4,8 +4,8 @@ import httpx
 import pytest
 import redis
 
-from api.app import create_app
-from farm.config.settings import Settings
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
 from testkit.api.serving import served
 from testkit.settings import settings_with
 

@@ -5,8 +5,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from farm.config.settings import Settings
-from farm.credentials.api_keys import create_api_key, revoke_api_key
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import create_api_key, revoke_api_key
 from testkit.api.client import client_of
 from testkit.api.serving import served
 from testkit.settings import settings_with
@@ -98,7 +98,7 @@ async def test_wrong_credentials_should_be_refused_before_anything_else(
     assert 'Bearer realm="recording-farm"' in challenge
 
 
-async def test_wrong_organisation_and_wrong_key_should_look_the_same(client: httpx.AsyncClient) -> None:
+async def test_wrong_organization_and_wrong_key_should_look_the_same(client: httpx.AsyncClient) -> None:
     bodies = [
         (await client.get("/v2/recordings", auth=credentials)).json()
         for credentials in [("acme", "wrong"), ("nobody", "acme-key"), ("other", "acme-key")]
@@ -106,7 +106,7 @@ async def test_wrong_organisation_and_wrong_key_should_look_the_same(client: htt
     assert bodies == [bodies[0]] * 3
 
 
-async def test_key_should_open_its_own_organisation_in_both_dialects(client: httpx.AsyncClient) -> None:
+async def test_key_should_open_its_own_organization_in_both_dialects(client: httpx.AsyncClient) -> None:
     started = await client.post("/v2/recordings", json={"meeting_id": "demo"})
     path = f"{CLOUDFLARE}/recordings/{started.json()['data']['id']}"
     assert await status_with(client, path, Authorization="Bearer acme-key") == 200

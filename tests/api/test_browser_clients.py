@@ -16,10 +16,10 @@ import jwt
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from farm.db.clients import connect_async
-from farm.recording.commands import Order, read_orders
-from farm.recording.model import Status
-from farm.recording.records import Records
+from recording_farm.farm.db.clients import connect_async
+from recording_farm.farm.recording.commands import Order, read_orders
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.serving import served
 from testkit.farm import Farm
 from testkit.pages import serve_pages

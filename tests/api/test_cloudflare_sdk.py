@@ -18,10 +18,10 @@ from cloudflare.types.realtime_kit import (
 )
 from cloudflare.types.realtime_kit.recording_get_one_recording_response import Data
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.recording.model import Caller, Reason, ReasonKind, Recording, Status
-from farm.recording.records import Records
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.recording.model import Caller, Reason, ReasonKind, Recording, Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.serving import served_in_thread
 from testkit.recordings import new_recording
 

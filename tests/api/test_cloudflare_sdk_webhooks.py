@@ -7,7 +7,7 @@ import pytest
 from cloudflare import AsyncCloudflare, Cloudflare
 from cloudflare.types.realtime_kit import webhook_create_webhook_response
 
-from farm.config.settings import Settings
+from recording_farm.farm.config.settings import Settings
 from testkit.api.client import ACME
 from testkit.api.serving import served_in_thread
 

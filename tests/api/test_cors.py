@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.app import create_app
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.recording.files import playlist_name, segment_name
-from farm.recording.links import download_link
-from farm.recording.model import Recording
-from farm.storage.backend import Checkpoint
-from farm.storage.store import open_store
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.recording.files import playlist_name, segment_name
+from recording_farm.farm.recording.links import download_link
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.storage.backend import Checkpoint
+from recording_farm.farm.storage.store import open_store
 from testkit.api.client import ACME, client_of
 from testkit.api.serving import served_in_thread
 from testkit.farm import Farm

@@ -23,12 +23,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.file_response import asked_bytes, file_response
-from farm.storage.backend import Checkpoint
-from farm.storage.backends.directory import DirectoryPlace
-from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.backends.encrypted_file import CHUNK_BYTES
-from farm.storage.backends.stored_file import PIECE_BYTES
+from recording_farm.api.file_response import asked_bytes, file_response
+from recording_farm.farm.storage.backend import Checkpoint
+from recording_farm.farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from recording_farm.farm.storage.backends.encrypted_file import CHUNK_BYTES
+from recording_farm.farm.storage.backends.stored_file import PIECE_BYTES
 from testkit.api.serving import app_in_thread
 from testkit.machine.memory import watched_memory
 

@@ -10,15 +10,15 @@ import httpx
 import pytest
 import redis
 
-from farm.config.settings import Settings
-from farm.credentials.api_keys import (
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import (
     create_api_key,
     exchange_api_keys,
     list_api_keys,
     load_api_keys,
     revoke_api_key,
 )
-from farm.db.clients import connect
+from recording_farm.farm.db.clients import connect
 from testkit.api.client import ACME, client_of
 from testkit.api.serving import served
 from testkit.farm import Farm

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from farm.db.clients import connect, connect_async
-from farm.recording.commands import Order, read_orders
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
+from recording_farm.farm.db.clients import connect, connect_async
+from recording_farm.farm.recording.commands import Order, read_orders
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, client_of
 from testkit.recordings import new_recording
 from testkit.redis_servers import FaultyRedis, faulty_redis

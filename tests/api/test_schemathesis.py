@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, strategies
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from api.app import OPERATIONS
-from api.docs.openapi import openapi_document
-from api.operations import REALTIMEKIT
-from farm.db.clients import connect
-from farm.nodes.registry import Nodes
+from recording_farm.api.app import OPERATIONS
+from recording_farm.api.docs.openapi import openapi_document
+from recording_farm.api.operations import REALTIMEKIT
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.nodes.registry import Nodes
 from testkit.api.client import ACME
 from testkit.api.serving import served_in_thread
 from testkit.settings import settings_with

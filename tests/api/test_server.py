@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from api import server
-from farm.config.settings import Settings
+from recording_farm.api import server
+from recording_farm.farm.config.settings import Settings
 from testkit.network.ports import free_port, wait_for_port
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, open_site
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 from testkit.machine.processes import CHILDREN_BEFORE

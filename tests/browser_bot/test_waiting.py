@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from browser_bot.waiting import first_done, first_of
+from recording_farm.browser_bot.waiting import first_done, first_of
 
 
 class Waiter:
@@ -115,7 +115,7 @@ async def test_what_is_shielded_should_go_on() -> None:
 async def test_error_of_what_is_not_the_first_should_be_logged(
     caplog: pytest.LogCaptureFixture, is_together: bool
 ) -> None:
-    caplog.set_level(logging.INFO, "browser_bot.waiting")
+    caplog.set_level(logging.INFO, "recording_farm.browser_bot.waiting")
     error = ZeroDivisionError("boo")
     other: Awaitable[object] = failing(error) if is_together else Waiter(error).wait()
     assert await first_of(now=value("here") if is_together else asyncio.sleep(0.01), other=other) == "now"
@@ -125,6 +125,6 @@ async def test_error_of_what_is_not_the_first_should_be_logged(
 
 
 async def test_others_that_end_as_told_should_not_be_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "browser_bot.waiting")
+    caplog.set_level(logging.INFO, "recording_farm.browser_bot.waiting")
     await first_of(other=Waiter().wait(), done=value("too"), now=asyncio.sleep(0.01))
     assert not caplog.records

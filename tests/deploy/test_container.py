@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import tomllib
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from browser_bot.network.addresses import parse_address_rule
-from farm.cli.health import MAX_LENGTH
-from farm.config.settings import Settings
+from recording_farm.browser_bot.network.addresses import parse_address_rule
+from recording_farm.farm.cli.health import MAX_LENGTH
+from recording_farm.farm.config.settings import Settings
 from testkit.deploy.dockerfile import Instruction, instructions
 
 ROOT = Path(__file__).parents[2]
@@ -41,23 +40,6 @@ def test_image_should_have_what_scripts_setup_installs() -> None:
     packages = {line.split()[0] for line in re.findall(r'"([^"]+)"', wanted[1])} - {"make"}
     (installed,) = [run.arguments for run in of("RUN") if "chromium" in run.arguments]
     assert packages <= set(installed.split())
-
-
-def test_what_is_installed_should_have_all_modules_and_files() -> None:
-    """An installation that cannot be edited has only what pyproject.toml names."""
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    places = {
-        name: setuptools["package-dir"].get(name, name.replace(".", "/")) for name in setuptools["packages"]
-    }
-    named = {
-        file
-        for name, place in places.items()
-        for pattern in ("*.py", *setuptools["package-data"].get(name, ()))
-        for file in (ROOT / place).glob(pattern)
-    }
-    rooms = {ROOT / place for name, place in places.items() if "." not in name}
-    there = {file for room in rooms for file in room.rglob("*") if file.is_file() and file.suffix != ".pyc"}
-    assert sorted(str(file) for file in there - named) == []
 
 
 def test_image_should_not_run_as_root_and_have_a_check() -> None:

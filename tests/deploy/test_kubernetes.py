@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from api.server import SHUTDOWN_SECONDS
-from browser_bot.network.addresses import AddressRule
-from farm.config.settings import Settings
+from recording_farm.api.server import SHUTDOWN_SECONDS
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.farm.config.settings import Settings
 
 BASE = Path(__file__).parents[2] / "deploy" / "kubernetes"
 

@@ -13,7 +13,7 @@ import redis
 import yaml
 from prometheus_client import CollectorRegistry
 
-from farm.telemetry.metrics import FarmCollector, NodeCollector
+from recording_farm.farm.telemetry.metrics import FarmCollector, NodeCollector
 from testkit.settings import settings_with
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from encoder import atomic_file as module
-from encoder.atomic_file import atomic_file, delete_drafts, write_file
+from recording_farm.encoder import atomic_file as module
+from recording_farm.encoder.atomic_file import atomic_file, delete_drafts, write_file
 from testkit.machine.disks import fill, small_disk
 
 MEBIBYTE = 1 << 20
@@ -32,7 +32,8 @@ def masked(umask: int) -> Iterator[None]:
 @contextmanager
 def python(script: str, file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs `script`, `target` being `file` there; it is killed in the end."""
-    head = "import sys, pathlib\nfrom encoder.atomic_file import *\ntarget = pathlib.Path(sys.argv[1])\n"
+    head = "import sys, pathlib\n"
+    head += "from recording_farm.encoder.atomic_file import *\ntarget = pathlib.Path(sys.argv[1])\n"
     command = [sys.executable, "-c", head + script, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder.journal import Journal, Lag, lag_at, read_journal, write_journal
+from recording_farm.encoder.journal import Journal, Lag, lag_at, read_journal, write_journal
 
 JOURNAL = Journal(
     3, 1_000, 1_002_500_000, 77_000, 19_000, (Lag(0, 19_000), Lag(9_000_000, 52_333)), 12_000_000, 0.95, 2

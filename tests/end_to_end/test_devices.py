@@ -34,7 +34,15 @@ def test_devices_should_be_neither_seen_nor_heard_in_a_recording(tmp_path: Path)
     (tmp_path / "pages" / "room.html").write_text(PAGE)
     file = tmp_path / "room.mp4"
     with serve_pages(tmp_path / "pages") as url:
-        command = [sys.executable, "-m", "farm.cli", "record", f"{url}/room.html", "--out", str(file)]
+        command = [
+            sys.executable,
+            "-m",
+            "recording_farm.farm.cli",
+            "record",
+            f"{url}/room.html",
+            "--out",
+            str(file),
+        ]
         command += ["--seconds", "2", "--size", f"{WIDTH}x{HEIGHT}", "--contract", "console", "--json"]
         command += ["--locale", "de-AT", "--timezone", "Europe/Vienna"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -26,7 +26,7 @@ def record(file: Path, query: str = "") -> Fidelity:
     command = [
         sys.executable,
         "-m",
-        "farm.cli",
+        "recording_farm.farm.cli",
         "record",
         f"file://{FIDELITY_PAGE}{query}",
         "--out",

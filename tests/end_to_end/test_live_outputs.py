@@ -293,7 +293,7 @@ def test_outputs_should_go_on_when_their_programs_or_the_recorder_are_killed(
     with running_farm(tmp_path / "data") as farm:
         recording_id = start(farm, pages, "killed", outputs=[{"url": f"{rtmp.url}/key"}, {"type": "HLS"}])
         outputs_when(farm, recording_id, states("LIVE", "LIVE"))
-        for module in ("farm.live.stream", "farm.live.hls"):
+        for module in ("recording_farm.farm.live.stream", "recording_farm.farm.live.hls"):
             (process,) = below(farm.process.pid, word=module)
             process.kill()
         # Each comes back by itself.

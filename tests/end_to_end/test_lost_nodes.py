@@ -19,11 +19,11 @@ import httpx
 import psutil
 import pytest
 
-from farm.config.settings import Settings
-from farm.db.clients import connect
-from farm.db.embedded import EmbeddedRedis, embedded_redis
-from farm.nodes.registry import GONE_AFTER
-from farm.recording.records import Records
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import EmbeddedRedis, embedded_redis
+from recording_farm.farm.nodes.registry import GONE_AFTER
+from recording_farm.farm.recording.records import Records
 from testkit.encoder.films import decoded_seconds
 from testkit.machine.load import patience
 from testkit.running_farm import (
@@ -102,7 +102,7 @@ def running_machines(directory: Path) -> Iterator[Machines]:
         with (data_dir / "farm.log").open("ab") as log, client:
             shared = Machines(RunningFarm(None, data_dir, client), server, directory).shared  # type: ignore[arg-type]
             api = subprocess.Popen(
-                [sys.executable, "-m", "farm.cli", "api"],
+                [sys.executable, "-m", "recording_farm.farm.cli", "api"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment | shared,
             )  # fmt: skip
             try:

@@ -1,6 +1,6 @@
 """The built-in meeting with people in it, recorded through the service: all of it is found in the file.
 
-Each person is a Chromium of their own with a camera of one colour and a microphone of one tone.
+Each person is a Chromium of their own with a camera of one color and a microphone of one tone.
 """
 
 import time
@@ -41,9 +41,9 @@ class Moment:
     picture: NDArray[np.uint8]
     sound: NDArray[np.float32]
 
-    def shows(self, colour: RGB, share: float = 0.02) -> bool:
-        """Whether at least that share of the picture is nearly of a colour."""
-        distance = np.abs(self.picture.astype(int) - np.array(colour)).max(axis=2)
+    def shows(self, color: RGB, share: float = 0.02) -> bool:
+        """Whether at least that share of the picture is nearly of a color."""
+        distance = np.abs(self.picture.astype(int) - np.array(color)).max(axis=2)
         return bool((distance < 48).mean() >= share)
 
     def plays(self, tone: int) -> bool:
@@ -54,11 +54,11 @@ class Moment:
 
     def has(self, look: Look) -> bool:
         """Whether somebody is seen and heard."""
-        return self.shows(look.colour) and self.plays(look.tone)
+        return self.shows(look.color) and self.plays(look.tone)
 
     def lacks(self, look: Look) -> bool:
         """Whether somebody is neither seen nor heard."""
-        return not self.shows(look.colour, 0.005) and not self.plays(look.tone)
+        return not self.shows(look.color, 0.005) and not self.plays(look.tone)
 
 
 def moments(file: Path) -> list[Moment]:
@@ -79,7 +79,7 @@ def moments(file: Path) -> list[Moment]:
 
 
 @contextmanager
-def page_of_one_colour(directory: Path) -> Iterator[str]:
+def page_of_one_color(directory: Path) -> Iterator[str]:
     """A page to share, at an address of its own."""
     html = f"<!doctype html><body style='background:rgb{PAGE}'>shared"
     (directory / "shared.html").write_text(html)
@@ -178,7 +178,7 @@ def record_meeting(farm: RunningFarm, directory: Path, shared_page: str) -> Path
 @pytest.mark.timeout(600)
 def test_meeting_should_be_recorded_as_people_saw_and_heard_it(tmp_path: Path) -> None:
     with (
-        page_of_one_colour(tmp_path) as shared_page,
+        page_of_one_color(tmp_path) as shared_page,
         running_farm(tmp_path / "data", FARM_ALLOW_PRIVATE_ADDRESSES=PAGE_HOST) as farm,
     ):
         file = record_meeting(farm, tmp_path, shared_page)

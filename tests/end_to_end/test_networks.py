@@ -14,10 +14,10 @@ import pytest
 import redis
 from rq import Worker
 
-from farm.db.clients import connect
-from farm.nodes.registry import Nodes
-from farm.queues.recordings import node_recordings_queue
-from farm.recording.records import Records
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.queues.recordings import node_recordings_queue
+from recording_farm.farm.recording.records import Records
 from testkit.network.networks import HUB, Host, cannot_make_networks, network
 from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
@@ -51,7 +51,7 @@ def hub(directory: Path) -> Iterator[tuple[RunningFarm, redis.Redis, str]]:
         wait_until(redis_client.ping)
         with (data_dir / "farm.log").open("ab") as log:
             api = subprocess.Popen(
-                [sys.executable, "-m", "farm.cli", "api"],
+                [sys.executable, "-m", "recording_farm.farm.cli", "api"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         try:

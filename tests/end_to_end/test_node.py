@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farm.db.clients import connect
-from farm.nodes.registry import Nodes
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.nodes.registry import Nodes
 from testkit.machine.disks import small_disk
 from testkit.machine.processes import below, wait_until_none, words_of
 from testkit.running_farm import (

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from farm.cli.health import ask_here
+from recording_farm.farm.cli.health import ask_here
 from testkit.metrics import values_of
 from testkit.network.ports import free_port
 from testkit.receivers import Receiver, receiver
@@ -159,18 +159,18 @@ def test_one_id_should_be_in_the_lines_of_all_parts(observed: Observed) -> None:
     lines = [json.loads(line) for line in observed.farm.log().splitlines() if line.startswith("{")]
     about = [line for line in lines if line.get("recording") == observed.recording["id"]]
     assert {
-        "api.request_log",
-        "farm.jobs.reporter",
-        "farm.jobs.finish",
-        "farm.jobs.transfer_attempt",
-        "farm.webhooks.sender",
+        "recording_farm.api.request_log",
+        "recording_farm.farm.jobs.reporter",
+        "recording_farm.farm.jobs.finish",
+        "recording_farm.farm.jobs.transfer_attempt",
+        "recording_farm.farm.webhooks.sender",
     } <= {line["logger"] for line in about}
     (invoked,) = [line for line in about if line["event"] == "POST /v2/recordings"]
     assert invoked["status"] == 200
     assert invoked["milliseconds"] > 0
     # Neither paths as they were sent nor queries are logged.
     assert not any("sig=" in line["event"] or observed.recording["id"] in line["event"].split("?")[0]
-                   for line in lines if line["logger"] == "api.request_log")  # fmt: skip
+                   for line in lines if line["logger"] == "recording_farm.api.request_log")  # fmt: skip
 
 
 def test_recordings_own_log_should_have_what_the_worker_did(observed: Observed) -> None:

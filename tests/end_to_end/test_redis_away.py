@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farm.config.settings import Settings
-from farm.db.clients import connect
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,

@@ -12,7 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from farm.db.clients import connect, connect_async, in_time
+from recording_farm.farm.db.clients import connect, connect_async, in_time
 from testkit.network.ports import free_port
 from testkit.redis_servers import SentinelSet, make_certificates, running, sentinel_set
 from testkit.running_farm import (

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from farm.config.settings import Settings
-from farm.db.clients import connect
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.clients import connect
 from testkit.network.ports import free_port
 from testkit.running_farm import running_farm
 

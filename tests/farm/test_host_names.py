@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from browser_bot.network.addresses import (
+from recording_farm.browser_bot.network.addresses import (
     AddressError,
     AddressRule,
     check_url,
@@ -13,14 +13,14 @@ from browser_bot.network.addresses import (
     origin_of,
     parse_address_rule,
 )
-from browser_bot.network.host_names import IpAddress, with_host_in_ascii
-from browser_bot.page.hints import is_jitsi
-from farm.config.settings import Settings
-from farm.errors import InvalidRequestError
-from farm.pages.watermark import fetch
-from farm.recording.outputs import read_stream_url
-from farm.storage.targets import TARGET, endpoint_of
-from farm.webhooks.request import Poster
+from recording_farm.browser_bot.network.host_names import IpAddress, with_host_in_ascii
+from recording_farm.browser_bot.page.hints import is_jitsi
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import InvalidRequestError
+from recording_farm.farm.pages.watermark import fetch
+from recording_farm.farm.recording.outputs import read_stream_url
+from recording_farm.farm.storage.targets import TARGET, endpoint_of
+from recording_farm.farm.webhooks.request import Poster
 from testkit.receivers import receiver
 
 LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(host)
         return (IPv4Address("127.0.0.1"),) if host == SHARP_S else ()
 
-    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
     return names
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from layouts.cli import main
-from layouts.pictures import read_png, write_png
+from recording_farm.layouts.cli import main
+from recording_farm.layouts.pictures import read_png, write_png
 from testkit.layouts.rooms import ROOM, draw_room
 
 # Each runs the command several times, and each of those opens stages.
@@ -114,7 +114,7 @@ def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path) -> 
     )
     recorded = subprocess.run(
         [
-            *(sys.executable, "-m", "farm.cli", "record", page.as_uri(), "--out", str(file)),
+            *(sys.executable, "-m", "recording_farm.farm.cli", "record", page.as_uri(), "--out", str(file)),
             *("--seconds", "3", "--size", "640x360", "--contract", "plain"),
         ],
         capture_output=True,
@@ -207,7 +207,7 @@ def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path) -> N
 
 
 def test_help_should_be_of_the_command(tmp_path: Path, refused: Callable[..., str]) -> None:
-    farm = ("farm.cli", "layouts")
+    farm = ("recording_farm.farm.cli", "layouts")
     assert "approve" in layouts("--help", command=farm).stdout
     assert layouts("burn", command=farm).returncode == 2
     assert "--recording" in layouts("check", "--help").stdout

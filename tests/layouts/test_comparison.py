@@ -1,8 +1,8 @@
 from PIL import Image, ImageChops, ImageDraw
 
-from layouts.comparison import compare, compare_recorded
-from layouts.pictures import MASK_COLOUR, Box, paint
-from layouts.suite import Tolerance
+from recording_farm.layouts.comparison import compare, compare_recorded
+from recording_farm.layouts.pictures import MASK_COLOR, Box, paint
+from recording_farm.layouts.suite import Tolerance
 from testkit.layouts.rooms import draw_room
 
 NONE = Tolerance()
@@ -33,8 +33,8 @@ def test_missing_tile_should_be_found() -> None:
     assert result.regions[0].x == 165
 
 
-def test_other_colour_of_a_tile_should_be_found() -> None:
-    result = compare(draw_room(), draw_room(colour="#5b3bd1"), 0.02, NONE)
+def test_other_color_of_a_tile_should_be_found() -> None:
+    result = compare(draw_room(), draw_room(color="#5b3bd1"), 0.02, NONE)
 
     assert not result.same
     assert result.regions[0].x == 165
@@ -110,7 +110,7 @@ def test_recorded_frame_may_differ_where_the_baseline_is_masked() -> None:
     paint(baseline, (Box(30, 30, 60, 60),))
     ImageDraw.Draw(frame).ellipse((29, 29, 90, 90), fill="white")
 
-    assert baseline.getpixel((30, 30)) == MASK_COLOUR
+    assert baseline.getpixel((30, 30)) == MASK_COLOR
     assert compare_recorded(baseline, frame, 0.1, NONE).same
     assert not compare(baseline, frame, 0.1, NONE).same
     assert not compare_recorded(baseline, draw_room(tiles=1), 0.1, NONE).same

@@ -5,8 +5,8 @@ import av
 import pytest
 from PIL import Image
 
-from layouts.errors import NoSuchFrameError
-from layouts.frame import frame_at
+from recording_farm.layouts.errors import NoSuchFrameError
+from recording_farm.layouts.frame import frame_at
 
 FPS = 10
 FRAMES = 45
@@ -14,14 +14,14 @@ FRAMES = 45
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4.5 s in which each frame's grey tells its number, with key frames 2 s apart, that begins at 0.7 s."""
+    """4.5 s in which each frame's gray tells its number, with key frames 2 s apart, that begins at 0.7 s."""
     file = tmp_path_factory.mktemp("film") / "film.mp4"
     with av.open(str(file), "w") as target:
         stream = target.add_stream("libx264", rate=FPS, options={"g": "20", "bf": "0", "crf": "5"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(FRAMES):
-            grey = 20 + 4 * number
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (grey, grey, grey)))  # type: ignore[no-untyped-call]
+            gray = 20 + 4 * number
+            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (gray, gray, gray)))  # type: ignore[no-untyped-call]
             frame.pts = number + 7
             frame.time_base = Fraction(1, FPS)
             target.mux(stream.encode(frame))

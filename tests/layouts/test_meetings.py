@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from layouts.check import Outcome, check, judge
-from layouts.meetings import served_meetings
-from layouts.render import open_renderer
-from layouts.report import write_report
-from layouts.suite import State, load_suite
+from recording_farm.layouts.check import Outcome, check, judge
+from recording_farm.layouts.meetings import served_meetings
+from recording_farm.layouts.render import open_renderer
+from recording_farm.layouts.report import write_report
+from recording_farm.layouts.suite import State, load_suite
 
 MEETING = Path(__file__).parent / "meeting"
 SUITE = load_suite(MEETING)

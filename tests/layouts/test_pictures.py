@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from layouts.errors import LayoutError
-from layouts.pictures import MADE_BY, Box, changed, paint, read_png, write_png
+from recording_farm.layouts.errors import LayoutError
+from recording_farm.layouts.pictures import MADE_BY, Box, changed, paint, read_png, write_png
 from testkit.layouts.rooms import draw_room
 
 

@@ -73,8 +73,8 @@ def test_snapshot_should_be_approved_kept_and_found_changed(tmp_path: Path) -> N
 
 def test_plugin_should_cost_a_suite_nothing_that_does_not_use_it(tmp_path: Path) -> None:
     (tmp_path / "test_nothing.py").write_text(
-        "import sys\ndef test_nothing():\n    assert 'layouts.pytest_plugin' in sys.modules\n"
-        "    assert not {'playwright', 'PIL', 'layouts.render'} & sys.modules.keys()\n"
+        "import sys\ndef test_nothing():\n    assert 'recording_farm.layouts.pytest_plugin' in sys.modules\n"
+        "    assert not {'playwright', 'PIL', 'recording_farm.layouts.render'} & sys.modules.keys()\n"
     )
 
     result = run_pytest(tmp_path)

@@ -8,11 +8,11 @@ import pytest
 import pytest_asyncio
 from PIL.Image import Image as Picture
 
-from layouts.comparison import compare
-from layouts.errors import RenderingFailedError
-from layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOUR, changed
-from layouts.render import Renderer, open_renderer
-from layouts.suite import State, Suite, Tolerance, Viewport
+from recording_farm.layouts.comparison import compare
+from recording_farm.layouts.errors import RenderingFailedError
+from recording_farm.layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOR, changed
+from recording_farm.layouts.render import Renderer, open_renderer
+from recording_farm.layouts.suite import State, Suite, Tolerance, Viewport
 from testkit.browser_bot.sites import answer, hang, open_site
 from testkit.layouts.rooms import ROOM
 from testkit.network.ports import free_port
@@ -25,7 +25,7 @@ VIEWPORT = Viewport(640, 360)
 RUNS = 20
 PLATE = "document.querySelector('.plate').style.marginLeft = '2px'"
 NO_TILE = "document.querySelector('.tile:last-child').remove()"
-COLOUR = (
+COLOR = (
     "for (const part of ['', ' canvas']) document.querySelector(`.tile:last-child${part}`).style.display = "
     "part ? 'none' : 'block'; document.querySelector('.tile:last-child').style.background = '#4a4f6b'"
 )
@@ -70,7 +70,7 @@ async def test_picture_should_be_of_the_viewport_and_tell_its_browser(renderer: 
     assert "/" in picture.info[MADE_BY]
 
 
-@pytest.mark.parametrize("script", [PLATE, NO_TILE, COLOUR], ids=["2 px", "missing tile", "colour"])
+@pytest.mark.parametrize("script", [PLATE, NO_TILE, COLOR], ids=["2 px", "missing tile", "color"])
 async def test_change_of_the_layout_should_be_found(renderer: Renderer, script: str) -> None:
     assert differs(await room(renderer), await room(renderer, script=script)) > 50
 
@@ -78,7 +78,7 @@ async def test_change_of_the_layout_should_be_found(renderer: Renderer, script: 
 async def test_plate_over_a_masked_video_should_be_seen(renderer: Renderer) -> None:
     picture = await room(renderer)
 
-    assert picture.getpixel((100, 60)) == MASK_COLOUR
+    assert picture.getpixel((100, 60)) == MASK_COLOR
     left, bottom = 20, 10 + 130 - 10
     plate = picture.crop((left, bottom - 20, left + 40, bottom))
     assert len(plate.getcolors(1000) or []) > 10
@@ -95,8 +95,8 @@ async def test_frame_within_the_page_should_be_masked_and_stopped_too(
         again = await room(renderer, f"{address}/index.html", masks=["canvas"])
 
     assert changed(inside, again) is None
-    assert whole.crop((20, 20, 500, 300)).getcolors() == [(480 * 280, MASK_COLOUR)]
-    assert inside.getpixel((100, 60)) == MASK_COLOUR
+    assert whole.crop((20, 20, 500, 300)).getcolors() == [(480 * 280, MASK_COLOR)]
+    assert inside.getpixel((100, 60)) == MASK_COLOR
     assert len(inside.getcolors(10_000) or []) > 10
 
 
@@ -121,7 +121,7 @@ async def test_masks_should_reach_into_shadow_roots_and_those_that_find_nothing_
         renderer, (tmp_path / "index.html").as_uri(), masks=["p", "x-clock", ".nothing", "video:hover"]
     )
 
-    assert picture.crop((0, 0, 640, 270)).getcolors() == [(640 * 270, MASK_COLOUR)]
+    assert picture.crop((0, 0, 640, 270)).getcolors() == [(640 * 270, MASK_COLOR)]
     assert picture.info[IDLE_MASKS] == (".nothing", "video:hover")
 
 
@@ -130,7 +130,7 @@ async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
 
     picture = await room(renderer, masks=[tiles])
 
-    assert picture.crop((0, 0, 640, 300)).getcolors() == [(640 * 300, MASK_COLOUR)]
+    assert picture.crop((0, 0, 640, 300)).getcolors() == [(640 * 300, MASK_COLOR)]
     assert len(picture.crop((0, 300, 640, 360)).getcolors(10_000) or []) > 10
 
 
@@ -152,7 +152,7 @@ async def test_time_should_stand_and_be_the_suites(renderer: Renderer) -> None:
     await room(renderer, script=said % (TIME.timestamp() * 1000))
 
 
-async def test_page_should_be_told_the_colours_that_are_preferred(renderer: Renderer) -> None:
+async def test_page_should_be_told_the_colors_that_are_preferred(renderer: Renderer) -> None:
     is_dark = "if (matchMedia('(prefers-color-scheme: dark)').matches !== %s) throw new Error('no')"
 
     await room(renderer, color_scheme="dark", script=is_dark % "true")
@@ -234,7 +234,7 @@ async def test_error_page_should_be_told_with_its_status(renderer: Renderer, fie
 async def test_error_page_that_never_starts_should_be_told_with_its_status(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layouts.render.READY_TIMEOUT", 2.0)
+    monkeypatch.setattr("recording_farm.layouts.render.READY_TIMEOUT", 2.0)
     async with open_site() as site:
         url = site.add("/", answer("<script>0</script>", status="500 Oh no"))
         with pytest.raises(
@@ -248,7 +248,7 @@ async def test_error_page_that_never_starts_should_be_told_with_its_status(
 async def test_page_with_a_picture_that_never_comes_should_be_pictured_without(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layouts.render.LOAD_TIMEOUT", 1.0)
+    monkeypatch.setattr("recording_farm.layouts.render.LOAD_TIMEOUT", 1.0)
     async with open_site() as site:
         site.pages["/hang"] = hang
         url = site.add("/", "<body style='background: #123'><img src=/hang>")

@@ -7,10 +7,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
-from layouts.check import Checked, Outcome, judge
-from layouts.pictures import write_png
-from layouts.report import report_page, write_report
-from layouts.suite import State
+from recording_farm.layouts.check import Checked, Outcome, judge
+from recording_farm.layouts.pictures import write_png
+from recording_farm.layouts.report import report_page, write_report
+from recording_farm.layouts.suite import State
 from testkit.layouts.rooms import draw_room
 
 HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=document.title="owned">'

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from layouts.errors import BadSuiteError
-from layouts.pictures import Box
-from layouts.suite import MAX_BYTES, State, Tolerance, Viewport, load_suite, read_suite
+from recording_farm.layouts.errors import BadSuiteError
+from recording_farm.layouts.pictures import Box
+from recording_farm.layouts.suite import MAX_BYTES, State, Tolerance, Viewport, load_suite, read_suite
 
 GOOD = b"""
 viewport: 720x1280
@@ -62,8 +62,8 @@ def test_addresses_should_be_of_the_meeting_or_beside_the_suite(tmp_path: Path) 
         ("states: []", "suite.yaml:1: states: Tuple should have at least 1 item"),
         ("states:\n - name: a\n   url: [", "suite.yaml:3: "),
         (
-            "states:\n - name: a\n   url: a.html\n   colour: red",
-            "suite.yaml:4: states.0.colour: Extra inputs",
+            "states:\n - name: a\n   url: a.html\n   color: red",
+            "suite.yaml:4: states.0.color: Extra inputs",
         ),
         (
             "states:\n - name: a\n   url: a.html\n - name: b\n   url: b.html\n   viewport: 1x1",

@@ -6,12 +6,12 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from api.app import OPERATIONS
-from api.docs.openapi import openapi_document
-from api.operations import DYTE, REALTIMEKIT
-from encoder.formats import AudioCodec, Codec
-from farm.config.settings import Settings
-from farm.storage.content_types import content_type
+from recording_farm.api.app import OPERATIONS
+from recording_farm.api.docs.openapi import openapi_document
+from recording_farm.api.operations import DYTE, REALTIMEKIT
+from recording_farm.encoder.formats import AudioCodec, Codec
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.storage.content_types import content_type
 from testkit.api.client import ACME, client_of
 from testkit.api.serving import served
 from testkit.settings import settings_with
@@ -80,7 +80,7 @@ def test_parameters_should_have_the_schemas_that_validate(document: dict[str, An
 
 
 def test_bodies_should_have_their_defaults_in_words(document: dict[str, Any]) -> None:
-    # Some generators' clients send each `default`, over what the organisation has set, others want all fields
+    # Some generators' clients send each `default`, over what the organization has set, others want all fields
     # set, and openapi-python-client leaves out an operation whose body has an object as one.
     schemas = document["components"]["schemas"]
     assert not any("default" in field for field in fields_of(schemas))

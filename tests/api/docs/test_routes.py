@@ -7,9 +7,9 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from api.app import OPERATIONS
-from api.operations import DYTE, ROOT
-from farm.config.settings import Settings
+from recording_farm.api.app import OPERATIONS
+from recording_farm.api.operations import DYTE, ROOT
+from recording_farm.farm.config.settings import Settings
 from testkit.api.client import ACME
 from testkit.api.serving import served
 from testkit.settings import settings_with

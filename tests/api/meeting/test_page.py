@@ -13,7 +13,7 @@ import uvicorn
 from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
 from starlette.applications import Starlette
 
-from api.meeting.page import meeting_routes
+from recording_farm.api.meeting.page import meeting_routes
 from testkit.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

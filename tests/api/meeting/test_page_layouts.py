@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from starlette.applications import Starlette
 
-from api.meeting.page import meeting_routes
+from recording_farm.api.meeting.page import meeting_routes
 from testkit.api.serving import app_in_thread
 
 STATES = [*(f"grid-{count}" for count in (1, 2, 4, 6, 9)), "spotlight", "screen", "whiteboard", "page"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
 
-from farm.config.settings import Settings
+from recording_farm.farm.config.settings import Settings
 from testkit.api.serving import served_in_thread
 from testkit.browser_bot.people import Look, join, somebody
 

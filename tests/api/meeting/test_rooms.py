@@ -12,12 +12,12 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-import api.routes.meeting
-from api.meeting.messages import MAX_MESSAGE
-from api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
-from api.meeting.tokens import TOKEN_PREFIX
-from farm.config.settings import Settings
-from farm.recording.records import Records
+from recording_farm.api.meeting.messages import MAX_MESSAGE
+from recording_farm.api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
+from recording_farm.api.meeting.tokens import TOKEN_PREFIX
+from recording_farm.api.routes import meeting
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER
 from testkit.api.serving import served
 
@@ -154,7 +154,7 @@ async def test_ninth_should_be_told_that_the_meeting_is_full(address: str) -> No
 
 
 async def test_latecomer_should_get_drawing_and_plugin(address: str) -> None:
-    stroke = {"colour": "red", "points": [[0.1, 0.2], [0.3, 0.4]]}
+    stroke = {"color": "red", "points": [[0.1, 0.2], [0.3, 0.4]]}
     async with joined(address, "Ada") as (ada, _), joined(address, "Bob") as (bob, _):
         await ada.say(type="stroke", **stroke)
         assert (await bob.hear("stroke"))["stroke"] == stroke
@@ -174,14 +174,14 @@ async def test_drawing_should_not_grow_without_end(address: str) -> None:
     points = [[0.123456789, 0.987654321]] * 64
     async with joined(address, "Ada") as (ada, _):
         for _ in range(290):
-            await ada.say(type="stroke", colour="ink", points=points)
-        await ada.say(type="stroke", colour="green", points=[[1, 1]])
+            await ada.say(type="stroke", color="ink", points=points)
+        await ada.say(type="stroke", color="green", points=[[1, 1]])
         async with joined(address, "Bob") as (bob, _):
             await ada.say(type="plugin", kind="whiteboard")
             await bob.hear("plugin")
         async with joined(address, "Late") as (_, welcome):
             assert len(json.dumps(welcome["strokes"])) < 2 * MAX_BOARD_CHARACTERS
-            assert welcome["strokes"][-1]["colour"] == "green"
+            assert welcome["strokes"][-1]["color"] == "green"
 
 
 NONSENSE = [
@@ -189,10 +189,10 @@ NONSENSE = [
     "[]",
     '{"type":"unknown"}',
     '{"type":"signal","to":"x","from":"somebody else"}',
-    '{"type":"stroke","colour":"url(x)","points":[[0,0]]}',
-    '{"type":"stroke","colour":"ink","points":[[0,2]]}',
-    '{"type":"stroke","colour":"ink","points":[[NaN,0]]}',
-    '{"type":"stroke","colour":"ink","points":[]}',
+    '{"type":"stroke","color":"url(x)","points":[[0,0]]}',
+    '{"type":"stroke","color":"ink","points":[[0,2]]}',
+    '{"type":"stroke","color":"ink","points":[[NaN,0]]}',
+    '{"type":"stroke","color":"ink","points":[]}',
     '{"type":"plugin","kind":"page","url":"javascript:alert(1)"}',
     '{"type":"plugin","kind":"page","url":"https://user:password@example.com/"}',
     '{"type":"plugin","kind":"page","url":"https://example.com/\\n"}',
@@ -259,8 +259,8 @@ async def test_page_of_another_origin_should_not_get_in(address: str) -> None:
 async def test_who_is_silent_should_be_gone_for_the_others(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.routes.meeting, "SILENCE_SECONDS", 3.0)
-    monkeypatch.setattr(api.routes.meeting, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(meeting, "SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(meeting, "BEAT_SECONDS", 0.5)
     async with joined(address, "Ada") as (ada, _), joined(address, "Gone") as (_, gone_is):
         # The connection stays, as one that is cut does; nothing is said on it any more.
         assert (await ada.hear("left"))["id"] == gone_is["id"]
@@ -358,7 +358,7 @@ async def test_host_should_record_the_own_meeting_and_nothing_else(address: str,
     async with (
         httpx.AsyncClient(base_url=address, auth=OTHER) as other,
         httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {token}"}) as host,
-        httpx.AsyncClient(base_url=address, auth=ACME) as organisation,
+        httpx.AsyncClient(base_url=address, auth=ACME) as organization,
     ):
         started = await host.post("/v2/recordings", json={"meeting_id": "room"})
         assert started.status_code == 200, started.text
@@ -368,7 +368,7 @@ async def test_host_should_record_the_own_meeting_and_nothing_else(address: str,
         assert (await host.get(f"/v2/recordings/{recording_id}")).status_code == 200
         assert (await other.get(f"/v2/recordings/{recording_id}")).status_code == 404
 
-        foreign = (await organisation.post("/v2/recordings", json={"meeting_id": "another"})).json()
+        foreign = (await organization.post("/v2/recordings", json={"meeting_id": "another"})).json()
         path = f"/v2/recordings/{foreign['data']['id']}"
         refused = [
             await host.get("/v2/recordings/active-recording/another"),

@@ -17,7 +17,7 @@ async def stranger(app: Starlette) -> AsyncIterator[Visit]:
 
 @pytest.fixture
 async def acme(app: Starlette) -> AsyncIterator[Visit]:
-    """An administrator of the farm: the organisation of the first key in the settings."""
+    """An administrator of the farm: the organization of the first key in the settings."""
     async with visit_of(app, "acme", "acme-key") as visit:
         yield visit
 

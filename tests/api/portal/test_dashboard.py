@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import redis
 
-from farm.queues.recordings import enqueue_recording, recordings_queue
+from recording_farm.farm.queues.recordings import enqueue_recording, recordings_queue
 from testkit.api.portal import HOSTILE, Visit
 from testkit.farm import Farm
 

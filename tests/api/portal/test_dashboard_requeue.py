@@ -8,13 +8,13 @@ import pytest
 from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
-from farm.config.settings import Settings
-from farm.queues.recordings import enqueue_recording, recordings_queue
-from farm.queues.transfers import enqueue_finish, enqueue_transfer, transfers_queue
-from farm.queues.webhooks import enqueue_sending, webhooks_queue
-from farm.recording.model import Status
-from farm.recording.transfers import STORE
-from farm.spool.spool import spool_of
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.queues.recordings import enqueue_recording, recordings_queue
+from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer, transfers_queue
+from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.spool.spool import spool_of
 from testkit.api.portal import logged_in
 from testkit.api.serving import served_in_thread
 from testkit.farm import Farm

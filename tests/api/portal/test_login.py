@@ -8,10 +8,10 @@ import pytest
 import redis
 from starlette.applications import Starlette
 
-from api.app import create_app
-from api.services.sessions import CSRF_HEADER
-from farm.config.settings import Settings
-from farm.credentials.api_keys import create_api_key, revoke_api_key
+from recording_farm.api.app import create_app
+from recording_farm.api.services.sessions import CSRF_HEADER
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import create_api_key, revoke_api_key
 from testkit.api.portal import HOST, HOSTILE, Visit, visit_of
 from testkit.api.serving import served
 from testkit.farm import Farm
@@ -66,7 +66,7 @@ async def test_login_should_change_the_session(stranger: Visit) -> None:
     assert stranger.client.cookies["farm_session"] != before
 
 
-async def test_cookie_that_a_neighbouring_host_can_set_should_count_for_nothing_behind_https(
+async def test_cookie_that_a_neighboring_host_can_set_should_count_for_nothing_behind_https(
     settings: Settings,
 ) -> None:
     app = create_app(settings.model_copy(update={"public_url": "https://farm.test"}))

@@ -2,7 +2,7 @@
 
 import redis
 
-from farm.nodes.registry import Condition, Nodes
+from recording_farm.farm.nodes.registry import Condition, Nodes
 from testkit.api.portal import Visit
 
 

@@ -91,7 +91,7 @@ def visit(
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/")
-        page.get_by_label("Organisation").fill(organization)
+        page.get_by_label("Organization").fill(organization)
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("heading", name="Recordings")).to_be_visible()

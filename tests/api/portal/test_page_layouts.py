@@ -9,13 +9,21 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from api.app import create_app
-from farm.config.settings import Settings
-from farm.nodes.registry import Condition, Nodes
-from farm.queues.recordings import enqueue_recording
-from farm.recording.model import Failure, FileKind, FinishedFile, Reason, ReasonKind, Status, TimelineEntry
-from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
-from layouts.pytest_plugin import LayoutSnapshot
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.nodes.registry import Condition, Nodes
+from recording_farm.farm.queues.recordings import enqueue_recording
+from recording_farm.farm.recording.model import (
+    Failure,
+    FileKind,
+    FinishedFile,
+    Reason,
+    ReasonKind,
+    Status,
+    TimelineEntry,
+)
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferError, TransferState
+from recording_farm.layouts.pytest_plugin import LayoutSnapshot
 from testkit.api.portal import logged_in
 from testkit.api.serving import app_in_thread
 from testkit.farm import Farm

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from api.app import create_app
-from farm.clock import now
-from farm.jobs.settle import settle
-from farm.queues.transfers import uploads_queue
-from farm.recording.model import FileKind, FinishedFile, Status, TimelineEntry
-from farm.recording.records import Records
-from farm.recording.transfers import STORE, Transfer, TransferState
+from recording_farm.api.app import create_app
+from recording_farm.farm.clock import now
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.queues.transfers import uploads_queue
+from recording_farm.farm.recording.model import FileKind, FinishedFile, Status, TimelineEntry
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 from testkit.api.portal import Visit, visit_of
 from testkit.farm import Farm
 from testkit.receivers import receiver
@@ -21,7 +21,7 @@ from testkit.storage.targets import S3
 from testkit.webhooks import deliver
 
 
-async def test_recording_of_another_organisation_should_not_be_there(other: Visit, records: Records) -> None:
+async def test_recording_of_another_organization_should_not_be_there(other: Visit, records: Records) -> None:
     recording = records.add(new_recording(meeting_id="a-secret-meeting"))
     for path in ("", "/live.jpg"):
         response = await other.client.get(f"/recordings/{recording.id}{path}")

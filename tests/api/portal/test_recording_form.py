@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from farm.recording.records import Records
+from recording_farm.farm.recording.records import Records
 from testkit.api.portal import Visit
 
 

@@ -2,9 +2,9 @@
 
 from html import unescape
 
-from farm.clock import now
-from farm.recording.model import Status
-from farm.recording.records import Records
+from recording_farm.farm.clock import now
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.portal import Visit
 from testkit.farm import Farm
 from testkit.recordings import new_recording

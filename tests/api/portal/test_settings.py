@@ -1,12 +1,12 @@
-"""The settings of an organisation: its webhooks, keys and defaults."""
+"""The settings of an organization: its webhooks, keys and defaults."""
 
 import re
 
 from starlette.applications import Starlette
 
-from api.app import create_app
-from farm.config.settings import Settings
-from farm.credentials.api_keys import list_api_keys
+from recording_farm.api.app import create_app
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import list_api_keys
 from testkit.api.portal import HOSTILE, Visit, visit_of
 
 
@@ -30,7 +30,7 @@ async def test_webhook_should_be_added_tested_and_deleted(acme: Visit, settings:
     assert (await acme.send("/settings/webhooks", name="mine", url="http://127.0.0.1/")).status_code == 422
 
 
-async def test_key_should_be_shown_once_and_revoked_by_its_own_organisation(
+async def test_key_should_be_shown_once_and_revoked_by_its_own_organization(
     acme: Visit, other: Visit, settings: Settings, app: Starlette
 ) -> None:
     made = await acme.send("/settings/keys", name=HOSTILE)

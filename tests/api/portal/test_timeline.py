@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api.portal.timeline import drawing_of
+from recording_farm.api.portal.timeline import drawing_of
 
 BEGAN = datetime(2026, 1, 15, 10, tzinfo=UTC)
 

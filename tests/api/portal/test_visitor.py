@@ -9,17 +9,17 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from api.app import create_app
-from api.portal import portal_routes
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.nodes.registry import Nodes
-from farm.recording.model import Failure, Status, TimelineEntry
-from farm.recording.outputs import Output, OutputKind, OutputState
-from farm.recording.records import Records
-from farm.recording.transfers import Transfer, TransferError, TransferState
-from farm.webhooks.log import Attempt, AttemptOutcome, log_key
-from farm.webhooks.registry import STATUS_UPDATE
+from recording_farm.api.app import create_app
+from recording_farm.api.portal import portal_routes
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.recording.model import Failure, Status, TimelineEntry
+from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import Transfer, TransferError, TransferState
+from recording_farm.farm.webhooks.log import Attempt, AttemptOutcome, log_key
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 from testkit.api.portal import HOSTILE, Visit, visit_of
 from testkit.recordings import new_recording
 

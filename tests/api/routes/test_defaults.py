@@ -6,13 +6,13 @@ import httpx
 import pytest
 import redis
 
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.credentials.sealing import Sealer
-from farm.pages.access import PAGE_ACCESS, open_access
-from farm.recording.records import Records
-from farm.recording.targets import open_target
-from farm.storage.targets import with_secrets
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.pages.access import PAGE_ACCESS, open_access
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.targets import open_target
+from recording_farm.farm.storage.targets import with_secrets
 from testkit.api.client import OTHER, client_of
 from testkit.farm import Farm
 from testkit.settings import settings_with
@@ -142,7 +142,7 @@ async def test_what_is_no_meeting_should_be_refused(
         ({"url": "file:///etc/passwd"}, "url"),
         ({"url": "http://169.254.169.254/"}, "url"),
         ({"url": ""}, "url"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 async def test_bad_field_should_be_refused_as_on_start(
@@ -154,7 +154,7 @@ async def test_bad_field_should_be_refused_as_on_start(
     assert redis_client.keys("farm:recording_configs:*") == []
 
 
-async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_organisation(
+async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_organization(
     client: httpx.AsyncClient, records: Records
 ) -> None:
     await put(
@@ -280,7 +280,7 @@ async def test_stronger_storage_should_replace_the_weaker_one_whole(client: http
     }  # fmt: skip
 
 
-async def test_preset_should_be_the_default_when_the_organisation_names_it(client: httpx.AsyncClient) -> None:
+async def test_preset_should_be_the_default_when_the_organization_names_it(client: httpx.AsyncClient) -> None:
     response = await client.put("/v2/storage/presets/archive", json={"storage_config": STORAGE})
     assert response.status_code == 200
     preset = {"type": "preset", "name": "archive"}

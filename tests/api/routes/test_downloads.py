@@ -5,12 +5,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.recording.links import download_link
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.store import open_store
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.recording.links import download_link
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.store import open_store
 from testkit.api.client import ACME
 from testkit.farm import Farm
 from testkit.recordings import new_recording

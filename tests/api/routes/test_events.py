@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, cast
 import httpx
 import pytest
 
-from farm.config.settings import Settings
-from farm.credentials.api_keys import create_api_key, revoke_api_key
-from farm.recording.changes import events_key
-from farm.recording.model import Status
-from farm.recording.records import Records
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import create_api_key, revoke_api_key
+from recording_farm.farm.recording.changes import events_key
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER
 from testkit.api.serving import served
 from testkit.farm import Farm
@@ -107,7 +107,7 @@ async def test_gap_should_be_told_when_the_last_event_is_not_kept(api: httpx.Asy
         assert (await next_event(lines)).data["id"] == str(added.id)
 
 
-async def test_nothing_of_another_organisation_should_come(api: httpx.AsyncClient, farm: Farm) -> None:
+async def test_nothing_of_another_organization_should_come(api: httpx.AsyncClient, farm: Farm) -> None:
     farm.add()
     async with following(api, "?last_event_id=0", auth=OTHER) as lines:
         farm.add(meeting_id="b")
@@ -170,7 +170,7 @@ async def test_stream_should_end_before_it_tells_anything_to_a_revoked_key(farm:
 async def test_stream_should_show_that_it_is_alive(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.routes.events._HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("recording_farm.api.routes.events._HEARTBEAT_SECONDS", 0.05)
     async with (
         served(settings) as address,
         httpx.AsyncClient(base_url=address, auth=ACME) as client,
@@ -193,7 +193,7 @@ async def test_streams_should_not_hold_up_a_shutdown(farm: Farm) -> None:
         "FARM_PORT": str(port),
     }
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "recording_farm.api", env=environment, stderr=asyncio.subprocess.PIPE
     )
     assert server.stderr is not None
     try:

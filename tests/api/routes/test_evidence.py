@@ -16,14 +16,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from browser_bot.errors import StageError
-from farm.config.settings import Settings
-from farm.evidence.archive import entry_of_file, without_the_machine, zip_pieces
-from farm.evidence.collect import collect
-from farm.evidence.directory import evidence_dir
-from farm.evidence.uploader import Carrier
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.evidence.archive import entry_of_file, without_the_machine, zip_pieces
+from recording_farm.farm.evidence.collect import collect
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.evidence.uploader import Carrier
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER, client_of
 from testkit.api.serving import served_in_thread
 from testkit.farm import Farm
@@ -335,7 +335,7 @@ def test_zips_that_are_not_read_should_be_few(farm: Farm, large: Recording) -> N
 def test_zip_that_is_not_read_in_time_should_end(
     settings: Settings, large: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.routes.evidence._MAX_SECONDS", 2)
+    monkeypatch.setattr("recording_farm.api.routes.evidence._MAX_SECONDS", 2)
     began = time.monotonic()
     with served_in_thread(settings) as address, asking(address, large.id) as client:
         wait_until(lambda: copies_here())

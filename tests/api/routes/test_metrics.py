@@ -2,7 +2,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farm.config.settings import Settings
+from recording_farm.farm.config.settings import Settings
 from testkit.api.client import client_of
 
 TOKEN = "a-token-of-enough-characters"
@@ -21,7 +21,7 @@ async def test_metrics_should_be_closed_without_a_token(
 async def test_metrics_should_be_shown_to_the_token_alone(settings: Settings) -> None:
     with_token = settings.model_validate({**settings.model_dump(), "metrics_token": TOKEN})
     async with client_of(with_token) as client:
-        assert (await client.get("/metrics")).status_code == 401  # an organisation's key
+        assert (await client.get("/metrics")).status_code == 401  # an organization's key
         wrong = await client.get("/metrics", headers={"Authorization": "Bearer wrong"}, auth=None)
         assert wrong.status_code == 401
         assert wrong.headers["www-authenticate"].startswith("Bearer")

@@ -4,11 +4,11 @@ import httpx
 import redis
 from starlette.applications import Starlette
 
-from api.services.store_watch import StoreWatch
-from farm.config.settings import Settings
-from farm.nodes.registry import Nodes
-from farm.storage.backend import StorageError
-from farm.storage.store import open_store
+from recording_farm.api.services.store_watch import StoreWatch
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import open_store
 from testkit.api.client import client_of
 from testkit.settings import settings_with
 

@@ -10,12 +10,12 @@ import httpx
 import pytest
 import redis
 
-from api.context import Context
-from api.routes import recordings as module
-from farm.clock import now
-from farm.db.clients import connect_async
-from farm.recording.commands import Order, orders_key, read_orders
-from farm.recording.model import (
+from recording_farm.api.context import Context
+from recording_farm.api.routes import recordings as module
+from recording_farm.farm.clock import now
+from recording_farm.farm.db.clients import connect_async
+from recording_farm.farm.recording.commands import Order, orders_key, read_orders
+from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
     FinishedFile,
@@ -25,8 +25,8 @@ from farm.recording.model import (
     Status,
     TimelineEntry,
 )
-from farm.recording.records import Records
-from farm.recording.transfers import STORE, Transfer, TransferState
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 from testkit.api.client import OTHER, assert_error, client_of, start
 from testkit.farm import Farm
 from testkit.settings import settings_with
@@ -44,7 +44,7 @@ async def test_finding_that_only_a_newer_farm_knows_should_be_shown(
 # Look
 
 
-async def test_recording_should_be_seen_by_its_organisation_only(client: httpx.AsyncClient) -> None:
+async def test_recording_should_be_seen_by_its_organization_only(client: httpx.AsyncClient) -> None:
     data = await start(client)
     path = f"/v2/recordings/{data['id']}"
     assert (await client.get(path)).json() == {"success": True, "data": data}

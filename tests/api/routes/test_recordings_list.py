@@ -9,11 +9,11 @@ import pytest
 import redis
 from rq.job import Job
 
-from farm.clock import now
-from farm.evidence.directory import evidence_dir
-from farm.queues.recordings import recordings_queue
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
+from recording_farm.farm.clock import now
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.queues.recordings import recordings_queue
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import OTHER
 from testkit.farm import Farm
 from testkit.recordings import new_recording
@@ -53,7 +53,7 @@ def expected(recordings: list[Recording]) -> list[str]:
 
 
 @pytest.mark.parametrize("base", ["/v2", REALTIMEKIT])
-async def test_list_should_show_the_organisations_recordings(
+async def test_list_should_show_the_organizations_recordings(
     client: httpx.AsyncClient, listed: list[Recording], base: str
 ) -> None:
     body = await list_of(client, base=base)
@@ -126,7 +126,7 @@ async def test_wrong_parameter_should_be_named(client: httpx.AsyncClient, query:
     assert f'"{field}' in response.json()["error"]["message"]
 
 
-async def test_nothing_of_another_organisation_should_be_seen_counted_or_deleted(
+async def test_nothing_of_another_organization_should_be_seen_counted_or_deleted(
     client: httpx.AsyncClient, listed: list[Recording], records: Records
 ) -> None:
     body = (await client.get("/v2/recordings", auth=OTHER)).json()

@@ -12,15 +12,15 @@ import httpx
 import pytest
 import redis
 
-from api.routes import start_recording as module
-from api.schema.requests import AudioConfig, StartRecording, VideoConfig
-from farm.clock import now
-from farm.queues.recordings import recordings_queue
-from farm.recording.model import (
+from recording_farm.api.routes import start_recording as module
+from recording_farm.api.schema.requests import AudioConfig, StartRecording, VideoConfig
+from recording_farm.farm.clock import now
+from recording_farm.farm.queues.recordings import recordings_queue
+from recording_farm.farm.recording.model import (
     Recording,
     Status,
 )
-from farm.recording.records import Records
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import assert_error, client_of, start
 from testkit.farm import Farm
 from testkit.settings import settings_with
@@ -120,8 +120,8 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
         "profile": "mixed",
         "watermark": None,
     }
-    response = await client.post("/v2/recordings", json={"meeting_id": "c", "colour": None})
-    assert_error(response, 422, '"colour"')
+    response = await client.post("/v2/recordings", json={"meeting_id": "c", "color": None})
+    assert_error(response, 422, '"color"')
 
 
 S3 = {"type": "s3", "bucket": "films", "access_key": "key", "endpoint": "https://8.8.8.8"}
@@ -208,7 +208,7 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"video_config": {"height": 0}}, "video_config.height"),
         ({"video_config": {"height": -720}}, "video_config.height"),
         ({"video_config": {"height": 721}}, "video_config.height"),
-        ({"video_config": {"colour": "red"}}, "video_config.colour"),
+        ({"video_config": {"color": "red"}}, "video_config.color"),
         ({"video_config": {"watermark": {"url": "http://127.0.0.1/a.png"}}}, "video_config.watermark"),
         ({"video_config": {"watermark": {"url": "http://a.invalid/a.png"}}}, "video_config.watermark"),
         (
@@ -235,8 +235,8 @@ async def test_meeting_id_should_be_any_printable_text(
         ({"storage_config": {"type": "tape", "secret": "s3cret"}}, "storage_config.type"),
         ({"storage_config": {"type": "aws", "secret": "s3cret"}}, "storage_config.access_key"),
         ({"storage_config": S3 | {"secret": "s3cret", "path": "../up"}}, "storage_config.path"),
-        ({"storage_config": S3 | {"secret": "s3cret", "path": "{colour}"}}, "storage_config.path"),
-        ({"storage_config": S3 | {"secret": "s3cret", "colour": "red"}}, "storage_config.colour"),
+        ({"storage_config": S3 | {"secret": "s3cret", "path": "{color}"}}, "storage_config.path"),
+        ({"storage_config": S3 | {"secret": "s3cret", "color": "red"}}, "storage_config.color"),
         ({"storage_config": S3 | {"secret": ["s3cret"]}}, "storage_config.secret"),
         ({"storage_config": S3 | {"secret": "s3cret", "endpoint": "http://127.0.0.1:9"}}, "storage_config"),
         ({"storage_config": {"type": "preset", "name": "unknown"}}, "storage_config"),
@@ -264,7 +264,7 @@ async def test_meeting_id_should_be_any_printable_text(
             "outputs",
         ),
         ({"video_config": {"profile": "film"}}, "video_config.profile"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 async def test_bad_field_should_be_named_and_leave_no_trace(

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import redis
 
-from farm.config.settings import Settings
+from recording_farm.farm.config.settings import Settings
 from testkit.api.client import client_of
 from testkit.browser_bot.sites import Site, answer, open_site
 from testkit.farm import Farm

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from farm.config.settings import Settings
-from farm.storage.presets import MAX_PRESETS
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.storage.presets import MAX_PRESETS
 from testkit.api.client import OTHER, client_of
 from testkit.settings import settings_with
 from testkit.storage.buckets import bucket_at
@@ -106,7 +106,7 @@ async def test_name_that_can_be_none_should_be_refused(client: httpx.AsyncClient
     ("config", "field"),
     [
         ({"type": "ftp", "secret": SECRET}, "storage_config"),
-        (AWS | {"colour": SECRET}, "colour"),
+        (AWS | {"color": SECRET}, "color"),
         (AWS | {"secret": {"value": SECRET}}, "secret"),
         (AWS | {"secret": SECRET * 5000}, "secret"),
         (AWS | {"access_key": [SECRET]}, "access_key"),
@@ -187,7 +187,7 @@ async def test_host_key_of_a_check_should_be_expected_from_then_on(
     assert await check(open_client, target) == {"ok": True}
 
 
-async def test_checks_should_be_limited_for_each_organisation(open_client: httpx.AsyncClient) -> None:
+async def test_checks_should_be_limited_for_each_organization(open_client: httpx.AsyncClient) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = AWS | {"type": "s3", "endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}

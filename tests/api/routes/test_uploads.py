@@ -7,18 +7,24 @@ from typing import Any
 import httpx
 import pytest
 
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.credentials.sealing import Sealer
-from farm.jobs.settle import settle
-from farm.queues.transfers import uploads_queue
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
-from farm.recording.targets import open_target
-from farm.recording.transfers import MAX_TRANSFERS, STORE, Transfer, TransferError, TransferState
-from farm.storage.backend import StorageError
-from farm.storage.store import Store
-from farm.storage.targets import S3Target
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.queues.transfers import uploads_queue
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.targets import open_target
+from recording_farm.farm.recording.transfers import (
+    MAX_TRANSFERS,
+    STORE,
+    Transfer,
+    TransferError,
+    TransferState,
+)
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store
+from recording_farm.farm.storage.targets import S3Target
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.storage.targets import S3

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.applications import Starlette
 
-from api.app import create_app
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.errors import SettingsError
-from farm.queues.webhooks import webhooks_queue
-from farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
-from farm.webhooks.signature import load_signing_key
+from recording_farm.api.app import create_app
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.queues.webhooks import webhooks_queue
+from recording_farm.farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
+from recording_farm.farm.webhooks.signature import load_signing_key
 from testkit.api.client import OTHER
 from testkit.farm import Farm
 from testkit.receivers import Receiver, Reply, receiver
@@ -173,7 +173,7 @@ async def test_events_should_be_listed(client: httpx.AsyncClient) -> None:
         ({"events": ["recording.deleted"]}, '"events.0"'),
         ({"events": "recording.statusUpdate"}, '"events"'),
         ({"enabled": "yes"}, '"enabled"'),
-        ({"colour": "red"}, '"colour": is not a field'),
+        ({"color": "red"}, '"color": is not a field'),
     ],
 )
 async def test_bad_field_should_be_named(
@@ -192,7 +192,7 @@ async def test_missing_field_should_be_named(client: httpx.AsyncClient) -> None:
         assert refusal(await client.post("/v2/webhooks", json=wanted)) == f'"{field}": is required'
 
 
-async def test_url_should_be_unique_in_an_organisation(
+async def test_url_should_be_unique_in_an_organization(
     client: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
     made = await create(client)
@@ -205,7 +205,7 @@ async def test_url_should_be_unique_in_an_organisation(
     assert (await other.post("/v2/webhooks", json=HOOK)).status_code == 201
 
 
-async def test_organisation_should_have_only_so_many(
+async def test_organization_should_have_only_so_many(
     client: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
     answers = await asyncio.gather(
@@ -215,7 +215,7 @@ async def test_organisation_should_have_only_so_many(
     assert (await other.post("/v2/webhooks", json=HOOK)).status_code == 201
 
 
-async def test_webhook_of_another_organisation_should_look_like_none(
+async def test_webhook_of_another_organization_should_look_like_none(
     client: httpx.AsyncClient, other: httpx.AsyncClient, farm: Farm, hook: Receiver
 ) -> None:
     made = await create(client, url=hook.url)

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from api.schema.requests import CreateWebhook, ListRecordings, PutStoragePreset, StartRecording
-from api.schema.validation_messages import problems_of
+from recording_farm.api.schema.requests import CreateWebhook, ListRecordings, PutStoragePreset, StartRecording
+from recording_farm.api.schema.validation_messages import problems_of
 
 S3 = {"type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": "https://s3.test"}
 TYPES = "aws, azure, cloudflare, digitalocean, gcs, s3, sftp"
@@ -35,7 +35,7 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"webhooks": ["https://a.test"] * 11}, '"webhooks": must have at most 10 items, not 11'),
         ({"url": ""}, '"url": must not be empty'),
         ({"maxSeconds": 60}, '"maxSeconds": is not a field this farm knows; did you mean max_seconds?'),
-        ({"colour": "red"}, '"colour": is not a field this farm knows'),
+        ({"color": "red"}, '"color": is not a field this farm knows'),
         (
             {"file_name_prefix": "a b"},
             '"file_name_prefix": must be 1 to 64 ASCII letters, digits or _',
@@ -105,7 +105,7 @@ def test_empty_step_should_be_told_what_steps_there_are() -> None:
         assert name in told
 
 
-def test_misspelt_field_should_not_be_missing_as_well() -> None:
+def test_misspelled_field_should_not_be_missing_as_well() -> None:
     told = '"meetingId": is not a field this farm knows; did you mean meeting_id?'
     assert problems(StartRecording, {"meetingId": "room"}) == told
 

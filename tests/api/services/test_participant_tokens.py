@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-import api.services.participant_keys as module
-from api.services.participant_keys import read_key_set
-from farm.config.settings import Settings
-from farm.pages.tokens import livekit_token, recorder_token
-from farm.recording.commands import orders_key
-from farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
-from farm.recording.records import Records
+import recording_farm.api.services.participant_keys as module
+from recording_farm.api.services.participant_keys import read_key_set
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.pages.tokens import livekit_token, recorder_token
+from recording_farm.farm.recording.commands import orders_key
+from recording_farm.farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
+from recording_farm.farm.recording.records import Records
 from testkit.api.client import client_of
 from testkit.farm import Farm
 from testkit.network.authorities import own_authority
@@ -169,7 +169,7 @@ async def test_participant_should_see_no_recording_of_another_meeting(client: ht
     ]
     assert [answer.status_code for answer in answers] == [404] * 4
     assert (await client.get("/v2/recordings", auth=ada)).json()["data"] == []
-    # Of a meeting with the same name in another organisation neither.
+    # Of a meeting with the same name in another organization neither.
     stranger = Bearer(token({"orgId": "other", "meetingId": "another"}))
     assert (await client.get(path, auth=stranger)).status_code == 404
 
@@ -310,10 +310,10 @@ async def test_signatures_of_others_should_be_refused(client: httpx.AsyncClient)
 
 async def test_farm_without_the_settings_should_take_no_such_token(settings: Settings) -> None:
     async with client_of(settings) as client:
-        assert await refusal(client, token()) == (401, "unknown organisation or wrong API key")
+        assert await refusal(client, token()) == (401, "unknown organization or wrong API key")
 
 
-async def test_only_organisation_should_need_no_name_in_the_token(settings: Settings) -> None:
+async def test_only_organization_should_need_no_name_in_the_token(settings: Settings) -> None:
     one = with_tokens(settings, api_keys="acme:acme-key")
     async with client_of(one) as client:
         for organization in (None, "acme", "0e3bd1ad-8ae8-4ecd-8c40-9b8a6c4a1d3c"):
@@ -326,7 +326,7 @@ async def test_only_organisation_should_need_no_name_in_the_token(settings: Sett
         assert (await client.get("/v2/recordings")).json()["paging"]["total_count"] == 3
 
 
-async def test_setting_should_say_whose_an_organisation_is(settings: Settings) -> None:
+async def test_setting_should_say_whose_an_organization_is(settings: Settings) -> None:
     mapped = with_tokens(settings, participant_organizations="0e3b-aa=acme, other=acme")
     async with client_of(mapped) as client:
         for organization in ("0e3b-aa", "other"):
@@ -424,7 +424,7 @@ async def test_keys_of_the_set_should_be_taken(keyed: httpx.AsyncClient, issuer:
     assert issuer.asked == 1
 
 
-async def test_organisation_should_be_named_by_tokens_of_a_key_set(
+async def test_organization_should_be_named_by_tokens_of_a_key_set(
     settings: Settings, issuer: Issuer
 ) -> None:
     # Who signs for many could else let all of them in.

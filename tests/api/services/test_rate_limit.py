@@ -6,10 +6,10 @@ import httpx
 import pytest
 import uvicorn
 
-from api import server
-from api.services.rate_limit import network_of
-from farm.config.settings import Settings
-from farm.credentials.api_keys import create_api_key
+from recording_farm.api import server
+from recording_farm.api.services.rate_limit import network_of
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import create_api_key
 from testkit.api.client import OTHER, client_of
 from testkit.farm import Farm
 from testkit.settings import settings_with
@@ -46,7 +46,7 @@ async def test_key_that_asks_too_often_should_be_refused_in_both_dialects(settin
         assert_rate_limited(await client.get("/v2/recordings"), 3)
         path = "/client/v4/accounts/any/realtime/kit/app/recordings"
         assert_rate_limited(await client.post(path, json={"meeting_id": "demo"}), 3)
-        # Each key has its own limit, whatever its organisation.
+        # Each key has its own limit, whatever its organization.
         assert await statuses(client, 3, auth=OTHER) == [200] * 3
         new = create_api_key(settings, "acme")
         assert await statuses(client, 4, auth=("acme", new.text)) == [200, 200, 200, 429]
@@ -101,11 +101,11 @@ async def test_what_needs_no_key_should_not_be_limited(settings: Settings) -> No
 
 async def test_address_that_guesses_too_often_should_learn_nothing_more(settings: Settings) -> None:
     few = limited(settings, failure_limit="3")
-    async with client_of(few, "192.0.2.1") as guesser, client_of(few, "192.0.2.2") as neighbour:
+    async with client_of(few, "192.0.2.1") as guesser, client_of(few, "192.0.2.2") as neighbor:
         assert await statuses(guesser, 4, auth=("acme", "wrong")) == [401, 401, 401, 429]
         # Not even that this key would be right.
         assert_rate_limited(await guesser.get("/v2/recordings"), 3)
-        assert await statuses(neighbour, 2) == [200] * 2
+        assert await statuses(neighbor, 2) == [200] * 2
         # A key that the farm made cannot be guessed, so it is not locked out.
         new = create_api_key(settings, "acme")
         assert await statuses(guesser, 2, auth=("acme", new.text)) == [200] * 2

@@ -2,8 +2,13 @@ from ipaddress import ip_address
 
 import pytest
 
-from browser_bot.network.addresses import AddressError, AddressRule, check_url, parse_address_rule
-from browser_bot.network.host_names import IpAddress
+from recording_farm.browser_bot.network.addresses import (
+    AddressError,
+    AddressRule,
+    check_url,
+    parse_address_rule,
+)
+from recording_farm.browser_bot.network.host_names import IpAddress
 
 PUBLIC_ONLY = AddressRule()
 BUILT_IN = frozenset({"http://127.0.0.1:8000/meet/"})
@@ -186,7 +191,7 @@ async def test_name_should_be_refused_when_one_of_its_addresses_is_private(
     async def resolve(*_: object) -> tuple[IpAddress, ...]:
         return ip_address("8.8.8.8"), ip_address("10.0.0.1")
 
-    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
     with pytest.raises(AddressError, match=r"rebound\.example is the address 10\.0\.0\.1"):
         await check_url("http://rebound.example/", PUBLIC_ONLY)
     await check_url("http://rebound.example/", parse_address_rule("10.0.0.0/8"))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from browser_bot.network.addresses import addresses_of
-from browser_bot.network.dns import why_unresolved
+from recording_farm.browser_bot.network.addresses import addresses_of
+from recording_farm.browser_bot.network.dns import why_unresolved
 from testkit.network.resolvers import cannot_have_a_resolver, silent_resolver
 
 WHY_NOT = cannot_have_a_resolver()
@@ -19,7 +19,7 @@ needs_resolver = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 # 300 dead names of one page and some of another, which wants a living one as well; files are read meanwhile.
 LOOKUPS = """
 import asyncio, json, os, time
-from browser_bot.network.dns import resolve, why_unresolved
+from recording_farm.browser_bot.network.dns import resolve, why_unresolved
 
 async def seconds_of(waiting):
     began = time.monotonic()
@@ -47,8 +47,8 @@ asyncio.run(main())
 PAGE = """
 import asyncio, json
 from playwright.async_api import async_playwright
-from browser_bot.network.addresses import AddressRule
-from browser_bot.network.gateway import open_gateway
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.network.gateway import open_gateway
 
 HTML = '''<!doctype html><script>
 let worst = 0, answers = 0;
@@ -124,10 +124,10 @@ def test_page_should_go_on_beside_pictures_at_dead_names(tmp_path: Path) -> None
 # A customer's storage that nobody knows, of which a library asks as often as it likes.
 STORAGE = """
 import json, time
-from browser_bot.network.addresses import AddressRule
-from farm.storage.backend import StorageError
-from farm.storage.customer import place_of
-from farm.storage.targets import TARGET
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.targets import TARGET
 
 told = {}
 KEYS = {"access_key": "a", "secret": "b", "bucket": "films", "region": ""}
@@ -164,7 +164,7 @@ async def test_name_that_there_is_not_should_be_told_so() -> None:
 
 
 async def test_names_of_this_machine_should_need_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser_bot.network.addresses.resolve", None)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", None)
     for host in ("localhost", "room.localhost"):
         assert [str(address) for address in await addresses_of(host)] == ["127.0.0.1", "::1"]
     assert [str(address) for address in await addresses_of("::1")] == ["::1"]
@@ -173,7 +173,7 @@ async def test_names_of_this_machine_should_need_no_resolver(monkeypatch: pytest
 def test_forked_process_should_look_names_up_itself() -> None:
     program = """
 import asyncio, os
-from browser_bot.network.dns import resolve
+from recording_farm.browser_bot.network.dns import resolve
 assert asyncio.run(resolve("localhost"))
 if child := os.fork():
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

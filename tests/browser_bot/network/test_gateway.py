@@ -10,13 +10,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from browser_bot.errors import PageError, PageLostError
-from browser_bot.network import gateway as gateway_module
-from browser_bot.network.addresses import AddressRule, parse_address_rule
-from browser_bot.network.gateway import Gateway, open_gateway
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.errors import PageError, PageLostError
+from recording_farm.browser_bot.network import gateway as gateway_module
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.browser_bot.network.gateway import Gateway, open_gateway
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
 from testkit.browser_bot.stages import blank
 from testkit.machine.processes import run

@@ -1,7 +1,7 @@
 import pytest
 from playwright.async_api import async_playwright
 
-from browser_bot.network.host_names import HostError, host_of
+from recording_farm.browser_bot.network.host_names import HostError, host_of
 
 SPELLINGS = [
     *(

@@ -7,13 +7,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot.errors import PageError, PageLostError
-from browser_bot.page import bot as bot_module
-from browser_bot.page import page_log, readiness
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.readiness import SETTLE_TIMEOUT
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.errors import PageError, PageLostError
+from recording_farm.browser_bot.page import bot as bot_module
+from recording_farm.browser_bot.page import page_log, readiness
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.readiness import SETTLE_TIMEOUT
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site, redirect
 from testkit.browser_bot.stages import HEIGHT, WIDTH
@@ -310,7 +310,7 @@ async def test_window_that_gets_through_should_be_closed(stage: Stage, site: Sit
         while len(stage.browser.context.pages) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.3)
-    assert (await grab(stage.display, WIDTH, HEIGHT)).colours() == {(0, 0, 255)}
+    assert (await grab(stage.display, WIDTH, HEIGHT)).colors() == {(0, 0, 255)}
     assert await stage.browser.page.evaluate("[innerWidth, innerHeight]") == [WIDTH, HEIGHT]
 
 
@@ -318,7 +318,7 @@ async def test_hostile_console_should_not_break_the_log(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_log, "MAX_LINES", 20)
-    caplog.set_level(logging.INFO, "browser_bot.page.page_log")
+    caplog.set_level(logging.INFO, "recording_farm.browser_bot.page.page_log")
     url = site.add(
         "/",
         """<script>console.log("one\\ntwo\\r\\n2026-01-01 ERROR forged \\u001b[31m \\u2028 %s %d");
@@ -328,7 +328,11 @@ async def test_hostile_console_should_not_break_the_log(
     # A stage of its own: on the shared one the bots of the other tests still listen.
     async with open_stage(WIDTH, HEIGHT, 30) as stage:
         await Bot(stage.browser, PageContract.CONSOLE).join(url, seconds=SOON, tries=1)
-    told = [record.getMessage() for record in caplog.records if record.name == "browser_bot.page.page_log"]
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "recording_farm.browser_bot.page.page_log"
+    ]
     assert len(told) == 21
     assert "no more of them are kept" in told[-1]
     assert all(len(line) < 700 and line.isprintable() for line in told)

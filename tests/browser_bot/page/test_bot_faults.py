@@ -11,13 +11,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from browser_bot.errors import PageLostError
-from browser_bot.page import bot as bot_module
-from browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.page_log import MAX_KEPT_LINES
-from browser_bot.stage.process_usage import usage_of
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.errors import PageLostError
+from recording_farm.browser_bot.page import bot as bot_module
+from recording_farm.browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.page_log import MAX_KEPT_LINES
+from recording_farm.browser_bot.stage.process_usage import usage_of
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site
 from testkit.machine.processes import below, our_children, programs_of
 from testkit.network.ports import free_port
@@ -254,7 +254,7 @@ async def test_page_that_says_offline_should_be_heard(site: Site) -> None:
 
 @pytest.mark.usefixtures("stages")
 async def test_diary_should_have_what_the_page_did_last(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, "browser_bot.page.page_log")
+    caplog.set_level(logging.CRITICAL, "recording_farm.browser_bot.page.page_log")
     page = """<script>for (let i = 0; i < 3000; i++) console.log("line", i);
         fetch("http://127.0.0.1:1/gone").catch(() => console.log("START_RECORDING"))</script>"""
     async with open_stage(320, 180, 30) as stage:

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from browser_bot.page.console import MAX_PARTS, MAX_TEXT, ConsoleMessage, exception_text, parts_of, signal_in
+from recording_farm.browser_bot.page.console import (
+    MAX_PARTS,
+    MAX_TEXT,
+    ConsoleMessage,
+    exception_text,
+    parts_of,
+    signal_in,
+)
 
 START = "START_RECORDING"
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from browser_bot.errors import NoAnswerError
-from browser_bot.page.bot import Bot
-from browser_bot.page.console import ConsoleMessage
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.isolated_world import IsolatedWorld
-from browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.errors import NoAnswerError
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.console import ConsoleMessage
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
+from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.sites import Site, answer
 from testkit.waiting import until
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from browser_bot.errors import PageError, PageOverError
-from browser_bot.page import opening, readiness
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.hints import PageHints
-from browser_bot.stage.stage import Stage
-from testkit.browser_bot.pictures import Colour, grab
+from recording_farm.browser_bot.errors import PageError, PageOverError
+from recording_farm.browser_bot.page import opening, readiness
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.hints import PageHints
+from recording_farm.browser_bot.stage.stage import Stage
+from testkit.browser_bot.pictures import Color, grab
 from testkit.browser_bot.sites import Answer, Site, answer, hang
 from testkit.browser_bot.stages import HEIGHT, WIDTH
 
 # What a page that is there takes to be joined on a busy machine.
 SOON = 20.0
-BLUE: Colour = (0, 0, 255)
+BLUE: Color = (0, 0, 255)
 ROOM = "<body style='margin:0;background:rgb(0,0,255);color:rgb(0,0,255)'>room"
 START = "<script>document.addEventListener('DOMContentLoaded', () => console.log('START_RECORDING'))</script>"
 
@@ -29,7 +29,7 @@ def hints(**said: Any) -> PageHints:
 
 
 async def shows_the_room(stage: Stage) -> bool:
-    return BLUE in (await grab(stage.display, WIDTH, HEIGHT)).colours()
+    return BLUE in (await grab(stage.display, WIDTH, HEIGHT)).colors()
 
 
 @pytest.mark.parametrize("contract", [PageContract.CONSOLE, PageContract.AUTO, PageContract.PLAIN])
@@ -180,7 +180,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.joining.SIGNAL_TIMEOUT", 1.0)
+    monkeypatch.setattr("recording_farm.browser_bot.page.joining.SIGNAL_TIMEOUT", 1.0)
     url = site.add("/", answer(page, status="404 Not Found"))
     with pytest.raises(PageError, match=words):
         await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=1.5, tries=1), SOON)
@@ -189,7 +189,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
 async def test_error_page_on_which_a_hint_finds_nothing_should_be_told_with_its_status(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.steps.STEP_TIMEOUT", 0.3)
+    monkeypatch.setattr("recording_farm.browser_bot.page.steps.STEP_TIMEOUT", 0.3)
     url = site.add("/", answer(ROOM, status="500 Oh\x1bno"))
     bot = Bot(stage.browser, PageContract.PLAIN, hints=hints(wait_for="main"))
     with pytest.raises(PageError, match=r"it answered 500 Ohno, and .* the hint 'main' found nothing"):

@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import ConsoleMessage
 
-from browser_bot.errors import NoAnswerError
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.isolated_world import IsolatedWorld
-from browser_bot.page.probe import PageState, Probe, parse_answer
-from browser_bot.stage.pixels import is_black, rows_of
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.errors import NoAnswerError
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
+from recording_farm.browser_bot.page.probe import PageState, Probe, parse_answer
+from recording_farm.browser_bot.stage.pixels import is_black, rows_of
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH
 from testkit.machine.processes import below
@@ -335,7 +335,7 @@ async def test_black_page_should_be_seen_black(stage: Stage, site: Site) -> None
     async with asyncio.timeout(SOON):
         while not await is_seen():  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.1)
-    await stage.browser.page.goto(site.add("/grey", "<body style='background: #101010'>"))
+    await stage.browser.page.goto(site.add("/gray", "<body style='background: #101010'>"))
     async with asyncio.timeout(SOON):
         while await is_seen():  # noqa: ASYNC110
             await asyncio.sleep(0.1)

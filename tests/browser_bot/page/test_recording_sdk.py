@@ -6,13 +6,13 @@ from urllib.parse import quote
 
 import pytest
 
-from browser_bot.errors import PageError, PageOverError
-from browser_bot.page import recording_sdk
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.hints import is_jitsi, jitsi_url
-from browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
-from browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.errors import PageError, PageOverError
+from recording_farm.browser_bot.page import recording_sdk
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.hints import is_jitsi, jitsi_url
+from recording_farm.browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
+from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.browser_bot.sites import Site
 
@@ -65,7 +65,7 @@ async def test_page_of_the_sdk_should_begin_by_its_socket_and_end_by_its_flags(
 async def test_page_whose_flags_announce_the_sdk_should_be_waited_for(
     stage: Stage, site: Site, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.readiness.SETTLE_TIMEOUT", 0.2)
+    monkeypatch.setattr("recording_farm.browser_bot.page.readiness.SETTLE_TIMEOUT", 0.2)
     page = """<script>window.FLAG; onload = () => setTimeout(() => {
       const socket = new WebSocket("ws://localhost:8080/ws");
       socket.onopen = () => socket.send('{"type": "StartRecording"}');
@@ -86,7 +86,7 @@ async def test_socket_should_be_kept_alive(stage: Stage, site: Site, monkeypatch
 async def test_page_that_never_begins_should_fail_in_words(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.readiness.SIGNAL_TIMEOUT", 1.0)
+    monkeypatch.setattr("recording_farm.browser_bot.page.readiness.SIGNAL_TIMEOUT", 1.0)
     with pytest.raises(PageError, match="its recording SDK did not connect within 1 s"):
         await Bot(stage.browser, PageContract.SDK).join(site.add("/plain", "<p>x"), seconds=SOON, tries=1)
     silent = SDK_PAGE.replace("setTimeout(", "(() => 0)(")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from browser_bot.page import readiness, rejoining
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.hints import PageHints
-from browser_bot.page.rejoining import Pace, PageEvent
-from browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.page import readiness, rejoining
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.hints import PageHints
+from recording_farm.browser_bot.page.rejoining import Pace, PageEvent
+from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
@@ -65,8 +65,8 @@ async def recorded(stage: Stage, url: str, **hints: Any) -> AsyncIterator[Told]:
         await bot.close()
 
 
-async def colours(stage: Stage) -> set[tuple[int, int, int]]:
-    return (await grab(stage.display, WIDTH, HEIGHT)).colours()
+async def colors(stage: Stage) -> set[tuple[int, int, int]]:
+    return (await grab(stage.display, WIDTH, HEIGHT)).colors()
 
 
 async def shown(stage: Stage, selector: str) -> str | None:
@@ -98,7 +98,7 @@ async def test_lobby_that_is_back_without_another_document_should_be_joined_agai
     async with recorded(stage, url, join=join) as told:
         await told.until(bool)
         async with asyncio.timeout(SOON):
-            while BLUE not in await colours(stage):  # noqa: ASYNC110
+            while BLUE not in await colors(stage):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert told.events == [
         PageEvent("rejoined", "the page has shown its lobby again, and was joined again by its hints")
@@ -127,8 +127,8 @@ async def test_page_that_is_back_in_its_lobby_should_be_joined_again(
         await told.until(lambda events: len(events) == 1)
         assert told.events[0].event == "rejoined"
         assert await shown(stage, "main") == "Recorder"
-        assert await colours(stage) >= {BLUE}
-        assert RED not in await colours(stage)
+        assert await colors(stage) >= {BLUE}
+        assert RED not in await colors(stage)
 
 
 async def test_only_the_steps_that_are_left_should_be_followed_again(stage: Stage, site: Site) -> None:
@@ -161,7 +161,7 @@ async def test_css_should_be_there_after_the_page_has_gone_elsewhere(
             PageEvent("rejoined", "the page has gone to another address, and the hinted CSS was added again")
         ]
         assert stage.browser.page.url.endswith("/room")
-        assert await colours(stage) == {BLUE}
+        assert await colors(stage) == {BLUE}
 
 
 async def test_css_should_be_there_from_the_first_frame_on_although_the_page_goes_elsewhere(
@@ -171,7 +171,7 @@ async def test_css_should_be_there_from_the_first_frame_on_although_the_page_goe
     url = site.add("/", f"{BANNER}<meta http-equiv=refresh content='1;url=/room'>")
     async with recorded(stage, url, css=".banner { visibility: hidden }"):
         assert stage.browser.page.url.endswith("/room")
-        assert await colours(stage) == {BLUE}
+        assert await colors(stage) == {BLUE}
 
 
 async def test_page_that_a_step_has_led_to_should_not_be_taken_for_the_lobby(
@@ -183,7 +183,7 @@ async def test_page_that_a_step_has_led_to_should_not_be_taken_for_the_lobby(
     hints = {"join": [{"click": "button"}], "css": ".banner, button { visibility: hidden }"}
     async with recorded(stage, url, **hints) as told:
         assert stage.browser.page.url.endswith("/room")
-        assert await colours(stage) == {BLUE}
+        assert await colors(stage) == {BLUE}
     assert told.events == []
 
 
@@ -192,10 +192,10 @@ async def test_css_should_be_in_the_room_that_the_last_step_leads_to(stage: Stag
     url = site.add("/", "<button onclick='setTimeout(() => location = `/room`, 500)'>Join</button>")
     hints = {"join": [{"click": "button"}], "css": ".banner, main { visibility: hidden }"}
     async with recorded(stage, url, **hints):
-        assert await colours(stage) == {BLUE}
+        assert await colors(stage) == {BLUE}
     async with recorded(stage, url, wait_for="body:has(main)", **hints) as told:
         await asyncio.sleep(0.5)
-        assert await colours(stage) == {BLUE}
+        assert await colors(stage) == {BLUE}
     assert told.events == []
 
 
@@ -211,7 +211,7 @@ async def test_page_without_hints_should_have_its_change_told(stage: Stage, site
 async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.steps.STEP_TIMEOUT", 0.5)
+    monkeypatch.setattr("recording_farm.browser_bot.page.steps.STEP_TIMEOUT", 0.5)
     site.add("/full", LOBBY.replace("<button id=join", "<button disabled id=join"))
     url = site.add("/", LOBBY.replace("LEAVE", "location = '/full'"))
     async with recorded(stage, url, join=JOIN) as told:
@@ -230,16 +230,16 @@ async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_i
         await told.until(lambda events: len(events) == 2)
         await asyncio.sleep(3)
         assert len(told.events) == 2
-        assert await colours(stage) >= {RED}
+        assert await colors(stage) >= {RED}
 
 
 async def test_page_that_never_stays_should_be_recorded_as_it_is(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.bot.MAX_MOVES", 3)
+    monkeypatch.setattr("recording_farm.browser_bot.page.bot.MAX_MOVES", 3)
     url = site.add("/", f"{BANNER}<script>setTimeout(() => location.reload(), 200)</script>")
     async with recorded(stage, url):
-        assert await colours(stage) >= {BLUE}
+        assert await colors(stage) >= {BLUE}
     await blank(stage)
 
 
@@ -257,7 +257,7 @@ async def test_pace_should_let_so_many_through_in_its_time() -> None:
 async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("browser_bot.page.bot.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("recording_farm.browser_bot.page.bot.FIRST_PAUSE", 0.2)
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
     away = answer("<h1>502 Bad Gateway</h1>nginx", status="502 Bad Gateway")
     first = LOBBY.replace("LEAVE", "location.reload()")
@@ -267,7 +267,7 @@ async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
         assert [event.event for event in told.events] == ["warning", "rejoined"]
         assert "the page has loaded itself anew, and it answered 502 Bad Gateway" in told.events[0].message
         assert await shown(stage, "main") == "Recorder"
-        assert RED not in await colours(stage)
+        assert RED not in await colors(stage)
 
 
 @pytest.mark.parametrize("is_wanted", [False, True], ids=["moved", "loaded anew"])

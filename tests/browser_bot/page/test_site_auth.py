@@ -13,13 +13,13 @@ from urllib.parse import quote
 import pytest
 from pydantic import ValidationError
 
-from browser_bot.errors import PageError
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess
-from browser_bot.page.site_auth import give_access
-from browser_bot.stage.environment import Environment
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.errors import PageError
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess
+from recording_farm.browser_bot.page.site_auth import give_access
+from recording_farm.browser_bot.stage.environment import Environment
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
 
 SOON = 20.0

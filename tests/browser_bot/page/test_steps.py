@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot.errors import PageError
-from browser_bot.page import steps
-from browser_bot.page.added_css import combined
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.page.hints import PageHints
-from browser_bot.page.rejoining import PageEvent
-from browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.errors import PageError
+from recording_farm.browser_bot.page import steps
+from recording_farm.browser_bot.page.added_css import combined
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.hints import PageHints
+from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH
@@ -57,8 +57,8 @@ async def join(stage: Stage, url: str, told: list[str] | None = None, **hints: A
     return bot
 
 
-async def shows(stage: Stage, colour: tuple[int, int, int]) -> bool:
-    return colour in (await grab(stage.display, WIDTH, HEIGHT)).colours()
+async def shows(stage: Stage, color: tuple[int, int, int]) -> bool:
+    return color in (await grab(stage.display, WIDTH, HEIGHT)).colors()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
-from browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, open_site
 from testkit.browser_bot.sound import listen, loudest_frequency
@@ -56,7 +56,7 @@ async def test_page_should_fill_exactly_the_region(width: int, height: int) -> N
         corners = {picture.at(x, y) for x in (0, width - 1) for y in (0, height - 1)}
         within = {picture.at(x, y) for x in (2, width - 3) for y in (2, height - 3)}
         assert (corners, within) == ({GREEN}, {BLUE})
-        assert picture.colours() == {GREEN, BLUE}
+        assert picture.colors() == {GREEN, BLUE}
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -78,7 +78,7 @@ async def test_requests_for_permission_should_show_no_prompt(stage: Stage, site:
     assert "asking" not in answers.values()
     assert answers["camera"] in {"NotFoundError", "NotAllowedError"}
     assert (answers["place"], answers["notices"], answers["screen"]) == ("refused", "denied", "cannot ask")
-    assert (await grab(stage.display, WIDTH, HEIGHT)).colours() == {GREEN, BLUE}
+    assert (await grab(stage.display, WIDTH, HEIGHT)).colors() == {GREEN, BLUE}
 
 
 @pytest.mark.asyncio(loop_scope="module")

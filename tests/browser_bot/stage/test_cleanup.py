@@ -8,8 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot.stage import cleanup
-from browser_bot.stage.cleanup import OWNER, PREFIX, UNOWNED_SECONDS, clean_up_stages, write_owner
+from recording_farm.browser_bot.stage import cleanup
+from recording_farm.browser_bot.stage.cleanup import (
+    OWNER,
+    PREFIX,
+    UNOWNED_SECONDS,
+    clean_up_stages,
+    write_owner,
+)
 
 DEAD = "4194303 1"  # the largest process id that Linux gives
 
@@ -88,7 +94,8 @@ def test_owner_that_is_dead_but_not_buried_should_count_as_dead(tmp_path: Path) 
     owner = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from pathlib import Path; from browser_bot.stage.cleanup import write_owner;"
+            "import sys; from pathlib import Path; "
+            "from recording_farm.browser_bot.stage.cleanup import write_owner;"
             "write_owner(Path(sys.argv[1]))",
             str(directory),
         ],

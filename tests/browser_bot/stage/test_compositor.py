@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from browser_bot.stage import compositor
-from browser_bot.stage.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
-from browser_bot.stage.stage import open_stage
+from recording_farm.browser_bot.stage import compositor
+from recording_farm.browser_bot.stage.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
+from recording_farm.browser_bot.stage.stage import open_stage
 from testkit.machine.processes import below, words_of
 
 PERIOD = 33_333

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.errors import StageError
-from browser_bot.stage import display
-from browser_bot.stage.display import MARGIN, open_display, screen_mode, xauthority
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.stage import display
+from recording_farm.browser_bot.stage.display import MARGIN, open_display, screen_mode, xauthority
 from testkit.machine.processes import our_children, programs_of, run
 
 SIDES = (16, 17, 320, 481, 720, 1080, 1279, 1280, 1920)

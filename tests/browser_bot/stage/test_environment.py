@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.environment import Environment
-from browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.pictures import Colour, grab
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.environment import Environment
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from testkit.browser_bot.pictures import Color, grab
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.sound import listen, loudest_frequency
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
 SOON = 20.0
-BLUE: Colour = (0, 0, 255)
+BLUE: Color = (0, 0, 255)
 AROUND = Environment(devices=True, locale="fr-CA", timezone="America/St_Johns")
 # Joins like many a meeting's page: not without devices.
 ROOM = """<body style="margin:0;background:rgb(0,0,255);color:rgb(0,0,255)"><script>
@@ -98,7 +98,7 @@ async def test_page_that_wants_devices_should_join_and_they_be_silent_and_dark(
     assert light <= 1
     # Not in the recording: the page plays the microphone, and draws what it draws without one.
     assert np.abs(await listen(stage.sound, 0.5)).max() == 0
-    assert (await grab(stage.display, WIDTH, HEIGHT)).colours() == {BLUE}
+    assert (await grab(stage.display, WIDTH, HEIGHT)).colors() == {BLUE}
 
 
 async def test_page_should_find_devices_by_their_ids_and_names(stage: Stage, site: Site) -> None:

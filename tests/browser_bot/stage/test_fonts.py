@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage.stage import Stage, open_stage
-from farm.host.font_coverage import SCRIPTS
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from recording_farm.farm.host.font_coverage import SCRIPTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from browser_bot.stage.hang_check import greet, silence
+from recording_farm.browser_bot.stage.hang_check import greet, silence
 
 
 async def test_stalled_machine_should_not_count_as_silence() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from browser_bot.stage.locales import read_locale, read_timezone
+from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
 
 
 @pytest.mark.parametrize(

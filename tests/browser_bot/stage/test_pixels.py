@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser_bot.stage.pixels import is_black, is_blank
+from recording_farm.browser_bot.stage.pixels import is_black, is_blank
 
 WHITE, NAVY, BLACK = (bytes(pixel) for pixel in ([255, 255, 255, 0], [80, 0, 0, 0], [3, 2, 1, 0]))
 
@@ -18,5 +18,5 @@ WHITE, NAVY, BLACK = (bytes(pixel) for pixel in ([255, 255, 255, 0], [80, 0, 0, 
         (BLACK * 99 + NAVY, False, False),
     ],
 )
-def test_one_colour_should_be_blank_unless_it_is_black(rows: bytes, black: bool, blank: bool) -> None:
+def test_one_color_should_be_blank_unless_it_is_black(rows: bytes, black: bool, blank: bool) -> None:
     assert (is_black(rows), is_blank(rows)) == (black, blank)

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot.errors import ProgramNotFoundError
-from browser_bot.stage import programs
-from browser_bot.stage.programs import chromium_path, program_path, start_program, xorg_path
+from recording_farm.browser_bot.errors import ProgramNotFoundError
+from recording_farm.browser_bot.stage import programs
+from recording_farm.browser_bot.stage.programs import chromium_path, program_path, start_program, xorg_path
 from testkit.machine.processes import alive, our_children
 from testkit.waiting import until
 
@@ -19,7 +19,7 @@ PATH = {"PATH": os.environ["PATH"]}
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from browser_bot.stage.programs import start_program
+from recording_farm.browser_bot.stage.programs import start_program
 
 async def main():
     environment = {"PATH": os.environ["PATH"]}

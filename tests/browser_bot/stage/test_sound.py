@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from browser_bot.errors import StageError
-from browser_bot.stage import sound
-from browser_bot.stage.sound import SinkInput, Sound, open_sound, parse_sink_inputs
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.stage import sound
+from recording_farm.browser_bot.stage.sound import SinkInput, Sound, open_sound, parse_sink_inputs
 from testkit.browser_bot.sound import listen, loudest_frequency
 from testkit.machine.processes import our_children, programs_of, run
 

@@ -10,20 +10,20 @@ import numpy as np
 import psutil
 import pytest
 
-import browser_bot
-from browser_bot.errors import ProgramNotFoundError, StageError
-from browser_bot.stage import browser, display
-from browser_bot.stage import stage as stage_module
-from browser_bot.stage.cleanup import clean_up_stages
-from browser_bot.stage.stage import open_stage
-from browser_bot.stage.x_connection import connected
+import recording_farm
+from recording_farm.browser_bot.errors import ProgramNotFoundError, StageError
+from recording_farm.browser_bot.stage import browser, display
+from recording_farm.browser_bot.stage import stage as stage_module
+from recording_farm.browser_bot.stage.cleanup import clean_up_stages
+from recording_farm.browser_bot.stage.stage import open_stage
+from recording_farm.browser_bot.stage.x_connection import connected
 from testkit.browser_bot.sound import listen
 from testkit.machine.processes import alive, our_children, programs_of
 from testkit.waiting import until
 
 OWNER = """
 import asyncio
-from browser_bot.stage.stage import open_stage
+from recording_farm.browser_bot.stage.stage import open_stage
 
 async def main():
     async with open_stage(320, 180, 30) as stage:
@@ -89,7 +89,7 @@ async def test_opening_should_leave_nothing_when_cancelled_at_any_moment(stages:
 async def test_killed_owner_should_leave_a_directory_for_the_sweep_and_no_programs(stages: Path) -> None:
     owner = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OWNER),
-        cwd=Path(browser_bot.__file__).parents[1],
+        cwd=Path(recording_farm.__file__).parents[1],
         env=os.environ | {"TMPDIR": str(stages)},
         stdout=asyncio.subprocess.PIPE,
     )

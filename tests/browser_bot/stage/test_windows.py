@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.pixels import picture_of
-from browser_bot.stage.stage import Stage, open_stage
-from browser_bot.stage.x_connection import connected
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.pixels import picture_of
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.stage.x_connection import connected
 from testkit.browser_bot.sites import Site, answer, hang, open_site
 from testkit.browser_bot.stages import blank
 from testkit.browser_bot.x_windows import show_window
@@ -117,13 +117,13 @@ async def open_page(stage: Stage, site: Site, script: str = "", *, lang: str = "
     await becomes_blue_again(stage, 0.4)
 
 
-async def colours(stage: Stage) -> set[int]:
+async def colors(stage: Stage) -> set[int]:
     return set(memoryview(await picture_of(stage.display, WIDTH, HEIGHT)).cast("I"))
 
 
 async def is_blue(stage: Stage) -> bool:
     (blue,) = memoryview(BLUE).cast("I")
-    return await colours(stage) == {blue}
+    return await colors(stage) == {blue}
 
 
 async def until_blue(stage: Stage) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from browser_bot.stage.display import Display, open_display, xauthority
-from browser_bot.stage.pixels import picture_of, rows_of
-from browser_bot.stage.windows import manage_windows
-from browser_bot.stage.x_connection import connected
+from recording_farm.browser_bot.stage.display import Display, open_display, xauthority
+from recording_farm.browser_bot.stage.pixels import picture_of, rows_of
+from recording_farm.browser_bot.stage.windows import manage_windows
+from recording_farm.browser_bot.stage.x_connection import connected
 
 WIDTH, HEIGHT = 320, 180
 

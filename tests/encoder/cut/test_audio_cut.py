@@ -7,11 +7,11 @@ from typing import Literal
 import av
 import pytest
 
-from encoder.cut.audio_cut import cut_audio
-from encoder.cut.cut import TakeMedia
-from encoder.errors import CutError
-from encoder.formats import AudioCodec, AudioExport
-from encoder.media.probe import probe
+from recording_farm.encoder.cut.audio_cut import cut_audio
+from recording_farm.encoder.cut.cut import TakeMedia
+from recording_farm.encoder.errors import CutError
+from recording_farm.encoder.formats import AudioCodec, AudioExport
+from recording_farm.encoder.media.probe import probe
 from testkit.encoder.beeps import beeps, make_take, played
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)

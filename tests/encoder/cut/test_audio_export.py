@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from encoder.cut.audio_export import export_audio
-from encoder.cut.cut import TakeMedia, cut
-from encoder.errors import CutError
-from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from encoder.media.probe import probe
+from recording_farm.encoder.cut.audio_export import export_audio
+from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.errors import CutError
+from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
+from recording_farm.encoder.media.probe import probe
 from testkit.encoder.beeps import beeps, make_take, played, shown
 
 CHANNELS: tuple[Literal[1, 2], ...] = (1, 2)

@@ -10,11 +10,11 @@ import av
 import pytest
 from av.stream import Disposition
 
-from encoder.cut.cut import TakeMedia, cut
-from encoder.errors import CutError
-from encoder.formats import Codec, Format
-from encoder.journal import Lag
-from encoder.media.probe import probe
+from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.errors import CutError
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.journal import Lag
+from recording_farm.encoder.media.probe import probe
 from testkit.encoder.takes import container
 
 ENCODING = {

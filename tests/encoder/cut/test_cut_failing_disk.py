@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from encoder.cut.audio_cut import cut_audio
-from encoder.cut.audio_export import export_audio
-from encoder.cut.cut import TakeMedia, cut
-from encoder.errors import CutError, NothingRecordedError
-from encoder.formats import AudioCodec, AudioExport, Codec, Format
+from recording_farm.encoder.cut.audio_cut import cut_audio
+from recording_farm.encoder.cut.audio_export import export_audio
+from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.errors import CutError, NothingRecordedError
+from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
 from testkit.encoder.beeps import make_take
 
 # In lengths of the file. Its end is read first, then its packets.

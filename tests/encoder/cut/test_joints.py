@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from encoder.cut.joints import MAX_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
-from encoder.formats import Codec, Format
+from recording_farm.encoder.cut.joints import MAX_DROPPED, ON_GRID_US, FrameGrid, first_joint, next_joint
+from recording_farm.encoder.formats import Codec, Format
 
 PERIOD = Fraction(100_000, 3)
 TICK = PERIOD / 1000

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from encoder.formats import Format
-from encoder.journal import Lag
-from encoder.live.follow import FollowedPacket, follow
-from encoder.media.growing_file import introduction_bytes, last_fragments
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.journal import Lag
+from recording_farm.encoder.live.follow import FollowedPacket, follow
+from recording_farm.encoder.media.growing_file import introduction_bytes, last_fragments
 from testkit.encoder.takes import make_take, start_take
 
 ENDED = itertools.repeat(True).__next__

@@ -5,10 +5,17 @@ import av
 import pytest
 from av.container import InputContainer
 
-from encoder.cut.cut import CutFile, TakeJoint, TakeMedia, cut
-from encoder.formats import Codec, Format
-from encoder.live.hls import TimedText, id3_tag, make_hls, read_timed_texts, segments_in, timed_text_line
-from farm.spool.interactive_archive import place_texts
+from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, cut
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.live.hls import (
+    TimedText,
+    id3_tag,
+    make_hls,
+    read_timed_texts,
+    segments_in,
+    timed_text_line,
+)
+from recording_farm.farm.spool.interactive_archive import place_texts
 from testkit.encoder.takes import make_take
 
 

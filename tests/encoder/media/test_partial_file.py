@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.cut.audio_cut import cut_audio
-from encoder.cut.cut import CutFile, TakeMedia, cut
-from encoder.errors import NothingRecordedError
-from encoder.formats import AudioExport, Codec, Format
-from encoder.media.packets import whole_packets
-from encoder.media.partial_file import open_take, whole_bytes
+from recording_farm.encoder.cut.audio_cut import cut_audio
+from recording_farm.encoder.cut.cut import CutFile, TakeMedia, cut
+from recording_farm.encoder.errors import NothingRecordedError
+from recording_farm.encoder.formats import AudioExport, Codec, Format
+from recording_farm.encoder.media.packets import whole_packets
+from recording_farm.encoder.media.partial_file import open_take, whole_bytes
 from testkit.encoder.beeps import make_take
 
 SUFFIXES = [".mp4", ".webm", ".m4a"]

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from encoder.takes.clock import phase, safe_window, wait_us, wall_ahead_us
+from recording_farm.encoder.takes.clock import phase, safe_window, wait_us, wall_ahead_us
 
 
 def test_window_should_be_the_measured_one_at_30_fps() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.formats import AudioCodec, AudioExport, Codec, Format
-from encoder.takes.command import Source, TakeFiles, cheapest_step, take_arguments
+from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
+from recording_farm.encoder.takes.command import Source, TakeFiles, cheapest_step, take_arguments
 
 SOURCE = Source(":7", Path("/stage/xauthority"), "unix:/stage/pulse.sock", "stage.monitor")
 EPOCH = 1_700_000_000

@@ -6,10 +6,10 @@ from pathlib import Path
 import ffmpeg
 import pytest
 
-from encoder.formats import Codec, Format
-from encoder.media.packets import time_of, whole_packets
-from encoder.media.partial_file import open_take
-from encoder.takes.command import encoding
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.media.packets import time_of, whole_packets
+from recording_farm.encoder.media.partial_file import open_take
+from recording_farm.encoder.takes.command import encoding
 
 PERIOD = 33_333
 SECONDS = 8

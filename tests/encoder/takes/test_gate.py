@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder.takes.gate import Gate
+from recording_farm.encoder.takes.gate import Gate
 
 
 async def test_reader_should_wait_until_the_gate_is_opened(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 
-from encoder.takes.progress import Progress, parse_progress, read_progress
+from recording_farm.encoder.takes.progress import Progress, parse_progress, read_progress
 
 BLOCK = (
     "frame=60\nfps=30.0\nout_time_us=1980000\ndrop_frames=1\ndup_frames=0\nspeed=1.02x\nprogress=continue\n"

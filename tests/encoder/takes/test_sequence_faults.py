@@ -17,14 +17,14 @@ import av
 import psutil
 import pytest
 
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import open_stage
-from encoder.errors import EncoderHungError, EncoderTooSlowError
-from encoder.formats import AudioExport, Codec, Format
-from encoder.takes.command import Source, cheapest_step
-from encoder.takes.sequence import TakeSequence
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import open_stage
+from recording_farm.encoder.errors import EncoderHungError, EncoderTooSlowError
+from recording_farm.encoder.formats import AudioExport, Codec, Format
+from recording_farm.encoder.takes.command import Source, cheapest_step
+from recording_farm.encoder.takes.sequence import TakeSequence
+from recording_farm.farm.spool.spool import Spool
 from testkit.encoder import recording_process
 from testkit.fidelity.measure import measure
 from testkit.machine.processes import encoder

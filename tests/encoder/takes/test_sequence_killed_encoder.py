@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import open_stage
-from encoder.formats import Codec, Format
-from encoder.takes import sequence as takes_module
-from encoder.takes.command import Source
-from encoder.takes.sequence import TakeSequence
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import open_stage
+from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.takes import sequence as takes_module
+from recording_farm.encoder.takes.command import Source
+from recording_farm.encoder.takes.sequence import TakeSequence
+from recording_farm.farm.spool.spool import Spool
 from testkit.machine.processes import below
 from testkit.pages import FIDELITY_PAGE
 

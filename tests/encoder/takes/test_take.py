@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from encoder.errors import EncoderError
-from encoder.formats import Format
-from encoder.takes.command import Source, TakeFiles
-from encoder.takes.take import Take
+from recording_farm.encoder.errors import EncoderError
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.takes.command import Source, TakeFiles
+from recording_farm.encoder.takes.take import Take
 from testkit.machine.disks import fill, small_disk
 
 # There is no such sound, so ffmpeg ends with words behind its first gate.

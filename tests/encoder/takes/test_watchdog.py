@@ -5,8 +5,8 @@ from itertools import chain, repeat
 
 import pytest
 
-from encoder.takes.take import waits_for_processor
-from encoder.takes.watchdog import (
+from recording_farm.encoder.takes.take import waits_for_processor
+from recording_farm.encoder.takes.watchdog import (
     HANGING_SAMPLES,
     JUMP_US,
     SAMPLE_SECONDS,

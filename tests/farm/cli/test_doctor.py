@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from browser_bot.stage import programs
-from farm.cli import doctor
-from farm.cli.doctor import Check
-from farm.errors import ProgramMissingError
-from farm.host import programs as farm_programs
+from recording_farm.browser_bot.stage import programs
+from recording_farm.farm.cli import doctor
+from recording_farm.farm.cli.doctor import Check
+from recording_farm.farm.errors import ProgramMissingError
+from recording_farm.farm.host import programs as farm_programs
 
 OLD_DEVICES = """\
 Devices:
@@ -185,7 +185,7 @@ def test_require_programs_should_name_everything_that_is_missing() -> None:
 
 
 def test_missing_library_of_displays_should_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser_bot.stage.programs.XCB_LIBRARY", "libxcb.so.0")
+    monkeypatch.setattr("recording_farm.browser_bot.stage.programs.XCB_LIBRARY", "libxcb.so.0")
     with pytest.raises(ProgramMissingError) as caught:
         farm_programs.require_programs()
     assert caught.value.package == "libxcb1"

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from farm.cli.main import access_of
+from recording_farm.farm.cli.main import access_of
 
 
 def test_options_should_give_access() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from encoder.media.probe import probe
-from farm.cli.main import record
+from recording_farm.encoder.media.probe import probe
+from recording_farm.farm.cli.main import record
 from testkit.machine.load import Stolen
 from testkit.machine.processes import below, stage_programs, wait_until_none
 from testkit.pages import FIDELITY_PAGE
@@ -22,7 +22,7 @@ PAGE = f"file://{FIDELITY_PAGE}"
 
 def farm_record(*arguments: str | Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "farm.cli", "record", *map(str, arguments)],
+        [sys.executable, "-m", "recording_farm.farm.cli", "record", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

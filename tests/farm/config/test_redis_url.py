@@ -1,8 +1,8 @@
 import pytest
 
-from farm.config.redis_url import Sentinels, parse_redis_address
-from farm.config.settings import load_settings
-from farm.errors import SettingsError
+from recording_farm.farm.config.redis_url import Sentinels, parse_redis_address
+from recording_farm.farm.config.settings import load_settings
+from recording_farm.farm.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from browser_bot.network.addresses import AddressRule
-from farm.config.settings import Settings, load_settings, unknown_settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.errors import SettingsError
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.farm.config.settings import Settings, load_settings, unknown_settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.errors import SettingsError
 from testkit.settings import settings_with
 
 
@@ -66,7 +66,7 @@ def test_settings_should_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         ("FARM_PORT", "70000"),
         ("FARM_SLOTS", "0"),
         ("FARM_REDIS_URL", "http://secret-user@db"),
-        ("FARM_API_KEYS", "secret-without-organisation"),
+        ("FARM_API_KEYS", "secret-without-organization"),
         ("FARM_API_KEYS", "or g:secret"),
         ("FARM_API_KEYS", "org:"),
         ("FARM_API_KEYS", "a:secret,b:secret"),

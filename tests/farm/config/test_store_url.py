@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.config.store_url import StoreKind, StoreLocation, parse_store_url
+from recording_farm.farm.config.store_url import StoreKind, StoreLocation, parse_store_url
 
 
 @pytest.mark.parametrize(

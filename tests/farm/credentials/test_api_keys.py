@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from farm.cli.main import keys as keys_command
-from farm.config.settings import Settings
-from farm.credentials import api_keys as module
-from farm.credentials.api_keys import (
+from recording_farm.farm.cli.main import keys as keys_command
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials import api_keys as module
+from recording_farm.farm.credentials.api_keys import (
     ApiKeys,
     create_api_key,
     list_api_keys,
     load_api_keys,
     revoke_api_key,
 )
-from farm.db.embedded import embedded_redis
-from farm.errors import NotFoundError, SettingsError
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.errors import NotFoundError, SettingsError
 from testkit.network.ports import free_port
 from testkit.settings import settings_with
 
@@ -85,8 +85,8 @@ def test_no_first_key_should_be_made_beside_keys_of_the_settings(tmp_path: Path)
     assert not (tmp_path / "data").exists()
 
 
-def test_two_organisations_with_the_same_key_should_be_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="b has a key of another organisation"):
+def test_two_organizations_with_the_same_key_should_be_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="b has a key of another organization"):
         settings_with(tmp_path, None, api_keys="a:same,b:same")
 
 
@@ -233,7 +233,7 @@ def test_data_directory_that_cannot_be_made_should_be_a_clear_error(tmp_path: Pa
 
 def farm_keys(data_dir: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "farm.cli", "keys", *arguments],
+        [sys.executable, "-m", "recording_farm.farm.cli", "keys", *arguments],
         env={**os.environ, "FARM_DATA_DIR": str(data_dir), **variables},
         capture_output=True,
         text=True,
@@ -254,7 +254,7 @@ def test_command_should_make_list_and_revoke_a_key(tmp_path: Path) -> None:
     listed = farm_keys(tmp_path, "list", FARM_API_KEYS="other:hunter2")
     assert listed.returncode == 0, listed.stderr
     heading, of_settings, of_file = listed.stdout.splitlines()
-    assert heading.split() == ["ID", "ORGANISATION", "CREATED", "NAME"]
+    assert heading.split() == ["ID", "ORGANIZATION", "CREATED", "NAME"]
     assert of_settings.split()[1:] == ["other", "-", "(from", "FARM_API_KEYS)"]
     assert key.created is not None
     assert of_file.split(maxsplit=3) == [key.id, "acme", key.created.isoformat(), "for CI"]

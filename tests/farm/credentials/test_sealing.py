@@ -1,7 +1,7 @@
 import pytest
 
-from farm.credentials.sealing import Sealer
-from farm.errors import SettingsError
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.errors import SettingsError
 
 
 def test_text_should_come_back_from_its_seal() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farm.db import embedded as module
-from farm.db.clients import connect
-from farm.db.embedded import embedded_redis
-from farm.errors import ProgramMissingError, RedisUnavailableError, SettingsError
+from recording_farm.farm.db import embedded as module
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.errors import ProgramMissingError, RedisUnavailableError, SettingsError
 from testkit.settings import settings_with
 
 
@@ -84,8 +84,8 @@ def test_redis_that_cannot_start_should_say_why(tmp_path: Path) -> None:
 def test_redis_should_end_when_its_farm_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     program = (
         "import sys, time\n"
-        "from farm.db.embedded import embedded_redis\n"
-        "from farm.config.settings import load_settings\n"
+        "from recording_farm.farm.db.embedded import embedded_redis\n"
+        "from recording_farm.farm.config.settings import load_settings\n"
         "with embedded_redis(load_settings()) as server:\n"
         "    print(server.process.pid, flush=True)\n"
         "    time.sleep(60)\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.db.clients import connect
-from farm.db.faults import (
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.faults import (
     Outage,
     RedisFault,
     describe,
@@ -25,7 +25,7 @@ from farm.db.faults import (
     read_memory,
     refuse_eviction,
 )
-from farm.telemetry.metrics import FarmCollector
+from recording_farm.farm.telemetry.metrics import FarmCollector
 from testkit.metrics import shown
 from testkit.redis_servers import FaultyRedis, faulty_redis, running
 from testkit.waiting import wait_until
@@ -147,7 +147,7 @@ def test_parts_should_refuse_to_start_with_a_redis_that_evicts(
 ) -> None:
     server.set_up(maxmemory_policy=policy)
     done = subprocess.run(
-        [sys.executable, "-m", "farm.cli", part],
+        [sys.executable, "-m", "recording_farm.farm.cli", part],
         env=environment_of(server, tmp_path), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -189,7 +189,7 @@ def test_doctor_should_look_at_the_redis_of_the_settings(
 ) -> None:
     server.set_up(**options)
     done = subprocess.run(
-        [sys.executable, "-m", "farm.cli", "doctor", "--json"],
+        [sys.executable, "-m", "recording_farm.farm.cli", "doctor", "--json"],
         env=environment_of(server, tmp_path), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     (check,) = [check for check in json.loads(done.stdout) if check["name"] == "redis"]

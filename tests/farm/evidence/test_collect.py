@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.errors import PageLostError, StageError
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import open_stage
-from encoder.errors import ClockJumpedError, EncoderError, EncoderHungError, EncoderTooSlowError
-from farm.errors import NotFoundError
-from farm.evidence.collect import FILES, collect, fault_directories
-from farm.evidence.dead_recorder import describe_defect
+from recording_farm.browser_bot.errors import PageLostError, StageError
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import open_stage
+from recording_farm.encoder.errors import (
+    ClockJumpedError,
+    EncoderError,
+    EncoderHungError,
+    EncoderTooSlowError,
+)
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.evidence.collect import FILES, collect, fault_directories
+from recording_farm.farm.evidence.dead_recorder import describe_defect
 
 PAGE = "data:text/html,<body>here</body><script>console.log('seen'); console.log('START_RECORDING')</script>"
 MAX_SECONDS = 6

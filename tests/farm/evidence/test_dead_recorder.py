@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from browser_bot.page.page_log import PageLog
-from farm.evidence.dead_recorder import (
+from recording_farm.browser_bot.page.page_log import PageLog
+from recording_farm.farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
     keep_death,
@@ -16,7 +16,7 @@ from farm.evidence.dead_recorder import (
     note_seen,
     take_seen,
 )
-from farm.telemetry.recording_log import logging_to
+from recording_farm.farm.telemetry.recording_log import logging_to
 from testkit.encoder.takes import make_take
 
 PAGE_LINES = ["page log: 'seen'", "page could not load 'https://meet.test/?t=…': net::ERR"]
@@ -28,7 +28,7 @@ def evidence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
     evidence = tmp_path / "evidence"
     evidence.mkdir()
     with logging_to(evidence):
-        logging.getLogger("farm.jobs.record").warning("take 0 has begun at phase 17000 µs")
+        logging.getLogger("recording_farm.farm.jobs.record").warning("take 0 has begun at phase 17000 µs")
         page_log = PageLog(())
         for line in PAGE_LINES:
             page_log.write(line)

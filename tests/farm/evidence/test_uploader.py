@@ -14,17 +14,17 @@ from uuid import UUID
 
 import pytest
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.evidence.archive import zip_pieces
-from farm.evidence.directory import Carried, Version, evidence_dir, version_of
-from farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
-from farm.evidence.uploader import Carrier, is_to_be_carried, worth_carrying
-from farm.jobs.retention import sweep
-from farm.recording.model import Recording, Status
-from farm.recording.records import record_key
-from farm.storage.backend import StorageError
-from farm.storage.store import Store, open_store
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.evidence.archive import zip_pieces
+from recording_farm.farm.evidence.directory import Carried, Version, evidence_dir, version_of
+from recording_farm.farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
+from recording_farm.farm.evidence.uploader import Carrier, is_to_be_carried, worth_carrying
+from recording_farm.farm.jobs.retention import sweep
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import record_key
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store, open_store
 from testkit.farm import Farm
 from testkit.settings import set_environment
 
@@ -175,7 +175,7 @@ def test_old_evidence_should_be_deleted_from_the_store(
     sweep()
     evidence = StoredEvidence(farm.redis, open_store(farm.settings))
     assert len(evidence.parts(ended.id)) == 1
-    monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
+    monkeypatch.setattr("recording_farm.farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
     assert (stored(farm.settings), evidence.parts(ended.id)) == ({}, [])
     assert not evidence_dir(farm.settings, str(ended.id)).exists()
@@ -282,7 +282,7 @@ def test_part_should_have_a_name_that_is_no_path(node: str, begins: str) -> None
 def test_carrier_that_hangs_should_not_keep_its_node_from_ending() -> None:
     hangs = """
 import time
-from farm.host.processes import told_to_stop
+from recording_farm.farm.host.processes import told_to_stop
 told_to_stop(within=1)
 print(flush=True)
 time.sleep(60)

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from farm.config.settings import Settings
-from farm.evidence.directory import evidence_dir
-from farm.evidence.stored import StoredEvidence
-from farm.evidence.uploader import Carrier
-from farm.recording.model import Status
-from farm.storage.store import open_store
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.evidence.stored import StoredEvidence
+from recording_farm.farm.evidence.uploader import Carrier
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.storage.store import open_store
 from testkit.api.client import client_of
 from testkit.farm import Farm
 from testkit.network.faulty_server import faulty_server

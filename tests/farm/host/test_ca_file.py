@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browser_bot.errors import PageError
-from browser_bot.network.addresses import parse_address_rule
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import Stage, open_stage
-from farm.cli.doctor import CHECKS
-from farm.config.settings import Settings, load_settings
-from farm.errors import ProgramMissingError, SettingsError
-from farm.host.ca_file import nss_database, read_authorities
-from farm.pages.watermark import fetch
-from farm.webhooks.request import Poster
+from recording_farm.browser_bot.errors import PageError
+from recording_farm.browser_bot.network.addresses import parse_address_rule
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from recording_farm.farm.cli.doctor import CHECKS
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.errors import ProgramMissingError, SettingsError
+from recording_farm.farm.host.ca_file import nss_database, read_authorities
+from recording_farm.farm.pages.watermark import fetch
+from recording_farm.farm.webhooks.request import Poster
 from testkit.network.authorities import Authority, https_server, own_authority
 
 VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
@@ -32,17 +32,17 @@ LOOPBACK = parse_address_rule("127.0.0.0/8,::1")
 # What each library says of a server at argv[1], in a process that was started as the farm starts its own.
 CLIENTS = """
 import asyncio, json, os, sys
-from farm.host.ca_file import trust
-from farm.config.settings import load_settings
+from recording_farm.farm.host.ca_file import trust
+from recording_farm.farm.config.settings import load_settings
 settings = load_settings()
 trust(settings.ca_file, settings.data_dir)
 url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
-from browser_bot.network.addresses import parse_address_rule
-from farm.storage.backends.azure import AzureContainer, AzurePlace
-from farm.storage.backends.gcs import GcsBucket, GcsPlace
-from farm.storage.backend import StorageError
-from farm.storage.backends.s3 import S3Bucket, S3Place
-from farm.webhooks.request import Poster
+from recording_farm.browser_bot.network.addresses import parse_address_rule
+from recording_farm.farm.storage.backends.azure import AzureContainer, AzurePlace
+from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsPlace
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Place
+from recording_farm.farm.webhooks.request import Poster
 import redis, requests
 told = {}
 def storage(name, make):
@@ -150,7 +150,7 @@ async def test_webhook_and_watermark_should_say_what_is_wrong_with_a_certificate
     words: str,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    monkeypatch.setattr("farm.safe_http._tls", ssl.create_default_context)
+    monkeypatch.setattr("recording_farm.farm.safe_http._tls", ssl.create_default_context)
     with https_server(authority.server(name, expired=expired)) as port:
         # Of localhost's two addresses the second one has no server.
         async with Poster(LOOPBACK, 5) as poster:
@@ -226,7 +226,7 @@ def test_file_without_certificates_should_be_told_at_the_start(
 @pytest.mark.parametrize("command", ["up", "worker", "api"])
 def test_farm_should_not_start_without_the_file(tmp_path: Path, command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "farm.cli", command],
+        [sys.executable, "-m", "recording_farm.farm.cli", command],
         capture_output=True,
         text=True,
         timeout=60,

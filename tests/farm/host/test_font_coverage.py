@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
+from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
 
 # What Unicode calls them otherwise in the names of their letters.
 NAMES = {

@@ -14,15 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import open_stage
-from encoder.formats import Format
-from farm.cli.doctor import run_checks
-from farm.host import realtime as real_time_module
-from farm.host.realtime import REAL_TIME, RealTime, is_allowed, kind_of, next_rest, too_busy, used_ns
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import open_stage
+from recording_farm.encoder.formats import Format
+from recording_farm.farm.cli.doctor import run_checks
+from recording_farm.farm.host import realtime as real_time_module
+from recording_farm.farm.host.realtime import (
+    REAL_TIME,
+    RealTime,
+    is_allowed,
+    kind_of,
+    next_rest,
+    too_busy,
+    used_ns,
+)
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.spool.spool import Spool
 from testkit.browser_bot.sites import open_site
 from testkit.deploy import seccomp
 from testkit.machine.processes import below

@@ -4,9 +4,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farm.config.settings import Settings
-from farm.host.resources import Free, Processors, cores, memory, slots_for, what_is_free
-from farm.worker.admission import refusal
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.host.resources import Free, Processors, cores, memory, slots_for, what_is_free
+from recording_farm.farm.worker.admission import refusal
 
 GIB = 1 << 30
 

@@ -5,16 +5,15 @@ import pytest
 import redis
 from rq import Queue, SimpleWorker
 from rq.job import JobStatus
-from rq.utils import import_attribute
 
-from farm.config.settings import Settings
-from farm.jobs import entry
-from farm.queues.recordings import RECORD_JOB
-from farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, is_to_be_finished, transfers_queue
-from farm.queues.webhooks import SEND_JOB
-from farm.recording.model import Status
-from farm.recording.transfers import STORE
-from farm.storage.store import open_store
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs import entry
+from recording_farm.farm.queues.recordings import RECORD_JOB
+from recording_farm.farm.queues.transfers import FINISH_JOB, TRANSFER_JOB, is_to_be_finished, transfers_queue
+from recording_farm.farm.queues.webhooks import SEND_JOB
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.storage.store import open_store
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment
@@ -29,19 +28,28 @@ OLD_NAMES = {
 
 
 @pytest.mark.parametrize("name", [RECORD_JOB, FINISH_JOB, TRANSFER_JOB, SEND_JOB])
-def test_names_of_jobs_should_be_functions_of_the_entry(name: str) -> None:
-    module, _, function = name.rpartition(".")
-    assert module == entry.__name__
-    assert import_attribute(name) is getattr(entry, function)
+def test_names_of_jobs_should_be_functions_of_the_entry(name: str, redis_client: redis.Redis) -> None:
+    assert function_of(name, redis_client) is getattr(entry, name.rpartition(".")[2])
 
 
 @pytest.mark.parametrize("name", OLD_NAMES)
-def test_old_names_should_be_the_same_functions(name: str) -> None:
-    assert import_attribute(name) is OLD_NAMES[name]
+def test_old_names_should_be_the_same_functions(name: str, redis_client: redis.Redis) -> None:
+    assert function_of(name, redis_client) is OLD_NAMES[name]
+
+
+@pytest.mark.parametrize("name", ["os.system", "recording_farm.farm.jobs.finish.finish", "farm.jobs.entry.x"])
+def test_no_other_name_should_be_imported(name: str, redis_client: redis.Redis) -> None:
+    with pytest.raises(ValueError, match="knows no job"):
+        function_of(name, redis_client)
+
+
+def function_of(name: str, client: redis.Redis) -> object:
+    job = Queue("jobs", connection=client).enqueue(name)
+    return entry.NamedJob.fetch(job.id, connection=client).func
 
 
 def run(queue: Queue) -> None:
-    SimpleWorker([queue], connection=queue.connection).work(burst=True)
+    SimpleWorker([queue], connection=queue.connection, job_class=entry.NamedJob).work(burst=True)
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.jobs.finish import finish
-from farm.recording.model import FileKind, Recording, Status
-from farm.recording.records import Records, record_key
-from farm.recovery.local_spool import recover_unqueued
-from farm.spool.outbox import Outbox
-from farm.spool.spool import spool_of
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.finish import finish
+from recording_farm.farm.recording.model import FileKind, Recording, Status
+from recording_farm.farm.recording.records import Records, record_key
+from recording_farm.farm.recovery.local_spool import recover_unqueued
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment

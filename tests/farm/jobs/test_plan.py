@@ -6,18 +6,18 @@ from datetime import timedelta
 
 import pytest
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.jobs.plan import plan_of
-from farm.jobs.reporter import Reporter
-from farm.nodes.registry import Nodes
-from farm.pages.access import environment_of
-from farm.recorder.recorder import Recorder
-from farm.recording.commands import Order
-from farm.recording.formats import format_of
-from farm.recording.model import TimelineEntry
-from farm.spool.spool import spool_of
-from farm.worker.slot import needs_of
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.plan import plan_of
+from recording_farm.farm.jobs.reporter import Reporter
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.pages.access import environment_of
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.formats import format_of
+from recording_farm.farm.recording.model import TimelineEntry
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.worker.slot import needs_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 

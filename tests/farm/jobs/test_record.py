@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.jobs.record import record
-from farm.recording.model import Status
-from farm.spool.spool import Spool, spool_of
+from recording_farm.farm.jobs.record import record
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.spool.spool import Spool, spool_of
 from testkit.farm import Farm
 from testkit.settings import set_environment
 

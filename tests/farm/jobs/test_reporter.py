@@ -5,16 +5,16 @@ import asyncio
 import pytest
 import redis
 
-from browser_bot.page.rejoining import PageEvent
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.jobs.reporter import Reporter
-from farm.queues.transfers import transfers_queue
-from farm.recorder.listener import EndReason, Outcome
-from farm.recording.findings import Finding
-from farm.recording.model import ReasonKind, Recording, Status, TimelineEntry
-from farm.recording.records import Records, record_key
-from farm.spool.spool import spool_of
+from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.reporter import Reporter
+from recording_farm.farm.queues.transfers import transfers_queue
+from recording_farm.farm.recorder.listener import EndReason, Outcome
+from recording_farm.farm.recording.findings import Finding
+from recording_farm.farm.recording.model import ReasonKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.records import Records, record_key
+from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 

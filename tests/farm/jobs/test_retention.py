@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.errors import NotFoundError
-from farm.jobs.retention import expire_recordings, sweep
-from farm.recording.links import Links
-from farm.recording.listing import Wanted
-from farm.recording.model import Recording, Status
-from farm.spool.outbox import Outbox
-from farm.spool.spool import spool_of
-from farm.storage.backend import StorageError
-from farm.storage.store import Store, open_store
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.jobs.retention import expire_recordings, sweep
+from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.listing import Wanted
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store, open_store
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment

@@ -8,7 +8,7 @@ import redis
 from rq import Queue
 from rq.job import JobStatus
 
-from farm.worker.slot import SpoolWorker
+from recording_farm.farm.worker.slot import SpoolWorker
 
 
 @pytest.fixture

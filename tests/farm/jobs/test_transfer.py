@@ -12,22 +12,22 @@ from uuid import UUID
 import pytest
 import redis
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.credentials.farm_secret import load_secret_key
-from farm.errors import WrongStateError
-from farm.evidence.directory import evidence_dir
-from farm.jobs import transfer as transfer_job
-from farm.jobs.settle import settle
-from farm.jobs.transfer_attempt import run_transfer
-from farm.queues.transfers import transfers_queue, uploads_queue
-from farm.recording.links import Links
-from farm.recording.model import Recording, Status
-from farm.recording.outputs import OutputState, stream_output
-from farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
-from farm.spool.outbox import Outbox
-from farm.spool.spool import spool_of
-from farm.storage.store import Store, open_store
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.errors import WrongStateError
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.jobs import transfer as transfer_job
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
+from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.outputs import OutputState, stream_output
+from recording_farm.farm.recording.transfers import GIVE_UP_AFTER, STORE, Transfer, TransferState, transfer_to
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.storage.store import Store, open_store
 from testkit.farm import Farm
 from testkit.machine.disks import small_disk
 from testkit.recordings import new_recording, sealed_target
@@ -278,7 +278,7 @@ def test_two_uploads_at_once_should_fetch_each_file_once(
 def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploaded(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("recording_farm.farm.jobs.transfer.load_settings", lambda: farm.settings)
     recording = farm.stored(new_recording(), film)
     target = target_at(s3_endpoint, bucket="nowhere")
     sealed = sealed_target(farm.settings, recording, target).sealed
@@ -295,7 +295,7 @@ def test_nothing_should_be_left_of_a_recording_that_is_deleted_while_it_is_uploa
 def test_files_that_redis_has_forgotten_should_be_kept(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.jobs.transfer.load_settings", lambda: farm.settings)
+    monkeypatch.setattr("recording_farm.farm.jobs.transfer.load_settings", lambda: farm.settings)
     recording = farm.ended(new_recording(), film, target_at(s3_endpoint))
     farm.redis.flushall()
     transfer_job.transfer(str(recording.id), "s3")

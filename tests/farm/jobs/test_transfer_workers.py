@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from farm.queues.transfers import enqueue_finish
-from farm.recording.model import Recording, Status
-from farm.recording.transfers import TransferState, transfer_to
+from recording_farm.farm.queues.transfers import enqueue_finish
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.transfers import TransferState, transfer_to
 from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording

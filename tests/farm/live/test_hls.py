@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import pytest
 
-from browser_bot.network.addresses import AddressRule
-from encoder.live.hls import with_gaps
-from farm.live import hls
-from farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
-from farm.live.outputs import LiveOutputs, Means, Takes
-from farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
-from farm.storage.backend import StorageError
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.encoder.live.hls import with_gaps
+from recording_farm.farm.live import hls
+from recording_farm.farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
+from recording_farm.farm.live.outputs import LiveOutputs, Means, Takes
+from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
+from recording_farm.farm.storage.backend import StorageError
 from testkit.encoder.takes import make_take
 from testkit.recordings import new_recording
 

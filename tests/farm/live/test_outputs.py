@@ -5,9 +5,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import NoReturn
 
-from browser_bot.network.addresses import AddressRule
-from farm.live.outputs import LiveOutputs, Means, Takes
-from farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.farm.live.outputs import LiveOutputs, Means, Takes
+from recording_farm.farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
 from testkit.encoder.takes import start_take
 from testkit.network.ports import free_port
 

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from encoder.live.hls import segments_in
-from farm.live.outputs import Takes
-from farm.live.session import preview_order
-from farm.live.view import PREVIEW, LiveView
+from recording_farm.encoder.live.hls import segments_in
+from recording_farm.farm.live.outputs import Takes
+from recording_farm.farm.live.session import preview_order
+from recording_farm.farm.live.view import PREVIEW, LiveView
 from testkit.encoder.takes import start_take
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import redis
 
-from farm.nodes.registry import GONE_AFTER, MAX_BREAK, Nodes, Watch
-from farm.worker.heartbeat import Watcher
+from recording_farm.farm.nodes.registry import GONE_AFTER, MAX_BREAK, Nodes, Watch
+from recording_farm.farm.worker.heartbeat import Watcher
 from testkit.settings import settings_with
 
 

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from farm.config.settings import Settings
-from farm.nodes import slot_number
-from farm.nodes.slot_number import take_number
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.nodes import slot_number
+from recording_farm.farm.nodes.slot_number import take_number
 from testkit.settings import settings_with
 
 # A slot and its work horse, each until it is told or killed.
 SLOT = """
 import os, sys
-from farm.config.settings import load_settings
-from farm.nodes.slot_number import slot_number, take_number
+from recording_farm.farm.config.settings import load_settings
+from recording_farm.farm.nodes.slot_number import slot_number, take_number
 
 take_number(load_settings())
 if not os.fork():

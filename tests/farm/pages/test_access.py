@@ -5,11 +5,11 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 
-from browser_bot.page.contracts import PageContract
-from farm.config.settings import Settings
-from farm.credentials.sealing import Sealer
-from farm.errors import SettingsError
-from farm.pages.access import (
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.pages.access import (
     PageAccess,
     contract_of,
     ignored_by_page,
@@ -18,7 +18,7 @@ from farm.pages.access import (
     seal_access,
     with_parameters,
 )
-from farm.recording.model import Corner, Watermark
+from recording_farm.farm.recording.model import Corner, Watermark
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
 

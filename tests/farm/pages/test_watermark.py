@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from browser_bot.network.addresses import parse_address_rule
-from farm.errors import AddressRefusedError, FarmError, InvalidRequestError
-from farm.pages.watermark import MAX_FILE, corner_of, draw, fetch
-from farm.recording.model import Corner, Watermark
+from recording_farm.browser_bot.network.addresses import parse_address_rule
+from recording_farm.farm.errors import AddressRefusedError, FarmError, InvalidRequestError
+from recording_farm.farm.pages.watermark import MAX_FILE, corner_of, draw, fetch
+from recording_farm.farm.recording.model import Corner, Watermark
 from testkit.pages import serve_pages
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")

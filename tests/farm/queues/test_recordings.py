@@ -4,8 +4,8 @@ import redis
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
-from farm.queues.jobs import note_node
-from farm.queues.recordings import (
+from recording_farm.farm.queues.jobs import note_node
+from recording_farm.farm.queues.recordings import (
     drop_job,
     enqueue_recording,
     has_live_job,
@@ -14,9 +14,9 @@ from farm.queues.recordings import (
     recordings_queue,
     recordings_queues,
 )
-from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
-from farm.recording.model import Priority
-from farm.recording.transfers import STORE
+from recording_farm.farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
+from recording_farm.farm.recording.model import Priority
+from recording_farm.farm.recording.transfers import STORE
 from testkit.recordings import new_recording
 
 

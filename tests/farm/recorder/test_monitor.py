@@ -5,10 +5,19 @@ from itertools import count
 
 import pytest
 
-from browser_bot.page.probe import PageState
-from browser_bot.stage.sound import SinkInput
-from farm.recorder.monitor import MAX_REJOINS, REST_SECONDS, Began, Ended, Limits, Monitor, Remedy, Seen
-from farm.recording.findings import Count, Finding, Tally
+from recording_farm.browser_bot.page.probe import PageState
+from recording_farm.browser_bot.stage.sound import SinkInput
+from recording_farm.farm.recorder.monitor import (
+    MAX_REJOINS,
+    REST_SECONDS,
+    Began,
+    Ended,
+    Limits,
+    Monitor,
+    Remedy,
+    Seen,
+)
+from recording_farm.farm.recording.findings import Count, Finding, Tally
 
 LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
 PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.page.bot import Bot
-from browser_bot.page.contracts import PageContract
-from browser_bot.stage.stage import Stage, open_stage
-from browser_bot.stage.x_connection import Connection, connected
-from encoder.formats import Format
-from encoder.takes.command import Source
-from encoder.takes.sequence import TakeSequence
-from farm.recorder.observer import Observer
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.stage.x_connection import Connection, connected
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.takes.command import Source
+from recording_farm.encoder.takes.sequence import TakeSequence
+from recording_farm.farm.recorder.observer import Observer
 from testkit.browser_bot.x_windows import show_window
 from testkit.waiting import until
 

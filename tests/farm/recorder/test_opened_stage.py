@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.errors import StageError
-from browser_bot.network.addresses import AddressRule
-from browser_bot.stage.browser import Driver
-from farm.recorder.opened_stage import StageNeeds, open_for
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.stage.browser import Driver
+from recording_farm.farm.recorder.opened_stage import StageNeeds, open_for
 from testkit.machine.processes import below
 
 NEEDS = StageNeeds(320, 180, 30, address_rule=AddressRule())

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from encoder.formats import Format
-from encoder.journal import Journal
-from farm.recorder import recorded_time
-from farm.recorder.recorded_time import RecordedTime
-from farm.recording.timeline import NOTHING, Elsewhere
-from farm.spool.spool import Spool
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.journal import Journal
+from recording_farm.farm.recorder import recorded_time
+from recording_farm.farm.recorder.recorded_time import RecordedTime
+from recording_farm.farm.recording.timeline import NOTHING, Elsewhere
+from recording_farm.farm.spool.spool import Spool
 
 SECOND = 10**9
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
-from encoder.journal import Journal
-from farm.recorder.listener import EndReason, Outcome
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.recording.commands import Order
-from farm.spool.spool import Spool
+from recording_farm.encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport, Format
+from recording_farm.encoder.journal import Journal
+from recording_farm.farm.recorder.listener import EndReason, Outcome
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.spool.spool import Spool
 from testkit.encoder.beeps import Samples, beeps, played
 from testkit.machine.processes import encoder
 from testkit.recorders import KeepingListener

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from browser_bot.page.contracts import PageContract
-from encoder.formats import AudioExport, Format
-from farm.recorder.listener import EndReason, Outcome
-from farm.recorder.opened_stage import open_for
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.encoder.formats import AudioExport, Format
+from recording_farm.farm.recorder.listener import EndReason, Outcome
+from recording_farm.farm.recorder.opened_stage import open_for
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.spool.spool import Spool
 from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below, wait_until_none
 from testkit.recorders import KeepingListener, no_orders

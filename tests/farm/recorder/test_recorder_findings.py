@@ -17,26 +17,26 @@ import pytest
 from starlette.applications import Starlette
 from xcffib.xproto import MapState
 
-from api.meeting.page import meeting_routes
-from browser_bot.page.rejoining import PageEvent
-from browser_bot.stage.display import Display
-from browser_bot.stage.pixels import picture_of
-from browser_bot.stage.stage import Stage
-from browser_bot.stage.x_connection import Connection, connected
-from encoder.formats import Format
-from encoder.journal import Journal, write_journal
-from encoder.takes import watchdog as encoder_watch
-from encoder.takes.command import cheapest_step
-from farm.evidence.collect import fault_directories
-from farm.recorder import recorder as recorder_module
-from farm.recorder.listener import EndReason, Listener, Outcome
-from farm.recorder.monitor import Limits
-from farm.recorder.observer import Observer
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.recording.commands import Order
-from farm.recording.findings import Finding, Tally, read_tally
-from farm.spool.spool import Spool
+from recording_farm.api.meeting.page import meeting_routes
+from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.browser_bot.stage.display import Display
+from recording_farm.browser_bot.stage.pixels import picture_of
+from recording_farm.browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.stage.x_connection import Connection, connected
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.journal import Journal, write_journal
+from recording_farm.encoder.takes import watchdog as encoder_watch
+from recording_farm.encoder.takes.command import cheapest_step
+from recording_farm.farm.evidence.collect import fault_directories
+from recording_farm.farm.recorder import recorder as recorder_module
+from recording_farm.farm.recorder.listener import EndReason, Listener, Outcome
+from recording_farm.farm.recorder.monitor import Limits
+from recording_farm.farm.recorder.observer import Observer
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.findings import Finding, Tally, read_tally
+from recording_farm.farm.spool.spool import Spool
 from testkit.api.serving import app_in_thread
 from testkit.browser_bot.sites import open_site
 from testkit.browser_bot.x_windows import TEAL, show_window
@@ -263,7 +263,7 @@ def cover(connection: Connection, parent: int, width: int, height: int) -> None:
         parent=parent,
         left_top=(0, 0),
         size=(width, height),
-        colour=TEAL,
+        color=TEAL,
     )
 
 
@@ -397,9 +397,9 @@ async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_
     ]
     assert (watched.found, len(watched.takes), watched.faults) == ([Finding.PAGE_CUT_OFF], 1, [])
     assert (fault_directories(watched.evidence)[0] / "page.png").exists()
-    seen = colours_in(tmp_path / "out.mp4", each=0.5)
+    seen = colors_in(tmp_path / "out.mp4", each=0.5)
     # The room, "You are offline" for as long as it takes to be sure, and the room again.
-    assert [colour for colour, _ in groupby(seen)] == ["green", "red", "green"]
+    assert [color for color, _ in groupby(seen)] == ["green", "red", "green"]
     assert seen.count("red") * 0.5 < 16
 
 
@@ -430,7 +430,7 @@ async def test_meeting_that_is_over_when_its_page_is_joined_again_should_end_the
     assert len(watched.takes) == 1
 
 
-def colours_in(file: Path, each: float) -> list[str]:
+def colors_in(file: Path, each: float) -> list[str]:
     """Which of red and green a film mostly shows, at each so many seconds."""
     command = ["ffmpeg", "-v", "error", "-i", str(file), "-vf", f"fps={1 / each},scale=1:1"]
     pixels = subprocess.run(

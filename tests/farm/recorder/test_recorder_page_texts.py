@@ -12,13 +12,13 @@ import httpx
 import pytest
 from av.container import InputContainer
 
-from browser_bot.page.contracts import PageContract
-from encoder.formats import AudioExport, Format
-from encoder.journal import read_journal
-from encoder.live.hls import DESCRIPTION
-from farm.recorder.plan import Plan
-from farm.recorder.recorder import Recorder
-from farm.spool.spool import Spool
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.encoder.formats import AudioExport, Format
+from recording_farm.encoder.journal import read_journal
+from recording_farm.encoder.live.hls import DESCRIPTION
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.spool.spool import Spool
 from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.browser_bot.sites import open_site
 from testkit.machine.processes import below
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.long
 SAY = """<script>
 const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
 </script>"""
-# Says what its picture is: each second another colour and its name, until there is nothing more to say.
-COLOURS = """<body style="margin:0"><script>
-const colours = ["#ff0000", "#00ff00", "#0000ff"];
+# Says what its picture is: each second another color and its name, until there is nothing more to say.
+COLORS = """<body style="margin:0"><script>
+const colors = ["#ff0000", "#00ff00", "#0000ff"];
 let number = 0;
 setInterval(() => {
   number += 1;
-  document.body.style.background = colours[number % 3];
-  if (number < 12) say(number % 2 ? `colour ${number % 3}` : {colour: number % 3});
+  document.body.style.background = colors[number % 3];
+  if (number < 12) say(number % 2 ? `color ${number % 3}` : {color: number % 3});
   else if (number === 12) say("CLOSE_TRANSPORT");
   else say("late");
 }, 1000);
@@ -81,16 +81,16 @@ def texts_in(segments: bytes) -> list[tuple[float, str]]:
     return found
 
 
-def colours_in(segments: bytes) -> list[tuple[float, int]]:
+def colors_in(segments: bytes) -> list[tuple[float, int]]:
     """When the picture becomes red, green or blue (0, 1, 2)."""
     changes: list[tuple[float, int]] = []
     with opened(segments) as source:
         for frame in source.decode(video=0):
-            colour = int(frame.to_ndarray(format="rgb24")[200, 200].argmax())
+            color = int(frame.to_ndarray(format="rgb24")[200, 200].argmax())
             assert frame.pts is not None
             assert frame.time_base is not None
-            if not changes or changes[-1][1] != colour:
-                changes.append((float(frame.pts * frame.time_base), colour))
+            if not changes or changes[-1][1] != color:
+                changes.append((float(frame.pts * frame.time_base), color))
     return changes
 
 
@@ -99,13 +99,13 @@ def check_texts(segments: bytes, pause: float) -> None:
 
     The picture of one that was said right before the `pause` (s) came when nothing was recorded any more.
     """
-    texts, colours = texts_in(segments), colours_in(segments)
+    texts, colors = texts_in(segments), colors_in(segments)
     texts = [(at, text) for at, text in texts if not pause - NEAR < at < pause + 0.1]
     assert len(texts) >= 4
     for at, text in texts:
         number = re.search(r"\d", text)
         assert number is not None, text
-        began = [shown for shown, colour in colours if colour == int(number[0])]
+        began = [shown for shown, color in colors if color == int(number[0])]
         assert any(abs(at - shown) < NEAR for shown in began), (at, text, began)
     assert {type_of(text) for _, text in texts} == {"text", "json"}
 
@@ -126,7 +126,7 @@ def type_of(text: str) -> str:
 def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_live_hls(
     shared_farm: RunningFarm, tmp_path: Path
 ) -> None:
-    (tmp_path / "sdk.html").write_text(SDK_PAGE + SAY + COLOURS)
+    (tmp_path / "sdk.html").write_text(SDK_PAGE + SAY + COLORS)
     with serve_pages(tmp_path) as pages:
         started = shared_farm.start(
             url=f"{pages}/sdk.html",

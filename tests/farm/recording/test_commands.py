@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from farm.db.clients import connect, connect_async
-from farm.db.embedded import embedded_redis
-from farm.recording.commands import Order, orders_key, read_orders, send_order
+from recording_farm.farm.db.clients import connect, connect_async
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.recording.commands import Order, orders_key, read_orders, send_order
 from testkit.settings import settings_with
 
 
@@ -65,7 +65,7 @@ async def test_order_that_is_none_should_be_passed_over(
     redis_client: redis.Redis, redis_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_client.xadd(orders_key("a"), {"order": "explode"})
-    redis_client.xadd(orders_key("a"), {"colour": "red"})
+    redis_client.xadd(orders_key("a"), {"color": "red"})
     send_order(redis_client, "a", Order.STOP)
     async with connect_async(redis_address) as client:
         assert await take(read_orders(client, "a"), 1) == [Order.STOP]

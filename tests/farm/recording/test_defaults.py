@@ -1,8 +1,8 @@
 import pytest
 import redis
 
-from farm.credentials.sealing import Sealer
-from farm.recording.defaults import Config, Defaults, RecordingConfigs, combine
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.recording.defaults import Config, Defaults, RecordingConfigs, combine
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_stronger_config_should_win_field_by_field(
     assert repr((organization, meeting, start)) == given
 
 
-def test_defaults_should_be_kept_for_each_organisation_and_meeting(redis_client: redis.Redis) -> None:
+def test_defaults_should_be_kept_for_each_organization_and_meeting(redis_client: redis.Redis) -> None:
     configs = RecordingConfigs(redis_client, Sealer(b"secret"))
     configs.put("acme", None, {"max_seconds": 1})
     configs.put("acme", "demo", {"url": "https://ä.example", "video_config": {"width": 640}})

@@ -1,5 +1,5 @@
-from encoder.formats import AudioExport, Codec, Format, Profile
-from farm.recording.estimate import estimate
+from recording_farm.encoder.formats import AudioExport, Codec, Format, Profile
+from recording_farm.farm.recording.estimate import estimate
 
 
 def test_estimate_should_follow_area_and_rate_and_never_exceed_what_a_format_may_take() -> None:

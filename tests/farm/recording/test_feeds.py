@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from farm.db.clients import connect, connect_async
-from farm.db.embedded import embedded_redis
-from farm.db.streams import BEGINNING
-from farm.errors import RedisUnavailableError
-from farm.recording.changes import events_key
-from farm.recording.feeds import Change, Feed, Feeds
-from farm.recording.model import Recording
-from farm.recording.records import Records
+from recording_farm.farm.db.clients import connect, connect_async
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.db.streams import BEGINNING
+from recording_farm.farm.errors import RedisUnavailableError
+from recording_farm.farm.recording.changes import events_key
+from recording_farm.farm.recording.feeds import Change, Feed, Feeds
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.records import Records
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import settings_with

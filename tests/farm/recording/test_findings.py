@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.recording.findings import Count, Finding, Tally, keep_tally, read_tally
+from recording_farm.farm.recording.findings import Count, Finding, Tally, keep_tally, read_tally
 
 TALLY = Tally({Finding.PAGE_OFFLINE: Count(2, 9.5), Finding.NO_SOUND: Count(1, 5)}, 1 << 30, had_company=True)
 

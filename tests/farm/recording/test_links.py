@@ -3,8 +3,8 @@ from uuid import uuid4
 
 import pytest
 
-from farm.errors import LinkRefusedError
-from farm.recording.links import download_link, verify_link
+from recording_farm.farm.errors import LinkRefusedError
+from recording_farm.farm.recording.links import download_link, verify_link
 
 SECRET = b"0123456789abcdef"
 ID = uuid4()

@@ -2,9 +2,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from farm.recording.files import output_file_name
-from farm.recording.model import ACTIVE, FINAL, TRANSITIONS, Status, sources
-from farm.storage.content_types import content_type
+from recording_farm.farm.recording.files import output_file_name
+from recording_farm.farm.recording.model import ACTIVE, FINAL, TRANSITIONS, Status, sources
+from recording_farm.farm.storage.content_types import content_type
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 

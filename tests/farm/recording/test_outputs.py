@@ -1,7 +1,7 @@
 import pytest
 
-from farm.live.outputs import stream_arguments
-from farm.recording.outputs import OutputKind, read_stream_url, stream_output
+from recording_farm.farm.live.outputs import stream_arguments
+from recording_farm.farm.recording.outputs import OutputKind, read_stream_url, stream_output
 
 
 @pytest.mark.parametrize(

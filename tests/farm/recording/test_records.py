@@ -9,18 +9,26 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from farm.clock import now
-from farm.errors import (
+from recording_farm.farm.clock import now
+from recording_farm.farm.errors import (
     AlreadyRecordingError,
     InvalidRequestError,
     NotFoundError,
     RecordUnreadableError,
     WrongStateError,
 )
-from farm.recording.changes import CHANGES_KEY, events_key, recording_of
-from farm.recording.listing import Wanted, microseconds
-from farm.recording.model import Caller, Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
-from farm.recording.records import Idempotency, Records, SealedTarget, record_key
+from recording_farm.farm.recording.changes import CHANGES_KEY, events_key, recording_of
+from recording_farm.farm.recording.listing import Wanted, microseconds
+from recording_farm.farm.recording.model import (
+    Caller,
+    Failure,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEntry,
+)
+from recording_farm.farm.recording.records import Idempotency, Records, SealedTarget, record_key
 from testkit.recordings import new_recording
 
 RACERS = 50
@@ -195,7 +203,7 @@ def test_update_should_set_fields_and_nothing_else(records: Records) -> None:
     assert records.update(recording.id, error=None).error is None
 
 
-@pytest.mark.parametrize("field", ["id", "organization_id", "meeting_id", "status", "timeline", "colour"])
+@pytest.mark.parametrize("field", ["id", "organization_id", "meeting_id", "status", "timeline", "color"])
 def test_fields_that_keep_the_index_right_should_not_be_settable(records: Records, field: str) -> None:
     recording = records.add(new_recording())
     with pytest.raises(ValueError, match=field):
@@ -224,7 +232,7 @@ def test_writes_to_an_unknown_recording_should_leave_no_trace(
 
 @pytest.fixture
 def listed(records: Records) -> list[Recording]:
-    """Nine, the newest first, in three meetings and three states; another organisation has one more."""
+    """Nine, the newest first, in three meetings and three states; another organization has one more."""
     start = now() - timedelta(hours=1)
     added = []
     for number in range(9):
@@ -402,9 +410,9 @@ def test_what_only_a_newer_farm_knows_should_be_left_as_it_is(
     recording = records.add(new_recording())
     key = record_key(recording.id)
     entry = b'{"time":"2026-01-31T09:00:00Z","event":"finding_began","finding":"of_tomorrow","more":1}'
-    redis_client.hset(key, mapping={"colour": '"blue"', "timeline": entry})
+    redis_client.hset(key, mapping={"color": '"blue"', "timeline": entry})
     changed = records.change_state(recording.id, Status.RECORDING)
     assert [each.finding for each in changed.timeline] == ["of_tomorrow", None]
     kept: Any = redis_client.hgetall(key)
-    assert kept[b"colour"] == b'"blue"'
+    assert kept[b"color"] == b'"blue"'
     assert kept[b"timeline"].startswith(entry)

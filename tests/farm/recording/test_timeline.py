@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
-from farm.recording.model import Status, TimelineEntry
-from farm.recording.timeline import NOTHING, node_with_takes, recorded_elsewhere, take_overs
+from recording_farm.farm.recording.model import Status, TimelineEntry
+from recording_farm.farm.recording.timeline import NOTHING, node_with_takes, recorded_elsewhere, take_overs
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from farm.recording.transfers import (
+from recording_farm.farm.recording.transfers import (
     GIVE_UP_AFTER,
     LASTING_INTERVAL,
     STORE,
@@ -17,7 +17,7 @@ from farm.recording.transfers import (
     tried,
     unused_name,
 )
-from farm.storage.backend import Placed, StorageError, expired_credentials
+from recording_farm.farm.storage.backend import Placed, StorageError, expired_credentials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = StorageError("failed", "no")

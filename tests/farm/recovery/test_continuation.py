@@ -5,17 +5,17 @@ import json
 
 import pytest
 
-from farm.evidence.collect import fault_directories
-from farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
-from farm.evidence.directory import evidence_dir
-from farm.jobs.record import record
-from farm.jobs.reporter import Reporter
-from farm.nodes.registry import Nodes
-from farm.recorder.listener import EndReason, Outcome
-from farm.recording.model import Status
-from farm.spool.breaks import MAX_BREAKS, breaks_too_often
-from farm.spool.ending import kept_ending
-from farm.spool.spool import Spool, spool_of
+from recording_farm.farm.evidence.collect import fault_directories
+from recording_farm.farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.jobs.record import record
+from recording_farm.farm.jobs.reporter import Reporter
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.recorder.listener import EndReason, Outcome
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.spool.breaks import MAX_BREAKS, breaks_too_often
+from recording_farm.farm.spool.ending import kept_ending
+from recording_farm.farm.spool.spool import Spool, spool_of
 from testkit.farm import Farm
 from testkit.settings import set_environment
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from farm.clock import now
-from farm.jobs.record import record
-from farm.jobs.reporter import Reporter
-from farm.queues.recordings import has_live_job
-from farm.queues.transfers import is_to_be_finished
-from farm.recorder.listener import EndReason, Outcome
-from farm.recording.model import Failure, ReasonKind, Status
-from farm.recovery.local_spool import recover_unqueued
-from farm.spool.spool import spool_of
+from recording_farm.farm.clock import now
+from recording_farm.farm.jobs.record import record
+from recording_farm.farm.jobs.reporter import Reporter
+from recording_farm.farm.queues.recordings import has_live_job
+from recording_farm.farm.queues.transfers import is_to_be_finished
+from recording_farm.farm.recorder.listener import EndReason, Outcome
+from recording_farm.farm.recording.model import Failure, ReasonKind, Status
+from recording_farm.farm.recovery.local_spool import recover_unqueued
+from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.settings import set_environment
 

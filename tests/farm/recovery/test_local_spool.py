@@ -8,17 +8,17 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.jobs.settle import settle
-from farm.jobs.transfer_attempt import run_transfer
-from farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
-from farm.recording.model import Status
-from farm.recording.records import record_key
-from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
-from farm.recovery.local_spool import recover_transfers
-from farm.spool.spool import spool_of
-from farm.worker.slot import SpoolWorker
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import record_key
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
+from recording_farm.farm.recovery.local_spool import recover_transfers
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.worker.slot import SpoolWorker
 from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
@@ -82,8 +82,8 @@ def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has
 def test_storage_that_is_too_slow_should_not_be_waited_for(
     farm: Farm, film: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farm.queues.transfers._TRANSFER_SECONDS", 3)
-    monkeypatch.setattr("farm.queues.transfers.MIN_TRANSFER_RATE", 1 << 40)
+    monkeypatch.setattr("recording_farm.farm.queues.transfers._TRANSFER_SECONDS", 3)
+    monkeypatch.setattr("recording_farm.farm.queues.transfers.MIN_TRANSFER_RATE", 1 << 40)
     set_environment(monkeypatch, farm.settings)
     monkeypatch.setenv("FARM_ALLOW_PRIVATE_ADDRESSES", "all")
     port = urlsplit(s3_endpoint).port

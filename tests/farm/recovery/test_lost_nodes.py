@@ -10,37 +10,37 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from farm.clock import now
-from farm.config.settings import Settings
-from farm.errors import NotFoundError, TakenOverError, WrongStateError
-from farm.jobs.finish import finish
-from farm.jobs.record import record
-from farm.jobs.retention import sweep
-from farm.jobs.settle import settle
-from farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
-from farm.queues.recordings import (
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import NotFoundError, TakenOverError, WrongStateError
+from recording_farm.farm.jobs.finish import finish
+from recording_farm.farm.jobs.record import record
+from recording_farm.farm.jobs.retention import sweep
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
+from recording_farm.farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
     has_live_job,
     node_recordings_queue,
 )
-from farm.queues.transfers import transfers_queue, uploads_queue
-from farm.recording.model import FileKind, Recording, Status, TimelineEntry
-from farm.recording.records import Records
-from farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
-from farm.recovery.endings import end_dead
-from farm.recovery.local_spool import (
+from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
+from recording_farm.farm.recording.model import FileKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
+from recording_farm.farm.recovery.endings import end_dead
+from recording_farm.farm.recovery.local_spool import (
     look_for_lost,
     recover,
     recover_spool,
     recover_transfers,
     recover_unqueued,
 )
-from farm.recovery.lost_nodes import expect_nodes, look_after
-from farm.spool.manifest import describe
-from farm.spool.record_copy import keep_record
-from farm.spool.spool import spool_of
-from farm.worker.heartbeat import Watcher
+from recording_farm.farm.recovery.lost_nodes import expect_nodes, look_after
+from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.record_copy import keep_record
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.worker.heartbeat import Watcher
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment, settings_with
@@ -190,7 +190,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     end_dead(recording.id, farm.settings, farm.redis)
     set_environment(monkeypatch, farm.settings)
     clock = SimpleNamespace(monotonic=count(0, BEAT_SECONDS).__next__)
-    monkeypatch.setattr("farm.worker.heartbeat.time", clock)
+    monkeypatch.setattr("recording_farm.farm.worker.heartbeat.time", clock)
     watcher = Watcher(farm.settings, farm.redis)
     for _ in range(10):
         look_for_lost()
@@ -198,7 +198,9 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     assert nodes.gone(HERE) is None
     gone = nodes.gone(GONE)
     assert gone is not None
-    monkeypatch.setattr("farm.recovery.lost_nodes.now", lambda: gone.since + timedelta(hours=1))
+    monkeypatch.setattr(
+        "recording_farm.farm.recovery.lost_nodes.now", lambda: gone.since + timedelta(hours=1)
+    )
     look_after({GONE: gone}, farm.settings, farm.redis)
     assert farm.records.get(None, recording.id).status is Status.ERRORED
 
@@ -310,7 +312,7 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
     monkeypatch.setenv("FARM_RETENTION", "1h")
     sweep()
     assert aside.exists()
-    monkeypatch.setattr("farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
+    monkeypatch.setattr("recording_farm.farm.jobs.retention.now", lambda: now() + timedelta(hours=2))
     sweep()
     assert not aside.exists()
 

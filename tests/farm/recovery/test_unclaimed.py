@@ -5,12 +5,17 @@ from datetime import timedelta
 import pytest
 import redis
 
-from farm.clock import now
-from farm.queues.recordings import enqueue_recording, has_live_job, queue_position, recordings_queue
-from farm.recording.model import Recording, Status
-from farm.recording.records import Records
-from farm.recovery.unclaimed import fail_lost_recordings
-from farm.recovery.wait_times import Waits
+from recording_farm.farm.clock import now
+from recording_farm.farm.queues.recordings import (
+    enqueue_recording,
+    has_live_job,
+    queue_position,
+    recordings_queue,
+)
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recovery.unclaimed import fail_lost_recordings
+from recording_farm.farm.recovery.wait_times import Waits
 from testkit.farm import Farm
 
 TIMEOUT = timedelta(minutes=10)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from encoder.formats import Format
-from farm.spool.breaks import breaks_too_often
-from farm.spool.spool import Spool
+from recording_farm.encoder.formats import Format
+from recording_farm.farm.spool.breaks import breaks_too_often
+from recording_farm.farm.spool.spool import Spool
 
 
 @pytest.fixture

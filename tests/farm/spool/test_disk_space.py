@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from encoder.formats import Format
-from farm.recorder.observer import look_at_disk
-from farm.spool.disk_space import room_for_cuts
-from farm.spool.outbox import Outbox, remove_takes
-from farm.spool.spool import Spool
+from recording_farm.encoder.formats import Format
+from recording_farm.farm.recorder.observer import look_at_disk
+from recording_farm.farm.spool.disk_space import room_for_cuts
+from recording_farm.farm.spool.outbox import Outbox, remove_takes
+from recording_farm.farm.spool.spool import Spool
 
 
 def spool_with(directory: Path, *takes: int) -> Spool:

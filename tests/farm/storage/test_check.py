@@ -16,12 +16,12 @@ from azure.storage.blob import BlobServiceClient
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from browser_bot.network.addresses import AddressRule, parse_address_rule
-from farm.storage import check as module
-from farm.storage.backends.gcs import GcsBucket, GcsPlace
-from farm.storage.check import CheckResult, check_place, check_target
-from farm.storage.customer import CustomerPlace
-from farm.storage.targets import TARGET, Target
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.farm.storage import check as module
+from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsPlace
+from recording_farm.farm.storage.check import CheckResult, check_place, check_target
+from recording_farm.farm.storage.customer import CustomerPlace
+from recording_farm.farm.storage.targets import TARGET, Target
 from testkit.machine.processes import below
 from testkit.storage.azure_account import connection_string
 from testkit.storage.google_tokens import service_account, token_server

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from browser_bot.network.addresses import AddressRule, parse_address_rule
-from farm.clock import now
-from farm.errors import AddressRefusedError
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.azure import AzureContainer, AzurePlace
-from farm.storage.customer import check_target_address, place_of
-from farm.storage.targets import TARGET, Target, key_of
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.farm.clock import now
+from recording_farm.farm.errors import AddressRefusedError
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.azure import AzureContainer, AzurePlace
+from recording_farm.farm.storage.customer import check_target_address, place_of
+from recording_farm.farm.storage.targets import TARGET, Target, key_of
 from testkit.storage.azure_account import AZURE_KEY, connection_string
 from testkit.storage.buckets import bucket_at
 from testkit.storage.google_tokens import service_account
@@ -247,7 +247,7 @@ def test_upload_should_leave_no_secret_in_the_log(
                 place.delete("film.mp4")
         service.delete_container("films-of-log")
     text = "\n".join(f"{record.name} {record.getMessage()}" for record in caplog.records)
-    assert "farm.storage" in text
+    assert "recording_farm.farm.storage" in text
     for secret in (SECRET, AZURE_KEY, ssh_server.key.splitlines()[2], "ignature"):
         assert secret not in text
 
@@ -263,7 +263,8 @@ def test_signature_of_a_connection_string_should_be_in_no_message() -> None:
 
 def test_libraries_should_be_loaded_with_their_first_place_only() -> None:
     code = (
-        "import sys, farm.storage.customer, farm.storage.check, farm.storage.presets\n"
+        "import sys\n"
+        "from recording_farm.farm.storage import check, customer, presets\n"
         "print(sys.modules.keys() & {'boto3', 'botocore', 'azure', 'google.cloud', 'paramiko'})"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

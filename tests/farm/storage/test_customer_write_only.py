@@ -20,19 +20,19 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from farm.jobs.settle import settle
-from farm.jobs.transfer_attempt import run_transfer
-from farm.live.hls import HlsOrder, customers_put
-from farm.recording.model import Status
-from farm.recording.transfers import TransferState
-from farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
-from farm.storage.backends import azure as azure_module
-from farm.storage.backends import s3 as s3_module
-from farm.storage.backends.azure import BLOCK_BYTES
-from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
-from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
-from farm.storage.customer import CustomerPlace, place_of
-from farm.storage.targets import TARGET
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.live.hls import HlsOrder, customers_put
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.transfers import TransferState
+from recording_farm.farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
+from recording_farm.farm.storage.backends import azure as azure_module
+from recording_farm.farm.storage.backends import s3 as s3_module
+from recording_farm.farm.storage.backends.azure import BLOCK_BYTES
+from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
+from recording_farm.farm.storage.customer import CustomerPlace, place_of
+from recording_farm.farm.storage.targets import TARGET
 from testkit.farm import Farm
 from testkit.network.faulty_server import refusing_server
 from testkit.network.ports import free_port

@@ -2,8 +2,8 @@ from typing import Any
 
 import redis
 
-from farm.storage.host_keys import HostKeys
-from farm.storage.targets import SftpTarget
+from recording_farm.farm.storage.host_keys import HostKeys
+from recording_farm.farm.storage.targets import SftpTarget
 
 FIRST, SECOND = (f"SHA256:{letter * 43}" for letter in "AB")
 

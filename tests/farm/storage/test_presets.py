@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 import redis
 
-from farm.credentials.sealing import Sealer
-from farm.errors import NotFoundError, SettingsError
-from farm.storage.presets import MAX_PRESETS, StoragePresets, TooManyPresetsError
-from farm.storage.targets import TARGET, Target
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.errors import NotFoundError, SettingsError
+from recording_farm.farm.storage.presets import MAX_PRESETS, StoragePresets, TooManyPresetsError
+from recording_farm.farm.storage.targets import TARGET, Target
 
 SECRET = "hushhush"
 
@@ -43,7 +43,7 @@ def test_secrets_should_be_kept_sealed_and_not_be_shown(
     assert "AKEY" not in str(kept)
 
 
-def test_preset_should_be_no_other_organisations_and_no_other_names(
+def test_preset_should_be_no_other_organizations_and_no_other_names(
     presets: StoragePresets, redis_client: redis.Redis
 ) -> None:
     presets.put("acme", "archive", target())
@@ -73,7 +73,7 @@ def test_presets_should_be_listed_by_name_and_be_gone_once_deleted(presets: Stor
         presets.delete("acme", "b")
 
 
-def test_organisation_should_have_so_many_presets_at_most(presets: StoragePresets) -> None:
+def test_organization_should_have_so_many_presets_at_most(presets: StoragePresets) -> None:
     for number in range(MAX_PRESETS):
         presets.put("acme", str(number), target())
     with pytest.raises(TooManyPresetsError, match="delete one first"):

@@ -4,10 +4,10 @@ from uuid import uuid4
 
 import pytest
 
-from farm.config.settings import Settings, load_settings
-from farm.errors import NotFoundError, SettingsError
-from farm.storage.backend import Checkpoint
-from farm.storage.store import open_store
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.errors import NotFoundError, SettingsError
+from recording_farm.farm.storage.backend import Checkpoint
+from recording_farm.farm.storage.store import open_store
 from testkit.settings import settings_with
 
 ID = uuid4()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from farm.storage.targets import (
+from recording_farm.farm.storage.targets import (
     TARGET,
     AwsTarget,
     PresetTarget,

@@ -4,12 +4,12 @@ from datetime import timedelta
 import redis
 from pydantic import BaseModel
 
-from farm.clock import now
-from farm.db.clients import connect
-from farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry
-from farm.recording.transfers import STORE, Transfer, TransferError, TransferState
-from farm.storage import targets
-from farm.telemetry.counts import (
+from recording_farm.farm.clock import now
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferError, TransferState
+from recording_farm.farm.storage import targets
+from recording_farm.farm.telemetry.counts import (
     ENDED,
     FINISH,
     FRAMES_LOST,
@@ -28,7 +28,7 @@ from farm.telemetry.counts import (
     of_claim,
     of_transfer,
 )
-from farm.webhooks.log import AttemptOutcome
+from recording_farm.farm.webhooks.log import AttemptOutcome
 from testkit.recordings import new_recording
 
 

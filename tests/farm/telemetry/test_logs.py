@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from farm.telemetry.logs import about, formatter
-from farm.telemetry.recording_log import logging_to
+from recording_farm.farm.telemetry.logs import about, formatter
+from recording_farm.farm.telemetry.recording_log import logging_to
 
 
 def line_of(record: logging.LogRecord, *, as_text: bool) -> str:
@@ -71,12 +71,12 @@ def test_traceback_should_show_no_variables(as_text: bool) -> None:
 SOURCE = """
 import logging, sys
 from pathlib import Path
-from farm.telemetry.logs import set_up_logs_from_environment
-from farm.telemetry.recording_log import logging_to
+from recording_farm.farm.telemetry.logs import set_up_logs_from_environment
+from recording_farm.farm.telemetry.recording_log import logging_to
 
 set_up_logs_from_environment()
 with logging_to(Path(sys.argv[1])):
-    logging.getLogger("farm.recorder.recorder").info("ours")
+    logging.getLogger("recording_farm.farm.recorder.recorder").info("ours")
     logging.getLogger("some.library").info("a library's")
     logging.getLogger("some.library").warning("a library's warning")
 """
@@ -100,7 +100,7 @@ def test_recordings_own_log_should_have_our_info_in_any_case(
     assert [line["event"] for line in lines] == events
     assert {line["recording"] for line in lines} == {recording_id}
     kept = (tmp_path / recording_id / "recorder.log").read_text()
-    assert "INFO    farm.recorder.recorder: ours" in kept
+    assert "INFO    recording_farm.farm.recorder.recorder: ours" in kept
     assert "a library's warning" in kept
     assert "a library's\n" not in kept
 

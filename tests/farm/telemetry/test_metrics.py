@@ -12,16 +12,16 @@ import httpx
 import pytest
 import redis
 
-from farm.clock import now
-from farm.config.settings import Settings, load_settings
-from farm.db.clients import connect
-from farm.errors import SettingsError
-from farm.nodes.registry import NODES_KEY, Beat, Nodes
-from farm.queues.recordings import enqueue_recording
-from farm.recording.findings import Tally, keep_tally
-from farm.recording.model import Recording, Status
-from farm.recording.transfers import Transfer, TransferError, TransferState
-from farm.telemetry.metrics import (
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.nodes.registry import NODES_KEY, Beat, Nodes
+from recording_farm.farm.queues.recordings import enqueue_recording
+from recording_farm.farm.recording.findings import Tally, keep_tally
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.transfers import Transfer, TransferError, TransferState
+from recording_farm.farm.telemetry.metrics import (
     FarmCollector,
     Node,
     NodeCollector,
@@ -192,8 +192,8 @@ def test_node_should_not_be_read_from_elsewhere_without_a_token(monkeypatch: pyt
 def node_server(settings: Settings) -> Iterator[httpx.Client]:
     port = free_port()
     source = (
-        "import sys; from farm.config.settings import Settings; "
-        "from farm.worker.node_server import run_node_server; "
+        "import sys; from recording_farm.farm.config.settings import Settings; "
+        "from recording_farm.farm.worker.node_server import run_node_server; "
         "run_node_server(Settings.model_validate_json(sys.stdin.read()))"
     )
     values = {

@@ -6,11 +6,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from farm.recording.findings import Finding
-from farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
-from farm.recording.transfers import Transfer, TransferState
-from farm.telemetry.trace_sender import TraceSender
-from farm.telemetry.traces import open_sender
+from recording_farm.farm.recording.findings import Finding
+from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.transfers import Transfer, TransferState
+from recording_farm.farm.telemetry.trace_sender import TraceSender
+from recording_farm.farm.telemetry.traces import open_sender
 from testkit.recordings import new_recording
 
 BEGIN = datetime(2026, 1, 31, 9, 0, 0, 123456, tzinfo=UTC)

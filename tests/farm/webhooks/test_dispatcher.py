@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from farm.queues.webhooks import webhooks_queue
-from farm.recording.changes import CHANGES_KEY
-from farm.recording.model import Status
-from farm.webhooks.dispatcher import Dispatcher
-from farm.webhooks.registry import webhook_id_of
+from recording_farm.farm.queues.webhooks import webhooks_queue
+from recording_farm.farm.recording.changes import CHANGES_KEY
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.webhooks.dispatcher import Dispatcher
+from recording_farm.farm.webhooks.registry import webhook_id_of
 from testkit.receivers import Receiver
 from testkit.recordings import new_recording
 from testkit.webhooks import WebhookFarm, verify
@@ -98,7 +98,7 @@ def test_job_should_wait_in_the_queue_once_however_much_is_due(farm: WebhookFarm
 def test_what_waits_for_one_webhook_should_be_bounded(
     farm: WebhookFarm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("farm.webhooks.deliveries.MAX_LANES", 2)
+    monkeypatch.setattr("recording_farm.farm.webhooks.deliveries.MAX_LANES", 2)
     webhook = farm.register("http://127.0.0.1:9/")
     recordings = [new_recording(meeting_id=str(number)) for number in range(3)]
     for recording in recordings:
@@ -106,7 +106,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
     farm.dispatcher.dispatch_all()
     assert farm.redis.zcard(f"farm:webhook-lanes:{webhook.id}") == 2
     assert f"recording {recordings[2].id}: 1 webhooks are not told" in caplog.text
-    monkeypatch.setattr("farm.webhooks.deliveries.MAX_LANE", 3)
+    monkeypatch.setattr("recording_farm.farm.webhooks.deliveries.MAX_LANE", 3)
     farm.records.change_state(recordings[0].id, Status.PAUSED)
     farm.records.change_state(recordings[0].id, Status.RECORDING)
     farm.dispatcher.dispatch_all()

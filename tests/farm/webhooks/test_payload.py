@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from farm.recording.links import DownloadLink
-from farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
-from farm.webhooks.payload import status_update
+from recording_farm.farm.recording.links import DownloadLink
+from recording_farm.farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
+from recording_farm.farm.webhooks.payload import status_update
 from testkit.recordings import new_recording
 
 RECORDING_ID = UUID("0f0e0d0c-0b0a-4900-8807-060504030201")

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from browser_bot.network.addresses import AddressRule, parse_address_rule
-from browser_bot.network.host_names import IpAddress
-from farm.webhooks.request import Answer, Poster, retry_after
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.browser_bot.network.host_names import IpAddress
+from recording_farm.farm.webhooks.request import Answer, Poster, retry_after
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -65,7 +65,7 @@ def resolving_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[s
         asked.append(host)
         return tuple(ip_address(address) for address in answers[len(asked) - 1])
 
-    monkeypatch.setattr("browser_bot.network.addresses.resolve", resolve)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
     return asked
 
 
@@ -146,7 +146,7 @@ async def test_certificate_should_be_that_of_the_name(
     server, client = certificate(tmp_path, "hook.test")
     names: list[str | None] = []
     server.sni_callback = lambda _socket, name, _context: names.append(name)
-    monkeypatch.setattr("farm.safe_http._tls", lambda: client)
+    monkeypatch.setattr("recording_farm.farm.safe_http._tls", lambda: client)
     resolving_to(monkeypatch, ["127.0.0.1"])
     async with serving(answering(OK), server) as port:
         answer = await post(f"https://{asked}:{port}/")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.clock import now
-from farm.recording.model import Status
-from farm.webhooks.deliveries import DUE_KEY
-from farm.webhooks.registry import webhook_id_of
-from farm.webhooks.sender import MAX_RETRY_AFTER, Sender, retry_seconds
+from recording_farm.farm.clock import now
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.webhooks.deliveries import DUE_KEY
+from recording_farm.farm.webhooks.registry import webhook_id_of
+from recording_farm.farm.webhooks.sender import MAX_RETRY_AFTER, Sender, retry_seconds
 from testkit.receivers import Received, Receiver, Reply
 from testkit.recordings import new_recording
 from testkit.settings import settings_with

@@ -8,13 +8,13 @@ import psutil
 import pytest
 import redis
 
-from farm.db.clients import connect
-from farm.db.embedded import embedded_redis
-from farm.recording.model import Status
-from farm.recording.records import Records
-from farm.webhooks.deliveries import DUE_KEY, lanes_key
-from farm.webhooks.log import WebhookLog
-from farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import embedded_redis
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.webhooks.deliveries import DUE_KEY, lanes_key
+from recording_farm.farm.webhooks.log import WebhookLog
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
 from testkit.machine.processes import below
 from testkit.receivers import Receiver, Reply
 from testkit.recordings import new_recording

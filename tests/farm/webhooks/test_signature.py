@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from farm.errors import SettingsError
-from farm.webhooks.signature import load_signing_key
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.webhooks.signature import load_signing_key
 from testkit.settings import settings_with
 
 

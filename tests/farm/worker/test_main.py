@@ -12,13 +12,13 @@ import pytest
 import redis
 from rq.job import JobStatus
 
-from farm.db.clients import connect
-from farm.queues.recordings import enqueue_recording
-from farm.queues.transfers import transfers_queue
-from farm.recording.model import Status
-from farm.recording.records import Records
-from farm.spool.ending import kept_ending
-from farm.spool.spool import spool_of
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.queues.recordings import enqueue_recording
+from recording_farm.farm.queues.transfers import transfers_queue
+from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.spool.ending import kept_ending
+from recording_farm.farm.spool.spool import spool_of
 from testkit.machine.processes import below
 from testkit.network.ports import free_port
 from testkit.network.wire import wire_to

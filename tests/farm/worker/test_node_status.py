@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from farm.host.resources import Processors
-from farm.nodes.registry import Nodes
-from farm.worker.draining import forget_draining, note_draining
-from farm.worker.heartbeat import Watcher
-from farm.worker.node_status import condition_of_this_node
+from recording_farm.farm.host.resources import Processors
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.worker.draining import forget_draining, note_draining
+from recording_farm.farm.worker.heartbeat import Watcher
+from recording_farm.farm.worker.node_status import condition_of_this_node
 from testkit.settings import settings_with
 
 

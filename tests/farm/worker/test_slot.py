@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.worker.draining import is_draining
+from recording_farm.farm.worker.draining import is_draining
 from testkit.settings import settings_with
 
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
@@ -21,9 +21,9 @@ def stop_in_the_fork():
 os.register_at_fork(after_in_parent=stop_in_the_fork)
 
 from rq import Queue
-from farm.db.clients import connect
-from farm.config.settings import load_settings
-from farm.worker.slot import SlotWorker
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.config.settings import load_settings
+from recording_farm.farm.worker.slot import SlotWorker
 
 client = connect(load_settings().redis_address)
 SlotWorker([Queue("farm-test", connection=client)], connection=client).work()

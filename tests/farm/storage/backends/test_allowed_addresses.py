@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from browser_bot.network.addresses import AddressRule, parse_address_rule
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.allowed_addresses import only_allowed_addresses
-from farm.storage.backends.threads import each
-from farm.storage.customer import place_of
-from farm.storage.targets import TARGET
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
+from recording_farm.farm.storage.backends.threads import each
+from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.targets import TARGET
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
 PUBLIC = AddressRule()

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, ContentSettings
 
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.azure import BLOCK_BYTES, AzureContainer, AzurePlace
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.azure import BLOCK_BYTES, AzureContainer, AzurePlace
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.azure_account import AZURE_KEY, connection_string
@@ -71,7 +71,7 @@ def test_broken_upload_should_go_on_with_the_blocks_that_are_missing(
     checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("farm.storage.backends.azure.THREADS", 1)
+    monkeypatch.setattr("recording_farm.farm.storage.backends.azure.THREADS", 1)
     wire.cut_after(BLOCK_BYTES + MEBIBYTE)
     with pytest.raises(StorageError) as raised:
         place(wire.port).upload(film, "film.mp4", checkpoint, "video/mp4")

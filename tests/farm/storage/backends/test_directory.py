@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from farm.errors import NotFoundError
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.directory import DirectoryPlace
 from testkit.machine.memory import watched_memory
 
 MEBIBYTE = 1 << 20

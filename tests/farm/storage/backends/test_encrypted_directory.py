@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from farm.errors import NotFoundError
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.directory import DirectoryPlace
-from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
-from farm.storage.backends.encrypted_file import encrypt
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from recording_farm.farm.storage.backends.encrypted_file import encrypt
 from testkit.machine.memory import watched_memory
 
 MEBIBYTE = 1 << 20
@@ -113,7 +113,7 @@ def test_bytes_that_differ_on_the_disk_should_be_noticed(
         flip(draft, position)
         return digest
 
-    monkeypatch.setattr("farm.storage.backends.encrypted_directory.encrypt", encrypt_wrongly)
+    monkeypatch.setattr("recording_farm.farm.storage.backends.encrypted_directory.encrypt", encrypt_wrongly)
     with pytest.raises(StorageError) as raised:
         films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert raised.value.reason == "damaged"
@@ -193,8 +193,8 @@ def test_encrypted_file_should_not_be_served_as_a_film_when_there_is_no_encrypti
 def killed(root: Path, long_film: Path) -> None:
     """An upload that was killed in its midst."""
     script = (
-        "import sys; from pathlib import Path; from farm.storage.backend import Checkpoint\n"
-        "from farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace\n"
+        "import sys; from pathlib import Path; from recording_farm.farm.storage.backend import Checkpoint\n"
+        "from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace\n"
         "root, film = map(Path, sys.argv[1:])\n"
         "films = EncryptedDirectoryPlace(root, b'secret')\n"
         "films.upload(film, 'a/film.mp4', Checkpoint(film.with_suffix('.checkpoint')), 'video/mp4')\n"

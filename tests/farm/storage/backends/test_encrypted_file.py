@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from farm.storage.backend import StorageError
-from farm.storage.backends.encrypted_file import (
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backends.encrypted_file import (
     CHUNK_BYTES,
     EncryptedFile,
     content_size,
     encrypt,
     is_encrypted,
 )
-from farm.storage.backends.stored_file import PIECE_BYTES
+from recording_farm.farm.storage.backends.stored_file import PIECE_BYTES
 
 SECRET = b"the farm's secret"
 KEY = "recording/film.mp4"

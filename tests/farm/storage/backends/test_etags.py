@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.storage.backends.etags import can_be_of
+from recording_farm.farm.storage.backends.etags import can_be_of
 
 CONTENT = bytes(range(256)) * 10
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -10,8 +10,8 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.google_tokens import service_account, token_server

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from farm.storage.backend import Checkpoint, StorageError, parts_of
-from farm.storage.backends import s3 as module
-from farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
+from recording_farm.farm.storage.backend import Checkpoint, StorageError, parts_of
+from recording_farm.farm.storage.backends import s3 as module
+from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
 from testkit.machine.memory import watched_memory
 from testkit.network.faulty_server import faulty_server
 from testkit.network.wire import Wire, wire_to

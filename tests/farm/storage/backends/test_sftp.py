@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as rsa_key
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
-from farm.storage.backend import Checkpoint, StorageError
-from farm.storage.backends import sftp as module
-from farm.storage.backends.sftp import SftpPlace, SftpServer
+from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backends import sftp as module
+from recording_farm.farm.storage.backends.sftp import SftpPlace, SftpServer
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server

@@ -1,5 +1,0 @@
-"""`python -m farm.cli` is the command `farm`."""
-
-from farm.cli.main import main
-
-main()

@@ -1,0 +1,1 @@
+"""Records web meetings with a farm of headless browsers."""

@@ -1,0 +1,210 @@
+"""The app: all routes, and what they share."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from recording_farm.api.context import Context
+from recording_farm.api.cors import CrossOrigin
+from recording_farm.api.docs.routes import document_routes
+from recording_farm.api.error_responses import EXCEPTION_HANDLERS
+from recording_farm.api.key_watch import tell_first_key, watch_keys
+from recording_farm.api.meeting.page import meeting_routes
+from recording_farm.api.meeting.rooms import Rooms
+from recording_farm.api.operations import routes_of
+from recording_farm.api.portal import portal_routes
+from recording_farm.api.request_log import RequestLog
+from recording_farm.api.routes.defaults import recording_config_operations
+from recording_farm.api.routes.downloads import download_operations
+from recording_farm.api.routes.events import event_operations
+from recording_farm.api.routes.evidence import evidence_operations
+from recording_farm.api.routes.health import health_operations
+from recording_farm.api.routes.host_links import host_link_operations
+from recording_farm.api.routes.live import live_operations
+from recording_farm.api.routes.meeting import meeting_signalling_routes
+from recording_farm.api.routes.metrics import metrics_operations
+from recording_farm.api.routes.outputs import output_operations
+from recording_farm.api.routes.readiness import readiness_operations
+from recording_farm.api.routes.recordings import recording_operations
+from recording_farm.api.routes.start_recording import start_operations
+from recording_farm.api.routes.storage import storage_operations
+from recording_farm.api.routes.uploads import upload_operations
+from recording_farm.api.routes.webhooks import webhook_operations
+from recording_farm.api.services.download_limit import DownloadLimit
+from recording_farm.api.services.participant_tokens import ParticipantTokens
+from recording_farm.api.services.rate_limit import RateLimits
+from recording_farm.api.services.redis_watch import RedisWatch
+from recording_farm.api.services.sessions import Sessions
+from recording_farm.api.services.store_watch import StoreWatch
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import ApiKeys, load_api_keys
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.db.clients import connect, connect_async
+from recording_farm.farm.db.faults import Outage
+from recording_farm.farm.errors import FarmError
+from recording_farm.farm.recording.defaults import RecordingConfigs
+from recording_farm.farm.recording.feeds import Feeds
+from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recovery.unclaimed import fail_lost_recordings
+from recording_farm.farm.recovery.wait_times import Waits
+from recording_farm.farm.storage.presets import StoragePresets
+from recording_farm.farm.storage.store import Store, open_store
+from recording_farm.farm.webhooks.deliveries import Deliveries
+from recording_farm.farm.webhooks.log import WebhookLog
+from recording_farm.farm.webhooks.registry import Webhooks
+from recording_farm.farm.webhooks.signature import SigningKey, load_signing_key
+
+logger = logging.getLogger(__name__)
+
+OPERATIONS: Final = (
+    *start_operations,
+    *recording_operations,
+    *output_operations,
+    *live_operations,
+    *upload_operations,
+    *recording_config_operations,
+    *host_link_operations,
+    *storage_operations,
+    *evidence_operations,
+    *event_operations,
+    *webhook_operations,
+    *download_operations,
+    *health_operations,
+    *readiness_operations,
+    *metrics_operations,
+)
+"""All that clients can ask for."""
+
+_SWEEP_SECONDS: Final = 10.0
+"""Between two looks for recordings that nobody will make."""
+
+_MAX_DRAWINGS: Final = 2
+"""Watermarks that are drawn at the same time; others wait."""
+
+_MAX_EVIDENCE: Final = 8
+_MAX_EVIDENCE_OF_ONE: Final = 4
+"""Zips of evidence that are sent at the same time, in all and to one organization; others are refused."""
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The API, ready for a server that runs its lifespan.
+
+    It starts without Redis too, and answers 503 until Redis is there. An API key made on this first start is
+    printed to standard error, once. Raises SettingsError when the keys in the data directory cannot be read,
+    or the store's settings do not fit.
+    """
+    keys, made = load_api_keys(settings)
+    tell_first_key(made)
+    secret = load_secret_key(settings)
+    signing_key = load_signing_key(settings)
+    store = open_store(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with _running(settings, keys, secret, signing_key, store) as context:
+            app.state.context = context
+            yield
+
+    routes = [
+        *routes_of(OPERATIONS),
+        *document_routes(OPERATIONS, settings.base_url),
+        *portal_routes,
+        *meeting_routes,
+        *meeting_signalling_routes,
+    ]
+    return _App(
+        settings.cors_origins,
+        routes=routes,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[Middleware(RequestLog)],
+        lifespan=lifespan,
+    )
+
+
+class _App(Starlette):
+    """An app whose answers pages of other origins may read, that of an unexpected error included.
+
+    Starlette makes that one outside of the middleware that an app is given.
+    """
+
+    def __init__(self, origins: tuple[str, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self._origins = origins
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return CrossOrigin(super().build_middleware_stack(), OPERATIONS, self._origins)
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings, keys: ApiKeys, secret: bytes, signing_key: SigningKey, store: Store
+) -> AsyncIterator[Context]:
+    sealer = Sealer(secret)
+    with connect(settings.redis_address) as client:
+        async with connect_async(settings.redis_address) as waiting_client:
+            context = Context(
+                settings=settings,
+                keys=keys,
+                participant_tokens=ParticipantTokens(settings),
+                rate_limits=RateLimits(waiting_client, settings),
+                sessions=Sessions(waiting_client, secret),
+                link_secret=secret,
+                store=store,
+                store_watch=StoreWatch(store),
+                redis_watch=RedisWatch(waiting_client),
+                links=Links(settings, store, secret),
+                sealer=sealer,
+                redis=client,
+                waiting_redis=waiting_client,
+                records=Records(client),
+                recording_configs=RecordingConfigs(client, sealer),
+                storage_presets=StoragePresets(client, sealer),
+                feeds=Feeds(waiting_client, settings.event_streams),
+                webhooks=Webhooks(client, settings.webhook_limit),
+                deliveries=Deliveries(client),
+                webhook_log=WebhookLog(client),
+                signing_key=signing_key,
+                rooms=Rooms(settings.ice_servers),
+                drawings=asyncio.Semaphore(_MAX_DRAWINGS),
+                evidence_downloads=DownloadLimit(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
+            )
+            beside = (
+                asyncio.create_task(_sweep(context), name="sweep"),
+                asyncio.create_task(watch_keys(context), name="watch keys"),
+            )
+            try:
+                yield context
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _sweep(context: Context) -> None:
+    waits = Waits(context.redis)
+    outage = Outage("recordings without a job cannot be looked for")
+    while True:
+        try:
+            timeout = timedelta(seconds=context.settings.invoke_timeout)
+            for lost in await run_in_threadpool(
+                fail_lost_recordings, context.records, context.redis, waits, timeout
+            ):
+                logger.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
+            outage.over()
+        except redis.RedisError as error:
+            outage.seen(error)
+        except (FarmError, ValidationError) as error:
+            logger.warning("recordings without a job cannot be looked for: %s", error)
+        await asyncio.sleep(_SWEEP_SECONDS)

@@ -1,0 +1,69 @@
+"""What the API's handlers work with; made once when the app starts."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+from redis.asyncio import Redis as AsyncRedis
+from starlette.requests import HTTPConnection
+
+from recording_farm.api.meeting.rooms import Rooms
+from recording_farm.api.services.download_limit import DownloadLimit
+from recording_farm.api.services.participant_tokens import ParticipantTokens
+from recording_farm.api.services.rate_limit import RateLimits
+from recording_farm.api.services.redis_watch import RedisWatch
+from recording_farm.api.services.sessions import Sessions
+from recording_farm.api.services.store_watch import StoreWatch
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import ApiKeys
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.recording.defaults import RecordingConfigs
+from recording_farm.farm.recording.feeds import Feeds
+from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.storage.presets import StoragePresets
+from recording_farm.farm.storage.store import Store
+from recording_farm.farm.webhooks.deliveries import Deliveries
+from recording_farm.farm.webhooks.log import WebhookLog
+from recording_farm.farm.webhooks.registry import Webhooks
+from recording_farm.farm.webhooks.signature import SigningKey
+
+
+@dataclass(frozen=True)
+class Context:
+    """The farm, as the API sees it."""
+
+    settings: Settings
+    keys: ApiKeys
+    participant_tokens: ParticipantTokens
+    rate_limits: RateLimits
+    sessions: Sessions
+    link_secret: bytes
+    store: Store
+    store_watch: StoreWatch
+    redis_watch: RedisWatch
+    links: Links
+    sealer: Sealer
+    redis: redis.Redis
+    """For everything that is answered at once; called in threads."""
+    waiting_redis: AsyncRedis
+    """For what waits: changes announced on a channel."""
+    records: Records
+    recording_configs: RecordingConfigs
+    storage_presets: StoragePresets
+    feeds: Feeds
+    webhooks: Webhooks
+    deliveries: Deliveries
+    webhook_log: WebhookLog
+    signing_key: SigningKey
+    rooms: Rooms
+    drawings: asyncio.Semaphore
+    """Held while a watermark is drawn, which costs a client nothing and the farm a process."""
+    evidence_downloads: DownloadLimit
+    """Of zips of evidence: each keeps files on this machine until it is sent."""
+
+
+def context_of(connection: HTTPConnection) -> Context:
+    """The context of the app that answers a request, or a WebSocket."""
+    return cast("Context", connection.app.state.context)

@@ -1,0 +1,136 @@
+"""What goes wrong, as answers: one envelope for every error, and never anything of the farm's inside."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+import redis
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler
+
+from recording_farm.api.auth import CHALLENGE, SESSION_CHALLENGE
+from recording_farm.api.http_errors import (
+    RateLimitedError,
+    SessionEndedError,
+    TooManyDownloadsError,
+    UnauthorizedError,
+)
+from recording_farm.farm.db.faults import describe, fault_of
+from recording_farm.farm.errors import FarmError, KeysUnavailableError, RedisUnavailableError
+
+logger = logging.getLogger(__name__)
+
+REDIS_HEADERS: Final = {"Retry-After": "2"}
+"""In seconds; Redis is tried again with each request, so nothing is gained by a longer wait."""
+
+
+class ErrorObject(BaseModel):
+    """What went wrong."""
+
+    code: int = Field(description="the HTTP status")
+    message: str
+
+
+class TypedErrorObject(ErrorObject):
+    """What went wrong, and of which kind it is."""
+
+    type: str = Field(description="stable, made for programs")
+
+
+class ErrorAnswer(BaseModel):
+    """The envelope of every error.
+
+    `error` is what the recording API documents, `errors` what the clients of Cloudflare read. `type` is ours.
+    """
+
+    success: Literal[False] = False
+    error: TypedErrorObject
+    errors: list[ErrorObject]
+
+
+def error_response(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An error as an answer; `kind` is its `type`."""
+    answer = error_answer(status, kind, message)
+    return JSONResponse(answer.model_dump(mode="json"), status, headers=dict(headers or {}))
+
+
+def error_answer(status: int, kind: str, message: str) -> ErrorAnswer:
+    """The content of that answer."""
+    return ErrorAnswer(
+        error=TypedErrorObject(code=status, message=message, type=kind),
+        errors=[ErrorObject(code=status, message=message)],
+    )
+
+
+async def _farm_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FarmError)
+    return error_response(error.http_status, error.code, error.message, _headers_of(error))
+
+
+def _headers_of(error: FarmError) -> Mapping[str, str] | None:
+    match error:
+        case SessionEndedError():
+            return SESSION_CHALLENGE
+        case UnauthorizedError():
+            return CHALLENGE
+        case RateLimitedError():
+            seconds = str(error.retry_after)
+            return {
+                "Retry-After": seconds,
+                "RateLimit-Limit": str(error.limit),
+                "RateLimit-Remaining": "0",
+                "RateLimit-Reset": seconds,
+            }
+        case TooManyDownloadsError() | KeysUnavailableError():
+            return {"Retry-After": str(error.retry_after)}
+        case RedisUnavailableError():
+            return REDIS_HEADERS
+        case _:
+            return None
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = HTTPStatus(error.status_code).name.lower()
+    messages = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }
+    message = messages.get(error.status_code, error.detail)
+    return error_response(error.status_code, kind, message, error.headers)
+
+
+async def _redis_error(request: Request, error: Exception) -> Response:
+    logger.error("%s %s: %s", request.method, request.url.path, describe(error))
+    return error_response(503, "redis_unavailable", redis_message(error), REDIS_HEADERS)
+
+
+def redis_message(error: Exception) -> str:
+    """What clients are told when Redis cannot do what a request needs."""
+    return f"the farm's database {fault_of(error).sentence}; please try again later"
+
+
+async def _disconnected(_request: Request, _error: Exception) -> Response:
+    # Nobody is there to read it, but the server wants an answer.
+    return error_response(400, "disconnected", "the request ended before its body was complete")
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    # The server logs the error itself, with its traceback; the client learns nothing about the inside.
+    return error_response(500, "internal_error", "something went wrong inside the farm; its log says more")
+
+
+EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {
+    FarmError: _farm_error,
+    HTTPException: _http_error,
+    redis.RedisError: _redis_error,
+    ClientDisconnect: _disconnected,
+    Exception: _unexpected,
+}
+"""For the app: which answer each kind of exception becomes."""

@@ -1,0 +1,83 @@
+"""A stored file as an answer: all of it, or the bytes that the client asks for (HTTP Range, RFC 9110)."""
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from recording_farm.api.error_responses import error_response
+from recording_farm.farm.storage.backends.stored_file import StoredFile
+
+_ONE_RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,100})-(?P<last>[0-9]{0,100})", re.IGNORECASE)
+
+
+def asked_bytes(header: str, size: int) -> range | None:
+    """The bytes that a Range header asks for in a file of `size` bytes, none when there are no such bytes.
+
+    None is the whole file: the header is no range of bytes, or several. A server may ignore these (RFC 9110,
+    14.2), and each range of many would cost the farm work and the client nothing.
+    """
+    asked = _ONE_RANGE.fullmatch(header.strip())
+    if asked is None or not (asked["first"] or asked["last"]):
+        return None
+    if not asked["first"]:
+        return range(max(size - int(asked["last"]), 0), size)
+    first = int(asked["first"])
+    last = int(asked["last"]) if asked["last"] else max(size - 1, first)
+    return range(first, min(last + 1, size)) if last >= first else None
+
+
+def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]) -> Response:
+    """The file as the answer to a GET or HEAD, which closes it; `headers` say what the file is.
+
+    It is read in threads, and no faster than the client takes it.
+    """
+    etag = f'"{file.modified_ns:x}-{file.size:x}"'
+    modified = formatdate(file.modified_ns // 10**9, usegmt=True)
+    asked = _asked(request, file.size, {etag, modified})
+    if asked is not None and not asked:
+        file.close()
+        message = f"the file has {file.size} bytes, none of which the range asks for"
+        return error_response(
+            416, "range_not_satisfiable", message, {"Content-Range": f"bytes */{file.size}"}
+        )
+    part = range(file.size) if asked is None else asked
+    more = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(len(part)),
+        "ETag": etag,
+        "Last-Modified": modified,
+    }
+    if asked is not None:
+        more["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{file.size}"
+    body = range(0) if request.method == "HEAD" else part
+    return _FileResponse(file, body, 200 if asked is None else 206, {**headers, **more})
+
+
+def _asked(request: Request, size: int, validators: set[str]) -> range | None:
+    header = request.headers.get("range")
+    # A range is defined for GET alone, and holds only for the very file that the client has a part of.
+    if header is None or request.method != "GET":
+        return None
+    if request.headers.get("if-range") not in {None, *validators}:
+        return None
+    return asked_bytes(header, size)
+
+
+class _FileResponse(StreamingResponse):
+    """An answer that closes its file however it ends, also when the client goes."""
+
+    def __init__(self, file: StoredFile, part: range, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(file.pieces(part.start, part.stop), status, headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # No thread reads any more: Starlette waits for it, also when the answer is broken off.
+            self._file.close()

@@ -1,0 +1,57 @@
+"""The nodes of the farm, for its administrators: what each is at, what is free, and how to drain one."""
+
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from recording_farm.api.context import context_of
+from recording_farm.api.portal.page import page
+from recording_farm.api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
+from recording_farm.farm.clock import now
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.nodes.registry import GONE_AFTER, Node, Nodes
+from recording_farm.farm.queues.recordings import continuations_queue, recordings_queues
+
+
+async def _show(request: Request, visitor: Visitor) -> Response:
+    check_administrator(visitor)
+    client = context_of(request).redis
+    nodes = await run_in_threadpool(Nodes(client).all)
+    queues = [*recordings_queues(client), continuations_queue(client)]
+    waiting = await run_in_threadpool(lambda: sum(queue.count for queue in queues))
+    return page(request, "nodes.html", problem=None, nodes=[_shown(node) for node in nodes], waiting=waiting)
+
+
+def _shown(node: Node) -> dict[str, Any]:
+    condition = node.beat.condition
+    is_silent = (now() - node.beat.time).total_seconds() > GONE_AFTER
+    return {
+        "name": node.name,
+        "slots": node.beat.slots,
+        "heard": node.beat.time,
+        "is_gone": node.gone is not None or is_silent,
+        "is_drained": node.drained,
+        "is_draining": node.beat.draining,
+        "condition": condition,
+        "disk_used": 1 - condition.disk_free / condition.disk_size if condition else None,
+    }
+
+
+async def _drain(request: Request, visitor: Visitor, form: Form) -> Response:
+    check_administrator(visitor)
+    nodes = Nodes(context_of(request).redis)
+    name = form.get("node", "")
+    if not any(node.name == name for node in await run_in_threadpool(nodes.all)):
+        raise NotFoundError(f"the farm knows of no node {name}")
+    is_wanted = form.get("drain") == "yes"
+    await run_in_threadpool(nodes.drain if is_wanted else nodes.undrain, name)
+    return see(f"/nodes?done={'drained' if is_wanted else 'undrained'}")
+
+
+node_routes: Final[list[BaseRoute]] = [
+    Route("/nodes", shown(_show), methods=["GET"]),
+    Route("/nodes/drain", done(_drain), methods=["POST"]),
+]

@@ -1,0 +1,204 @@
+"""The page of one recording: what it shows, how it is, where it goes, and what can be done."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from recording_farm.api.context import Context, context_of
+from recording_farm.api.portal.client import ask, fetch, segment
+from recording_farm.api.portal.page import page
+from recording_farm.api.portal.recordings import length_of
+from recording_farm.api.portal.timeline import drawing_of
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.schema.webhooks import LogObject, log_object
+from recording_farm.farm.clock import now
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.model import ACTIVE, FINAL, Status
+from recording_farm.farm.recording.transfers import STORE, TransferState
+
+MAX_ATTEMPTS: Final = 50
+
+_NO_PICTURE: Final = (Path(__file__).parent / "assets" / "no-picture.svg").read_bytes()
+
+_ORDERS: Final = {
+    Status.INVOKED: (Order.STOP,),
+    Status.RECORDING: (Order.PAUSE, Order.STOP),
+    Status.PAUSED: (Order.RESUME, Order.STOP),
+}
+"""What makes sense in which state; the API decides."""
+
+
+class Media(NamedTuple):
+    """What the player plays: its address, and the origin it is at if that is not the farm's."""
+
+    url: str
+    origin: str
+    is_video: bool
+
+
+async def _show(request: Request, visitor: Visitor) -> Response:
+    return await _page(request, visitor, None)
+
+
+async def _page(request: Request, visitor: Visitor, error: RefusedError | None) -> Response:
+    context = context_of(request)
+    recording = (await ask(request, visitor, "GET", _path(request))).data
+    presets = (await ask(request, visitor, "GET", "/storage/presets")).data
+    evidence = await fetch(request, visitor, "HEAD", f"{_path(request)}/evidence")
+    attempts = await run_in_threadpool(_attempts, context, visitor.organization_id, recording)
+    present, status = now(), Status(recording["status"])
+    media = media_of(recording, context.settings.base_url)
+    return page(
+        request,
+        "recording.html",
+        error.status if error else 200,
+        address=_path(request),
+        media=media.origin if media else "",
+        problem=error.message if error else None,
+        recording=recording | length_of(recording, present),
+        drawing=drawing_of(
+            recording["timeline"], present, is_over=status not in ACTIVE, in_file=seconds_in_file(recording)
+        ),
+        orders=_ORDERS.get(status, ()),
+        is_live=status in {Status.RECORDING, Status.PAUSED},
+        is_final=status in FINAL,
+        player=media,
+        sound=link_of(recording["audio_download_url"] or "", context.settings.base_url),
+        start_at=_start_at(request),
+        presets=[preset["name"] for preset in presets],
+        can_retry=can_retry(recording),
+        has_evidence=evidence.status_code == 200,
+        attempts=attempts,
+    )
+
+
+def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
+    """What the player of a recording plays; None while there is nothing."""
+    url = recording["download_url"] or recording["audio_download_url"]
+    if url is None:
+        return None
+    is_video = recording["video_config"] is not None
+    link = link_of(url, base_url)
+    if link != url:
+        return Media(link, "", is_video)
+    parts = urlsplit(url)
+    return Media(url, f"{parts.scheme}://{parts.netloc}", is_video)
+
+
+def link_of(url: str, base_url: str) -> str:
+    """A download link for a browser, which may reach the farm by another name."""
+    return url.removeprefix(base_url) if url.startswith(f"{base_url}/") else url
+
+
+def seconds_in_file(recording: dict[str, Any]) -> float | None:
+    """How long the finished file is, as exactly as that is known."""
+    video, quality = recording["video_config"], recording["quality"]
+    frames = quality.get("frames_captured") if quality else None
+    if video is not None and isinstance(frames, int):
+        return frames / float(video["fps"])
+    duration = recording.get("recording_duration")
+    return None if duration is None else float(duration)
+
+
+def can_retry(recording: dict[str, Any]) -> bool:
+    """Whether a copy has not arrived at a customer's storage, and nobody is at it."""
+    return recording["file_size"] is not None and any(
+        transfer["target"] != STORE and transfer["state"] in {TransferState.WAITING, TransferState.GIVEN_UP}
+        for transfer in recording["transfers"]
+    )
+
+
+def _start_at(request: Request) -> float:
+    """Seconds into the file at which the player is to begin; from the timeline's links."""
+    try:
+        return max(0.0, min(float(request.query_params.get("at", "0")), 1e6))
+    except ValueError:
+        return 0.0
+
+
+def _attempts(context: Context, organization_id: str, recording: dict[str, Any]) -> list[dict[str, Any]]:
+    """The last tries to tell webhooks of a recording, with the webhook of each."""
+    registered = {str(webhook.id): webhook.name for webhook in context.webhooks.all_of(organization_id)}
+    named = {webhook["id"]: webhook["url"] for webhook in recording["webhooks"]}
+    since = datetime.fromisoformat(recording["invoked_time"])
+    found: list[tuple[str, LogObject]] = [
+        (name, log_object(webhook_id, entry))
+        for webhook_id, name in (registered | named).items()
+        for entry in context.webhook_log.of_recording(
+            organization_id, webhook_id, UUID(recording["id"]), since
+        )
+    ]
+    newest = sorted(found, key=lambda one: one[1].timestamp, reverse=True)[:MAX_ATTEMPTS]
+    return [{"webhook": name, **entry.model_dump()} for name, entry in newest]
+
+
+async def _order(request: Request, visitor: Visitor, form: Form) -> Response:
+    body = {"action": form.get("action", "")}
+    return await _do(request, visitor, "PUT", _path(request), "ordered", body)
+
+
+async def _upload(request: Request, visitor: Visitor, form: Form) -> Response:
+    preset = form.get("preset")
+    body = {"storage_config": {"type": "preset", "name": preset}} if preset else {}
+    return await _do(request, visitor, "POST", f"{_path(request)}/upload", "upload", body)
+
+
+async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
+    webhook_id, log_id = (segment(form.get(name, "")) for name in ("webhook_id", "log_id"))
+    path = f"/webhooks/{webhook_id}/logs/{log_id}/replay"
+    return await _do(request, visitor, "POST", path, "replay")
+
+
+async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
+    try:
+        await ask(request, visitor, "DELETE", _path(request))
+    except RefusedError as error:
+        return await _page(request, visitor, error)
+    return see("/?done=deleted")
+
+
+async def _do(
+    request: Request, visitor: Visitor, method: str, path: str, what: str, body: Any = None
+) -> Response:
+    """Ask the API for something and show the page again, which says what came of it."""
+    try:
+        await ask(request, visitor, method, path, body=body)
+    except RefusedError as error:
+        return await _page(request, visitor, error)
+    return see(f"{_path(request)}?done={what}")
+
+
+async def _live_picture(request: Request, visitor: Visitor) -> Response:
+    """The picture that is being recorded; another one that says so where there is none.
+
+    Never a failure: the script asks every two seconds, and browsers print each failure in their console.
+    """
+    await ask(request, visitor, "GET", _path(request))  # of a recording that is not there, there is nothing
+    answer = await fetch(request, visitor, "GET", f"{_path(request)}/live.jpg")
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if answer.status_code == 200 and answer.headers.get("content-type") == "image/jpeg":
+        return Response(answer.content, media_type="image/jpeg", headers=headers)
+    return Response(_NO_PICTURE, media_type="image/svg+xml", headers=headers)
+
+
+def _path(request: Request) -> str:
+    return f"/recordings/{segment(request.path_params['recording_id'])}"
+
+
+_PAGE: Final = "/recordings/{recording_id}"
+
+recording_page_routes: Final[list[BaseRoute]] = [
+    Route(_PAGE, shown(_show), methods=["GET"]),
+    Route(f"{_PAGE}/live.jpg", shown(_live_picture), methods=["GET"]),
+    Route(f"{_PAGE}/order", done(_order), methods=["POST"]),
+    Route(f"{_PAGE}/upload", done(_upload), methods=["POST"]),
+    Route(f"{_PAGE}/replay", done(_replay), methods=["POST"]),
+    Route(f"{_PAGE}/delete", done(_delete), methods=["POST"]),
+]

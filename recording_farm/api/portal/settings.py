@@ -1,0 +1,134 @@
+"""The settings of an organization: its storages, webhooks, keys and defaults."""
+
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from recording_farm.api.context import Context, context_of
+from recording_farm.api.portal.client import ask
+from recording_farm.api.portal.page import page
+from recording_farm.api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
+from recording_farm.api.portal.storage_kinds import STORAGES
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
+from recording_farm.farm.errors import InvalidRequestError, NotFoundError
+from recording_farm.farm.recording.defaults import for_page
+
+MAX_NAME: Final = 100
+"""Of a key, as `farm keys` has it."""
+
+
+async def _show(request: Request, visitor: Visitor) -> Response:
+    return await settings_page(request, visitor)
+
+
+async def settings_page(
+    request: Request, visitor: Visitor, error: RefusedError | None = None, checked: Any = None
+) -> Response:
+    """The page, perhaps with what was refused, or what came of checking a storage."""
+    presets = (await ask(request, visitor, "GET", "/storage/presets")).data
+    webhooks = (await ask(request, visitor, "GET", "/webhooks")).data
+    defaults = (await ask(request, visitor, "GET", "/recording_config")).data
+    keys = await run_in_threadpool(_keys, context_of(request), visitor.organization_id)
+    storage = defaults.get("storage_config")
+    return page(
+        request,
+        "settings.html",
+        error.status if error else 200,
+        problem=error.message if error else None,
+        presets=presets,
+        preset_choices=preset_choices(presets),
+        checked=checked,
+        kinds=STORAGES,
+        kinds_list=[(name, kind.label) for name, kind in STORAGES.items()],
+        webhooks=webhooks,
+        keys=keys,
+        defaults=_as_form(defaults),
+        sizes=SIZES,
+        keep=KEEP_STORAGE if storage and storage["type"] != "preset" else None,
+    )
+
+
+def _as_form(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Defaults as the fields of the form."""
+    video = defaults.get("video_config") or {}
+    audio = defaults.get("audio_config")
+    storage = defaults.get("storage_config")
+    form = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
+    form |= {name: video[name] for name in ("codec", "fps") if name in video}
+    form["size"] = size_of(video)
+    if audio:
+        form["audio"] = audio.get("codec", "AAC") if audio.get("export_file", True) else "none"
+    if storage:
+        form["storage"] = f"preset:{storage['name']}" if storage["type"] == "preset" else KEEP_STORAGE
+    return form
+
+
+async def _set_defaults(request: Request, visitor: Visitor, form: Form) -> Response:
+    context = context_of(request)
+    before = await run_in_threadpool(_set_already, context, visitor.organization_id)
+    try:
+        _check_access_stays(context, before, form)
+        await ask(request, visitor, "PUT", "/recording_config", body=config_of(form, before))
+    except RefusedError as error:
+        return await settings_page(request, visitor, error)
+    return see("/settings?done=saved#defaults")
+
+
+def _check_access_stays(context: Context, before: dict[str, Any], form: Form) -> None:
+    """Raises RefusedError when headers and the like, which the form keeps, would go to another page."""
+    page_of_farm = context.settings.page_of("-")
+    if for_page(before, form.get("url", page_of_farm), page_of_farm) != before:
+        raise RefusedError(
+            422,
+            '"url": headers, passwords or cookies are set for the page there was, and go to no other; '
+            "set these defaults anew by the API (PUT /recording_config)",
+        )
+
+
+def _set_already(context: Context, organization_id: str) -> dict[str, Any]:
+    """What is set for the organization, with the keys of a storage: the form cannot send these again."""
+    # Which meeting does not matter: no more than the organization's is taken.
+    return dict(context.recording_configs.defaults(organization_id, "-").organization)
+
+
+def _keys(context: Context, organization_id: str) -> list[ApiKey]:
+    return [key for key in list_api_keys(context.settings) if key.organization_id == organization_id]
+
+
+async def _make_key(request: Request, visitor: Visitor, form: Form) -> Response:
+    name = form.get("name", "")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidRequestError(f"a key's name is up to {MAX_NAME} printable characters")
+    made = await run_in_threadpool(
+        create_api_key, context_of(request).settings, visitor.organization_id, name
+    )
+    return page(
+        request,
+        "secret.html",
+        title="A new API key",
+        what=f"The key {made.key.id} of {made.key.organization_id}",
+        secret=made.text,
+        problem=None,
+    )
+
+
+async def _revoke_key(request: Request, visitor: Visitor, form: Form) -> Response:
+    context = context_of(request)
+    key_id = form.get("key_id", "")
+    keys = await run_in_threadpool(_keys, context, visitor.organization_id)
+    if not any(key.id == key_id for key in keys):
+        raise NotFoundError(f"{visitor.organization_id} has no key {key_id}")
+    await run_in_threadpool(revoke_api_key, context.settings, key_id)
+    return see("/settings?done=revoked#keys")
+
+
+settings_routes: Final[list[BaseRoute]] = [
+    Route("/settings", shown(_show), methods=["GET"]),
+    Route("/settings/defaults", done(_set_defaults), methods=["POST"]),
+    Route("/settings/keys", done(_make_key), methods=["POST"]),
+    Route("/settings/keys/revoke", done(_revoke_key), methods=["POST"]),
+]

@@ -1,0 +1,93 @@
+"""Webhooks in the settings: add and delete them, send an example, and see what was sent to each."""
+
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from recording_farm.api.portal.client import ask, segment
+from recording_farm.api.portal.page import page
+from recording_farm.api.portal.settings import settings_page
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE
+
+SHOWN_ATTEMPTS: Final = 50
+
+
+async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
+    body = {
+        "name": form.get("name", ""),
+        "url": form.get("url", ""),
+        "events": [STATUS_UPDATE],  # no other is sent
+        "enabled": True,
+    }
+    try:
+        answer = await ask(request, visitor, "POST", "/webhooks", body=body)
+    except RefusedError as error:
+        return await settings_page(request, visitor, error)
+    return page(
+        request,
+        "secret.html",
+        title="A new webhook",
+        what=f"The secret of {answer.data['name']}, with which a receiver can verify what it gets,",
+        secret=answer.data["secret"],
+        problem=None,
+    )
+
+
+async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
+    await ask(request, visitor, "DELETE", _path(request))
+    return see("/settings?done=deleted#webhooks")
+
+
+async def _show(request: Request, visitor: Visitor) -> Response:
+    return await _page(request, visitor, None)
+
+
+async def _page(request: Request, visitor: Visitor, error: RefusedError | None) -> Response:
+    webhook = (await ask(request, visitor, "GET", _path(request))).data
+    query = {"per_page": SHOWN_ATTEMPTS}
+    log = await ask(request, visitor, "GET", f"{_path(request)}/logs", query=query)
+    return page(
+        request,
+        "webhook.html",
+        error.status if error else 200,
+        address=f"/settings{_path(request)}",
+        problem=error.message if error else None,
+        webhook=webhook,
+        attempts=[{"webhook": webhook["name"], **entry} for entry in log.data],
+        paging=log.paging,
+    )
+
+
+async def _test(request: Request, visitor: Visitor, _form: Form) -> Response:
+    return await _do(request, visitor, f"{_path(request)}/test", "test")
+
+
+async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
+    log_id = segment(form.get("log_id", ""))
+    return await _do(request, visitor, f"{_path(request)}/logs/{log_id}/replay", "replay")
+
+
+async def _do(request: Request, visitor: Visitor, path: str, what: str, body: Any = None) -> Response:
+    try:
+        await ask(request, visitor, "POST", path, body=body)
+    except RefusedError as error:
+        return await _page(request, visitor, error)
+    return see(f"/settings{_path(request)}?done={what}")
+
+
+def _path(request: Request) -> str:
+    return f"/webhooks/{segment(request.path_params['webhook_id'])}"
+
+
+_PAGE: Final = "/settings/webhooks/{webhook_id}"
+
+webhook_routes: Final[list[BaseRoute]] = [
+    Route("/settings/webhooks", done(_add), methods=["POST"]),
+    Route(_PAGE, shown(_show), methods=["GET"]),
+    Route(f"{_PAGE}/delete", done(_delete), methods=["POST"]),
+    Route(f"{_PAGE}/test", done(_test), methods=["POST"]),
+    Route(f"{_PAGE}/replay", done(_replay), methods=["POST"]),
+]

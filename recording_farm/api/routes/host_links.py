@@ -1,0 +1,43 @@
+"""`POST /meetings/{meeting_id}/host_link`: an address at which somebody is host of a built-in meeting."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import AwareDatetime, BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from recording_farm.api.auth import organization_of
+from recording_farm.api.context import context_of
+from recording_farm.api.meeting.tokens import host_address
+from recording_farm.api.operations import Operation
+from recording_farm.api.schema.requests import check_meeting_id
+from recording_farm.api.schema.responses import success
+
+
+class HostLink(BaseModel):
+    """An address that makes whoever opens it the host of a meeting."""
+
+    url: str = Field(description="to be kept by the host; others join at what stands before the #")
+    expiry: AwareDatetime
+
+
+async def _make(request: Request) -> Response:
+    context = context_of(request)
+    meeting_id = check_meeting_id(request.path_params["meeting_id"])
+    url, expires = host_address(context.settings, context.link_secret, meeting_id, organization_of(request))
+    return success(HostLink(url=url, expiry=datetime.fromtimestamp(expires, UTC)))
+
+
+host_link_operations: Final = (
+    Operation(
+        "make_host_link",
+        "POST",
+        "/meetings/{meeting_id:path}/host_link",
+        _make,
+        "Make an address at which somebody is host of a built-in meeting: may record it, and end it for all",
+        "meetings",
+        answer=HostLink,
+        errors=(422,),
+    ),
+)

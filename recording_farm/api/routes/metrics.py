@@ -1,0 +1,51 @@
+"""The farm's metrics, for Prometheus.
+
+They are shown to whoever has the token of FARM_METRICS_TOKEN and to nobody else: an address says little of
+who asks, since behind a proxy all come from the same, and a key of an organization is for what is its own.
+"""
+
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from recording_farm.api.context import context_of
+from recording_farm.api.error_responses import error_response
+from recording_farm.api.operations import ROOT, Operation
+from recording_farm.farm.telemetry.metrics import FarmCollector, may_read
+
+_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+
+
+async def _metrics(request: Request) -> Response:
+    context = context_of(request)
+    if not may_read(context.settings, request.headers.get("authorization")):
+        return error_response(
+            401,
+            "unauthorized",
+            "send the token of FARM_METRICS_TOKEN as Bearer token; without one nobody can read them",
+            _CHALLENGE,
+        )
+    registry = CollectorRegistry()
+    registry.register(FarmCollector(context.redis))
+    ProcessCollector(registry=registry)
+    text = await run_in_threadpool(generate_latest, registry)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
+
+
+metrics_operations: Final = (
+    Operation(
+        "metrics",
+        "GET",
+        "/metrics",
+        _metrics,
+        "The farm's metrics, for Prometheus",
+        "farm",
+        media_types=(CONTENT_TYPE_LATEST.split(";")[0],),
+        errors=(401,),
+        dialects=(ROOT,),
+        public=True,
+    ),
+)

@@ -1,0 +1,267 @@
+"""Get, list, stop, pause, resume and delete recordings."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+import redis
+from redis.asyncio.client import PubSub
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from recording_farm.api.auth import caller_of, check_meeting, is_participant, only_meeting, organization_of
+from recording_farm.api.context import Context, context_of
+from recording_farm.api.operations import Operation
+from recording_farm.api.routes.common import answer, find_recording, links_of
+from recording_farm.api.schema.requests import ListRecordings, OrderRecording, read_query, read_request
+from recording_farm.api.schema.responses import (
+    Deleted,
+    ListedRecording,
+    Paging,
+    RecordingObject,
+    for_participants,
+    listed_recording,
+    success,
+)
+from recording_farm.farm.clock import now
+from recording_farm.farm.errors import StoreUnavailableError, WrongStateError
+from recording_farm.farm.evidence.directory import remove_evidence
+from recording_farm.farm.evidence.stored import StoredEvidence
+from recording_farm.farm.queues.recordings import drop_job, queue_positions
+from recording_farm.farm.recording.commands import Order, send_order
+from recording_farm.farm.recording.files import delete_files
+from recording_farm.farm.recording.listing import Wanted, microseconds
+from recording_farm.farm.recording.model import (
+    FINAL,
+    Caller,
+    Failure,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    organization_caller,
+)
+from recording_farm.farm.recording.records import record_key
+from recording_farm.farm.storage.backend import StorageError
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS: Final = 2.0
+"""How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
+
+_ALLOWED: Final = {
+    Order.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
+    Order.PAUSE: frozenset({Status.RECORDING}),
+    Order.RESUME: frozenset({Status.PAUSED}),
+}
+"""The states in which each order makes sense."""
+
+_DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
+
+
+async def _list(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    query = read_query(request, ListRecordings)
+    meeting_id = only_meeting(request)
+    if query.meeting_id is not None:
+        check_meeting(request, query.meeting_id)
+    wanted = _wanted(query, meeting_id or query.meeting_id)
+    found = await run_in_threadpool(context.records.find, organization_id, wanted)
+    paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
+    positions: dict[str, int] = {}
+    if any(recording.status is Status.INVOKED for recording in found.recordings):
+        positions = await run_in_threadpool(queue_positions, context.redis)
+    shown = [
+        listed_recording(recording, links_of(context, recording), positions.get(str(recording.id)))
+        for recording in found.recordings
+    ]
+    return success(
+        [for_participants(each) for each in shown] if is_participant(request) else shown, paging=paging
+    )
+
+
+def _wanted(query: ListRecordings, meeting_id: str | None) -> Wanted:
+    return Wanted(
+        statuses=frozenset(query.status),
+        meeting_id=meeting_id,
+        earliest=microseconds(query.start_time) if query.start_time else "-inf",
+        latest=microseconds(query.end_time) if query.end_time else "+inf",
+        search=query.search,
+        expired=query.expired,
+        oldest_first=query.sort_order == "ASC",
+        offset=query.offset,
+        count=query.per_page,
+    )
+
+
+async def _get_active(request: Request) -> Response:
+    organization_id = organization_of(request)
+    context = context_of(request)
+    meeting_id = request.path_params["meeting_id"]
+    check_meeting(request, meeting_id)
+    recording = await run_in_threadpool(context.records.active, organization_id, meeting_id)
+    return await answer(request, recording)
+
+
+async def _get(request: Request) -> Response:
+    recording = await find_recording(request)
+    check_meeting(request, recording.meeting_id)
+    return await answer(request, recording)
+
+
+async def _order(request: Request) -> Response:
+    context = context_of(request)
+    order = (await read_request(request, OrderRecording)).action
+    recording = await find_recording(request)
+    check_meeting(request, recording.meeting_id)
+    if recording.status not in _ALLOWED[order]:
+        raise WrongStateError(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
+    await _give_order(context, recording, order, caller_of(request))
+    return await answer(request, await find_recording(request))
+
+
+async def _delete(request: Request) -> Response:
+    context = context_of(request)
+    recording = await find_recording(request)
+    if recording.status not in FINAL:
+        raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
+    evidence = StoredEvidence(context.redis, context.store)
+    # The file first: if that fails, the recording is still there to be deleted again.
+    try:
+        await run_in_threadpool(delete_files, context.store, recording)
+        await run_in_threadpool(evidence.delete, recording.id)
+    except StorageError as error:
+        logger.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
+        raise StoreUnavailableError(
+            f"the files of recording {recording.id} cannot be deleted now; please try again later"
+        ) from None
+    await run_in_threadpool(remove_evidence, context.settings, recording.id)
+    await run_in_threadpool(context.records.delete, recording)
+    try:
+        # A node may have brought some a moment ago; now that there is no recording it takes it back itself.
+        await run_in_threadpool(evidence.delete, recording.id)
+    except StorageError as error:
+        logger.error("evidence of recording %s is left in the store: %s", recording.id, error.message)
+    return success(Deleted(id=str(recording.id)))
+
+
+async def _give_order(context: Context, recording: Recording, order: Order, caller: Caller) -> None:
+    """Send an order, and wait a moment for the recording to do it."""
+    async with context.waiting_redis.pubsub() as changes:
+        # Listening begins before the order is sent, or a quick worker's answer would be missed.
+        await changes.subscribe(record_key(recording.id))
+        await changes.get_message(timeout=_ANSWER_SECONDS)
+        if order is Order.STOP and caller.type == "USER":
+            with suppress(redis.ResponseError):  # one that takes no writes must not keep it from stopping
+                await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
+        is_kept = await run_in_threadpool(send_order, context.redis, recording.id, order)
+        # If it is not kept, a recorder has heard it, and the recording cannot be changed here.
+        if (
+            is_kept
+            and recording.status is Status.INVOKED
+            and await run_in_threadpool(_end, context, recording)
+        ):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await _wait_until_done(changes, order)
+
+
+async def _wait_until_done(changes: PubSub, order: Order) -> None:
+    """Wait until the recording is in a state in which the order makes no sense any more."""
+    async for message in changes.listen():
+        if message["type"] == "message" and Status(message["data"].decode()) not in _ALLOWED[order]:
+            return
+
+
+def _end(context: Context, recording: Recording) -> bool:
+    """End a recording that has no first frame yet; false when it has got one in the meantime."""
+    try:
+        context.records.change_state(
+            recording.id,
+            Status.ERRORED,
+            only_from={Status.INVOKED},
+            stopped_time=now(),
+            stop_reason=Reason(
+                reason=ReasonKind.STOPPED_BEFORE_START, caller=organization_caller(recording.organization_id)
+            ),
+            error=Failure(
+                code="stopped_before_start",
+                message="the recording was stopped before its first frame, so there is no file",
+            ),
+        )
+    except WrongStateError:
+        return False
+    # Else those behind it would seem to wait for it.
+    drop_job(context.redis, recording.id)
+    return True
+
+
+_TAG: Final = "recordings"
+
+recording_operations: Final = (
+    Operation(
+        "get_all_recordings",
+        "GET",
+        "/recordings",
+        _list,
+        "List recordings, the newest first",
+        _TAG,
+        answer=list[ListedRecording],
+        query=ListRecordings,
+        paged=True,
+        errors=(404, 422),
+        participants=True,
+    ),
+    # `:path`, because a meeting id is any text, slashes included.
+    Operation(
+        "get_active_recording",
+        "GET",
+        "/recordings/active-recording/{meeting_id:path}",
+        _get_active,
+        "The newest recording of a meeting that is INVOKED, RECORDING or PAUSED",
+        _TAG,
+        answer=RecordingObject,
+        errors=(404,),
+        hosts=True,
+        participants=True,
+    ),
+    Operation(
+        "get_one_recording",
+        "GET",
+        "/recordings/{recording_id}",
+        _get,
+        "One recording",
+        _TAG,
+        answer=RecordingObject,
+        errors=(404,),
+        hosts=True,
+        participants=True,
+    ),
+    Operation(
+        "pause_resume_stop_recording",
+        "PUT",
+        "/recordings/{recording_id}",
+        _order,
+        "Stop, pause or resume a recording; waits up to 2 s for it",
+        _TAG,
+        answer=RecordingObject,
+        body=OrderRecording,
+        errors=(400, 404, 409, 413, 422),
+        hosts=True,
+        participants=True,
+    ),
+    Operation(
+        "delete_recording",
+        "DELETE",
+        "/recordings/{recording_id}",
+        _delete,
+        "Delete a recording that has ended, with its file and its evidence",
+        _TAG,
+        answer=Deleted,
+        errors=(404, 409),
+    ),
+)

@@ -1,0 +1,81 @@
+"""What a request to record asks for: what its sender may set, and the defaults for the rest."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from recording_farm.api.auth import is_participant, only_meeting, organization_of
+from recording_farm.api.context import context_of
+from recording_farm.api.schema.requests import StartRecording, fields_set, read_request, with_defaults
+from recording_farm.farm.errors import InvalidRequestError, NotPermittedError
+
+_PARTICIPANTS: Final = frozenset(
+    {"meeting_id", "allow_multiple_recordings", "file_name_prefix", "video_config"}
+)
+_PARTICIPANTS_VIDEO: Final = frozenset({"codec", "width", "height"})
+"""What participants may set of a start, and of its picture: what the types of the browser clients have.
+
+Another `url` would have the farm open any page, with a token that lets it into the meeting unseen.
+"""
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What a client asks for."""
+
+    sent: StartRecording
+    """What the client sent itself."""
+    wanted: StartRecording
+    """The same with the defaults of the meeting and the organization."""
+    page: str
+    """The page to record: a URL that is wanted, or the farm's page of the meeting."""
+
+    def field(self, name: str) -> str:
+        """A field as messages name it, which say when its value comes from the defaults."""
+        was_sent = getattr(self.sent, name) is not None
+        return f'"{name}"' if was_sent else f'"{name}" in the defaults (recording_config)'
+
+    @property
+    def page_field(self) -> str:
+        """The field that names the page."""
+        return '"meeting_id"' if self.wanted.url is None else self.field("url")
+
+
+async def read_start(request: Request) -> StartRequest:
+    """What an admitted request asks for. Raises FarmError, redis.RedisError."""
+    context = context_of(request)
+    sent = await read_request(request, StartRecording)
+    _check_sender(request, sent)
+    meeting_page = context.settings.page_of(sent.meeting_id)
+    defaults = await run_in_threadpool(
+        context.recording_configs.defaults, organization_of(request), sent.meeting_id
+    )
+    wanted = with_defaults(sent, defaults, meeting_page)
+    return StartRequest(sent, wanted, wanted.url or meeting_page)
+
+
+def _check_sender(request: Request, sent: StartRecording) -> None:
+    """Whether who asks may start a recording of this meeting, with all that is asked for.
+
+    Raises InvalidRequestError, NotPermittedError.
+    """
+    meeting_id = only_meeting(request)
+    if meeting_id is None:
+        return
+    fields = fields_set(sent)
+    if not is_participant(request):
+        if fields != {"meeting_id": meeting_id}:
+            raise InvalidRequestError(
+                "a meeting's host starts its recording with its meeting_id and nothing else"
+            )
+        return
+    if sent.meeting_id != meeting_id:
+        raise NotPermittedError(f'"meeting_id": this token is for the meeting {meeting_id}')
+    video = fields.get("video_config", {})
+    refused = sorted(fields.keys() - _PARTICIPANTS)
+    if isinstance(video, dict):
+        refused += [f"video_config.{name}" for name in sorted(video.keys() - _PARTICIPANTS_VIDEO)]
+    if refused:
+        raise NotPermittedError(f'"{refused[0]}": only an API key may set it, and no participant')

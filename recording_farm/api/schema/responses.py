@@ -1,0 +1,429 @@
+"""What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, JsonValue, PlainSerializer, WithJsonSchema
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from recording_farm.api.schema.requests import RecordingDefaults
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.encoder.formats import AudioCodec, Codec, Profile
+from recording_farm.farm.clock import time_text
+from recording_farm.farm.recording.estimate import estimate
+from recording_farm.farm.recording.findings import Finding
+from recording_farm.farm.recording.formats import format_of
+from recording_farm.farm.recording.links import DownloadLink
+from recording_farm.farm.recording.model import (
+    FINAL,
+    Corner,
+    Failure,
+    Priority,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEvent,
+    Watermark,
+    stop_reason_of,
+)
+from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
+from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferError, TransferState
+from recording_farm.farm.webhooks.registry import webhook_id_of
+
+Moment = Annotated[
+    datetime,
+    PlainSerializer(time_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T09:00:00.000Z"]}),
+]
+"""A time in UTC with milliseconds."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    (schema_of_value,) = (option for option in schema.pop("anyOf") if option != {"type": "null"})
+    del schema["default"]
+    schema.update(schema_of_value)
+
+
+_LEFT_OUT: Final[Any] = Field(exclude_if=_is_none, json_schema_extra=_without_null)
+"""Of a field that is left out when there is nothing to say, as the recording API's clients have it."""
+
+
+class CallerObject(BaseModel):
+    """Who started or stopped a recording."""
+
+    type: Literal["ORGANIZATION", "USER"]
+    # The recording API writes the capital I.
+    user_id: Annotated[str | None, _LEFT_OUT] = Field(default=None, serialization_alias="user_Id")
+    name: Annotated[str | None, _LEFT_OUT] = None
+
+
+class ReasonObject(BaseModel):
+    """Why a recording started or stopped; without a caller nobody told it to."""
+
+    reason: ReasonKind
+    caller: Annotated[CallerObject | None, _LEFT_OUT] = None
+
+
+class SizeObject(BaseModel):
+    """Pixels; without a height the shape is kept."""
+
+    width: int
+    height: int | None
+
+
+class WatermarkObject(BaseModel):
+    """What is drawn over the picture."""
+
+    url: str
+    size: SizeObject
+    position: Corner
+
+
+class VideoObject(BaseModel):
+    """The picture."""
+
+    codec: Codec
+    width: int
+    height: int
+    fps: int
+    profile: Profile
+    watermark: WatermarkObject | None = Field(description="drawn over it")
+
+
+class TimelineObject(BaseModel):
+    """A state, a take or finding that began or ended, a fault it survived, or what the page did."""
+
+    time: Moment
+    event: TimelineEvent
+    status: Status | None = None
+    take: int | None = None
+    fault: str | None = None
+    finding: Finding | str | None = Field(default=None, description="a newer version may find more")
+    seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
+    message: str | None = Field(
+        default=None, description="what happened, of `page_changed`, `rejoined` and `warning`"
+    )
+
+
+class AudioObject(BaseModel):
+    """The file with the sound alone."""
+
+    codec: AudioCodec
+    channel: Literal["mono", "stereo"]
+
+
+class TransferObject(BaseModel):
+    """A place that the files go to: the farm's `store`, or the customer's storage."""
+
+    target: str
+    state: TransferState
+    attempts: int
+    next_try: Moment | None = Field(description="when a WAITING one is tried again; null is at once")
+    error: TransferError | None = Field(description="why the last try failed")
+    location: str | None = Field(description="where the main file is, once it has arrived")
+    note: str | None = Field(
+        default=None, description="why a file that has arrived was not read back: the key may only write, say"
+    )
+
+
+class RecordingDefaultsObject(RecordingDefaults):
+    """What is set for recordings; of storage, streams, credentials, headers and cookies no secrets."""
+
+    storage_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
+    live_streaming_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
+    http_credentials: list[dict[str, JsonValue]] | None = None  # type: ignore[assignment]
+    headers: dict[str, None] | None = None  # type: ignore[assignment]
+    cookies: list[dict[str, JsonValue]] | None = None  # type: ignore[assignment]
+
+
+class RecordingWebhook(BaseModel):
+    """A URL that a recording has named itself; the id is that of its log."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    url: str
+
+
+class EstimateObject(BaseModel):
+    """What it will cost, roughly, by what was measured of its profile."""
+
+    bytes_per_hour: int
+    cores: float = Field(description="how much of a processor core")
+
+
+class OutputObject(BaseModel):
+    """A place that the recording is sent to while it is made."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    type: OutputKind
+    url: str | None = Field(description="without the stream's key; of HLS a link to the playlist, made anew")
+    state: OutputState
+    retries: int
+    error: str | None = Field(description="why the last try failed")
+
+
+class MeetingRecording(BaseModel):
+    """A recording as a participant of its meeting sees it: the fields of the recording API."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    status: Status
+    invoked_time: Moment
+    started_time: Moment | None = Field(description="when the first take began")
+    stopped_time: Moment | None = Field(description="when the last take ended")
+    output_file_name: str
+    session_id: str | None
+    download_url: str | None = Field(description="a link to the file, made anew with each answer")
+    download_url_expiry: Moment | None
+    audio_download_url: str | None = Field(description="the same to the sound alone")
+    file_size: int | None = Field(description="bytes of the file named output_file_name")
+    recording_duration: Annotated[int | None, _LEFT_OUT] = Field(
+        default=None, description="whole seconds of video in the file"
+    )
+    storage_config: Annotated[dict[str, JsonValue] | None, _LEFT_OUT] = Field(
+        default=None, description="the customer's storage, without its keys"
+    )
+    start_reason: Annotated[ReasonObject | None, _LEFT_OUT] = None
+    stop_reason: Annotated[ReasonObject | None, _LEFT_OUT] = None
+    # Not in the recording API.
+    meeting_id: str
+
+
+class RecordingObject(MeetingRecording):
+    """A recording."""
+
+    # All of this is ours.
+    url: str = Field(description="the page that is recorded")
+    page_contract: PageContract
+    locale: str | None = Field(description="language of its browser; null is en-US")
+    timezone: str | None = Field(description="time zone of its browser; null is the node's")
+    max_seconds: int
+    priority: Priority
+    node: str | None = Field(description="the machine that records it, once one has taken it")
+    slot: int | None = Field(
+        description="which of that machine's slots it is in, counted from 1, until it has ended"
+    )
+    video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
+    audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
+    estimate: EstimateObject
+    interactive_config: dict[str, JsonValue] | None = Field(
+        description="`type` ID3 when the file is HLS with ID3 tags in a .tar"
+    )
+    outputs: list[OutputObject] = Field(description="where it is sent while it is made")
+    transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
+    expired_time: Moment | None = Field(description="when the files were deleted by their age")
+    error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
+    quality: dict[str, JsonValue] | None = Field(
+        description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
+        "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
+    )
+    queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")
+    timeline: list[TimelineObject]
+    webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organization's")
+
+
+class MeetingObject(BaseModel):
+    """The meeting of a recording. The farm keeps no meetings: this is what the recording says of it."""
+
+    id: str
+    title: str
+    created_at: Moment = Field(description="when its recording was asked for")
+    updated_at: Moment = Field(description="when its recording began, stopped or was asked for, the latest")
+
+
+class ListedRecording(RecordingObject):
+    """A recording in a list, with its meeting."""
+
+    meeting: MeetingObject
+
+
+class Paging(BaseModel):
+    """Which entries a page has, counted from 1; both offsets are 0 on an empty page."""
+
+    total_count: int
+    start_offset: int
+    end_offset: int
+
+    @classmethod
+    def of_page(cls, offset: int, count: int, total: int) -> "Paging":
+        """That of a page with `count` entries behind `offset` others."""
+        if not count:
+            return cls(total_count=total, start_offset=0, end_offset=0)
+        return cls(total_count=total, start_offset=offset + 1, end_offset=offset + count)
+
+
+class Deleted(BaseModel):
+    """What was deleted."""
+
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    deleted: Literal[True] = True
+
+
+def success(
+    data: BaseModel | Sequence[BaseModel] | Mapping[str, JsonValue],
+    status: int = 200,
+    paging: Paging | None = None,
+) -> Response:
+    """The envelope of every answer that is not an error."""
+    content: dict[str, Any] = {"success": True, "data": data}
+    if paging is not None:
+        content["paging"] = paging
+    # In one go: the models as JSON, without plain values in between.
+    body = to_json(content, by_alias=True, inf_nan_mode="null")
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
+
+
+@dataclass(frozen=True)
+class RecordingLinks:
+    """The addresses in an answer about a recording; those of files are made anew for each answer."""
+
+    page: str
+    """The page that is recorded, without the token of its recorder."""
+    video: DownloadLink | None
+    audio: DownloadLink | None
+    playlists: Mapping[UUID, DownloadLink]
+    """Of the HLS outputs that have one, by their ids."""
+
+
+def recording_object(
+    recording: Recording, links: RecordingLinks, queue_position: int | None = None
+) -> RecordingObject:
+    """A recording as clients see it."""
+    return RecordingObject(**_fields(recording, links), queue_position=queue_position)
+
+
+def listed_recording(
+    recording: Recording, links: RecordingLinks, queue_position: int | None = None
+) -> ListedRecording:
+    """A recording as clients see it in a list."""
+    meeting = MeetingObject(
+        id=recording.meeting_id,
+        title=recording.meeting_id,
+        created_at=recording.invoked_time,
+        updated_at=recording.stopped_time or recording.started_time or recording.invoked_time,
+    )
+    return ListedRecording(**_fields(recording, links), queue_position=queue_position, meeting=meeting)
+
+
+def for_participants(shown: RecordingObject) -> MeetingRecording:
+    """Of what the organization sees, what a participant of the meeting may see."""
+    fields = {name: getattr(shown, name) for name in MeetingRecording.model_fields}
+    return MeetingRecording(**fields | {"storage_config": None})
+
+
+def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
+    link = links.video or links.audio
+    return {
+        "id": str(recording.id),
+        "status": recording.status,
+        "invoked_time": recording.invoked_time,
+        "started_time": recording.started_time,
+        "stopped_time": recording.stopped_time,
+        "output_file_name": recording.output_file_name,
+        # The farm knows of no sessions of a meeting.
+        "session_id": None,
+        "download_url": links.video.url if links.video else None,
+        "audio_download_url": links.audio.url if links.audio else None,
+        "download_url_expiry": link.expiry if link else None,
+        "file_size": recording.file_size,
+        "recording_duration": recording.recording_duration,
+        "start_reason": _reason(recording.start_reason),
+        "stop_reason": _reason(stop_reason_of(recording)),
+        "meeting_id": recording.meeting_id,
+        "url": links.page,
+        "page_contract": recording.page_contract,
+        "locale": recording.locale,
+        "timezone": recording.timezone,
+        "max_seconds": recording.max_seconds,
+        "priority": recording.priority,
+        "node": recording.node,
+        "slot": recording.slot,
+        "video_config": _video(recording),
+        "audio_config": _audio(recording),
+        "storage_config": recording.storage_config,
+        "estimate": EstimateObject(**vars(estimate(format_of(recording)))),
+        "interactive_config": {"type": "ID3"} if recording.timed_texts else None,
+        "outputs": [_output(recording, output, links) for output in recording.outputs],
+        # Of one that ended without a file nothing will ever be transferred.
+        "transfers": [
+            _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
+        ],
+        "expired_time": recording.expired_time,
+        "error": recording.error,
+        "quality": recording.quality,
+        "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
+        "webhooks": [
+            RecordingWebhook(id=str(webhook_id_of(recording.organization_id, url)), url=url)
+            for url in recording.webhooks
+        ],
+    }
+
+
+def _watermark(mark: Watermark | None) -> WatermarkObject | None:
+    if mark is None:
+        return None
+    size = SizeObject(width=mark.width, height=mark.height)
+    return WatermarkObject(url=mark.url, size=size, position=mark.position)
+
+
+def _video(recording: Recording) -> VideoObject | None:
+    if not recording.video_file:
+        return None
+    return VideoObject(
+        codec=recording.codec,
+        width=recording.width,
+        height=recording.height,
+        fps=recording.fps,
+        profile=recording.profile,
+        watermark=_watermark(recording.watermark),
+    )
+
+
+def _output(recording: Recording, output: Output, links: RecordingLinks) -> OutputObject:
+    state = output.state
+    if recording.status in FINAL and state not in OUTPUTS_OVER:
+        # Its recorder died at the end, and nobody could say it.
+        state = OutputState.FAILED
+    url = output.url
+    if output.kind is OutputKind.HLS:
+        link = links.playlists.get(output.id)
+        url = link.url if link else None
+    return OutputObject(
+        id=str(output.id), type=output.kind, url=url, state=state, retries=output.retries, error=output.error
+    )
+
+
+def _audio(recording: Recording) -> AudioObject | None:
+    export = recording.audio_file
+    if export is None:
+        return None
+    return AudioObject(codec=export.codec, channel="mono" if export.channels == 1 else "stereo")
+
+
+def _transfer(transfer: Transfer) -> TransferObject:
+    shown = TransferObject(**transfer.model_dump(exclude={"first_tried"}))
+    if transfer.target != STORE:
+        return shown
+    # Where the farm keeps its files, and what is the matter there, is for its log and not for clients.
+    error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
+    return shown.model_copy(update={"location": None, "error": error, "note": None})
+
+
+_STORE_FAILED: Final = "the farm's own store could not take the files; they are safe, and it is tried again"
+
+
+def _reason(reason: Reason | None) -> ReasonObject | None:
+    if reason is None:
+        return None
+    caller = reason.caller
+    # That it was the farm itself is no type of caller in the recording API.
+    named = None if caller is None or caller.type == "INTERNAL" else CallerObject(**caller.model_dump())
+    return ReasonObject(reason=reason.reason, caller=named)

@@ -1,0 +1,172 @@
+"""The public keys of whoever signs participants' tokens: a JSON Web Key Set (RFC 7517), fetched and kept.
+
+The set is fetched when it is first needed, anew when it is old, and when a token names a key that is not in
+it: so new keys count at once, and old ones end with the next fetch. While the address does not answer, the
+keys that are known go on for a day.
+"""
+
+import asyncio
+import json
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from recording_farm.farm.errors import KeysUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_FETCH_SECONDS: Final = 5.0
+"""For all of one fetch."""
+
+_MAX_BYTES: Final = 256 << 10
+_MAX_KEYS: Final = 50
+"""Those behind are not read: no issuer has more than a few."""
+
+_FRESH_SECONDS: Final = 600.0
+"""How long a set counts as the issuer's present one."""
+
+_PATIENCE: Final = 10.0
+"""Between two fetches, whoever asks: strangers cause them by tokens with made-up key ids."""
+
+_MAX_SECONDS: Final = 86_400.0
+"""After so long without a fetch that succeeded, the keys count no more."""
+
+_MIN_RSA: Final = 2048
+"""Bits that RFC 7518, 3.3 asks for."""
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey
+
+
+class _Key(NamedTuple):
+    id: str | None
+    algorithm: str
+    key: PublicKey
+
+
+class ParticipantKeys:
+    """The keys at one address. Used in one event loop."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is fetched yet."""
+        self._url = url
+        self._keys: Sequence[_Key] = ()
+        self._fetched = -_MAX_SECONDS
+        self._next_try = 0.0
+        self._lock = asyncio.Lock()
+
+    async def find(self, key_id: str | None, algorithm: str) -> Sequence[PublicKey]:
+        """The keys that may have signed a token with this algorithm (RS256, ES256) and, if it names one, key.
+
+        Raises KeysUnavailableError when none are known and none can be had.
+        """
+        if time.monotonic() - self._fetched >= _FRESH_SECONDS or not self._matching(key_id, algorithm):
+            await self._refresh()
+        if time.monotonic() - self._fetched >= _MAX_SECONDS:
+            raise KeysUnavailableError(
+                "tokens of participants cannot be checked now: their public keys cannot be fetched from "
+                "FARM_PARTICIPANT_JWKS_URL; please try again",
+                retry_after=round(_PATIENCE),
+            )
+        return self._matching(key_id, algorithm)
+
+    def _matching(self, key_id: str | None, algorithm: str) -> Sequence[PublicKey]:
+        return [
+            key.key
+            for key in self._keys
+            if key.algorithm == algorithm and (key_id is None or key.id in (None, key_id))
+        ]
+
+    async def _refresh(self) -> None:
+        """Fetch the set, unless that was tried a moment ago; what was known stays if it cannot be had."""
+        async with self._lock:
+            if time.monotonic() < self._next_try:
+                return
+            try:
+                self._keys = read_key_set(await _fetch(self._url))
+                self._fetched = time.monotonic()
+            except (httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
+                logger.warning("FARM_PARTICIPANT_JWKS_URL: the keys cannot be fetched: %r", error)
+            self._next_try = time.monotonic() + _PATIENCE
+
+
+def read_key_set(text: bytes) -> Sequence[_Key]:
+    """Those keys of a set that sign tokens here: RSA for RS256, P-256 for ES256.
+
+    Others are left out, as RFC 7517, 5 has it: an issuer may have keys for other uses beside them. Raises
+    ValueError when it is no key set.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("the key set is nested too deeply") from None
+    entries = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError('the answer is no key set: it has no list "keys"')
+    read = (_read_key(entry) for entry in entries[:_MAX_KEYS] if isinstance(entry, dict))
+    return [key for key in read if key is not None]
+
+
+def _read_key(entry: dict[str, Any]) -> _Key | None:
+    algorithm = _algorithm(entry)
+    operations = entry.get("key_ops", ["verify"])
+    if (
+        algorithm is None
+        or entry.get("alg", algorithm) != algorithm
+        or entry.get("use", "sig") != "sig"
+        or not isinstance(operations, list)
+        or "verify" not in operations
+        or "d" in entry
+    ):
+        return None
+    try:
+        key = PyJWK(entry, algorithm).key
+    except (PyJWTError, ValueError, TypeError, AttributeError) as error:
+        logger.warning("FARM_PARTICIPANT_JWKS_URL: a key cannot be read: %s", type(error).__name__)
+        return None
+    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
+        return None
+    if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA:
+        return None
+    key_id = entry.get("kid")
+    return _Key(key_id if isinstance(key_id, str) else None, algorithm, key)
+
+
+def _algorithm(entry: dict[str, Any]) -> str | None:
+    match entry:
+        case {"kty": "RSA"}:
+            return "RS256"
+        case {"kty": "EC", "crv": "P-256"}:
+            return "ES256"
+        case _:
+            return None
+
+
+async def _fetch(url: str) -> bytes:
+    """Raises httpx.HTTPError, OSError, TimeoutError, ValueError."""
+    async with (
+        asyncio.timeout(_FETCH_SECONDS),
+        httpx.AsyncClient(
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=_FETCH_SECONDS,
+        ) as client,
+        client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise ValueError(f"the answer is {response.status_code}")
+        content = bytearray()
+        # Raw, so that nothing is unpacked beyond the bound.
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > _MAX_BYTES:
+                raise ValueError(f"the answer has more than {_MAX_BYTES} bytes")
+        return bytes(content)

@@ -1,0 +1,164 @@
+"""Tokens of a meeting's participants: what browser clients of the recording API send as their Bearer token.
+
+A JSON Web Token with `meetingId`, `participantId`, `orgId` and `exp`, as `@dytesdk/web-core` and
+`@cloudflare/realtimekit` are given one to join with. It is signed with FARM_PAGE_SECRET (HS256), or with a
+key of the set at FARM_PARTICIPANT_JWKS_URL (RS256, ES256). Which of the two a token is checked by follows
+from its algorithm, and neither is ever tried as the other.
+"""
+
+import hashlib
+from collections.abc import Collection
+from typing import Annotated, Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from recording_farm.api.http_errors import UnauthorizedError
+from recording_farm.api.services.participant_keys import ParticipantKeys
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import ApiKey
+from recording_farm.farm.pages.tokens import ISSUER
+from recording_farm.farm.recording.model import Caller
+
+_LEEWAY_SECONDS: Final = 30
+"""By how much the clock of who signed a token may differ."""
+
+_BY_SECRET: Final = "HS256"  # noqa: S105 - the name of the algorithm
+_BY_KEY: Final = ("RS256", "ES256")
+
+_Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class _Claims(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    meeting_id: Annotated[_Id, Field(alias="meetingId")]
+    participant_id: Annotated[_Id | None, Field(alias="participantId")] = None
+    subject: Annotated[_Id | None, Field(alias="sub")] = None
+    organization: Annotated[_Id | None, Field(alias="orgId")] = None
+    name: Annotated[str, StringConstraints(max_length=256)] | None = None
+
+
+class Participant(BaseModel):
+    """Who sends a request with such a token: one participant of one meeting."""
+
+    model_config = ConfigDict(frozen=True)
+
+    organization_id: str
+    """The farm's organization, which its recordings are of."""
+    meeting_id: str
+    id: str | None
+    """None of who has no name: then all of the meeting that have none are one."""
+    name: str | None
+
+    @property
+    def caller(self) -> Caller:
+        """The participant as the one who started or stopped a recording."""
+        return Caller(type="USER", user_id=self.id, name=self.name)
+
+    @property
+    def key(self) -> ApiKey:
+        """What stands for an API key of the organization: one for all tokens of the participant."""
+        who = "\0".join((self.organization_id, self.meeting_id, self.id or ""))
+        digest = hashlib.sha256(who.encode()).hexdigest()
+        return ApiKey(id=f"participant:{digest[:16]}", organization_id=self.organization_id, hash=digest)
+
+
+class ParticipantTokens:
+    """Reads tokens, as the settings have it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is fetched yet."""
+        secret, url = settings.page_secret, settings.participant_jwks_url
+        self._secret = secret.get_secret_value() if secret else None
+        self._keys = ParticipantKeys(url) if url else None
+        self._organizations = dict(settings.participant_organizations)
+
+    def may_be(self, text: str) -> bool:
+        """Whether a Bearer token is to be read here: it looks like a JSON Web Token, and some are taken."""
+        has_keys = self._secret is not None or self._keys is not None
+        return has_keys and text.startswith("eyJ") and text.count(".") == 2
+
+    async def read(self, text: str, organizations: Collection[str]) -> Participant:
+        """Who a token is of; `organizations` are those of the farm.
+
+        Raises UnauthorizedError, KeysUnavailableError.
+        """
+        content, algorithm = await self._verified(text)
+        if content.get("iss") == ISSUER or content.get("recorder"):
+            # The page that is recorded has it, and strangers may have made that page.
+            raise UnauthorizedError("this is a recorder's token, which opens pages and not the API")
+        try:
+            claims = _Claims.model_validate(content)
+        except ValidationError as error:
+            names = sorted({str(problem["loc"][0]) for problem in error.errors()})
+            raise UnauthorizedError(
+                f"the token's claim {names[0]} is missing or of no use here; tokens of participants have "
+                "meetingId, participantId and exp"
+            ) from None
+        organization = self._organization(claims.organization, organizations, algorithm)
+        return Participant(
+            organization_id=organization,
+            meeting_id=claims.meeting_id,
+            id=claims.participant_id or claims.subject,
+            name=claims.name,
+        )
+
+    def _organization(self, named: str | None, known: Collection[str], algorithm: str) -> str:
+        """The farm's organization; a token signed with the farm's own secret need not name the only one."""
+        meant = self._organizations.get(named, named) if named is not None else None
+        if meant is not None and meant in known:
+            return meant
+        if algorithm == _BY_SECRET and len(known) == 1:
+            return next(iter(known))
+        raise UnauthorizedError(
+            "the token's claim orgId names no organization of this farm; FARM_PARTICIPANT_ORGANIZATIONS can "
+            "say which one it means"
+        )
+
+    async def _verified(self, text: str) -> tuple[dict[str, Any], str]:
+        """The content of a token with a good signature that is valid now, and its algorithm."""
+        try:
+            header = jwt.get_unverified_header(text)
+        except jwt.PyJWTError:
+            raise UnauthorizedError("the token cannot be read") from None
+        algorithm, key_id = str(header.get("alg")), header.get("kid")
+        for key in await self._candidates(algorithm, key_id if isinstance(key_id, str) else None):
+            try:
+                content: dict[str, Any] = jwt.decode(
+                    text,
+                    key,
+                    algorithms=[algorithm],
+                    leeway=_LEEWAY_SECONDS,
+                    # For whom else a token is meant besides is no concern of the farm.
+                    options={"require": ["exp"], "verify_aud": False, "verify_sub": False},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, OverflowError) as error:
+                raise UnauthorizedError(_problem(error)) from None
+            return content, algorithm
+        raise UnauthorizedError("the token was not signed by anybody whom this farm trusts")
+
+    async def _candidates(
+        self, algorithm: str, key_id: str | None
+    ) -> Collection[str | RSAPublicKey | EllipticCurvePublicKey]:
+        if algorithm == _BY_SECRET and self._secret is not None:
+            return [self._secret]
+        if algorithm in _BY_KEY and self._keys is not None:
+            return await self._keys.find(key_id, algorithm)
+        return []
+
+
+def _problem(error: Exception) -> str:
+    match error:
+        case jwt.ExpiredSignatureError():
+            return "the token has expired"
+        case jwt.ImmatureSignatureError():
+            return "the token is not valid yet"
+        case jwt.MissingRequiredClaimError():
+            return f"the token's claim {error.claim} is missing"
+        case _:
+            return "the token cannot be read"

@@ -1,0 +1,107 @@
+"""How often a key may ask and an address may be wrong, counted in Redis for all API processes together.
+
+A window begins with the first request and lasts a minute. While Redis answers and takes no writes (it is
+full, or a replica), each process counts for itself: what only reads goes on, and guessing stays limited.
+"""
+
+import logging
+import math
+import time
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any, Final, cast
+
+import redis
+import redis.asyncio
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from recording_farm.api.http_errors import RateLimitedError
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.api_keys import ApiKey
+from recording_farm.farm.db.faults import describe
+
+logger = logging.getLogger(__name__)
+
+_KEY_PREFIX: Final = "farm:limits"
+_IPV6_NETWORK: Final = 64
+"""Bits; whoever has one address of such a network has them all."""
+
+_REFUSAL_SECONDS: Final = 5.0
+"""How long a Redis that has refused to count is left alone: a refusal may take a third of a second."""
+
+
+class RateLimits:
+    """The limits of the settings. Every method raises redis.RedisError when Redis cannot be reached."""
+
+    def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
+        """`client` comes from `farm.db.clients.connect_async`."""
+        storage = RedisStorage(
+            "redis://",
+            implementation="redispy",
+            connection_pool=cast("Any", client.connection_pool),
+            key_prefix=_KEY_PREFIX,
+        )
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._own_limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._refused = float("-inf")
+        self._requests = _a_minute(settings.rate_limit, "requests")
+        self._failures = _a_minute(settings.failure_limit, "failures")
+
+    async def count_request(self, key: ApiKey) -> None:
+        """Count a request made with a key. Raises RateLimitedError when it is one too many."""
+        limit = self._requests
+        if limit and not await self._hit(limit, key.id):
+            raise await self._refusal(limit, key.id, "this API key has asked too often")
+
+    async def check_address(self, address: str) -> None:
+        """Raises RateLimitedError when there have been too many wrong keys from an address."""
+        limit, network = self._failures, network_of(address)
+        if limit and not await self._test(limit, network):
+            raise await self._refusal(limit, network, "there were too many wrong API keys from your address")
+
+    async def count_failure(self, address: str) -> None:
+        """Count a wrong key from an address."""
+        if self._failures:
+            await self._hit(self._failures, network_of(address))
+
+    async def _hit(self, limit: RateLimitItem, who: str) -> bool:
+        if time.monotonic() - self._refused > _REFUSAL_SECONDS:
+            try:
+                return await self._limiter.hit(limit, who)
+            except redis.ResponseError as error:
+                logger.debug("requests are counted in this process: %s", describe(error))
+                self._refused = time.monotonic()
+        return await self._own_limiter.hit(limit, who)
+
+    async def _test(self, limit: RateLimitItem, who: str) -> bool:
+        if not await self._own_limiter.test(limit, who):
+            return False
+        try:
+            return await self._limiter.test(limit, who)
+        except redis.ResponseError:
+            return True
+
+    async def _refusal(self, limit: RateLimitItem, who: str, message: str) -> RateLimitedError:
+        own = await self._own_limiter.get_window_stats(limit, who)
+        reset_time = own.reset_time
+        if own.remaining:
+            reset_time = (await self._limiter.get_window_stats(limit, who)).reset_time
+        return RateLimitedError(message, limit.amount, max(1, math.ceil(reset_time - time.time())))
+
+
+def _a_minute(amount: int, what: str) -> RateLimitItem | None:
+    return RateLimitItemPerMinute(amount, namespace=what) if amount else None
+
+
+def network_of(address: str) -> str:
+    """Who is counted as one: an IPv4 address, or the network of an IPv6 address; other text as it is."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ip_network((int(ip), _IPV6_NETWORK), strict=False))

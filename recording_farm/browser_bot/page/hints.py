@@ -1,0 +1,116 @@
+"""Page hints: the steps that join a meeting, and CSS to add, on a page that knows no recorders."""
+
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from recording_farm.browser_bot.network.host_names import host_of
+
+MAX_FRAMES = 5
+
+Selector = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+"""A CSS selector, or one of Playwright's, such as `text=Join`; open shadow roots are looked through too."""
+
+
+class _Hint(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Step(_Hint):
+    frame: Selector | Annotated[list[Selector], Field(min_length=1, max_length=MAX_FRAMES)] | None = None
+    """The iframe to do it in; of one within another each, the outermost first."""
+    optional: bool = False
+    """Go on without it when there is nothing to act on within 3 s: a banner that is there sometimes."""
+
+
+class Click(_Step):
+    """Click the first visible element that a selector finds."""
+
+    click: Selector
+
+
+class Fill(_Step):
+    """Write a text into the first visible field that a selector finds."""
+
+    fill: Selector
+    text: Annotated[str, StringConstraints(max_length=500)]
+
+
+class WaitFor(_Step):
+    """Wait until an element is visible."""
+
+    wait_for: Selector
+
+
+class WaitForText(_Step):
+    """Wait until a text is visible, in whatever element, in small letters or capitals."""
+
+    wait_for_text: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+Step = Click | Fill | WaitFor | WaitForText
+
+
+def acts(step: Step) -> bool:
+    """Whether a step changes anything on the page."""
+    return isinstance(step, Click | Fill)
+
+
+def frames_of(step: Step) -> list[str]:
+    """The iframes that a step names, the outermost first."""
+    if step.frame is None:
+        return []
+    return [step.frame] if isinstance(step.frame, str) else list(step.frame)
+
+
+def name_of(step: Step) -> str:
+    """A step as it is named in errors, without the text that it writes."""
+    match step:
+        case Click(click=selector) | Fill(fill=selector) | WaitFor(wait_for=selector):
+            return f"the hint {selector!r}"
+        case WaitForText(wait_for_text=text):
+            return f"the hinted text {text!r}"
+
+
+class PageHints(_Hint):
+    """What to do on a page once it has loaded, in this order: `join`, `css`, `wait_for`, `settle_seconds`."""
+
+    join: Annotated[list[Step], Field(max_length=20)] = []
+    css: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+    """Rules that are added to the page's, to hide its controls for instance."""
+    wait_for: Selector | None = None
+    """The recording begins when this is visible."""
+    settle_seconds: Annotated[float, Field(ge=0, le=60)] = 0
+
+
+NO_HINTS = PageHints()
+
+
+# Of Jitsi Meet: its configuration can be overridden in the fragment (`config.…`), so nobody has to click.
+_JITSI_FRAGMENT = (
+    "config.prejoinConfig.enabled=false&config.startWithAudioMuted=true&config.startWithVideoMuted=true"
+    "&config.disableDeepLinking=true&config.disableInitialGUM=true&config.toolbarButtons=[]"
+    "&config.notifications=[]&config.hideConferenceSubject=true&userInfo.displayName=%22Recorder%22"
+)
+JITSI = PageHints(
+    css="#new-toolbox, .notification-area, .subject, #localVideoWrapper, .filmstrip__toolbar, .toolbox-icon "
+    "{ display: none !important }",
+    wait_for="#videospace, #largeVideoContainer",
+    settle_seconds=1,
+)
+
+
+def is_jitsi(url: str, hosts: tuple[str, ...]) -> bool:
+    """Whether a page is a Jitsi meeting, by its host."""
+    try:
+        return host_of(urlsplit(url).hostname or "") in hosts
+    except ValueError:
+        return False
+
+
+def jitsi_url(url: str) -> str:
+    """The URL that joins a Jitsi meeting without asking anything; what its fragment says already wins."""
+    parts = urlsplit(url)
+    fragment = "&".join(part for part in (_JITSI_FRAGMENT, parts.fragment) if part)
+    return urlunsplit(parts._replace(fragment=fragment))

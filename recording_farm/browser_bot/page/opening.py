@@ -1,0 +1,253 @@
+"""Opening a page: until there is something to see, or an error in words for people.
+
+A page counts as loaded when its document is there (DOMContentLoaded). What its images, frames and scripts are
+still waiting for may never come, and people would not notice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from itertools import count
+from urllib.parse import urlsplit
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page, Request, Response
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from recording_farm.browser_bot.errors import NoAnswerError, PageError
+from recording_farm.browser_bot.network.addresses import addresses_of
+from recording_farm.browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
+from recording_farm.browser_bot.network.host_names import host_of
+from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
+from recording_farm.browser_bot.redaction import printable
+from recording_farm.browser_bot.stage.browser import DRIVER_GRACE
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 1.0
+LOAD_TIMEOUT = 5.0
+"""What the document's images, fonts and frames get to load before the contract decides without them."""
+
+ANSWER_TIMEOUT = 3.0
+"""A script that has not answered by then hangs."""
+
+INTERRUPTED = "interrupted by another navigation"
+"""What Playwright says when the page goes elsewhere before the new one comes."""
+
+MAX_INTERRUPTED = 5
+MAX_REASON = 100
+"""Characters of a server's words that go into an error."""
+
+ERROR_PAGE = "chrome-error://"
+"""What Chromium shows instead of a page that it cannot load."""
+
+BAD_CERTIFICATE = "the server's certificate is not valid"
+# Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
+NETWORK_ERRORS = {
+    "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
+    "ERR_CONNECTION_REFUSED": "the server refused the connection",
+    "ERR_CONNECTION_TIMED_OUT": "the server does not answer",
+    "ERR_CONNECTION_RESET": "the server closed the connection",
+    "ERR_CONNECTION_CLOSED": "the server closed the connection",
+    "ERR_EMPTY_RESPONSE": "the server closed the connection without an answer",
+    "ERR_ADDRESS_UNREACHABLE": "the server's address cannot be reached",
+    "ERR_INTERNET_DISCONNECTED": "this machine has no network",
+    "ERR_TOO_MANY_REDIRECTS": "it redirects in a circle",
+    "ERR_FILE_NOT_FOUND": "there is no such file",
+    "ERR_UNSAFE_REDIRECT": "it redirects to what is no page of the web",
+    "ERR_UNSAFE_PORT": "browsers open no page at this port",
+    "ERR_INVALID_AUTH_CREDENTIALS": "it asks for a user name and a password",
+    "ERR_ABORTED": "the server sent no page",
+    "Download is starting": "it is a file to download",
+    "Cannot navigate to invalid URL": "it is no address of a page",
+    "ERR_CERT_AUTHORITY_INVALID": f"{BAD_CERTIFICATE}: it is signed by an authority that is not trusted here",
+    "ERR_CERT_COMMON_NAME_INVALID": f"{BAD_CERTIFICATE}: it is for another name",
+    "ERR_CERT_DATE_INVALID": f"{BAD_CERTIFICATE}: it has expired, or is not valid yet",
+    "ERR_CERT": BAD_CERTIFICATE,
+    "ERR_SSL": "the server does not speak TLS properly",
+}
+
+_HAS_PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
+"""Paint Timing (W3C): there is an entry once the page has shown a text, a picture or a canvas."""
+
+HAS_SCRIPT = """
+document.scripts.length > 0 || [...document.querySelectorAll('*')].some(
+  (element) => element.getAttributeNames().some((name) => name.startsWith('on')))
+"""
+"""Asks a document whether it has scripts: a server's own error page has none, an application has."""
+
+
+class Opening:
+    """Opens pages in the one page of a browser, `url` after `url`."""
+
+    def __init__(
+        self, page: Page, world: IsolatedWorld, gateway: Gateway | None, clean: Callable[[str], str]
+    ) -> None:
+        """Open pages in `page`, whose `world` is asked, and which goes out through `gateway` if there is one.
+
+        `clean` takes secrets out of errors.
+        """
+        self._page = page
+        self._world = world
+        self._gateway = gateway
+        self._clean = clean
+        self._url = ""
+        self._seconds = 0.0
+        self._failed_at = ""
+        self._answer: Response | None = None
+        page.on("response", self._answered)
+        page.on("requestfailed", self._request_failed)
+
+    async def begin(self, url: str, seconds: float) -> None:
+        """Go to `url` and wait until a page comes from there. Raises PageError if none does in `seconds`."""
+        self._url, self._seconds, self._failed_at, self._answer = url, seconds, url, None
+        try:
+            async with asyncio.timeout(seconds + DRIVER_GRACE):
+                answer = await self._go(url, seconds)
+        except TimeoutError:
+            raise self.error("the browser does not answer") from None
+        except PlaywrightError as error:
+            await self._stop_loading()
+            raise self.error(self._in_words(error)) from error
+        self._answer = self._answer or answer
+        self._look_at_problems()
+
+    async def _go(self, url: str, seconds: float) -> Response | None:
+        for attempt in count(1):
+            try:
+                return await self._page.goto(url, wait_until="commit", timeout=seconds * 1000)
+            except PlaywrightError as error:
+                if INTERRUPTED not in error.message or attempt == MAX_INTERRUPTED:
+                    raise
+                # By what was on its way already: tries that were given up, or the page's own.
+                if self._page.url == url:
+                    logger.info("an earlier try has opened the page")
+                    return None
+                logger.info("the page went elsewhere while it was opened; it is opened once more")
+        raise AssertionError
+
+    async def document(self, seconds: float) -> None:
+        """Wait until the document is there; one that is longer on its way than `seconds` must show something.
+
+        Raises PageError if it does not. A redirect by the page's script is followed.
+        """
+        try:
+            await self._page.wait_for_load_state("domcontentloaded", timeout=max(1.0, seconds * 1000))
+        except PlaywrightTimeout:
+            has_painted = await self._says(_HAS_PAINTED)
+            if not has_painted:
+                await self._stop_loading()
+                hangs = ", its script hangs" if has_painted is None else ""
+                raise self.error(f"it was not there after {self._seconds:.0f} s{hangs}") from None
+            logger.warning("the page's document is not whole yet; going on with what it shows")
+        except PlaywrightError as error:
+            raise self.error(self._in_words(error)) from error
+        if self._page.url.startswith(ERROR_PAGE):
+            raise self.error("it goes on to an address that does not load")
+        self._look_at_problems()
+
+    async def loaded(self) -> None:
+        """Wait for images, fonts, frames and scripts, but not for ever."""
+        try:
+            await self._page.wait_for_load_state("load", timeout=LOAD_TIMEOUT * 1000)
+        except PlaywrightTimeout:
+            logger.warning("parts of the page did not load in %.0f s; going on without them", LOAD_TIMEOUT)
+        except PlaywrightError as error:
+            raise self.error(self._in_words(error)) from error
+
+    async def is_reachable(self, url: str) -> bool:
+        """Whether the server of `url` takes connections just now."""
+        parts = urlsplit(url)
+        if parts.scheme not in DEFAULT_PORTS:
+            return True
+        if self._gateway is not None:
+            return await self._gateway.reaches(url)
+        try:
+            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+        except ValueError:
+            return False
+        for ip in await addresses_of(host, ANSWER_TIMEOUT):
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    _, writer = await asyncio.open_connection(str(ip), port)
+                writer.close()
+                return True
+        return False
+
+    @property
+    def refused(self) -> str | None:
+        """What the server has answered instead of 'here it is', in words; None if it has not."""
+        if self._answer is None or self.status < HTTPStatus.BAD_REQUEST:
+            return None
+        reason = printable(self._clean(self._answer.status_text))[:MAX_REASON]
+        answered = f"it answered {self.status} {reason}".rstrip()
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return f"{answered}: it asks for a user name and a password"
+        return answered
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the document; 0 if it came otherwise."""
+        return 0 if self._answer is None else self._answer.status
+
+    async def has_script(self) -> bool:
+        """Whether the document has anything that could still start a meeting."""
+        return await self._says(HAS_SCRIPT) is True
+
+    def error(self, words: str) -> PageError:
+        """The page did not load, and why."""
+        return PageError(f"the page {self._clean(self._url)} did not load: {words}")
+
+    def gateway_problem(self, url: str) -> str:
+        """Why the gateway has not let a request for `url` through."""
+        problem = self._gateway.problem_with(url) if self._gateway else None
+        return problem or "the gateway does not let it through"
+
+    def _look_at_problems(self) -> None:
+        if self._answer is not None and PROBLEM_HEADER in self._answer.headers:
+            raise self.error(self.gateway_problem(self._answer.url))
+
+    def _answered(self, response: Response) -> None:
+        if self._is_navigation(response.request):
+            self._answer = response
+
+    def _request_failed(self, request: Request) -> None:
+        if self._is_navigation(request):
+            # Where the page's redirects have led.
+            self._failed_at = request.url
+
+    def _is_navigation(self, request: Request) -> bool:
+        return request.is_navigation_request() and request.frame == self._page.main_frame
+
+    async def _says(self, question: str) -> bool | None:
+        """Whether the page says yes; None if its script does not answer."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await self._world.ask(question) is True
+        except NoAnswerError:  # it goes away
+            return False
+        except TimeoutError:
+            return None
+
+    async def _stop_loading(self) -> None:
+        """End a try that may still be on its way: it would disturb the next one and the screenshot."""
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT):
+                session = await self._page.context.new_cdp_session(self._page)
+                await session.send("Page.stopLoading")
+                await session.detach()
+
+    def _in_words(self, error: PlaywrightError) -> str:
+        if "Timeout" in error.message:
+            return f"it was not there after {self._seconds:.0f} s"
+        if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
+            return self.gateway_problem(self._failed_at)
+        if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message and self.refused is not None:
+            # So it is called when an error's status comes with nothing to show.
+            return self.refused
+        for name, words in NETWORK_ERRORS.items():
+            if name in error.message:
+                return words
+        return self._clean(error.message.splitlines()[0].removeprefix("Page.goto: "))

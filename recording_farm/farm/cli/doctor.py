@@ -1,0 +1,502 @@
+"""Which outside programs are there, whether they work, and which Debian packages bring the rest.
+
+And whether the Redis of the settings can be used.
+
+`run_checks` runs every program and reads what it says. `farm.host.programs` only looks for them;
+it is meant for the start of a worker, which must not be slowed down.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import redis
+
+from recording_farm.browser_bot.errors import ProgramNotFoundError
+from recording_farm.browser_bot.stage.programs import chromium_path, program_path, xcb_library, xorg_path
+from recording_farm.farm.config.settings import load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.embedded import answers
+from recording_farm.farm.db.faults import describe, evicts_message, probe, read_memory
+from recording_farm.farm.errors import FarmError, SettingsError
+from recording_farm.farm.host.ca_file import read_authorities
+from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
+from recording_farm.farm.host.programs import (
+    NSS_PACKAGE,
+    configured_ca_file,
+    configured_chromium,
+    dummy_driver_path,
+)
+from recording_farm.farm.host.realtime import is_allowed, is_limited
+
+Status = Literal["ok", "warning", "missing", "broken"]
+
+TIMEOUT = 10.0
+"""Seconds a program has to answer before it counts as broken."""
+
+MIN_FFMPEG = (5, 1)
+MIN_REDIS = (6, 2)
+MIN_FREE_DISK = 2 << 30
+_NEARLY_FULL = 0.8
+"""Of Redis' maxmemory; as the alert FarmRedisFull."""
+MIN_FREE_MEMORY = 1 << 30
+
+
+SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
+"""Chromium's set-uid helper, for systems where ordinary users may not make user namespaces."""
+
+VERSION_PATTERNS = {
+    "chromium": r"Chrom\D*(\d+(?:\.\d+)+)",
+    "ffmpeg": r"^ffmpeg version (\S+)",
+    "xorg": r"X\.Org X Server (\d+(?:\.\d+)+)",
+    "pulseaudio": r"^pulseaudio (\d+(?:\.\d+)*)",
+    "redis-server": r"\bv=(\d+(?:\.\d+)+)",
+    "setpriv": r"util-linux (\d+(?:\.\d+)+)",
+}
+
+# What the encoder asks of ffmpeg: the list that must hold it, the flag it must have there, the names.
+FFMPEG_FORMATS = (
+    ("-devices", "D", ("x11grab", "pulse")),
+    ("-demuxers", "D", ("hls", "matroska", "concat")),
+    ("-muxers", "E", ("hls", "mp4", "webm")),
+)
+FFMPEG_ENCODERS = ("libx264", "aac", "libvpx", "libopus")
+
+LATIN = frozenset({"Latin"})
+FONTS = (
+    ("fonts: Latin", "fonts-dejavu-core", LATIN),
+    ("fonts: CJK", "fonts-noto-cjk", CJK),
+    ("fonts: other scripts", "fonts-noto-core", SCRIPTS.keys() - LATIN - CJK),
+)
+EMOJI = ("fonts: emoji", "fonts-noto-color-emoji")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found out about one thing the farm needs.
+
+    `package` is the Debian package that puts it right, where there is one.
+    """
+
+    name: str
+    status: Status
+    version: str | None = None
+    detail: str = ""
+    package: str | None = None
+
+
+class _FailedError(FarmError):
+    """A program gave no usable answer; the message says why."""
+
+
+# --- What programs say ------------------------------------------------------------------------------------
+
+
+def parse_version(program: str, text: str) -> str | None:
+    """The version in what `program` prints about itself; `program` is a key of VERSION_PATTERNS."""
+    found = re.search(VERSION_PATTERNS[program], text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def at_least(version: str, minimum: Sequence[int]) -> bool:
+    """Whether `version` is `minimum` or newer.
+
+    Builds of ffmpeg's newest source, `N-…`, have no number; they are newer.
+    """
+    numbers = re.match(r"n?(\d+(?:\.\d+)*)", version)
+    if numbers is None:
+        return True
+    return [int(part) for part in numbers[1].split(".")] >= list(minimum)
+
+
+def parse_formats(text: str, flag: str) -> set[str]:
+    """The names in ffmpeg's list of devices, demuxers or muxers that have `flag`: D (reads) or E (writes)."""
+    names: set[str] = set()
+    for line in _below_the_rule(text):
+        words = line.split()
+        flags = ""
+        while words and re.fullmatch("[DEd]+", words[0]):
+            flags += words.pop(0)
+        if words and flag in flags:
+            names.update(words[0].split(","))
+    return names
+
+
+def parse_encoders(text: str) -> set[str]:
+    """The names in ffmpeg's list of encoders."""
+    return {words[1] for line in _below_the_rule(text) if len(words := line.split()) > 1}
+
+
+def _below_the_rule(text: str) -> list[str]:
+    """ffmpeg puts a line of dashes between the meaning of its flags and the list itself."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() and not line.strip().strip("-"):
+            return lines[number + 1 :]
+    return []
+
+
+def parse_available_memory(meminfo: str) -> int | None:
+    """The bytes of memory that can still be had, from /proc/meminfo."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+# --- Running programs -------------------------------------------------------------------------------------
+
+
+def _ask(argv: Sequence[str | Path], timeout: float) -> str:
+    """Run a program to its end and return what it said, standard output first.
+
+    Raises _FailedError when it cannot be started, fails, or is not done in time; it and its children are
+    then gone.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _FailedError(f"cannot be started: {error.strerror}") from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise _FailedError(f"did not answer within {timeout:g} s") from None
+        finally:
+            _kill(process)
+    if process.returncode:
+        last_words = (errors.strip() or output.strip() or "without a word").splitlines()[-1]
+        raise _FailedError(f"ended with {process.returncode}: {last_words}")
+    return f"{output}\n{errors}"
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a program that still runs, with its whole group."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _version(program: str, path: Path, timeout: float, argument: str = "--version") -> str:
+    """Ask a program for its version; raises _FailedError when it does not tell."""
+    version = parse_version(program, _ask([path, argument], timeout))
+    if version is None:
+        raise _FailedError(f"{path} does not tell its version")
+    return version
+
+
+def _ping_redis(path: Path, timeout: float) -> None:
+    """Start a Redis that keeps nothing, on a socket of its own, and wait until it answers."""
+    with tempfile.TemporaryDirectory(prefix="farm-doctor-") as directory:
+        address = f"{directory}/redis.sock"
+        process = subprocess.Popen(
+            [path, "--port", "0", "--unixsocket", address, "--save", "", "--dir", directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                _await_pong(process, address, time.monotonic() + timeout)
+            finally:
+                _kill(process)
+
+
+def _await_pong(process: subprocess.Popen[str], address: str, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _FailedError(f"ended with {process.returncode} instead of serving")
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.settimeout(max(0.01, deadline - time.monotonic()))
+            client.connect(address)
+            client.sendall(b"PING\r\n")
+            if client.recv(16).startswith(b"+PONG"):
+                return
+        time.sleep(0.01)
+    raise _FailedError("was started but did not answer")
+
+
+# --- The checks -------------------------------------------------------------------------------------------
+
+
+def _check_chromium(timeout: float) -> Check:
+    path = chromium_path(configured_chromium())
+    version = _version("chromium", path, timeout)
+    return Check("chromium", "ok", version, str(path), "chromium")
+
+
+def _check_ffmpeg(timeout: float) -> Check:
+    path = program_path("ffmpeg", "ffmpeg")
+    version = _version("ffmpeg", path, timeout, "-version")
+    if not at_least(version, MIN_FFMPEG):
+        wanted = ".".join(map(str, MIN_FFMPEG))
+        return Check("ffmpeg", "broken", version, f"{path} is too old: {wanted} is needed", "ffmpeg")
+    lacking = [
+        f"{name} ({option[1:-1]})"
+        for option, flag, names in FFMPEG_FORMATS
+        for name in sorted(set(names) - parse_formats(_ask([path, "-hide_banner", option], timeout), flag))
+    ]
+    encoders = parse_encoders(_ask([path, "-hide_banner", "-encoders"], timeout))
+    lacking += [f"{name} (encoder)" for name in FFMPEG_ENCODERS if name not in encoders]
+    if lacking:
+        detail = f"{path} was built without {', '.join(lacking)}"
+        return Check("ffmpeg", "broken", version, detail, "ffmpeg")
+    return Check("ffmpeg", "ok", version, str(path), "ffmpeg")
+
+
+def _check_xorg(timeout: float) -> Check:
+    path = xorg_path()
+    return Check("xorg", "ok", _version("xorg", path, timeout, "-version"), str(path), "xserver-xorg-core")
+
+
+def _check_xcb(_timeout: float) -> Check:
+    return Check("libxcb", "ok", None, str(xcb_library()), "libxcb1")
+
+
+def _check_dummy_driver(_timeout: float) -> Check:
+    return Check("xorg dummy driver", "ok", None, str(dummy_driver_path()), "xserver-xorg-video-dummy")
+
+
+def _check_pulseaudio(timeout: float) -> Check:
+    path = program_path("pulseaudio", "pulseaudio")
+    version = _version("pulseaudio", path, timeout)
+    modules = _ask([path, "--dump-modules"], timeout)
+    lacking = [name for name in ("module-null-sink", "module-native-protocol-unix") if name not in modules]
+    if lacking:
+        detail = f"{path} has no {' and no '.join(lacking)}"
+        return Check("pulseaudio", "broken", version, detail, "pulseaudio")
+    return Check("pulseaudio", "ok", version, str(path), "pulseaudio")
+
+
+def _check_redis(timeout: float) -> Check:
+    path = program_path("redis-server", "redis-server")
+    version = _version("redis-server", path, timeout)
+    if not at_least(version, MIN_REDIS):
+        detail = f"{path} is too old: {'.'.join(map(str, MIN_REDIS))} is needed"
+        return Check("redis-server", "broken", version, detail, "redis-server")
+    _ping_redis(path, timeout)
+    return Check("redis-server", "ok", version, str(path), "redis-server")
+
+
+def _check_redis_in_use(_timeout: float) -> Check:
+    """The Redis of the settings: whether it takes writes, and keeps them."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return Check("redis", "broken", None, str(error))
+    if settings.redis_url is None and not answers(settings):
+        return Check("redis", "ok", None, "farm up starts its own (FARM_REDIS_URL is not set)")
+    try:
+        with connect(settings.redis_address, retries=0) as client:
+            probe(client)
+            memory = read_memory(client)
+    except (redis.RedisError, OSError) as error:
+        return Check("redis", "broken", None, describe(error))
+    if memory is None or memory.policy is None:
+        detail = "it does not tell its maxmemory-policy to this user, which must be noeviction (allow INFO)"
+        return Check("redis", "warning", None, detail)
+    if memory.evicts:
+        return Check("redis", "broken", None, evicts_message(memory.policy))
+    limit = f" of {_megabytes(memory.most)}" if memory.most else ", without a maxmemory"
+    detail = f"takes writes and deletes nothing; uses {_megabytes(memory.used)}{limit}"
+    if memory.most and memory.used > _NEARLY_FULL * memory.most:
+        return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
+    return Check("redis", "ok", None, detail)
+
+
+def _check_setpriv(timeout: float) -> Check:
+    path = program_path("setpriv", "util-linux")
+    version = _version("setpriv", path, timeout)
+    if "--pdeathsig" not in _ask([path, "--help"], timeout):
+        return Check("setpriv", "broken", version, f"{path} knows no --pdeathsig", "util-linux")
+    return Check("setpriv", "ok", version, str(path), "util-linux")
+
+
+def _ask_fonts(timeout: float, *arguments: str) -> str:
+    """What fontconfig lists; raises _FailedError when it does not."""
+    if (fc_list := shutil.which("fc-list")) is None:
+        raise _FailedError("is not installed, so nobody knows")
+    return _ask([fc_list, *arguments], timeout)
+
+
+def _font_check(name: str, package: str, scripts: Collection[str]) -> Callable[[float], Check]:
+    def check(timeout: float) -> Check:
+        try:
+            listing = _ask_fonts(timeout, "--format", "%{charset}\n")
+        except _FailedError as failure:
+            return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
+        missing = without_letters(scripts, parse_charsets(listing))
+        if missing:
+            detail = f"no font has the letters of {', '.join(missing)}: boxes will be recorded"
+            return Check(name, "warning", None, detail, package)
+        found = ", ".join(sorted(scripts)) if len(scripts) <= 4 else f"{len(scripts)} scripts"
+        return Check(name, "ok", None, f"letters of {found}", package)
+
+    return check
+
+
+def _check_emoji(timeout: float) -> Check:
+    name, package = EMOJI
+    try:
+        families = _ask_fonts(timeout, ":lang=und-zsye", "family")
+    except _FailedError as failure:
+        return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
+    first = min((line.split(",")[0] for line in families.splitlines() if line.strip()), default=None)
+    if first is None:
+        return Check(name, "warning", None, "no font has emoji: boxes will be recorded", package)
+    return Check(name, "ok", None, first, package)
+
+
+def _check_sandbox(timeout: float) -> Check:
+    if os.geteuid() == 0:
+        detail = "Chromium runs with --no-sandbox, because the farm runs as root; an ordinary user is safer"
+        return Check("sandbox", "warning", None, detail)
+    try:
+        _ask(["unshare", "--user", "--map-root-user", "true"], timeout)
+    except _FailedError as failure:
+        if SANDBOX_HELPER.is_file() and SANDBOX_HELPER.stat().st_mode & 0o4000:
+            return Check("sandbox", "ok", None, str(SANDBOX_HELPER), "chromium-sandbox")
+        detail = f"no user namespaces ({failure}), so Chromium may not start"
+        return Check("sandbox", "warning", None, detail, "chromium-sandbox")
+    return Check("sandbox", "ok", None, "user namespaces")
+
+
+def _check_authorities(_timeout: float) -> Check:
+    name = "authorities"
+    file = configured_ca_file()
+    if file is None:
+        return Check(name, "ok", None, "those of the system (FARM_CA_FILE is not set)")
+    try:
+        found = len(read_authorities(file))
+    except ValueError as error:
+        return Check(name, "broken", None, f"FARM_CA_FILE {file}: {error}")
+    program_path("certutil", NSS_PACKAGE)
+    return Check(name, "ok", None, f"{found} of {file} besides those of the system", NSS_PACKAGE)
+
+
+def _check_real_time(_timeout: float) -> Check:
+    if is_allowed():
+        return Check("real time", "ok", None, "what must be on time may run in real time")
+    to_do = "allow it: RLIMIT_RTPRIO 1"
+    if not is_limited():
+        to_do = "limit it: sysctl kernel.sched_rt_runtime_us=950000"
+    detail = f"a busy machine loses frames sooner ({to_do}; see docs/operations.md)"
+    return Check("real time", "warning", None, detail)
+
+
+def _check_disk(_timeout: float) -> Check:
+    directory = Path(os.environ.get("FARM_DATA_DIR") or "data").expanduser().absolute()
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    status: Status = "ok" if free >= MIN_FREE_DISK else "warning"
+    return Check("disk", status, None, f"{_gigabytes(free)} free in {directory}")
+
+
+def _check_memory(_timeout: float) -> Check:
+    try:
+        free = parse_available_memory(Path("/proc/meminfo").read_text())
+    except OSError:
+        free = None
+    if free is None:
+        return Check("memory", "warning", None, "the system does not tell how much is free")
+    status: Status = "ok" if free >= MIN_FREE_MEMORY else "warning"
+    return Check("memory", status, None, f"{_gigabytes(free)} free")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
+    ("chromium", "chromium", _check_chromium),
+    ("ffmpeg", "ffmpeg", _check_ffmpeg),
+    ("xorg", "xserver-xorg-core", _check_xorg),
+    ("xorg dummy driver", "xserver-xorg-video-dummy", _check_dummy_driver),
+    ("libxcb", "libxcb1", _check_xcb),
+    ("pulseaudio", "pulseaudio", _check_pulseaudio),
+    ("redis-server", "redis-server", _check_redis),
+    ("redis", None, _check_redis_in_use),
+    ("setpriv", "util-linux", _check_setpriv),
+    *((name, package, _font_check(name, package, scripts)) for name, package, scripts in FONTS),
+    (*EMOJI, _check_emoji),
+    ("sandbox", None, _check_sandbox),
+    ("authorities", NSS_PACKAGE, _check_authorities),
+    ("real time", None, _check_real_time),
+    ("disk", None, _check_disk),
+    ("memory", None, _check_memory),
+)
+"""Name, Debian package and check of everything that is looked at, in the order of the report."""
+
+
+def run_checks(timeout: float = TIMEOUT) -> list[Check]:
+    """Check everything at once; each program has `timeout` seconds for each question."""
+
+    def run(name: str, package: str | None, check: Callable[[float], Check]) -> Check:
+        try:
+            return check(timeout)
+        except ProgramNotFoundError as error:
+            return Check(name, "missing", None, f"{error.program} is not installed", package)
+        except _FailedError as failure:
+            return Check(name, "broken", None, str(failure), package)
+
+    with ThreadPoolExecutor(len(CHECKS)) as pool:
+        return list(pool.map(lambda entry: run(*entry), CHECKS))
+
+
+# --- What to do about it ----------------------------------------------------------------------------------
+
+
+def is_usable(checks: Iterable[Check]) -> bool:
+    """Whether the farm can record: nothing is missing or broken."""
+    return all(check.status in ("ok", "warning") for check in checks)
+
+
+def missing_packages(checks: Iterable[Check]) -> list[str]:
+    """The Debian packages that would put right what is not, each once."""
+    return list(dict.fromkeys(check.package for check in checks if check.status != "ok" and check.package))
+
+
+def format_report(checks: Sequence[Check]) -> str:
+    """A table for people; its last line is the one command that puts everything right."""
+    name_width = max((len(check.name) for check in checks), default=0)
+    version_width = max((len(check.version or "-") for check in checks), default=0)
+    lines = []
+    for check in checks:
+        name, version = check.name.ljust(name_width), (check.version or "-").ljust(version_width)
+        lines.append(f"{check.status:<7}  {name}  {version}  {check.detail}".rstrip())
+    return "\n".join([*lines, "", _advice(checks)])
+
+
+def _advice(checks: Sequence[Check]) -> str:
+    packages = missing_packages(checks)
+    if not packages:
+        return "Everything is in place." if is_usable(checks) else "Not everything is in place; see above."
+    # What is installed but broken is not touched by a plain install.
+    broken = any(check.status == "broken" and check.package for check in checks)
+    reinstall = "--reinstall " if broken else ""
+    return f"As root: apt-get install --no-install-recommends {reinstall}{' '.join(packages)}"

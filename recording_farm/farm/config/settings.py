@@ -1,0 +1,703 @@
+"""All settings of the farm: environment variables `FARM_*`, read once at the start.
+
+The README's table of settings is made from the descriptions here.
+"""
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from recording_farm.browser_bot.network.addresses import (
+    AddressError,
+    AddressRule,
+    origin_of,
+    parse_address_rule,
+)
+from recording_farm.browser_bot.network.host_names import host_of, with_host_in_ascii
+from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
+from recording_farm.farm.config.redis_url import parse_redis_address
+from recording_farm.farm.config.store_url import StoreKind, StoreLocation, parse_store_url
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.host.ca_file import read_authorities
+from recording_farm.farm.host.resources import cores, memory, slots_for
+
+MEETING_PATH = "/meet/"
+"""Where the built-in meeting lives; the meeting's id follows."""
+
+MEETING_ASSETS_PATH = "/meet-assets/"
+"""Where the files of its page live."""
+
+MEETING_ROOMS_PATH = "/meet-rooms/"
+"""Where its participants' browsers find each other."""
+
+ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What an organization may be called; no colon, which ends it in Basic credentials and in Redis keys."""
+
+FIRST_ORGANIZATION = "default"
+"""The organization of the API key that is made on the first start."""
+
+_MAX_SOCKET_PATH = 100
+"""Bytes; the kernel takes 107."""
+
+_WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
+
+
+class OrganizationKey(NamedTuple):
+    """One API key and the organization it belongs to."""
+
+    organization_id: str
+    key: SecretStr
+
+
+def _parse_api_keys(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    keys = tuple(_parse_api_key(entry.strip()) for entry in value.split(",") if entry.strip())
+    owners: dict[str, str] = {}
+    for organization_id, key in keys:
+        if owners.setdefault(key.get_secret_value(), organization_id) != organization_id:
+            raise ValueError(
+                f"{organization_id} has a key of another organization; the key alone must say whose it is"
+            )
+    return keys
+
+
+def _parse_api_key(entry: str) -> OrganizationKey:
+    # The messages must not repeat the entry: it is a secret, and ends in a log.
+    organization_id, colon, key = entry.partition(":")
+    if not colon or not key or not key.isprintable() or " " in key:
+        raise ValueError("write organization:key, with commas between several")
+    if not ORGANIZATION_ID.fullmatch(organization_id):
+        raise ValueError("an organization's name is up to 64 letters, digits, dots, dashes and underscores")
+    return OrganizationKey(organization_id, SecretStr(key))
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _authorities(file: Path) -> Path:
+    read_authorities(file)
+    return file
+
+
+class LogFormat(StrEnum):
+    """How the log is written to standard error."""
+
+    AUTO = "auto"
+    """As text on a terminal, else as JSON."""
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(StrEnum):
+    """From which level on the log is written to standard error."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _redis_url(url: str) -> str:
+    parse_redis_address(url)
+    return url
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    return url.rstrip("/")
+
+
+def _file_url(url: str) -> str:
+    """The same for what is fetched from there, where a slash at the end counts."""
+    _http_url(url)
+    return url
+
+
+def _readable_url(url: str) -> str:
+    """One whose host pages' URLs can be compared with."""
+    try:
+        origin_of(_http_url(url))
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+    return with_host_in_ascii(url.rstrip("/"))
+
+
+def _host(text: str) -> str:
+    return host_of(text.strip())
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it, or `*`."""
+    text = text.strip()
+    if text == "*":
+        return text
+    try:
+        origin = origin_of(text)
+    except AddressError as error:
+        raise ValueError(f"write https://host or https://host:port, or *: {error}") from None
+    parts = urlsplit(text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("write https://host or https://host:port, without a path, or *")
+    return origin
+
+
+def _socket_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("must begin with ws:// or wss:// and name a host")
+    return url
+
+
+def _meeting_url(url: str) -> str:
+    if "{meeting_id}" not in url:
+        raise ValueError("must hold {meeting_id}, which is replaced by the meeting's id")
+    return _http_url(url)
+
+
+def _split_at_commas(value: Any) -> Any:
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_STUN_URL = re.compile(r"stuns?:[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+
+
+def _stun_url(url: str) -> str:
+    if not _STUN_URL.fullmatch(url.strip()):
+        raise ValueError("write stun:host:port, with commas between several")
+    return url.strip()
+
+
+def _locale(value: str) -> str:
+    return read_locale(value.strip())
+
+
+def _timezone(value: str) -> str:
+    return read_timezone(value.strip())
+
+
+def _address_rule_text(text: str) -> str:
+    parse_address_rule(text)
+    return text
+
+
+def _proxies(text: str) -> str:
+    return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
+
+
+def _store_url(url: str) -> str:
+    parse_store_url(url)
+    return url
+
+
+def _organizations(value: Any) -> Any:
+    names = [name.strip() for name in _split_at_commas(value)]
+    if not all(ORGANIZATION_ID.fullmatch(name) for name in names):
+        raise ValueError("write organizations as in FARM_API_KEYS, with commas between several")
+    return names
+
+
+def _organization_names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    entries = [entry.strip().partition("=") for entry in value.split(",") if entry.strip()]
+    if not all(named and ORGANIZATION_ID.fullmatch(meant) for named, _, meant in entries):
+        raise ValueError("write orgId=organization, with commas between several")
+    return tuple((named, meant) for named, _, meant in entries)
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(value: Any) -> Any:
+    """`7d`, `36h`, `90m` or `30s`, and plain seconds, as seconds."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip(), re.ASCII)
+    if not match:
+        raise ValueError("must be a number of seconds, or one followed by m, h or d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+_SIZES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _bytes(value: Any) -> Any:
+    """`2G`, `500M` and so on, powers of 1024, and plain bytes, as bytes."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)", value.strip().upper(), re.ASCII)
+    if not match:
+        raise ValueError("must be a number of bytes, or one followed by K, M, G or T")
+    return int(match[1]) << _SIZES[match[2]]
+
+
+def _slots() -> int:
+    return min(slots_for(cores(), memory()), 256)
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64] or "node"
+
+
+class Settings(BaseSettings):
+    """The settings of one process of the farm.
+
+    Use `load_settings` to read them: it turns a bad value into one clear SettingsError.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FARM_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default=Path("data"),
+        description="Directory for everything the farm keeps: finished files, takes, keys, its own Redis.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
+    slots: int = Field(
+        default_factory=_slots,
+        ge=1,
+        le=256,
+        description="Recordings this node makes at the same time; by default as many as its cores and memory "
+        "are good for: 0.8 of a core and 1 GiB each.",
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="Redis to use: redis://, rediss:// (TLS) or unix://, or redis+sentinel://host:26379,host:26379/"
+        "master/0 (with rediss+ by TLS); without it `farm up` starts its own.",
+    )
+    api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
+        default=(),
+        description="API keys as organization:key, with commas between several, besides those of "
+        "`farm keys`. Where there are neither, one key is made on the first start and printed once.",
+    )
+    admins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_organizations)] = Field(
+        default=(),
+        description="Organizations whose keys see the farm's nodes and queues in the portal, with commas; by "
+        "default the first one of FARM_API_KEYS, or that of the key made on the first start.",
+    )
+    rate_limit: int = Field(
+        default=2000, ge=0, le=10_000_000, description="Requests a minute for each API key; 0 for no limit."
+    )
+    failure_limit: int = Field(
+        default=60,
+        ge=0,
+        le=10_000_000,
+        description="Wrong API keys a minute from each client address; 0 for no limit.",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        default="",
+        description="Addresses or networks of reverse proxies, with commas between several, whose "
+        "X-Forwarded-For says who the client is; by default none.",
+    )
+    chromium: Path | None = Field(
+        default=None, description="Chromium to use, instead of the first one found on PATH."
+    )
+    fake_devices: bool = Field(
+        default=True,
+        description="Pages that ask for a microphone and a camera get a silent and a dark one; `off`: there "
+        "are none.",
+    )
+    locale: Annotated[str, AfterValidator(_locale)] | None = Field(
+        default=None,
+        description="Language of the browser for recordings that name none, such as de-AT; by default en-US.",
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
+        default=None,
+        description="Time zone of the browser for recordings that name none, such as Europe/Vienna; by "
+        "default the machine's.",
+    )
+    meeting_url: Annotated[str, AfterValidator(_meeting_url)] | None = Field(
+        default=None,
+        description="Page of a meeting when a request names none, with {meeting_id} in it; by default the "
+        "built-in meeting.",
+    )
+    ice_servers: Annotated[
+        tuple[Annotated[str, AfterValidator(_stun_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(),
+        max_length=8,
+        description="STUN servers (stun:host:port, with commas) with which browsers in the built-in meeting "
+        "find each other through the internet; a local network needs none.",
+    )
+    public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
+        default=None,
+        description="Where clients reach the API, used in download links; by default http://host:port.",
+    )
+    ca_file: Annotated[Path, AfterValidator(_absolute), AfterValidator(_authorities)] | None = Field(
+        default=None,
+        description="PEM file with certificate authorities that are trusted besides those of the system: by "
+        "the browser, and for webhooks, watermarks, storage, live outputs, Redis and traces.",
+    )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(),
+        max_length=100,
+        description="Origins whose pages may use the API, such as https://app.example.com, with commas, or "
+        "`*` for any; by default none but the farm's own.",
+    )
+    allow_private_addresses: Annotated[str, AfterValidator(_address_rule_text)] = Field(
+        default="",
+        description="Networks whose pages may be recorded although they are not public, such as "
+        "10.0.0.0/8,fd00::/8, or `all`.",
+    )
+    link_seconds: int = Field(
+        default=7 * 86400, ge=1, le=365 * 86400, description="Seconds a download link is valid."
+    )
+    store_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="Where finished files are kept: file:///directory, "
+        "s3://bucket/prefix?endpoint=https://…&region=…, or azure://container/prefix; by default `store` in "
+        "the data directory.",
+    )
+    store_access_key: str | None = Field(
+        default=None,
+        description="Access key of an s3:// store; by default AWS's own variables or the machine's role.",
+    )
+    store_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret of an s3:// store's access key; the connection string of an azure:// store.",
+    )
+    store_encryption: bool = Field(
+        default=False,
+        description="`on` encrypts files in a file:// store with the farm's secret.",
+    )
+    retention: Annotated[int, BeforeValidator(_seconds)] = Field(
+        default=7 * 86400,
+        ge=0,
+        le=100 * 365 * 86400,
+        description="How long finished files are kept: seconds, or a number with m, h or d; 0 keeps them "
+        "for ever.",
+    )
+    transfers: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Uploads to customers' storage that this node makes at the same time.",
+    )
+    max_seconds: int = Field(
+        default=86400,
+        ge=1,
+        le=86400,
+        description="Longest recording in seconds; a recording that asks for nothing gets this.",
+    )
+    empty_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86400,
+        description="Seconds after which a recording ends whose participants have all left; 0 for never.",
+    )
+    join_seconds: int = Field(
+        default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
+    )
+    join_tries: int = Field(default=3, ge=1, le=10, description="Tries to load a page.")
+    invoke_timeout: int = Field(
+        default=600,
+        ge=1,
+        le=86400,
+        description="Seconds a recording waits for a free slot; then it is ERRORED.",
+    )
+    drain_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=90_000,
+        description="Seconds that a node which is told to end waits for its recordings; then it ends them "
+        "properly. A second signal ends it at once: what runs then goes on at its next start.",
+    )
+    disk_reserve: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=2 << 30,
+        ge=0,
+        description="Disk (bytes, or with K, M, G, T) that is to be free besides what the cuts need of it: "
+        "with less a node begins no recording, with less than half of it running ones are ended properly.",
+    )
+    max_load: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the processors' time in use above which a node that records already begins "
+        "nothing more; 1 for no limit.",
+    )
+    stage_memory: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=4 << 30,
+        ge=0,
+        description="Memory (bytes, or with K, M, G, T) that browser, display and sound of a recording may "
+        "use; above it they are begun anew. 0 for any.",
+    )
+    node_patience: Annotated[int, BeforeValidator(_seconds)] = Field(
+        default=3600,
+        ge=0,
+        le=30 * 86400,
+        description="How long a node that is gone may take to come back with recordings that were over: "
+        "seconds, or a number with m, h or d; then they are ERRORED.",
+    )
+    event_streams: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Event streams one organization may have open at each API process.",
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret that signs download links and encrypts customers' keys and, if wanted, files; "
+        "give all machines of a farm the same. By default one is made and kept in the data directory.",
+    )
+    webhook_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        description="PEM file with the RSA private key that signs webhooks; give all machines of a farm the "
+        "same. By default one is made and kept in the data directory.",
+    )
+    webhook_senders: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes of this node that send webhooks; each serves many receivers at once.",
+    )
+    webhook_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds in which a receiver must have answered a webhook.",
+    )
+    webhook_intervals: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=86400)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=(5, 15, 60, 300, 900, 3600, 7200, 14400, 14400, 14400, 14400, 14400),
+        max_length=100,
+        description="Seconds between tries to deliver a webhook, with commas; then it is given up. By "
+        "default growing from 5 s to 4 h, for a day.",
+    )
+    webhook_limit: int = Field(
+        default=50, ge=1, le=1000, description="Webhooks that an organization may register."
+    )
+    page_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret that signs the `authToken` which pages with a recording SDK are opened with; "
+        "without it they get the token of the request, or none. Participants' tokens that it signs (HS256) "
+        "start and stop recordings of their meeting.",
+    )
+    participant_jwks_url: Annotated[str, AfterValidator(_file_url)] | None = Field(
+        default=None,
+        description="Address of the JSON Web Key Set (RS256, ES256) of whoever signs participants' tokens.",
+    )
+    participant_organizations: Annotated[
+        tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_organization_names)
+    ] = Field(
+        default=(),
+        description="Which organization the orgId of a participant's token means, as orgId=organization with "
+        "commas between several; by default that of the same name.",
+    )
+    livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
+        default=None, description="A LiveKit server (wss://…) whose room templates are recorded."
+    )
+    livekit_key: str | None = Field(default=None, description="API key of the LiveKit server.")
+    livekit_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    jitsi_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split_at_commas)
+    ] = Field(
+        default=("meet.jit.si", "8x8.vc"),
+        description="Hosts of Jitsi Meet, with commas, whose meetings are joined without asking anything.",
+    )
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
+    )
+    node_host: str = Field(
+        default="127.0.0.1",
+        description="Address at which a worker listens on FARM_NODE_PORT; any but the loopback's wants a "
+        "FARM_METRICS_TOKEN.",
+    )
+    node_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port at which a worker answers /metrics and /healthz; by default none.",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Bearer token, of 16 characters or more, with which Prometheus reads /metrics of API and "
+        "nodes; without it only a node's on the loopback can be read.",
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere.",
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.WARNING, description="`info`, `warning` or `error`; `farm -v` is `info`."
+    )
+
+    @model_validator(mode="after")
+    def _keep_metrics_private(self) -> "Settings":
+        if self.node_port is not None and self.metrics_token is None and not is_loopback(self.node_host):
+            raise ValueError("FARM_NODE_HOST lets others than this machine ask; set FARM_METRICS_TOKEN too")
+        return self
+
+    @property
+    def administrators(self) -> frozenset[str]:
+        """The organizations whose keys are those of the farm's administrators."""
+        if self.admins:
+            return frozenset(self.admins)
+        return frozenset({self.api_keys[0].organization_id if self.api_keys else FIRST_ORGANIZATION})
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis to connect to: the given one, or the farm's own on its socket."""
+        return self.redis_url or self.embedded_redis_address
+
+    @property
+    def embedded_redis_address(self) -> str:
+        """The farm's own Redis, whether or not another one is used."""
+        return f"unix://{quote(str(self.redis_socket))}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The socket of the farm's own Redis: in the data directory, or in /tmp if that path is too long."""
+        socket = self.data_dir / "redis" / "redis.sock"
+        if len(os.fsencode(socket)) <= _MAX_SOCKET_PATH:
+            return socket
+        short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis looks whose it is
+
+    @property
+    def store_location(self) -> StoreLocation:
+        """The store: finished files."""
+        if self.store_url is None:
+            return StoreLocation(StoreKind.DIRECTORY, directory=self.data_dir / "store")
+        return parse_store_url(self.store_url)
+
+    @property
+    def spool_dir(self) -> Path:
+        """The spool: takes of recordings that are not finished."""
+        return self.data_dir / "spool"
+
+    @property
+    def live_dir(self) -> Path:
+        """What is made of running recordings for those who watch; nothing in it is of use afterwards."""
+        return self.data_dir / "live"
+
+    @property
+    def slots_dir(self) -> Path:
+        """Which numbers the slots of each node have: locks, in one directory for each node."""
+        return self.data_dir / "slots"
+
+    @property
+    def left_dir(self) -> Path:
+        """What this node had recorded of recordings that others went on with; one directory for each."""
+        return self.data_dir / "left"
+
+    @property
+    def evidence_dir(self) -> Path:
+        """The logs of recordings, with a screenshot of a page that failed; one directory for each."""
+        return self.data_dir / "evidence"
+
+    @property
+    def carrying_dir(self) -> Path:
+        """Evidence on its way into the store; nothing in it is of use afterwards."""
+        return self.data_dir / "carrying"
+
+    @property
+    def local_url(self) -> str:
+        """Where programs on this machine reach the API, without a slash at the end."""
+        return local_address(self.host, self.port)
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the API, without a slash at the end."""
+        return self.public_url or self.local_url
+
+    @property
+    def built_in_meetings(self) -> frozenset[str]:
+        """The beginnings of the built-in meeting's URLs; these may always be opened."""
+        paths = MEETING_PATH, MEETING_ASSETS_PATH, MEETING_ROOMS_PATH
+        return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
+
+    @property
+    def built_in_pages(self) -> frozenset[str]:
+        """The beginnings of the URLs of its pages, without those of their parts."""
+        return frozenset(f"{origin}{MEETING_PATH}" for origin in (self.local_url, self.base_url))
+
+    @property
+    def address_rule(self) -> AddressRule:
+        """Which pages may be opened."""
+        return parse_address_rule(self.allow_private_addresses)
+
+    def page_of(self, meeting_id: str) -> str:
+        """The page of a meeting, for a request that names no page."""
+        template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
+        return template.replace("{meeting_id}", quote(meeting_id, safe=""))
+
+
+def local_address(host: str, port: int) -> str:
+    """Where programs on this machine reach what listens at a host and port, without a slash at the end."""
+    host = _WILDCARD_HOSTS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether who listens at `host` hears this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings() -> Settings:
+    """The settings from the environment.
+
+    Raises SettingsError, naming every variable that has a bad value, but never the value: it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()]
+        raise SettingsError("; ".join(problems)) from None
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """The variables that look like a setting of the farm and are none: misspelled, or of another version."""
+    known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
+    return sorted(
+        name for name in environment if name.upper().startswith("FARM_") and name.upper() not in known
+    )
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return f"FARM_{str(location[0]).upper()}" if location else "FARM_*"
+
+
+_WORDS = {
+    "bool_parsing": "must be on or off",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
+}
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case kind if kind in _WORDS:
+            return _WORDS[kind]
+        case "too_short" if isinstance(problem["input"], str):
+            # Pydantic counts the items of a secret.
+            return f"must have at least {problem['ctx']['min_length']} characters"
+        case _:
+            message: str = problem["msg"].removeprefix("Value error, ")
+            return re.sub("^(Input|String|Value) should ", "must ", message)

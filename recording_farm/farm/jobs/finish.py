@@ -1,0 +1,195 @@
+"""The RQ job that finishes a recording: its takes become files, which then go where they are to be.
+
+It may be run again after it was killed half-way, and by two workers at once.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+from pydantic import JsonValue
+
+from recording_farm.encoder.cut.audio_export import export_audio
+from recording_farm.encoder.cut.cut import CutFile
+from recording_farm.encoder.errors import NothingRecordedError
+from recording_farm.encoder.journal import Journal
+from recording_farm.encoder.live.hls import read_timed_texts
+from recording_farm.encoder.media.probe import probe
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.queues.transfers import enqueue_transfer
+from recording_farm.farm.recording.findings import Tally, read_tally
+from recording_farm.farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import OVER, STORE
+from recording_farm.farm.spool.interactive_archive import make_archive
+from recording_farm.farm.spool.manifest import describe, manifest_path, read_manifest, write_manifest
+from recording_farm.farm.spool.outbox import Outbox, remove_takes
+from recording_farm.farm.spool.set_aside import has_recorded, is_left, set_aside
+from recording_farm.farm.spool.spool import Spool, spool_of
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import open_store
+from recording_farm.farm.telemetry.recording_log import logging_to
+
+logger = logging.getLogger(__name__)
+
+
+def finish(recording_id: str) -> None:
+    """Cut the takes of an ended recording, and begin its transfers; that to the store is made here and now.
+
+    Raises OSError or CutError when the disk fails, StorageError when the store must be asked and is away; RQ
+    then tries again.
+    """
+    settings = load_settings()
+    with connect(settings.redis_address) as client:
+        try:
+            recording = Records(client).get(None, recording_id)
+        except NotFoundError:
+            # It may have been deleted; or Redis has lost it, and then its takes must stay.
+            logger.error("recording %s is not known; its spool is left alone", recording_id)
+            return
+        with logging_to(evidence_dir(settings, recording_id)):
+            _finish(recording, settings, client)
+
+
+def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> None:
+    records = Records(client)
+    spool = spool_of(recording, settings)
+    if is_left(recording, settings):
+        _set_aside(recording, spool, settings, records)
+        return
+    if recording.node not in {None, settings.node}:
+        logger.info("recording %s is another node's now", recording.id)
+        return
+    if recording.status is not Status.UPLOADING:
+        settle(recording.id, settings, client)
+        return
+    outbox = Outbox.of(spool)
+    with outbox.claimed("finish") as mine:
+        if not mine:
+            logger.info("recording %s is being finished already", recording.id)
+            return
+        recording = records.get(None, recording.id)
+        if not recording.files:
+            try:
+                recording = _make_files(recording, spool, outbox, records, settings)
+            except NothingRecordedError as error:
+                logger.error("recording %s: %s", recording.id, error)
+                # Before the state: once it is ERRORED nobody comes for the takes any more.
+                _keep_broken(recording, spool, settings, records)
+                failure = Failure(code="nothing_recorded", message=str(error))
+                records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
+                return
+        remove_takes(spool)
+    waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
+    for target in waiting:
+        if target != STORE:
+            enqueue_transfer(client, recording, target, settings.node)
+    if STORE in waiting:
+        run_transfer(recording.id, STORE, settings, client)
+    settle(recording.id, settings, client)
+
+
+def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
+    if not has_recorded(spool, settings):
+        return
+    with Outbox.of(spool).claimed("finish") as mine:
+        place = set_aside(recording, spool, settings) if mine else None
+    if place is not None:
+        logger.warning("recording %s: what this node had of it lies in %s", recording.id, place)
+        fault = f"the node {settings.node} is back; what it had recorded was set aside there"
+        records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+
+
+def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
+    """Set aside takes that nothing can be made of, for whoever can read more of them, and clear the spool."""
+    if not any(take.path.stat().st_size for take in spool.takes()):
+        spool.remove()
+        return
+    place = set_aside(recording, spool, settings)
+    logger.warning("recording %s: its takes lie in %s", recording.id, place)
+    fault = f"no take could be read; the node {settings.node} has set them aside"
+    records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+
+
+def _make_files(
+    recording: Recording, spool: Spool, outbox: Outbox, records: Records, settings: Settings
+) -> Recording:
+    """Make all files of a recording in its outbox, unless they are there, and note them in its record."""
+    manifest = manifest_path(outbox.directory, recording)
+    if not spool.takes():
+        _fetch_manifest(recording, manifest, settings)
+    finished = read_manifest(manifest)
+    if finished is None:
+        _cut(recording, spool, manifest)
+        finished = read_manifest(manifest)
+        assert finished is not None
+    return records.update(
+        recording.id,
+        files=finished.files,
+        file_size=finished.files[0].size,
+        recording_duration=round(finished.duration_us / 1_000_000),
+        quality=finished.quality,
+    )
+
+
+def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) -> None:
+    """Bring the manifest back if the store has it: Redis may have lost its last moments, and them alone.
+
+    Raises StorageError when the store cannot tell.
+    """
+    if manifest.exists():
+        return
+    try:
+        open_store(settings).fetch(recording.id, manifest.name, manifest)
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
+
+
+def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
+    """Join the takes to the files of a recording; its manifest, which is written beside them, comes last."""
+    file = manifest.with_name(recording.output_file_name)
+    target = file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file
+    cut = spool.cut(target, recording.meeting_id)
+    logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
+    media = probe(cut.path)
+    if recording.timed_texts:
+        make_archive(cut, read_timed_texts(spool.texts), file)
+    made = [(describe(file, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), media)]
+    if recording.video_file and recording.audio_file is not None:
+        path = file.with_suffix(recording.audio_file.codec.suffix)
+        try:
+            export_audio(cut.path, path, recording.audio_file)
+            made.append((describe(path, FileKind.AUDIO), probe(path)))
+        except NothingRecordedError as error:
+            # A recording that was killed in its first moments can have frames and no sound.
+            logger.warning("recording %s gets no audio file: %s", recording.id, error)
+    if recording.timed_texts:
+        cut.path.unlink()
+    quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
+    write_manifest(manifest, recording, made, quality)
+
+
+def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:
+    """What is told about a finished file, and what the watch found while it was recorded.
+
+    The speed is that of its slowest take, null if none is known; the encoder's steps those of its cheapest.
+    """
+    speeds = [journal.speed for journal in journals if journal.speed]
+    return {
+        "frames_captured": file.frames,
+        "frames_lost": file.lost,
+        "frames_doubled": file.crowded,
+        "takes": file.takes,
+        "speed": min(speeds) if speeds else None,
+        "encoder_steps": max((journal.step for journal in journals), default=0),
+        "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),
+        **tally.as_json(),
+    }

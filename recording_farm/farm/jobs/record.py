@@ -1,0 +1,150 @@
+"""The RQ job that makes a recording, from its page to its last take.
+
+When its process was killed, another one goes on from what is in the spool.
+"""
+
+import asyncio
+import logging
+import signal
+from contextvars import copy_context
+
+import redis
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect, connect_async
+from recording_farm.farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
+from recording_farm.farm.evidence.dead_recorder import describe_defect, keep_death, take_seen
+from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.jobs.plan import access_of, plan_of, watermark_of
+from recording_farm.farm.jobs.reporter import Reporter
+from recording_farm.farm.live.session import beside
+from recording_farm.farm.nodes.slot_number import slot_number
+from recording_farm.farm.queues.transfers import enqueue_finish
+from recording_farm.farm.recorder.listener import EndReason
+from recording_farm.farm.recorder.opened_stage import OpenedStage
+from recording_farm.farm.recorder.recorder import Recorder
+from recording_farm.farm.recorder.warm_stage import ready_stage
+from recording_farm.farm.recording.commands import read_orders
+from recording_farm.farm.recording.model import ACTIVE, Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recovery.continuation import claim_from_gone_node, prepare_to_resume
+from recording_farm.farm.recovery.endings import end_dead
+from recording_farm.farm.spool.spool import SpoolHeldError, spool_of
+from recording_farm.farm.telemetry.counts import Counts, of_claim
+from recording_farm.farm.telemetry.recording_log import logging_to
+
+logger = logging.getLogger(__name__)
+
+TELL_TIMEOUT = 60.0
+"""How long a recorder that is done tries to tell of a record that it cannot read, and keeps its slot by that.
+While Redis fails it tries for as long as that lasts, as the slot could take nothing else anyway. How it ended
+is kept in the spool meanwhile, and told by another one if this one dies."""
+
+
+def record(recording_id: str) -> None:
+    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
+    settings = load_settings()
+    with connect(settings.redis_address) as client:
+        records = Records(client)
+        try:
+            recording = records.get(None, recording_id)
+        except NotFoundError:
+            logger.info("recording %s was stopped and deleted already", recording_id)
+            return
+        with logging_to(evidence_dir(settings, recording_id)):
+            _make(recording, settings, records, client)
+
+
+def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+    if recording.status not in ACTIVE:
+        logger.info("recording %s is %s already", recording.id, recording.status)
+        return
+    if recording.node is not None and spool_of(recording, settings).is_held():
+        logger.info("recording %s is being recorded", recording.id)
+        return
+    try:
+        claimed = _claim(recording, settings, records, client)
+    except (NotFoundError, WrongStateError, TakenOverError) as error:
+        logger.info("recording %s is left alone: %s", recording.id, error)
+        return
+    if recording.node is None:
+        # Of a recorder that died before it had claimed the recording.
+        take_seen(evidence_dir(settings, str(recording.id)))
+        Counts(client).add(of_claim(claimed, now()))
+    elif not prepare_to_resume(claimed, recording.node, settings, client):
+        return
+    _run_recorder(claimed, settings, records, client)
+
+
+def _claim(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> Recording:
+    """Make the recording this node's. Raises NotFoundError, WrongStateError, TakenOverError."""
+    if recording.node in {None, settings.node}:
+        return records.claim(recording, settings.node, slot=slot_number())
+    return claim_from_gone_node(recording, recording.node, settings, client)
+
+
+def _run_recorder(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
+    try:
+        with ready_stage() as (runner, warm):
+            # The runner of a warm stage has the context of when nobody knew of the recording.
+            runner.run(_record(recording, settings, records, client, warm), context=copy_context())
+    except SpoolHeldError:
+        # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
+        logger.info("recording %s is being recorded", recording.id)
+    except Exception as error:
+        # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+        spool = spool_of(recording, settings)
+        keep_death(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
+        end_dead(recording.id, settings, client)
+        raise
+
+
+async def _record(
+    recording: Recording,
+    settings: Settings,
+    records: Records,
+    client: redis.Redis,
+    warm: OpenedStage | None,
+) -> None:
+    async with connect_async(settings.redis_address) as orders_client:
+        reporter = Reporter(recording, settings, records, client)
+        if recording.timed_texts:
+            spool_of(recording, settings).begin_texts()
+        recorder = Recorder(
+            plan_of(
+                recording,
+                settings,
+                await asyncio.to_thread(watermark_of, recording, settings, records),
+                await asyncio.to_thread(access_of, recording, settings, records),
+            ),
+            spool_of(recording, settings),
+            evidence_dir(settings, str(recording.id)),
+            read_orders(orders_client, recording.id),
+            reporter,
+            warm,
+        )
+        reporter.when_refused = recorder.stop
+        # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
+        telling = asyncio.create_task(reporter.tell())
+        with spool_of(recording, settings).followed():
+            async with beside(recording, settings, client, orders_client, lambda: recorder.shown) as end:
+                reporter.when_over = end
+                await recorder.run()
+        await reporter.told(TELL_TIMEOUT)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        await asyncio.to_thread(_finish_after_outputs, recording, settings, records, client)
+
+
+def _finish_after_outputs(
+    recording: Recording, settings: Settings, records: Records, client: redis.Redis
+) -> None:
+    """Have a recording become UPLOADED whose files were where they go before its live outputs had ended."""
+    try:
+        recording = records.get(None, recording.id)
+        if recording.outputs and recording.status is Status.UPLOADING and recording.node == settings.node:
+            enqueue_finish(client, recording, settings.node)
+    except (NotFoundError, RecordUnreadableError, redis.RedisError) as error:
+        logger.warning("recording %s is finished later: %s", recording.id, error)

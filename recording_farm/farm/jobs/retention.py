@@ -1,0 +1,86 @@
+"""Retention: files are deleted when they are old enough, and what is left of their recordings says so.
+
+The RQ job runs on every node each minute. What is the same for all of them is harmless to do twice.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import redis
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import NotFoundError, RecordUnreadableError
+from recording_farm.farm.evidence.stored import StoredEvidence, delete_old_evidence
+from recording_farm.farm.recording.files import delete_files
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+_MAX: Final = 1000
+"""How many recordings one look deletes the files of; the next goes on."""
+
+
+def sweep() -> None:
+    """Delete what is older than FARM_RETENTION: files and evidence in the store, and what this node has."""
+    settings = load_settings()
+    if not settings.retention:
+        return
+    oldest = now() - timedelta(seconds=settings.retention)
+    with connect(settings.redis_address) as client:
+        store = open_store(settings)
+        expire_recordings(client, store, oldest)
+        delete_old_evidence(StoredEvidence(client, store), oldest, _MAX)
+    _remove_evidence(settings, oldest)
+    _remove_set_aside(settings, oldest)
+
+
+def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> int:
+    """Delete the files of recordings that have been UPLOADED since before `oldest`; returns of how many.
+
+    One whose files the store cannot delete now stays as it is, for the next look. Raises redis.RedisError.
+    """
+    records = Records(client)
+    expired = 0
+    for recording in _kept_before(records, oldest):
+        try:
+            delete_files(store, recording)
+        except StorageError as error:
+            logger.warning("recording %s cannot be deleted from the store: %s", recording.id, error.message)
+            continue
+        expired += records.expire(recording)
+    return expired
+
+
+def _kept_before(records: Records, oldest: datetime) -> Iterator[Recording]:
+    for recording_id in records.kept_before(oldest, _MAX):
+        try:
+            yield records.get(None, recording_id)
+        except NotFoundError:
+            records.forget_kept(recording_id)
+        except RecordUnreadableError as error:
+            logger.error("%s", error.message)
+
+
+def _remove_evidence(settings: Settings, oldest: datetime) -> None:
+    for directory in settings.evidence_dir.glob("*"):
+        log = directory / "recorder.log"
+        try:
+            changed = (log if log.exists() else directory).stat().st_mtime
+        except FileNotFoundError:
+            continue  # its recording was deleted just now
+        if changed < oldest.timestamp():
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_set_aside(settings: Settings, oldest: datetime) -> None:
+    for directory in settings.left_dir.glob("*"):
+        if directory.stat().st_mtime < oldest.timestamp():
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""What follows a transfer: after the last one the recording is UPLOADED, and its spool is cleared."""
+
+from contextlib import suppress
+from uuid import UUID
+
+import redis
+
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import WrongStateError
+from recording_farm.farm.queues.transfers import enqueue_transfer
+from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import STORE, Transfer, needs_the_store, settled
+from recording_farm.farm.spool.set_aside import has_recorded, is_left
+from recording_farm.farm.spool.spool import Spool, spool_of
+
+
+def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
+    """Make a recording UPLOADED once all of its transfers and live outputs are over, and clear its spool.
+
+    Harmless to call often, by several processes and on a recording that is not so far. Raises NotFoundError,
+    redis.RedisError.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    if recording.status is Status.UPLOADING and needs_the_store(recording.transfers):
+        _send_to_store(recording, records, settings, client)
+        return
+    if not settled(recording.transfers):
+        return
+    spool = spool_of(recording, settings)
+    if recording.status is Status.UPLOADING:
+        if _has_running_outputs(recording, spool):
+            # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool`
+            # if it dies.
+            return
+        try:
+            recording = records.change_state(recording_id, Status.UPLOADED)
+        except WrongStateError:
+            recording = records.get(None, recording_id)
+    is_to_be_set_aside = is_left(recording, settings) and has_recorded(spool, settings)
+    if recording.status is Status.UPLOADED and not is_to_be_set_aside:
+        spool.remove()
+
+
+def _send_to_store(recording: Recording, records: Records, settings: Settings, client: redis.Redis) -> None:
+    """Have the store take the files after all: the customer's storage never took them."""
+    with suppress(WrongStateError):  # another process was quicker
+        records.set_transfer(recording.id, Transfer(target=STORE), only_new=True)
+    enqueue_transfer(client, recording, STORE, settings.node)
+
+
+def _has_running_outputs(recording: Recording, spool: Spool) -> bool:
+    return spool.is_followed() and not all(output.state in OUTPUTS_OVER for output in recording.outputs)

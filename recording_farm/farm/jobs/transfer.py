@@ -1,0 +1,45 @@
+"""The RQ job that carries a recording's files to one place, the store or the customer's storage.
+
+It may be run again after it was killed half-way, by two workers at once, and on another node when the files
+are in the store already. The record says what is to be done; the job itself carries no more than names.
+"""
+
+import logging
+import shutil
+from uuid import UUID
+
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.evidence.directory import evidence_dir, remove_evidence
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_directory
+from recording_farm.farm.telemetry.recording_log import logging_to
+
+logger = logging.getLogger(__name__)
+
+
+def transfer(recording_id: str, target: str) -> None:
+    """Carry a recording's files to the place that it calls `target`, if that is still to be done."""
+    settings = load_settings()
+    with connect(settings.redis_address) as client, logging_to(evidence_dir(settings, recording_id)):
+        try:
+            run_transfer(UUID(recording_id), target, settings, client)
+            settle(UUID(recording_id), settings, client)
+            return
+        except NotFoundError:
+            logger.info("recording %s was deleted meanwhile", recording_id)
+    forget_deleted(UUID(recording_id), settings)
+
+
+def forget_deleted(recording_id: UUID, settings: Settings) -> None:
+    """Delete what uploads have fetched of a recording that is not there any more, and their log.
+
+    Files that did not come from the store stay: they may be all there is, and Redis have lost their record.
+    """
+    directory = spool_directory(settings, recording_id)
+    if Outbox.below(directory).is_from_store():
+        shutil.rmtree(directory, ignore_errors=True)
+        remove_evidence(settings, recording_id)

@@ -1,0 +1,184 @@
+"""One attempt of a transfer: a recording's files are copied to one place, the store or a customer's storage.
+
+It starts where the last one stopped. The record says afterwards how it went, and a failure queues the next.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import redis
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.jobs.time_limit import TimeLimitError
+from recording_farm.farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
+from recording_farm.farm.recording.files import is_in_store
+from recording_farm.farm.recording.model import FinishedFile, Recording
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.targets import key_at, open_target
+from recording_farm.farm.recording.transfers import (
+    OVER,
+    STORE,
+    Transfer,
+    TransferState,
+    arrived,
+    failed,
+    may_give_up,
+    transfer_to,
+    tried,
+)
+from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.storage.backend import Checkpoint, Place, Placed, StorageError
+from recording_farm.farm.storage.content_types import content_type
+from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.host_keys import HostKeys
+from recording_farm.farm.storage.store import Store, open_store
+from recording_farm.farm.storage.targets import SftpTarget, Target
+from recording_farm.farm.telemetry.counts import Counts, of_transfer
+
+logger = logging.getLogger(__name__)
+
+Put = Callable[[Path, FinishedFile, Checkpoint], Placed]
+"""Carries one file to the place that a transfer is for."""
+
+
+def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
+    """Try a transfer once, if it is due and nobody else on this node is at it; a failure queues the next.
+
+    Raises NotFoundError when the recording is not there any more, redis.RedisError when Redis is not.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    if not _is_due(transfer_to(recording.transfers, target)):
+        return
+    outbox = Outbox.of(spool_of(recording, settings))
+    with outbox.claimed(f"transfer-{target}") as mine:
+        recording = records.get(None, recording_id)
+        before = transfer_to(recording.transfers, target)
+        if not mine or before is None or not _is_due(before):
+            return
+        begun = tried(before, now())
+        records.set_transfer(recording_id, begun)
+        try:
+            placed = _carry_in_time(recording, target, outbox, settings, client)
+        except StorageError as error:
+            after = failed(begun, error, now(), may_give_up=may_give_up(recording.transfers, target))
+            logger.warning("recording %s to %s: %s (%s)", recording_id, target, error.message, after.state)
+        else:
+            after = arrived(begun, placed)
+            logger.info("recording %s has arrived at %s", recording_id, placed.location)
+        if after.state is TransferState.WAITING:
+            # First of all: were this process killed in between, nobody would come back to it.
+            enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
+        records.set_transfer(recording_id, after)
+        Counts(client).add(of_transfer(after))
+
+
+def _is_due(transfer: Transfer | None) -> bool:
+    return (
+        transfer is not None
+        and transfer.state not in OVER
+        and (transfer.next_try is None or transfer.next_try <= now())
+    )
+
+
+def _carry_in_time(
+    recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
+) -> Placed:
+    try:
+        return _carry(recording, target, outbox, settings, client)
+    except TimeLimitError:
+        text = f"the storage took less than {MIN_TRANSFER_RATE >> 10} KiB a second"
+        raise StorageError("too_slow", text) from None
+
+
+def _carry(
+    recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
+) -> Placed:
+    """Carry all files that have not arrived yet; returns where the main one is. Raises StorageError."""
+    try:
+        store = open_store(settings)
+        if target == STORE:
+            return _put_all(recording, target, outbox, store, _into_store(recording, store))
+        customers = _target_of(recording, target, settings, client)
+        host_keys = HostKeys(client)
+        host_key = None
+        if isinstance(customers, SftpTarget):
+            host_key = host_keys.known(recording.organization_id, customers)
+        place = place_of(customers, settings.address_rule, host_key=host_key)
+        placed = _put_all(recording, target, outbox, store, _into(place, customers, recording))
+        if isinstance(customers, SftpTarget) and place.host_key is not None:
+            host_keys.keep(recording.organization_id, customers, place.host_key)
+        return placed
+    except SettingsError as error:
+        raise StorageError("farm_settings", error.message, lasting=True) from None
+    except OSError as error:
+        raise StorageError("failed", f"the node's disk failed: {error.strerror}") from error
+
+
+def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> Placed:
+    """Each file in turn, the manifest last: where it is, the others are."""
+    placed = [_put_one(recording, file, target, outbox, store, put) for file in recording.files]
+    # Somebody may want the same again later, and then nothing has arrived.
+    outbox.forget_arrivals(target)
+    return placed[0]
+
+
+def _put_one(
+    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, put: Put
+) -> Placed:
+    before = outbox.arrival(target, file)
+    if before is not None:
+        return before
+    source = outbox.path_of(file)
+    # Redis may have lost its last moments, in which the file came into the store and was removed here.
+    if not source.exists() and (target == STORE or is_in_store(recording)):
+        _fetch(recording, file, outbox, store)
+    placed = put(source, file, outbox.checkpoint(target, file))
+    outbox.note_arrival(target, file, placed)
+    return placed
+
+
+def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:
+    """Bring a file back from the store; of two uploads at once the second finds what the first fetched."""
+    source = outbox.path_of(file)
+    with outbox.fetching():
+        if source.exists():
+            return
+        store.fetch(recording.id, file.name, source)
+        if describe(source, file.kind) != file:
+            source.unlink()
+            raise StorageError("damaged", f"{file.name} is damaged in the store", lasting=True)
+
+
+def _into_store(recording: Recording, store: Store) -> Put:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+        return store.put(recording.id, source, file.name, checkpoint)
+
+    return put
+
+
+def _into(place: Place, target: Target, recording: Recording) -> Put:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+        key = key_at(target, recording, file.name)
+        return place.upload(source, key, checkpoint, content_type(file.name))
+
+    return put
+
+
+def _target_of(recording: Recording, name: str, settings: Settings, client: redis.Redis) -> Target:
+    """The customer's storage with its keys. Raises StorageError when they are not kept any more."""
+    sealed = Records(client).sealed_target(recording.id, name)
+    if sealed is None:
+        raise StorageError(
+            "no_keys", "the keys of this storage are not kept any more; send it again", lasting=True
+        )
+    sealer = Sealer(load_secret_key(settings))
+    return open_target(sealer, recording.id, name, sealed)

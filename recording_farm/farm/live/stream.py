@@ -1,0 +1,231 @@
+"""The program that sends a recording to one receiver, by RTMP or SRT, while it is made.
+
+It reads what to do as a line of JSON, then its input until the recording is over; it says as lines of JSON
+how far it is, and at the end what went wrong. It begins with the newest key frame, so that a receiver that
+was away gets what is live and not what it has missed.
+
+The packets go through a pipe to an ffmpeg that speaks the protocol: a receiver that hangs blocks that pipe
+and this program, and nothing else.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import av
+from av.stream import Stream
+
+from recording_farm.browser_bot.redaction import without
+from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT
+from recording_farm.encoder.formats import AudioExport, Format
+from recording_farm.encoder.live.follow import FollowedPacket, follow
+from recording_farm.encoder.media.packets import MICROSECOND
+from recording_farm.farm.errors import FarmError
+from recording_farm.farm.recording.outputs import HIDDEN
+
+SAY_SECONDS: Final = 0.5
+LATE_US: Final = 10_000_000
+"""A receiver that is so far behind gets what is live again."""
+
+STALL_SECONDS: Final = 10.0
+"""A receiver that takes nothing for so long is given up."""
+
+CLOSE_SECONDS: Final = 3.0
+
+_MAX_ERROR: Final = 300
+
+
+class ReceiverError(FarmError):
+    """Why a receiver does not take the stream, in one line without secrets."""
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """What to send, and where to.
+
+    `arguments` are ffmpeg's for the output, `secrets` what of them must not be said.
+    """
+
+    spool: str
+    fps: int
+    audio_only: bool
+    arguments: list[str]
+    secrets: list[str]
+
+    @property
+    def format(self) -> Format:
+        """As far as it matters to who follows."""
+        return Format(fps=self.fps, audio_only=AudioExport() if self.audio_only else None)
+
+
+def main() -> None:
+    """Send until the recording is over; exit with 1 when the receiver does not want it."""
+    order = StreamOrder(**json.loads(sys.stdin.readline()))
+    over = input_ended(sys.stdin)
+    try:
+        _send(order, over)
+    except ReceiverError as error:
+        say(error=str(error))
+        sys.exit(1)
+
+
+def say(**what: Any) -> None:
+    """Tell the recorder, as a line of JSON."""
+    # In one piece, because threads speak too.
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def input_ended(source: TextIO) -> threading.Event:
+    """Set once nothing more can come: whoever started this program has closed its input, or died."""
+    over = threading.Event()
+
+    def wait() -> None:
+        for _ in source:
+            pass
+        over.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return over
+
+
+def _send(order: StreamOrder, over: threading.Event) -> None:
+    sender: _Sender | None = None
+    try:
+        for streams, packets in follow(Path(order.spool), order.format, over.is_set, live=True):
+            for each in packets:
+                if sender is None:
+                    sender = _Sender(order, streams)
+                if each.age_us is not None and each.age_us > LATE_US:
+                    raise ReceiverError("the receiver is too slow")
+                sender.send(each)
+        if sender is not None:
+            sender.close()
+    finally:
+        if sender is not None:
+            sender.kill()
+
+
+class _Sender:
+    """An ffmpeg that is given packets in NUT, which keeps every time as it is."""
+
+    def __init__(self, order: StreamOrder, streams: Sequence[Stream]) -> None:
+        self._order = order
+        self._process = subprocess.Popen(
+            [*DIES_WITH_PARENT, *_ffmpeg(order.arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._said: list[str] = []
+        self._giving_since: float | None = None
+        self._over = threading.Event()
+        self._beside = [
+            threading.Thread(target=work, daemon=True)
+            for work in (self._tell_progress, self._hear, self._give_up_stalled)
+        ]
+        for thread in self._beside:
+            thread.start()
+        assert self._process.stdin is not None
+        try:
+            self._output = av.open(self._process.stdin, "w", format="nut")
+            self._streams = {}
+            for stream in streams:
+                added = self._output.add_stream_from_template(stream)
+                added.time_base = MICROSECOND
+                self._streams[stream.type] = added
+        except (OSError, av.FFmpegError):
+            raise self._refusal() from None
+
+    def send(self, followed: FollowedPacket) -> None:
+        packet = followed.packet
+        packet.stream = self._streams[followed.kind]
+        packet.time_base = MICROSECOND
+        packet.pts = packet.dts = followed.time_us
+        packet.duration = None
+        self._giving_since = time.monotonic()
+        try:
+            self._output.mux(packet)
+        except (OSError, av.FFmpegError):
+            raise self._refusal() from None
+        finally:
+            self._giving_since = None
+
+    def close(self) -> None:
+        try:
+            self._output.close()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            code = self._process.wait(CLOSE_SECONDS)
+        except (OSError, av.FFmpegError, subprocess.TimeoutExpired):
+            raise self._refusal() from None
+        if code:
+            raise self._refusal()
+
+    def kill(self) -> None:
+        self._over.set()
+        self._process.kill()
+        self._process.wait()
+        for thread in self._beside:
+            thread.join(CLOSE_SECONDS)
+
+    def _refusal(self) -> ReceiverError:
+        self.kill()
+        words = why_ended(self._said)
+        return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_MAX_ERROR])
+
+    def _tell_progress(self) -> None:
+        assert self._process.stdout is not None
+        for sent in _sent(line.decode(errors="replace") for line in self._process.stdout):
+            say(sent_us=sent)
+
+    def _give_up_stalled(self) -> None:
+        """A receiver that takes nothing more blocks the pipe, which only the end of ffmpeg frees."""
+        while not self._over.wait(1.0):
+            since = self._giving_since
+            if since is not None and time.monotonic() - since > STALL_SECONDS:
+                self._said.append(f"the receiver has taken nothing for {STALL_SECONDS:.0f} s")
+                self._process.kill()
+                return
+
+    def _hear(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._said = [*self._said[-20:], line.decode(errors="replace").strip()]
+
+
+def why_ended(said: Sequence[str]) -> str:
+    """Why ffmpeg has ended, by what it has said; the last line is not the one that tells of a certificate."""
+    if any("certificate failed verification" in line for line in said):
+        return "the receiver's certificate is not valid: too old, for another name, or not trusted here"
+    return next((line for line in reversed(said) if line), "the connection was closed")
+
+
+def _sent(progress: Iterable[str]) -> Iterator[int]:
+    """What ffmpeg has sent, in µs, each time that it has sent more."""
+    last = 0
+    for line in progress:
+        name, _, value = line.strip().partition("=")
+        if name == "out_time_us" and value.isdigit() and int(value) > last:
+            last = int(value)
+            yield last
+
+
+def _ffmpeg(arguments: list[str]) -> list[str]:
+    return [
+        *("ffmpeg", "-hide_banner", "-nostats", "-loglevel", "error"),
+        *("-progress", "pipe:1", "-stats_period", str(SAY_SECONDS)),
+        # What introduces the stream says all there is to know.
+        *("-f", "nut", "-probesize", "32768", "-analyzeduration", "0", "-i", "pipe:0"),
+        *("-map", "0", "-c", "copy", "-flush_packets", "1", *arguments),
+    ]
+
+
+if __name__ == "__main__":
+    main()

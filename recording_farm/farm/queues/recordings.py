@@ -1,0 +1,186 @@
+"""The queues of recordings: new ones by priority, and those that a node, or any node, resumes."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import redis
+from rq import Queue
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
+
+from recording_farm.farm.queues.jobs import FAILURE_SECONDS, OVER, RESULT_SECONDS, job_meta
+from recording_farm.farm.recording.model import Priority, Recording
+
+RECORD_JOB: Final = "farm.jobs.entry.record"
+"""The function a worker calls, with the recording's id as its only argument; see `farm.jobs.entry`."""
+
+_RECORDINGS: Final = {
+    Priority.HIGH: "recordings-high",
+    Priority.NORMAL: "recordings",
+    Priority.LOW: "recordings-low",
+}
+
+_RECORD_SECONDS: Final = 86_400 + 3600
+"""What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
+
+_CLAIM_TIMEOUT: Final = timedelta(seconds=30)
+"""How long a job that has begun may take to claim its recording."""
+
+_TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
+
+
+def recordings_queue(client: redis.Redis, priority: Priority = Priority.NORMAL) -> Queue:
+    """The queue of a priority that every slot of every node takes recordings from."""
+    return Queue(_RECORDINGS[priority], connection=client)
+
+
+def recordings_queues(client: redis.Redis) -> list[Queue]:
+    """The queues of all priorities, in the order in which slots take from them."""
+    return [recordings_queue(client, priority) for priority in Priority]
+
+
+def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
+    """The queue of recordings that only `node` can go on with; its slots take these first."""
+    return Queue(f"recordings.{node}", connection=client)
+
+
+def continuations_queue(client: redis.Redis) -> Queue:
+    """The queue of recordings whose node is gone; slots of every node take these before they begin others."""
+    return Queue("continuations", connection=client)
+
+
+def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
+    """Whether the job that makes a recording is waiting or at work.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    job_ids = [str(recording_id), _continuation_id(recording_id)]
+    jobs = [job for job in Job.fetch_many(job_ids, connection=client) if job is not None]
+    return any(_is_live(client, job) for job in jobs)
+
+
+def _is_live(client: redis.Redis, job: Job) -> bool:
+    status = job.get_status(refresh=False)
+    if status is JobStatus.QUEUED:
+        # A worker that dies with a job in its hands leaves it as it was, but in no queue.
+        return Queue(job.origin, connection=client).get_job_position(job.id) is not None
+    if status is JobStatus.STARTED:
+        # One that dies a moment later leaves it at work, and RQ looks for such jobs each ten minutes only.
+        started = StartedJobRegistry(job.origin, connection=client)
+        return job.id not in started.get_expired_job_ids()
+    return status not in OVER
+
+
+def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
+    """Whether there ever was a job to make a recording.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    return Job.exists(str(recording_id), connection=client)
+
+
+def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
+    """Which place a recording has in the queue, 1 being the next; None once a worker has taken it.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    before = 0
+    for queue in recordings_queues(client):
+        position = queue.get_job_position(str(recording_id))
+        if position is not None:
+            return before + position + 1
+        before += queue.count
+    return None
+
+
+def queue_positions(client: redis.Redis) -> dict[str, int]:
+    """The places of all recordings that wait in the queue, by their ids, 1 being the next.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    waiting = [job_id for queue in recordings_queues(client) for job_id in queue.get_job_ids()]
+    return {recording_id: position for position, recording_id in enumerate(waiting, 1)}
+
+
+def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
+    """Forget the job of a recording, if it waits in the queue.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    # A worker that has taken it needs it still.
+    if any(queue.remove(str(recording_id)) for queue in recordings_queues(client)):
+        with suppress(NoSuchJobError):
+            Job.fetch(str(recording_id), connection=client).delete()
+
+
+def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
+    """Queue the job that makes `recording`; the job's id is the recording's.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    recordings_queue(client, recording.priority).enqueue(
+        RECORD_JOB,
+        str(recording.id),
+        job_id=str(recording.id),
+        job_timeout=_RECORD_SECONDS,
+        result_ttl=RESULT_SECONDS,
+        failure_ttl=FAILURE_SECONDS,
+        description=f"record the meeting {recording.meeting_id}",
+        meta=job_meta(recording),
+    )
+
+
+def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:
+    """Queue the job that goes on with a recording: on `node`, whose recorder has died, or with None anywhere.
+
+    Harmless to call twice; with a node the caller knows that no recorder lives. Raises redis.RedisError when
+    Redis cannot be reached.
+    """
+    queue = continuations_queue(client) if node is None else node_recordings_queue(client, node)
+    job_id = _continuation_id(recording.id)
+    try:
+        _continue(queue, recording, job_id)
+    except DuplicateJobError:
+        with suppress(NoSuchJobError):
+            job = Job.fetch(job_id, connection=client)
+            if _will_go_on(job, queue, anywhere=node is None):
+                return
+            # Its worker died with the recorder, it is over, or it waits for another node.
+            job.delete()
+        with suppress(DuplicateJobError):  # somebody else was quicker
+            _continue(queue, recording, job_id)
+
+
+def _will_go_on(job: Job, queue: Queue, *, anywhere: bool) -> bool:
+    status = job.get_status()
+    if status in _TO_COME:
+        return job.origin == queue.name
+    # On some other node it may be about to claim the recording.
+    began = job.started_at
+    return (
+        anywhere
+        and status is JobStatus.STARTED
+        and began is not None
+        and datetime.now(UTC) - began < _CLAIM_TIMEOUT
+    )
+
+
+def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
+    queue.enqueue(
+        RECORD_JOB,
+        str(recording.id),
+        job_id=job_id,
+        unique=True,
+        job_timeout=_RECORD_SECONDS,
+        result_ttl=0,
+        failure_ttl=FAILURE_SECONDS,
+        description=f"go on with the recording of the meeting {recording.meeting_id}",
+        meta=job_meta(recording, recording.node),
+    )
+
+
+def _continuation_id(recording_id: UUID | str) -> str:
+    return f"continue-{recording_id}"

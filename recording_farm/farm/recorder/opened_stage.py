@@ -1,0 +1,100 @@
+"""A stage with its gateway, opened for what a recording needs, perhaps before there is a recording."""
+
+import asyncio
+import signal
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.network.gateway import Gateway, open_gateway
+from recording_farm.browser_bot.stage.browser import Driver
+from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
+from recording_farm.browser_bot.stage.programs import signal_group
+from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from recording_farm.browser_bot.waiting import first_of
+
+
+@dataclass(frozen=True)
+class StageNeeds:
+    """What a stage must be: its picture, its Chromium, what that may open (None: everything).
+
+    `environment` is what its pages find, `authorities` is an NSS database with certificate authorities
+    besides the system's.
+    """
+
+    width: int
+    height: int
+    fps: int
+    chromium: Path | None = None
+    address_rule: AddressRule | None = None
+    always_allowed: Collection[str] = ()
+    environment: Environment = DEFAULT_ENVIRONMENT
+    authorities: Path | None = None
+
+
+@dataclass(frozen=True)
+class OpenedStage:
+    """A stage that stands; whoever has it closes it."""
+
+    needs: StageNeeds
+    stage: Stage
+    gateway: Gateway | None
+    _parts: AsyncExitStack
+
+    def give_up(self) -> Driver:
+        """Kill the browser and hand its driver on, for another stage; this one is only to be closed then."""
+        signal_group(self.stage.browser.pid, signal.SIGKILL)
+        return self.stage.driver.transfer()
+
+    async def close(self) -> None:
+        """Tear it down."""
+        await self._parts.aclose()
+
+
+async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedStage:
+    """Open a stage, with a driver that may run already; that is closed with the stage, or if there is none.
+
+    Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
+    """
+    async with AsyncExitStack() as parts:
+        if driver is not None:
+            parts.push_async_callback(driver.close)
+        gateway = proxy = None
+        if needs.address_rule is not None:
+            try:
+                gateway, proxy = await parts.enter_async_context(
+                    open_gateway(needs.address_rule, needs.always_allowed)
+                )
+            except OSError as error:
+                raise StageError(f"the gateway did not start: {error}") from error
+        stage = await parts.enter_async_context(
+            open_stage(
+                needs.width,
+                needs.height,
+                needs.fps,
+                chromium=needs.chromium,
+                proxy=proxy,
+                authorities=needs.authorities,
+                driver=driver,
+                environment=needs.environment,
+            )
+        )
+        return OpenedStage(needs, stage, gateway, parts.pop_all())
+    raise AssertionError
+
+
+async def open_before(stop: asyncio.Event, needs: StageNeeds, driver: Driver) -> OpenedStage | None:
+    """Open a stage like `open_for`, unless `stop` is set before it stands; then None."""
+    opening = asyncio.create_task(open_for(needs, driver))
+    try:
+        await first_of(opened=asyncio.shield(opening), stop=stop.wait())
+    finally:
+        opening.cancel()  # does nothing to one that is done
+        await asyncio.gather(opening, return_exceptions=True)
+    if opening.cancelled():
+        await driver.close()  # it may not have come to taking it
+        return None
+    return opening.result()

@@ -1,0 +1,68 @@
+"""The plan of a recording: everything that its recorder has to know, as data."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.hints import NO_HINTS, PageHints
+from recording_farm.browser_bot.page.site_access import NO_ACCESS, SiteAccess
+from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.takes.command import Watermark
+from recording_farm.farm.recorder.monitor import NO_LIMITS, Limits
+from recording_farm.farm.recorder.opened_stage import StageNeeds
+from recording_farm.farm.recording.timeline import NOTHING, Elsewhere
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record: the page, how it is opened, how it is encoded, and for how long at most.
+
+    `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
+    its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
+    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
+    the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
+    already, as other nodes have seen. `environment` is what the page finds around it,
+    `access` is what its server is given.
+    """
+
+    url: str
+    format: Format
+    contract: PageContract = PageContract.AUTO
+    max_seconds: float | None = None
+    join_seconds: float = 30
+    join_tries: int = 3
+    chromium: Path | None = None
+    address_rule: AddressRule | None = None
+    always_allowed: Collection[str] = ()
+    paused: bool = False
+    limits: Limits = NO_LIMITS
+    watermark: Watermark | None = None
+    hints: PageHints = NO_HINTS
+    secrets: tuple[str, ...] = ()
+    elsewhere: Elsewhere = NOTHING
+    timed_texts: bool = False
+    had_company: bool = False
+    environment: Environment = DEFAULT_ENVIRONMENT
+    access: SiteAccess = NO_ACCESS
+    authorities: Path | None = None
+
+    @property
+    def stage(self) -> StageNeeds:
+        """What its stage must be."""
+        picture = self.format
+        # `farm record` takes a URL with a user name and a password, which the browser itself answers with.
+        credentials = bool(self.access.credentials) or "@" in urlsplit(self.url).netloc
+        return StageNeeds(
+            picture.width,
+            picture.height,
+            picture.fps,
+            self.chromium,
+            self.address_rule,
+            self.always_allowed,
+            replace(self.environment, credentials=credentials),
+            self.authorities,
+        )

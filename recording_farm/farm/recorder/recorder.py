@@ -1,0 +1,521 @@
+"""The recorder: the program of one recording, from opening its stage to its last take.
+
+It knows nothing of Redis: orders come in through an iterator, and what happens goes out through a listener.
+
+There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
+unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
+What does not break but is not as it should be, the monitor finds (`farm.recorder.monitor`); what it says
+is done here.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from recording_farm.browser_bot.errors import (
+    PageError,
+    PageOverError,
+    StageError,
+    StageWornError,
+)
+from recording_farm.browser_bot.network.gateway import Gateway
+from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.browser_bot.page.site_auth import give_access
+from recording_farm.browser_bot.stage.browser import Driver
+from recording_farm.browser_bot.stage.compositor import depths
+from recording_farm.browser_bot.stage.display import Display
+from recording_farm.browser_bot.stage.stage import Stage
+from recording_farm.browser_bot.waiting import first_of
+from recording_farm.encoder.errors import EncoderError, EncoderTooSlowError
+from recording_farm.encoder.journal import Journal
+from recording_farm.encoder.takes.command import Source, Watermark
+from recording_farm.encoder.takes.sequence import TakeSequence
+from recording_farm.farm.evidence.collect import collect
+from recording_farm.farm.recorder.faults import counts_as_break, in_words, is_lasting
+from recording_farm.farm.recorder.listener import EndReason, Listener, Outcome
+from recording_farm.farm.recorder.monitor import LOOK_SECONDS, Began, Monitor, Remedy, Seen
+from recording_farm.farm.recorder.observer import Observer, look_at_disk
+from recording_farm.farm.recorder.opened_stage import OpenedStage, open_before
+from recording_farm.farm.recorder.page_texts import PageTexts
+from recording_farm.farm.recorder.plan import Plan
+from recording_farm.farm.recorder.recorded_time import RecordedTime
+from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.findings import Finding, keep_tally, read_tally
+from recording_farm.farm.spool.breaks import breaks_too_often
+from recording_farm.farm.spool.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+LAST_WORD_TIMEOUT = 2.0
+CLEAR_TIMEOUT = 10.0
+"""How long the end of a recording waits for the stages that broke to be cleared away."""
+
+MAX_TOLD = 50
+"""A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline."""
+
+RETURN_SECONDS = 5.0
+"""Between two looks whether the server of a page that is cut off is there."""
+
+ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
+"""The findings that end a recording."""
+
+STAGE_FINDINGS = {
+    Finding.NO_SOUND: "participants speak and the page plays nothing",
+    Finding.FROZEN_PICTURE: "the picture is frozen",
+    Finding.FROZEN_VIDEO: "the page's video moves and the picture is frozen",
+    Finding.FOREIGN_WINDOW: "a window besides the page's own was on the display",
+    Finding.COVERED_PICTURE: "a window stands over the page",
+    Finding.BLACK_PICTURE: "the picture is black",
+    Finding.BLANK_PICTURE: "the page shows nothing but one color",
+    Finding.PAGE_CUT_OFF: "the page has lost its connections to the meeting",
+    Finding.MEMORY: "the stage uses too much memory",
+}
+"""Findings for which there is evidence, or a new stage, in words."""
+
+
+class Recorder:
+    """Makes one recording. `run` is called once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        spool: Spool,
+        evidence: Path,
+        orders: AsyncIterator[Order],
+        listener: Listener,
+        warm: OpenedStage | None = None,
+    ) -> None:
+        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`.
+
+        `warm` is a stage that stands already: it is used if it is as the plan needs it, and torn down.
+        """
+        self._plan = plan
+        self._spool = spool
+        self._evidence = evidence
+        self._orders = orders
+        self._listener = listener
+        self._warm = warm
+        self._gateway: Gateway | None = None
+        self._stop = asyncio.Event()
+        self._stop_reason = EndReason.STOPPED
+        # Orders set what is wanted, not what to do: one that comes twice, or late together with its
+        # opposite, is harmless.
+        self._pause_wanted = plan.paused
+        self._pause_changed = asyncio.Event()
+        self._takes: TakeSequence | None = None
+        self._take: Journal | None = None
+        self._time = RecordedTime(spool, plan.elsewhere, plan.max_seconds)
+        self._started = bool(spool.journals())
+        self._take_over = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._fault: str | None = None
+        self._scene: tuple[Stage, Bot] | None = None
+        self._drawn: Watermark | None = None
+        self._monitor = Monitor(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
+        self._company_told = plan.had_company
+        self._told = 0
+        self._told_of_page = 0
+        self._texts = PageTexts(spool)
+        self._observer: Observer | None = None
+        self._rejoining: asyncio.Task[None] | None = None
+        self._reachable: bool | None = None
+        self._stage_fault: StageError | None = None
+        self._stage_condemned = asyncio.Event()
+        self._clearing: set[asyncio.Task[None]] = set()
+
+    @property
+    def takes(self) -> TakeSequence | None:
+        """The takes with their progress, once there is a stage."""
+        return self._takes
+
+    @property
+    def recorded_ns(self) -> int:
+        """How much has been recorded so far, pauses left out."""
+        return self._time.recorded_ns
+
+    @property
+    def shown(self) -> tuple[Display, int, int, Watermark | None] | None:
+        """The display, the size recorded of it, and what is drawn over it; None while no take runs."""
+        if self._take is None or self._scene is None:
+            return None
+        return self._scene[0].display, self._plan.format.width, self._plan.format.height, self._drawn
+
+    def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
+        """End the recording properly, as a stop order does. What told it first is the reason."""
+        if not self._stop.is_set():
+            self._stop_reason = reason
+            self._time.stop()
+        self._stop.set()
+
+    async def run(self) -> Outcome:
+        """Make the recording and return how it ended; a fault is an outcome, not an exception."""
+        self._spool.make()
+        with self._spool.held():
+            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_it())]
+            try:
+                return await self._record()
+            finally:
+                beside += [] if self._rejoining is None else [self._rejoining]
+                for task in beside:
+                    task.cancel()
+                for problem in await asyncio.gather(*beside, return_exceptions=True):
+                    if isinstance(problem, Exception):
+                        logger.error("orders or monitor had ended", exc_info=problem)
+
+    async def _read_orders(self) -> None:
+        async for order in self._orders:
+            logger.info("order: %s", order)
+            if order is Order.STOP:
+                self.stop()
+            else:
+                self._pause_wanted = order is Order.PAUSE
+                self._pause_changed.set()
+
+    async def _watch_it(self) -> None:
+        """Look each second, from the first to the last, and do what the monitor says."""
+        tally = self._monitor.tally
+        while True:
+            observer = self._observer
+            seen = look_at_disk(self._spool.directory) if observer is None else await observer.look()
+            # Of a stage that was given up meanwhile nothing counts any more.
+            if observer is self._observer:
+                await self._judge(replace(seen, reachable=self._reachable))
+                if observer is not None and Finding.SOUND_ELSEWHERE in self._monitor.present:
+                    await observer.bring_sound_back()
+            if tally != self._monitor.tally:
+                tally = self._monitor.tally
+                keep_tally(self._spool.directory, tally)
+            if tally.had_company and not self._company_told:
+                self._company_told = True
+                await self._listener.company_came()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _judge(self, seen: Seen) -> None:
+        """Show the monitor what was seen, and do what it says."""
+        for change in self._monitor.see(seen):
+            if isinstance(change, Began):
+                await self._begin_finding(change)
+            elif self._told <= MAX_TOLD:
+                logger.info("over after %.1f s: %s", change.seconds, change.finding)
+                await self._listener.finding_ended(change.finding, change.seconds)
+
+    async def _begin_finding(self, began: Began) -> None:
+        """Tell of a finding and do what is to be done."""
+        finding = began.finding
+        self._told += 1
+        if self._told <= MAX_TOLD:
+            logger.warning("found: %s", finding)
+            await self._listener.finding_began(finding)
+        match began.remedy:
+            case Remedy.END:
+                self.stop(ENDS[finding])
+            case Remedy.REJOIN:
+                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+                if self._rejoining is None or self._rejoining.done():
+                    self._rejoining = asyncio.create_task(self._rejoin(finding, self._observer, self._scene))
+            case Remedy.NEW_STAGE:
+                self._condemn(StageWornError(STAGE_FINDINGS[finding]))
+            case Remedy.BREAK:
+                self._condemn(StageError(STAGE_FINDINGS[finding]))
+            case Remedy.EVIDENCE:
+                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+
+    async def _rejoin(
+        self, finding: Finding, observer: Observer | None, scene: tuple[Stage, Bot] | None
+    ) -> None:
+        """Have the page loaded anew as soon as its server is there, unless it has come back by itself."""
+        assert scene is not None
+        _, bot = scene
+        was_reachable = True
+        try:
+            while finding in self._monitor.present and observer is self._observer:
+                self._reachable = await bot.is_reachable()
+                if self._reachable and was_reachable:
+                    self._monitor.page_loaded()
+                    bot.load_anew(STAGE_FINDINGS[finding])
+                    return
+                # After an absence of the network pages come back by themselves, most of the time.
+                was_reachable = self._reachable
+                await asyncio.sleep(RETURN_SECONDS)
+        finally:
+            self._reachable = None
+
+    def _condemn(self, fault: StageError) -> None:
+        """Have the stage that stands given up for a new one."""
+        self._stage_fault = fault
+        self._stage_condemned.set()
+
+    async def _condemned(self) -> None:
+        await self._stage_condemned.wait()
+        assert self._stage_fault is not None
+        raise self._stage_fault
+
+    async def _record(self) -> Outcome:
+        """Record on one stage after the other, until it is over."""
+        try:
+            while True:
+                outcome = await self._record_until_it_breaks()
+                if outcome is not None:
+                    return outcome
+        finally:
+            if self._clearing:
+                await asyncio.wait(self._clearing, timeout=CLEAR_TIMEOUT)
+
+    async def _record_until_it_breaks(self) -> Outcome | None:
+        """Record on a stage of its own; None when it broke and the recording is to go on."""
+        self._scene = None
+        async with AsyncExitStack() as parts:
+            try:
+                stage = await self._open_stage(parts)
+                return await self._end(self._stop_reason if stage is None else await self._record_on(stage))
+            except (StageError, PageError, EncoderError) as error:
+                logger.error("%s", error)
+                fault = error
+                if self._stop.is_set():
+                    return await self._end(self._stop_reason)
+                if isinstance(error, PageOverError) and self._time.has_begun:
+                    # It was over when its page was joined again.
+                    return await self._end(EndReason.PAGE_ENDED)
+                if await self._is_to_end(error):
+                    await self._keep_evidence(self._scene, error)
+                    self._fault = in_words(error)
+                    return await self._end(EndReason.FAULT)
+            await self._break_off()
+            # The next stage need not wait until this one is looked at and cleared away.
+            parts.push_async_callback(self._keep_evidence, self._scene, fault)
+            self._beside(parts.pop_all().aclose())
+            return None
+
+    async def _is_to_end(self, fault: Exception) -> bool:
+        """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
+        if not self._time.has_begun and is_lasting(fault):
+            return True
+        # In a thread: the note is synced, and a busy disk must not hold up what still records.
+        if counts_as_break(fault) and await asyncio.to_thread(breaks_too_often, self._spool):
+            return True
+        await self._listener.broken(in_words(fault))
+        return False
+
+    async def _break_off(self) -> None:
+        """Close the takes of a stage that broke."""
+        self._observer = None
+        if self._watching is not None:
+            # A browser that broke has nothing to say any more.
+            self._watching.cancel()
+        await self._close_takes()
+
+    async def _close_takes(self) -> None:
+        if self._takes is not None:
+            await self._end_take()
+            takes, self._takes = self._takes, None
+            await takes.close()
+
+    async def _end(self, reason: EndReason) -> Outcome:
+        """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        self._observer = None
+        await self._close_takes()
+        outcome = Outcome(reason, self._fault, started=self._started)
+        await self._listener.ended(outcome)
+        return outcome
+
+    async def _open_stage(self, parts: AsyncExitStack) -> Stage | None:
+        """Open the stage, or take the warm one; None if a stop order comes first."""
+        opened = await self._warm_or_new()
+        if opened is None:
+            return None
+        parts.push_async_callback(opened.close)
+        self._gateway = opened.gateway
+        return opened.stage
+
+    async def _warm_or_new(self) -> OpenedStage | None:
+        needs = self._plan.stage
+        warm, self._warm = self._warm, None
+        driver = Driver()
+        if warm is not None:
+            is_well = await self._is_well(warm.stage)
+            if is_well and warm.needs == needs:
+                return warm
+            if is_well:
+                driver = warm.give_up()
+            self._beside(warm.close())
+        return await open_before(self._stop, needs, driver)
+
+    async def _is_well(self, stage: Stage) -> bool:
+        """Whether the browser of a stage that waited still answers.
+
+        If not, the page would seem to be one that does not load, and no other stage would be tried.
+        """
+        well = await stage.browser.answers()
+        if not well:
+            logger.warning("the browser of the warm stage does not answer; another stage is opened")
+        return well
+
+    async def _record_on(self, stage: Stage) -> EndReason:
+        # A page that is known to have the SDK draws its watermark itself.
+        self._drawn = None if self._plan.contract is PageContract.SDK else self._plan.watermark
+        self._takes = self._new_takes(stage)
+        self._takes.prepare()
+        plan = self._plan
+        keep_text = self._keep_text if plan.timed_texts else None
+        bot = Bot(
+            stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text, self._tell_page
+        )
+        self._scene = stage, bot
+        joined = await first_of(
+            stop=self._stop.wait(),
+            joined=self._join(stage, bot),
+            stage=_raise(stage.died()),
+        )
+        if joined == "stop":
+            return self._stop_reason
+        if bot.uses_sdk and self._drawn is not None:
+            await self._takes.close()
+            self._drawn = None
+            self._takes = self._new_takes(stage)
+        self._stage_condemned.clear()
+        self._monitor.page_loaded()
+        self._observer = Observer(stage, bot, self._takes, self._plan.format, self._spool.directory)
+        await self._observer.keep_on_time()
+        if not self._pause_wanted:
+            await self._begin_take(stage)
+        return await self._until_it_ends(stage, bot)
+
+    async def _join(self, stage: Stage, bot: Bot) -> None:
+        plan = self._plan
+        await give_access(stage.browser, plan.access, plan.url)
+        await bot.join(plan.url, seconds=plan.join_seconds, tries=plan.join_tries)
+
+    async def _tell_page(self, event: PageEvent) -> None:
+        """Tell what the page did; a page that does so on and on must not fill the timeline."""
+        self._told_of_page += 1
+        if self._told_of_page <= MAX_TOLD:
+            logger.warning("%s", event.message)
+            await self._listener.page_event(event)
+
+    def _keep_text(self, text: str) -> None:
+        self._texts.keep(text, self._take)
+
+    def _new_takes(self, stage: Stage) -> TakeSequence:
+        display, sound = stage.display, stage.sound
+        source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
+        number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
+        # The machine that was too slow for the usual settings is the same.
+        journals = self._spool.journals()
+        step = journals[-1].step if journals else 0
+        return TakeSequence(source, self._spool.directory, self._plan.format, number, step)
+
+    async def _until_it_ends(self, stage: Stage, bot: Bot) -> EndReason:
+        assert self._takes is not None
+        while True:
+            happened = await first_of(
+                stop=self._stop.wait(),
+                page=bot.over(),
+                time=asyncio.sleep(self._time.seconds_left),
+                pause=self._pause_changed.wait(),
+                stage=_raise(stage.died()),
+                watch=self._condemned(),
+                encoder=self._takes.died(),
+            )
+            match happened:
+                case "stop":
+                    return self._stop_reason
+                case "page":
+                    return EndReason.PAGE_ENDED
+                case "time":
+                    return EndReason.MAX_DURATION
+                case "pause":
+                    await self._pause_or_resume(stage)
+                case "encoder":
+                    death = await self._takes.died()
+                    if self._stop.is_set():
+                        return self._stop_reason
+                    if isinstance(death, EncoderTooSlowError):
+                        # Its take ends now, so that no look may see it.
+                        await self._judge(Seen(time.monotonic(), encoder_slow=True))
+                    if await self._is_to_end(death):
+                        await self._keep_evidence(self._scene, death)
+                        self._fault = in_words(death)
+                        return EndReason.FAULT
+                    self._beside(self._keep_evidence(self._scene, death, screenshot=False))
+                    logger.warning("going on with a new take: %s", death)
+                    await self._end_take()
+                    await self._begin_another_take(stage)
+
+    async def _pause_or_resume(self, stage: Stage) -> None:
+        assert self._takes is not None
+        self._pause_changed.clear()
+        paused = self._take is None
+        if self._pause_wanted:
+            if not paused:
+                await self._end_take()
+                self._takes.prepare()
+            # Also when it was paused already: the order may have come while there was no stage.
+            await self._listener.paused()
+        elif paused:
+            await self._begin_take(stage)
+
+    async def _begin_another_take(self, stage: Stage) -> None:
+        """Go on after a break of the encoder. If that was the stage's fault, the break is counted already."""
+        try:
+            await first_of(take=self._begin_take(stage), stage=_raise(stage.died()))
+        except (StageError, EncoderError) as error:
+            raise StageWornError(str(error)) from error
+
+    async def _begin_take(self, stage: Stage) -> None:
+        assert self._takes is not None
+        self._takes.prepare()
+        take = await self._takes.begin()
+        self._take = take
+        self._started = True
+        self._time.begin_take(take)
+        self._take_over = asyncio.Event()
+        if self._plan.format.audio_only is None:
+            self._watching = asyncio.create_task(self._watch_compositor(stage, self._takes, self._take_over))
+        if self._observer is not None:
+            await self._observer.keep_on_time()
+        await self._listener.recording(take)
+
+    async def _end_take(self) -> None:
+        assert self._takes is not None
+        ended = self._take
+        over_ns = None
+        if ended is not None:
+            over_ns = self._time.end_take()
+            self._take = None
+        self._take_over.set()
+        await asyncio.gather(self._takes.end(over_ns and over_ns // 1000), self._end_watch())
+        if ended is not None:
+            await self._listener.take_ended(ended)
+
+    async def _watch_compositor(self, stage: Stage, takes: TakeSequence, over: asyncio.Event) -> None:
+        async for depth in depths(stage.browser, self._plan.format.fps, over):
+            takes.shown_after(depth.since_us, depth.periods)
+
+    async def _end_watch(self) -> None:
+        """Hear the last word of the compositor's watch, unless its browser hangs."""
+        if self._watching is not None:
+            await asyncio.wait((self._watching,), timeout=LAST_WORD_TIMEOUT)
+            self._watching.cancel()
+            self._watching = None
+
+    async def _keep_evidence(
+        self, scene: tuple[Stage, Bot] | None, fault: Exception, *, screenshot: bool = True
+    ) -> None:
+        stage, bot = scene or (None, None)
+        await collect(self._evidence, stage, bot, self._spool.directory, fault, screenshot=screenshot)
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        """Have something done that the recording need not wait for."""
+        task = asyncio.create_task(work)
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
+
+
+async def _raise(death: Awaitable[StageError]) -> None:
+    raise await death

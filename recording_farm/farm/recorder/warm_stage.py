@@ -1,0 +1,98 @@
+"""The warm stage of a work horse: it stands before there is a job, so that a recording begins on it at once.
+
+RQ calls a job by its name, so what the process has ready for it is kept here, in the module.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.waiting import first_of
+from recording_farm.farm.recorder.opened_stage import OpenedStage, StageNeeds, open_for
+
+logger = logging.getLogger(__name__)
+
+WARM_HORSE: Final = "farm warm"
+"""What a process is called that waits with a stage."""
+
+MAX_SECONDS: Final = 900.0
+"""How long a stage is kept: what a browser gathers by itself must not be in a recording."""
+
+RETRY_SECONDS: Final = 10.0
+"""How long a process without a stage waits before it tries to open one again."""
+
+TAKEN: Final = b"+"
+"""The answer to a job."""
+
+_MAX_JOB: Final = 4096
+
+_ready: tuple[asyncio.Runner, OpenedStage | None] | None = None
+
+
+def wait_warm(needs: StageNeeds, line: socket.socket) -> bytes:
+    """Keep a stage open until a job comes in on `line`, and have it ready for `ready_stage`.
+
+    Returns what came; nothing, without a stage, when the other end has closed.
+    """
+    global _ready
+    line.setblocking(False)
+    runner = asyncio.Runner()
+    job, stage = runner.run(_wait(needs, line))
+    if job:
+        _ready = runner, stage
+    else:
+        runner.close()
+    return job
+
+
+@contextmanager
+def ready_stage() -> Iterator[tuple[asyncio.Runner, OpenedStage | None]]:
+    """The stage that this process has ready, if it has one, and where to run what records on it."""
+    global _ready
+    (runner, stage), _ready = _ready or (asyncio.Runner(), None), None
+    with runner:
+        yield runner, stage
+
+
+async def _wait(needs: StageNeeds, line: socket.socket) -> tuple[bytes, OpenedStage | None]:
+    job = asyncio.create_task(_job(line))
+    while True:
+        stage = await _open(needs)
+        await first_of(job=asyncio.shield(job), worn_out=_worn_out(stage))
+        if job.done() and job.result():
+            return job.result(), stage
+        if stage is not None:
+            await stage.close()
+        if job.done():
+            return b"", None
+
+
+async def _job(line: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    job = await loop.sock_recv(line, _MAX_JOB)
+    if job:
+        await loop.sock_sendall(line, TAKEN)
+    return job
+
+
+async def _open(needs: StageNeeds) -> OpenedStage | None:
+    try:
+        return await open_for(needs)
+    except StageError as error:
+        # A recording that comes meanwhile tries for itself, and tells of it if it cannot either.
+        logger.warning("no warm stage: %s", str(error).splitlines()[0])
+        return None
+
+
+async def _worn_out(stage: OpenedStage | None) -> None:
+    """Wait until a stage is too old, or breaks."""
+    if stage is None:
+        await asyncio.sleep(RETRY_SECONDS)
+        return
+    await first_of(
+        old=asyncio.sleep(MAX_SECONDS), died=stage.stage.died(), gone=stage.stage.browser.gone.wait()
+    )

@@ -1,0 +1,68 @@
+"""The files of a recording: their names, where they are, and their deletion from the store."""
+
+import re
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording
+from recording_farm.farm.recording.outputs import Output, OutputKind
+from recording_farm.farm.recording.transfers import STORE, TransferState
+from recording_farm.farm.storage.store import Store
+
+
+def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
+    """The recording's file of a kind."""
+    return next((file for file in recording.files if file.kind is kind), None)
+
+
+def is_in_store(recording: Recording) -> bool:
+    """Whether the store has the recording's files now."""
+    return recording.expired_time is None and any(
+        transfer.target == STORE and transfer.state is TransferState.DONE for transfer in recording.transfers
+    )
+
+
+def playlist_name(recording: Recording) -> str:
+    """The name of the playlist of a recording's HLS output; `segment_name` are the segments'."""
+    return PurePosixPath(recording.output_file_name).with_suffix(".m3u8").name
+
+
+def segment_name(recording: Recording, number: int) -> str:
+    """The name of a segment of a recording's HLS output, counted from 0."""
+    return f"{PurePosixPath(recording.output_file_name).stem}-{number:05d}.ts"
+
+
+_NOT_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+_MEETING_ID_IN_NAME = 100
+
+
+def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime, suffix: str) -> str:
+    """The finished file's name, `{prefix_}{meeting_id}_{unix_ms}.mp4` for instance.
+
+    Whatever the meeting is called, the result is one plain file name: letters, digits, `_` and `-`, one dot,
+    and short enough for every file system.
+    """
+    milliseconds = int(invoked_time.timestamp() * 1000)
+    meeting = _NOT_FILE_NAME.sub("_", meeting_id)[:_MEETING_ID_IN_NAME]
+    parts = [part for part in (prefix, meeting, str(milliseconds)) if part]
+    # A leading dash would be read as an option by the programs that get the name as an argument.
+    return "_".join(parts).lstrip("-") + suffix
+
+
+def delete_files(store: Store, recording: Recording) -> None:
+    """Delete a recording's files from the store; harmless if they are not there. Raises StorageError."""
+    if is_in_store(recording):
+        for file in recording.files:
+            store.delete(recording.id, file.name)
+    for output in recording.outputs:
+        if output.kind is OutputKind.HLS and recording.keep_copy and recording.expired_time is None:
+            _delete_hls(store, recording, output)
+
+
+def _delete_hls(store: Store, recording: Recording, output: Output) -> None:
+    store.delete(recording.id, playlist_name(recording))
+    # One more than it has told of: it may have died in between.
+    for number in range(output.segments + 1):
+        store.delete(recording.id, segment_name(recording, number))

@@ -1,0 +1,105 @@
+"""What the watch over a recording can find, and the tally of it.
+
+It is kept in the spool while the recording lasts, because whoever found something may die. Then it becomes a
+part of the recording's `quality`.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue
+
+from recording_farm.encoder.atomic_file import write_file
+
+_FILE: Final = "findings.json"
+
+
+class Finding(StrEnum):
+    """What is the matter with what is recorded."""
+
+    SOUND_ELSEWHERE = "sound_elsewhere"
+    """The page plays to another sink than the one that is recorded."""
+    NO_SOUND = "no_sound"
+    """Participants speak, and the page plays nothing."""
+    FROZEN_PICTURE = "frozen_picture"
+    """The picture stands still, and the browser's compositor with it."""
+    FROZEN_VIDEO = "frozen_video"
+    """The picture stands still, and the page draws and has a video in sight that moves."""
+    FOREIGN_WINDOW = "foreign_window"
+    """A window besides the page's own was on the display, for however short a time."""
+    COVERED_PICTURE = "covered_picture"
+    """Such a window stays on the display."""
+    BLACK_PICTURE = "black_picture"
+    BLANK_PICTURE = "blank_picture"
+    """Somebody was in the meeting, and the page shows nothing but one color, as one that failed does."""
+    PAGE_OFFLINE = "page_offline"
+    """The page says that it has no network."""
+    PAGE_CUT_OFF = "page_cut_off"
+    """Somebody was in the meeting, and none of the page's connections lives any more."""
+    DISK_FULL = "disk_full"
+    MEMORY = "memory"
+    """The stage uses more memory than it may."""
+    ENCODER_SLOW = "encoder_slow"
+    """The encoder does not keep up."""
+    MEETING_EMPTY = "meeting_empty"
+    """Nobody sends anything any more to the page."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something was found, and for how many seconds together."""
+
+    times: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was found in a recording so far, and the most memory that a stage of it used, in bytes.
+
+    `had_company`: whether somebody was in the meeting, at any time. Memory that nobody looked at is 0.
+    """
+
+    findings: Mapping[Finding, Count] = field(default_factory=dict)
+    peak_memory: int = 0
+    had_company: bool = False
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The same as it is told to clients."""
+        return {
+            "findings": {
+                finding.value: {"times": count.times, "seconds": round(count.seconds, 1)}
+                for finding, count in self.findings.items()
+            },
+            # What ends within seconds nobody has looked at.
+            "peak_memory": self.peak_memory or None,
+        }
+
+
+def keep_tally(spool: Path, tally: Tally) -> None:
+    """Keep a tally in the directory of a spool. A full disk is no error here.
+
+    It is written each second while something is found, in the event loop, which must not wait for the disk.
+    """
+    with suppress(OSError):
+        content = json.dumps({**tally.as_json(), "had_company": tally.had_company})
+        write_file(spool / _FILE, content, durable=False)
+
+
+def read_tally(spool: Path, *, had_company: bool = False) -> Tally:
+    """The tally that is kept in the directory of a spool; an empty one if there is none.
+
+    `had_company` is what other nodes have seen, which counts as well.
+    """
+    try:
+        kept = json.loads((spool / _FILE).read_text())
+        findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
+        peak_memory = int(kept["peak_memory"] or 0)
+        return Tally(findings, peak_memory, had_company or bool(kept.get("had_company")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Tally(had_company=had_company)

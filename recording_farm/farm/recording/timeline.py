@@ -1,0 +1,67 @@
+"""What a recording's timeline tells of the nodes that have recorded it. Pure functions."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from recording_farm.farm.recording.model import Recording, Status, TimelineEntry
+
+_END_A_TAKE = frozenset({"take_began", "take_ended", "fault"})
+"""The events at which a take that was begun has ended."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What other nodes have recorded: how much (µs), when the recording began, and which number is free."""
+
+    recorded_us: int = 0
+    began: datetime | None = None
+    next_take: int = 0
+
+
+NOTHING = Elsewhere()
+
+
+def recorded_elsewhere(timeline: Sequence[TimelineEntry], here: Collection[int]) -> Elsewhere:
+    """What other nodes recorded, as far as they have told; the takes `here`, by number, are this one's."""
+    began = [(place, entry) for place, entry in enumerate(timeline) if entry.event == "take_began"]
+    others = [(place, entry) for place, entry in began if entry.take not in here]
+    if not others:
+        return NOTHING
+    recorded = sum((_ended(timeline[place:]) - entry.time for place, entry in others), timedelta())
+    return Elsewhere(
+        recorded_us=max(0, recorded // timedelta(microseconds=1)),
+        began=began[0][1].time,
+        next_take=max(entry.take or 0 for _, entry in began) + 1,
+    )
+
+
+def _ended(timeline: Sequence[TimelineEntry]) -> datetime:
+    """When the take ended that the first entry tells of; at once if nothing more is told."""
+    began, *later = timeline
+    return next((entry.time for entry in later if entry.event in _END_A_TAKE), began.time)
+
+
+def node_with_takes(timeline: Sequence[TimelineEntry]) -> str | None:
+    """The node that had recorded last when it was taken for gone; None if there is none."""
+    node, recorded = None, False
+    for entry in timeline:
+        if entry.event == "take_began":
+            recorded = True
+        elif entry.node is not None and recorded:
+            node, recorded = entry.node, False
+    return node
+
+
+def take_overs(timeline: Sequence[TimelineEntry], since: datetime) -> int:
+    """How often the recording has been taken over since then."""
+    return sum(entry.node is not None and entry.time >= since for entry in timeline)
+
+
+def other_keeper(recording: Recording, node: str) -> str | None:
+    """The node that has the takes of a recording of which `node` has none; None if there are none.
+
+    It was gone, but if it comes back in time there is a file after all.
+    """
+    keeper = None if recording.status is Status.INVOKED else node_with_takes(recording.timeline)
+    return None if keeper == node else keeper

@@ -1,0 +1,1 @@
+"""What dead processes and lost nodes leave behind, resumed or finished."""

@@ -1,0 +1,92 @@
+"""How a recording ends whose recorder died: as its spool says, or by what its takes are worth."""
+
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import redis
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import TakenOverError, WrongStateError
+from recording_farm.farm.queues.transfers import enqueue_finish
+from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.timeline import other_keeper
+from recording_farm.farm.spool.ending import kept_ending
+from recording_farm.farm.spool.record_copy import keep_record
+from recording_farm.farm.spool.spool import Spool, spool_of
+
+logger = logging.getLogger(__name__)
+
+DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
+
+DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
+
+
+def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
+
+    Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    """
+    spool = spool_of(recording, settings)
+    ending = kept_ending(spool)
+    if ending is None:
+        return False
+    logger.warning("recording %s had ended while Redis was away", recording.id)
+    records = Records(client)
+    change = partial(records.change_state, recording.id, by=settings.node)
+    try:
+        if recording.status is Status.INVOKED and ending.status is Status.UPLOADING:
+            change(Status.RECORDING, started_time=_began(spool))
+        recording = change(ending.status, **ending.fields)
+    except (WrongStateError, TakenOverError) as error:
+        logger.warning("%s", error)
+        return True
+    if ending.node is not None:
+        enqueue_finish(client, recording, ending.node)
+    if ending.node == settings.node:
+        keep_record(spool, recording, records.sealed_targets(recording.id))
+    else:
+        spool.remove()
+    return True
+
+
+def _began(spool: Spool) -> datetime:
+    """When the first take began; now if its journal is gone."""
+    journals = spool.journals()
+    return datetime.fromtimestamp(journals[0].wall_us / 1e6, UTC) if journals else now()
+
+
+def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
+    """Take a recording whose recorder died too often to its end, with what there is.
+
+    Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    spool = spool_of(recording, settings)
+    saved = bool(spool.takes()) and recording.status is not Status.INVOKED
+    keeper = settings.node if saved else other_keeper(recording, settings.node)
+    fields: dict[str, Any] = {"node": keeper} if keeper else {}
+    try:
+        recording = records.change_state(
+            recording_id,
+            Status.UPLOADING if keeper else Status.ERRORED,
+            by=settings.node,
+            stopped_time=now(),
+            stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
+            error=DIED if keeper else DIED_EARLY,
+            **fields,
+        )
+    except (WrongStateError, TakenOverError) as error:
+        logger.warning("%s", error)
+        return
+    if keeper:
+        enqueue_finish(client, recording, keeper)
+    if saved:
+        keep_record(spool, recording, records.sealed_targets(recording_id))
+    else:
+        spool.remove()

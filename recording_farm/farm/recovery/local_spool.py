@@ -1,0 +1,186 @@
+"""Resumes or finishes recordings that dead processes have left in this node's spool."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import FarmError, NotFoundError, RecordUnreadableError, TakenOverError
+from recording_farm.farm.queues.recordings import enqueue_continuation, has_live_job
+from recording_farm.farm.queues.transfers import (
+    enqueue_finish,
+    enqueue_transfer,
+    is_to_be_finished,
+    uploads_queue,
+)
+from recording_farm.farm.recording.files import is_in_store
+from recording_farm.farm.recording.model import ACTIVE, Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import OVER, is_overdue
+from recording_farm.farm.recovery.endings import end_as_kept
+from recording_farm.farm.recovery.lost_nodes import expect_nodes
+from recording_farm.farm.spool.record_copy import register_again
+from recording_farm.farm.spool.set_aside import has_recorded, is_left
+from recording_farm.farm.spool.spool import spool_directory, spool_of, spools
+
+logger = logging.getLogger(__name__)
+
+_TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
+"""The states in which no recorder needs the spool any more."""
+
+
+def recover_spool(settings: Settings, client: redis.Redis) -> int:
+    """Recover every recording in this node's spool that nobody works on; returns how many.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    recovered = 0
+    for directory in sorted(spools(settings.spool_dir)):
+        try:
+            _register_again(directory, Records(client))
+            recovered += recover(directory.name, settings, client)
+        except TakenOverError:
+            _remove_deleted(directory)
+        except (FarmError, OSError) as error:
+            logger.error("%s lies in the spool and is left alone: %s", directory, error)
+    return recovered
+
+
+def _remove_deleted(directory: Path) -> None:
+    logger.warning("recording %s, which another node had taken over, was deleted", directory.name)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
+    """See to it that a recording whose process is dead goes on; False if its recorder lives.
+
+    One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
+    told; what is left of one that ended elsewhere is set aside. Raises NotFoundError if Redis does not know
+    it, redis.RedisError when Redis cannot be reached.
+    """
+    records = Records(client)
+    recording = records.get(None, recording_id)
+    spool = spool_of(recording, settings)
+    if recording.status not in _TAKES_DONE and spool.is_held():
+        return False
+    if is_left(recording, settings) and has_recorded(spool, settings):
+        enqueue_finish(client, recording, settings.node)
+        return True
+    if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
+        return False  # another node has it now
+    if recording.status in ACTIVE:
+        if end_as_kept(recording, settings, client):
+            return True
+        logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
+        enqueue_continuation(client, recording, settings.node)
+        return True
+    unfinished = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
+    if recording.status is Status.UPLOADING:
+        enqueue_finish(client, recording, settings.node)
+    elif recording.status is Status.UPLOADED and unfinished:
+        for target in unfinished:
+            enqueue_transfer(client, recording, target, settings.node)
+    else:
+        spool.remove()
+    return True
+
+
+def look_for_lost() -> None:
+    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings.
+
+    And have the nodes watched of which any recordings are.
+    """
+    settings = load_settings()
+    with connect(settings.redis_address) as client:
+        expect_nodes(client)
+        recover_unqueued(settings, client)
+        recover_transfers(settings, client)
+
+
+def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
+    """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
+
+    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises
+    redis.RedisError when Redis cannot be reached.
+    """
+    records = Records(client)
+    recovered = 0
+    for recording_id in _recordings_here(settings, records):
+        try:
+            if not _is_cared_for(records.get(None, recording_id), settings, client):
+                recovered += recover(recording_id, settings, client)
+        except NotFoundError:
+            recovered += _recover_unknown(recording_id, settings, client)
+        except RecordUnreadableError as error:
+            logger.error("%s; its spool is left alone", error.message)
+        except OSError as error:
+            logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
+    return recovered
+
+
+def _recordings_here(settings: Settings, records: Records) -> list[str]:
+    """The ids of all recordings with a spool here, and of those that should have one."""
+    here = {directory.name for directory in spools(settings.spool_dir)}
+    here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
+    return sorted(here)
+
+
+def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
+    """Recover a recording that Redis does not know: it has lost it, or it was deleted."""
+    records = Records(client)
+    directory = spool_directory(settings, recording_id)
+    try:
+        if records.was_taken_over(recording_id, settings.node):
+            _remove_deleted(directory)
+        elif _register_again(directory, records):
+            return recover(recording_id, settings, client)
+    except TakenOverError:
+        _remove_deleted(directory)
+    except NotFoundError:
+        logger.info("recording %s was deleted just now", recording_id)
+    return False
+
+
+def _register_again(directory: Path, records: Records) -> bool:
+    is_new = register_again(directory, records)
+    if is_new:
+        logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+    return is_new
+
+
+def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Whether somebody will come to an unfinished recording, or to what is left here of one that ended."""
+    if recording.status in ACTIVE:
+        return has_live_job(client, recording.id)
+    if recording.files and any(transfer.state not in OVER for transfer in recording.transfers):
+        return True  # see `recover_transfers`
+    return is_to_be_finished(client, recording.id, settings.node)
+
+
+def recover_transfers(settings: Settings, client: redis.Redis) -> int:
+    """Queue the transfers of files on this node that are overdue, because a process or Redis died; how many.
+
+    The files may be in the store alone, and Redis not know it because it lost its last moments. Raises
+    redis.RedisError when Redis cannot be reached.
+    """
+    found = 0
+    if uploads_queue(client, settings.node).count:
+        return found  # what waits there may be just these
+    records = Records(client)
+    for recording_id in _recordings_here(settings, records):
+        try:
+            recording = records.get(None, recording_id)
+        except (NotFoundError, RecordUnreadableError):
+            continue
+        if recording.node not in {None, settings.node} and not is_in_store(recording):
+            continue  # another node has the files
+        for transfer in recording.transfers if recording.files else ():
+            if is_overdue(transfer, now()):
+                enqueue_transfer(client, recording, transfer.target, settings.node)
+                found += 1
+    return found

@@ -1,0 +1,148 @@
+"""HTTP requests to servers that strangers name: they go to addresses that were checked, and nowhere else.
+
+The name is looked up once, its addresses are checked, and the connection goes to one of these: a name that
+leads elsewhere a moment later leads nowhere. Redirects are not followed, and no proxy of the environment is
+used.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from recording_farm.browser_bot.network.addresses import (
+    AddressError,
+    AddressRule,
+    Destination,
+    destination_of,
+)
+from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
+from recording_farm.browser_bot.network.host_names import IpAddress, in_url
+from recording_farm.farm.certificates import certificate_problem, shown_certificate
+
+_CONNECT_SHARE: Final = 0.4
+"""The share of the time that one address may take to accept a connection, so that the next one has some."""
+
+_NAME_SHARE: Final = 0.8
+"""The share that its name may take, so that it is told what took the time."""
+
+_SHOWN_SECONDS: Final = 1.0
+"""How long a server may take to show its certificate again, which was not valid."""
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class BadCertificateError(httpx.TransportError):
+    """The server's certificate is not valid; the message says why, in words for the client."""
+
+
+class CheckedHttp:
+    """Makes requests. Use it as an asynchronous context manager, in one event loop."""
+
+    def __init__(self, rule: AddressRule, seconds: float) -> None:
+        """To addresses that `rule` allows; each single wait takes `seconds` at most."""
+        self._rule = rule
+        self._name_seconds = min(seconds * _NAME_SHARE, RESOLVE_SECONDS)
+        # Connections are not kept: they would be shared by names that lie at the same address.
+        transport = httpx.AsyncHTTPTransport(
+            verify=_tls(),
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
+        )
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(seconds, connect=seconds * _CONNECT_SHARE),
+        )
+
+    async def __aenter__(self) -> "CheckedHttp":
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what is open."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request; yields the answer, whose body is still to be read.
+
+        Raises AddressError when the URL or its address is not allowed or does not resolve, and
+        httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no answer.
+        """
+        destination = await destination_of(url, self._rule, self._name_seconds)
+        if not destination.addresses:
+            raise AddressError(why_unresolved(destination.host))
+        response = await self._first_answer(method, url, destination, headers, body)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _first_answer(
+        self, method: str, url: str, destination: Destination, headers: Mapping[str, str], body: bytes | None
+    ) -> httpx.Response:
+        *others, last = destination.addresses
+        for address in others:
+            try:
+                return await self._send(
+                    self._request(method, url, destination, address, headers, body), destination
+                )
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return await self._send(self._request(method, url, destination, last, headers, body), destination)
+
+    async def _send(self, request: httpx.Request, destination: Destination) -> httpx.Response:
+        try:
+            return await self._client.send(request, stream=True)
+        except httpx.ConnectError as error:
+            # The name's other addresses would hide it: one that does not answer, say.
+            if not certificate_problem(error):
+                raise
+            address, port = request.url.host, destination.port
+            shown = await shown_certificate(address, port, destination.host, _SHOWN_SECONDS)
+            raise BadCertificateError(certificate_problem(error, shown) or str(error)) from error
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        destination: Destination,
+        address: IpAddress,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> httpx.Request:
+        """The request to one address; the name stays in the Host header and in TLS, which verifies it."""
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        return self._client.build_request(
+            method,
+            # Without the name: httpx reads fewer than browsers do.
+            httpx.URL(urlunsplit((scheme, f"{in_url(str(address))}:{destination.port}", *parts[2:4], ""))),
+            content=body,
+            headers={
+                "Host": _host_header(scheme, destination),
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+                **headers,
+            },
+            extensions={"sni_hostname": destination.host},
+        )
+
+
+# Reading the certificate authorities takes longer than a delivery.
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _host_header(scheme: str, destination: Destination) -> str:
+    host = in_url(destination.host)
+    return host if destination.port == _DEFAULT_PORTS[scheme] else f"{host}:{destination.port}"

@@ -1,0 +1,107 @@
+"""The manifest: what the files of a recording hold, as JSON beside them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from recording_farm.encoder.atomic_file import write_file
+from recording_farm.encoder.media.probe import Media
+from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
+from recording_farm.farm.storage.content_types import content_type
+
+_SUFFIX: Final = ".json"
+
+
+def describe(path: Path, kind: FileKind) -> FinishedFile:
+    """A finished file with its size and checksum."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FinishedFile(kind=kind, name=path.name, size=path.stat().st_size, sha256=digest)
+
+
+def manifest_path(directory: Path, recording: Recording) -> Path:
+    """Where the manifest lies in the directory of a recording's files, if it is there."""
+    return directory / Path(recording.output_file_name).with_suffix(_SUFFIX).name
+
+
+def write_manifest(
+    path: Path,
+    recording: Recording,
+    files: Sequence[tuple[FinishedFile, Media]],
+    quality: dict[str, JsonValue],
+) -> None:
+    """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
+    write_file(path, json.dumps(_manifest(recording, files, quality), ensure_ascii=False, indent=2))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a manifest tells: the files with itself at the end, how long they are, and what was measured."""
+
+    files: list[FinishedFile]
+    duration_us: int
+    quality: dict[str, JsonValue]
+
+
+def read_manifest(path: Path) -> Finished | None:
+    """What an earlier try has finished; None if it did not come so far.
+
+    The takes may be gone by then, so this is all there is when Redis has lost what it was told.
+    """
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    files = [
+        FinishedFile(
+            kind=FileKind(file.get("kind") or file["content_type"].split("/")[0]),
+            name=file["name"],
+            size=file["bytes"],
+            sha256=file["sha256"],
+        )
+        for file in manifest["files"]
+    ]
+    files.append(describe(path, FileKind.MANIFEST))
+    return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
+
+
+def _manifest(
+    recording: Recording, files: Sequence[tuple[FinishedFile, Media]], quality: dict[str, JsonValue]
+) -> dict[str, Any]:
+    told = {
+        "id",
+        "organization_id",
+        "meeting_id",
+        "invoked_time",
+        "started_time",
+        "stopped_time",
+        "stop_reason",
+    }
+    shown = recording.model_copy(update={"stop_reason": stop_reason_of(recording)})
+    return {
+        "version": 1,
+        "recording": shown.model_dump(mode="json", include=told, exclude_none=True),
+        "timeline": [entry.model_dump(mode="json", exclude_none=True) for entry in recording.timeline],
+        "quality": quality,
+        "files": [_described(file, media) for file, media in files],
+    }
+
+
+def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
+    return {
+        "kind": file.kind,
+        "name": file.name,
+        "content_type": content_type(file.name),
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "duration_us": media.duration_us,
+        "streams": [
+            {name: value for name, value in vars(stream).items() if value is not None}
+            for stream in media.streams
+        ],
+    }

@@ -1,0 +1,463 @@
+"""Azure's blob storage.
+
+A file is sent in blocks. Each block's name holds its MD5, which the server has checked on arrival, so the
+server's own list of blocks tells what is still to be sent, and later that the file is whole. For a key that
+may not read that list, what the server has acknowledged is remembered here.
+"""
+
+import base64
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+from urllib.parse import parse_qs
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.core.rest import HttpResponse
+from azure.storage.blob import (
+    BlobBlock,
+    BlobClient,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContentSettings,
+    LinearRetry,
+    generate_blob_sas,
+)
+
+from recording_farm.encoder.atomic_file import atomic_file
+from recording_farm.farm.storage.backend import (
+    CHECK_NAME,
+    CHECK_TEXT,
+    NOT_READ_BACK,
+    WRONG_MD5,
+    Checkpoint,
+    Part,
+    Placed,
+    StorageError,
+    certificate_named,
+    check_came_back,
+    check_key,
+    expired_credentials,
+    is_time_out,
+    left_behind,
+    parts_of,
+    pieces_of,
+    slice_of,
+)
+from recording_farm.farm.storage.backends.disk import disk_faults
+from recording_farm.farm.storage.backends.threads import each
+
+logger = logging.getLogger(__name__)
+
+BLOCK_BYTES: Final = 8 << 20
+MAX_BLOCKS: Final = 50_000
+"""Azure's own limit; blocks of larger files are larger."""
+THREADS: Final = 4
+
+_NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
+_BAD_NAME: Final = ("no_bucket", "{container} is not a name that a container can have")
+_WRONG_KEY: Final = ("wrong_key", "the account's key or signature is not accepted")
+_NO_PERMISSION: Final = ("no_permission", "the key may not do this in the container {container}")
+_REASONS: Final = {
+    "ContainerNotFound": _NO_CONTAINER,
+    "ContainerBeingDeleted": _NO_CONTAINER,
+    "ContainerDisabled": ("no_permission", "the container {container} is disabled"),
+    "InvalidResourceName": _BAD_NAME,
+    "OutOfRangeInput": _BAD_NAME,
+    "AuthenticationFailed": _WRONG_KEY,
+    "InvalidAuthenticationInfo": _WRONG_KEY,
+    "NoAuthenticationInformation": _WRONG_KEY,
+    "AccountIsDisabled": ("no_permission", "the account is disabled"),
+    "AuthorizationFailure": _NO_PERMISSION,
+    "AuthorizationPermissionMismatch": _NO_PERMISSION,
+    "AuthorizationProtocolMismatch": _NO_PERMISSION,
+    "AuthorizationResourceTypeMismatch": _NO_PERMISSION,
+    "AuthorizationServiceMismatch": _NO_PERMISSION,
+    "AuthorizationSourceIPMismatch": ("no_permission", "the key may not be used from this address"),
+    "InsufficientAccountPermissions": _NO_PERMISSION,
+    "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow the use of keys"),
+    "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace a file that is there"),
+    "BlobImmutableDueToPolicy": ("no_permission", "a file that is there may not be replaced, by a policy"),
+}
+"""What Azure's error codes mean for the customer. All of these last until the customer changes something."""
+
+_REFUSED: Final = frozenset(
+    {
+        "AuthorizationFailure",
+        "AuthorizationPermissionMismatch",
+        "AuthorizationResourceTypeMismatch",
+        "InsufficientAccountPermissions",
+    }
+)
+"""What a key is told that may not do this, and may do other things."""
+
+_MAX_AT_ONCE: Final = 5000 << 20
+"""Azure's own limit of a blob that is sent in one request (Put Blob, since version 2019-12-12)."""
+
+
+@dataclass(frozen=True)
+class AzureContainer:
+    """A container and the connection string of its account, as Azure's portal shows it."""
+
+    container: str
+    connection_string: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Block:
+    part: Part
+    name: str
+
+
+class AzurePlace:
+    """A container as a place for files."""
+
+    def __init__(
+        self,
+        container: AzureContainer,
+        *,
+        connect_timeout: float = 10,
+        read_timeout: float = 60,
+        tries: int = 3,
+    ) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
+
+        Raises StorageError when the connection string is none.
+        """
+        self._container = container.container
+        try:
+            self._service = BlobServiceClient.from_connection_string(
+                container.connection_string,
+                connection_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                max_single_get_size=BLOCK_BYTES,
+                max_chunk_get_size=BLOCK_BYTES,
+                retry_policy=LinearRetry(backoff=1, retry_total=tries - 1, random_jitter_range=1),
+                # A server that sends us elsewhere is not the one that the customer named.
+                permit_redirects=False,
+            )
+        except ValueError as error:
+            raise StorageError("wrong_key", "the connection string cannot be read", lasting=True) from error
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that everything is sent to; the connection string's writer chose it."""
+        # The library's has the signature of a connection string that holds one.
+        return str(self._service.url).partition("?")[0]
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
+        """See `Place`. Sends blocks of 8 MiB, four at once; after a crash only those that are missing."""
+        size = source.stat().st_size
+        parts = [part for part in parts_of(size, BLOCK_BYTES, MAX_BLOCKS) if part.size]
+        blocks, digest = _named(source, parts)
+        settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
+        with self._explained(), self._blob(key) as blob:
+            is_there = self._is_there(blob, blocks, settings)
+            if not is_there:
+                self._put(source, blob, blocks, settings, checkpoint)
+                is_there = self._is_there(blob, blocks, settings)
+                if is_there is False:
+                    raise StorageError("damaged", "the file did not arrive as it was sent")
+        checkpoint.clear()
+        return Placed(f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
+        """See `Place`; None if the connection string holds no account key to sign with."""
+        account_key = getattr(self._service.credential, "account_key", None)
+        account_name = self._service.account_name
+        if account_key is None or account_name is None:
+            return None
+        signature = generate_blob_sas(
+            account_name,
+            self._container,
+            key,
+            account_key=account_key,
+            permission=BlobSasPermissions(read=True),
+            expiry=datetime.now(UTC) + timedelta(seconds=seconds),
+            content_disposition=f'inline; filename="{name}"',
+            content_type=content_type,
+        )
+        with self._blob(key) as blob:
+            return f"{blob.url}?{signature}"
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `StorePlace`. Fetches 8 MiB at a time, four at once, and checks the MD5 if the blob has one."""
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
+            with self._blob(key) as blob, draft.open("xb") as file:
+                size, md5 = _download(blob, file)
+            with draft.open("rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+            if draft.stat().st_size != size or (md5 is not None and digest != md5):
+                raise StorageError("damaged", "the file did not arrive as it is there")
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._explained(), self._blob(key) as blob:
+            _delete(blob)
+
+    def check(self) -> None:
+        """See `StorePlace`."""
+        with self._explained(), self._blob(check_key()) as blob:
+            blob.upload_blob(CHECK_TEXT)
+            read = blob.download_blob().readall()
+            _delete(blob)
+        check_came_back(read)
+
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`.
+
+        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
+        so nothing is written. Only a server that does not look at MD5s keeps it.
+        """
+        key = check_key(directory, CHECK_NAME)
+        with self._explained(), self._blob(key) as blob:
+            md5 = {"Content-MD5": base64.b64encode(WRONG_MD5).decode()}
+            try:
+                blob.upload_blob(CHECK_TEXT, headers=md5, overwrite=self._may_replace)
+            except HttpResponseError as error:
+                # Azurite has a word of its own for it.
+                if _code(error) in {"Md5Mismatch", "BlobAlreadyExists"} or "MD5" in str(error):
+                    return []
+                raise
+            try:
+                _delete(blob)
+            except HttpResponseError as error:
+                if not _may_not(error):
+                    raise
+                return [left_behind(key)]
+        return []
+
+    def _blob(self, key: str) -> BlobClient:
+        return self._service.get_blob_client(self._container, key)
+
+    @property
+    def _signed(self) -> dict[str, str]:
+        """What the connection string's signature says of itself, if it has one: `sp`, `se` and so on."""
+        query = parse_qs(str(self._service.url).partition("?")[2])
+        return {name: values[-1] for name, values in query.items()}
+
+    @property
+    def _has_expired(self) -> bool:
+        # The server says only that it does not accept the signature.
+        try:
+            expiry = datetime.fromisoformat(self._signed.get("se", "9999-01-01T00:00:00Z"))
+        except ValueError:
+            return False
+        return (expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)) <= datetime.now(UTC)
+
+    @property
+    def _may_replace(self) -> bool:
+        permissions = self._signed.get("sp")
+        return permissions is None or "w" in permissions
+
+    def _put(
+        self,
+        source: Path,
+        blob: BlobClient,
+        blocks: list[_Block],
+        settings: ContentSettings,
+        checkpoint: Checkpoint,
+    ) -> None:
+        if not self._may_replace:
+            # The permission to create and not to write is one to send a blob in one request.
+            self._put_at_once(source, blob, settings, checkpoint)
+            return
+        self._send(source, blob, blocks, checkpoint)
+        try:
+            blob.commit_block_list(
+                [BlobBlock(block_id=block.name) for block in blocks], content_settings=settings
+            )
+        except HttpResponseError as error:
+            if _code(error) == "InvalidBlockList":
+                # The next try begins anew: what was remembered is not there any more.
+                checkpoint.clear()
+            raise
+
+    def _put_at_once(
+        self, source: Path, blob: BlobClient, settings: ContentSettings, checkpoint: Checkpoint
+    ) -> None:
+        name = str(blob.blob_name)
+        was_sent = checkpoint.load(source, name) is not None
+        checkpoint.save(source, name, {})
+        try:
+            self._put_blob(source, blob, settings)
+        except HttpResponseError as error:
+            # An earlier try got to its end, and only the answer was lost: a part of a file is never there.
+            if not (was_sent and _code(error) in {"UnauthorizedBlobOverwrite", "BlobAlreadyExists"}):
+                raise
+
+    def _put_blob(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
+        size = source.stat().st_size
+        if size > _MAX_AT_ONCE:
+            text = (
+                "the key may only create files (sp=c), and these have 5000 MiB at most; let it write (sp=w)"
+            )
+            raise StorageError("no_permission", text, lasting=True)
+        digest = base64.b64encode(bytes(settings.content_md5 or b"")).decode()
+        with source.open("rb") as file:
+            # The library's own way reads a file that is sent at once into memory.
+            blob._client.block_blob.upload(
+                size,
+                file,
+                headers={
+                    # The server refuses a file that was damaged on its way.
+                    "Content-MD5": digest,
+                    "x-ms-blob-content-md5": digest,
+                    "x-ms-blob-content-type": str(settings.content_type),
+                },
+            )
+
+    def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool | None:
+        """Whether the blob is made of just these blocks, and tells its type and MD5; None if nobody may look.
+
+        A blob that was sent in one request has no blocks.
+        """
+        try:
+            properties = blob.get_blob_properties()
+            committed = blob.get_block_list("committed")[0] if self._may_replace else None
+        except ResourceNotFoundError as error:
+            if _code(error) in _REASONS:
+                raise
+            return False
+        except HttpResponseError as error:
+            if _may_not(error):
+                return None
+            raise
+        return (
+            committed is None
+            or [(block.id, block.size) for block in committed]
+            == [(block.name, block.part.size) for block in blocks]
+        ) and (
+            properties.size == sum(block.part.size for block in blocks)
+            and properties.content_settings.content_md5 == settings.content_md5
+            and properties.content_settings.content_type == settings.content_type
+        )
+
+    def _send(self, source: Path, blob: BlobClient, blocks: list[_Block], checkpoint: Checkpoint) -> None:
+        arrived = self._arrived(blob)
+        if arrived is None:
+            arrived = (checkpoint.load(source, str(blob.blob_name)) or {}).get("blocks", {})
+        acknowledged = dict(arrived)
+        lock = threading.Lock()
+        missing = [block for block in blocks if arrived.get(block.name) != block.part.size]
+        logger.info("%s: %d of %d blocks are to be sent", blob.blob_name, len(missing), len(blocks))
+
+        def send(block: _Block) -> None:
+            with slice_of(source, block.part) as body:
+                # The server refuses a block that was damaged on its way.
+                blob.stage_block(
+                    block.name, cast("BinaryIO", body), length=block.part.size, validate_content="md5"
+                )
+            with lock:
+                acknowledged[block.name] = block.part.size
+                checkpoint.save(source, str(blob.blob_name), {"blocks": acknowledged})
+
+        each(send, missing, THREADS)
+
+    def _arrived(self, blob: BlobClient) -> dict[str, int] | None:
+        """The size of each block that has arrived and is not part of a file yet; None if nobody may look."""
+        try:
+            _, uncommitted = blob.get_block_list("uncommitted")
+        except ResourceNotFoundError as error:
+            if _code(error) in _REASONS:
+                raise
+            return {}
+        except HttpResponseError as error:
+            if _may_not(error):
+                return None
+            raise
+        return {str(block.id): int(block.size) for block in uncommitted}
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what went wrong in a sentence for the customer."""
+        try:
+            with certificate_named():
+                yield
+        except HttpResponseError as error:
+            raise self._explanation(error) from error
+        except ServiceRequestError as error:
+            raise StorageError("unreachable", f"{self.endpoint} cannot be reached") from error
+        except ServiceResponseError as error:
+            if not is_time_out(error.inner_exception):
+                raise StorageError("unreachable", f"the connection to {self.endpoint} was lost") from error
+            raise StorageError("timed_out", "the server did not answer in time") from error
+        except AzureError as error:
+            raise StorageError("failed", f"the request failed: {type(error).__name__}") from error
+
+    def _explanation(self, error: HttpResponseError) -> StorageError:
+        code = _code(error)
+        if error.status_code in {401, 403} and self._has_expired:
+            return expired_credentials("rights of the shared access signature")
+        if code in _REASONS:
+            reason, text = _REASONS[code]
+            return StorageError(reason, text.format(container=self._container), lasting=True)
+        if isinstance(error, ClientAuthenticationError):  # a key that is no Base64 gets no further
+            return StorageError(*_WRONG_KEY, lasting=True)
+        if error.response is None:  # it came while a file was read from the server
+            if is_time_out(error):
+                return StorageError("timed_out", "the server did not answer in time")
+            return StorageError("unreachable", f"the connection to {self.endpoint} was lost")
+        if code == "Md5Mismatch":
+            return StorageError("damaged", "a block was damaged on its way")
+        return StorageError("failed", f"the server answered {code or error.status_code}")
+
+
+def _named(source: Path, parts: list[Part]) -> tuple[list[_Block], bytes]:
+    """The blocks of a file, named by number and MD5, and the MD5 of the whole file."""
+    whole = hashlib.md5(usedforsecurity=False)
+    blocks = []
+    for part in parts:
+        digest = hashlib.md5(usedforsecurity=False)
+        with slice_of(source, part) as file:
+            for data in pieces_of(file):
+                digest.update(data)
+                whole.update(data)
+        blocks.append(_Block(part, f"{part.number:05d}-{digest.hexdigest()}"))
+    return blocks, whole.digest()
+
+
+def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
+    """Write a blob to a file; returns its size and MD5."""
+    try:
+        download = blob.download_blob(max_concurrency=THREADS)
+        download.readinto(file)
+    except ResourceNotFoundError as error:
+        if _code(error) in _REASONS:
+            raise
+        raise StorageError("not_found", "there is no such file in the container", lasting=True) from error
+    md5 = download.properties.content_settings.content_md5
+    return download.size, bytes(md5) if md5 else None
+
+
+def _delete(blob: BlobClient) -> None:
+    try:
+        blob.delete_blob()
+    except ResourceNotFoundError as error:
+        if _code(error) in _REASONS:
+            raise
+
+
+def _code(error: HttpResponseError) -> str:
+    """Azure's own word for what is wrong; empty if it said none."""
+    code = getattr(error, "error_code", None)  # the storage library adds it, where it is asked itself
+    if code is None and error.response is not None:
+        code = cast("HttpResponse", error.response).headers.get("x-ms-error-code")
+    return str(getattr(code, "value", code) or "")
+
+
+def _may_not(error: HttpResponseError) -> bool:
+    """Whether a key is told that it may not do this; it may do other things. To HEAD there may be no code."""
+    return error.status_code == 403 and _code(error) in _REFUSED | {""}

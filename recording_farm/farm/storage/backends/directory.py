@@ -1,0 +1,143 @@
+"""A directory, maybe on a network file system that several nodes share."""
+
+from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+from recording_farm.encoder.atomic_file import delete_drafts, sync
+from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.storage.backend import (
+    CHECK_TEXT,
+    Checkpoint,
+    Placed,
+    StorageError,
+    check_came_back,
+    key_parts,
+)
+from recording_farm.farm.storage.backends.disk import disk_faults, link_or_copy
+from recording_farm.farm.storage.backends.encrypted_file import is_encrypted
+from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
+
+
+class DirectoryPlace:
+    """A directory as a place for files. It gives no links: the farm serves these files itself."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is made when the first file comes."""
+        self._root = root
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:  # noqa: ARG002 - a file in a directory has no type
+        """See `Place`. On one file system the file gets a second name and no byte is copied.
+
+        So `source` must not be written to any more. Without a `source` it succeeds if the file is there
+        already: the job died before it could say so.
+        """
+        with disk_faults(self._root):
+            target = self._target(key)
+            if source.exists() or not target.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._put(source, target, key)
+                self._sync_directories(target.parent)
+            with closing(self._found(key)) as file:
+                size = file.size
+        checkpoint.clear()
+        return Placed(target.as_uri(), size)
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `StorePlace`. `target` may be a second name of the file here, and must not be written to."""
+        with closing(self._found(key)) as file, disk_faults(target.parent):
+            file.copy_to(target)
+
+    def open(self, key: str) -> StoredFile:
+        """A file, to be read; whoever opens it closes it.
+
+        Raises NotFoundError as `path_of` does, StorageError when the file cannot be read as what it is.
+        """
+        path = self.path_of(key)
+        with disk_faults(path):
+            try:
+                file = path.open("rb", buffering=0)
+            except FileNotFoundError:
+                raise _no_file(key) from None
+            try:
+                return self._stored(file, key)
+            except BaseException:
+                file.close()
+                raise
+
+    def path_of(self, key: str) -> Path:
+        """The path of a file. Raises NotFoundError, also for keys that could not be there."""
+        try:
+            path = self._target(key)
+        except StorageError:
+            path = None
+        if path is None or path.is_symlink() or not path.is_file():
+            raise _no_file(key)
+        return path
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
+        """See `Place`: None."""
+        return None
+
+    def delete(self, key: str) -> None:
+        """See `Place`. Directories that are empty then go too, but for the root."""
+        with disk_faults(self._root):
+            target = self._target(key)
+            target.unlink(missing_ok=True)
+            delete_drafts(target)
+            for directory in self._directories(target.parent)[:-1]:
+                try:
+                    directory.rmdir()
+                except OSError:
+                    break  # something else is in it, or another node was faster
+
+    def check(self) -> None:
+        """See `Place`."""
+        file = self._root / f".recording-farm-check-{token_hex(8)}"
+        with disk_faults(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            try:
+                file.write_bytes(CHECK_TEXT)
+                read = file.read_bytes()
+            finally:
+                file.unlink(missing_ok=True)
+        check_came_back(read)
+
+    def _target(self, key: str) -> Path:
+        parts = key_parts(key)
+        if any(part.startswith(".") for part in parts):
+            raise StorageError("bad_path", "names that begin with a dot are not for files", lasting=True)
+        target = self._root.joinpath(*parts)
+        if not target.parent.resolve().is_relative_to(self._root.resolve()):
+            raise StorageError("bad_path", "a symbolic link leads out of the directory", lasting=True)
+        return target
+
+    def _directories(self, directory: Path) -> list[Path]:
+        """A directory and those above it, up to the root."""
+        above = len(directory.relative_to(self._root).parts)
+        return [directory, *directory.parents][: above + 1]
+
+    def _sync_directories(self, directory: Path) -> None:
+        for each in self._directories(directory):
+            sync(each)
+
+    def _found(self, key: str) -> StoredFile:
+        try:
+            return self.open(key)
+        except NotFoundError as error:
+            raise StorageError("not_found", error.message, lasting=True) from error
+
+    def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for places that encrypt
+        link_or_copy(source, target)
+
+    def _stored(self, file: BinaryIO, key: str) -> StoredFile:
+        if is_encrypted(file):
+            raise StorageError(
+                "encrypted", f"{key} is encrypted; it can be read with FARM_STORE_ENCRYPTION=on", lasting=True
+            )
+        return PlainFile(file)
+
+
+def _no_file(key: str) -> NotFoundError:
+    return NotFoundError(f"there is no file {key}; it may have been deleted")

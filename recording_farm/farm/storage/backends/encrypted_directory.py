@@ -1,0 +1,41 @@
+"""A directory whose files are encrypted at rest."""
+
+import hashlib
+from pathlib import Path
+from typing import BinaryIO
+
+from recording_farm.encoder.atomic_file import atomic_file
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
+from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
+
+
+class EncryptedDirectoryPlace(DirectoryPlace):
+    """A directory that encrypts what comes: without the farm's secret nobody can read a file or change one.
+
+    Plain files, from before there was encryption, are served as they are. So a file need not come from the
+    farm: whoever may write into the directory can put a plain one there.
+    """
+
+    def __init__(self, root: Path, secret: bytes) -> None:
+        """`root` is made with the first file; `secret` is that of the farm."""
+        super().__init__(root)
+        self._secret = secret
+
+    def _put(self, source: Path, target: Path, key: str) -> None:
+        with atomic_file(target) as draft:
+            digest = encrypt(source, draft, self._secret, key)
+            if self._digest(draft, key) != digest:
+                raise StorageError("damaged", "the file did not arrive as it was sent")
+
+    def _digest(self, draft: Path, key: str) -> bytes:
+        digest = hashlib.sha256()
+        with draft.open("rb", buffering=0) as file:
+            written = EncryptedFile(file, self._secret, key)
+            for piece in written.pieces(0, written.size):
+                digest.update(piece)
+        return digest.digest()
+
+    def _stored(self, file: BinaryIO, key: str) -> StoredFile:
+        return EncryptedFile(file, self._secret, key) if is_encrypted(file) else PlainFile(file)

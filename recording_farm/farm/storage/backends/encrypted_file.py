@@ -1,0 +1,159 @@
+"""Files that are encrypted at rest in chunks, so that any part of one can be read by itself.
+
+A file is a header, which is `MAGIC` and a random salt, and then the chunks: `CHUNK_BYTES` of the content
+each, the last one what is left, encrypted with AES-256-GCM. HKDF-SHA256 makes the cipher's key from the
+farm's secret, the salt, and the file's path in its place; so a file cannot be passed off as another. A
+chunk's nonce is its number and whether it is the last one. That is the STREAM construction (Hoang,
+Reyhanitabar, Rogaway, Vizár: "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015)
+with the nonces of the file format age: chunks cannot be exchanged or left out, nor the file be cut off,
+without being noticed.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from recording_farm.encoder.atomic_file import atomic_file
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backends.disk import read_at
+from recording_farm.farm.storage.backends.stored_file import PIECE_BYTES
+
+MAGIC: Final = b"recording-farm 1"
+"""What encrypted files begin with; the number is that of the format."""
+
+CHUNK_BYTES: Final = 64 << 10
+
+_SALT_BYTES: Final = 32
+_HEADER_BYTES: Final = len(MAGIC) + _SALT_BYTES
+_TAG_BYTES: Final = 16
+_SEALED_BYTES: Final = CHUNK_BYTES + _TAG_BYTES
+_CHUNKS_IN_PIECE: Final = PIECE_BYTES // CHUNK_BYTES
+_PURPOSE: Final = b"recording-farm file at rest 1\n"
+
+
+def is_encrypted(file: BinaryIO) -> bool:
+    """Whether an open file has been written by `encrypt`."""
+    return os.pread(file.fileno(), len(MAGIC), 0) == MAGIC
+
+
+def encrypt(source: Path, target: Path, secret: bytes, key: str) -> bytes:
+    """Write `source` to the new file `target`, which is to lie at `key`; returns the SHA-256 of `source`.
+
+    Raises OSError.
+    """
+    salt = os.urandom(_SALT_BYTES)
+    cipher = _cipher(secret, salt, key)
+    digest = hashlib.sha256()
+    with source.open("rb") as content, target.open("xb") as file:
+        file.write(MAGIC + salt)
+        for number, (chunk, last) in enumerate(_chunks(content)):
+            digest.update(chunk)
+            file.write(cipher.encrypt(_nonce(number, last), chunk, None))
+    return digest.digest()
+
+
+def content_size(file_size: int) -> int:
+    """The bytes of content in an encrypted file of so many bytes.
+
+    Raises ValueError when no encrypted file has that size.
+    """
+    sealed = file_size - _HEADER_BYTES
+    chunks = -(-sealed // _SEALED_BYTES)
+    size = sealed - chunks * _TAG_BYTES
+    # Nothing is one empty chunk; behind a full chunk there is never an empty one.
+    if chunks < 1 or size < 0 or (chunks > 1 and size <= (chunks - 1) * CHUNK_BYTES):
+        raise ValueError(f"no encrypted file has {file_size} bytes")
+    return size
+
+
+class EncryptedFile:
+    """An encrypted file as a `StoredFile`."""
+
+    def __init__(self, file: BinaryIO, secret: bytes, key: str) -> None:
+        """`file` is open without a buffer; it is the caller's to close when this fails.
+
+        The last chunk is decrypted at once: that proves the size. Raises StorageError for a file that is
+        damaged, was cut off, lay at another key or was encrypted with another secret.
+        """
+        stat = os.fstat(file.fileno())
+        self._file = file
+        self._key = key
+        try:
+            self.size = content_size(stat.st_size)
+        except ValueError:
+            raise self._damaged() from None
+        self.modified_ns = stat.st_mtime_ns
+        self._last = max(self.size - 1, 0) // CHUNK_BYTES
+        self._cipher = _cipher(secret, read_at(file, len(MAGIC), _SALT_BYTES), key)
+        self._decrypted(self._last, self._last + 1)
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """See `StoredFile`. Only the chunks that are touched are read."""
+        stop = -(-end // CHUNK_BYTES)
+        while start < end:
+            first = start // CHUNK_BYTES
+            begin = first * CHUNK_BYTES
+            chunks = self._decrypted(first, min(first + _CHUNKS_IN_PIECE, stop))
+            piece = chunks[start - begin : end - begin]
+            yield piece
+            start += len(piece)
+
+    def copy_to(self, target: Path) -> None:
+        """See `StoredFile`."""
+        with atomic_file(target) as draft, draft.open("xb") as file:
+            for piece in self.pieces(0, self.size):
+                file.write(piece)
+
+    def close(self) -> None:
+        """See `StoredFile`."""
+        self._file.close()
+
+    def _decrypted(self, first: int, stop: int) -> bytes:
+        """The content of the chunks from number `first` up to `stop`."""
+        begin = first * _SEALED_BYTES
+        end = min(stop * _SEALED_BYTES, self.size + (self._last + 1) * _TAG_BYTES)
+        sealed = memoryview(read_at(self._file, _HEADER_BYTES + begin, end - begin))
+        try:
+            return b"".join(
+                self._cipher.decrypt(
+                    _nonce(number, number == self._last),
+                    sealed[index * _SEALED_BYTES : (index + 1) * _SEALED_BYTES],
+                    None,
+                )
+                for index, number in enumerate(range(first, stop))
+            )
+        except InvalidTag:
+            raise self._damaged() from None
+
+    def _damaged(self) -> StorageError:
+        return StorageError(
+            "damaged",
+            f"{self._key} is damaged, belongs elsewhere or was encrypted with another secret; all processes "
+            "of a farm need the same FARM_SECRET_KEY or data directory",
+            lasting=True,
+        )
+
+
+def _cipher(secret: bytes, salt: bytes, key: str) -> AESGCM:
+    file_key = HKDF(algorithm=SHA256(), length=32, salt=salt, info=_PURPOSE + key.encode()).derive(secret)
+    return AESGCM(file_key)
+
+
+def _nonce(number: int, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])
+
+
+def _chunks(content: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """The chunks of a content, and whether each is the last one; of nothing one that is empty."""
+    chunk = content.read(CHUNK_BYTES)
+    while following := content.read(CHUNK_BYTES):
+        yield chunk, False
+        chunk = following
+    yield chunk, True

@@ -1,0 +1,323 @@
+"""Google Cloud Storage."""
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import requests
+from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.storage import Client
+from google.oauth2.credentials import Credentials as UserCredentials
+from google.oauth2.service_account import Credentials
+from google.resumable_media import InvalidResponse
+from google.resumable_media.common import RetryStrategy
+from google.resumable_media.requests import ResumableUpload
+
+from recording_farm.farm.storage.backend import (
+    CHECK_NAME,
+    CHECK_TEXT,
+    NOT_READ_BACK,
+    Checkpoint,
+    Placed,
+    StorageError,
+    certificate_named,
+    check_key,
+    expired_credentials,
+    is_time_out,
+    pieces_of,
+)
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 8 << 20
+GOOGLE_ENDPOINT: Final = "https://storage.googleapis.com"
+GOOGLE_TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens come from
+_SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
+_ACCESS_TOKEN: Final = re.compile(r"ya29\.[!-~]+")
+"""Google's, as https://cloud.google.com/docs/authentication/token-types shows them."""
+_LONGEST_LINK_SECONDS: Final = 7 * 86_400
+
+_COMPLETE: Final = {HTTPStatus.OK, HTTPStatus.CREATED}
+_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+
+_REASONS: Final[dict[int, tuple[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: ("wrong_key", "the service account's key is not accepted"),
+    HTTPStatus.FORBIDDEN: ("no_permission", "the service account may not do this in the bucket {bucket}"),
+    HTTPStatus.NOT_FOUND: ("no_bucket", "there is no bucket {bucket}"),
+}
+"""What Google's answers mean for the customer. All of these last until the customer changes something."""
+
+
+@dataclass(frozen=True)
+class GcsBucket:
+    """A bucket and what may write there: the JSON text that Google gives, or an access token.
+
+    The JSON is the key of a service account, or a user's (`authorized_user`, with a refresh token).
+    `endpoint` and `token_url` are Google's own but for emulators; an emulator needs no `credentials`.
+    """
+
+    bucket: str
+    credentials: str | None = field(repr=False)
+    endpoint: str = GOOGLE_ENDPOINT
+    token_url: str = GOOGLE_TOKEN_URL
+
+
+class GcsPlace:
+    """A bucket as a place for files."""
+
+    def __init__(self, bucket: GcsBucket, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of a single request.
+
+        Raises StorageError when the credentials are no service account's, or the name can be no bucket's.
+        """
+        self._name = bucket.bucket
+        self._endpoint = bucket.endpoint
+        self._credentials = _credentials(bucket)
+        self._session = _Session(self._credentials, (connect_timeout, read_timeout))
+        client = Client(
+            project=getattr(self._credentials, "project_id", None) or "none",
+            credentials=self._credentials,
+            client_options={"api_endpoint": bucket.endpoint},
+            _http=self._session,
+        )
+        try:
+            self._bucket = client.bucket(bucket.bucket)
+        except ValueError as error:
+            text = f"{bucket.bucket} is not a name that a bucket can have"
+            raise StorageError("no_bucket", text, lasting=True) from error
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
+        """See `Place`. Sends chunks of 8 MiB in turn; after a crash it goes on from what the server has.
+
+        The checkpoint holds the upload's own URL, with which anybody could go on with it for a week.
+        """
+        size = source.stat().st_size
+        with source.open("rb") as file, self._explained():
+            digest = _md5(file)
+
+            def going_on(session: str) -> _Upload:
+                return _Upload(session, file, size, content_type)
+
+            state = checkpoint.load(source, key)
+            told = None
+            if state is not None:
+                told = self._go_on(going_on(str(state["session"])), checkpoint)
+            # An earlier try may have got to its end, and only the answer was lost.
+            if told is None and (state is None or not self._is_there(key, size, digest)):
+                session = self._begin(key, size, digest, content_type)
+                checkpoint.save(source, key, {"session": session})
+                told = self._send(going_on(session), checkpoint)
+            is_there = self._is_there(key, size, digest)
+        checkpoint.clear()
+        was_read = is_there is not None
+        if is_there is None and told is not None:
+            is_there = (int(told.get("size", -1)), told.get("md5Hash")) == (size, digest)
+        if not is_there:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+        return Placed(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
+        """See `Place`; Google signs links for a week at most, and only a service account's key can sign."""
+        if not isinstance(self._credentials, Credentials):
+            return None
+        url: str = self._bucket.blob(key).generate_signed_url(
+            version="v4",
+            expiration=timedelta(seconds=min(seconds, _LONGEST_LINK_SECONDS)),
+            response_disposition=f'inline; filename="{name}"',
+            response_type=content_type,
+            api_access_endpoint=self._endpoint,
+        )
+        return url
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._explained():
+            try:
+                self._bucket.blob(key).delete(retry=None)
+            except NotFound:
+                logger.debug("%s was not there", key)
+
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`. An upload is begun and given up, which only a key can do that may write."""
+        key = check_key(directory, CHECK_NAME)
+        with self._explained():
+            session = self._begin(key, len(CHECK_TEXT), _md5(io.BytesIO(CHECK_TEXT)), "text/plain")
+            # What is not given up ends by itself after a week, and is never seen.
+            self._session.request("DELETE", session, headers={"Content-Length": "0"})
+        return []
+
+    def _begin(self, key: str, size: int, digest: str, content_type: str) -> str:
+        """Begin an upload; returns its own URL, by which anybody can go on with it for a week."""
+        blob = self._bucket.blob(key)
+        # The server refuses the file when this is not its MD5.
+        blob.md5_hash = digest
+        url: str = blob.create_resumable_upload_session(
+            content_type=content_type, size=size, checksum=None, retry=None
+        )
+        return url
+
+    def _go_on(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any] | None:
+        """Send what is missing of an upload that was begun before; None when the server has forgotten it.
+
+        Returns what the server says of the object, as `_send` does.
+        """
+        try:
+            upload.recover(self._session)
+        except InvalidResponse as error:
+            if error.response.status_code in _GONE:
+                return None
+            if error.response.status_code in _COMPLETE:
+                return _told(error.response)
+            raise
+        return self._send(upload, checkpoint)
+
+    def _send(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any]:
+        """Send what is missing; returns what the server says of the object when it has all of it."""
+        logger.info("%s: sending from byte %d on", self._name, upload.bytes_uploaded)
+        try:
+            while True:
+                answer = upload.send_chunk(self._session)
+                if upload.finished:
+                    return _told(answer)
+        except InvalidResponse as error:
+            if error.response.status_code != HTTPStatus.BAD_REQUEST:
+                raise
+            # The MD5 was wrong, or the two of us do not agree where we are: the next try begins anew.
+            checkpoint.clear()
+            raise StorageError("damaged", "the file did not arrive as it was sent") from error
+
+    def _is_there(self, key: str, size: int, digest: str) -> bool | None:
+        """Whether the object is this file; None if the key may not look."""
+        blob = self._bucket.blob(key)
+        try:
+            blob.reload(retry=None)
+        except NotFound:
+            return False
+        except Forbidden:
+            return None
+        return bool(blob.size == size and blob.md5_hash == digest)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what went wrong in a sentence for the customer."""
+        try:
+            with certificate_named():
+                yield
+        except InvalidResponse as error:
+            raise self._explanation(error.response.status_code) from error
+        except GoogleAPICallError as error:
+            raise self._explanation(error.code) from error
+        except RefreshError as error:
+            if self._is_token:
+                # The library would have a new one, and was given nothing to get it with.
+                raise expired_credentials("rights of the access token") from error
+            text = "Google does not accept the service account's key"
+            raise StorageError("wrong_key", text, lasting=True) from error
+        except requests.exceptions.ReadTimeout as error:
+            raise StorageError("timed_out", "the server did not answer in time") from error
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, TransportError) as error:
+            if is_time_out(error) and not isinstance(error, requests.exceptions.ConnectTimeout):
+                raise StorageError("timed_out", "the server did not answer in time") from error
+            raise StorageError("unreachable", f"{self._endpoint} cannot be reached") from error
+        except (requests.exceptions.RequestException, GoogleAuthError) as error:
+            raise StorageError("failed", f"the upload failed: {type(error).__name__}") from error
+
+    @property
+    def _is_token(self) -> bool:
+        return isinstance(self._credentials, UserCredentials) and self._credentials.refresh_token is None
+
+    def _explanation(self, status: int) -> StorageError:
+        if status == HTTPStatus.UNAUTHORIZED and self._is_token:
+            return expired_credentials("rights of the access token")
+        if status in _REASONS:
+            reason, text = _REASONS[status]
+            return StorageError(reason, text.format(bucket=self._name), lasting=True)
+        return StorageError("failed", f"the server answered {status}")
+
+
+class _Session(AuthorizedSession):  # type: ignore[misc]  # the library has no types
+    """Every request has the same time-outs: not every call of the library takes them."""
+
+    def __init__(self, credentials: Any, timeouts: tuple[float, float]) -> None:
+        super().__init__(credentials, refresh_timeout=sum(timeouts))
+        self._timeouts = timeouts
+
+    def request(self, method: str, url: str, *arguments: Any, **options: Any) -> requests.Response:
+        options["timeout"] = self._timeouts
+        answer: requests.Response = super().request(method, url, *arguments, **options)
+        return answer
+
+
+class _Upload(ResumableUpload):  # type: ignore[misc]  # the library has no types
+    """An upload that has been begun, by this process or by another one."""
+
+    def __init__(self, session: str, file: BinaryIO, size: int, content_type: str) -> None:
+        super().__init__(session, CHUNK_BYTES)
+        # The library goes on only with uploads of its own process, for want of another constructor.
+        self._resumable_url = session
+        self._stream = file
+        self._total_bytes = size
+        self._content_type = content_type
+        self._retry_strategy = RetryStrategy(max_retries=2, initial_delay=1, max_sleep=4)
+        file.seek(0)
+
+    def send_chunk(self, session: _Session) -> requests.Response:
+        # The server may have kept less of a chunk than it was sent.
+        self._stream.seek(self.bytes_uploaded)
+        answer: requests.Response = self.transmit_next_chunk(session)
+        return answer
+
+
+def _credentials(bucket: GcsBucket) -> Any:
+    if bucket.credentials is None:
+        return AnonymousCredentials()
+    text = bucket.credentials.strip()
+    if _ACCESS_TOKEN.fullmatch(text):
+        return UserCredentials(text)
+    try:
+        account = json.loads(text)
+        if account.get("type") == "authorized_user":
+            return UserCredentials(
+                None,
+                **{name: str(account[name]) for name in ("refresh_token", "client_id", "client_secret")},
+                token_uri=bucket.token_url,
+            )
+        # Where tokens are asked for is not for the customer's text to say: it could be any address.
+        return Credentials.from_service_account_info(
+            {name: account[name] for name in ("client_email", "private_key")}
+            | {"project_id": account.get("project_id"), "token_uri": bucket.token_url},
+            scopes=[_SCOPE],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = "the credentials are not the JSON text of a service account's key, nor an access token"
+        raise StorageError("wrong_key", text, lasting=True) from error
+
+
+def _told(answer: requests.Response) -> dict[str, Any]:
+    """What the server says of an object that it has all of."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _md5(file: BinaryIO) -> str:
+    """The MD5 of a whole file, as Google writes it."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for data in pieces_of(file):
+        digest.update(data)
+    return base64.b64encode(digest.digest()).decode()

@@ -1,0 +1,569 @@
+"""S3, and everything that speaks it: AWS, DigitalOcean Spaces, Cloudflare R2, MinIO and others."""
+
+import base64
+import hashlib
+import logging
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+from botocore.handlers import add_expect_header
+
+from recording_farm.encoder.atomic_file import atomic_file
+from recording_farm.farm.storage.backend import (
+    CHECK_NAME,
+    CHECK_TEXT,
+    NOT_READ_BACK,
+    WRONG_MD5,
+    Checkpoint,
+    Part,
+    Placed,
+    StorageError,
+    certificate_named,
+    check_came_back,
+    check_key,
+    expired_credentials,
+    is_time_out,
+    left_behind,
+    parts_of,
+)
+from recording_farm.farm.storage.backends.disk import disk_faults
+from recording_farm.farm.storage.backends.etags import can_be_of
+from recording_farm.farm.storage.backends.threads import each
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES: Final = 8 << 20
+MAX_PARTS: Final = 10_000
+"""S3's own limit; parts of larger files are larger."""
+SINGLE_BYTES: Final = 2 * PART_BYTES
+"""A file up to this size is sent in one request, which costs two round trips in place of five."""
+THREADS: Final = 4
+_READ_BYTES: Final = 1 << 20
+_BUFFERED_BYTES: Final = THREADS * PART_BYTES
+"""So much of a file is in memory, unless a single part is larger: then of a file of more than 320 GiB."""
+_SENT_BYTES: Final = 256 << 10
+"""So much is given to the connection at a time, within its time-out."""
+
+_session = cache(boto3.session.Session)
+"""A session reads its description of S3, which takes 80 ms, with its first client. Its clients may be used by
+several threads, but only one thread at a time may make one."""
+
+_making_client: Final = threading.Lock()
+
+_WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
+_REASONS: Final = {
+    "InvalidBucketName": ("no_bucket", "{bucket} is not a name that a bucket can have"),
+    "InvalidTag": ("bad_tags", "the tags are none that S3 takes"),
+    "NoSuchBucket": ("no_bucket", "there is no bucket {bucket}"),
+    "NoSuchKey": ("not_found", "there is no such file in the bucket {bucket}"),
+    "AccessDenied": ("no_permission", "the key may not do this in the bucket {bucket}"),
+    "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
+    "InvalidAccessKeyId": ("wrong_key", "the access key is not known there"),
+    "InvalidToken": ("wrong_key", "the session token does not belong to the access key"),
+    "InvalidTokenId": ("wrong_key", "the access key or its session token is not known there"),
+    "SignatureDoesNotMatch": ("wrong_key", "the secret does not belong to the access key"),
+    "AuthorizationHeaderMalformed": _WRONG_REGION,
+    "PermanentRedirect": _WRONG_REGION,
+    "IllegalLocationConstraintException": _WRONG_REGION,
+    "301": _WRONG_REGION,
+    "403": ("no_permission", "the key may not do this in the bucket {bucket}"),
+    "404": ("no_bucket", "there is no bucket {bucket}"),
+}
+"""What S3's error codes mean for the customer. All of these last until the customer changes something."""
+
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_REFUSED: Final = frozenset({400, 401, 403, 405, 501})
+"""Statuses of a request to look at something that a key may not look at. A HEAD has no code besides: 400 is
+what Amazon answers when credentials have expired since the file was sent."""
+_BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
+
+
+@dataclass(frozen=True)
+class S3Bucket:
+    """A bucket and how it is reached.
+
+    `endpoint` None is AWS. `encryption` is S3's name for encryption at rest (`AES256`, `aws:kms`), with the
+    key's id for the latter.
+    """
+
+    bucket: str
+    access_key: str | None
+    secret: str | None = field(repr=False)
+    region: str | None = None
+    endpoint: str | None = None
+    encryption: str | None = None
+    kms_key_id: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    tags: str = ""
+    session_token: str | None = field(default=None, repr=False)
+    """Of temporary credentials."""
+
+
+class S3Place:
+    """A bucket as a place for files."""
+
+    def __init__(
+        self, bucket: S3Bucket, *, connect_timeout: float = 10, read_timeout: float = 60, tries: int = 3
+    ) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
+
+        Raises StorageError when the region or the endpoint cannot be one.
+        """
+        self._bucket = bucket
+        config = Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": tries, "mode": "standard"},
+            max_pool_connections=THREADS,
+            signature_version="s3v4",
+            # Servers that are not AWS know nothing of the newer checksums; each part has its MD5.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={
+                "addressing_style": "path" if bucket.endpoint else "auto",
+                # What is signed is the MD5. Without this each part gets a SHA-256 too when there is no TLS.
+                "payload_signing_enabled": False,
+            },
+        )
+        try:
+            with _making_client:
+                self._client: Any = _session().client(
+                    "s3",
+                    endpoint_url=bucket.endpoint,
+                    region_name=bucket.region or "us-east-1",
+                    aws_access_key_id=bucket.access_key,
+                    aws_secret_access_key=bucket.secret,
+                    aws_session_token=bucket.session_token,
+                    config=config,
+                )
+        except (BotoCoreError, ValueError) as error:
+            text = "the region or the endpoint is none that could be"
+            raise StorageError("unreachable", text, lasting=True) from error
+        # It costs a round trip for each part, and a second with servers that do not know it.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
+        """See `Place`. Sends parts of 8 MiB, four at once; after a crash only those that have not arrived."""
+        size = source.stat().st_size
+        with self._explained():
+            if size <= SINGLE_BYTES:
+                was_read = self._put(source, key, content_type)
+            else:
+                was_read = self._put_in_parts(source, size, key, checkpoint, content_type)
+        checkpoint.clear()
+        return Placed(f"s3://{self._bucket.bucket}/{key}", size, None if was_read else NOT_READ_BACK)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
+        """See `Place`; S3 signs links for a week at most."""
+        url: str = self._client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self._bucket.bucket,
+                "Key": key,
+                "ResponseContentDisposition": f'inline; filename="{name}"',
+                "ResponseContentType": content_type,
+            },
+            ExpiresIn=min(seconds, 7 * 86_400),
+        )
+        return url
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `StorePlace`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
+        where = {"Bucket": self._bucket.bucket, "Key": key}
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
+            answer = self._client.get_object(**where)
+            with closing(answer["Body"]) as body, draft.open("xb") as file:
+                shutil.copyfileobj(body, file, _READ_BYTES)
+            if not self._is_what_came(draft, where, answer):
+                raise StorageError("damaged", "the file did not arrive as it is there")
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._explained():
+            self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
+
+    def check(self) -> None:
+        """See `StorePlace`."""
+        where = {"Bucket": self._bucket.bucket, "Key": check_key()}
+        with self._explained():
+            self._put_check_text(where, _md5(CHECK_TEXT))
+            try:
+                read = self._client.get_object(**where)["Body"].read()
+            finally:
+                self._client.delete_object(**where)
+        check_came_back(read)
+
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`.
+
+        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
+        so nothing is written, also where nothing could be deleted again. Only a server that does not look at
+        MD5s keeps it.
+        """
+        key = check_key(directory, CHECK_NAME)
+        where = {"Bucket": self._bucket.bucket, "Key": key}
+        with self._explained():
+            try:
+                answer = self._put_check_text(where, WRONG_MD5)
+            except ClientError as error:
+                if _code(error) in _BAD_DIGEST:
+                    return []
+                if _code(error) in _REASONS or _code(error) in _EXPIRED or _status(error) not in {400, 422}:
+                    raise
+                # It may be its own word for that, or what is wrong is something else.
+                answer = self._put_check_text(where, _md5(CHECK_TEXT))
+            return self._take_check_text_away(where, answer)
+
+    def _put_check_text(self, where: dict[str, str], md5: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.put_object(
+            **where, Body=CHECK_TEXT, ContentMD5=_base64(md5), **self._properties()
+        )
+        return answer
+
+    def _take_check_text_away(self, where: dict[str, str], answer: dict[str, Any]) -> list[str]:
+        notes = []
+        try:
+            check_came_back(self._client.get_object(**where)["Body"].read())
+        except ClientError as error:
+            if _status(error) in _REFUSED:
+                notes.append("the key may not read, so files are not looked at again after they were sent")
+            elif _status(error) != 404:  # another check may have been quicker
+                raise
+        # Of a bucket with versions this very one, so that no mark of a deletion stays.
+        version = {"VersionId": answer["VersionId"]} if answer.get("VersionId") else {}
+        for which in (version, {}) if version else ({},):
+            try:
+                self._client.delete_object(**where, **which)
+                return notes
+            except ClientError as error:
+                if _status(error) not in _REFUSED:
+                    raise
+        return [*notes, left_behind(where["Key"])]
+
+    def _put(self, source: Path, key: str, content_type: str) -> bool:
+        data = source.read_bytes()
+        digest = _md5(data)
+        answer = self._client.put_object(
+            Bucket=self._bucket.bucket,
+            Key=key,
+            Body=_Body(data),
+            ContentLength=len(data),
+            # The server refuses what was damaged on its way.
+            ContentMD5=_base64(digest),
+            ContentType=content_type,
+            **self._properties(),
+        )
+        return self._verify(source, key, len(data), digest.hex(), answer)
+
+    def _put_in_parts(
+        self, source: Path, size: int, key: str, checkpoint: Checkpoint, content_type: str
+    ) -> bool:
+        parts = parts_of(size, PART_BYTES, MAX_PARTS)
+        state = checkpoint.load(source, key)
+        arrived = self._arrived(key, state) if state else None
+        # An earlier try may have got to its end, and only the answer was lost.
+        if state and arrived is None and self._is_there(source, size, key, parts):
+            return True
+        if state is None or arrived is None:
+            state, arrived = self._create(key, content_type), {}
+            checkpoint.save(source, key, state)
+        try:
+            sent = self._send(source, key, state, parts, arrived, checkpoint)
+            answer = self._client.complete_multipart_upload(
+                Bucket=self._bucket.bucket,
+                Key=key,
+                UploadId=state["upload_id"],
+                MultipartUpload={
+                    "Parts": [{"PartNumber": part.number, "ETag": sent[part.number].etag} for part in parts]
+                },
+            )
+        except ClientError as error:
+            if _code(error) not in {"NoSuchUpload", "InvalidPart"}:
+                raise
+            # The library asks again when the answer takes too long, and the upload may have ended meanwhile.
+            if self._is_there(source, size, key, parts):
+                return True
+            # The next try begins anew: what was remembered of this one is not there any more.
+            checkpoint.clear()
+            raise
+        etag = _etag([sent[part.number].digest for part in parts])
+        return self._verify(source, key, size, etag, answer)
+
+    def _is_there(self, source: Path, size: int, key: str, parts: list[Part]) -> bool:
+        """Whether the object is this file, sent in these parts, and tells so."""
+        head = self._head(key)
+        return isinstance(head, dict) and bool(_is_of(head, source, size, _etag(_digests(source, parts))))
+
+    def _create(self, key: str, content_type: str) -> dict[str, Any]:
+        """Begin an upload; returns what must be remembered of it."""
+        answer = self._client.create_multipart_upload(
+            Bucket=self._bucket.bucket, Key=key, ContentType=content_type, **self._properties()
+        )
+        return {"upload_id": answer["UploadId"], "etag_is_md5": _etag_is_md5(answer), "parts": {}}
+
+    def _properties(self) -> dict[str, Any]:
+        """What an object gets besides its content."""
+        properties = {
+            "ServerSideEncryption": self._bucket.encryption,
+            "SSEKMSKeyId": self._bucket.kms_key_id,
+            "Metadata": dict(self._bucket.metadata),
+            "Tagging": self._bucket.tags,
+        }
+        return {name: value for name, value in properties.items() if value}
+
+    def _arrived(self, key: str, state: dict[str, Any]) -> dict[int, tuple[int, str]] | None:
+        """Size and ETag of each part that has arrived; None if there is no such upload any more.
+
+        A key that may only write is told nothing: then it is what was acknowledged before.
+        """
+        arrived: dict[int, tuple[int, str]] = {}
+        try:
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self._bucket.bucket, Key=key, UploadId=state["upload_id"]
+            )
+            for page in pages:
+                for part in page.get("Parts", ()):
+                    arrived[part["PartNumber"]] = part["Size"], _unquoted(part["ETag"])
+        except ClientError as error:
+            if _code(error) == "NoSuchUpload":
+                return None
+            if _status(error) not in _REFUSED or _code(error) in _EXPIRED:
+                raise
+            return {int(number): (size, etag) for number, (size, etag) in state.get("parts", {}).items()}
+        return arrived
+
+    def _send(
+        self,
+        source: Path,
+        key: str,
+        state: dict[str, Any],
+        parts: list[Part],
+        arrived: dict[int, tuple[int, str]],
+        checkpoint: Checkpoint,
+    ) -> dict[int, "_Sent"]:
+        """Send the parts that have not arrived. Each is read only once, for its MD5 and to be sent."""
+        sent: dict[int, _Sent] = {}
+        acknowledged: dict[int, tuple[int, str]] = dict(arrived)
+        lock = threading.Lock()
+        logger.info("%s: %d of %d parts have arrived", key, len(arrived), len(parts))
+
+        def send(part: Part) -> None:
+            data = _read(source, part)
+            digest = _md5(data)
+            there_size, etag = arrived.get(part.number, (None, ""))
+            if there_size != part.size or (state["etag_is_md5"] and etag != digest.hex()):
+                answer = self._client.upload_part(
+                    Bucket=self._bucket.bucket,
+                    Key=key,
+                    UploadId=state["upload_id"],
+                    PartNumber=part.number,
+                    Body=_Body(data),
+                    ContentLength=part.size,
+                    # The server refuses a part that was damaged on its way.
+                    ContentMD5=_base64(digest),
+                )
+                etag = _unquoted(answer["ETag"])
+                if _known_etag(answer) not in {None, digest.hex()}:
+                    raise StorageError("damaged", f"part {part.number} did not arrive as it was sent")
+                with lock:
+                    acknowledged[part.number] = part.size, etag
+                    checkpoint.save(source, key, state | {"parts": acknowledged})
+            sent[part.number] = _Sent(digest, etag)
+
+        each(send, parts, max(1, min(THREADS, _BUFFERED_BYTES // parts[0].size)))
+        return sent
+
+    def _verify(self, source: Path, key: str, size: int, etag: str, answer: dict[str, Any]) -> bool:
+        """Whether the object could be looked at, after it was sent with its MD5 and this answer came.
+
+        Raises StorageError when it is not what was sent, by its size and, if it tells, its MD5.
+        """
+        head = self._head(key)
+        if head == "refused":
+            # The answer has all that the head would tell, but for the size.
+            head = answer | {"ContentLength": size}
+            was_read = False
+        else:
+            was_read = True
+        if not isinstance(head, dict) or _is_of(head, source, size, etag) is False:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+        return was_read
+
+    def _head(self, key: str) -> dict[str, Any] | Literal["missing", "refused"]:
+        try:
+            head: dict[str, Any] = self._client.head_object(Bucket=self._bucket.bucket, Key=key)
+        except ClientError as error:
+            if _code(error) in {"404", "NoSuchKey"}:
+                return "missing"
+            if _status(error) in _REFUSED:
+                return "refused"
+            raise
+        return head
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what went wrong in a sentence for the customer."""
+        try:
+            with certificate_named():
+                yield
+        except ClientError as error:
+            raise self._explanation(error) from error
+        except (EndpointConnectionError, ConnectTimeoutError) as error:
+            where = self._bucket.endpoint or "AWS"
+            raise StorageError("unreachable", f"{where} cannot be reached") from error
+        except ReadTimeoutError as error:
+            raise StorageError("timed_out", "the server did not answer in time") from error
+        except (HTTPClientError, IncompleteReadError) as error:
+            if is_time_out(error):
+                raise StorageError("timed_out", "the server did not answer in time") from error
+            where = self._bucket.endpoint or "AWS"
+            raise StorageError("unreachable", f"the connection to {where} was lost") from error
+        except ParamValidationError as error:
+            text = f"{self._bucket.bucket} is not a name that a bucket can have"
+            raise StorageError("no_bucket", text, lasting=True) from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise StorageError("failed", f"the request failed: {type(error).__name__}") from error
+
+    def _explanation(self, error: ClientError) -> StorageError:
+        code = _code(error)
+        if code in _EXPIRED:
+            return expired_credentials()
+        if code in _REASONS:
+            reason, text = _REASONS[code]
+            region = self._bucket.region or "us-east-1"
+            message = text.format(bucket=self._bucket.bucket, region=region)
+            return StorageError(reason, message, lasting=True)
+        if code == "BadDigest":
+            return StorageError("damaged", "a part was damaged on its way")
+        return StorageError("failed", f"the server answered {code}")
+
+    def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
+        """Whether a file that was fetched is the object, as far as the server's answer tells."""
+
+        def first_part_size() -> int:
+            return int(self._client.head_object(**where, PartNumber=1)["ContentLength"])
+
+        if draft.stat().st_size != answer["ContentLength"]:
+            return False
+        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return by_kms or can_be_of(answer["ETag"], draft, first_part_size)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "an error"))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A part that is there: its MD5, and what the server calls it."""
+
+    digest: bytes
+    etag: str
+
+
+class _Body:
+    """Bytes to be sent, for a library that reads 16 KiB at a time and gets more, which it sends as it is.
+
+    As bytes they would have to be sent as a whole within the time-out of one call.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def read(self, size: int | None = -1) -> memoryview:
+        begin = self._position
+        end = len(self._data) if size is None or size < 0 else begin + max(size, _SENT_BYTES)
+        data = self._data[begin:end]
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._data)}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _read(source: Path, part: Part) -> bytes:
+    with source.open("rb", buffering=0) as file:
+        data = os.pread(file.fileno(), part.size, part.offset)
+    if len(data) != part.size:
+        raise StorageError("damaged", "the file became shorter while it was sent")
+    return data
+
+
+def _digests(source: Path, parts: list[Part]) -> list[bytes]:
+    return [_md5(_read(source, part)) for part in parts]
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _etag(digests: list[bytes]) -> str:
+    """The ETag of an object that was sent in parts: the MD5 of their MD5s, and how many there were."""
+    return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
+
+
+def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | None:
+    """Whether an object is a file of that size and ETag; None if it is of the size but does not tell more."""
+    found = _known_etag(head)
+    if head["ContentLength"] != size:
+        return False
+    if found is None:
+        return None
+    if "-" in etag and "-" not in found:
+        # Some servers tell the MD5 of the whole file, however it was sent.
+        with source.open("rb") as file:
+            etag = hashlib.file_digest(file, "md5").hexdigest()
+    return found == etag
+
+
+def _known_etag(answer: dict[str, Any]) -> str | None:
+    """The ETag if it comes of MD5s, as Amazon's does; None where it says nothing of the content."""
+    etag = _unquoted(answer.get("ETag", ""))
+    return etag if _etag_is_md5(answer) and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) else None
+
+
+def _etag_is_md5(answer: dict[str, Any]) -> bool:
+    # Encrypted with a key of the customer's it is something else, which may be the bucket's default too.
+    return not str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+
+
+def _unquoted(etag: str) -> str:
+    return etag.strip('"')

@@ -1,0 +1,509 @@
+"""SFTP, to any SSH server.
+
+A file grows under the name `.NAME.part` beside its place, and gets its own name at the end. After a lost
+connection it goes on growing: what is there is read back anyway to be verified, so nothing needs to be kept
+here. In a drop box, where nothing may be read, what the server has acknowledged counts, and its size if that
+may be seen.
+"""
+
+import errno
+import hashlib
+import io
+import logging
+import posixpath
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from recording_farm.farm.storage.backend import (
+    CHECK_NAME,
+    CHECK_TEXT,
+    NOT_READ_BACK,
+    Checkpoint,
+    Placed,
+    StorageError,
+    check_came_back,
+    check_key,
+    is_time_out,
+    key_parts,
+    left_behind,
+)
+
+logger = logging.getLogger(__name__)
+
+WINDOW_BYTES: Final = 4 << 20
+"""So much is on its way at a time."""
+COMPARED_BYTES: Final = 4 << 20
+"""So much of the end of what is there must be the file's before the upload goes on from it."""
+_PIECE_BYTES: Final = 32 << 10
+"""What every server takes and gives in one request."""
+
+_TIMED_OUT: Final = "the server did not answer in time"
+_UNREACHABLE: Final = (ConnectionError, socket.gaierror, paramiko.ssh_exception.NoValidConnectionsError)
+_NO_WAY: Final = {errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+_KEY_KINDS: Final[dict[type, type[paramiko.PKey]]] = {
+    RSAPrivateKey: paramiko.RSAKey,
+    Ed25519PrivateKey: paramiko.Ed25519Key,
+    EllipticCurvePrivateKey: paramiko.ECDSAKey,
+}
+
+
+@dataclass(frozen=True)
+class SftpServer:
+    """A server, who logs in there, and the directory that files go to (made when it is not there).
+
+    `path` is relative to where the login ends up, unless it begins with a slash. With a `private_key` (PEM or
+    OpenSSH's own form: RSA, Ed25519 or ECDSA) the `password` is that key's passphrase. `host_key` is the
+    fingerprint (`SHA256:…`) of the only host key that is accepted; with None any is.
+    """
+
+    host: str
+    username: str
+    port: int = 22
+    password: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
+    path: str = ""
+    host_key: str | None = None
+
+
+class SftpPlace:
+    """A directory on an SSH server as a place for files. It gives no links."""
+
+    host_key: str | None
+    """The fingerprint of the host key that the server showed last.
+
+    Whoever gave none should keep this one after the first use and give it from then on.
+    """
+
+    def __init__(self, server: SftpServer, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
+        """Nothing is sent before the first call. The time-outs (s) are those of the login, and of an answer.
+
+        Raises StorageError when the private key cannot be read, or needs another passphrase.
+        """
+        self._server = server
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._private_key = None if server.private_key is None else _private_key(server)
+        self.host_key = server.host_key
+        self._renames = True
+
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:  # noqa: ARG002 - a file on an SSH server has no type
+        """See `Place`. Goes on from what is there, and reads all of it back before it gets its name."""
+        size = source.stat().st_size
+        target = self._path(key)
+        with source.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            with self._connected() as sftp:
+                is_there = self._is_there(sftp, target, size, digest)
+                if not is_there:
+                    _make_directories(sftp, posixpath.dirname(target))
+                    is_there = self._put(sftp, file, target, size, digest)
+        checkpoint.clear()
+        note = None if is_there else NOT_READ_BACK
+        return Placed(f"{self._address}/{target.removeprefix('/')}", size, note)
+
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
+        """See `Place`: None."""
+        return None
+
+    def delete(self, key: str) -> None:
+        """See `Place`."""
+        with self._connected() as sftp:
+            _remove(sftp, self._path(key))
+
+    def check_writing(self, directory: str = "") -> list[str]:
+        """See `CustomersPlace`. A small file is written, read back and deleted, if that may be done.
+
+        Directories made for it go again.
+        """
+        key = check_key(directory, CHECK_NAME)
+        with self._connected() as sftp:
+            made = _make_directories(sftp, posixpath.dirname(self._path(key)))
+            read, notes = _check_with(sftp, self._path(key))
+            if read not in {None, CHECK_TEXT} and not notes:
+                # Another check may have written the same file just then.
+                read, notes = _check_with(sftp, self._path(check_key(directory)))
+            for directory_made in reversed(made):
+                try:
+                    sftp.rmdir(directory_made)
+                except OSError:  # it is not allowed, or an upload has put something there
+                    notes.append(f"the directory {directory_made} stays there, which the check has made")
+                    break
+        if read is not None:
+            check_came_back(read)
+        return notes
+
+    def _put(
+        self, sftp: paramiko.SFTPClient, file: BinaryIO, target: str, size: int, digest: bytes
+    ) -> bool | None:
+        """Send a file; returns whether it was seen to be there whole, None if nobody may look."""
+        directory, name = posixpath.split(target)
+        draft = posixpath.join(directory, f".{name}.part")
+        if self._renames:
+            _send(sftp, file, draft, size)
+            is_there = self._is_there(sftp, draft, size, digest)
+            if is_there is False:
+                sftp.remove(draft)
+                raise StorageError("damaged", "the file did not arrive as it was sent")
+            if _rename(sftp, draft, target):
+                return is_there
+            _remove_or_empty(sftp, draft)
+            # Here is not so much as a name to be given: files are written under their own at once.
+            self._renames = False
+        _send(sftp, file, target, size)
+        is_there = self._is_there(sftp, target, size, digest)
+        if is_there is False:
+            raise StorageError("damaged", "the file did not arrive as it was sent")
+        return is_there
+
+    def _path(self, key: str) -> str:
+        return posixpath.join(self._server.path, *key_parts(key))
+
+    @property
+    def _address(self) -> str:
+        host = f"[{self._server.host}]" if ":" in self._server.host else self._server.host
+        return f"sftp://{self._server.username}@{host}:{self._server.port}"
+
+    @contextmanager
+    def _connected(self) -> Iterator[paramiko.SFTPClient]:
+        """A session on the server, whose errors are explained."""
+        address = (self._server.host, self._server.port)
+        with (
+            self._explained(),
+            socket.create_connection(address, self._connect_timeout) as connection,
+            paramiko.SSHClient() as client,
+        ):
+            # The library waits for ever until what it sends is taken.
+            milliseconds = round(self._read_timeout * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            with _closed_after(self._connect_timeout, client):
+                sftp = self._login(client, connection)
+            with sftp:
+                channel = sftp.get_channel()
+                assert channel is not None
+                channel.settimeout(self._read_timeout)
+                try:
+                    yield sftp
+                except OSError as error:
+                    if channel.closed and not isinstance(error, TimeoutError):
+                        # The library has several ways to say so, and none of its own.
+                        raise EOFError from error
+                    raise
+
+    def _login(self, client: paramiko.SSHClient, connection: socket.socket) -> paramiko.SFTPClient:
+        host_key = _HostKey(self._server.host_key)
+        client.set_missing_host_key_policy(host_key)
+        client.connect(
+            self._server.host,
+            self._server.port,
+            self._server.username,
+            password=None if self._private_key else self._server.password,
+            pkey=self._private_key,
+            timeout=self._connect_timeout,
+            banner_timeout=self._connect_timeout,
+            auth_timeout=self._connect_timeout,
+            channel_timeout=self._connect_timeout,
+            sock=connection,
+            # Nothing of the farm's own user.
+            allow_agent=False,
+            look_for_keys=False,
+        )
+        self.host_key = host_key.shown
+        return client.open_sftp()
+
+    def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool | None:
+        """Whether this file is there whole; None if nobody may look, as far as may be seen."""
+        found = hashlib.sha256()
+        with _MayBeRefused(sftp):
+            try:
+                if sftp.stat(path).st_size != size:
+                    return False
+            except FileNotFoundError:
+                return False
+            with sftp.open(path, "rb") as file:
+                for data in _read(file, 0, size):
+                    found.update(data)
+            return found.digest() == digest
+        return None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what went wrong in a sentence for the customer."""
+        server = f"{self._server.host}:{self._server.port}"
+        try:
+            yield
+        except paramiko.BadAuthenticationType as error:
+            ways = " or ".join(error.allowed_types)
+            text = f"the server takes no such login, only {ways}"
+            raise StorageError("wrong_key", text, lasting=True) from error
+        except paramiko.AuthenticationException as error:
+            raise self._login_explanation(error) from error
+        except (paramiko.SSHException, EOFError) as error:
+            if _is_time_out(error):
+                raise StorageError("timed_out", _TIMED_OUT) from error
+            raise StorageError("unreachable", f"the connection to {server} was lost") from error
+        except TimeoutError as error:
+            raise StorageError("timed_out", _TIMED_OUT) from error
+        except FileNotFoundError as error:
+            raise StorageError("no_bucket", "there is no such directory", lasting=True) from error
+        except PermissionError as error:
+            raise StorageError("no_permission", "the user may not do this there", lasting=True) from error
+        except OSError as error:
+            if isinstance(error, _UNREACHABLE) or error.errno in _NO_WAY:
+                raise StorageError("unreachable", f"{server} cannot be reached") from error
+            raise StorageError("failed", f"the server failed: {error}") from error
+
+    def _login_explanation(self, error: paramiko.AuthenticationException) -> StorageError:
+        # The library tells a refusal from a server that went away or fell silent in words alone.
+        if "timeout" in str(error):
+            return StorageError("timed_out", _TIMED_OUT)
+        if "EOF" in str(error):
+            return StorageError("unreachable", "the server closed the connection during the login")
+        kind = "password" if self._private_key is None else "key"
+        return StorageError(
+            "wrong_key", f"the server does not accept this user name and {kind}", lasting=True
+        )
+
+
+class _HostKey(paramiko.MissingHostKeyPolicy):
+    """Accepts the host key that is expected, or any if none is; nothing was sent to the server before."""
+
+    def __init__(self, expected: str | None) -> None:
+        self.shown = expected
+        self._expected = expected
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002 - the library's signature
+        self.shown = key.fingerprint
+        if self._expected is not None and key.fingerprint != self._expected.rstrip("="):
+            text = (
+                f"{hostname} shows the host key {key.fingerprint}, which is not the one that is expected; "
+                "to accept it, give it as host_key in the storage_config"
+            )
+            raise StorageError("wrong_host_key", text, lasting=True)
+
+
+@contextmanager
+def _closed_after(seconds: float, client: paramiko.SSHClient) -> Iterator[None]:
+    """Close the client if this takes longer: the library has no time-out for some of its steps.
+
+    Raises TimeoutError then.
+    """
+    late = threading.Event()
+
+    def close() -> None:
+        late.set()
+        client.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.start()
+    try:
+        yield
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _is_time_out(error: paramiko.SSHException | EOFError) -> bool:
+    # The library asks for the host key of a server that has said nothing in time.
+    return is_time_out(error) or "No existing session" in str(error)
+
+
+def _private_key(server: SftpServer) -> paramiko.PKey:
+    # paramiko reads fewer forms than customers have.
+    data = f"{(server.private_key or '').strip()}\n".encode()
+    load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
+    passphrase = server.password.encode() if server.password else None
+    try:
+        try:
+            key = load(data, passphrase)
+        except TypeError:  # a passphrase for a key that has none, or none for one that has
+            if passphrase is None:
+                raise
+            key = load(data, None)
+        kind = _KEY_KINDS[next(base for base in _KEY_KINDS if isinstance(key, base))]
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+        return kind.from_private_key(io.StringIO(text))
+    except (ValueError, TypeError, UnsupportedAlgorithm, StopIteration, paramiko.SSHException) as error:
+        text = "the private key is none of RSA, Ed25519 and ECDSA, or has another passphrase"
+        raise StorageError("wrong_key", text, lasting=True) from error
+
+
+def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> None:
+    """Let `draft` grow to all of `file`."""
+    begin = _agreed(sftp, file, draft, size)
+    logger.info("%s: sending from byte %d of %d on", draft, begin, size)
+    with sftp.open(draft, "r+b" if begin else "wb") as remote:
+        remote.seek(begin)
+        file.seek(begin)
+        while data := file.read(WINDOW_BYTES):
+            try:
+                _write(remote, data)
+            except OSError as error:
+                raise _writing_explanation(sftp, error) from error
+
+
+def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> int:
+    """How many bytes of `file` are in `draft` already; 0 if it is another file's, or nobody may look."""
+    with _MayBeRefused(sftp):
+        try:
+            there = sftp.stat(draft).st_size or 0
+        except FileNotFoundError:
+            return 0
+        if there > size:
+            return 0
+        begin = max(0, there - COMPARED_BYTES)
+        file.seek(begin)
+        with sftp.open(draft, "rb") as remote:
+            same = all(file.read(len(data)) == data for data in _read(remote, begin, there))
+        return there if same and file.tell() == there else 0
+    return 0
+
+
+def _write(remote: paramiko.SFTPFile, data: bytes) -> None:
+    """Write without waiting for each answer; all have come, and told no error, when this returns."""
+    remote.set_pipelined(True)
+    remote.write(data[:-_PIECE_BYTES])
+    # The library looks at all answers that are due when it waits for one.
+    remote.set_pipelined(False)
+    remote.write(data[-_PIECE_BYTES:])
+
+
+def _writing_explanation(sftp: paramiko.SFTPClient, error: OSError) -> OSError | StorageError:
+    channel = sftp.get_channel()
+    if error.errno is not None or isinstance(error, TimeoutError) or channel is None or channel.closed:
+        return error
+    # The protocol has no word for it, but a write into an open file fails for hardly anything else.
+    return StorageError("full", "the server cannot write any more: its disk is full, or a quota used up")
+
+
+def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
+    """The bytes from `begin` to `end`, asked for ahead, but never more than a window."""
+    for window in range(begin, end, WINDOW_BYTES):
+        window_end = min(window + WINDOW_BYTES, end)
+        yield from remote.readv(
+            [
+                (offset, min(_PIECE_BYTES, window_end - offset))
+                for offset in range(window, window_end, _PIECE_BYTES)
+            ]
+        )
+
+
+def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
+    """Make a directory and those above it, as far as they are not there; returns those that were made."""
+    if path in {"", "/"}:
+        return []
+    is_missing = False
+    with _MayBeRefused(sftp):
+        try:
+            sftp.stat(path)
+            return []
+        except FileNotFoundError:
+            is_missing = True
+    if not is_missing:
+        # Nobody may look. If it is not there and cannot be made, no file can be written in it.
+        with _MayBeRefused(sftp):
+            sftp.mkdir(path)
+            return [path]
+        return []
+    made = _make_directories(sftp, posixpath.dirname(path))
+    try:
+        sftp.mkdir(path)
+    except PermissionError:
+        raise
+    except OSError:
+        sftp.stat(path)  # another upload may have been faster
+        return made
+    return [*made, path]
+
+
+def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> bool:
+    """Give a file its name; false if that may not be done."""
+    with _MayBeRefused(sftp):
+        sftp.posix_rename(draft, target)
+        return True
+    # Servers other than OpenSSH may not know it, and their plain rename replaces nothing.
+    with _MayBeRefused(sftp):
+        _remove(sftp, target)
+    with _MayBeRefused(sftp):
+        sftp.rename(draft, target)
+        return True
+    return False
+
+
+class _MayBeRefused:
+    """Goes on behind its block when the server refuses something that is in it.
+
+    The server's word is "permission denied" or, for want of rights too, just "failure"; a connection that is
+    lost or silent is another thing.
+    """
+
+    def __init__(self, sftp: paramiko.SFTPClient) -> None:
+        self._sftp = sftp
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, where: object) -> bool:
+        channel = self._sftp.get_channel()
+        is_lost = channel is None or channel.closed
+        # The library has no number for what the protocol calls a failure or not supported.
+        is_failure = type(error) is OSError and error.errno is None and not is_lost
+        if isinstance(error, PermissionError) or is_failure:
+            logger.info("refused by the server: %s", error)
+            return True
+        return False
+
+
+def _remove_or_empty(sftp: paramiko.SFTPClient, path: str) -> None:
+    with _MayBeRefused(sftp):
+        sftp.remove(path)
+        return
+    with _MayBeRefused(sftp):
+        sftp.open(path, "wb").close()
+
+
+def _check_with(sftp: paramiko.SFTPClient, path: str) -> tuple[bytes | None, list[str]]:
+    """Write a small file, read it back and delete it; returns what was read, None if that may not be done."""
+    read: bytes | None = None
+    notes = []
+    with sftp.open(path, "wb") as file:
+        file.write(CHECK_TEXT)
+    try:
+        with _MayBeRefused(sftp), sftp.open(path, "rb") as file:
+            read = file.read(len(CHECK_TEXT) + 1)
+        if read is None:
+            notes.append("the user may not read, so files are not looked at again after they were sent")
+        with _MayBeRefused(sftp):
+            sftp.remove(path)
+            return read, notes
+    except FileNotFoundError:
+        return read or b"", notes
+    return read, [*notes, left_behind(path)]
+
+
+def _remove(sftp: paramiko.SFTPClient, path: str) -> None:
+    try:
+        sftp.remove(path)
+    except FileNotFoundError:
+        logger.debug("%s was not there", path)

@@ -1,0 +1,107 @@
+"""Presets: customers' storages that an organization has given names, to be used by many recordings.
+
+Key
+    farm:storage_presets:{org}    hash: each preset by its name, as JSON: what may be shown of it, and all of
+                                  it, sealed for this organization and name
+"""
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar, Final, cast
+
+import redis
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.errors import FarmError, NotFoundError
+from recording_farm.farm.storage.targets import TARGET, Target, public, with_secrets
+
+MAX_PRESETS: Final = 100
+"""Of one organization."""
+
+_PUT: Final = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+
+class TooManyPresetsError(FarmError):
+    """The organization has as many presets as it may have."""
+
+    code: ClassVar[str] = "too_many_presets"
+    http_status: ClassVar[int] = 409
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    public: dict[str, JsonValue]
+    sealed: str
+
+
+class StoragePresets:
+    """The presets of all organizations. Several threads and processes may call all methods at once.
+
+    Every method raises redis.RedisError when Redis cannot be reached.
+    """
+
+    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
+        """`sealer` is that of the farm's secret (`farm.credentials.farm_secret.load_secret_key`)."""
+        self._redis = client
+        self._sealer = sealer
+        self._put = client.register_script(_PUT)
+
+    def put(self, organization_id: str, name: str, target: Target) -> None:
+        """Give a storage a name; what had it before is forgotten. Raises TooManyPresetsError."""
+        sealed = self._sealer.seal(json.dumps(with_secrets(target)), _context(organization_id, name))
+        kept = _Kept(public=public(target), sealed=sealed)
+        if not self._put([_key(organization_id)], [name, kept.model_dump_json(), MAX_PRESETS]):
+            raise TooManyPresetsError(
+                f"an organization may have {MAX_PRESETS} storage presets; delete one first"
+            )
+
+    def get(self, organization_id: str, name: str) -> Target:
+        """A preset with its secrets.
+
+        Raises NotFoundError, SettingsError when it was sealed with another secret.
+        """
+        sealed = self._kept(organization_id, name).sealed
+        return TARGET.validate_json(self._sealer.open(sealed, _context(organization_id, name)))
+
+    def shown(self, organization_id: str, name: str) -> Mapping[str, JsonValue]:
+        """What may be shown of a preset. Raises NotFoundError."""
+        return self._kept(organization_id, name).public
+
+    def list(self, organization_id: str) -> dict[str, Mapping[str, JsonValue]]:
+        """What may be shown of all presets of an organization, by their names in alphabetical order."""
+        kept = cast("dict[bytes, bytes]", self._redis.hgetall(_key(organization_id)))
+        return {
+            name.decode(): _Kept.model_validate_json(value).public for name, value in sorted(kept.items())
+        }
+
+    def delete(self, organization_id: str, name: str) -> None:
+        """Forget a preset. Raises NotFoundError."""
+        if not self._redis.hdel(_key(organization_id), name):
+            raise _not_found(name)
+
+    def _kept(self, organization_id: str, name: str) -> _Kept:
+        value = self._redis.hget(_key(organization_id), name)
+        if value is None:
+            raise _not_found(name)
+        return _Kept.model_validate_json(cast("bytes", value))
+
+
+def _key(organization_id: str) -> str:
+    return f"farm:storage_presets:{organization_id}"
+
+
+def _context(organization_id: str, name: str) -> str:
+    # Neither an organization's id nor a preset's name has a slash in it.
+    return f"the storage preset {organization_id}/{name}"
+
+
+def _not_found(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no storage preset {name}")

@@ -1,0 +1,342 @@
+"""What Prometheus reads: of the farm, from Redis, and of one node, from its machine.
+
+Everything is read when it is asked for, so no process has to keep numbers. Each API process shows the whole
+farm; of several take any one (`max`), not the sum.
+"""
+
+import secrets
+import shutil
+from collections import Counter as Tallied
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import psutil
+import redis
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from rq import Queue
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.db.faults import RedisMemory, probe, read_memory
+from recording_farm.farm.host.resources import Processors, what_is_free
+from recording_farm.farm.nodes.registry import Node as KnownNode
+from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.recording.findings import read_tally
+from recording_farm.farm.recording.model import ACTIVE, Recording, Status
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
+from recording_farm.farm.spool.spool import recorded_into
+from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
+
+ALIVE_WITHIN: Final = timedelta(seconds=60)
+"""How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""
+
+
+class NodeState(StrEnum):
+    """What a node that lives does with new recordings."""
+
+    ALIVE = "alive"
+    """It begins them."""
+    DRAINED = "drained"
+    """It begins none, because somebody wants it so."""
+    DRAINING = "draining"
+    """It begins none, because it was told to end."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that lives: its name, how many recordings it can make at once, and whether it begins any."""
+
+    name: str
+    slots: int
+    state: NodeState = NodeState.ALIVE
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The work in a queue: jobs that wait, and jobs that failed for the last time."""
+
+    queue: str
+    jobs: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class RedisState:
+    """Redis at one moment."""
+
+    is_writable: bool
+    memory: RedisMemory | None
+    """None where this user may not ask."""
+
+
+@dataclass(frozen=True)
+class Farm:
+    """The farm at one moment."""
+
+    recordings: Sequence[Recording]
+    """Those that have not ended."""
+    nodes: Sequence[Node]
+    gone: int
+    queues: Sequence[Waiting]
+    counts: dict[tuple[str, ...], float]
+    redis: RedisState
+
+
+def may_read(settings: Settings, authorization: str | None) -> bool:
+    """Whether a request with such an Authorization header may see the metrics; never without a token."""
+    if settings.metrics_token is None or authorization is None:
+        return False
+    scheme, _, token = authorization.partition(" ")
+    expected = settings.metrics_token.get_secret_value()
+    return scheme.lower() == "bearer" and secrets.compare_digest(token.strip().encode(), expected.encode())
+
+
+def read_farm(client: redis.Redis) -> Farm:
+    """Look at the farm. Raises redis.RedisError."""
+    nodes = Nodes(client).all()
+    return Farm(
+        recordings=Records(client).unfinished(),
+        nodes=living(nodes),
+        gone=sum(node.gone is not None for node in nodes),
+        queues=[
+            Waiting(queue.name, queue.count, queue.failed_job_registry.get_job_count(cleanup=False))
+            for queue in Queue.all(connection=client)
+        ],
+        counts=Counts(client).read(),
+        redis=RedisState(_is_writable(client), read_memory(client)),
+    )
+
+
+def _is_writable(client: redis.Redis) -> bool:
+    try:
+        probe(client)
+    except redis.ResponseError:
+        return False
+    return True
+
+
+def living(nodes: Iterable[KnownNode]) -> list[Node]:
+    """Those nodes that live: heard of just now, and not found to be gone by the others."""
+    return [
+        Node(node.name, node.beat.slots, _state(node))
+        for node in nodes
+        if node.gone is None and abs(now() - node.beat.time) < ALIVE_WITHIN
+    ]
+
+
+def _state(node: KnownNode) -> NodeState:
+    if node.beat.draining:
+        return NodeState.DRAINING
+    return NodeState.DRAINED if node.drained else NodeState.ALIVE
+
+
+def in_use(recordings: Iterable[Recording], nodes: Iterable[Node]) -> dict[str, int]:
+    """How many slots of each node are in use."""
+    used = Tallied(recording.node for recording in recordings if recording.status in ACTIVE)
+    return {node.name: used[node.name] for node in nodes}
+
+
+def waiting(recordings: Iterable[Recording], nodes: Iterable[Node]) -> list[Recording]:
+    """The recordings that wait for a slot: nobody has begun them, or their node is gone."""
+    names = {node.name for node in nodes}
+    return [each for each in recordings if each.status in ACTIVE and each.node not in names]
+
+
+def load_ratio(recordings: Sequence[Recording], nodes: Sequence[Node]) -> float:
+    """Slots that are wanted (in use, or waited for) for each slot of the nodes that begin recordings.
+
+    Above 1 something waits. Without any slot it is how many wait, so that whoever scales by it begins.
+    """
+    beginning = [node for node in nodes if node.state is NodeState.ALIVE]
+    wanted = sum(in_use(recordings, beginning).values()) + len(waiting(recordings, nodes))
+    return wanted / max(1, sum(node.slots for node in beginning))
+
+
+def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings that are over and whose files are nowhere yet.
+
+    One that only waits for a customer's storage is not among them: its files are in the store.
+    """
+    return [
+        each
+        for each in recordings
+        if each.status is Status.UPLOADING
+        and not any(transfer.state is TransferState.DONE for transfer in each.transfers)
+    ]
+
+
+def refused_by_store(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings whose last try to be stored failed; the next may be hours away."""
+    transfers = ((each, transfer_to(each.transfers, STORE)) for each in recordings)
+    return [
+        each for each, to in transfers if to is not None and to.state not in OVER and to.error is not None
+    ]
+
+
+class FarmCollector(Collector):
+    """The metrics of the whole farm."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """`client` must return bytes (see `farm.db.clients`)."""
+        self._redis = client
+
+    def collect(self) -> Iterator[Metric]:
+        """Look at the farm; without Redis there is no more than that to tell."""
+        try:
+            farm = read_farm(self._redis)
+        except redis.RedisError:
+            yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=0)
+            return
+        yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=1)
+        yield from _of_redis(farm.redis)
+        yield from _of_recordings(farm)
+        yield from _of_nodes(farm)
+        yield from _of_queues(farm)
+        yield from _of_counts(farm)
+
+
+def _of_redis(state: RedisState) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "farm_redis_writable", "Whether Redis takes writes; 0 when it is full, say.", value=state.is_writable
+    )
+    memory = state.memory
+    if memory is None:
+        return
+    yield GaugeMetricFamily(
+        "farm_redis_may_evict",
+        "Whether Redis' maxmemory-policy is another than noeviction, so that it may delete records.",
+        value=memory.evicts,
+    )
+    yield CounterMetricFamily(
+        "farm_redis_evicted_keys_total", "Keys that Redis has deleted for want of memory.", memory.evicted
+    )
+    yield GaugeMetricFamily("farm_redis_memory_bytes", "Memory that Redis uses.", value=memory.used)
+    yield GaugeMetricFamily(
+        "farm_redis_memory_limit_bytes", "Redis' maxmemory; 0 is no limit.", value=memory.most
+    )
+
+
+def _of_recordings(farm: Farm) -> Iterator[Metric]:
+    states = Tallied(recording.status for recording in farm.recordings)
+    unfinished = GaugeMetricFamily(
+        "farm_recordings", "Recordings that have not ended, by state.", labels=["status"]
+    )
+    for status in (*(status for status in Status if status in ACTIVE), Status.UPLOADING):
+        unfinished.add_metric([status.value], states[status])
+    yield unfinished
+    begins = [recording.invoked_time for recording in waiting(farm.recordings, farm.nodes)]
+    yield GaugeMetricFamily("farm_recordings_waiting", "Recordings that wait for a slot.", value=len(begins))
+    yield GaugeMetricFamily(
+        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=_oldest(begins)
+    )
+    ends = [recording.stopped_time or recording.invoked_time for recording in unsaved(farm.recordings)]
+    yield GaugeMetricFamily(
+        "farm_oldest_unsaved_seconds",
+        "For how long the oldest recording has been over whose files are nowhere yet.",
+        value=_oldest(ends),
+    )
+    yield GaugeMetricFamily(
+        "farm_store_refused",
+        "Recordings that wait for another try to be stored, because the last one failed.",
+        value=len(refused_by_store(farm.recordings)),
+    )
+
+
+def _oldest(moments: Iterable[datetime]) -> float:
+    return max((max(0.0, (now() - moment).total_seconds()) for moment in moments), default=0.0)
+
+
+def _of_nodes(farm: Farm) -> Iterator[Metric]:
+    nodes = GaugeMetricFamily(
+        "farm_nodes", "Nodes by whether they begin recordings, begin none, or are gone.", labels=["state"]
+    )
+    states = Tallied(node.state for node in farm.nodes)
+    for state in NodeState:
+        nodes.add_metric([state.value], states[state])
+    nodes.add_metric(["gone"], farm.gone)
+    yield nodes
+    slots = GaugeMetricFamily(
+        "farm_slots",
+        "Recordings that a node can make at once; those that it makes if it begins no others.",
+        labels=["node"],
+    )
+    used = GaugeMetricFamily("farm_slots_used", "Slots of a node that are in use.", labels=["node"])
+    by_node = in_use(farm.recordings, farm.nodes)
+    for node in farm.nodes:
+        slots.add_metric([node.name], node.slots if node.state is NodeState.ALIVE else by_node[node.name])
+        used.add_metric([node.name], by_node[node.name])
+    yield slots
+    yield used
+    yield GaugeMetricFamily(
+        "farm_load_ratio",
+        "Slots in use or waited for, for each slot of nodes that begin recordings; for an autoscaler.",
+        value=load_ratio(farm.recordings, farm.nodes),
+    )
+
+
+def _of_queues(farm: Farm) -> Iterator[Metric]:
+    length = GaugeMetricFamily("farm_queue_length", "Jobs that wait in an RQ queue.", labels=["queue"])
+    failed = GaugeMetricFamily(
+        "farm_queue_failed", "Jobs of an RQ queue that failed for the last time.", labels=["queue"]
+    )
+    for queue in farm.queues:
+        length.add_metric([queue.queue], queue.jobs)
+        failed.add_metric([queue.queue], queue.failed)
+    yield length
+    yield failed
+
+
+def _of_counts(farm: Farm) -> Iterator[Metric]:
+    for counter in COUNTERS:
+        family = CounterMetricFamily(counter.name, counter.help, labels=counter.labels)
+        found = {field[1:]: value for field, value in farm.counts.items() if field[0] == counter.name}
+        expected = counter.expected if counter.labels else ((),)
+        for labels, value in (dict.fromkeys(expected, 0.0) | found).items():
+            family.add_metric(labels, value)
+        yield family
+    for histogram in HISTOGRAMS:
+        buckets, total = buckets_of(histogram, farm.counts)
+        yield HistogramMetricFamily(histogram.name, histogram.help, buckets=buckets, sum_value=total)
+
+
+class NodeCollector(Collector):
+    """The metrics of one node, from its machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        """The settings of the node."""
+        self._settings = settings
+        self._processors = Processors()
+
+    def collect(self) -> Iterator[Metric]:
+        """Look at the machine."""
+        spool_dir = self._settings.spool_dir
+        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = what_is_free(spool_dir, self._processors)
+        recording = sorted(recorded_into(spool_dir))
+        for name, text, value in (
+            ("slots", "Recordings that this node can make at once.", self._settings.slots),
+            ("slots_used", "Recordings that it makes now.", len(recording)),
+            ("disk_bytes", "Size of the disk that the spool is on.", shutil.disk_usage(spool_dir).total),
+            ("disk_free_bytes", "What of it is free.", free.disk),
+            ("disk_reserve_bytes", "FARM_DISK_RESERVE.", self._settings.disk_reserve),
+            ("memory_bytes", "Memory of the machine.", psutil.virtual_memory().total),
+            ("memory_free_bytes", "What of it, or of the container's, is free.", free.memory),
+            ("processors_busy_ratio", "Share of the processors' time in use.", 1 - free.processors),
+        ):
+            family = GaugeMetricFamily(f"farm_node_{name}", text, labels=["node"])
+            family.add_metric([self._settings.node], value)
+            yield family
+        memory = GaugeMetricFamily(
+            "farm_recording_memory_bytes",
+            "The most memory that browser, display and sound of a running recording have used so far.",
+            labels=["node", "recording"],
+        )
+        for directory in recording:
+            memory.add_metric([self._settings.node, directory.name], read_tally(directory).peak_memory)
+        yield memory

@@ -1,0 +1,392 @@
+"""Deliveries that wait: for each webhook, in Redis, until they are sent or given up.
+
+A webhook's deliveries stand in lanes, one for each recording, so that a state never overtakes an earlier one
+of the same recording. A lane is due at once, or when its first delivery is to be tried again; a webhook is
+due when its first lane is. Whoever sends claims a webhook for a while: if it dies, the claim ends by itself,
+and another one sends what it had not settled.
+
+Keys
+    farm:webhooks-due             sorted set: webhooks that have deliveries, by when to look at them again
+    farm:webhook-lanes:{id}       sorted set: a webhook's lanes, by when their first delivery is to be tried
+    farm:webhook-lane:{id}:{lane} list: deliveries in their order, each as one JSON object
+    farm:webhook-tries:{id}       hash: by lane, how often its first delivery has been tried
+    farm:webhook-refused:{id}     set: lanes whose first delivery gives way to the next, once there is one
+    farm:webhook-gone:{id}:{lane} of a URL that a recording has named: it wants nothing more of the recording
+    farm:webhook-claim:{id}       who is sending to a webhook now, or `resting` while nobody may
+
+All times are in milliseconds by Redis's own clock, so the machines' clocks need not agree.
+Every write is one script, so nothing is lost or doubled when a process dies between two commands.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+from uuid import UUID
+
+import redis
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from recording_farm.farm.recording.changes import CHANGES_KEY
+from recording_farm.farm.webhooks.log import KEPT_SECONDS as LOG_SECONDS
+from recording_farm.farm.webhooks.log import MAX_LOG, Attempt, log_key, oldest_kept
+
+DUE_KEY: Final = "farm:webhooks-due"
+
+MAX_LANES: Final = 10_000
+"""Recordings whose deliveries may wait for one webhook; what comes beyond that is not delivered."""
+
+MAX_LANE: Final = 1000
+"""Deliveries of one recording that may wait for one webhook."""
+
+
+_GONE_SECONDS: Final = 3 * 86_400
+"""Longer than a recording waits, is made and is uploaded."""
+
+
+class Delivery(BaseModel):
+    """One event that one webhook is to be told."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    """Unique for each event and webhook; the same at each try and each replay."""
+    organization_id: str
+    webhook_id: UUID
+    url: str | None = None
+    """Where to send it, if the recording has named the URL itself; None for a registered webhook."""
+    recording_id: UUID
+    lane: str
+    body: Annotated[str, Field(repr=False)]
+    created_at: AwareDatetime
+    replay_of: str | None = None
+    """The entry of the log that was asked to be sent again."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first delivery of a lane that is due, how often it was tried, and how many wait behind it."""
+
+    delivery: Delivery
+    tries: int
+    behind: int
+    raw: bytes
+    """The delivery as it is kept."""
+
+
+_NOW = """
+local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+# Answers whether the delivery was taken. A claimed webhook is not made due: who has claimed it looks again
+# when it gives it back.
+_PUSH_FUNCTION = (
+    _NOW
+    + """
+local function push(due, webhook, lane, delivery, most, longest)
+  local now = milliseconds()
+  local lanes, list = 'farm:webhook-lanes:' .. webhook, 'farm:webhook-lane:' .. webhook .. ':' .. lane
+  local length = redis.call('LLEN', list)
+  if length >= tonumber(longest) then return 0 end
+  if length == 0 and redis.call('ZCARD', lanes) >= tonumber(most) then return 0 end
+  redis.call('RPUSH', list, delivery)
+  redis.call('ZADD', lanes, 'NX', now, lane)
+  if redis.call('SISMEMBER', 'farm:webhook-refused:' .. webhook, lane) == 1 then
+    redis.call('ZADD', lanes, now, lane)
+  end
+  local claimed = redis.call('PTTL', 'farm:webhook-claim:' .. webhook)
+  if claimed > 0 then
+    redis.call('ZADD', due, 'NX', now + claimed, webhook)
+  else
+    redis.call('ZADD', due, 'LT', now, webhook)
+  end
+  return 1
+end
+"""
+)
+
+_PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[1], ARGV[2])"
+"""KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery"""
+
+# KEYS changes, due; ARGV id of the entry, most lanes, longest lane, webhook, lane, delivery, …
+# Answers how many were not taken, or -1 when the entry is not the first one any more.
+_DISPATCH = (
+    _PUSH_FUNCTION
+    + """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+if not first[1] or first[1][1] ~= ARGV[1] then return -1 end
+local refused = 0
+for i = 4, #ARGV, 3 do
+  refused = refused + 1 - push(KEYS[2], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[2], ARGV[3])
+end
+redis.call('XDEL', KEYS[1], ARGV[1])
+return refused
+"""
+)
+
+# KEYS due; answers milliseconds, -1 when nothing waits.
+_UNTIL_DUE = (
+    _NOW
+    + """
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if not first[1] then return -1 end
+return math.max(0, first[2] - milliseconds())
+"""
+)
+
+# KEYS due; ARGV token, milliseconds of the claim, most webhooks
+_CLAIM = (
+    _NOW
+    + """
+local now = milliseconds()
+local claimed = {}
+for _, webhook in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[3])) do
+  local claim = 'farm:webhook-claim:' .. webhook
+  if redis.call('SET', claim, ARGV[1], 'NX', 'PX', ARGV[2]) then
+    redis.call('ZADD', KEYS[1], now + ARGV[2], webhook)
+    table.insert(claimed, webhook)
+  else
+    redis.call('ZADD', KEYS[1], now + math.max(1, redis.call('PTTL', claim)), webhook)
+  end
+end
+return claimed
+"""
+)
+
+# KEYS due, claim, lanes, tries; ARGV token, milliseconds of the claim, webhook, most lanes
+# Answers {{delivery, tries, how many are behind}, …}, nothing when the claim was lost.
+_HEADS = (
+    _NOW
+    + """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {} end
+local now = milliseconds()
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[3])
+local heads = {}
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[4])) do
+  local list = 'farm:webhook-lane:' .. ARGV[3] .. ':' .. lane
+  local tries = redis.call('HGET', KEYS[4], lane) or '0'
+  table.insert(heads, {redis.call('LINDEX', list, 0), tries, redis.call('LLEN', list) - 1})
+end
+return heads
+"""
+)
+
+# KEYS lane, lanes, tries, log, refused; ARGV lane, delivery, milliseconds until the next try or '', entry of
+# the log, how many are kept, since when, seconds the log is kept, whether it gives way from now on
+# Answers whether it was there still: a webhook that was deleted meanwhile gets no log.
+_SETTLE = (
+    _NOW
+    + """
+if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[2] then return 0 end
+local now = milliseconds()
+redis.call(ARGV[8] == '1' and 'SADD' or 'SREM', KEYS[5], ARGV[1])
+if ARGV[3] ~= '' then
+  redis.call('HINCRBY', KEYS[3], ARGV[1], 1)
+  redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+else
+  redis.call('LPOP', KEYS[1])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  if redis.call('EXISTS', KEYS[1]) == 1 then
+    redis.call('ZADD', KEYS[2], now, ARGV[1])
+  else
+    redis.call('ZREM', KEYS[2], ARGV[1])
+  end
+end
+redis.call('XADD', KEYS[4], 'MAXLEN', '=', ARGV[5], '*', 'attempt', ARGV[4])
+redis.call('XTRIM', KEYS[4], 'MINID', '=', ARGV[6])
+redis.call('EXPIRE', KEYS[4], ARGV[7])
+return 1
+"""
+)
+
+# KEYS due, claim, lanes; ARGV token, webhook, milliseconds to rest
+_RELEASE = (
+    _NOW
+    + """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return end
+redis.call('DEL', KEYS[2])
+local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+if not first[1] then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+elseif ARGV[3] == '0' then
+  redis.call('ZADD', KEYS[1], first[2], ARGV[2])
+else
+  redis.call('SET', KEYS[2], 'resting', 'PX', ARGV[3])
+  redis.call('ZADD', KEYS[1], math.max(first[2], milliseconds() + ARGV[3]), ARGV[2])
+end
+"""
+)
+
+# KEYS due, claim, lanes; ARGV webhook
+_WAKE = (
+    _NOW
+    + """
+local now = milliseconds()
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  redis.call('ZADD', KEYS[3], 'LT', now, lane)
+end
+if redis.call('GET', KEYS[2]) == 'resting' then redis.call('DEL', KEYS[2]) end
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('ZADD', KEYS[1], now, ARGV[1])
+end
+"""
+)
+
+# KEYS due, lanes, tries, refused; ARGV webhook
+_DROP = """
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  redis.call('DEL', 'farm:webhook-lane:' .. ARGV[1] .. ':' .. lane)
+end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+redis.call('ZREM', KEYS[1], ARGV[1])
+"""
+
+
+def lanes_key(webhook_id: UUID | str) -> str:
+    """The key of a webhook's lanes."""
+    return f"farm:webhook-lanes:{webhook_id}"
+
+
+def _lane_key(webhook_id: UUID | str, lane: str) -> str:
+    return f"farm:webhook-lane:{webhook_id}:{lane}"
+
+
+def _tries_key(webhook_id: UUID | str) -> str:
+    return f"farm:webhook-tries:{webhook_id}"
+
+
+def _refused_key(webhook_id: UUID | str) -> str:
+    return f"farm:webhook-refused:{webhook_id}"
+
+
+def _gone_key(delivery: Delivery) -> str:
+    return f"farm:webhook-gone:{delivery.webhook_id}:{delivery.recording_id}"
+
+
+def _claim_key(webhook_id: UUID | str) -> str:
+    return f"farm:webhook-claim:{webhook_id}"
+
+
+class Deliveries:
+    """The deliveries of all webhooks. All methods may be called from several threads and processes at once.
+
+    Every method raises redis.RedisError when Redis cannot be reached.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        """`client` must return bytes (see `farm.db.clients`)."""
+        self._push = client.register_script(_PUSH)
+        self._dispatch = client.register_script(_DISPATCH)
+        self._until_due = client.register_script(_UNTIL_DUE)
+        self._claim = client.register_script(_CLAIM)
+        self._heads = client.register_script(_HEADS)
+        self._settle = client.register_script(_SETTLE)
+        self._release = client.register_script(_RELEASE)
+        self._wake = client.register_script(_WAKE)
+        self._drop = client.register_script(_DROP)
+        self._redis = client
+
+    def push(self, delivery: Delivery) -> bool:
+        """Put a delivery at the end of its lane; false when too many recordings' deliveries wait already."""
+        return bool(self._push(keys=[DUE_KEY], args=[MAX_LANES, MAX_LANE, *_entry(delivery)]))
+
+    def dispatch(self, entry_id: bytes, deliveries: Iterable[Delivery]) -> int:
+        """Take the first entry out of the stream of changes and put its deliveries into their lanes.
+
+        Returns how many were not taken because too many wait already. When the entry is not the first one
+        any more, somebody else has done it, nothing happens, and the answer is -1.
+        """
+        entries = [part for delivery in deliveries for part in _entry(delivery)]
+        return int(
+            self._dispatch(keys=[CHANGES_KEY, DUE_KEY], args=[entry_id, MAX_LANES, MAX_LANE, *entries])
+        )
+
+    def seconds_until_due(self) -> float | None:
+        """How long until somebody must look at a webhook, 0 if that is now, None when nothing waits."""
+        milliseconds = int(self._until_due(keys=[DUE_KEY]))
+        return None if milliseconds < 0 else milliseconds / 1000
+
+    def claim(self, token: str, seconds: float, most: int) -> list[str]:
+        """Claim up to `most` webhooks that are due, for `seconds` and in the name of `token`."""
+        found: Sequence[bytes] = self._claim(keys=[DUE_KEY], args=[token, _milliseconds(seconds), most])
+        return [webhook_id.decode() for webhook_id in found]
+
+    def heads(self, webhook_id: str, token: str, seconds: float, most: int) -> list[Head]:
+        """The first deliveries of up to `most` lanes that are due, and the claim prolonged to `seconds`.
+
+        There are none when the claim was lost.
+        """
+        found: Sequence[tuple[bytes, bytes, int]] = self._heads(
+            keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id), _tries_key(webhook_id)],
+            args=[token, _milliseconds(seconds), webhook_id, most],
+        )
+        return [
+            Head(Delivery.model_validate_json(raw), int(tries), behind, raw) for raw, tries, behind in found
+        ]
+
+    def settle(
+        self, head: Head, attempt: Attempt, retry_seconds: float | None, *, gives_way: bool = False
+    ) -> bool:
+        """Log a try, and take its delivery away, or have it tried again in `retry_seconds`.
+
+        One that `gives_way` is tried again at once when another one comes behind it.
+        Nothing happens when the delivery has been dropped meanwhile; the answer is false then.
+        """
+        delivery = head.delivery
+        webhook_id, lane = delivery.webhook_id, delivery.lane
+        return bool(
+            self._settle(
+                keys=[
+                    _lane_key(webhook_id, lane),
+                    lanes_key(webhook_id),
+                    _tries_key(webhook_id),
+                    log_key(delivery.organization_id, webhook_id),
+                    _refused_key(webhook_id),
+                ],
+                args=[
+                    lane,
+                    head.raw,
+                    "" if retry_seconds is None else _milliseconds(retry_seconds),
+                    attempt.model_dump_json(),
+                    MAX_LOG,
+                    oldest_kept(),
+                    LOG_SECONDS,
+                    int(gives_way),
+                ],
+            )
+        )
+
+    def release(self, webhook_id: str, token: str, rest_seconds: float = 0) -> None:
+        """Give a claimed webhook back; for `rest_seconds` nobody can claim it."""
+        self._release(
+            keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id)],
+            args=[token, webhook_id, _milliseconds(rest_seconds)],
+        )
+
+    def wake(self, webhook_id: UUID | str) -> None:
+        """Have all that waits for a webhook tried now, for instance because it leads elsewhere now."""
+        self._wake(keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id)], args=[str(webhook_id)])
+
+    def drop(self, webhook_id: UUID | str) -> None:
+        """Forget all that waits for a webhook."""
+        keys = [lanes_key(webhook_id), _tries_key(webhook_id), _refused_key(webhook_id)]
+        self._drop(keys=[DUE_KEY, *keys], args=[str(webhook_id)])
+
+    def note_gone(self, delivery: Delivery) -> None:
+        """Remember that a URL which a recording has named wants nothing more of that recording."""
+        self._redis.set(_gone_key(delivery), b"", ex=_GONE_SECONDS)
+
+    def is_gone(self, delivery: Delivery) -> bool:
+        """Whether that is so of a delivery."""
+        return bool(self._redis.exists(_gone_key(delivery)))
+
+
+def _entry(delivery: Delivery) -> tuple[str, str, str]:
+    return str(delivery.webhook_id), delivery.lane, delivery.model_dump_json()
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,169 @@
+"""The dispatcher: turns every change of a recording into deliveries to webhooks, and has them sent in time.
+
+It is a process of `farm worker`. Several nodes each run one, and they share the stream `farm:changes` without
+a consumer group: a group would hand two changes of one recording to two nodes, and the later might be first.
+Here each reads the first entry, and whoever is quicker takes it out together with putting its deliveries into
+their lanes, in one step. So the order of the stream is that of the lanes, an entry counts exactly once, and
+one that dies leaves nothing behind that another would have to claim.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Final, cast
+from uuid import UUID, uuid4
+
+import redis
+from pydantic import ValidationError
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.faults import Outage, describe
+from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.queues.webhooks import enqueue_sending
+from recording_farm.farm.recording.changes import CHANGES_KEY, recording_of
+from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.model import FINAL, Recording
+from recording_farm.farm.storage.store import open_store
+from recording_farm.farm.telemetry.counts import Counts, of_change
+from recording_farm.farm.telemetry.logs import about
+from recording_farm.farm.telemetry.traces import open_sender
+from recording_farm.farm.webhooks.deliveries import Deliveries, Delivery
+from recording_farm.farm.webhooks.payload import status_update
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks, webhook_id_of
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAIT: Final = 1.0
+"""Seconds between two looks at what is due, when nothing changes; a shutdown may have to wait as long."""
+
+_PATIENCE: Final = 0.25
+"""Seconds until senders that were told of something due should have claimed it."""
+
+_MIN_WAIT: Final = 0.01
+_PIECE: Final = 100
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Dispatch until SIGTERM; then take what is in the stream still, and return."""
+    stopping = told_to_stop()
+    outage = Outage("webhooks cannot be dispatched")
+    with connect(settings.redis_address) as client:
+        dispatcher = Dispatcher(settings, client)
+        while not stopping.is_set():
+            try:
+                dispatcher.step()
+                outage.over()
+            except redis.RedisError as error:
+                stopping.wait(outage.seen(error))
+        try:
+            dispatcher.dispatch_all()
+        except redis.RedisError as error:
+            logger.warning("some changes are left to be dispatched at the next start: %s", describe(error))
+        dispatcher.close()
+
+
+class Dispatcher:
+    """Turns changes into deliveries."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        """`client` must return bytes (see `farm.db.clients`). Raises SettingsError."""
+        self._redis = client
+        self._webhooks = Webhooks(client, settings.webhook_limit)
+        self._deliveries = Deliveries(client)
+        self._counts = Counts(client)
+        self._traces = open_sender(settings.node)
+        secret = load_secret_key(settings)
+        self._links = Links(settings, open_store(settings), secret)
+
+    def close(self) -> None:
+        """Send the last traces."""
+        if self._traces is not None:
+            self._traces.close()
+
+    def step(self) -> None:
+        """Have sent what is due, then wait for a change or for what is due next, and dispatch the changes.
+
+        Raises redis.RedisError when Redis cannot be reached.
+        """
+        due = self._deliveries.seconds_until_due()
+        if due == 0:
+            enqueue_sending(self._redis)
+        # From the beginning: what is dispatched is deleted, so whatever is in the stream is to be done.
+        if self._redis.xread({CHANGES_KEY: "0"}, count=1, block=_block_milliseconds(due)):
+            self.dispatch_all()
+
+    def dispatch_all(self) -> None:
+        """Dispatch every change in the stream. Raises redis.RedisError when Redis cannot be reached."""
+        while entries := cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]", self._redis.xrange(CHANGES_KEY, count=_PIECE)
+        ):
+            for entry_id, fields in entries:
+                self._dispatch(entry_id, fields)
+        if self._deliveries.seconds_until_due() == 0:
+            enqueue_sending(self._redis)
+
+    def _dispatch(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        try:
+            recording = recording_of(fields)
+        except (ValidationError, KeyError) as error:
+            logger.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
+            self._deliveries.dispatch(entry_id, ())
+            return
+        with about(recording.id):
+            self._dispatch_change(entry_id, recording)
+
+    def _dispatch_change(self, entry_id: bytes, recording: Recording) -> None:
+        refused = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
+        if refused < 0:
+            return  # another node's dispatcher was quicker
+        # Here, and not where it changed: nobody waits for it, and each change comes by once.
+        self._counts.add(of_change(recording))
+        if self._traces is not None and recording.status in FINAL:
+            self._traces.send(recording)
+        if refused > 0:
+            logger.error(
+                "recording %s: %d webhooks are not told that it is %s, because too much waits for them",
+                recording.id,
+                refused,
+                recording.status,
+            )
+
+    def _deliveries_of(self, recording: Recording) -> list[Delivery]:
+        receivers = list(self._receivers(recording))
+        if not receivers:
+            return []
+        body = status_update(recording, self._links.video(recording), self._links.audio(recording))
+        present = now()
+        return [
+            Delivery(
+                id=str(uuid4()),
+                organization_id=recording.organization_id,
+                webhook_id=webhook_id,
+                url=url,
+                recording_id=recording.id,
+                lane=str(recording.id),
+                body=body,
+                created_at=present,
+            )
+            for webhook_id, url in receivers
+        ]
+
+    def _receivers(self, recording: Recording) -> Iterator[tuple[UUID, str | None]]:
+        """The webhooks that are told of a recording, with their URL if the recording has named it itself."""
+        for webhook in self._webhooks.all_of(recording.organization_id):
+            if webhook.wants(STATUS_UPDATE):
+                yield webhook.id, None
+        for url in recording.webhooks:
+            yield webhook_id_of(recording.organization_id, url), url
+
+
+def _block_milliseconds(due: float | None) -> int:
+    if due is None:
+        wait = _MAX_WAIT
+    elif due == 0:
+        wait = _PATIENCE
+    else:
+        wait = min(max(due, _MIN_WAIT), _MAX_WAIT)
+    return int(wait * 1000)

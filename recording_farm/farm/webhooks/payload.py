@@ -1,0 +1,81 @@
+"""What a webhook is told: the body of `recording.statusUpdate`.
+
+The body is exactly what JavaScript's JSON.stringify makes of it again, because receivers of the recording API
+verify the signature over either: no spaces, the order of the keys as it is here, nothing escaped that need
+not be, and whole numbers only.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from recording_farm.farm.clock import time_text
+from recording_farm.farm.recording.links import DownloadLink
+from recording_farm.farm.recording.model import Reason, Recording, stop_reason_of
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE
+
+
+def status_update(
+    recording: Recording, video: DownloadLink | None = None, audio: DownloadLink | None = None
+) -> str:
+    """The body that tells of a recording's state; the links lead to its files, once there are some."""
+    content = {
+        "event": STATUS_UPDATE,
+        "recording": _without_none(_recording(recording, video, audio)),
+        "meeting": _meeting(recording),
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _recording(
+    recording: Recording, video: DownloadLink | None, audio: DownloadLink | None
+) -> dict[str, Any]:
+    error = recording.error
+    link = video or audio
+    return {
+        "id": str(recording.id),
+        "recordingId": str(recording.id),
+        "meetingId": recording.meeting_id,
+        "organizationId": recording.organization_id,
+        "status": recording.status.value,
+        "invokedTime": _time(recording.invoked_time),
+        "startedTime": _time(recording.started_time),
+        "stoppedTime": _time(recording.stopped_time),
+        "fileSize": recording.file_size,
+        "outputFileName": recording.output_file_name,
+        "downloadUrl": video.url if video else None,
+        "audioDownloadUrl": audio.url if audio else None,
+        "downloadUrlExpiry": _time(link.expiry) if link else None,
+        "recordingDuration": recording.recording_duration,
+        "stopReason": _reason(stop_reason_of(recording)),
+        "error": {"code": error.code, "message": error.message} if error else None,
+    }
+
+
+def _meeting(recording: Recording) -> dict[str, Any]:
+    # The farm keeps no meetings: this is what the recording says of its own.
+    return {
+        "id": recording.meeting_id,
+        "title": recording.meeting_id,
+        "roomName": recording.meeting_id,
+        "organizedBy": {"id": recording.organization_id, "name": recording.organization_id},
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
+def _reason(reason: Reason | None) -> str | None:
+    """The reason as Dyte writes it: a text that looks like JSON with single quotes."""
+    if reason is None:
+        return None
+    parts: dict[str, Any] = {"reason": reason.reason.value}
+    if reason.caller is not None:
+        caller = {"type": reason.caller.type, "user_Id": reason.caller.user_id, "name": reason.caller.name}
+        parts["caller"] = _without_none(caller)
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":")).replace('"', "'")
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,236 @@
+"""Webhooks: the URLs at which an organization is told things, and the secrets that sign the deliveries.
+
+Keys
+    farm:webhooks:{org}           hash: the organization's webhooks by id, each as one JSON object
+    farm:webhook-secret:{org}     the secret of deliveries to the URLs that recordings name themselves
+
+A secret lies here in the clear, because the workers sign with it; it proves nothing but that a delivery comes
+from this farm, and the API shows it only when it is made.
+"""
+
+import base64
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Final, cast, get_args
+from typing import Literal as OneOf
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+import redis
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from recording_farm.farm.clock import now
+from recording_farm.farm.errors import (
+    NotFoundError,
+    RedisUnavailableError,
+    TooManyWebhooksError,
+    WebhookExistsError,
+)
+
+WebhookEvent = OneOf[
+    "meeting.started",
+    "meeting.ended",
+    "meeting.participantJoined",
+    "meeting.participantLeft",
+    "meeting.chatSynced",
+    "recording.statusUpdate",
+    "livestreaming.statusUpdate",
+    "meeting.transcript",
+    "meeting.summary",
+]
+"""What clients register for; the farm keeps no meetings, so it sends STATUS_UPDATE alone."""
+
+EVENTS: Final[tuple[WebhookEvent, ...]] = get_args(WebhookEvent)
+
+STATUS_UPDATE: Final[WebhookEvent] = "recording.statusUpdate"
+
+_SECRET_BYTES: Final = 32
+
+_TRIES: Final = 10
+"""How often a change is tried while others change the webhooks of the same organization."""
+
+
+class Webhook(BaseModel):
+    """A URL that an organization has registered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    organization_id: str
+    name: str
+    url: str
+    events: tuple[WebhookEvent, ...]
+    enabled: bool
+    disabled_reason: str | None = None
+    """Why the farm has disabled it; None if it has not."""
+    secret: Annotated[str, Field(repr=False)]
+    """As the Standard Webhooks libraries want it, `whsec_` and base64."""
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+    def wants(self, event: WebhookEvent) -> bool:
+        """Whether it is to be told of an event."""
+        return self.enabled and event in self.events
+
+
+def new_secret() -> str:
+    """A secret for Standard Webhooks signatures."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def webhook_id_of(organization_id: str, url: str) -> UUID:
+    """The id of a URL that recordings name themselves; the same for all recordings of an organization."""
+    return uuid5(NAMESPACE_URL, f"{organization_id} {url}")
+
+
+class Webhooks:
+    """The webhooks of all organizations. Several threads and processes may call all methods at once.
+
+    Every method raises redis.RedisError when Redis cannot be reached. Another organization's webhook looks
+    like one that does not exist.
+    """
+
+    def __init__(self, client: redis.Redis, most: int) -> None:
+        """An organization may have `most` webhooks."""
+        self._redis = client
+        self._most = most
+
+    def create(
+        self, organization_id: str, *, name: str, url: str, events: tuple[WebhookEvent, ...], enabled: bool
+    ) -> Webhook:
+        """Keep a new webhook. Raises WebhookExistsError, TooManyWebhooksError."""
+        present = now()
+        webhook = Webhook(
+            id=uuid4(),
+            organization_id=organization_id,
+            name=name,
+            url=url,
+            events=events,
+            enabled=enabled,
+            secret=new_secret(),
+            created_at=present,
+            updated_at=present,
+        )
+
+        def add(others: list[Webhook]) -> Webhook:
+            # A client of Redis that lost the answer tries again.
+            if len([other for other in others if other.id != webhook.id]) >= self._most:
+                raise TooManyWebhooksError(
+                    f"an organization may have {self._most} webhooks; delete one first"
+                )
+            return webhook
+
+        return self._write(organization_id, add)
+
+    def all_of(self, organization_id: str) -> list[Webhook]:
+        """An organization's webhooks, the oldest first."""
+        values = cast("list[bytes]", self._redis.hvals(_key(organization_id)))
+        return _sorted(values)
+
+    def get(self, organization_id: str, webhook_id: str) -> Webhook:
+        """One webhook. Raises NotFoundError."""
+        value = self._redis.hget(_key(organization_id), webhook_id.lower())
+        if value is None:
+            raise _not_found(webhook_id)
+        return Webhook.model_validate_json(cast("bytes", value))
+
+    def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
+        """Set fields of a webhook; returns it as it is then. Raises NotFoundError, WebhookExistsError.
+
+        One that the farm has disabled is enabled again by another URL, unless `enabled` is set.
+        """
+
+        def change(others: list[Webhook]) -> Webhook:
+            webhook = _of_id(others, webhook_id)
+            changed = webhook.model_copy(update={**fields, "updated_at": _later(webhook.updated_at)})
+            if webhook.disabled_reason is None or not ("enabled" in fields or changed.url != webhook.url):
+                return changed
+            return changed.model_copy(
+                update={"enabled": fields.get("enabled", True), "disabled_reason": None}
+            )
+
+        return self._write(organization_id, change)
+
+    def disable(self, organization_id: str, webhook_id: str, url: str, since: datetime, reason: str) -> bool:
+        """Disable a webhook that led to `url` at the time `since`; false if it was changed after that.
+
+        Raises NotFoundError.
+        """
+
+        def disable(others: list[Webhook]) -> Webhook:
+            webhook = _of_id(others, webhook_id)
+            if webhook.url != url or webhook.updated_at > since or not webhook.enabled:
+                return webhook
+            update = {"enabled": False, "disabled_reason": reason, "updated_at": _later(webhook.updated_at)}
+            return webhook.model_copy(update=update)
+
+        return self._write(organization_id, disable).disabled_reason == reason
+
+    def rotate_secret(self, organization_id: str, webhook_id: str) -> Webhook:
+        """Give a webhook a new secret; the next delivery is signed with it. Raises NotFoundError."""
+        return self.change(organization_id, webhook_id, secret=new_secret())
+
+    def delete(self, organization_id: str, webhook_id: str) -> Webhook:
+        """Forget a webhook; returns it as it was. Raises NotFoundError."""
+        webhook = self.get(organization_id, webhook_id)
+        self._redis.hdel(_key(organization_id), str(webhook.id))
+        return webhook
+
+    def secret_of(self, organization_id: str) -> str:
+        """The secret of deliveries to URLs that the organization's recordings name themselves."""
+        key = _secret_key(organization_id)
+        self._redis.set(key, new_secret(), nx=True)
+        return cast("bytes", self._redis.get(key)).decode()
+
+    def rotate_secret_of(self, organization_id: str) -> str:
+        """A new one of these secrets; the next delivery is signed with it."""
+        secret = new_secret()
+        self._redis.set(_secret_key(organization_id), secret)
+        return secret
+
+    def _write(self, organization_id: str, decide: Callable[[list[Webhook]], Webhook]) -> Webhook:
+        """Write the webhook that `decide` makes of those that are there, if they do not change meanwhile."""
+        key = _key(organization_id)
+        for _ in range(_TRIES):
+            with self._redis.pipeline() as pipeline:
+                pipeline.watch(key)  # type: ignore[no-untyped-call]
+                others = _sorted(cast("list[bytes]", pipeline.hvals(key)))
+                webhook = decide(others)
+                if any(other.url == webhook.url and other.id != webhook.id for other in others):
+                    raise WebhookExistsError(f'"url": a webhook with this URL exists already: {webhook.url}')
+                pipeline.multi()
+                pipeline.hset(key, str(webhook.id), webhook.model_dump_json())
+                try:
+                    pipeline.execute()
+                except redis.WatchError:
+                    continue
+                return webhook
+        raise RedisUnavailableError("the organization's webhooks change all the time; please try again")
+
+
+def _key(organization_id: str) -> str:
+    return f"farm:webhooks:{organization_id}"
+
+
+def _secret_key(organization_id: str) -> str:
+    return f"farm:webhook-secret:{organization_id}"
+
+
+def _sorted(values: list[bytes]) -> list[Webhook]:
+    webhooks = [Webhook.model_validate_json(value) for value in values]
+    return sorted(webhooks, key=lambda webhook: (webhook.created_at, webhook.id))
+
+
+def _of_id(webhooks: list[Webhook], webhook_id: str) -> Webhook:
+    for webhook in webhooks:
+        if str(webhook.id) == webhook_id.lower():
+            return webhook
+    raise _not_found(webhook_id)
+
+
+def _later(moment: datetime) -> datetime:
+    return max(moment, now())
+
+
+def _not_found(webhook_id: str) -> NotFoundError:
+    return NotFoundError(f"no webhook has the id {webhook_id}")

@@ -1,0 +1,107 @@
+"""What a node answers at FARM_NODE_PORT: its metrics, and whether it can work. A process of `farm worker`."""
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import redis
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from recording_farm.farm.config.settings import Settings, is_loopback
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.db.faults import fault_of
+from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.telemetry.metrics import NodeCollector, may_read
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_SECONDS: Final = 5.0
+"""How long a client may take to send what it wants, and to read the answer."""
+
+_JSON: Final = "application/json"
+
+
+def run_node_server(settings: Settings) -> None:
+    """Serve until SIGTERM. Raises OSError when the port is taken."""
+    assert settings.node_port is not None
+    stopping = told_to_stop()
+    with connect(settings.redis_address, retries=0) as client:
+        answers = Answers(settings, client)
+        server_class = _Server6 if ":" in settings.node_host else _Server
+        with make_server(settings.node_host, settings.node_port, answers, server_class, _Handler) as server:
+            serving = threading.Thread(target=server.serve_forever, daemon=True)
+            serving.start()
+            stopping.wait()
+            server.shutdown()
+
+
+class Answers:
+    """The WSGI application."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        """`client` comes from `farm.db.clients.connect`."""
+        self._settings = settings
+        self._redis = client
+        self._registry = CollectorRegistry()
+        self._registry.register(NodeCollector(settings))
+
+    def __call__(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        """Answer one request."""
+        status, content_type, body = self._answer(environ)
+        start(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, environ: "WSGIEnvironment") -> tuple[str, str, bytes]:
+        if environ["REQUEST_METHOD"] != "GET":
+            return "405 Method Not Allowed", _JSON, b"{}"
+        match environ["PATH_INFO"]:
+            case "/healthz":
+                return self._health()
+            case "/metrics" if self._may_read(environ.get("HTTP_AUTHORIZATION")):
+                return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+            case "/metrics":
+                return "401 Unauthorized", _JSON, b'{"error": "send the FARM_METRICS_TOKEN as Bearer token"}'
+            case _:
+                return "404 Not Found", _JSON, b"{}"
+
+    def _may_read(self, authorization: str | None) -> bool:
+        if self._settings.metrics_token is None:
+            return is_loopback(self._settings.node_host)
+        return may_read(self._settings, authorization)
+
+    def _health(self) -> tuple[str, str, bytes]:
+        try:
+            self._redis.ping()
+        except redis.ResponseError as error:
+            # It answers. A node whose Redis is full goes on recording, and must not be started anew.
+            return "200 OK", _JSON, json.dumps({"redis": fault_of(error)}).encode()
+        except redis.RedisError:
+            return "503 Service Unavailable", _JSON, json.dumps({"redis": "away"}).encode()
+        return "200 OK", _JSON, json.dumps({"redis": "ready"}).encode()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_SECONDS
+
+    def address_string(self) -> str:
+        """The client's address; its name would have to be looked up."""
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server calls it so
+        logger.debug(format, *args)

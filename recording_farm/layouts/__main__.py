@@ -1,0 +1,6 @@
+"""`python -m layouts`: what `farm layouts` runs."""
+
+from recording_farm.layouts.cli import main
+
+if __name__ == "__main__":
+    main()
