@@ -10,14 +10,14 @@ from starlette.routing import BaseRoute, Route
 from recording_farm.api.auth import Credentials, authenticate, client_address
 from recording_farm.api.context import context_of
 from recording_farm.api.http_errors import CsrfRefusedError, RateLimitedError, UnauthorizedError
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.visitor import (
     Form,
     Visitor,
+    action,
     check_same_origin,
-    done,
     read_form,
-    see,
+    redirect,
     with_error_pages,
 )
 from recording_farm.api.services.sessions import CSRF_FIELD, forget_session, session_of, set_session
@@ -44,7 +44,7 @@ async def _log_in(request: Request) -> Response:
         return _page(request, target, error, form.get("organization", ""))
     # A new one: whoever knew the one of the login page does not know this one, which ends if it was open.
     await context.sessions.close(session)
-    response = see(target)
+    response = redirect(target)
     set_session(response, request, context.settings, await context.sessions.open(key))
     return response
 
@@ -52,7 +52,7 @@ async def _log_in(request: Request) -> Response:
 async def _log_out(request: Request, visitor: Visitor, _form: Form) -> Response:
     context = context_of(request)
     await context.sessions.close(visitor.session)
-    response = see("/login")
+    response = redirect("/login")
     forget_session(response, request, context.settings)
     return response
 
@@ -62,7 +62,7 @@ def _page(request: Request, target: str, error: FarmError | None = None, organiz
     session = session_of(request, context.settings)
     if session is None or not context.sessions.is_ours(session):
         session = context.sessions.new()
-    response = page(
+    response = render(
         request,
         "login.html",
         error.http_status if error else 200,
@@ -88,5 +88,5 @@ def _local(target: str) -> str:
 login_routes: Final[list[BaseRoute]] = [
     Route("/login", with_error_pages(_show), methods=["GET"]),
     Route("/login", with_error_pages(_log_in), methods=["POST"]),
-    Route("/logout", done(_log_out), methods=["POST"]),
+    Route("/logout", action(_log_out), methods=["POST"]),
 ]

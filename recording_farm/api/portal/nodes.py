@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.context import context_of
-from recording_farm.api.portal.page import page
-from recording_farm.api.portal.visitor import Form, Visitor, check_administrator, done, see, shown
+from recording_farm.api.portal.page import render
+from recording_farm.api.portal.visitor import Form, Visitor, action, check_administrator, page, redirect
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.nodes.registry import GONE_AFTER, Node, Nodes
@@ -22,7 +22,9 @@ async def _show(request: Request, visitor: Visitor) -> Response:
     nodes = await run_in_threadpool(Nodes(client).all)
     queues = [*recordings_queues(client), continuations_queue(client)]
     waiting = await run_in_threadpool(lambda: sum(queue.count for queue in queues))
-    return page(request, "nodes.html", problem=None, nodes=[_shown(node) for node in nodes], waiting=waiting)
+    return render(
+        request, "nodes.html", problem=None, nodes=[_shown(node) for node in nodes], waiting=waiting
+    )
 
 
 def _shown(node: Node) -> dict[str, Any]:
@@ -48,10 +50,10 @@ async def _drain(request: Request, visitor: Visitor, form: Form) -> Response:
         raise NotFoundError(f"the farm knows of no node {name}")
     is_wanted = form.get("drain") == "yes"
     await run_in_threadpool(nodes.drain if is_wanted else nodes.undrain, name)
-    return see(f"/nodes?done={'drained' if is_wanted else 'undrained'}")
+    return redirect(f"/nodes?done={'drained' if is_wanted else 'undrained'}")
 
 
 node_routes: Final[list[BaseRoute]] = [
-    Route("/nodes", shown(_show), methods=["GET"]),
-    Route("/nodes/drain", done(_drain), methods=["POST"]),
+    Route("/nodes", page(_show), methods=["GET"]),
+    Route("/nodes/drain", action(_drain), methods=["POST"]),
 ]

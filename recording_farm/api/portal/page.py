@@ -1,4 +1,4 @@
-"""Pages: templates, what they write numbers and times with, and the headers that go with each."""
+"""Renders pages: templates, filters for numbers and times, and the headers of each page."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,20 +16,20 @@ from recording_farm.api.services.sessions import SAFE_METHODS
 ASSETS_PATH: Final = "/portal-assets"
 
 DONE: Final = {
-    "ordered": "Told to the recording.",
+    "ordered": "Command sent.",
     "deleted": "Deleted.",
     "saved": "Saved.",
-    "upload": "The upload is tried now.",
-    "replay": "It is sent again.",
-    "test": "An example is sent; what came of it stands here in a moment.",
-    "revoked": "The key is revoked.",
-    "drained": "The node begins no more recordings; those it has go on.",
-    "undrained": "The node begins recordings again.",
+    "upload": "Retrying the upload.",
+    "replay": "Sending it again.",
+    "test": "Test event sent. The result appears here shortly.",
+    "revoked": "Key revoked.",
+    "drained": "The node accepts no new recordings; running ones continue.",
+    "undrained": "The node accepts recordings again.",
 }
-"""What a page says after something was done. Only these: nobody can make it say something by a link."""
+"""The message a page shows after an action. A link can select one of these, and cannot bring its own text."""
 
 
-def page(
+def render(
     request: Request,
     template: str,
     status: int = 200,
@@ -38,30 +38,32 @@ def page(
     media: str = "",
     **values: Any,
 ) -> HTMLResponse:
-    """A page made of a template.
+    """A page rendered from a template.
 
-    `address` is where it can be had again, which its script does; by default where it was asked for, unless
-    that was by a form, or in vain. `media` is a further origin that its player may load from.
+    The page's script reloads it from `address`: by default the address of the request, and none when the
+    request was a form or failed. `media` is another origin that the player may load from.
     """
-    about = {
+    common = {
         "visitor": getattr(request.state, "visitor", None),
         "path": request.url.path,
         "address": _asked_at(request, status) if address is None else address,
         "done": DONE.get(request.query_params.get("done", "")),
     }
-    text = _TEMPLATES.get_template(template).render(about | values)
+    text = _TEMPLATES.get_template(template).render(common | values)
     return HTMLResponse(text, status, headers=_headers(media))
 
 
 def error_page(request: Request, status: int, message: str) -> Response:
-    """A page that says what went wrong."""
-    return page(request, "error.html", status, title=HTTPStatus(status).phrase, message=message, problem=None)
+    """A page that shows an error."""
+    return render(
+        request, "error.html", status, title=HTTPStatus(status).phrase, message=message, problem=None
+    )
 
 
 def _asked_at(request: Request, status: int) -> str:
     if request.method not in SAFE_METHODS or status >= 400:
         return ""
-    url = request.url.remove_query_params("done")  # what was done then is not done once more
+    url = request.url.remove_query_params("done")  # a reload repeats no message
     return url.path + (f"?{url.query}" if url.query else "")
 
 
@@ -80,14 +82,14 @@ def _headers(media: str) -> Mapping[str, str]:
     return {
         "Content-Security-Policy": "; ".join(policy),
         "X-Content-Type-Options": "nosniff",
-        # Not no-referrer: browsers would then hide the origin of forms, which the login looks at.
+        # Not no-referrer: browsers would then hide the origin of forms, which the login checks.
         "Referrer-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
 
 
 def moment(value: datetime | str | None) -> Markup:
-    """A time, in UTC; the script writes it in the visitor's own zone."""
+    """A time in UTC; the script converts it to the visitor's time zone."""
     if value is None:
         return Markup("–")
     at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
@@ -106,7 +108,7 @@ def length(seconds: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Bytes in units of 1024, as the settings have them."""
+    """Bytes in units of 1024, like the settings."""
     if count is None:
         return "–"
     for unit in ("B", "KiB", "MiB"):

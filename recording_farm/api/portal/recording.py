@@ -13,10 +13,10 @@ from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.portal.client import ask, fetch, segment
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recordings import length_of
 from recording_farm.api.portal.timeline import drawing_of
-from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.api.schema.webhooks import LogObject, log_object
 from recording_farm.farm.clock import now
 from recording_farm.farm.recording.commands import Order
@@ -55,7 +55,7 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
     attempts = await run_in_threadpool(_attempts, context, visitor.organization_id, recording)
     present, status = now(), Status(recording["status"])
     media = media_of(recording, context.settings.base_url)
-    return page(
+    return render(
         request,
         "recording.html",
         error.status if error else 200,
@@ -161,7 +161,7 @@ async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
         await ask(request, visitor, "DELETE", _path(request))
     except RefusedError as error:
         return await _page(request, visitor, error)
-    return see("/?done=deleted")
+    return redirect("/?done=deleted")
 
 
 async def _do(
@@ -172,7 +172,7 @@ async def _do(
         await ask(request, visitor, method, path, body=body)
     except RefusedError as error:
         return await _page(request, visitor, error)
-    return see(f"{_path(request)}?done={what}")
+    return redirect(f"{_path(request)}?done={what}")
 
 
 async def _live_picture(request: Request, visitor: Visitor) -> Response:
@@ -195,10 +195,10 @@ def _path(request: Request) -> str:
 _PAGE: Final = "/recordings/{recording_id}"
 
 recording_page_routes: Final[list[BaseRoute]] = [
-    Route(_PAGE, shown(_show), methods=["GET"]),
-    Route(f"{_PAGE}/live.jpg", shown(_live_picture), methods=["GET"]),
-    Route(f"{_PAGE}/order", done(_order), methods=["POST"]),
-    Route(f"{_PAGE}/upload", done(_upload), methods=["POST"]),
-    Route(f"{_PAGE}/replay", done(_replay), methods=["POST"]),
-    Route(f"{_PAGE}/delete", done(_delete), methods=["POST"]),
+    Route(_PAGE, page(_show), methods=["GET"]),
+    Route(f"{_PAGE}/live.jpg", page(_live_picture), methods=["GET"]),
+    Route(f"{_PAGE}/order", action(_order), methods=["POST"]),
+    Route(f"{_PAGE}/upload", action(_upload), methods=["POST"]),
+    Route(f"{_PAGE}/replay", action(_replay), methods=["POST"]),
+    Route(f"{_PAGE}/delete", action(_delete), methods=["POST"]),
 ]

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.portal.client import ask
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recording_form import SIZES, config_of, preset_choices
 from recording_farm.api.portal.timeline import drawing_of
-from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.farm.clock import now
 from recording_farm.farm.recording.model import FINAL, Status
 
@@ -37,7 +37,7 @@ async def _list(request: Request, visitor: Visitor) -> Response:
         problem = error
     recordings = answer.data if answer else []
     paging = (answer.paging if answer else None) or {"total_count": 0, "start_offset": 0, "end_offset": 0}
-    return page(
+    return render(
         request,
         "recordings.html",
         problem.status if problem else 200,
@@ -105,14 +105,14 @@ async def _start(request: Request, visitor: Visitor, form: Form) -> Response:
         answer = await ask(request, visitor, "POST", "/recordings", body=body, headers=headers)
     except RefusedError as error:
         return await _form(request, visitor, form, error)
-    return see(f"/recordings/{answer.data['id']}")
+    return redirect(f"/recordings/{answer.data['id']}")
 
 
 async def _form(
     request: Request, visitor: Visitor, form: Form, error: RefusedError | None = None
 ) -> Response:
     presets = await ask(request, visitor, "GET", "/storage/presets")
-    return page(
+    return render(
         request,
         "start.html",
         error.status if error else 200,
@@ -126,7 +126,7 @@ async def _form(
 
 
 recordings_routes: Final[list[BaseRoute]] = [
-    Route("/", shown(_list), methods=["GET"]),
-    Route("/start", shown(_start_form), methods=["GET"]),
-    Route("/start", done(_start), methods=["POST"]),
+    Route("/", page(_list), methods=["GET"]),
+    Route("/start", page(_start_form), methods=["GET"]),
+    Route("/start", action(_start), methods=["POST"]),
 ]

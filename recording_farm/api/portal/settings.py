@@ -9,10 +9,10 @@ from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.portal.client import ask
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
 from recording_farm.api.portal.storage_kinds import STORAGES
-from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from recording_farm.farm.errors import InvalidRequestError, NotFoundError
 from recording_farm.farm.recording.defaults import for_page
@@ -34,7 +34,7 @@ async def settings_page(
     defaults = (await ask(request, visitor, "GET", "/recording_config")).data
     keys = await run_in_threadpool(_keys, context_of(request), visitor.organization_id)
     storage = defaults.get("storage_config")
-    return page(
+    return render(
         request,
         "settings.html",
         error.status if error else 200,
@@ -75,7 +75,7 @@ async def _set_defaults(request: Request, visitor: Visitor, form: Form) -> Respo
         await ask(request, visitor, "PUT", "/recording_config", body=config_of(form, before))
     except RefusedError as error:
         return await settings_page(request, visitor, error)
-    return see("/settings?done=saved#defaults")
+    return redirect("/settings?done=saved#defaults")
 
 
 def _check_access_stays(context: Context, before: dict[str, Any], form: Form) -> None:
@@ -106,7 +106,7 @@ async def _make_key(request: Request, visitor: Visitor, form: Form) -> Response:
     made = await run_in_threadpool(
         create_api_key, context_of(request).settings, visitor.organization_id, name
     )
-    return page(
+    return render(
         request,
         "secret.html",
         title="A new API key",
@@ -123,12 +123,12 @@ async def _revoke_key(request: Request, visitor: Visitor, form: Form) -> Respons
     if not any(key.id == key_id for key in keys):
         raise NotFoundError(f"{visitor.organization_id} has no key {key_id}")
     await run_in_threadpool(revoke_api_key, context.settings, key_id)
-    return see("/settings?done=revoked#keys")
+    return redirect("/settings?done=revoked#keys")
 
 
 settings_routes: Final[list[BaseRoute]] = [
-    Route("/settings", shown(_show), methods=["GET"]),
-    Route("/settings/defaults", done(_set_defaults), methods=["POST"]),
-    Route("/settings/keys", done(_make_key), methods=["POST"]),
-    Route("/settings/keys/revoke", done(_revoke_key), methods=["POST"]),
+    Route("/settings", page(_show), methods=["GET"]),
+    Route("/settings/defaults", action(_set_defaults), methods=["POST"]),
+    Route("/settings/keys", action(_make_key), methods=["POST"]),
+    Route("/settings/keys/revoke", action(_revoke_key), methods=["POST"]),
 ]

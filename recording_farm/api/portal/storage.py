@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.portal.client import ask, segment
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.settings import settings_page
 from recording_farm.api.portal.storage_kinds import STORAGES, config_of_storage
-from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
@@ -23,7 +23,7 @@ def _page(
     kind = kind if kind in STORAGES else "aws"
     # What is secret has to be typed again.
     secret = {field.name for field in STORAGES[kind].fields if field.kind in {"password", "area"}}
-    return page(
+    return render(
         request,
         "storage.html",
         error.status if error else 200,
@@ -41,12 +41,12 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
         await ask(request, visitor, "PUT", _path(form), body=body)
     except RefusedError as error:
         return _page(request, visitor, kind, form, error)
-    return see("/settings?done=saved#storage")
+    return redirect("/settings?done=saved#storage")
 
 
 async def _delete(request: Request, visitor: Visitor, form: Form) -> Response:
     await ask(request, visitor, "DELETE", _path(form))
-    return see("/settings?done=deleted#storage")
+    return redirect("/settings?done=deleted#storage")
 
 
 async def _check(request: Request, visitor: Visitor, form: Form) -> Response:
@@ -64,8 +64,8 @@ def _path(form: Form) -> str:
 
 
 storage_routes: Final[list[BaseRoute]] = [
-    Route("/settings/storage", shown(_show), methods=["GET"]),
-    Route("/settings/storage", done(_add), methods=["POST"]),
-    Route("/settings/storage/delete", done(_delete), methods=["POST"]),
-    Route("/settings/storage/check", done(_check), methods=["POST"]),
+    Route("/settings/storage", page(_show), methods=["GET"]),
+    Route("/settings/storage", action(_add), methods=["POST"]),
+    Route("/settings/storage/delete", action(_delete), methods=["POST"]),
+    Route("/settings/storage/check", action(_check), methods=["POST"]),
 ]

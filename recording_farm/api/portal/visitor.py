@@ -1,4 +1,4 @@
-"""Who looks at a page, and the way from a request to a page for them."""
+"""The person who is logged in, and what turns a function into an endpoint for them."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,12 +31,12 @@ MAX_FORM_BYTES: Final = 1 << 20
 _MAX_FIELDS: Final = 200
 
 Form = Mapping[str, str]
-"""What was sent with a form; a field that came several times has its last value."""
+"""The fields of a submitted form; a repeated field has its last value."""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who is logged in."""
+    """A person who is logged in."""
 
     session: str
     key: ApiKey
@@ -45,15 +45,15 @@ class Visitor:
 
     @property
     def organization_id(self) -> str:
-        """Whose recordings they see."""
+        """The organization whose recordings they see."""
         return self.key.organization_id
 
 
 class RefusedError(FarmError):
-    """The API has refused what a page asked of it."""
+    """The API rejected a request of a page."""
 
     def __init__(self, status: int, message: str) -> None:
-        """The status and the message are the API's."""
+        """`status` and `message` come from the API."""
         super().__init__(message)
         self.status = status
 
@@ -63,8 +63,8 @@ Act = Callable[[Request, Visitor, Form], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def shown(show: Show) -> Endpoint:
-    """A page for those who are logged in; others are led to the login."""
+def page(show: Show) -> Endpoint:
+    """An endpoint for visitors who are logged in; others are redirected to the login."""
 
     async def answer(request: Request) -> Response:
         return await show(request, await visitor_of(request))
@@ -72,8 +72,8 @@ def shown(show: Show) -> Endpoint:
     return with_error_pages(answer)
 
 
-def done(act: Act) -> Endpoint:
-    """The same for a form that is sent, which must be one of the visitor's own session."""
+def action(act: Act) -> Endpoint:
+    """The same for a submitted form, which must have the CSRF token of the visitor's session."""
 
     async def answer(request: Request) -> Response:
         visitor = await visitor_of(request)
@@ -85,7 +85,7 @@ def done(act: Act) -> Endpoint:
 
 
 def with_error_pages(endpoint: Endpoint) -> Endpoint:
-    """An endpoint whose errors become pages."""
+    """An endpoint that renders its errors as pages."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -104,7 +104,7 @@ def with_error_pages(endpoint: Endpoint) -> Endpoint:
 
 
 async def visitor_of(request: Request) -> Visitor:
-    """Who is logged in. Raises SessionEndedError when nobody is, redis.RedisError."""
+    """The visitor of a request. Raises SessionEndedError when nobody is logged in, redis.RedisError."""
     context = context_of(request)
     session = session_of(request, context.settings)
     if session is None:
@@ -121,15 +121,17 @@ async def visitor_of(request: Request) -> Visitor:
 
 
 def check_administrator(visitor: Visitor) -> None:
-    """Raises NotAdministratorError when the visitor is none of the farm's."""
+    """Raises NotAdministratorError when the visitor is not an administrator of the farm."""
     if not visitor.is_administrator:
-        raise NotAdministratorError("this is for the administrators of the farm (FARM_ADMINS)")
+        raise NotAdministratorError(
+            "only administrators can see this page (FARM_ADMINS names their organizations)"
+        )
 
 
 def check_same_origin(request: Request) -> None:
-    """Raises CsrfRefusedError unless a page of this very origin sends the request.
+    """Raises CsrfRefusedError unless the request comes from a page of this origin.
 
-    Browsers say so in Sec-Fetch-Site, and over plain http, where they leave that out, in Origin.
+    Browsers send Sec-Fetch-Site; over plain http they leave it out and send Origin.
     """
     site = request.headers.get("sec-fetch-site")
     if site is None:
@@ -137,37 +139,39 @@ def check_same_origin(request: Request) -> None:
         ours = {request.headers.get("host"), urlsplit(context_of(request).settings.base_url).netloc}
         site = "same-origin" if origin and origin in ours else "none"
     if site != "same-origin":
-        raise CsrfRefusedError("this was sent by another page; do it on the farm's own")
+        raise CsrfRefusedError("the request came from a page of another site; use the portal itself")
 
 
 async def read_form(request: Request) -> Form:
-    """The fields of a form, without the spaces around them; those left empty are not there.
+    """The fields of a form, stripped; empty ones are left out.
 
-    Raises RequestTooLargeError, InvalidRequestError when it is no form.
+    Raises RequestTooLargeError, InvalidRequestError when the body is not a form.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_FORM_BYTES:
-            raise RequestTooLargeError(f"a form may have {MAX_FORM_BYTES >> 20} MiB at most")
+            raise RequestTooLargeError(f"the form is larger than {MAX_FORM_BYTES >> 20} MiB")
     try:
         pairs = parse_qsl(body.decode(), max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
-        raise InvalidRequestError("this is no form that the farm can read") from None
-    # Browsers send line breaks as two characters; in a private key, say, one is meant.
+        raise InvalidRequestError("the form could not be read") from None
+    # Browsers send line breaks as \r\n; a private key, for example, needs \n.
     return {name: text for name, value in pairs if (text := value.replace("\r\n", "\n").strip())}
 
 
-def see(path: str) -> Response:
-    """Go on to a page, after something was done."""
+def redirect(path: str) -> Response:
+    """Send the browser to a page after an action (post/redirect/get)."""
     return RedirectResponse(path, 303)
 
 
 def _to_login(request: Request) -> Response:
-    # What was sent with a form is gone, so one goes on at the beginning.
+    # The content of a submitted form is lost, so the visitor starts at the first page.
     path = request.url.path if request.method in SAFE_METHODS else "/"
     query = f"?{request.url.query}" if request.url.query and request.method in SAFE_METHODS else ""
-    response = see("/login" if path == "/" and not query else f"/login?next={quote(path + query, safe='')}")
+    response = redirect(
+        "/login" if path == "/" and not query else f"/login?next={quote(path + query, safe='')}"
+    )
     settings = context_of(request).settings
     if session_of(request, settings) is not None:
         forget_session(response, request, settings)

@@ -7,9 +7,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.portal.client import ask, segment
-from recording_farm.api.portal.page import page
+from recording_farm.api.portal.page import render
 from recording_farm.api.portal.settings import settings_page
-from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, done, see, shown
+from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 
 SHOWN_ATTEMPTS: Final = 50
@@ -26,7 +26,7 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
         answer = await ask(request, visitor, "POST", "/webhooks", body=body)
     except RefusedError as error:
         return await settings_page(request, visitor, error)
-    return page(
+    return render(
         request,
         "secret.html",
         title="A new webhook",
@@ -38,7 +38,7 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
 
 async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
     await ask(request, visitor, "DELETE", _path(request))
-    return see("/settings?done=deleted#webhooks")
+    return redirect("/settings?done=deleted#webhooks")
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
@@ -49,7 +49,7 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
     webhook = (await ask(request, visitor, "GET", _path(request))).data
     query = {"per_page": SHOWN_ATTEMPTS}
     log = await ask(request, visitor, "GET", f"{_path(request)}/logs", query=query)
-    return page(
+    return render(
         request,
         "webhook.html",
         error.status if error else 200,
@@ -75,7 +75,7 @@ async def _do(request: Request, visitor: Visitor, path: str, what: str, body: An
         await ask(request, visitor, "POST", path, body=body)
     except RefusedError as error:
         return await _page(request, visitor, error)
-    return see(f"/settings{_path(request)}?done={what}")
+    return redirect(f"/settings{_path(request)}?done={what}")
 
 
 def _path(request: Request) -> str:
@@ -85,9 +85,9 @@ def _path(request: Request) -> str:
 _PAGE: Final = "/settings/webhooks/{webhook_id}"
 
 webhook_routes: Final[list[BaseRoute]] = [
-    Route("/settings/webhooks", done(_add), methods=["POST"]),
-    Route(_PAGE, shown(_show), methods=["GET"]),
-    Route(f"{_PAGE}/delete", done(_delete), methods=["POST"]),
-    Route(f"{_PAGE}/test", done(_test), methods=["POST"]),
-    Route(f"{_PAGE}/replay", done(_replay), methods=["POST"]),
+    Route("/settings/webhooks", action(_add), methods=["POST"]),
+    Route(_PAGE, page(_show), methods=["GET"]),
+    Route(f"{_PAGE}/delete", action(_delete), methods=["POST"]),
+    Route(f"{_PAGE}/test", action(_test), methods=["POST"]),
+    Route(f"{_PAGE}/replay", action(_replay), methods=["POST"]),
 ]

@@ -276,7 +276,7 @@ def test_pages_should_do_without_their_script(browser: Browser, farm: RunningFar
         page.get_by_role("button", name="Start").click()
         page.wait_for_url("**/recordings/*")
         page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_role("status")).to_contain_text("Told to the recording")
+        expect(page.get_by_role("status")).to_contain_text("Command sent")
         page.goto("/settings")
         page.get_by_label("Name of a new key").fill("made without a script")
         page.get_by_role("button", name="Make a key").click()
