@@ -1,6 +1,7 @@
 """The demo meeting in a real Chromium: what it shows and plays has really gone through WebRTC."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -200,3 +201,26 @@ async def test_routes_should_answer_with_security_headers(address: str) -> None:
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/meet", "/meet/", "/meet/?layout=spotlight"])
+async def test_meet_should_redirect_to_a_new_meeting(address: str, path: str) -> None:
+    async with httpx.AsyncClient(base_url=address) as client:
+        answers = [await client.get(path) for _ in range(2)]
+
+    places = [answer.headers["location"] for answer in answers]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert places[0] != places[1]
+    for place in places:
+        assert re.fullmatch(r"/meet/[a-z]{4}-[a-z]{4}-[a-z]{4}(\?layout=spotlight)?", place)
+        assert ("?layout=spotlight" in place) == ("?" in path)
+
+
+@pytest.mark.parametrize("meeting_id", ["x" * 129, "%00", "%20", "%2e%2e"])
+async def test_bad_meeting_id_should_get_a_page_that_says_so(address: str, meeting_id: str) -> None:
+    async with httpx.AsyncClient(base_url=address) as client:
+        answer = await client.get(f"/meet/{meeting_id}")
+
+    assert answer.status_code == 404
+    assert "This is not a meeting address" in answer.text
+    assert "content-security-policy" in answer.headers
