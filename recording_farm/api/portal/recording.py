@@ -64,7 +64,11 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
         problem=error.message if error else None,
         recording=recording | length_of(recording, present),
         drawing=drawing_of(
-            recording["timeline"], present, is_over=status not in ACTIVE, in_file=seconds_in_file(recording)
+            recording["timeline"],
+            present,
+            is_over=status not in ACTIVE,
+            take_seconds=(recording["quality"] or {}).get("take_seconds"),
+            in_file=recording.get("recording_duration"),
         ),
         orders=_ORDERS.get(status, ()),
         is_live=status in {Status.RECORDING, Status.PAUSED},
@@ -95,16 +99,6 @@ def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
 def link_of(url: str, base_url: str) -> str:
     """A download link for a browser, which may reach the farm by another name."""
     return url.removeprefix(base_url) if url.startswith(f"{base_url}/") else url
-
-
-def seconds_in_file(recording: dict[str, Any]) -> float | None:
-    """How long the finished file is, as exactly as that is known."""
-    video, quality = recording["video_config"], recording["quality"]
-    frames = quality.get("frames_captured") if quality else None
-    if video is not None and isinstance(frames, int):
-        return frames / float(video["fps"])
-    duration = recording.get("recording_duration")
-    return None if duration is None else float(duration)
 
 
 def can_retry(recording: dict[str, Any]) -> bool:

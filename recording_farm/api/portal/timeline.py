@@ -1,45 +1,49 @@
 """A recording's timeline as a drawing to scale: takes, the gaps between them, faults and findings.
 
-Pure functions over the `timeline` that the API answers. Times are in seconds from the beginning of the first
-take; `at` is the time in the finished file, where there are no gaps.
+Pure functions over the `timeline` that the API answers. Times are in seconds from the start of the first
+take; `at` is the matching position in the finished file, which has no gaps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from math import inf
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
+
+from recording_farm.api.portal.recording_words import finding_in_words
 
 _END_A_TAKE: Final = frozenset({"take_began", "take_ended", "fault"})
-"""The events at which a take that was begun has ended, as in `farm.recording.timeline`."""
+"""The events that end a running take, as in `farm.recording.timeline`."""
 
 MIN_GAP: Final = 0.05
-"""Seconds; a shorter one is the time that the news of the take's end took."""
+"""Seconds; a shorter gap is only the imprecision of the times."""
+
+MIN_LOST_END: Final = 0.5
+"""Seconds; how much shorter than its told length a last take must be for the rest to count as a gap."""
 
 Entries = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Span:
-    """Something that lasts."""
+    """A part of the timeline with a length."""
 
     start: float
     end: float
     kind: Literal["take", "pause", "gap", "finding"]
     at: float
-    """Where it is in the finished file; of a gap, where the file goes on."""
+    """Its position in the finished file; of a gap, the position where the file continues."""
     label: str
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Its length."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at a moment."""
+    """An event at one moment."""
 
     time: float
     at: float
@@ -48,66 +52,113 @@ class Mark:
 
 @dataclass(frozen=True)
 class Drawing:
-    """All of a timeline; `seconds` is how long it is, `recorded` how much of that is in the file."""
+    """A whole timeline: it covers `seconds`, `recorded` of them are in the file."""
 
     seconds: float
     recorded: float
     is_running: bool
+    """Whether a take runs now, so that the recording gets longer."""
+    is_growing: bool
+    """Whether the timeline gets longer, by a take, a pause or a gap."""
     takes: tuple[Span, ...]
     gaps: tuple[Span, ...]
     findings: tuple[Span, ...]
     faults: tuple[Mark, ...]
     page: tuple[Mark, ...]
-    """What the page did that explains what is seen."""
+    """What the page did, as far as it explains the recording."""
+
+
+class _Take(NamedTuple):
+    """A take as its entries tell it; the end is only an estimate if no event tells it."""
+
+    number: int
+    start: float
+    end: float
+    is_end_known: bool
 
 
 def drawing_of(
-    entries: Entries, present: datetime, *, is_over: bool, in_file: float | None = None
+    entries: Entries,
+    present: datetime,
+    *,
+    is_over: bool,
+    take_seconds: Mapping[str, float] | None = None,
+    in_file: float | None = None,
 ) -> Drawing | None:
     """The drawing of a timeline at the time `present`; None before the first take.
 
-    `in_file` is how long the finished file is, in seconds; it puts right that the end of a take is told a
-    little after it.
+    `take_seconds` has the length of each take in the finished file, by its number. A recording of an older
+    version has none; then `in_file`, the length of the file, scales the takes.
     """
-    takes = list(_takes(entries, present, is_over=is_over))
-    if not takes:
+    began = next((_time(entry) for entry in entries if entry["event"] == "take_began"), None)
+    if began is None:
         return None
-    began = takes[0][0]
-    told = [(_seconds(began, start), _seconds(began, end)) for start, end in takes]
-    late = 0.0 if in_file is None else (sum(end - start for start, end in told) - in_file) / len(told)
-    spans, at = [], 0.0
-    for number, (start, end) in enumerate(told):
-        following = told[number + 1][0] if number + 1 < len(told) else inf
-        span = Span(start, min(max(start, end - late), following), "take", at, f"Take {number + 1}")
-        spans.append(span)
-        at += span.seconds
-    whole = max(spans[-1].end, 0.001)
+    elapsed = max(0.0, _seconds(began, present))
+    takes = list(_takes(entries, began, elapsed, is_over=is_over))
+    lengths = _lengths(takes, take_seconds, in_file)
+    spans = list(_spans(takes, lengths))
+    is_running = not is_over and _is_running(entries)
+    gaps = [*_gaps(spans, entries, began)]
+    if last := _last_gap(spans, takes, entries, None if is_over else elapsed):
+        gaps.append(last)
+    whole = max(0.001, *(span.end for span in (*spans, *gaps)))
     return Drawing(
         seconds=whole,
-        recorded=at,
-        is_running=not is_over and _is_running(entries),
+        recorded=sum(lengths.values()),
+        is_running=is_running,
+        is_growing=not is_over,
         takes=tuple(spans),
-        gaps=tuple(_gaps(spans, entries, began)),
+        gaps=tuple(gaps),
         findings=tuple(_findings(entries, began, whole, spans)),
         faults=tuple(_faults(entries, began, whole, spans)),
         page=tuple(_page(entries, began, whole, spans)),
     )
 
 
-def _takes(entries: Entries, present: datetime, *, is_over: bool) -> Iterator[tuple[datetime, datetime]]:
-    for place, entry in enumerate(entries):
+def _takes(entries: Entries, began: datetime, elapsed: float, *, is_over: bool) -> Iterator[_Take]:
+    for index, entry in enumerate(entries):
         if entry["event"] != "take_began":
             continue
-        began = _time(entry)
-        later = (_time(other) for other in entries[place + 1 :] if other["event"] in _END_A_TAKE)
-        # Of a take whose end nobody could tell, the recording's own is the last there is.
-        last = max(began, _time(entries[-1])) if is_over else max(began, present)
-        yield began, max(began, next(later, last))
+        start = _seconds(began, _time(entry))
+        later = (_seconds(began, _time(other)) for other in entries[index + 1 :] if _ends_a_take(other))
+        known = next(later, None)
+        # No event may tell the end of a take; at the latest it ended with the recording.
+        latest = _seconds(began, _time(entries[-1])) if is_over else elapsed
+        end = max(start, latest if known is None else known)
+        yield _Take(entry.get("take") or 0, start, end, known is not None)
+
+
+def _lengths(
+    takes: Sequence[_Take], take_seconds: Mapping[str, float] | None, in_file: float | None
+) -> dict[int, float]:
+    """The length of each take, by its number; a take that the file does not have is missing."""
+    if take_seconds is not None:
+        return {take.number: take_seconds[key] for take in takes if (key := str(take.number)) in take_seconds}
+    told = {take.number: take.end - take.start for take in takes}
+    total = sum(told.values())
+    scale = 1.0 if in_file is None or not total else in_file / total
+    return {number: seconds * scale for number, seconds in told.items()}
+
+
+def _spans(takes: Sequence[_Take], lengths: Mapping[int, float]) -> Iterator[Span]:
+    at = 0.0
+    for number, (take, following) in enumerate(zip(takes, [*takes[1:], None], strict=True), start=1):
+        if take.number not in lengths:
+            continue
+        end = take.start + lengths[take.number]
+        if following is not None:
+            end = min(end, max(take.start, following.start))
+        yield Span(take.start, end, "take", at, f"Take {number}")
+        at += lengths[take.number]
+
+
+def _ends_a_take(entry: Mapping[str, Any]) -> bool:
+    return entry["event"] in _END_A_TAKE
 
 
 def _is_running(entries: Entries) -> bool:
-    told = [entry["event"] for entry in entries if entry["event"] in _END_A_TAKE]
-    return bool(told) and told[-1] == "take_began"
+    events = [entry["event"] for entry in entries if _ends_a_take(entry)]
+    return bool(events) and events[-1] == "take_began"
 
 
 def _gaps(takes: Sequence[Span], entries: Entries, began: datetime) -> Iterator[Span]:
@@ -119,35 +170,49 @@ def _gaps(takes: Sequence[Span], entries: Entries, began: datetime) -> Iterator[
             for entry in entries
             if before.start < _seconds(began, _time(entry)) <= after.start
         }
-        is_pause = "PAUSED" in states
-        yield Span(
-            before.end,
-            after.start,
-            "pause" if is_pause else "gap",
-            after.at,
-            "Paused" if is_pause else "Nothing was recorded",
-        )
+        yield _gap(before.end, after.start, after.at, is_pause="PAUSED" in states)
+
+
+def _last_gap(
+    spans: Sequence[Span], takes: Sequence[_Take], entries: Entries, elapsed: float | None
+) -> Span | None:
+    """The gap behind the last take: `elapsed` is the present, None if the recording is over."""
+    last = spans[-1] if spans else Span(0.0, 0.0, "take", 0.0, "")
+    at = last.at + last.seconds
+    if elapsed is not None:
+        states = [entry["status"] for entry in entries if entry.get("status")]
+        is_paused = bool(states) and states[-1] == "PAUSED"
+        return _gap(last.end, elapsed, at, is_pause=is_paused) if elapsed - last.end >= MIN_GAP else None
+    end = takes[-1].end
+    is_lost = takes[-1].is_end_known and end - last.end >= MIN_LOST_END
+    return _gap(last.end, end, at, is_pause=False) if is_lost else None
+
+
+def _gap(start: float, end: float, at: float, *, is_pause: bool) -> Span:
+    if is_pause:
+        return Span(start, end, "pause", at, "Paused")
+    return Span(start, end, "gap", at, "Not recorded")
 
 
 def _findings(entries: Entries, began: datetime, whole: float, takes: Sequence[Span]) -> Iterator[Span]:
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         if entry["event"] != "finding_began":
             continue
         ends = (
             _seconds(began, _time(other))
-            for other in entries[place + 1 :]
+            for other in entries[index + 1 :]
             if other["event"] == "finding_ended" and other.get("finding") == entry.get("finding")
         )
         start = _within(_seconds(began, _time(entry)), whole)
-        end = _within(next(ends, whole), whole)
-        yield Span(start, max(start, end), "finding", _at(start, takes), _words(entry.get("finding")))
+        end = max(start, _within(next(ends, whole), whole))
+        yield Span(start, end, "finding", _at(start, takes), finding_in_words(entry.get("finding")))
 
 
 def _faults(entries: Entries, began: datetime, whole: float, takes: Sequence[Span]) -> Iterator[Mark]:
     for entry in entries:
         if entry["event"] == "fault":
             time = _within(_seconds(began, _time(entry)), whole)
-            yield Mark(time, _at(time, takes), entry.get("fault") or "something broke")
+            yield Mark(time, _at(time, takes), entry.get("fault") or "unknown fault")
 
 
 def _page(entries: Entries, began: datetime, whole: float, takes: Sequence[Span]) -> Iterator[Mark]:
@@ -158,15 +223,11 @@ def _page(entries: Entries, began: datetime, whole: float, takes: Sequence[Span]
 
 
 def _at(time: float, takes: Sequence[Span]) -> float:
-    """Where a moment is in the finished file; in a gap, where the file goes on."""
+    """The position of a moment in the finished file; in a gap, the position where the file continues."""
     for take in takes:
         if time < take.end:
             return take.at + max(0.0, time - take.start)
-    return takes[-1].at + takes[-1].seconds
-
-
-def _words(finding: object) -> str:
-    return str(finding or "found").replace("_", " ").capitalize()
+    return takes[-1].at + takes[-1].seconds if takes else 0.0
 
 
 def _within(seconds: float, whole: float) -> float:

@@ -39,7 +39,49 @@ def test_pause_should_be_a_gap_that_the_file_does_not_have() -> None:
     assert (gap.start, gap.end, gap.kind, gap.at) == (10, 30, "pause", 10)
 
 
-def test_takes_should_be_as_long_together_as_the_file() -> None:
+def test_take_that_lost_frames_should_be_as_long_as_it_is_in_the_file() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(12, "take_ended", take=0),
+        entry(12.5, "take_began", take=1),
+        entry(24.5, "fault", fault="the encoder is too slow"),
+        entry(25, "take_began", take=2),
+        entry(125, "take_ended", take=2),
+    ]
+    seconds = {"0": 12.0, "1": 4.5, "2": 70.0}
+    drawing = drawing_of(entries, BEGAN, is_over=True, take_seconds=seconds)
+    assert drawing is not None
+    assert [(take.start, take.end, take.at) for take in drawing.takes] == [
+        (0, 12, 0),
+        (12.5, 17, 12),
+        (25, 95, 16.5),
+    ]
+    assert [(gap.kind, gap.start, gap.end) for gap in drawing.gaps] == [
+        ("gap", 12, 12.5),
+        ("gap", 17, 25),
+        ("gap", 95, 125),
+    ]
+    assert drawing.recorded == sum(seconds.values())
+    assert drawing.seconds == drawing.recorded + sum(gap.seconds for gap in drawing.gaps)
+
+
+def test_take_that_the_file_does_not_have_should_be_a_gap() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(10, "fault", fault="x"),
+        entry(11, "take_began", take=1),
+        entry(20, "take_ended", take=1),
+    ]
+    drawing = drawing_of(entries, BEGAN, is_over=True, take_seconds={"0": 10.0})
+    assert drawing is not None
+    assert [take.label for take in drawing.takes] == ["Take 1"]
+    assert [(gap.start, gap.end) for gap in drawing.gaps] == [(10, 20)]
+    empty = drawing_of(entries, BEGAN, is_over=True, take_seconds={})
+    assert empty is not None
+    assert (empty.takes, [(gap.start, gap.end) for gap in empty.gaps]) == ((), [(0, 20)])
+
+
+def test_takes_of_an_older_version_should_be_scaled_to_the_file() -> None:
     entries = [
         entry(0, "take_began", take=0),
         entry(10.8, "take_ended", take=0),
@@ -55,6 +97,7 @@ def test_takes_should_be_as_long_together_as_the_file() -> None:
     longer = drawing_of(entries, BEGAN, is_over=True, in_file=100)
     assert longer is not None
     assert longer.takes[0].end == 20  # no take lasts into the next one
+    assert round(longer.takes[1].at, 3) == 50
 
 
 def test_fault_should_end_a_take_and_be_marked_where_the_file_goes_on() -> None:
@@ -89,7 +132,7 @@ def test_finding_that_has_not_ended_should_last_as_long_as_the_recording() -> No
     )
     assert drawing is not None
     found = [(finding.label, finding.start, finding.end) for finding in drawing.findings]
-    assert found == [("No sound", 2, 6), ("Black picture", 4, 10)]
+    assert found == [("No audio", 2, 6), ("Black picture", 4, 10)]
 
 
 def test_what_the_page_did_should_be_marked_with_its_words() -> None:
@@ -113,11 +156,16 @@ def test_take_whose_end_nobody_told_should_end_with_the_recording() -> None:
     assert (drawing.seconds, drawing.is_running) == (12, False)
 
 
-def test_paused_recording_should_not_get_longer() -> None:
-    entries = [entry(0, "take_began", take=0), entry(7, "take_ended", take=0)]
+def test_pause_should_be_drawn_while_it_lasts() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(7, "take_ended", take=0),
+        entry(7, "state", status="PAUSED"),
+    ]
     drawing = drawing_of(entries, BEGAN + timedelta(seconds=60), is_over=False)
     assert drawing is not None
-    assert (drawing.recorded, drawing.is_running) == (7, False)
+    assert (drawing.recorded, drawing.seconds, drawing.is_running) == (7, 60, False)
+    assert [(gap.kind, gap.start, gap.end) for gap in drawing.gaps] == [("pause", 7, 60)]
 
 
 def test_clock_that_was_set_back_should_turn_nothing_round() -> None:

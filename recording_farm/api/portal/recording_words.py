@@ -1,0 +1,99 @@
+"""The words that the pages use for the fields of a recording."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from recording_farm.farm.recording.findings import Finding
+from recording_farm.farm.recording.transfers import STORE, TransferState
+
+MAX_LOST_SHARE: Final = 0.005
+"""The share of lost frames above which the list warns of a recording."""
+
+_FINDINGS: Final = {
+    Finding.SOUND_ELSEWHERE: "Audio plays on another device",
+    Finding.NO_SOUND: "No audio",
+    Finding.FROZEN_PICTURE: "Page frozen",
+    Finding.FROZEN_VIDEO: "Video frozen",
+    Finding.FOREIGN_WINDOW: "Another window opened",
+    Finding.COVERED_PICTURE: "Page covered by a window",
+    Finding.BLACK_PICTURE: "Black picture",
+    Finding.BLANK_PICTURE: "Blank picture",
+    Finding.PAGE_OFFLINE: "Page offline",
+    Finding.PAGE_CUT_OFF: "Page disconnected",
+    Finding.DISK_FULL: "Disk nearly full",
+    Finding.MEMORY: "Too much memory",
+    Finding.ENCODER_SLOW: "Encoder too slow",
+    Finding.MEETING_EMPTY: "Meeting empty",
+}
+
+_HARMLESS: Final = frozenset(
+    {Finding.MEETING_EMPTY, Finding.MEMORY, Finding.DISK_FULL, Finding.FOREIGN_WINDOW, Finding.ENCODER_SLOW}
+)
+"""Findings that by themselves leave nothing to see or hear in the file."""
+
+_STOP_REASONS: Final = {
+    "API_CALL": "stopped by API or portal",
+    "STOPPED_BEFORE_START": "stopped before it started",
+    "MAX_DURATION": "reached the maximum duration",
+    "PAGE_ENDED": "the page ended the meeting",
+    "ALL_PEERS_LEFT": "all participants left",
+    "INTERNAL_ERROR": "ended by the farm",
+}
+
+_ERRORS: Final = {
+    "node_shut_down": "node shut down",
+    "disk_full": "disk full",
+    "node_lost": "node lost",
+}
+
+
+def finding_in_words(finding: object) -> str:
+    """A finding; one of a newer version by its own name."""
+    name = str(finding or "unknown")
+    return next((words for known, words in _FINDINGS.items() if known == name), _capitalized(name))
+
+
+def stop_in_words(recording: Mapping[str, Any]) -> str:
+    """Why a recording ended; empty if it has not."""
+    reason = recording.get("stop_reason")
+    if reason is None:
+        return ""
+    words = _STOP_REASONS.get(reason["reason"]) or _capitalized(reason["reason"]).lower()
+    caller = (reason.get("caller") or {}).get("name")
+    if reason["reason"] == "API_CALL" and caller and reason["caller"]["type"] == "USER":
+        words = f"stopped by {caller} in the meeting"
+    cause = _ERRORS.get((recording.get("error") or {}).get("code", ""))
+    return f"{words} ({cause})" if reason["reason"] == "INTERNAL_ERROR" and cause else words
+
+
+def quality_warning(recording: Mapping[str, Any]) -> str:
+    """What a viewer of the file will notice, in a few words; empty if it is as it should be."""
+    quality = recording.get("quality") or {}
+    captured, lost = quality.get("frames_captured") or 0, quality.get("frames_lost") or 0
+    if lost and lost / (captured + lost) > MAX_LOST_SHARE:
+        share = 100 * lost / (captured + lost)
+        return f"{share:.{0 if share >= 1 else 1}f} % of the frames are lost"
+    found = {
+        name: count["seconds"]
+        for name, count in (quality.get("findings") or {}).items()
+        if name not in _HARMLESS and count.get("seconds")
+    }
+    if not found:
+        return ""
+    worst = max(found, key=lambda name: found[name])
+    return f"{finding_in_words(worst)} for {found[worst]:.0f} s"
+
+
+def upload_warning(recording: Mapping[str, Any]) -> str:
+    """Which upload has failed so far, and why; empty if none has."""
+    for transfer in recording["transfers"]:
+        error = transfer.get("error")
+        if error and transfer["state"] != TransferState.DONE:
+            target = "the farm's store" if transfer["target"] == STORE else transfer["target"]
+            verb = "failed" if transfer["state"] == TransferState.GIVEN_UP else "is retried"
+            return f"Upload to {target} {verb}: {error['message']}"
+    return ""
+
+
+def _capitalized(name: str) -> str:
+    return name.replace("_", " ").capitalize()
