@@ -23,6 +23,7 @@ from recording_farm.api.meeting.page import meeting_routes
 from recording_farm.api.meeting.rooms import Rooms
 from recording_farm.api.operations import routes_of
 from recording_farm.api.portal import portal_routes
+from recording_farm.api.portal.error_pages import with_error_pages_for_browsers
 from recording_farm.api.request_log import RequestLog
 from recording_farm.api.routes.defaults import recording_config_operations
 from recording_farm.api.routes.downloads import download_operations
@@ -127,7 +128,7 @@ def create_app(settings: Settings) -> Starlette:
     return _App(
         settings.cors_origins,
         routes=routes,
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=with_error_pages_for_browsers(EXCEPTION_HANDLERS),
         middleware=[Middleware(RequestLog)],
         lifespan=lifespan,
     )

@@ -99,8 +99,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = HTTPStatus(error.status_code).name.lower()
     messages = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.method} is not possible at {request.url.path}",
+        404: f"{request.url.path} does not exist",
+        405: f"{request.url.path} does not allow {request.method}",
     }
     message = messages.get(error.status_code, error.detail)
     return error_response(error.status_code, kind, message, error.headers)

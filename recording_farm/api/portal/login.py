@@ -1,4 +1,4 @@
-"""Log in with an organization and one of its API keys, and out."""
+"""Log in with an API key, and log out."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from recording_farm.api.portal.visitor import (
     with_error_pages,
 )
 from recording_farm.api.services.sessions import CSRF_FIELD, forget_session, session_of, set_session
+from recording_farm.farm.credentials.api_keys import ApiKeys
 from recording_farm.farm.errors import FarmError
 
 
@@ -38,11 +39,11 @@ async def _log_in(request: Request) -> Response:
         if session is None or not context.sessions.is_ours(session):
             raise CsrfRefusedError("your browser has not kept the login page's cookie; please try again")
         context.sessions.check_csrf(session, form.get(CSRF_FIELD, ""))
-        credentials = Credentials(form.get("key", ""), form.get("organization", ""))
+        credentials = _credentials(form, context.keys)
         key = await authenticate(context, credentials, client_address(request))
     except (UnauthorizedError, RateLimitedError, CsrfRefusedError) as error:
         return _page(request, target, error, form.get("organization", ""))
-    # A new one: whoever knew the one of the login page does not know this one, which ends if it was open.
+    # A new session id: nobody can know it from the login page. A session that was open ends.
     await context.sessions.close(session)
     response = redirect(target)
     set_session(response, request, context.settings, await context.sessions.open(key))
@@ -77,10 +78,21 @@ def _page(request: Request, target: str, error: FarmError | None = None, organiz
     return response
 
 
+def _credentials(form: Form, keys: ApiKeys) -> Credentials:
+    """The credentials in the form.
+
+    The key alone names its organization. `organization:key`, as `farm up` prints it, may be pasted whole.
+    """
+    organization, key = form.get("organization"), form.get("key", "")
+    if ":" in key and keys.find(key) is None:
+        organization, _, key = key.partition(":")
+    return Credentials(key.strip(), organization)
+
+
 def _local(target: str) -> str:
-    """Where to go on after the login: a path of this farm, whatever the address of the page says."""
+    """The address after the login: a path of this farm, `/` for anything else."""
     parts = urlsplit(target)
-    # Browsers take a backslash for a slash, and two of them begin the name of another host.
+    # Browsers treat a backslash as a slash, and two slashes start the name of another host.
     is_path = target.startswith("/") and "\\" not in target and not target.startswith("//")
     return target if is_path and not parts.scheme and not parts.netloc and target.isprintable() else "/"
 

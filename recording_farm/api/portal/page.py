@@ -56,7 +56,12 @@ def render(
 def error_page(request: Request, status: int, message: str) -> Response:
     """A page that shows an error."""
     return render(
-        request, "error.html", status, title=HTTPStatus(status).phrase, message=message, problem=None
+        request,
+        "error.html",
+        status,
+        title=HTTPStatus(status).phrase.capitalize(),
+        message=message,
+        problem=None,
     )
 
 
@@ -118,6 +123,12 @@ def size(count: float | None) -> str:
     return f"{count:.1f} GiB"
 
 
+def sentence(message: str) -> str:
+    """A message of the API as a sentence on a page."""
+    start = message[:1].upper() + message[1:]
+    return start if start.endswith((".", "!", "?", ":")) else f"{start}."
+
+
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -126,7 +137,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(moment=moment, length=length, size=size)
+    templates.filters.update(moment=moment, length=length, size=size, sentence=sentence)
     templates.globals["assets"] = ASSETS_PATH
     return templates
 

@@ -15,6 +15,7 @@ from recording_farm.farm.credentials.api_keys import create_api_key, revoke_api_
 from testkit.api.portal import HOST, HOSTILE, Visit, visit_of
 from testkit.api.serving import served
 from testkit.farm import Farm
+from testkit.settings import settings_with
 
 
 async def test_stranger_should_be_led_to_the_login_and_on_from_there(stranger: Visit) -> None:
@@ -97,6 +98,34 @@ async def test_wrong_key_should_be_told_on_the_login_page(stranger: Visit) -> No
     assert "www-authenticate" not in response.headers
     assert HOSTILE not in response.text
     assert (await stranger.log_in("other", "acme-key")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("organization", "key"),
+    [
+        ("", "acme-key"),
+        ("", "acme:acme-key"),
+        ("acme", "acme:acme-key"),
+        ("Acme Inc.", " acme:acme-key "),
+        ("acme", "acme-key"),
+    ],
+)
+async def test_login_should_take_the_credentials_as_the_farm_prints_them(
+    stranger: Visit, organization: str, key: str
+) -> None:
+    assert (await stranger.log_in(organization, key)).status_code == 303
+    assert "acme" in await stranger.see("/settings")
+
+
+@pytest.mark.parametrize("key", ["other:acme-key", "acme:other-key", ":", "acme:", "acme:acme:acme-key"])
+async def test_login_should_refuse_pasted_credentials_that_do_not_fit(stranger: Visit, key: str) -> None:
+    assert (await stranger.log_in("acme", key)).status_code == 401
+
+
+async def test_key_with_a_colon_should_open_the_login(settings: Settings) -> None:
+    app = create_app(settings_with(settings.data_dir, settings.redis_url, api_keys="acme:a:b"))
+    async with app.router.lifespan_context(app), visit_of(app) as visit:
+        assert (await visit.log_in("acme", "a:b")).status_code == 303
 
 
 async def test_guessing_should_be_limited_as_at_the_api(settings: Settings) -> None:

@@ -53,4 +53,4 @@ async def test_names_should_never_lead_to_another_place_of_the_api(acme: Visit, 
     for path in ("/settings/storage", "/settings/storage/delete"):
         response = await acme.send(path, type="aws", name=name)
         assert response.status_code in {404, 422}, response.text
-        assert "there is nothing at" not in response.text
+        assert "does not exist" not in response.text
