@@ -82,20 +82,20 @@ def drawing_of(
     present: datetime,
     *,
     is_over: bool,
-    take_seconds: Mapping[str, float] | None = None,
-    in_file: float | None = None,
+    in_file: Sequence[Mapping[str, Any]] = (),
+    file_seconds: float | None = None,
 ) -> Drawing | None:
     """The drawing of a timeline at the time `present`; None before the first take.
 
-    `take_seconds` has the length of each take in the finished file, by its number. A recording of an older
-    version has none; then `in_file`, the length of the file, scales the takes.
+    `in_file` says where each take is in the finished file, as the API's `takes` do. A recording of an older
+    version has none of it; then `file_seconds`, the length of the file, scales the takes.
     """
     began = next((_time(entry) for entry in entries if entry["event"] == "take_began"), None)
     if began is None:
         return None
     elapsed = max(0.0, _seconds(began, present))
     takes = list(_takes(entries, began, elapsed, is_over=is_over))
-    lengths = _lengths(takes, take_seconds, in_file)
+    lengths = _lengths(takes, in_file, file_seconds)
     spans = list(_spans(takes, lengths))
     is_running = not is_over and _is_running(entries)
     gaps = [*_gaps(spans, entries, began)]
@@ -120,7 +120,7 @@ def _takes(entries: Entries, began: datetime, elapsed: float, *, is_over: bool) 
         if entry["event"] != "take_began":
             continue
         start = _seconds(began, _time(entry))
-        later = (_seconds(began, _time(other)) for other in entries[index + 1 :] if _ends_a_take(other))
+        later = (_end(other, start, began) for other in entries[index + 1 :] if _ends_a_take(other))
         known = next(later, None)
         # No event may tell the end of a take; at the latest it ended with the recording.
         latest = _seconds(began, _time(entries[-1])) if is_over else elapsed
@@ -129,14 +129,14 @@ def _takes(entries: Entries, began: datetime, elapsed: float, *, is_over: bool) 
 
 
 def _lengths(
-    takes: Sequence[_Take], take_seconds: Mapping[str, float] | None, in_file: float | None
+    takes: Sequence[_Take], in_file: Sequence[Mapping[str, Any]], file_seconds: float | None
 ) -> dict[int, float]:
     """The length of each take, by its number; a take that the file does not have is missing."""
-    if take_seconds is not None:
-        return {take.number: take_seconds[key] for take in takes if (key := str(take.number)) in take_seconds}
+    if in_file:
+        return {take["take"]: take["duration_ns"] / 1e9 for take in in_file}
     told = {take.number: take.end - take.start for take in takes}
     total = sum(told.values())
-    scale = 1.0 if in_file is None or not total else in_file / total
+    scale = 1.0 if file_seconds is None or not total else file_seconds / total
     return {number: seconds * scale for number, seconds in told.items()}
 
 
@@ -154,6 +154,13 @@ def _spans(takes: Sequence[_Take], lengths: Mapping[int, float]) -> Iterator[Spa
 
 def _ends_a_take(entry: Mapping[str, Any]) -> bool:
     return entry["event"] in _END_A_TAKE
+
+
+def _end(entry: Mapping[str, Any], start: float, began: datetime) -> float:
+    """The end of the take that began at `start`, as the entry tells it that ends it."""
+    # The length of a take is exact; an event is told some time after it.
+    seconds = entry.get("seconds") if entry["event"] == "take_ended" else None
+    return _seconds(began, _time(entry)) if seconds is None else start + float(seconds)
 
 
 def _is_running(entries: Entries) -> bool:

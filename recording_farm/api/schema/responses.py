@@ -222,8 +222,7 @@ class RecordingObject(MeetingRecording):
     expired_time: Moment | None = Field(description="when the files were deleted by their age")
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
     quality: dict[str, JsonValue] | None = Field(
-        description="frames captured, lost and doubled, takes, the length of each in the file by its number "
-        "(take_seconds), speed (1 is real time), steps by which it was "
+        description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
         "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
     )
     queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")

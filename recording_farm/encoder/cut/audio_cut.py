@@ -18,7 +18,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from recording_farm.encoder.cut.audio_export import export_audio, open_audio
-from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, told_in_file
+from recording_farm.encoder.cut.cut import CutFile, TakeMedia, told_in_file
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from recording_farm.encoder.media.atomic_media import atomic_media
@@ -56,15 +56,12 @@ def _join(takes: Sequence[TakeMedia], target: Path, title: str | None) -> CutFil
     with atomic_media(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
         output.metadata.update(told_in_file(takes[0], title))
         writer = _Writer(output)
-        joints = []
         for take in takes:
-            begin = _in_us(writer.end)
             with open_take(take.path) as source:
-                offset = writer.add(source, take.end_us)
-            if take.number is not None:
-                joints.append(TakeJoint(take.number, _in_us(offset), begin))
-    duration_us = _in_us(writer.end)
-    return CutFile(target, duration_us, 0, 0, 0, len(takes), tuple(joints))
+                writer.add(source, take.end_us)
+    return CutFile(
+        target, writer.end * 1_000_000 // SAMPLE_RATE, frames=0, lost=0, crowded=0, takes=len(takes)
+    )
 
 
 class _Writer:
@@ -75,8 +72,8 @@ class _Writer:
         self._stream: Any = None
         self.end = 0
 
-    def add(self, source: InputContainer, end_us: int | None) -> int:
-        """Append one take up to `end_us` of its own time; returns what its times move by, in samples."""
+    def add(self, source: InputContainer, end_us: int | None) -> None:
+        """Write one take behind what is there, up to `end_us` of its own time."""
         packets = whole_packets(source)
         priming = next(packets)
         offset = self.end - samples_of(priming) - AAC_FRAME_SAMPLES
@@ -87,7 +84,6 @@ class _Writer:
             if end_us is not None and time_of(packet) >= end_us:
                 break
             self._write(packet, offset)
-        return offset
 
     def _write(self, packet: Packet, offset: int) -> None:
         pts = samples_of(packet) + offset
@@ -96,10 +92,6 @@ class _Writer:
         packet.time_base = Fraction(1, SAMPLE_RATE)
         packet.pts = packet.dts = pts
         self._output.mux(packet)
-
-
-def _in_us(samples: int) -> int:
-    return samples * 1_000_000 // SAMPLE_RATE
 
 
 def _has_audio(take: TakeMedia) -> bool:

@@ -58,11 +58,10 @@ class TakeMedia:
 
 @dataclass(frozen=True)
 class TakeJoint:
-    """Where a take is in a finished file, in µs: it begins at `begin`; its own times move by `offset`."""
+    """Where the take of a number is in a finished file: what its own time is moved by, in µs."""
 
     take: int
     offset: int
-    begin: int
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,6 @@ class CutFile:
     crowded: int
     takes: int
     joints: tuple[TakeJoint, ...] = ()
-
-    @property
-    def take_lengths(self) -> dict[int, int]:
-        """How long each take is in the file, in µs, by its number."""
-        ends = [*(joint.begin for joint in self.joints[1:]), self.duration_us]
-        return {joint.take: end - joint.begin for joint, end in zip(self.joints, ends, strict=False)}
 
 
 @dataclass(frozen=True)
@@ -122,9 +115,9 @@ def _join(
     joints = []
     for take, head in heads:
         with open_take(take.path) as source:
-            joint = writer.add(source, head, take)
+            offset = writer.add(source, head, take)
         if take.number is not None:
-            joints.append(TakeJoint(take.number, joint.offset, writer.time_us(joint.picture_from)))
+            joints.append(TakeJoint(take.number, offset))
     writer.close()
     return CutFile(
         *(target, writer.video_end_us, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
@@ -181,14 +174,10 @@ class _Writer:
     @property
     def video_end_us(self) -> int:
         """Where the picture ends so far, in µs."""
-        return self.time_us(self._picture_ends()[0])
+        return round(self._picture_ends()[0] * self._tick * 1_000_000)
 
-    def time_us(self, ticks: int) -> int:
-        """A time of the picture in µs."""
-        return round(ticks * self._tick * 1_000_000)
-
-    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> Joint:
-        """Append one take; returns where it was put."""
+    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> int:
+        """Put one take behind what is there; returns what its times are moved by."""
         joint = self._joint(head)
         self._end_before(joint)
         self._take_from = joint.picture_from
@@ -213,7 +202,7 @@ class _Writer:
         self.frames += grid.frames
         self.lost += grid.lost
         self.crowded += grid.crowded
-        return joint
+        return joint.offset
 
     def close(self) -> None:
         """Write what is held; sound from behind the last frame is left out."""

@@ -188,7 +188,6 @@ def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict
         "frames_lost": file.lost,
         "frames_doubled": file.crowded,
         "takes": file.takes,
-        "take_seconds": {str(take): round(us / 1e6, 3) for take, us in file.take_lengths.items()},
         "speed": min(speeds) if speeds else None,
         "encoder_steps": max((journal.step for journal in journals), default=0),
         "silent_seconds": round(sum(journal.silent_us for journal in journals) / 1e6, 1),

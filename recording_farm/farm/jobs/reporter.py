@@ -92,14 +92,13 @@ class Reporter(Listener):
         logger.info("take %d has begun at phase %d µs", take.number, take.phase_us)
         fields = {} if self._started else {"started_time": now()}
         self._started = True
-        self._say_event("take_began", take, _time_of(take.wall_us))
+        began = datetime.fromtimestamp(take.wall_us / 1e6, UTC)
+        self._say_event("take_began", take, began)
         self._say(Status.RECORDING, **fields)
 
     async def take_ended(self, take: Journal) -> None:
         """A take has ended."""
-        # Not now: the encoder takes a while to end, and records nothing in that time.
-        ended = now() if take.length_us is None else _time_of(take.wall_us + take.length_us)
-        self._say_event("take_ended", take, ended)
+        self._say_event("take_ended", take, now())
 
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
@@ -268,10 +267,6 @@ class Reporter(Listener):
             # Perhaps it was said before, and the answer was lost.
             if self._records.get(None, self._recording.id).status is not status:
                 raise
-
-
-def _time_of(wall_us: int) -> datetime:
-    return datetime.fromtimestamp(wall_us / 1e6, UTC)
 
 
 def _nothing() -> None:

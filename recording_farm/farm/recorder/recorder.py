@@ -490,8 +490,8 @@ class Recorder:
             self._take = None
         self._take_over.set()
         await asyncio.gather(self._takes.end(over_ns and over_ns // 1000), self._end_watch())
-        if ended is not None and over_ns is not None:
-            await self._listener.take_ended(replace(ended, end_us=ended.time_of(over_ns // 1000)))
+        if ended is not None:
+            await self._listener.take_ended(ended)
 
     async def _watch_compositor(self, stage: Stage, takes: TakeSequence, over: asyncio.Event) -> None:
         async for depth in depths(stage.browser, self._plan.format.fps, over):

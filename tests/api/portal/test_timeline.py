@@ -12,6 +12,11 @@ def entry(second: float, event: str, **fields: Any) -> dict[str, Any]:
     return {"time": (BEGAN + timedelta(seconds=second)).isoformat(), "event": event, **fields}
 
 
+def takes(*seconds: float) -> list[dict[str, Any]]:
+    """The API's `takes` of a file."""
+    return [{"take": number, "duration_ns": round(length * 1e9)} for number, length in enumerate(seconds)]
+
+
 def test_recording_without_a_take_should_have_no_drawing() -> None:
     assert drawing_of([entry(0, "state", status="INVOKED")], BEGAN, is_over=False) is None
 
@@ -48,8 +53,8 @@ def test_take_that_lost_frames_should_be_as_long_as_it_is_in_the_file() -> None:
         entry(25, "take_began", take=2),
         entry(125, "take_ended", take=2),
     ]
-    seconds = {"0": 12.0, "1": 4.5, "2": 70.0}
-    drawing = drawing_of(entries, BEGAN, is_over=True, take_seconds=seconds)
+    seconds = [12.0, 4.5, 70.0]
+    drawing = drawing_of(entries, BEGAN, is_over=True, in_file=takes(*seconds))
     assert drawing is not None
     assert [(take.start, take.end, take.at) for take in drawing.takes] == [
         (0, 12, 0),
@@ -61,8 +66,19 @@ def test_take_that_lost_frames_should_be_as_long_as_it_is_in_the_file() -> None:
         ("gap", 17, 25),
         ("gap", 95, 125),
     ]
-    assert drawing.recorded == sum(seconds.values())
+    assert drawing.recorded == sum(seconds)
     assert drawing.seconds == drawing.recorded + sum(gap.seconds for gap in drawing.gaps)
+
+
+def test_running_recording_should_not_count_the_time_that_the_encoder_took_to_end() -> None:
+    entries = [
+        entry(0, "take_began", take=0),
+        entry(10.8, "take_ended", take=0, seconds=10.0),
+        entry(20, "take_began", take=1),
+    ]
+    drawing = drawing_of(entries, BEGAN + timedelta(seconds=25), is_over=False)
+    assert drawing is not None
+    assert [(take.start, take.end, take.at) for take in drawing.takes] == [(0, 10, 0), (20, 25, 10)]
 
 
 def test_take_that_the_file_does_not_have_should_be_a_gap() -> None:
@@ -72,13 +88,10 @@ def test_take_that_the_file_does_not_have_should_be_a_gap() -> None:
         entry(11, "take_began", take=1),
         entry(20, "take_ended", take=1),
     ]
-    drawing = drawing_of(entries, BEGAN, is_over=True, take_seconds={"0": 10.0})
+    drawing = drawing_of(entries, BEGAN, is_over=True, in_file=takes(10))
     assert drawing is not None
     assert [take.label for take in drawing.takes] == ["Take 1"]
     assert [(gap.start, gap.end) for gap in drawing.gaps] == [(10, 20)]
-    empty = drawing_of(entries, BEGAN, is_over=True, take_seconds={})
-    assert empty is not None
-    assert (empty.takes, [(gap.start, gap.end) for gap in empty.gaps]) == ((), [(0, 20)])
 
 
 def test_takes_of_an_older_version_should_be_scaled_to_the_file() -> None:
@@ -88,13 +101,13 @@ def test_takes_of_an_older_version_should_be_scaled_to_the_file() -> None:
         entry(20, "take_began", take=1),
         entry(30.8, "take_ended", take=1),
     ]
-    drawing = drawing_of(entries, BEGAN, is_over=True, in_file=20)
+    drawing = drawing_of(entries, BEGAN, is_over=True, file_seconds=20)
     assert drawing is not None
     assert [(take.start, round(take.end, 3), round(take.at, 3)) for take in drawing.takes] == [
         (0, 10, 0),
         (20, 30, 10),
     ]
-    longer = drawing_of(entries, BEGAN, is_over=True, in_file=100)
+    longer = drawing_of(entries, BEGAN, is_over=True, file_seconds=100)
     assert longer is not None
     assert longer.takes[0].end == 20  # no take lasts into the next one
     assert round(longer.takes[1].at, 3) == 50

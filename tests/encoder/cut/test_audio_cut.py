@@ -24,8 +24,8 @@ def takes(tmp_path_factory: pytest.TempPathFactory) -> list[TakeMedia]:
     """Two takes: of the first 3.25 s belong to the recording, of the second 3.75 s."""
     directory = tmp_path_factory.mktemp("takes")
     return [
-        TakeMedia(make_take(directory / "take-000.m4a", 3.4, 7.1), end_us=6_650_000, number=0),
-        TakeMedia(make_take(directory / "take-001.m4a", 2.25, 6.0), number=1),
+        TakeMedia(make_take(directory / "take-000.m4a", 3.4, 7.1), end_us=6_650_000),
+        TakeMedia(make_take(directory / "take-001.m4a", 2.25, 6.0)),
     ]
 
 
@@ -37,8 +37,6 @@ def test_sound_should_begin_at_its_first_sample_and_go_on_at_a_joint(
     result = cut_audio(takes, target, export)
     assert (result.path, result.takes, result.frames, result.lost) == (target, 2, 0, 0)
     assert 7 <= result.duration_us / 1e6 < 7 + 2 * PACKET
-    assert result.take_lengths == pytest.approx({0: 3_250_000, 1: 3_750_000}, abs=PACKET * 2e6)
-    assert sum(result.take_lengths.values()) == result.duration_us
     heard = played(target)
     assert heard.shape[1] / 48_000 == pytest.approx(result.duration_us / 1e6, abs=PACKET)
     assert probe(target).duration_us == pytest.approx(result.duration_us, abs=PACKET * 1e6)

@@ -83,9 +83,7 @@ def test_cut_should_begin_at_zero_with_even_frames(tmp_path: Path, codec: Codec)
 @pytest.mark.parametrize("codec", list(Codec))
 def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec: Codec) -> None:
     takes = [
-        TakeMedia(
-            make_take(tmp_path / f"take-{i:03d}{codec.suffix}", codec, 3, video_from=3.5 + i / 90), number=i
-        )
+        TakeMedia(make_take(tmp_path / f"take-{i:03d}{codec.suffix}", codec, 3, video_from=3.5 + i / 90))
         for i in range(3)
     ]
     target = tmp_path / f"out{codec.suffix}"
@@ -102,10 +100,6 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     # No frame stands longer than another, but for WebM's whole milliseconds.
     assert all(abs(b - a - 1 / 30) < 0.0011 for a, b in pairwise(times))
     assert result.duration_us == round(result.frames * 1_000_000 / 30)
-    lengths = result.take_lengths
-    assert list(lengths) == [0, 1, 2]
-    assert sum(lengths.values()) == result.duration_us
-    assert all(2_800_000 < length <= 3_010_000 for length in lengths.values())
 
 
 def test_mp4_should_have_thirty_frames_a_second_to_an_editor_also_after_joints(tmp_path: Path) -> None:
@@ -187,14 +181,6 @@ def test_frames_that_were_lost_with_the_end_should_be_counted(tmp_path: Path) ->
     result = cut([TakeMedia(take, end_us=3_500_000 + 6_000_000)], target, Format(Codec.H264, 320, 180))
     assert result.frames == 90
     assert result.lost == 90
-
-
-def test_take_that_lost_its_end_should_be_as_long_as_its_picture_in_the_file(tmp_path: Path) -> None:
-    files = [make_take(tmp_path / f"take-{i:03d}.mp4", Codec.H264, 2) for i in range(2)]
-    takes = [TakeMedia(files[0], end_us=3_500_000 + 6_000_000, number=0), TakeMedia(files[1], number=4)]
-    result = cut(takes, tmp_path / "out.mp4", Format(Codec.H264, 320, 180))
-    assert result.take_lengths == pytest.approx({0: 2_000_000, 4: 2_000_000}, abs=140_000)
-    assert sum(result.take_lengths.values()) == result.duration_us
 
 
 def test_lag_should_be_taken_off_the_picture(tmp_path: Path) -> None:

@@ -82,6 +82,6 @@ def test_line_that_was_not_written_to_its_end_should_be_left_out(tmp_path: Path)
     ],
 )
 def test_text_should_be_placed_by_its_take(tmp_path: Path, text: TimedText, at: int) -> None:
-    joints = (TakeJoint(0, -2_000_000, 0), TakeJoint(2, -4_000_000, 3_000_000))
+    joints = (TakeJoint(0, -2_000_000), TakeJoint(2, -4_000_000))
     file = CutFile(tmp_path / "a.mp4", 8_000_000, 240, 0, 0, 2, joints)
     assert place_texts(file, [text, TimedText(1, 5, "of a take that is lost")]) == [(at, "")]

@@ -1,13 +1,11 @@
 """What Redis is told of a recording, and what its recorder is told when Redis knows better."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 import redis
 
 from recording_farm.browser_bot.page.rejoining import PageEvent
-from recording_farm.encoder.journal import Journal
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.jobs.reporter import Reporter
@@ -67,22 +65,6 @@ async def test_what_the_watch_finds_should_be_in_the_timeline(farm: Farm) -> Non
     _, began, ended = farm.records.get(None, recording.id).timeline
     assert (began.event, began.finding, began.seconds) == ("finding_began", Finding.PAGE_OFFLINE, None)
     assert (ended.event, ended.finding, ended.seconds) == ("finding_ended", Finding.PAGE_OFFLINE, 12.5)
-
-
-async def test_take_should_end_at_its_last_frame_and_not_when_its_encoder_has_ended(farm: Farm) -> None:
-    recording = farm.add(node=farm.settings.node)
-    spool_of(recording, farm.settings).make()
-    reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
-    began_us = 1_768_467_600_250_000
-    take = Journal(0, epoch=began_us // 1_000_000 - 3, wall_us=began_us, monotonic_us=5_000_000, phase_us=0)
-    await reporter.take_ended(replace(take, end_us=take.time_of(5_000_000 + 12_500_000)))
-    async with asyncio.timeout(5):
-        await reporter.told(60)
-    telling.cancel()
-    await asyncio.gather(telling, return_exceptions=True)
-    *_, ended = farm.records.get(None, recording.id).timeline
-    assert (ended.event, ended.time.timestamp()) == ("take_ended", began_us / 1e6 + 12.5)
 
 
 async def test_what_the_page_did_should_be_in_the_timeline(farm: Farm) -> None:
