@@ -1,4 +1,4 @@
-"""The nodes of the farm, for its administrators: what each is at, what is free, and how to drain one."""
+"""The nodes page, for administrators: the state and the free resources of each node, and its Drain button."""
 
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from recording_farm.api.portal.page import render
 from recording_farm.api.portal.visitor import Form, Visitor, action, check_administrator, page, redirect
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.nodes.availability import state_of
 from recording_farm.farm.nodes.registry import GONE_AFTER, Node, Nodes
 from recording_farm.farm.queues.recordings import continuations_queue, recordings_queues
 
@@ -34,9 +35,9 @@ def _shown(node: Node) -> dict[str, Any]:
         "name": node.name,
         "slots": node.beat.slots,
         "heard": node.beat.time,
-        "is_gone": node.gone is not None or is_silent,
+        "state": "gone" if node.gone is not None or is_silent else state_of(node),
+        "no_room": node.beat.no_room,
         "is_drained": node.drained,
-        "is_draining": node.beat.draining,
         "condition": condition,
         "disk_used": 1 - condition.disk_free / condition.disk_size if condition else None,
     }

@@ -1,5 +1,6 @@
 """What the routes about recordings share."""
 
+import redis
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,10 +11,14 @@ from recording_farm.api.meeting.tokens import without_token
 from recording_farm.api.schema.responses import (
     RecordingLinks,
     RecordingObject,
+    WaitingObject,
     for_participants,
     recording_object,
     success,
+    waiting_object,
 )
+from recording_farm.farm.nodes.availability import living
+from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import queue_position
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OutputKind
@@ -27,11 +32,16 @@ async def answer(request: Request, recording: Recording) -> Response:
 
 
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
-    """A recording as clients see it, with its place in the queue."""
-    position = None
+    """A recording as clients see it, and why it waits while it is in the queue."""
+    waiting = None
     if recording.status is Status.INVOKED:
-        position = await run_in_threadpool(queue_position, context.redis, recording.id)
-    return recording_object(recording, links_of(context, recording), position)
+        waiting = await run_in_threadpool(_waiting, context.redis, recording)
+    return recording_object(recording, links_of(context, recording), waiting)
+
+
+def _waiting(client: redis.Redis, recording: Recording) -> WaitingObject | None:
+    position = queue_position(client, recording.id)
+    return None if position is None else waiting_object(position, living(Nodes(client).all()))
 
 
 def links_of(context: Context, recording: Recording) -> RecordingLinks:
@@ -51,6 +61,6 @@ def links_of(context: Context, recording: Recording) -> RecordingLinks:
 
 async def find_recording(request: Request) -> Recording:
     """The recording that the path of an admitted request names. Raises NotFoundError."""
-    redis = context_of(request).waiting_redis
+    client = context_of(request).waiting_redis
     # Not in a thread: handing over and back would take several times as long as reading.
-    return await read_recording(redis, organization_of(request), request.path_params["recording_id"])
+    return await read_recording(client, organization_of(request), request.path_params["recording_id"])

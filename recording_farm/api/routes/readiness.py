@@ -1,14 +1,15 @@
-"""Whether this API can do its work, that is: Redis takes writes and keeps them, and the store takes files.
+"""`/readyz`: whether this API can do its work: Redis takes writes and keeps them, and the store takes files.
 
-It also tells how many nodes take recordings. That there are none is no reason to send requests elsewhere:
-what is asked for waits, and every other API would say the same. It is the metrics' part to alarm somebody.
+It also tells how many nodes accept recordings, and how many do not and why. Without any the answer is still
+200: recordings wait, and every other API would say the same. Alerts are made from the metrics.
 
-Anybody may ask, so what the answer costs is bounded (`api.services.store_watch`, `api.services.redis_watch`).
-The answer says which kind of fault Redis has; why the store takes no files is told in the log alone.
+Anybody may ask, so the cost of an answer is bounded (`api.services.store_watch`, `api.services.redis_watch`),
+and it has no names of nodes. The answer names the fault of Redis; the fault of the store is in the log alone.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Sequence
 from typing import Final, Literal
 
 import redis
@@ -21,8 +22,8 @@ from recording_farm.api.error_responses import error_answer
 from recording_farm.api.operations import ROOT, Operation
 from recording_farm.api.schema.responses import success
 from recording_farm.farm.db.faults import RedisFault
-from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.telemetry.metrics import NodeState, living
+from recording_farm.farm.nodes.availability import living
+from recording_farm.farm.nodes.registry import Node, Nodes
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""
@@ -31,24 +32,34 @@ State = Literal["ready", "failed"]
 
 
 class Readiness(BaseModel):
-    """What the API needs, and how it is."""
+    """The state of what the API needs."""
 
     redis: State
     redis_fault: RedisFault | None = Field(
         default=None, description="what keeps the farm from working with Redis; null if nothing does"
     )
     store: State
-    recording_nodes: int | None
-    """How many nodes begin recordings: that live, and are neither drained nor draining; null if unknown."""
+    recording_nodes: int | None = Field(
+        description="nodes that accept recordings, with a free slot or without; null if unknown"
+    )
+    refusing_nodes: dict[str, int] | None = Field(
+        description="the others by reason: `disk`, `memory`, `load`, `drained`, `draining` or `gone`"
+    )
 
 
 async def _readyz(request: Request) -> Response:
     context = context_of(request)
     fault, store_state, nodes = await asyncio.gather(
-        _redis_fault(context), _state(context.store_watch.is_ready()), _recording_nodes(context)
+        _redis_fault(context), _state(context.store_watch.is_ready()), _nodes(context)
     )
     redis_state: State = "ready" if fault is None else "failed"
-    readiness = Readiness(redis=redis_state, redis_fault=fault, store=store_state, recording_nodes=nodes)
+    readiness = Readiness(
+        redis=redis_state,
+        redis_fault=fault,
+        store=store_state,
+        recording_nodes=None if nodes is None else sum(node.refusal is None for node in living(nodes)),
+        refusing_nodes=None if nodes is None else _refusing(nodes),
+    )
     reasons = [] if fault is None else [f"Redis {fault.sentence}"]
     reasons += [] if store_state == "ready" else ["the store takes no files"]
     if not reasons:
@@ -74,13 +85,18 @@ async def _redis_fault(context: Context) -> RedisFault | None:
         return RedisFault.AWAY
 
 
-async def _recording_nodes(context: Context) -> int | None:
+async def _nodes(context: Context) -> list[Node] | None:
     try:
         async with asyncio.timeout(_SECONDS):
-            nodes = await asyncio.to_thread(Nodes(context.redis).all)
+            return await asyncio.to_thread(Nodes(context.redis).all)
     except (redis.RedisError, OSError, TimeoutError):
         return None
-    return sum(node.state is NodeState.ALIVE for node in living(nodes))
+
+
+def _refusing(nodes: Sequence[Node]) -> dict[str, int]:
+    refusals = Counter(node.refusal for node in living(nodes) if node.refusal is not None)
+    gone = sum(node.gone is not None for node in nodes)
+    return dict(sorted(refusals.items())) | ({"gone": gone} if gone else {})
 
 
 readiness_operations: Final = (
@@ -89,7 +105,7 @@ readiness_operations: Final = (
         "GET",
         "/readyz",
         _readyz,
-        "Whether the API can do its work, and how many nodes take recordings",
+        "Whether the API can do its work, and how many nodes accept recordings",
         "farm",
         answer=Readiness,
         errors=(503,),

@@ -24,11 +24,14 @@ from recording_farm.api.schema.responses import (
     for_participants,
     listed_recording,
     success,
+    waiting_object,
 )
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import StoreUnavailableError, WrongStateError
 from recording_farm.farm.evidence.directory import remove_evidence
 from recording_farm.farm.evidence.stored import StoredEvidence
+from recording_farm.farm.nodes.availability import LivingNode, living
+from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import drop_job, queue_positions
 from recording_farm.farm.recording.commands import Order, send_order
 from recording_farm.farm.recording.files import delete_files
@@ -72,10 +75,14 @@ async def _list(request: Request) -> Response:
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
     paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
     positions: dict[str, int] = {}
+    nodes: list[LivingNode] = []
     if any(recording.status is Status.INVOKED for recording in found.recordings):
         positions = await run_in_threadpool(queue_positions, context.redis)
+        nodes = living(await run_in_threadpool(Nodes(context.redis).all))
     shown = [
-        listed_recording(recording, links_of(context, recording), positions.get(str(recording.id)))
+        listed_recording(
+            recording, links_of(context, recording), waiting_object(positions.get(str(recording.id)), nodes)
+        )
         for recording in found.recordings
     ]
     return success(

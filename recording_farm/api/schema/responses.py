@@ -14,6 +14,7 @@ from recording_farm.api.schema.requests import RecordingDefaults
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.encoder.formats import AudioCodec, Codec, Profile
 from recording_farm.farm.clock import time_text
+from recording_farm.farm.nodes.availability import LivingNode, WaitReason, why_waiting
 from recording_farm.farm.recording.estimate import estimate
 from recording_farm.farm.recording.findings import Finding
 from recording_farm.farm.recording.formats import format_of
@@ -171,6 +172,18 @@ class OutputObject(BaseModel):
     error: str | None = Field(description="why the last try failed")
 
 
+class WaitingObject(BaseModel):
+    """Why a recording waits in the queue."""
+
+    position: int = Field(description="1 is the next to be taken")
+    reason: WaitReason = Field(
+        description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
+        "`disk`, `memory`, `load`, `no_room`: no node has room for another recording; `drained`: all nodes "
+        "are drained or shutting down; `no_node`: no node is running"
+    )
+    message: str = Field(description="the same as a sentence")
+
+
 class MeetingRecording(BaseModel):
     """A recording as a participant of its meeting sees it: the fields of the recording API."""
 
@@ -226,6 +239,7 @@ class RecordingObject(MeetingRecording):
         "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
     )
     queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")
+    waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
     timeline: list[TimelineObject]
     webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organization's")
 
@@ -294,14 +308,14 @@ class RecordingLinks:
 
 
 def recording_object(
-    recording: Recording, links: RecordingLinks, queue_position: int | None = None
+    recording: Recording, links: RecordingLinks, waiting: WaitingObject | None = None
 ) -> RecordingObject:
     """A recording as clients see it."""
-    return RecordingObject(**_fields(recording, links), queue_position=queue_position)
+    return RecordingObject(**_fields(recording, links), **_queue_fields(waiting))
 
 
 def listed_recording(
-    recording: Recording, links: RecordingLinks, queue_position: int | None = None
+    recording: Recording, links: RecordingLinks, waiting: WaitingObject | None = None
 ) -> ListedRecording:
     """A recording as clients see it in a list."""
     meeting = MeetingObject(
@@ -310,7 +324,19 @@ def listed_recording(
         created_at=recording.invoked_time,
         updated_at=recording.stopped_time or recording.started_time or recording.invoked_time,
     )
-    return ListedRecording(**_fields(recording, links), queue_position=queue_position, meeting=meeting)
+    return ListedRecording(**_fields(recording, links), **_queue_fields(waiting), meeting=meeting)
+
+
+def waiting_object(position: int | None, nodes: Sequence[LivingNode]) -> WaitingObject | None:
+    """Why the recording at a position of the queue waits; None for one that is not in the queue."""
+    if position is None:
+        return None
+    wait = why_waiting(position, nodes)
+    return WaitingObject(position=position, reason=wait.reason, message=wait.message)
+
+
+def _queue_fields(waiting: WaitingObject | None) -> dict[str, Any]:
+    return {"queue_position": waiting.position if waiting else None, "waiting": waiting}
 
 
 def for_participants(shown: RecordingObject) -> MeetingRecording:

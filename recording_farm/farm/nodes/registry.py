@@ -1,16 +1,17 @@
-"""The nodes of the farm: each says again and again that it lives, and each looks whether the others do.
+"""The nodes of the farm: each sends a heartbeat every two seconds and watches those of the others.
 
 Keys
     farm:nodes    hash: the last beat of each node by the node's name, as JSON
-    farm:gone     hash: of each node that is gone by its name, since when; its next beat takes it out
-    farm:drained  set: nodes that somebody wants to begin no recordings; they go on with what they have
+    farm:gone     hash: nodes that are gone, by name, with the time; the node's next beat removes it
+    farm:drained  set: nodes that an administrator has drained: they finish their recordings and start none
 
-A node is gone when another one, which has seen Redis all the time, saw no new beat of it for 15 s. Neither
-clocks nor keys that expire decide it: when Redis was away or has lost everything, all beats are missing at
-once, and no node may be taken for gone because of that. One that Redis does not know is not gone.
+A node is gone when another one, which has reached Redis all the time, saw no new beat of it for 15 s. Neither
+clocks nor expiring keys decide it: after an outage of Redis, or when Redis has lost its data, all beats are
+missing at once, and that must not make any node gone. A node that Redis does not know is not gone.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, NamedTuple, cast
 
 import redis
@@ -26,14 +27,14 @@ BEAT_SECONDS: Final = 2.0
 """Between two beats of a node."""
 
 GONE_AFTER: Final = 15.0
-"""Seconds without a new beat after which a node is gone. The process that beats is started again within two,
-and a command to Redis may take ten; who waits much longer loses more of the meeting."""
+"""Seconds without a new beat after which a node is gone. The heartbeat process restarts within two, and a
+command to Redis may take ten; a longer wait loses more of the meeting."""
 
 MAX_BREAK: Final = 6.0
-"""Seconds between two looks after which a watcher starts anew: it stood still itself."""
+"""Seconds between two looks after which a watcher starts over: the watcher itself stood still."""
 
-# KEYS nodes, gone; ARGV node, its last beat, what to note of it
-# Answers whether it is gone since now.
+# KEYS nodes, gone; ARGV node, its last beat, the entry for `gone`
+# Returns 1 if the node was not gone before.
 _MARK: Final = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3])
@@ -45,37 +46,59 @@ if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then redis.call('HDEL', KEYS[1], AR
 """KEYS nodes, gone; ARGV node"""
 
 
+class Shortage(StrEnum):
+    """What a node lacks for another recording."""
+
+    DISK = "disk"
+    MEMORY = "memory"
+    LOAD = "load"
+    """Processor time."""
+
+
+class NoRoom(BaseModel):
+    """Why a node accepts no new recording although nobody has drained it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: Shortage | str
+    """A newer version may know more reasons."""
+    message: str
+    """For the operator, with numbers and the name of the setting."""
+
+
 class Condition(BaseModel):
-    """How a node is: recordings under way, stages that wait for one, and what of its machine is free."""
+    """The state of a node: its recordings, the warm stages, and the free resources of its machine."""
 
     model_config = ConfigDict(frozen=True)
 
     recordings: int
     warm_stages: int
     load: float
-    """The share of the processors' time that is in use, 0 to 1."""
+    """The share of processor time in use, 0 to 1."""
     disk_free: int
-    """Bytes of the spool's disk."""
+    """Bytes of the disk of the spool."""
     disk_size: int
     memory_free: int
     """Bytes."""
 
 
 class Beat(BaseModel):
-    """What a node says of itself: its time, how many recordings it can make at once, and how it is."""
+    """The heartbeat of a node: its time, its slots, and its state."""
 
     model_config = ConfigDict(frozen=True)
 
     time: AwareDatetime
     slots: int
     condition: Condition | None = None
-    """None when it has just begun, or cannot tell."""
+    """None when the node has just started, or cannot tell."""
     draining: bool = False
-    """Whether its worker was told to end and waits for its recordings."""
+    """Whether its worker is shutting down and waits for its recordings."""
+    no_room: NoRoom | None = None
+    """None when it has room for another recording."""
 
 
 class Gone(BaseModel):
-    """Of a node that is gone: when it was last heard, by its own clock, and when it was found to be gone."""
+    """A node that is gone: the time of its last beat, by its own clock, and the time it was found gone."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,21 +113,21 @@ class Node(NamedTuple):
     beat: Beat
     gone: Gone | None
     drained: bool
-    """Whether somebody wants it to begin no recordings."""
+    """Whether an administrator has drained it."""
 
 
 class Watch:
-    """What one process has heard of the nodes: their last beats, and for how long it has known each."""
+    """The last beat of each node as one process has read it, and for how long it has been the last."""
 
     def __init__(self) -> None:
-        """Know of no node yet."""
+        """No beat is known yet."""
         self._known: dict[str, tuple[bytes, float]] = {}
         self._looked = float("-inf")
 
     def look(self, beats: Mapping[str, bytes], moment: float) -> list[str]:
-        """Those nodes that are gone, from what was just read; `moment` is in seconds of CLOCK_MONOTONIC."""
+        """The nodes that are gone, by the beats just read; `moment` is in seconds of CLOCK_MONOTONIC."""
         if moment - self._looked > MAX_BREAK:
-            self.start_anew()
+            self.reset()
         self._looked = moment
         known = {name: self._known.get(name, (beat, moment)) for name, beat in beats.items()}
         self._known = {
@@ -113,8 +136,8 @@ class Watch:
         }
         return [name for name, (_, since) in self._known.items() if moment - since >= GONE_AFTER]
 
-    def start_anew(self) -> None:
-        """Forget what was heard: a look has failed, so a beat may have been missed."""
+    def reset(self) -> None:
+        """Forget all beats: a look has failed, so a beat may have been missed."""
         self._known = {}
 
 
@@ -128,19 +151,25 @@ class Nodes:
         self._forget = client.register_script(_FORGET)
 
     def beat(
-        self, node: str, slots: int, condition: Condition | None = None, *, draining: bool = False
+        self,
+        node: str,
+        slots: int,
+        condition: Condition | None = None,
+        *,
+        draining: bool = False,
+        no_room: NoRoom | None = None,
     ) -> None:
-        """Say that a node lives; whatever was noted of its end is void."""
-        beat = Beat(time=now(), slots=slots, condition=condition, draining=draining)
+        """Send the heartbeat of a node; the node is not gone any more."""
+        beat = Beat(time=now(), slots=slots, condition=condition, draining=draining, no_room=no_room)
         with self._redis.pipeline() as pipeline:
             pipeline.hset(NODES_KEY, node, beat.model_dump_json())
             pipeline.hdel(GONE_KEY, node)
             pipeline.execute()
 
     def expect(self, node: str) -> None:
-        """Have a node known that is not, as if it had just been heard; one that is silent is found gone.
+        """Register a node that Redis does not know, as if it had just sent a beat.
 
-        Nobody would take one that Redis does not know for gone.
+        If it stays silent it is found gone; a node that Redis does not know never is.
         """
         self._redis.hsetnx(NODES_KEY, node, Beat(time=now(), slots=0).model_dump_json())
 
@@ -150,7 +179,7 @@ class Nodes:
         return {name.decode(): beat for name, beat in beats.items()}
 
     def all(self) -> list[Node]:
-        """All nodes that are known, by their names."""
+        """All known nodes, sorted by name."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(NODES_KEY)
             pipeline.hgetall(GONE_KEY)
@@ -167,27 +196,27 @@ class Nodes:
         ]
 
     def drain(self, node: str) -> None:
-        """Have a node begin no recordings, until `undrain`; also when its worker is started again."""
+        """Let a node start no recordings until `undrain`, also after its worker restarts."""
         self._redis.sadd(_DRAINED_KEY, node)
 
     def undrain(self, node: str) -> None:
-        """Have a node begin recordings again; harmless if it does."""
+        """Let a node accept recordings again; harmless if it does."""
         self._redis.srem(_DRAINED_KEY, node)
 
     def is_drained(self, node: str) -> bool:
-        """Whether a node is to begin no recordings."""
+        """Whether an administrator has drained a node."""
         return bool(self._redis.sismember(_DRAINED_KEY, node))
 
     def mark_gone(self, node: str, beat: bytes) -> bool:
-        """Note that a node is gone, unless `beat` is not its last one; whether that is new."""
+        """Record that a node is gone, unless `beat` is not its last one; true if it was not gone before."""
         gone = Gone(heard=Beat.model_validate_json(beat).time, since=now())
         return bool(self._mark(keys=[NODES_KEY, GONE_KEY], args=[node, beat, gone.model_dump_json()]))
 
     def gone(self, node: str) -> Gone | None:
-        """Since when a node is gone; None if it is not, or not known."""
+        """Since when a node is gone; None if it is not gone, or not known."""
         gone = cast("bytes | None", self._redis.hget(GONE_KEY, node))
         return None if gone is None else Gone.model_validate_json(gone)
 
     def forget(self, node: str) -> None:
-        """Know nothing of a node any more, if it is still gone."""
+        """Remove a node, if it is still gone."""
         self._forget(keys=[NODES_KEY, GONE_KEY], args=[node])

@@ -9,9 +9,7 @@ import shutil
 from collections import Counter as Tallied
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Final
+from datetime import datetime
 
 import psutil
 import redis
@@ -24,37 +22,14 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.faults import RedisMemory, probe, read_memory
 from recording_farm.farm.host.resources import Processors, what_is_free
-from recording_farm.farm.nodes.registry import Node as KnownNode
-from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.nodes.availability import LivingNode, NodeState, living
+from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.recording.findings import read_tally
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from recording_farm.farm.spool.spool import recorded_into
 from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
-
-ALIVE_WITHIN: Final = timedelta(seconds=60)
-"""How old the last beat of a node that lives may be by the clock of whoever looks; clocks differ a little."""
-
-
-class NodeState(StrEnum):
-    """What a node that lives does with new recordings."""
-
-    ALIVE = "alive"
-    """It begins them."""
-    DRAINED = "drained"
-    """It begins none, because somebody wants it so."""
-    DRAINING = "draining"
-    """It begins none, because it was told to end."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node that lives: its name, how many recordings it can make at once, and whether it begins any."""
-
-    name: str
-    slots: int
-    state: NodeState = NodeState.ALIVE
 
 
 @dataclass(frozen=True)
@@ -81,7 +56,7 @@ class Farm:
 
     recordings: Sequence[Recording]
     """Those that have not ended."""
-    nodes: Sequence[Node]
+    nodes: Sequence[LivingNode]
     gone: int
     queues: Sequence[Waiting]
     counts: dict[tuple[str, ...], float]
@@ -121,41 +96,31 @@ def _is_writable(client: redis.Redis) -> bool:
     return True
 
 
-def living(nodes: Iterable[KnownNode]) -> list[Node]:
-    """Those nodes that live: heard of just now, and not found to be gone by the others."""
-    return [
-        Node(node.name, node.beat.slots, _state(node))
-        for node in nodes
-        if node.gone is None and abs(now() - node.beat.time) < ALIVE_WITHIN
-    ]
-
-
-def _state(node: KnownNode) -> NodeState:
-    if node.beat.draining:
-        return NodeState.DRAINING
-    return NodeState.DRAINED if node.drained else NodeState.ALIVE
-
-
-def in_use(recordings: Iterable[Recording], nodes: Iterable[Node]) -> dict[str, int]:
+def in_use(recordings: Iterable[Recording], nodes: Iterable[LivingNode]) -> dict[str, int]:
     """How many slots of each node are in use."""
     used = Tallied(recording.node for recording in recordings if recording.status in ACTIVE)
     return {node.name: used[node.name] for node in nodes}
 
 
-def waiting(recordings: Iterable[Recording], nodes: Iterable[Node]) -> list[Recording]:
+def waiting(recordings: Iterable[Recording], nodes: Iterable[LivingNode]) -> list[Recording]:
     """The recordings that wait for a slot: nobody has begun them, or their node is gone."""
     names = {node.name for node in nodes}
     return [each for each in recordings if each.status in ACTIVE and each.node not in names]
 
 
-def load_ratio(recordings: Sequence[Recording], nodes: Sequence[Node]) -> float:
-    """Slots that are wanted (in use, or waited for) for each slot of the nodes that begin recordings.
+def load_ratio(recordings: Sequence[Recording], nodes: Sequence[LivingNode]) -> float:
+    """Wanted slots (in use, or waited for) for each slot of the nodes that nobody has drained.
 
-    Above 1 something waits. Without any slot it is how many wait, so that whoever scales by it begins.
+    A node without room counts as full. Above 1 something waits. Without any slot it is the number of waiting
+    recordings, so that an autoscaler starts a node.
     """
-    beginning = [node for node in nodes if node.state is NodeState.ALIVE]
-    wanted = sum(in_use(recordings, beginning).values()) + len(waiting(recordings, nodes))
-    return wanted / max(1, sum(node.slots for node in beginning))
+    used = in_use(recordings, (node for node in nodes if node.state in {NodeState.ALIVE, NodeState.NO_ROOM}))
+    slots = sum(
+        node.slots if node.state is NodeState.ALIVE else used[node.name]
+        for node in nodes
+        if node.name in used
+    )
+    return (sum(used.values()) + len(waiting(recordings, nodes))) / max(1, slots)
 
 
 def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
@@ -254,16 +219,23 @@ def _oldest(moments: Iterable[datetime]) -> float:
 
 def _of_nodes(farm: Farm) -> Iterator[Metric]:
     nodes = GaugeMetricFamily(
-        "farm_nodes", "Nodes by whether they begin recordings, begin none, or are gone.", labels=["state"]
+        "farm_nodes",
+        "Nodes by state; those without room for a recording (no_room) also by what they lack.",
+        labels=["state", "reason"],
     )
     states = Tallied(node.state for node in farm.nodes)
-    for state in NodeState:
-        nodes.add_metric([state.value], states[state])
-    nodes.add_metric(["gone"], farm.gone)
+    for state in (NodeState.ALIVE, NodeState.DRAINED, NodeState.DRAINING):
+        nodes.add_sample("farm_nodes", {"state": state.value}, states[state])
+    shortages = Tallied(node.refusal or "" for node in farm.nodes if node.state is NodeState.NO_ROOM)
+    for reason in dict.fromkeys([*(shortage.value for shortage in Shortage), *shortages]):
+        nodes.add_sample(
+            "farm_nodes", {"state": NodeState.NO_ROOM.value, "reason": reason}, shortages[reason]
+        )
+    nodes.add_sample("farm_nodes", {"state": "gone"}, farm.gone)
     yield nodes
     slots = GaugeMetricFamily(
         "farm_slots",
-        "Recordings that a node can make at once; those that it makes if it begins no others.",
+        "Recordings that a node can make at once; of one that accepts no more, those that it makes.",
         labels=["node"],
     )
     used = GaugeMetricFamily("farm_slots_used", "Slots of a node that are in use.", labels=["node"])
@@ -275,7 +247,7 @@ def _of_nodes(farm: Farm) -> Iterator[Metric]:
     yield used
     yield GaugeMetricFamily(
         "farm_load_ratio",
-        "Slots in use or waited for, for each slot of nodes that begin recordings; for an autoscaler.",
+        "Slots in use or waited for, for each slot of nodes that accept recordings; for an autoscaler.",
         value=load_ratio(farm.recordings, farm.nodes),
     )
 

@@ -1,6 +1,6 @@
-"""The process of a node that says that the node lives, and looks whether others do.
+"""The heartbeat process of a node: it sends the node's beats and watches those of the other nodes.
 
-What becomes of the recordings of a node that is gone, `farm.recovery.lost_nodes` knows.
+`farm.recovery.lost_nodes` decides what happens to the recordings of a node that is gone.
 """
 
 import logging
@@ -14,21 +14,22 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.host.processes import told_to_stop
 from recording_farm.farm.host.resources import Processors
-from recording_farm.farm.nodes.registry import BEAT_SECONDS, Nodes, Watch
+from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_AFTER, Nodes, Watch
 from recording_farm.farm.recovery.lost_nodes import look_after
+from recording_farm.farm.worker.admission import Admission, AdmissionLog
 from recording_farm.farm.worker.draining import is_draining
 from recording_farm.farm.worker.node_status import condition_of_this_node
 
 logger = logging.getLogger(__name__)
 
 CARE_SECONDS: Final = 15.0
-"""Between two times that the recordings of nodes that are gone are looked after; the first is at once."""
+"""Between two passes over the recordings of nodes that are gone; the first pass is at once."""
 
 
 def run_node(settings: Settings) -> None:
-    """Say that this node lives, and look after the recordings of those that are gone, until SIGTERM."""
+    """Send beats, and take care of the recordings of nodes that are gone, until SIGTERM."""
     stopping = told_to_stop()
-    outage = Outage("this node waits for Redis and begins no recordings", logging.WARNING)
+    outage = Outage("this node waits for Redis and accepts no recordings", logging.WARNING)
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
         while not stopping.is_set():
@@ -36,13 +37,13 @@ def run_node(settings: Settings) -> None:
                 watcher.step()
                 outage.over()
             except redis.RedisError as error:
-                watcher.start_anew()
+                watcher.reset()
                 outage.seen(error)
             stopping.wait(BEAT_SECONDS)
 
 
 class Watcher:
-    """Beats for this node, and acts when another one is gone."""
+    """Sends the beats of this node, and acts when another node is gone."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         """Nothing is read or written yet."""
@@ -51,24 +52,36 @@ class Watcher:
         self._nodes = Nodes(client)
         self._watch = Watch()
         self._processors = Processors()
+        self._admission = Admission(settings, self._processors)
+        self._admission_log = AdmissionLog()
         self._cared = float("-inf")
 
-    def start_anew(self) -> None:
-        """Forget what was heard of the other nodes."""
-        self._watch.start_anew()
+    def reset(self) -> None:
+        """Forget the beats of the other nodes."""
+        self._watch.reset()
 
     def step(self) -> None:
-        """Beat once, look once, and do what follows. Raises redis.RedisError when Redis cannot be reached."""
-        condition = condition_of_this_node(self._settings, self._processors)
-        self._nodes.beat(
-            self._settings.node, self._settings.slots, condition, draining=is_draining(self._settings)
-        )
+        """Send one beat, and look for nodes that are gone once. Raises redis.RedisError."""
+        self._beat()
         beats = self._nodes.beats()
         silent = self._watch.look(beats, time.monotonic())
-        news = [name for name in silent if self._nodes.mark_gone(name, beats[name])]
-        for name in news:
-            logger.warning("the node %s is gone", name)
-        if news or (silent and time.monotonic() - self._cared > CARE_SECONDS):
+        newly_gone = [name for name in silent if self._nodes.mark_gone(name, beats[name])]
+        for name in newly_gone:
+            logger.warning("the node %s is gone: no heartbeat for %.0f s", name, GONE_AFTER)
+        if newly_gone or (silent and time.monotonic() - self._cared > CARE_SECONDS):
             self._cared = time.monotonic()
             gone = {name: found for name in silent if (found := self._nodes.gone(name)) is not None}
             look_after(gone, self._settings, self._client)
+
+    def _beat(self) -> None:
+        settings = self._settings
+        no_room, draining = self._admission.look(), is_draining(settings)
+        condition = condition_of_this_node(settings, self._processors)
+        self._nodes.beat(settings.node, settings.slots, condition, draining=draining, no_room=no_room)
+        if draining:
+            return  # the worker has logged that it is shutting down
+        if self._nodes.is_drained(settings.node):
+            self._admission_log.note("drained", "an administrator has drained this node", time.monotonic())
+        else:
+            reason, message = (no_room.reason, no_room.message) if no_room else (None, "")
+            self._admission_log.note(reason, message, time.monotonic())

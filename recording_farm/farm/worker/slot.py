@@ -1,7 +1,7 @@
 """A slot: an RQ worker that makes one recording at a time, each in a work horse of its own.
 
-The next work horse is forked before there is a job for it, with a stage that stands already. What is handed
-to it are names: job, queue and RQ's execution.
+The next work horse is forked before there is a job for it, with a stage that is open already. It receives
+three names through a socket: job, queue and RQ's execution.
 """
 
 import json
@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import redis
@@ -31,8 +30,8 @@ from recording_farm.farm.evidence.dead_recorder import describe_exit, keep_death
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.host.ca_file import nss_database
 from recording_farm.farm.host.processes import call_this_process
-from recording_farm.farm.host.resources import Processors, what_is_free
-from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.host.resources import Processors
+from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.nodes.slot_number import take_number
 from recording_farm.farm.pages.access import environment_of
 from recording_farm.farm.queues.jobs import note_node
@@ -41,9 +40,8 @@ from recording_farm.farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.local_spool import recover, recover_spool
-from recording_farm.farm.spool.disk_space import room_for_cuts
-from recording_farm.farm.spool.spool import is_recorded_into, spool_directory
-from recording_farm.farm.worker.admission import refusal
+from recording_farm.farm.spool.spool import spool_directory
+from recording_farm.farm.worker.admission import Admission
 from recording_farm.farm.worker.draining import forget_draining, note_draining
 from recording_farm.farm.worker.rq_workers import PatientForkingWorker, patiently
 
@@ -139,11 +137,10 @@ class SlotWorker(SpoolWorker):
         """See `PatientWorker`."""
         self._settings = load_settings()
         self._warm: WarmHorse | None = None
-        self._refused = False
         self._drained = False
         self._picture = Format()
         self._environment = environment_of(None, self._settings)
-        self._processors = Processors()
+        self._admission = Admission(self._settings, Processors())
         forget_draining(self._settings)
         clean_up_stages()
         take_number(self._settings)
@@ -164,38 +161,27 @@ class SlotWorker(SpoolWorker):
                 self.check_for_suspension(burst=False)
                 continue
             job, queue = found
-            queues, _ = self._admitted()
-            if queue in queues:
+            if queue in self._admitted():
                 return found
             patiently(self.outage, queue.push_job_id, job.id, at_front=True)
 
     def _look(self) -> None:
-        self._ordered_queues, refused = self._admitted()
-        if refused is None and self._refused:
-            logger.warning("recordings are begun again")
-        elif refused is not None and not self._refused:
-            logger.warning("no recording is begun here: %s", refused)
-        self._refused = refused is not None
+        self._ordered_queues = self._admitted()
         if self._warm is not None and not self._warm.is_alive():
             self._warm = None
             clean_up_stages()
-        if self._warm is None and not self._refused:
+        if self._warm is None and len(self._ordered_queues) == len(self.queues):
             self._warm = WarmHorse.fork(self._wait_for_job)
 
-    def _admitted(self) -> tuple[list[Queue], str | None]:
-        """The queues that this slot may take from now, and why not from all."""
-        spool_dir = self._settings.spool_dir
-        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = what_is_free(spool_dir, self._processors)
-        refused_if = partial(refusal, free, self._settings, room_for_cuts=room_for_cuts(spool_dir))
-        shortage = refused_if(records_already=False)
-        refused = shortage or refused_if(records_already=is_recorded_into(spool_dir))
+    def _admitted(self) -> list[Queue]:
+        """The queues that this slot may take jobs from now; the heartbeat tells why not from all."""
+        no_room = self._admission.look()
         if self._is_drained():
-            return self.queues[:1], "somebody has drained this node"
-        if refused is None:
-            return self.queues, None
-        # A recording that was begun elsewhere loses more by waiting than it would here.
-        return self.queues[: 1 if shortage else 2], refused
+            return self.queues[:1]
+        if no_room is None:
+            return self.queues
+        # On a busy node a recording of a lost node loses less than by waiting.
+        return self.queues[: 2 if no_room.reason == Shortage.LOAD else 1]
 
     def _is_drained(self) -> bool:
         with suppress(redis.RedisError):  # while Redis is away, no job comes anyway

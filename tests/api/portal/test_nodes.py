@@ -2,7 +2,7 @@
 
 import redis
 
-from recording_farm.farm.nodes.registry import Condition, Nodes
+from recording_farm.farm.nodes.registry import Condition, Nodes, NoRoom
 from testkit.api.portal import Visit
 
 
@@ -30,10 +30,20 @@ async def test_nodes_should_show_how_they_are_and_be_drained(acme: Visit, redis_
         assert text in page
     assert (await acme.send("/nodes/drain", node="node-1", drain="yes")).status_code == 303
     assert nodes.is_drained("node-1")
-    assert "Take recordings again" in await acme.see("/nodes")
+    assert "Resume recording on this node" in await acme.see("/nodes")
     await acme.send("/nodes/drain", node="node-1", drain="no")
     assert not nodes.is_drained("node-1")
     assert (await acme.send("/nodes/drain", node="nowhere", drain="yes")).status_code == 404
     nodes.beat("node-2", 1, draining=True)
     page = await acme.see("/nodes")
     assert [page.count(f'data-state="{state}"') for state in ("ready", "draining")] == [1, 1]
+
+
+async def test_node_without_room_should_say_what_it_lacks(acme: Visit, redis_client: redis.Redis) -> None:
+    nodes = Nodes(redis_client)
+    message = "299 MiB of disk free, 2048 MiB required (FARM_DISK_RESERVE)"
+    nodes.beat("node-1", 2, no_room=NoRoom(reason="disk", message=message))
+    page = await acme.see("/nodes")
+    assert "no room: disk" in page
+    assert f"Accepts no recordings: {message}." in page
+    assert 'data-state="ready"' not in page

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 
 from recording_farm.api.services.store_watch import StoreWatch
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.nodes.registry import Nodes, NoRoom
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.store import open_store
 from testkit.api.client import client_of
@@ -16,23 +16,23 @@ from testkit.settings import settings_with
 async def test_api_should_be_ready_and_tell_how_many_nodes_take_recordings(
     client: httpx.AsyncClient, redis_client: redis.Redis
 ) -> None:
-    async def recording_nodes() -> int:
+    async def recording_nodes() -> tuple[int, dict[str, int]]:
         answer = await client.get("/readyz", auth=None)
         assert answer.status_code == 200
         data = answer.json()["data"]
         assert (data["redis"], data["store"]) == ("ready", "ready")
-        number: int = data["recording_nodes"]
-        return number
+        return data["recording_nodes"], data["refusing_nodes"]
 
-    assert await recording_nodes() == 0
+    assert await recording_nodes() == (0, {})
     nodes = Nodes(redis_client)
     for name in ("node-1", "node-2", "node-3", "node-4"):
         nodes.beat(name, 2, draining=name == "node-4")
-    assert await recording_nodes() == 3
+    assert await recording_nodes() == (3, {"draining": 1})
     nodes.drain("node-2")
-    assert await recording_nodes() == 2
+    assert await recording_nodes() == (2, {"drained": 1, "draining": 1})
     nodes.mark_gone("node-1", nodes.beats()["node-1"])
-    assert await recording_nodes() == 1
+    nodes.beat("node-3", 2, no_room=NoRoom(reason="disk", message="299 MiB of disk free"))
+    assert await recording_nodes() == (0, {"disk": 1, "drained": 1, "draining": 1, "gone": 1})
 
 
 async def test_farm_without_redis_should_say_what_is_missing(settings: Settings) -> None:
@@ -45,6 +45,7 @@ async def test_farm_without_redis_should_say_what_is_missing(settings: Settings)
         "redis_fault": "away",
         "store": "ready",
         "recording_nodes": None,
+        "refusing_nodes": None,
     }
 
 

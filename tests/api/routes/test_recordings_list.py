@@ -11,6 +11,7 @@ from rq.job import Job
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.evidence.directory import evidence_dir
+from recording_farm.farm.nodes.registry import Nodes, NoRoom
 from recording_farm.farm.queues.recordings import recordings_queue
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
@@ -67,7 +68,10 @@ async def test_list_should_show_the_organizations_recordings(
         "updated_at": invoked,
     }
     one = (await client.get(f"{base}/recordings/{listed[0].id}")).json()["data"]
-    assert {**body["data"][0], "queue_position": None} == {**one, "meeting": body["data"][0]["meeting"]}
+    assert {**body["data"][0], "queue_position": None, "waiting": None} == {
+        **one,
+        "meeting": body["data"][0]["meeting"],
+    }
 
 
 async def test_pages_should_count_from_one_and_zero_be_the_first(
@@ -185,6 +189,27 @@ async def test_waiting_recording_should_tell_its_place_in_the_queue(client: http
         shown = (await client.get(f"/v2/recordings/{started['id']}")).json()["data"]
         places.append((started["queue_position"], shown["queue_position"]))
     assert places == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_waiting_recording_should_tell_why_it_waits(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    started = (await client.post("/v2/recordings", json={"meeting_id": "demo"})).json()["data"]
+    assert started["waiting"] == {"position": 1, "reason": "no_node", "message": "No node is running."}
+
+    async def reason() -> str:
+        shown = (await client.get(f"/v2/recordings/{started['id']}")).json()["data"]
+        (listed,) = (await list_of(client))["data"]
+        assert listed["waiting"] == shown["waiting"]
+        return str(shown["waiting"]["reason"])
+
+    nodes = Nodes(redis_client)
+    nodes.beat("node-1", 2, no_room=NoRoom(reason="disk", message="299 MiB of disk free"))
+    assert await reason() == "disk"
+    nodes.beat("node-1", 2)
+    assert await reason() == "starting"
+    nodes.drain("node-1")
+    assert await reason() == "drained"
 
 
 async def test_queue_should_close_up_when_a_recording_is_stopped_and_the_list_show_it(

@@ -4,9 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.host.resources import Free, Processors, cores, memory, slots_for, what_is_free
-from recording_farm.farm.worker.admission import refusal
+from recording_farm.farm.host.resources import Processors, cores, memory, slots_for, what_is_free
 
 GIB = 1 << 30
 
@@ -47,33 +45,3 @@ def test_free_should_be_what_the_machine_has() -> None:
     assert 0 <= free.processors <= 1
     assert 0 < free.memory < psutil.virtual_memory().total
     assert free.disk > 0
-
-
-@pytest.mark.parametrize(
-    ("free", "records_already", "reason"),
-    [
-        (Free(3 * GIB, 2 * GIB, 0.5), True, None),
-        (Free(GIB, 2 * GIB, 0.5), False, "1024 MiB of disk are free; FARM_DISK_RESERVE is 2048"),
-        (Free(3 * GIB, GIB - 1, 0.5), False, "1023 MiB of memory are free; a recording takes 1024"),
-        (
-            Free(3 * GIB, 2 * GIB, 0.05),
-            True,
-            "the processors are busy for 95% of the time; FARM_MAX_LOAD is 90%",
-        ),
-        # Nothing would ever come to its end here that would make it better.
-        (Free(3 * GIB, 2 * GIB, 0.0), False, None),
-    ],
-)
-def test_recording_should_wait_while_the_node_has_no_room(
-    free: Free, records_already: bool, reason: str | None
-) -> None:
-    assert refusal(free, Settings(), records_already=records_already) == reason
-
-
-def test_recording_should_wait_while_the_disk_is_needed_to_cut_others() -> None:
-    free = Free(3 * GIB, 2 * GIB, 0.5)
-    assert refusal(free, Settings(), records_already=True, room_for_cuts=GIB) is None
-    assert (
-        refusal(free, Settings(), records_already=True, room_for_cuts=GIB + 1)
-        == "3072 MiB of disk are free, 1024 are needed to cut what is recorded; FARM_DISK_RESERVE is 2048"
-    )

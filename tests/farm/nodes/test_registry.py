@@ -23,11 +23,11 @@ def test_node_should_be_gone_when_it_is_silent_in_every_look() -> None:
     assert watch.look({"a": b"28", "b": b"again"}, 30) == []
 
 
-def test_look_that_failed_should_start_the_count_anew() -> None:
+def test_look_that_failed_should_restart_the_count() -> None:
     watch = Watch()
     beats = {"a": b"last"}
     assert looked(watch, beats, range(0, int(GONE_AFTER), 2)) == []
-    watch.start_anew()
+    watch.reset()
     assert looked(watch, beats, range(14, 14 + int(GONE_AFTER), 2)) == []
     assert looked(watch, beats, range(28, 32, 2)) == ["a"]
 

@@ -16,16 +16,16 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import SettingsError
-from recording_farm.farm.nodes.registry import NODES_KEY, Beat, Nodes
+from recording_farm.farm.nodes.availability import LivingNode as Node
+from recording_farm.farm.nodes.availability import NodeState
+from recording_farm.farm.nodes.registry import NODES_KEY, Beat, Nodes, NoRoom
 from recording_farm.farm.queues.recordings import enqueue_recording
 from recording_farm.farm.recording.findings import Tally, keep_tally
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.transfers import Transfer, TransferError, TransferState
 from recording_farm.farm.telemetry.metrics import (
     FarmCollector,
-    Node,
     NodeCollector,
-    NodeState,
     load_ratio,
     may_read,
     waiting,
@@ -125,6 +125,18 @@ def test_free_slots_of_nodes_that_begin_nothing_should_not_count(farm: Farm) -> 
     assert found["farm_load_ratio",] == 0.5
 
 
+def test_nodes_without_room_should_count_by_what_they_lack(farm: Farm) -> None:
+    nodes = Nodes(farm.redis)
+    nodes.beat("takes", 2)
+    for name, reason in (("a", "disk"), ("b", "disk"), ("c", "load"), ("d", "heat")):
+        nodes.beat(name, 2, no_room=NoRoom(reason=reason, message=""))
+    found = shown(FarmCollector(farm.redis))
+    assert found["farm_nodes", "alive"] == 1
+    counts = {reason: found["farm_nodes", reason, "no_room"] for reason in ("disk", "memory", "load", "heat")}
+    assert counts == {"disk": 2, "memory": 0, "load": 1, "heat": 1}
+    assert (found["farm_slots", "takes"], found["farm_slots", "a"]) == (2, 0)
+
+
 def test_farm_without_redis_should_say_so_and_no_more() -> None:
     with connect("unix:///nowhere/redis.sock", retries=0) as client:
         assert shown(FarmCollector(client)) == {("farm_redis_up",): 0}
@@ -138,6 +150,10 @@ def test_farm_without_redis_should_say_so_and_no_more() -> None:
         ([Node("a", 2), Node("b", 8, NodeState.DRAINED)], ["a", "b"], 0.5),
         ([Node("a", 2, NodeState.DRAINING), Node("b", 1)], ["a", "a", None], 1),
         ([Node("a", 2, NodeState.DRAINING)], ["a", None, None], 2),
+        # A node without room counts as full.
+        ([Node("a", 4), Node("b", 4, NodeState.NO_ROOM)], ["a", "b", "b"], 0.5),
+        ([Node("a", 4, NodeState.NO_ROOM)], ["a", "a", None], 1.5),
+        ([Node("a", 4, NodeState.NO_ROOM)], [], 0),
         ([], [None, None, None], 3),
         ([], [], 0),
     ],

@@ -1,6 +1,7 @@
 """What a node tells of itself, and what it does when it is drained."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import redis
 
 from recording_farm.farm.host.resources import Processors
+from recording_farm.farm.nodes.availability import living
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.worker.draining import forget_draining, note_draining
 from recording_farm.farm.worker.heartbeat import Watcher
@@ -31,6 +33,19 @@ def test_beat_should_tell_how_the_node_is(
     assert 0 <= condition.load <= 1
     assert 0 < condition.disk_free <= condition.disk_size
     assert condition.memory_free > 0
+
+
+def test_beat_should_tell_that_the_node_has_no_room_and_why(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, redis_address, disk_reserve="900000G")
+    Watcher(settings, redis_client).step()
+    (node,) = living(Nodes(redis_client).all())
+    assert (node.state, node.refusal) == ("no_room", "disk")
+    assert node.no_room is not None
+    assert re.fullmatch(
+        r"\d+ MiB of disk free, 921600000 MiB required \(FARM_DISK_RESERVE\)", node.no_room.message
+    )
 
 
 def test_stages_of_other_farms_should_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
