@@ -68,9 +68,9 @@ chaos: setup ## 20 recordings while the farm's parts are killed at random (CHAOS
 
 LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(LOCK_ARGS)
-lock: setup ## write both requirements.lock anew (LOCK_ARGS=--upgrade for the newest of everything)
+lock: setup ## write both requirements.lock again (LOCK_ARGS=--upgrade for the newest of everything)
 	$(LOCK) --extra dev --extra otel -o requirements.lock pyproject.toml
-	$(LOCK) --extra otel --build-deps-for wheel -c requirements.lock -o deploy/requirements.lock pyproject.toml
+	$(LOCK) --extra otel -c requirements.lock -o deploy/requirements.lock pyproject.toml deploy/build.in
 
 clean: ## remove .venv, caches and what tests left; recordings stay
 	rm -rf .venv testkit/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
