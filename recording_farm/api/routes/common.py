@@ -56,6 +56,7 @@ def links_of(context: Context, recording: Recording) -> RecordingLinks:
         video=context.links.video(recording),
         audio=context.links.audio(recording),
         playlists=playlists,
+        files_expire_at=context.links.files_expire_at(recording),
     )
 
 

@@ -436,7 +436,10 @@ class ListRecordings(Page):
     """The query of GET /recordings."""
 
     meeting_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
-    expired: Flag | None = Field(default=None, description="whether the file is gone by its age")
+    expired: Flag | None = Field(
+        default=None,
+        description="only recordings whose files have expired (`files_state`), or only the others",
+    )
     search: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="text in the meeting's id"
     )

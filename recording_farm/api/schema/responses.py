@@ -16,6 +16,7 @@ from recording_farm.encoder.formats import AudioCodec, Codec, Profile
 from recording_farm.farm.clock import time_text
 from recording_farm.farm.nodes.availability import LivingNode, WaitReason, why_waiting
 from recording_farm.farm.recording.estimate import estimate
+from recording_farm.farm.recording.files import FilesState, files_state
 from recording_farm.farm.recording.findings import Finding
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.links import DownloadLink
@@ -28,6 +29,7 @@ from recording_farm.farm.recording.model import (
     ReasonKind,
     Recording,
     Status,
+    TakeInFile,
     TimelineEvent,
     Watermark,
     stop_reason_of,
@@ -110,7 +112,9 @@ class TimelineObject(BaseModel):
     take: int | None = None
     fault: str | None = None
     finding: Finding | str | None = Field(default=None, description="a newer version may find more")
-    seconds: float | None = Field(default=None, description="how long a finding lasted that has ended")
+    seconds: float | None = Field(
+        default=None, description="how long a finding or take lasted that has ended"
+    )
     message: str | None = Field(
         default=None, description="what happened, of `page_changed`, `rejoined` and `warning`"
     )
@@ -232,7 +236,17 @@ class RecordingObject(MeetingRecording):
     )
     outputs: list[OutputObject] = Field(description="where it is sent while it is made")
     transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
-    expired_time: Moment | None = Field(description="when the files were deleted by their age")
+    files_state: FilesState = Field(
+        description="whether the farm's own store has the files: `PENDING` until the recording is UPLOADED "
+        "or ERRORED, then `KEPT`, after the retention period `EXPIRED`; `NONE` when there is no file, or "
+        "only in the customer's storage"
+    )
+    files_expire_at: Moment | None = Field(
+        description="when KEPT files will be deleted (FARM_RETENTION); null of KEPT files is never"
+    )
+    expired_time: Moment | None = Field(
+        description="when the files were deleted at the end of the retention period"
+    )
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
     quality: dict[str, JsonValue] | None = Field(
         description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
@@ -240,6 +254,9 @@ class RecordingObject(MeetingRecording):
     )
     queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")
     waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
+    takes: list[TakeInFile] = Field(
+        description="where each take is in the finished file, in their order; empty until the file is made"
+    )
     timeline: list[TimelineObject]
     webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organization's")
 
@@ -297,7 +314,10 @@ def success(
 
 @dataclass(frozen=True)
 class RecordingLinks:
-    """The addresses in an answer about a recording; those of files are made anew for each answer."""
+    """The addresses in an answer about a recording, and when its files are deleted.
+
+    Download links are signed for each answer.
+    """
 
     page: str
     """The page that is recorded, without the token of its recorder."""
@@ -305,6 +325,7 @@ class RecordingLinks:
     audio: DownloadLink | None
     playlists: Mapping[UUID, DownloadLink]
     """Of the HLS outputs that have one, by their ids."""
+    files_expire_at: datetime | None = None
 
 
 def recording_object(
@@ -382,9 +403,12 @@ def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
         "transfers": [
             _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
         ],
+        "files_state": files_state(recording),
+        "files_expire_at": links.files_expire_at,
         "expired_time": recording.expired_time,
         "error": recording.error,
         "quality": recording.quality,
+        "takes": list(recording.takes),
         "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],
         "webhooks": [
             RecordingWebhook(id=str(webhook_id_of(recording.organization_id, url)), url=url)

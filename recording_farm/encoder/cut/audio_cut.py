@@ -18,7 +18,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from recording_farm.encoder.cut.audio_export import export_audio, open_audio
-from recording_farm.encoder.cut.cut import CutFile, TakeMedia, told_in_file
+from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, told_in_file
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from recording_farm.encoder.media.atomic_media import atomic_media
@@ -56,12 +56,27 @@ def _join(takes: Sequence[TakeMedia], target: Path, title: str | None) -> CutFil
     with atomic_media(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
         output.metadata.update(told_in_file(takes[0], title))
         writer = _Writer(output)
+        joints = []
         for take in takes:
+            start = writer.end
             with open_take(take.path) as source:
-                writer.add(source, take.end_us)
+                offset = writer.add(source, take.end_us)
+            joints.append(
+                TakeJoint(take.number, _in(offset, 10**6), _in(start, 10**9), _in(writer.end, 10**9))
+            )
     return CutFile(
-        target, writer.end * 1_000_000 // SAMPLE_RATE, frames=0, lost=0, crowded=0, takes=len(takes)
+        *(target, _in(writer.end, 10**6)),
+        frames=0,
+        lost=0,
+        crowded=0,
+        takes=len(takes),
+        joints=tuple(joints),
     )
+
+
+def _in(samples: int, units: int) -> int:
+    """A time in samples in other units, of which a second has so many."""
+    return samples * units // SAMPLE_RATE
 
 
 class _Writer:
@@ -72,8 +87,8 @@ class _Writer:
         self._stream: Any = None
         self.end = 0
 
-    def add(self, source: InputContainer, end_us: int | None) -> None:
-        """Write one take behind what is there, up to `end_us` of its own time."""
+    def add(self, source: InputContainer, end_us: int | None) -> int:
+        """Append one take, up to `end_us` of its own time; returns the offset of its times, in samples."""
         packets = whole_packets(source)
         priming = next(packets)
         offset = self.end - samples_of(priming) - AAC_FRAME_SAMPLES
@@ -84,6 +99,7 @@ class _Writer:
             if end_us is not None and time_of(packet) >= end_us:
                 break
             self._write(packet, offset)
+        return offset
 
     def _write(self, packet: Packet, offset: int) -> None:
         pts = samples_of(packet) + offset

@@ -4,7 +4,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -58,10 +58,17 @@ class TakeMedia:
 
 @dataclass(frozen=True)
 class TakeJoint:
-    """Where the take of a number is in a finished file: what its own time is moved by, in µs."""
+    """Where a take is in a finished file: from `start_ns` to `end_ns`, with so many frames.
 
-    take: int
+    `offset` is added to the take's own times, in µs. `lost` frames are missing between its frames.
+    """
+
+    take: int | None
     offset: int
+    start_ns: int = 0
+    end_ns: int = 0
+    frames: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,15 +119,13 @@ def _join(
     heads: list[tuple[TakeMedia, _Head]], output: OutputContainer, fmt: Format, target: Path
 ) -> CutFile:
     writer = _Writer(output, fmt)
-    joints = []
     for take, head in heads:
         with open_take(take.path) as source:
-            offset = writer.add(source, head, take)
-        if take.number is not None:
-            joints.append(TakeJoint(take.number, offset))
+            writer.add(source, head, take)
     writer.close()
     return CutFile(
-        *(target, writer.video_end_us, writer.frames, writer.lost, writer.crowded, len(heads)), tuple(joints)
+        *(target, writer.video_end_us, writer.frames, writer.lost, writer.crowded, len(heads)),
+        tuple(writer.joints),
     )
 
 
@@ -170,14 +175,15 @@ class _Writer:
         self._picture_end = 0
         self._take_from = 0
         self.frames = self.lost = self.crowded = 0
+        self.joints: list[TakeJoint] = []
 
     @property
     def video_end_us(self) -> int:
         """Where the picture ends so far, in µs."""
         return round(self._picture_ends()[0] * self._tick * 1_000_000)
 
-    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> int:
-        """Put one take behind what is there; returns what its times are moved by."""
+    def add(self, source: InputContainer, head: _Head, take: TakeMedia) -> None:
+        """Append one take."""
         joint = self._joint(head)
         self._end_before(joint)
         self._take_from = joint.picture_from
@@ -202,13 +208,15 @@ class _Writer:
         self.frames += grid.frames
         self.lost += grid.lost
         self.crowded += grid.crowded
-        return joint.offset
+        start = self._nanoseconds(joint.picture_from)
+        self.joints.append(TakeJoint(take.number, joint.offset, start, start, grid.frames, grid.lost))
 
     def close(self) -> None:
         """Write what is held; sound from behind the last frame is left out."""
         end = Fraction(self.video_end_us)
         while self._frames:
             self._write_frame(self._frames.popleft())
+        self._end_take(dropped=0)
         while self._sound and self._sound[0].begin_us < end:
             self._write_sound()
 
@@ -235,6 +243,17 @@ class _Writer:
         while self._sound and self._sound[0].end_us <= joint.sound_end:
             self._write_sound()
         self._sound.clear()
+        self._end_take(joint.dropped)
+
+    def _end_take(self, dropped: int) -> None:
+        """Note where the last take ends, of which so many frames were dropped."""
+        if self.joints:
+            last = self.joints[-1]
+            end = self._nanoseconds(self._picture_end)
+            self.joints[-1] = replace(last, end_ns=end, frames=last.frames - dropped)
+
+    def _nanoseconds(self, ticks: int) -> int:
+        return round(ticks * self._tick * 1_000_000_000)
 
     def _add_stream(self, template: Stream) -> Any:
         stream: Any = self._output.add_stream_from_template(template)

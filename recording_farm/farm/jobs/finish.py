@@ -25,7 +25,14 @@ from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally
-from recording_farm.farm.recording.model import Failure, FileKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.model import (
+    Failure,
+    FileKind,
+    Recording,
+    Status,
+    TakeInFile,
+    TimelineEntry,
+)
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE
 from recording_farm.farm.spool.interactive_archive import make_archive
@@ -136,6 +143,7 @@ def _make_files(
         file_size=finished.files[0].size,
         recording_duration=round(finished.duration_us / 1_000_000),
         quality=finished.quality,
+        takes=finished.takes,
     )
 
 
@@ -174,7 +182,22 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
     if recording.timed_texts:
         cut.path.unlink()
     quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
-    write_manifest(manifest, recording, made, quality)
+    write_manifest(manifest, recording, made, quality, takes_in(cut))
+
+
+def takes_in(file: CutFile) -> list[TakeInFile]:
+    """Where each take is in a finished file."""
+    return [
+        TakeInFile(
+            take=joint.take,
+            start_ns=joint.start_ns,
+            duration_ns=joint.end_ns - joint.start_ns,
+            frames=joint.frames,
+            frames_lost=joint.lost,
+        )
+        for joint in file.joints
+        if joint.take is not None
+    ]
 
 
 def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:

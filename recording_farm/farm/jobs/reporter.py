@@ -98,7 +98,9 @@ class Reporter(Listener):
 
     async def take_ended(self, take: Journal) -> None:
         """A take has ended."""
-        self._say_event("take_ended", take, now())
+        spool = spool_of(self._recording, self._settings)
+        length = await asyncio.to_thread(spool.length_us, take.number)
+        self._say_event("take_ended", take, now(), None if length is None else round(length / 1e6, 3))
 
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
@@ -158,8 +160,14 @@ class Reporter(Listener):
     def _say(self, status: Status, **fields: Any) -> None:
         self._news.put_nowait(partial(self._send, status, fields))
 
-    def _say_event(self, event: Literal["take_began", "take_ended"], take: Journal, time: datetime) -> None:
-        self._say_entry(TimelineEntry(event=event, take=take.number, time=time))
+    def _say_event(
+        self,
+        event: Literal["take_began", "take_ended"],
+        take: Journal,
+        time: datetime,
+        seconds: float | None = None,
+    ) -> None:
+        self._say_entry(TimelineEntry(event=event, take=take.number, time=time, seconds=seconds))
 
     def _say_entry(self, entry: TimelineEntry) -> None:
         self._news.put_nowait(partial(self._note, entry))

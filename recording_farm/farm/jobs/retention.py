@@ -16,7 +16,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import NotFoundError, RecordUnreadableError
 from recording_farm.farm.evidence.stored import StoredEvidence, delete_old_evidence
-from recording_farm.farm.recording.files import delete_files
+from recording_farm.farm.recording.files import delete_files, has_been_stored
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.storage.backend import StorageError
@@ -55,7 +55,11 @@ def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> in
         except StorageError as error:
             logger.warning("recording %s cannot be deleted from the store: %s", recording.id, error.message)
             continue
-        expired += records.expire(recording)
+        if has_been_stored(recording):
+            expired += records.expire(recording)
+        else:
+            # Its files are only in the customer's storage: nothing of it has expired.
+            records.forget_files(recording)
     return expired
 
 

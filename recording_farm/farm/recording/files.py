@@ -1,13 +1,48 @@
-"""The files of a recording: their names, where they are, and their deletion from the store."""
+"""The files of a recording: their names, where they are, how long they are kept, and their deletion."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import PurePosixPath
 
-from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording
+from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording, Status
 from recording_farm.farm.recording.outputs import Output, OutputKind
 from recording_farm.farm.recording.transfers import STORE, TransferState
 from recording_farm.farm.storage.store import Store
+
+
+class FilesState(StrEnum):
+    """Whether the farm's own store has the files of a recording."""
+
+    PENDING = "PENDING"
+    """The recording has not ended, or its files are not uploaded everywhere yet."""
+    KEPT = "KEPT"
+    """The store has the files; `files_expire_at` says until when."""
+    EXPIRED = "EXPIRED"
+    """The store deleted the files after the retention period (FARM_RETENTION)."""
+    NONE = "NONE"
+    """The recording ended without a file, or its files are only in the customer's storage."""
+
+
+def files_state(recording: Recording) -> FilesState:
+    """Whether the farm's own store has, will have or had the files of a recording."""
+    if recording.status is Status.UPLOADED:
+        if not has_been_stored(recording):
+            return FilesState.NONE
+        return FilesState.EXPIRED if recording.expired_time is not None else FilesState.KEPT
+    return FilesState.NONE if recording.status is Status.ERRORED else FilesState.PENDING
+
+
+def files_expire_at(recording: Recording, retention: int) -> datetime | None:
+    """When the store deletes the files of a recording, after `retention` seconds; 0 is for ever.
+
+    None if never, if there are no files in the store, or if they were deleted already.
+    """
+    uploaded = (entry.time for entry in recording.timeline if entry.status is Status.UPLOADED)
+    kept_since = next(uploaded, None)
+    if not retention or kept_since is None or files_state(recording) is not FilesState.KEPT:
+        return None
+    return (kept_since + timedelta(seconds=retention)).replace(microsecond=0)
 
 
 def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
@@ -17,7 +52,12 @@ def file_of(recording: Recording, kind: FileKind) -> FinishedFile | None:
 
 def is_in_store(recording: Recording) -> bool:
     """Whether the store has the recording's files now."""
-    return recording.expired_time is None and any(
+    return recording.expired_time is None and has_been_stored(recording)
+
+
+def has_been_stored(recording: Recording) -> bool:
+    """Whether the recording's files were uploaded to the store; they may have expired since."""
+    return any(
         transfer.target == STORE and transfer.state is TransferState.DONE for transfer in recording.transfers
     )
 

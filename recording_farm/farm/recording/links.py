@@ -14,8 +14,8 @@ from uuid import UUID
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import LinkRefusedError
-from recording_farm.farm.recording.files import file_of, is_in_store, playlist_name
-from recording_farm.farm.recording.model import FileKind, Recording, Status
+from recording_farm.farm.recording.files import file_of, files_expire_at, is_in_store, playlist_name
+from recording_farm.farm.recording.model import FileKind, Recording
 from recording_farm.farm.recording.outputs import Output
 from recording_farm.farm.storage.store import Store
 
@@ -51,6 +51,10 @@ class Links:
         """A fresh link to the audio file, None while the store has none."""
         return self._to(recording, FileKind.AUDIO)
 
+    def files_expire_at(self, recording: Recording) -> datetime | None:
+        """When the store deletes the recording's files (FARM_RETENTION); see `farm.recording.files`."""
+        return files_expire_at(recording, self._settings.retention)
+
     def playlist(self, recording: Recording, output: Output) -> DownloadLink | None:
         """A fresh link to the playlist of an HLS output, which names its segments by links in turn.
 
@@ -75,25 +79,15 @@ class Links:
         if file is None or not is_in_store(recording):
             return None
         expiry = (now() + timedelta(seconds=self._settings.link_seconds)).replace(microsecond=0)
-        gone = self._gone(recording)
-        if gone is not None:
-            expiry = min(expiry, gone)
+        deletion = self.files_expire_at(recording)
+        if deletion is not None:
+            expiry = min(expiry, deletion)
         seconds = max(1, int((expiry - now()).total_seconds()))
         url = self._store.link(recording.id, file.name, seconds)
         if url is not None:
             return DownloadLink(url, min(expiry, now().replace(microsecond=0) + _MAX_OF_A_PLACE))
         link = download_link(self._secret, recording.id, file.name, int(expiry.timestamp()))
         return DownloadLink(self._settings.base_url + link, expiry)
-
-    def _gone(self, recording: Recording) -> datetime | None:
-        """When the file will be deleted by its age; None if that is not known."""
-        if not self._settings.retention:
-            return None
-        uploaded = (entry.time for entry in recording.timeline if entry.status is Status.UPLOADED)
-        kept_since = next(uploaded, None)
-        if kept_since is None:
-            return None
-        return (kept_since + timedelta(seconds=self._settings.retention)).replace(microsecond=0)
 
 
 def download_link(secret: bytes, recording_id: UUID, name: str, expires: int) -> str:

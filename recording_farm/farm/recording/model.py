@@ -163,7 +163,7 @@ class TimelineEntry(BaseModel):
     finding: str | None = None
     """The `Finding` of the watch, or a newer version's, of a `finding_began` or `finding_ended`."""
     seconds: float | None = None
-    """How long a finding lasted that has ended."""
+    """How long a finding lasted that has ended, or a take."""
     node: str | None = None
     """The node that was gone, of a `fault` after which another one went on."""
     message: str | None = None
@@ -188,6 +188,18 @@ class FinishedFile(BaseModel):
     name: str
     size: int
     sha256: str
+
+
+class TakeInFile(BaseModel):
+    """Where a take is in the finished file, and how many frames it has there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    take: Annotated[int, Field(description="the number of the take, as in the timeline")]
+    start_ns: Annotated[int, Field(description="nanoseconds from the beginning of the file")]
+    duration_ns: Annotated[int, Field(description="nanoseconds")]
+    frames: Annotated[int, Field(description="0 in a file with audio alone")]
+    frames_lost: Annotated[int, Field(description="frames that are missing; the one before is shown longer")]
 
 
 class Recording(BaseModel):
@@ -259,6 +271,8 @@ class Recording(BaseModel):
     """Whether somebody else was in the meeting at any time, so that it can be empty; for nodes that go on."""
     quality: dict[str, JsonValue] | None = None
     """What was measured while recording: frames captured, frames lost, what the watch found."""
+    takes: tuple[TakeInFile, ...] = ()
+    """Where each take is in the finished file; empty until that is made."""
     timeline: tuple[TimelineEntry, ...] = ()
     """Every state, take and finding with its time, oldest first."""
 

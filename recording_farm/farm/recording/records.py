@@ -579,6 +579,13 @@ class Records:
         """Take a recording that is not there any more from those whose files are kept."""
         self._redis.zrem(_KEPT_KEY, recording_id)
 
+    def forget_files(self, recording: Recording) -> None:
+        """Forget the keys of a recording's storage; the store never had its files, so nothing expires."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.delete(_targets_key(recording.id))
+            pipeline.zrem(_KEPT_KEY, str(recording.id))
+            pipeline.execute()
+
     def expire(self, recording: Recording) -> bool:
         """Mark a recording whose files are gone by their age, and forget the keys of its storage.
 

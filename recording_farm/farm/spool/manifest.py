@@ -11,7 +11,13 @@ from pydantic import JsonValue
 
 from recording_farm.encoder.atomic_file import write_file
 from recording_farm.encoder.media.probe import Media
-from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording, stop_reason_of
+from recording_farm.farm.recording.model import (
+    FileKind,
+    FinishedFile,
+    Recording,
+    TakeInFile,
+    stop_reason_of,
+)
 from recording_farm.farm.storage.content_types import content_type
 
 _SUFFIX: Final = ".json"
@@ -34,18 +40,20 @@ def write_manifest(
     recording: Recording,
     files: Sequence[tuple[FinishedFile, Media]],
     quality: dict[str, JsonValue],
+    takes: Sequence[TakeInFile],
 ) -> None:
-    """Write what is in `files` beside them; it is there whole or not at all, also after a power cut."""
-    write_file(path, json.dumps(_manifest(recording, files, quality), ensure_ascii=False, indent=2))
+    """Describe `files` in a file beside them, atomically and durably."""
+    write_file(path, json.dumps(_manifest(recording, files, quality, takes), ensure_ascii=False, indent=2))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a manifest tells: the files with itself at the end, how long they are, and what was measured."""
+    """The content of a manifest: the files with itself at the end, their length, measurements, takes."""
 
     files: list[FinishedFile]
     duration_us: int
     quality: dict[str, JsonValue]
+    takes: list[TakeInFile]
 
 
 def read_manifest(path: Path) -> Finished | None:
@@ -67,11 +75,16 @@ def read_manifest(path: Path) -> Finished | None:
         for file in manifest["files"]
     ]
     files.append(describe(path, FileKind.MANIFEST))
-    return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"])
+    # Version 0.1 wrote no takes.
+    takes = [TakeInFile(**take) for take in manifest.get("takes", [])]
+    return Finished(files, manifest["files"][0]["duration_us"], manifest["quality"], takes)
 
 
 def _manifest(
-    recording: Recording, files: Sequence[tuple[FinishedFile, Media]], quality: dict[str, JsonValue]
+    recording: Recording,
+    files: Sequence[tuple[FinishedFile, Media]],
+    quality: dict[str, JsonValue],
+    takes: Sequence[TakeInFile],
 ) -> dict[str, Any]:
     told = {
         "id",
@@ -88,6 +101,7 @@ def _manifest(
         "recording": shown.model_dump(mode="json", include=told, exclude_none=True),
         "timeline": [entry.model_dump(mode="json", exclude_none=True) for entry in recording.timeline],
         "quality": quality,
+        "takes": [take.model_dump() for take in takes],
         "files": [_described(file, media) for file, media in files],
     }
 

@@ -71,6 +71,11 @@ class Spool:
         files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
+    def length_us(self, number: int) -> int | None:
+        """How long the take of a number is by the clock, in µs; None if its end is not known."""
+        journal = read_journal(self.directory / f"take-{number:03d}.json")
+        return None if journal is None else journal.length_us
+
     def numbers(self) -> set[int]:
         """The numbers of all takes that were begun."""
         return {_number(file) for file in self.directory.glob("take-[0-9]*.*")}

@@ -134,7 +134,10 @@ class Dispatcher:
         receivers = list(self._receivers(recording))
         if not receivers:
             return []
-        body = status_update(recording, self._links.video(recording), self._links.audio(recording))
+        links = self._links
+        body = status_update(
+            recording, links.video(recording), links.audio(recording), links.files_expire_at(recording)
+        )
         present = now()
         return [
             Delivery(

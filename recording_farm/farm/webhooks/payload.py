@@ -10,25 +10,32 @@ from datetime import datetime
 from typing import Any
 
 from recording_farm.farm.clock import time_text
+from recording_farm.farm.recording.files import files_state
 from recording_farm.farm.recording.links import DownloadLink
-from recording_farm.farm.recording.model import Reason, Recording, stop_reason_of
+from recording_farm.farm.recording.model import FINAL, Reason, Recording, stop_reason_of
 from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 
 
 def status_update(
-    recording: Recording, video: DownloadLink | None = None, audio: DownloadLink | None = None
+    recording: Recording,
+    video: DownloadLink | None = None,
+    audio: DownloadLink | None = None,
+    files_expire_at: datetime | None = None,
 ) -> str:
-    """The body that tells of a recording's state; the links lead to its files, once there are some."""
+    """The body for a change of a recording's state, with links to its files and when they expire."""
     content = {
         "event": STATUS_UPDATE,
-        "recording": _without_none(_recording(recording, video, audio)),
+        "recording": _without_none(_recording(recording, video, audio, files_expire_at)),
         "meeting": _meeting(recording),
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _recording(
-    recording: Recording, video: DownloadLink | None, audio: DownloadLink | None
+    recording: Recording,
+    video: DownloadLink | None,
+    audio: DownloadLink | None,
+    files_expire_at: datetime | None,
 ) -> dict[str, Any]:
     error = recording.error
     link = video or audio
@@ -46,6 +53,8 @@ def _recording(
         "downloadUrl": video.url if video else None,
         "audioDownloadUrl": audio.url if audio else None,
         "downloadUrlExpiry": _time(link.expiry) if link else None,
+        "filesState": files_state(recording).value if recording.status in FINAL else None,
+        "filesExpireAt": _time(files_expire_at),
         "recordingDuration": recording.recording_duration,
         "stopReason": _reason(stop_reason_of(recording)),
         "error": {"code": error.code, "message": error.message} if error else None,

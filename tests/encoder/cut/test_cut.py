@@ -102,6 +102,25 @@ def test_takes_should_be_joined_without_a_gap_in_the_sound(tmp_path: Path, codec
     assert result.duration_us == round(result.frames * 1_000_000 / 30)
 
 
+def test_each_takes_place_in_the_file_should_be_known(tmp_path: Path) -> None:
+    takes = [
+        TakeMedia(
+            make_take(tmp_path / f"take-{i:03d}.mp4", Codec.H264, seconds, video_from=3.5 + i / 90), number=i
+        )
+        for i, seconds in enumerate((3, 2, 4))
+    ]
+    result = cut(takes, tmp_path / "out.mp4", Format(Codec.H264, 320, 180))
+    assert [joint.take for joint in result.joints] == [0, 1, 2]
+    assert [joint.frames for joint in result.joints] == pytest.approx([90, 60, 120], abs=4)
+    assert sum(joint.frames for joint in result.joints) == result.frames
+    assert sum(joint.lost for joint in result.joints) == result.lost
+    first, second, third = result.joints
+    assert (first.start_ns, first.end_ns, second.end_ns) == (0, second.start_ns, third.start_ns)
+    assert third.end_ns == pytest.approx(result.duration_us * 1000, abs=1000)
+    for joint in result.joints:
+        assert (joint.end_ns - joint.start_ns) * 30 == pytest.approx(joint.frames * 10**9, abs=100)
+
+
 def test_mp4_should_have_thirty_frames_a_second_to_an_editor_also_after_joints(tmp_path: Path) -> None:
     takes = [
         TakeMedia(

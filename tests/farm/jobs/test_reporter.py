@@ -1,11 +1,13 @@
 """What Redis is told of a recording, and what its recorder is told when Redis knows better."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import redis
 
 from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.encoder.journal import Journal, write_journal
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.jobs.reporter import Reporter
@@ -65,6 +67,25 @@ async def test_what_the_watch_finds_should_be_in_the_timeline(farm: Farm) -> Non
     _, began, ended = farm.records.get(None, recording.id).timeline
     assert (began.event, began.finding, began.seconds) == ("finding_began", Finding.PAGE_OFFLINE, None)
     assert (ended.event, ended.finding, ended.seconds) == ("finding_ended", Finding.PAGE_OFFLINE, 12.5)
+
+
+async def test_take_that_ended_should_tell_its_own_length(farm: Farm) -> None:
+    recording = farm.add(node=farm.settings.node)
+    spool = spool_of(recording, farm.settings)
+    spool.make()
+    reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
+    telling = asyncio.create_task(reporter.tell())
+    took = Journal(number=0, epoch=1_790_000_000, wall_us=1_790_000_000_000_000, monotonic_us=0, phase_us=0)
+    write_journal(spool.directory / "take-000.json", replace(took, end_us=12_345_678))
+    await reporter.take_ended(took)
+    await reporter.take_ended(replace(took, number=1))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    *_, first, second = farm.records.get(None, recording.id).timeline
+    assert (first.event, first.take, first.seconds) == ("take_ended", 0, 12.346)
+    assert (second.event, second.take, second.seconds) == ("take_ended", 1, None)
 
 
 async def test_what_the_page_did_should_be_in_the_timeline(farm: Farm) -> None:

@@ -11,9 +11,12 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.jobs.retention import expire_recordings, sweep
+from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.recording.files import FilesState, files_expire_at, files_state
 from recording_farm.farm.recording.links import Links
 from recording_farm.farm.recording.listing import Wanted
 from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.transfers import Transfer, TransferState
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.storage.backend import StorageError
@@ -59,6 +62,36 @@ def test_files_should_be_deleted_when_they_are_old_enough(
     assert links.video(uploaded) is not None
     assert links.video(after) is None
     assert expire_recordings(farm.redis, store, now()) == 0
+
+
+def test_recording_should_tell_until_when_its_files_are_kept(
+    farm: Farm, store: Store, uploaded: Recording
+) -> None:
+    kept_since = uploaded.timeline[-1].time
+    assert files_state(farm.add(meeting_id="other")) is FilesState.PENDING
+    assert files_state(uploaded) is FilesState.KEPT
+    assert files_expire_at(uploaded, 0) is None
+    deletion = files_expire_at(uploaded, 60)
+    assert deletion == (kept_since + timedelta(minutes=1)).replace(microsecond=0)
+    expire_recordings(farm.redis, store, now())
+    after = farm.records.get(None, uploaded.id)
+    assert (files_state(after), files_expire_at(after, 60)) == (FilesState.EXPIRED, None)
+
+
+def test_files_that_only_the_customer_has_should_not_be_called_expired(
+    farm: Farm, store: Store, film: Path
+) -> None:
+    theirs = {"type": "s3", "bucket": "b", "endpoint": "https://s3.test", "access_key": "k", "secret": "s"}
+    recording = farm.ended(new_recording(), film, theirs, keep_copy=False)
+    name = recording.transfers[0].target
+    farm.records.set_transfer(recording.id, Transfer(target=name, state=TransferState.DONE))
+    settle(recording.id, farm.settings, farm.redis)
+    assert expire_recordings(farm.redis, store, now()) == 0
+    after = farm.records.get(None, recording.id)
+    assert (after.expired_time, files_state(after)) == (None, FilesState.NONE)
+    assert farm.records.sealed_targets(recording.id) == {}
+    assert farm.records.kept_before(now(), 10) == []
+    assert farm.records.find("acme", Wanted(expired=True)).total == 0
 
 
 def test_expired_ones_should_be_listed_apart(farm: Farm, store: Store, uploaded: Recording) -> None:

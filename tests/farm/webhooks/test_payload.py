@@ -9,6 +9,7 @@ from playwright._impl._driver import compute_driver_executable
 
 from recording_farm.farm.recording.links import DownloadLink
 from recording_farm.farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 from recording_farm.farm.webhooks.payload import status_update
 from testkit.recordings import new_recording
 
@@ -19,9 +20,12 @@ def at(second: int) -> datetime:
     return datetime(2026, 1, 31, 9, 0, second, 123456, UTC)
 
 
-def payload(link: DownloadLink | None = None, **fields: Any) -> dict[str, Any]:
+def payload(
+    link: DownloadLink | None = None, files_expire_at: datetime | None = None, **fields: Any
+) -> dict[str, Any]:
     defaults = {"id": RECORDING_ID, "meeting_id": "m", "invoked_time": at(0), "output_file_name": "m.mp4"}
-    content: dict[str, Any] = json.loads(status_update(new_recording(**(defaults | fields)), link))
+    recording = new_recording(**(defaults | fields))
+    content: dict[str, Any] = json.loads(status_update(recording, link, files_expire_at=files_expire_at))
     return content
 
 
@@ -50,6 +54,8 @@ def test_payload_of_a_finished_recording_should_tell_all() -> None:
     caller = Caller(type="ORGANIZATION", user_id="acme", name="acme")
     recording = payload(
         DownloadLink("https://farm.test/x?a=1&b=2", at(3)),
+        at(4),
+        transfers=[Transfer(target=STORE, state=TransferState.DONE)],
         status=Status.UPLOADED,
         started_time=at(1),
         stopped_time=at(2),
@@ -66,6 +72,8 @@ def test_payload_of_a_finished_recording_should_tell_all() -> None:
         "recordingDuration": 1,
         "downloadUrl": "https://farm.test/x?a=1&b=2",
         "downloadUrlExpiry": "2026-01-31T09:00:03.123Z",
+        "filesState": "KEPT",
+        "filesExpireAt": "2026-01-31T09:00:04.123Z",
         "stopReason": "{'reason':'API_CALL','caller':{'type':'ORGANIZATION','user_Id':'acme','name':'acme'}}",
         "error": {"code": "node_shut_down", "message": "the node was shut down"},
     }
