@@ -198,7 +198,7 @@ class SlotWorker(SpoolWorker):
         call_this_process("farm recorder")
         job_id, queue_name, execution_id = json.loads(names)
         # It is in no queue any more, so it must not be dropped here.
-        job = patiently(self.outage, Job.fetch, job_id, connection=self.connection)
+        job = patiently(self.outage, self.job_class.fetch, job_id, connection=self.connection)
         execution = patiently(self.outage, Execution.fetch, execution_id, job_id, connection=self.connection)
         self.execution = execution
         os.environ["RQ_JOB_ID"] = job_id
