@@ -46,6 +46,7 @@ from recording_farm.api.services.participant_tokens import ParticipantTokens
 from recording_farm.api.services.rate_limit import RateLimits
 from recording_farm.api.services.redis_watch import RedisWatch
 from recording_farm.api.services.sessions import Sessions
+from recording_farm.api.services.shared_settings_watch import watch_shared_settings
 from recording_farm.api.services.store_watch import StoreWatch
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.api_keys import ApiKeys, load_api_keys
@@ -184,6 +185,9 @@ async def _running(
             beside = (
                 asyncio.create_task(_sweep(context), name="sweep"),
                 asyncio.create_task(watch_keys(context), name="watch keys"),
+                asyncio.create_task(
+                    watch_shared_settings(settings, signing_key, client), name="watch shared settings"
+                ),
             )
             try:
                 yield context

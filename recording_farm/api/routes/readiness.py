@@ -1,7 +1,8 @@
 """`/readyz`: whether this API can do its work: Redis takes writes and keeps them, and the store takes files.
 
-It also tells how many nodes accept recordings, and how many do not and why. Without any the answer is still
-200: recordings wait, and every other API would say the same. Alerts are made from the metrics.
+It also tells how many nodes accept recordings, how many do not and why, and which settings differ between
+machines. The answer is 200 all the same: without nodes recordings wait, and while a secret is being changed
+all APIs would be unready at once. Alerts are made from the metrics.
 
 Anybody may ask, so the cost of an answer is bounded (`api.services.store_watch`, `api.services.redis_watch`),
 and it has no names of nodes. The answer names the fault of Redis; the fault of the store is in the log alone.
@@ -9,8 +10,8 @@ and it has no names of nodes. The answer names the fault of Redis; the fault of 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Sequence
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal, TypeVar
 
 import redis
 from pydantic import BaseModel, Field
@@ -24,11 +25,13 @@ from recording_farm.api.schema.responses import success
 from recording_farm.farm.db.faults import RedisFault
 from recording_farm.farm.nodes.availability import living
 from recording_farm.farm.nodes.registry import Node, Nodes
+from recording_farm.farm.telemetry.shared_settings import differing_settings
 
 _SECONDS: Final = 5.0
 """In which each part must answer."""
 
 State = Literal["ready", "failed"]
+T = TypeVar("T")
 
 
 class Readiness(BaseModel):
@@ -39,6 +42,9 @@ class Readiness(BaseModel):
         default=None, description="what keeps the farm from working with Redis; null if nothing does"
     )
     store: State
+    differing_settings: list[str] | None = Field(
+        description="settings that must be the same on all machines, and are not; null if unknown"
+    )
     recording_nodes: int | None = Field(
         description="nodes that accept recordings, with a free slot or without; null if unknown"
     )
@@ -49,14 +55,18 @@ class Readiness(BaseModel):
 
 async def _readyz(request: Request) -> Response:
     context = context_of(request)
-    fault, store_state, nodes = await asyncio.gather(
-        _redis_fault(context), _state(context.store_watch.is_ready()), _nodes(context)
+    fault, store_state, nodes, differing = await asyncio.gather(
+        _redis_fault(context),
+        _state(context.store_watch.is_ready()),
+        _read(context, lambda client: Nodes(client).all()),
+        _read(context, differing_settings),
     )
     redis_state: State = "ready" if fault is None else "failed"
     readiness = Readiness(
         redis=redis_state,
         redis_fault=fault,
         store=store_state,
+        differing_settings=differing,
         recording_nodes=None if nodes is None else sum(node.refusal is None for node in living(nodes)),
         refusing_nodes=None if nodes is None else _refusing(nodes),
     )
@@ -85,10 +95,10 @@ async def _redis_fault(context: Context) -> RedisFault | None:
         return RedisFault.AWAY
 
 
-async def _nodes(context: Context) -> list[Node] | None:
+async def _read(context: Context, read: Callable[[redis.Redis], T]) -> T | None:
     try:
         async with asyncio.timeout(_SECONDS):
-            return await asyncio.to_thread(Nodes(context.redis).all)
+            return await asyncio.to_thread(read, context.redis)
     except (redis.RedisError, OSError, TimeoutError):
         return None
 

@@ -160,8 +160,11 @@ async def destination_at(
     for ip in addresses:
         if not rule.is_allowed(ip):
             address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
+            # A worker on another machine than the API does not find the built-in meeting at its own address.
+            hint = "; for the built-in meeting, set FARM_MEETING_URL" if ip.is_loopback else ""
             raise AddressError(
                 f"{address} is not public; the farm's operator can allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
+                f"{hint}"
             )
     return Destination(host, port, addresses)
 

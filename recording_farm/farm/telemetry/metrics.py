@@ -30,6 +30,7 @@ from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from recording_farm.farm.spool.spool import recorded_into
 from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
+from recording_farm.farm.telemetry.shared_settings import SHARED, differing_settings
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Farm:
     queues: Sequence[Waiting]
     counts: dict[tuple[str, ...], float]
     redis: RedisState
+    differing_settings: Sequence[str]
 
 
 def may_read(settings: Settings, authorization: str | None) -> bool:
@@ -85,6 +87,7 @@ def read_farm(client: redis.Redis) -> Farm:
         ],
         counts=Counts(client).read(),
         redis=RedisState(_is_writable(client), read_memory(client)),
+        differing_settings=differing_settings(client),
     )
 
 
@@ -160,6 +163,7 @@ class FarmCollector(Collector):
             return
         yield GaugeMetricFamily("farm_redis_up", "Whether Redis answers.", value=1)
         yield from _of_redis(farm.redis)
+        yield _of_settings(farm.differing_settings)
         yield from _of_recordings(farm)
         yield from _of_nodes(farm)
         yield from _of_queues(farm)
@@ -185,6 +189,17 @@ def _of_redis(state: RedisState) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "farm_redis_memory_limit_bytes", "Redis' maxmemory; 0 is no limit.", value=memory.most
     )
+
+
+def _of_settings(differing: Sequence[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "farm_settings_differ",
+        "Whether running processes have different values of a setting that must be the same for all.",
+        labels=["variable"],
+    )
+    for variable in SHARED:
+        family.add_metric([variable], variable in differing)
+    return family
 
 
 def _of_recordings(farm: Farm) -> Iterator[Metric]:

@@ -4,7 +4,9 @@
 """
 
 import logging
+import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 import redis
@@ -16,6 +18,8 @@ from recording_farm.farm.host.processes import told_to_stop
 from recording_farm.farm.host.resources import Processors
 from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_AFTER, Nodes, Watch
 from recording_farm.farm.recovery.lost_nodes import look_after
+from recording_farm.farm.telemetry.shared_settings import PUBLISH_SECONDS, SharedSettings, shared_values
+from recording_farm.farm.webhooks.signature import load_signing_key
 from recording_farm.farm.worker.admission import Admission, AdmissionLog
 from recording_farm.farm.worker.draining import is_draining
 from recording_farm.farm.worker.node_status import condition_of_this_node
@@ -25,10 +29,16 @@ logger = logging.getLogger(__name__)
 CARE_SECONDS: Final = 15.0
 """Between two passes over the recordings of nodes that are gone; the first pass is at once."""
 
+_COMPARING_ENDS: Final = 2.0
+"""Seconds that the comparison of settings gets to end."""
+
 
 def run_node(settings: Settings) -> None:
     """Send beats, and take care of the recordings of nodes that are gone, until SIGTERM."""
     stopping = told_to_stop()
+    # In a thread: a store on a network file system may hang, and the beats must not.
+    comparing = threading.Thread(target=_compare_shared_settings, args=(settings, stopping), daemon=True)
+    comparing.start()
     outage = Outage("this node waits for Redis and accepts no recordings", logging.WARNING)
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
@@ -40,6 +50,20 @@ def run_node(settings: Settings) -> None:
                 watcher.reset()
                 outage.seen(error)
             stopping.wait(BEAT_SECONDS)
+    comparing.join(_COMPARING_ENDS)
+
+
+def _compare_shared_settings(settings: Settings, stopping: threading.Event) -> None:
+    """Publish fingerprints of the shared settings and compare them with those of other processes."""
+    values = shared_values(settings, load_signing_key(settings).public_pem)
+    with connect(settings.redis_address, retries=0) as client:
+        shared = SharedSettings(client, f"worker on {settings.node}", values)
+        while not stopping.is_set():
+            with suppress(redis.RedisError):  # the heartbeat logs that Redis is away
+                shared.publish()
+            stopping.wait(PUBLISH_SECONDS)
+        with suppress(redis.RedisError):
+            shared.withdraw()
 
 
 class Watcher:

@@ -9,8 +9,10 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.nodes.registry import Nodes, NoRoom
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.store import open_store
+from recording_farm.farm.telemetry.shared_settings import SharedSettings, shared_values
 from testkit.api.client import client_of
 from testkit.settings import settings_with
+from testkit.waiting import until
 
 
 async def test_api_should_be_ready_and_tell_how_many_nodes_take_recordings(
@@ -44,6 +46,7 @@ async def test_farm_without_redis_should_say_what_is_missing(settings: Settings)
         "redis": "failed",
         "redis_fault": "away",
         "store": "ready",
+        "differing_settings": None,
         "recording_nodes": None,
         "refusing_nodes": None,
     }
@@ -76,3 +79,21 @@ async def test_store_should_be_tried_seldom(settings: Settings) -> None:
     watch = StoreWatch(store)
     assert [await watch.is_ready() for _ in range(3)] == [False, False, False]
     assert tries == 1
+
+
+async def test_other_machine_with_another_secret_should_be_told_and_not_end_readiness(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    async with client_of(settings) as client:
+
+        async def is_published() -> bool:
+            return bool(redis_client.hlen("farm:fingerprints"))
+
+        await until(is_published)
+        other = settings_with(settings.data_dir, settings.redis_url, secret_key="another one of 16")
+        shared = SharedSettings(redis_client, "worker on node-2", shared_values(other, "another key"))
+        assert shared.publish()["FARM_SECRET_KEY"] == [f"api on {settings.node}, port {settings.port}"]
+        answer = await client.get("/readyz", auth=None)
+        assert answer.status_code == 200
+        assert answer.json()["data"]["differing_settings"] == ["FARM_SECRET_KEY", "FARM_WEBHOOK_KEY"]
+    assert redis_client.hkeys("farm:fingerprints") == [b"worker on node-2"]

@@ -240,9 +240,9 @@ async def test_store_that_fails_should_not_lose_the_recording_that_is_deleted(
 async def test_deleting_should_delete_files_and_keys(
     client: httpx.AsyncClient, farm: Farm, given_up: Recording
 ) -> None:
-    assert list((farm.settings.data_dir / "store").iterdir())
+    assert list((farm.settings.data_dir / "store").glob("[!.]*"))
     assert (await client.delete(f"/v2/recordings/{given_up.id}")).status_code == 200
-    assert list((farm.settings.data_dir / "store").iterdir()) == []
+    assert list((farm.settings.data_dir / "store").glob("[!.]*")) == []
     left = [key for key in farm.redis.scan_iter() if str(given_up.id).encode() in key]
     assert left == []
     assert farm.redis.zcard("farm:kept") == 0
