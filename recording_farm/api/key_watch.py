@@ -43,4 +43,9 @@ async def watch_keys(context: Context) -> None:
 def tell_first_key(credentials: str | None) -> None:
     """Print the credentials that were made on a first start, if there are any."""
     if credentials is not None:
-        print(f"API key made, shown only this once: {credentials}", file=sys.stderr, flush=True)
+        organization, _, key = credentials.partition(":")
+        print(
+            f"first API key, shown only this once: organization {organization}, key {key}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -10,6 +10,7 @@ from recording_farm.api.app import create_app
 from recording_farm.api.meeting.messages import MAX_MESSAGE
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.faults import refuse_eviction
+from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 
 SHUTDOWN_SECONDS = 5
 """Clients that hang on to a connection do not hold up a shutdown longer than this."""
@@ -21,8 +22,11 @@ UNREAD_SECONDS = 120
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT.
 
-    Raises SettingsError when a setting cannot be used, RedisEvictsError when Redis would delete records.
+    Raises SettingsError when a setting cannot be used or the port is taken, RedisEvictsError when Redis would
+    delete records.
     """
+    require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
+    require_free_port("FARM", settings.host, settings.port)
     refuse_eviction(settings.redis_address)
     server_of(settings).run()
 

@@ -16,6 +16,8 @@ class FarmError(Exception):
 
     code: ClassVar[str] = "farm_error"
     http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 78 (EX_CONFIG of sysexits.h) if starting it again cannot help."""
 
     def __init__(self, message: str) -> None:
         """`message` is a whole sentence, shown to whoever asked."""
@@ -27,6 +29,7 @@ class SettingsError(FarmError):
     """A setting cannot be used; the message names the variable (`FARM_…`)."""
 
     code = "bad_setting"
+    exit_code = 78
 
 
 class InvalidRequestError(FarmError):
@@ -153,10 +156,12 @@ class ProgramMissingError(FarmError):
 
     code = "program_missing"
     http_status = 503
+    exit_code = 78
 
     def __init__(self, program: str, package: str) -> None:
         """The message tells how to install `package`."""
-        super().__init__(f"{program} is not installed; install it with: apt-get install {package}")
+        verb = "are" if ", " in program else "is"
+        super().__init__(f"{program} {verb} not installed; install with: apt-get install {package}")
         self.program = program
         self.package = package
 

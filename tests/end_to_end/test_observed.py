@@ -12,7 +12,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from recording_farm.farm.cli.health import ask_here
+from recording_farm.farm.cli.health import check_health
 from testkit.metrics import values_of
 from testkit.network.ports import free_port
 from testkit.receivers import Receiver, receiver
@@ -205,6 +205,6 @@ def test_recording_should_be_one_trace_from_the_request_to_its_file(observed: Ob
 def test_health_should_be_told_of_each_part_that_runs_here(observed: Observed) -> None:
     port = observed.farm.client.base_url.port
     settings = settings_with(Path("/nonexistent"), None, port=port, node_port=observed.node_port)
-    assert ask_here(settings) == {"api": True, "worker": True}
+    assert check_health(settings) == {"api": True, "worker": True}
     nobody = settings_with(Path("/nonexistent"), None, port=free_port())
-    assert ask_here(nobody) == {}
+    assert check_health(nobody) == {}

@@ -1,4 +1,4 @@
-"""Whether the parts of the farm on this machine can work, as they say themselves; for a container's check."""
+"""`farm health`: do the API and the worker on this machine work? For a container's health check."""
 
 from typing import Final
 
@@ -7,19 +7,19 @@ import httpx
 from recording_farm.farm.config.settings import Settings, local_address
 
 _SECONDS: Final = 4.0
-"""In which a part must take the connection, and again in which it must answer."""
+"""Time-out of the connection to each of them, and of its answer."""
 
 MAX_LENGTH: Final = 2 * 2 * _SECONDS
-"""Seconds that asking both parts, one after the other, takes at most. Whoever runs it waits longer."""
+"""Seconds that both checks, one after the other, take at most; the container's time-out has to be longer."""
 
 
-def ask_here(settings: Settings) -> dict[str, bool]:
-    """Those parts that listen here, the `api` and the `worker`, and whether each can work."""
+def check_health(settings: Settings) -> dict[str, bool]:
+    """Whether the `api` and the `worker` work; one that does not listen on this machine is left out."""
     urls = {"api": settings.local_url}
     if settings.node_port is not None:
         urls["worker"] = local_address(settings.node_host, settings.node_port)
     found = {}
-    # Whoever asks at home needs no proxy, whatever the environment says.
+    # A proxy of the environment is not for this machine.
     with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
         for part, url in urls.items():
             try:

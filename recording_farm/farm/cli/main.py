@@ -1,97 +1,71 @@
-"""The command `farm`."""
+"""The command `farm`.
 
-import asyncio
+Commands import what they need when they run: `farm up` should say something at once, and `farm --help` should
+not wait for libraries that it does not use.
+"""
+
 import json
-import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Final
 
 import click
-import redis
-from pydantic import ValidationError
 
 from recording_farm.browser_bot.page.contracts import PageContract
-from recording_farm.browser_bot.page.site_access import SiteAccess
-from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
-from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
-from recording_farm.farm.cli.doctor import format_report, is_usable, run_checks
-from recording_farm.farm.config.settings import ORGANIZATION_ID, LogLevel, load_settings, unknown_settings
-from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
-from recording_farm.farm.db.faults import describe
+from recording_farm.encoder.formats import Codec
+from recording_farm.farm.cli.record_options import ParsedType, SizeType
 from recording_farm.farm.errors import FarmError, SettingsError
-from recording_farm.farm.host.ca_file import nss_database, trust
-from recording_farm.farm.host.programs import require_programs
-from recording_farm.farm.pages.access import PageAccess
-from recording_farm.farm.telemetry.logs import set_up_logs_from_environment
 
-logger = logging.getLogger(__name__)
-
-_MAX_NAME = 100
-"""Characters of an API key's name."""
+_SERVERS: Final = frozenset({"up", "api", "worker"})
+"""Commands that refuse unknown settings: a mistyped one would go unnoticed for as long as they run."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
-def cli(verbose: bool) -> None:
+class _Commands(click.Group):
+    """The group, with commands that are imported when they are used."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "keys":
+            from recording_farm.farm.cli.keys import keys
+
+            return keys
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "keys"])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="recording-farm", message="farm %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Log more (FARM_LOG_LEVEL=info).")
+@click.pass_context
+def cli(context: click.Context, verbose: bool) -> None:
     """Recording Farm: records web meetings the way people see and hear them."""
+    if context.invoked_subcommand == "up":
+        click.echo("starting the farm …", err=True)
     if verbose:
-        os.environ["FARM_LOG_LEVEL"] = (
-            LogLevel.INFO.value
-        )  # for the parts that are programs of their own, too
+        os.environ["FARM_LOG_LEVEL"] = "info"  # also for the processes that this one starts
+    _set_up(os.environ, warn=context.invoked_subcommand not in {*_SERVERS, "doctor"})
+
+
+def _set_up(environment: Mapping[str, str], *, warn: bool) -> None:
+    """Set up logs and certificate authorities; the command itself reports bad settings."""
+    from recording_farm.farm.config.settings import load_settings, unknown_setting_message, unknown_settings
+    from recording_farm.farm.host.ca_file import trust
+    from recording_farm.farm.telemetry.logs import set_up_logs_from_environment
+
     set_up_logs_from_environment()
-    _trust_from_environment()
-    for name in unknown_settings(os.environ):
-        logger.warning("%s is no setting of the farm, and nothing looks at it", name)
-
-
-def _trust_from_environment() -> None:
-    """Trust the authorities of FARM_CA_FILE; bad settings are told by the command itself."""
+    if warn:
+        for name in unknown_settings(environment):
+            click.echo(f"farm: ignoring {unknown_setting_message(name)}", err=True)
     try:
         settings = load_settings()
     except SettingsError:
         return
     trust(settings.ca_file, settings.data_dir)
-
-
-class SizeType(click.ParamType[tuple[int, int]]):
-    """A picture size, `1280x720`: even numbers from 16 to 1920."""
-
-    name = "WIDTHxHEIGHT"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read the two numbers."""
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size like 1280x720", param, ctx)
-        width, height = int(match[1]), int(match[2])
-        if any(side % 2 or not 16 <= side <= 1920 for side in (width, height)):
-            self.fail(f"{value!r}: width and height must be even, from 16 to 1920", param, ctx)
-        return width, height
-
-
-class ReadType(click.ParamType[str]):
-    """Text as a function has it that raises ValueError for what is wrong."""
-
-    def __init__(self, name: str, read: Callable[[str], str]) -> None:
-        """Read with `read` what the help calls `name`."""
-        self.name = name
-        self._read = read
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Read it."""
-        try:
-            return self._read(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
 
 
 @cli.command()
@@ -100,30 +74,38 @@ class ReadType(click.ParamType[str]):
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to make: .mp4 or .webm; .m4a or .mp3 for the sound alone.",
+    help="The file to make: .mp4 or .webm; .m4a or .mp3 for the audio alone.",
 )
+@click.option("-y", "--force", is_flag=True, help="Overwrite the file if it exists.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds.")
 @click.option(
-    "--codec", type=click.Choice([codec.value for codec in Codec]), help="Else by the file's suffix."
+    "--codec",
+    type=click.Choice([codec.value for codec in Codec]),
+    help="By default the file's suffix decides.",
 )
-@click.option("--size", type=SizeType(), default=(1280, 720), help="Even, 16 to 1920; by default 1280x720.")
+@click.option(
+    "--size",
+    type=SizeType(),
+    default=(1280, 720),
+    help="Even numbers from 16 to 1920; 1280x720 by default.",
+)
 @click.option("--fps", type=click.IntRange(15, 60), default=30, show_default=True)
 @click.option(
     "--contract",
     type=click.Choice([contract.value for contract in PageContract]),
     default=PageContract.AUTO.value,
     show_default=True,
-    help="How the page says when to start and that it is over.",
+    help="How the page says when to start and when it is over.",
 )
 @click.option(
     "--locale",
-    type=ReadType("TAG", read_locale),
-    help="Language of the browser, such as de-AT; else FARM_LOCALE.",
+    type=ParsedType("TAG", read_locale),
+    help="Language of the browser, such as de-AT; FARM_LOCALE by default.",
 )
 @click.option(
     "--timezone",
-    type=ReadType("ZONE", read_timezone),
-    help="Its zone, such as Europe/Vienna; else FARM_TIMEZONE.",
+    type=ParsedType("ZONE", read_timezone),
+    help="Time zone of the browser, such as Europe/Vienna; FARM_TIMEZONE by default.",
 )
 @click.option(
     "--http-credentials",
@@ -131,47 +113,15 @@ class ReadType(click.ParamType[str]):
     help="For the page's origin, if its server asks (HTTP Basic, Digest).",
 )
 @click.option(
-    "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="For the page's origin alone."
+    "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="For the page's origin only."
 )
 @click.option("--cookie", "cookies", metavar="NAME=VALUE", multiple=True, help="For the page's host.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
-def record(
-    url: str,
-    out: Path,
-    seconds: float | None,
-    codec: str | None,
-    size: tuple[int, int],
-    fps: int,
-    contract: str,
-    locale: str | None,
-    timezone: str | None,
-    http_credentials: str | None,
-    headers: tuple[str, ...],
-    cookies: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def record(url: str, out: Path, as_json: bool, **options: Any) -> None:
     """Record the page at URL into a file, without the service. Ctrl-C ends it and keeps the file."""
-    from recording_farm.farm.cli.record import record_once
-    from recording_farm.farm.recorder.monitor import Limits
-    from recording_farm.farm.recorder.plan import Plan
+    from recording_farm.farm.cli.record import record_file
 
-    settings = load_settings()
-    access = access_of(http_credentials, headers, cookies)
-    plan = Plan(
-        url=url,
-        access=access,
-        secrets=tuple(access.secrets),
-        format=format_of(out, codec, size, fps),
-        contract=PageContract(contract),
-        max_seconds=seconds,
-        chromium=settings.chromium,
-        environment=Environment(
-            settings.fake_devices, locale or settings.locale, timezone or settings.timezone
-        ),
-        authorities=nss_database(settings.ca_file, settings.data_dir),
-        limits=Limits(most_memory=settings.stage_memory, empty_seconds=settings.empty_seconds),
-    )
-    report = asyncio.run(record_once(plan, out.absolute(), show_progress=not as_json))
+    report = record_file(url, out, show_progress=not as_json, **options)
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:
@@ -181,10 +131,24 @@ def record(
 @cli.command()
 def up() -> None:
     """Run the whole farm on this machine: Redis (unless FARM_REDIS_URL is set), API and worker."""
-    from recording_farm.farm.cli.up import run_farm
+    from recording_farm.farm.cli.greeting import greeting
+    from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
+    from recording_farm.farm.host.programs import require_programs
+    from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 
     settings = load_settings()
+    refuse_unknown_settings(os.environ)
+    require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
+    require_free_port("FARM", settings.host, settings.port)
+    if settings.node_port is not None:
+        require_free_port("FARM_NODE", settings.node_host, settings.node_port)
     require_programs(redis=settings.redis_url is None)
+    click.echo(greeting(settings), err=True)
+
+    import asyncio
+
+    from recording_farm.farm.cli.up import run_farm
+
     asyncio.run(run_farm(settings))
 
 
@@ -207,21 +171,24 @@ def layouts(arguments: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.option("--slots", type=click.IntRange(1, 256), help="Recordings at the same time; else FARM_SLOTS.")
+@click.option("--slots", type=click.IntRange(1, 256), help="Concurrent recordings; FARM_SLOTS by default.")
 def worker(slots: int | None) -> None:
     """Run a worker alone: a node of a farm of several machines, with the same FARM_REDIS_URL."""
+    from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
     from recording_farm.farm.worker.main import run_worker
 
     settings = load_settings()
+    refuse_unknown_settings(os.environ)
     run_worker(settings.model_copy(update={"slots": slots}) if slots else settings)
 
 
 @cli.command()
 def health() -> None:
-    """Ask the API and the worker that run here whether they can work; exit code 1 unless all that do can."""
-    from recording_farm.farm.cli.health import ask_here
+    """Ask the API and the worker on this machine whether they work; exit code 1 unless all that run do."""
+    from recording_farm.farm.cli.health import check_health
+    from recording_farm.farm.config.settings import load_settings
 
-    found = ask_here(load_settings())
+    found = check_health(load_settings())
     click.echo(json.dumps(found))
     sys.exit(0 if found and all(found.values()) else 1)
 
@@ -229,7 +196,9 @@ def health() -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def doctor(as_json: bool) -> None:
-    """Check every outside program: whether it is there, its version, whether it works."""
+    """Check all that the farm needs: settings, programs and their versions, fonts, disk, ports, Redis."""
+    from recording_farm.farm.cli.doctor import format_report, is_usable, run_checks
+
     checks = run_checks()
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
@@ -241,124 +210,15 @@ def doctor(as_json: bool) -> None:
 @cli.command()
 @click.option("--seconds", type=click.IntRange(1, 600), default=20, show_default=True)
 def demo(seconds: int) -> None:
-    """Start a farm, record its built-in meeting through the REST API, and end it."""
+    """Start a farm, record its built-in meeting through the REST API, and stop it."""
     from recording_farm.farm.cli.demo import run_demo
+    from recording_farm.farm.config.settings import load_settings
 
     run_demo(load_settings(), seconds)
 
 
-@cli.group()
-def keys() -> None:
-    """Make, list and revoke API keys; a running API knows at once."""
-
-
-def _organization(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not ORGANIZATION_ID.fullmatch(value):
-        raise click.BadParameter("up to 64 letters, digits, dots, dashes and underscores")
-    return value
-
-
-def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if len(value) > _MAX_NAME or not value.isprintable():
-        raise click.BadParameter(f"up to {_MAX_NAME} printable characters")
-    return value
-
-
-@keys.command("create")
-@click.argument("organization", metavar="ORGANIZATION", callback=_organization)
-@click.option("--name", default="", callback=_name, help="What the key is for; shown by `farm keys list`.")
-def create_key(organization: str, name: str) -> None:
-    """Make an API key for ORGANIZATION and print it, only this once, on standard output."""
-    key, text = create_api_key(load_settings(), organization, name)
-    click.echo(f"key {key.id} of {organization}; it cannot be shown again:", err=True)
-    click.echo(text)
-
-
-@keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the keys as JSON.")
-def list_keys(as_json: bool) -> None:
-    """List all API keys: id, organization, when each was made and its name, but never the key."""
-    found = list_api_keys(load_settings())
-    if as_json:
-        click.echo(json.dumps([_shown(key) for key in found]))
-    elif found:
-        _print_keys(found)
-    else:
-        click.echo("no API keys; make one with: farm keys create ORGANIZATION", err=True)
-
-
-@keys.command("revoke")
-@click.argument("key_id", metavar="ID")
-def revoke_key(key_id: str) -> None:
-    """Revoke the API key with this ID: what carries it is refused from now on."""
-    key = revoke_api_key(load_settings(), key_id)
-    click.echo(f"key {key.id} of {key.organization_id} is revoked", err=True)
-
-
-def _shown(key: ApiKey) -> dict[str, str | None]:
-    return {
-        "id": key.id,
-        "organization": key.organization_id,
-        "created": key.created.isoformat() if key.created else None,
-        "name": key.name,
-        "source": "FARM_API_KEYS" if key.from_settings else "file",
-    }
-
-
-def _print_keys(found: list[ApiKey]) -> None:
-    width = max(len("ORGANIZATION"), *(len(key.organization_id) for key in found))
-    click.echo(f"{'ID':<16}  {'ORGANIZATION':<{width}}  {'CREATED':<25}  NAME")
-    for key in found:
-        created = key.created.isoformat() if key.created else "-"
-        name = "(from FARM_API_KEYS)" if key.from_settings else key.name
-        click.echo(f"{key.id:<16}  {key.organization_id:<{width}}  {created:<25}  {name}".rstrip())
-
-
-def format_of(file: Path, codec: str | None, size: tuple[int, int], fps: int) -> Format:
-    """What a file's suffix and the options ask for. Raises click.BadParameter if they do not fit together."""
-    for audio in AudioCodec:
-        if file.suffix == audio.suffix:
-            if codec is not None:
-                raise click.BadParameter(f"a {audio.suffix} file has no {codec} in it", param_hint="--codec")
-            return Format(Codec.H264, *size, fps, AudioExport(audio))
-    by_suffix = Codec.VP8 if file.suffix == Codec.VP8.suffix else Codec.H264
-    chosen = Codec(codec) if codec else by_suffix
-    if file.suffix != chosen.suffix:
-        raise click.BadParameter(f"{chosen.value} is written to a {chosen.suffix} file", param_hint="--out")
-    return Format(chosen, *size, fps)
-
-
-def access_of(credentials: str | None, headers: Sequence[str], cookies: Sequence[str]) -> SiteAccess:
-    """What the options give to the page's server. Raises click.BadParameter, which never shows a secret."""
-    user, colon, password = (credentials or "").partition(":")
-    if credentials is not None and not colon:
-        raise click.BadParameter("write user:password", param_hint="--http-credentials")
-    if any(":" not in header for header in headers):
-        raise click.BadParameter("write NAME: VALUE", param_hint="--header")
-    if any("=" not in cookie for cookie in cookies):
-        raise click.BadParameter("write NAME=VALUE", param_hint="--cookie")
-    pairs = [header.partition(":") for header in headers]
-    if len({name.lower() for name, _, _ in pairs}) < len(pairs):
-        raise click.BadParameter("names a header twice", param_hint="--header")
-    cut = [cookie.partition("=") for cookie in cookies]
-    try:
-        access = PageAccess.model_validate(
-            {
-                "http_credentials": [{"username": user, "password": password}] if colon else None,
-                "headers": {name: value.strip() for name, _, value in pairs},
-                "cookies": [{"name": name, "value": value} for name, _, value in cut],
-            }
-        )
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        options = {"headers": "--header", "cookies": "--cookie"}
-        hint = options.get(str(problem["loc"][0]), "--http-credentials")
-        raise click.BadParameter(problem["msg"], param_hint=hint) from None
-    return access.to_site
-
-
 def main() -> None:
-    """Run the command; an error of the farm's own is one line on stderr and exit code 1."""
+    """Run the command; an error of the farm's own is one line on stderr, and its exit code."""
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -366,9 +226,18 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
-    except (FarmError, OSError) as error:
+    except FarmError as error:
+        click.echo(f"farm: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
         click.echo(f"farm: {error}", err=True)
         sys.exit(1)
-    except redis.RedisError as error:
-        click.echo(f"farm: Redis cannot be used, see FARM_REDIS_URL: {describe(error)}", err=True)
+    except Exception as error:
+        import redis
+
+        if not isinstance(error, redis.RedisError):
+            raise
+        from recording_farm.farm.db.faults import describe
+
+        click.echo(f"farm: FARM_REDIS_URL: {describe(error)}", err=True)
         sys.exit(1)

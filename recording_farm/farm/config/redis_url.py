@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.connection import parse_url
-
 _SENTINEL_PORT: Final = 26379
 """As Redis' documentation has it."""
 
@@ -41,6 +39,8 @@ def parse_redis_address(address: str) -> Sentinels | None:
 
     Raises ValueError when it is none that redis-py could use; the message repeats nothing of it.
     """
+    from redis.connection import parse_url  # the settings are read before anything needs all of redis-py
+
     try:
         parts = urlsplit(address)
         if parts.scheme in _SENTINEL_SCHEMES:
@@ -55,6 +55,8 @@ def parse_redis_address(address: str) -> Sentinels | None:
 
 
 def _sentinels(parts: SplitResult) -> Sentinels:
+    from redis.connection import parse_url
+
     user, _, hosts = parts.netloc.rpartition("@")
     master, _, database = parts.path.removeprefix("/").partition("/")
     if not hosts or not master:

@@ -8,10 +8,11 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -672,12 +673,35 @@ def load_settings() -> Settings:
         raise SettingsError("; ".join(problems)) from None
 
 
+_SERVICE_LINK: Final = re.compile(
+    r"FARM_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
+)
+"""Variables that Kubernetes, and links of Docker, set for a Service whose name begins with `farm`."""
+
+
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """The variables that look like a setting of the farm and are none: misspelled, or of another version."""
+    """The variables that look like a setting of the farm but are none: mistyped, or of another version."""
     known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
     return sorted(
-        name for name in environment if name.upper().startswith("FARM_") and name.upper() not in known
+        name
+        for name, value in environment.items()
+        if name.upper().startswith("FARM_")
+        and name.upper() not in known
+        and not (_SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and "://" in value))
     )
+
+
+def unknown_setting_message(name: str) -> str:
+    """What is wrong with a variable that is no setting, with the setting that was probably meant."""
+    known = [f"FARM_{field.upper()}" for field in Settings.model_fields]
+    similar = get_close_matches(name.upper(), known, n=1, cutoff=0.75)
+    return f"{name}: unknown setting" + (f"; did you mean {similar[0]}?" if similar else "")
+
+
+def refuse_unknown_settings(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError if a variable looks like a setting of the farm but is none."""
+    if unknown := unknown_settings(environment):
+        raise SettingsError("; ".join(map(unknown_setting_message, unknown)))
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

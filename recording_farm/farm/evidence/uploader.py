@@ -25,7 +25,7 @@ from recording_farm.farm.evidence.archive import Entry, entry_of_file, zip_piece
 from recording_farm.farm.evidence.collect import RECORDER_LOG, evidence_files
 from recording_farm.farm.evidence.directory import Carried, Version, keep_carried, read_carried, version_of
 from recording_farm.farm.evidence.stored import StoredEvidence, new_part
-from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.recording.model import ACTIVE, FINAL
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.storage.backend import StorageError
@@ -58,7 +58,7 @@ _PACKED: Final = "evidence.zip"
 
 def run_evidence_carrier(settings: Settings) -> None:
     """Carry what lies in this node's data directory until SIGTERM, and then what the last recordings left."""
-    stopping = told_to_stop(within=_END_SECONDS)
+    stopping = stop_event(within=_END_SECONDS)
     outage = Outage("evidence of faults cannot be brought into the store")
     with connect(settings.redis_address) as client:
         carrier = Carrier(settings, client)

@@ -1,4 +1,4 @@
-"""What ties a forked process to its parent, and what it is called."""
+"""Process control: die with the parent, stop on a signal, set the process title."""
 
 import ctypes
 import os
@@ -11,21 +11,21 @@ PR_SET_NAME = 15
 
 
 def die_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send `sign` to this process when its parent ends, however that ends (prctl(2)).
+    """Have the kernel send `sign` to this process when its parent ends, for whatever reason (prctl(2)).
 
-    Call it first thing after a fork, from the main thread of both.
+    Call it first after a fork, from the main thread of both.
     """
     parent = os.getppid()
     _prctl(PR_SET_PDEATHSIG, int(sign))
     if os.getppid() != parent or parent == 1:
-        # The parent died before the kernel knew; it will not tell any more.
+        # The parent died before the kernel was told, so it will send nothing.
         os.kill(os.getpid(), sign)
 
 
-def told_to_stop(within: int = 0) -> threading.Event:
-    """An event that is set by SIGTERM or SIGINT, which do nothing else from now on.
+def stop_event(within: int = 0) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; they do nothing else from now on.
 
-    The kernel ends this process `within` so many seconds from then; 0 is never.
+    `within`: the kernel kills this process so many seconds after the signal; 0 is never.
     """
     stopping = threading.Event()
 
@@ -39,8 +39,8 @@ def told_to_stop(within: int = 0) -> threading.Event:
     return stopping
 
 
-def call_this_process(name: str) -> None:
-    """Have `ps` and `top` show this process as `name`, of which they see 15 bytes (prctl(2))."""
+def set_process_title(name: str) -> None:
+    """Have `ps` and `top` show this process as `name`; they show its first 15 bytes (prctl(2))."""
     _prctl(PR_SET_NAME, name.encode())
 
 

@@ -20,7 +20,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, describe
-from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.queues.webhooks import enqueue_sending
 from recording_farm.farm.recording.changes import CHANGES_KEY, recording_of
 from recording_farm.farm.recording.links import Links
@@ -47,7 +47,7 @@ _PIECE: Final = 100
 
 def run_dispatcher(settings: Settings) -> None:
     """Dispatch until SIGTERM; then take what is in the stream still, and return."""
-    stopping = told_to_stop()
+    stopping = stop_event()
     outage = Outage("webhooks cannot be dispatched")
     with connect(settings.redis_address) as client:
         dispatcher = Dispatcher(settings, client)

@@ -14,7 +14,7 @@ import redis
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage
-from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.host.resources import Processors
 from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_AFTER, Nodes, Watch
 from recording_farm.farm.recovery.lost_nodes import look_after
@@ -35,7 +35,7 @@ _COMPARING_ENDS: Final = 2.0
 
 def run_node(settings: Settings) -> None:
     """Send beats, and take care of the recordings of nodes that are gone, until SIGTERM."""
-    stopping = told_to_stop()
+    stopping = stop_event()
     # In a thread: a store on a network file system may hang, and the beats must not.
     comparing = threading.Thread(target=_compare_shared_settings, args=(settings, stopping), daemon=True)
     comparing.start()

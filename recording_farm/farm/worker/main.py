@@ -1,14 +1,14 @@
-"""The worker of a node: the processes that make recordings, finish them, upload them and send webhooks.
+"""The worker of a node: the processes that record, finish, upload and send webhooks.
 
-farm worker ── pool of slots     an RQ worker a slot ── work horse: `farm.jobs.record`
-            ├─ pool "transfers"  one RQ worker ── work horse: `farm.jobs.finish`, and what cron queues
+farm worker ── pool of slots     an RQ worker for each slot ── work horse: `farm.jobs.record`
+            ├─ pool "transfers"  one RQ worker ── work horse: `farm.jobs.finish`, and what cron enqueues
             ├─ pool "uploads"    FARM_TRANSFERS RQ workers ── work horse: `farm.jobs.transfer`
             ├─ pool "webhooks"   FARM_WEBHOOK_SENDERS RQ workers: `farm.webhooks.sender`
-            ├─ cron              each minute queues `farm.jobs.retention` and `farm.recovery.local_spool`
+            ├─ cron              enqueues `farm.jobs.retention` and `farm.recovery.local_spool` each minute
             ├─ dispatcher        turns changes of recordings into deliveries: `farm.webhooks.dispatcher`
-            ├─ evidence          brings evidence of faults into the store: `farm.evidence.uploader`
-            ├─ node              says that this node lives, looks for others: `farm.worker.heartbeat`
-            └─ node server       answers at FARM_NODE_PORT, if it is set: `farm.worker.node_server`
+            ├─ evidence          uploads evidence of faults to the store: `farm.evidence.uploader`
+            ├─ node              sends this node's heartbeat, watches others': `farm.worker.heartbeat`
+            └─ node server       answers at FARM_NODE_PORT, if that is set: `farm.worker.node_server`
 """
 
 import logging
@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -33,8 +34,9 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, probe, refuse_eviction
 from recording_farm.farm.errors import RedisUnavailableError
 from recording_farm.farm.evidence.uploader import run_evidence_carrier
-from recording_farm.farm.host.processes import call_this_process, die_with_parent
+from recording_farm.farm.host.processes import die_with_parent, set_process_title
 from recording_farm.farm.host.programs import require_programs
+from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 from recording_farm.farm.jobs.entry import delete_expired, resume_unqueued
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import (
@@ -45,11 +47,12 @@ from recording_farm.farm.queues.recordings import (
 from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
 from recording_farm.farm.spool.spool import recordings_under_way, spools
+from recording_farm.farm.webhooks.deliveries import Deliveries
 from recording_farm.farm.webhooks.dispatcher import run_dispatcher
 from recording_farm.farm.webhooks.signature import load_signing_key
 from recording_farm.farm.worker.heartbeat import run_node
 from recording_farm.farm.worker.node_server import run_node_server
-from recording_farm.farm.worker.redis_outage import Absence
+from recording_farm.farm.worker.redis_outage import RedisOutage
 from recording_farm.farm.worker.rq_workers import (
     PatientCron,
     PatientForkingWorker,
@@ -64,51 +67,82 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 MINUTE = 60
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-_LOOK_SECONDS: Final = 1.0
-"""Between two looks at what is to end."""
+_POLL_SECONDS: Final = 1.0
+"""Between two checks of the parts that are shutting down."""
 
-_LEFT: Final = (
-    "Redis is away or takes no writes; what is not finished lies in the spool, "
-    "and is gone on with at the next start"
+_UNFINISHED: Final = (
+    "Redis is away or takes no writes; "
+    "unfinished recordings are in the spool and are resumed at the next start"
 )
 
-_PATIENCE: Final = 5.0
-_PATIENCE_WITH_SPOOL: Final = 60.0
-"""Seconds that a worker which ends waits for a Redis that is away: with an empty spool, and to finish what
-lies in it, for it may be on a disk that goes with the node."""
+_GRACE_SECONDS: Final = 5.0
+_GRACE_SECONDS_WITH_SPOOL: Final = 60.0
+"""How long a shutdown waits for a Redis that is away: with an empty spool, and with recordings in it that
+could still be finished. The spool's disk may go away with the node."""
 
 
 class UploadWorker(SpoolWorker):
-    """Uploads to customers' storage. Each can be gone on with later, so a shutdown waits for none."""
+    """Uploads to customers' storage. An upload can be resumed later, so a shutdown does not wait for it."""
 
     def handle_warm_shutdown_request(self) -> None:
-        """Have the running upload end where it is."""
+        """Interrupt the running upload."""
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.horse_pid:
             with suppress(ProcessLookupError):
                 os.kill(self.horse_pid, signal.SIGTERM)
 
 
+@dataclass
+class Part:
+    """A process of the worker. `may_stop_early`: it has no work while nothing is recorded or finished."""
+
+    start: Callable[[], BaseProcess]
+    may_stop_early: bool = False
+    process: BaseProcess = field(init=False)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self.process = self.start()
+
+    def restart_if_dead(self) -> None:
+        """Start it again if it has died without being told to stop."""
+        if self.stopping or self.process.is_alive():
+            return
+        logger.error("%s has died and is restarted", self.process.name)
+        time.sleep(RESTART_SECONDS)
+        self.process = self.start()
+
+    def stop(self) -> None:
+        """Send SIGTERM, once: RQ kills its work horses at a second one."""
+        if not self.stopping:
+            self.stopping = True
+            self.process.terminate()
+
+
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then end the running recordings properly, finish them, and return.
 
-    Raises ProgramMissingError when something is not installed, redis.RedisError when Redis cannot be reached
-    at the start, RedisEvictsError when it would delete records, RedisUnavailableError when it is away at the
-    end: what is not finished lies in the spool then, and is gone on with at the next start. A Redis that can
-    be reached and takes no writes is waited for.
+    Raises ProgramMissingError when a program is not installed, SettingsError when FARM_NODE_PORT is in use,
+    redis.RedisError when Redis cannot be reached at the start, RedisEvictsError when it would delete records,
+    RedisUnavailableError when it is away at the end: unfinished recordings are then in the spool and are
+    resumed at the next start. A Redis that can be reached but takes no writes is waited for.
     """
     require_programs()
+    require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
+    if settings.node_port is not None:
+        require_free_port("FARM_NODE", settings.node_host, settings.node_port)
     refuse_eviction(settings.redis_address)
     with connect(settings.redis_address) as client:
         _wait_until_usable(client)
-        # Whatever is forked from here on dies with its parent: pools, workers, horses, RQ's scheduler.
+        # All processes forked from here on die with their parent: pools, workers, horses, RQ's scheduler.
         os.register_at_fork(after_in_child=die_with_parent)
-        shutil.rmtree(settings.live_dir, ignore_errors=True)  # of recorders that are dead
-        load_signing_key(settings)  # made now, if there is none, and a bad one is told now
+        shutil.rmtree(settings.live_dir, ignore_errors=True)  # left by recorders that died
+        load_signing_key(settings)  # created now if there is none; a bad one is reported now
         transfers, webhooks = transfers_queue(client, settings.node), webhooks_queue(client)
-        # Before any slot looks into the spool: what lies there is not for others to take over any more.
+        # Before any slot looks into the spool: other nodes may no longer take over what is in it.
         Nodes(client).beat(settings.node, settings.slots)
         recordings = (
             node_recordings_queue(client, settings.node),
@@ -116,49 +150,56 @@ def run_worker(settings: Settings) -> None:
             *recordings_queues(client),
         )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
-        starters = (
-            partial(_start_pool, settings, recordings, settings.slots, SlotWorker),
-            partial(_start_pool, settings, [transfers], 1, SpoolWorker),
-            partial(_start, settings, "cron", _run_cron),
-            partial(_start_pool, settings, uploads, settings.transfers, UploadWorker),
-            partial(_start, settings, "dispatcher", run_dispatcher),
-            partial(_start, settings, "node", run_node),
-            # Their job serves many receivers at once by itself, so it needs no process of its own.
-            partial(_start_pool, settings, [webhooks], settings.webhook_senders, PatientSimpleWorker),
-            partial(_start, settings, "evidence", run_evidence_carrier),
-            *((partial(_start, settings, "node server", run_node_server),) if settings.node_port else ()),
-        )
-        patience = _Patience(settings)
-        parts = [start() for start in starters]
+        slots = Part(partial(_start_pool, settings, recordings, settings.slots, SlotWorker))
+        finishing = Part(partial(_start_pool, settings, [transfers], 1, SpoolWorker), may_stop_early=True)
+        others = [
+            Part(partial(_start, settings, "cron", _run_cron), may_stop_early=True),
+            Part(
+                partial(_start_pool, settings, uploads, settings.transfers, UploadWorker), may_stop_early=True
+            ),
+            Part(partial(_start, settings, "dispatcher", run_dispatcher)),
+            Part(partial(_start, settings, "node", run_node)),
+            # Its job serves many receivers at once by itself, so it needs no process of its own.
+            Part(
+                partial(_start_pool, settings, [webhooks], settings.webhook_senders, PatientSimpleWorker),
+                may_stop_early=True,
+            ),
+            Part(partial(_start, settings, "evidence", run_evidence_carrier), may_stop_early=True),
+        ]
+        if settings.node_port is not None:
+            others.append(Part(partial(_start, settings, "node server", run_node_server)))
+        parts = [slots, finishing, *others]
+        deadline = ShutdownDeadline(settings)
         try:
-            _run_until_told(parts, starters, patience)
-            _slots, finishing, *others = parts
-            _end(finishing, patience)
-            # What the last recordings left is finished here and now, and told.
-            parts.append(_start_burst(settings, transfers, PatientForkingWorker))
-            _wait_for_burst(parts[-1], client, patience)
-            for part in others:
-                _end(part, patience)
-            enqueue_sending(client)
-            parts.append(_start_burst(settings, webhooks, PatientSimpleWorker))
-            _wait_for_burst(parts[-1], client, patience)
+            _run_until_slots_end(parts, slots, settings, deadline)
+            _stop([finishing], deadline)
+            if transfers.count:
+                # The last recordings are finished and reported before this node goes.
+                parts.append(burst := Part(partial(_start_burst, settings, transfers, PatientForkingWorker)))
+                _wait_for_burst(burst, client, deadline)
+            _stop(others, deadline)
+            if Deliveries(client).seconds_until_due() == 0:
+                enqueue_sending(client)
+            if webhooks.count:
+                parts.append(burst := Part(partial(_start_burst, settings, webhooks, PatientSimpleWorker)))
+                _wait_for_burst(burst, client, deadline)
         except redis.RedisError as error:
-            raise RedisUnavailableError(_LEFT) from error
+            raise RedisUnavailableError(_UNFINISHED) from error
         finally:
             for part in parts:
-                part.kill()
-                part.join()
+                part.process.kill()
+                part.process.join()
 
 
 def _wait_until_usable(client: redis.Redis) -> None:
     """Wait until Redis takes writes. Raises redis.RedisError when it cannot be reached.
 
-    A wrong address is better told now than by every slot.
+    So a wrong address is reported once, and not by every slot.
     """
-    # These are answers: one that cannot save (MISCONF) refuses a PING, too, and one that loads comes soon.
+    # These are answers: a Redis that cannot save (MISCONF) refuses PING too; one that loads is ready soon.
     with suppress(redis.ResponseError, redis.BusyLoadingError):
         client.ping()
-    patiently(Outage("no recordings can be taken", logging.WARNING), probe, client)
+    patiently(Outage("no recordings can be started", logging.WARNING), probe, client)
 
 
 def _start_pool(
@@ -177,8 +218,8 @@ def _run_pool(
 
 
 def _start_burst(settings: Settings, queue: Queue, worker_class: type[PatientWorker]) -> BaseProcess:
-    """Start what does all that is in a queue, and ends."""
-    # Not in this process: RQ waits for Redis for ever, and takes the signals for itself.
+    """Start a process that works off a queue, and ends."""
+    # Not in this process: RQ waits for Redis for ever, and installs its own signal handlers.
     return _start(
         settings, f"last {queue.name}", partial(_run_burst, name=queue.name, worker_class=worker_class)
     )
@@ -199,102 +240,111 @@ def _run_cron(settings: Settings) -> None:
 
 def _start(settings: Settings, name: str, run: Callable[[Settings], None]) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(
-        target=_run_apart, args=(settings, name, run), name=name
+        target=_run_part, args=(settings, name, run), name=name
     )
     process.start()
     return process
 
 
-def _run_apart(settings: Settings, name: str, run: Callable[[Settings], None]) -> None:
-    # A Ctrl-C at the terminal goes to the parent alone, which passes it on in order.
+def _run_part(settings: Settings, name: str, run: Callable[[Settings], None]) -> None:
+    # A Ctrl-C at the terminal goes to the parent alone, which stops its parts in order.
     os.setpgrp()
-    for sign in _ENDING:
-        # A part that is started again would have the parent's handler.
+    for sign in _SIGNALS:
+        # A part that is restarted would inherit the parent's handler.
         signal.signal(sign, signal.SIG_DFL)
-    call_this_process(f"farm {name}")
+    set_process_title(f"farm {name}")
     run(settings)
 
 
-class _Patience:
-    """With what cannot end, because Redis is away."""
+class ShutdownDeadline:
+    """How long a shutdown waits for a Redis that is away."""
 
     def __init__(self, settings: Settings) -> None:
+        """Nothing is asked yet."""
         self._spool = settings.spool_dir
-        self._absence = Absence(settings.redis_address)
+        self._outage = RedisOutage(settings.redis_address)
 
-    def look(self) -> None:
-        """Look whether there is anything to wait for; recordings that run are never given up.
-
-        Raises RedisUnavailableError when there is not.
-        """
-        away = self._absence.seconds()
-        if away < _PATIENCE or recordings_under_way(self._spool):
+    def check(self) -> None:
+        """Raise RedisUnavailableError if no recording runs and the grace period is over."""
+        duration = self._outage.duration()
+        if duration < _GRACE_SECONDS or recordings_under_way(self._spool):
             return
-        if away >= _PATIENCE_WITH_SPOOL or not any(spools(self._spool)):
-            raise RedisUnavailableError(_LEFT)
+        if duration >= _GRACE_SECONDS_WITH_SPOOL or not any(spools(self._spool)):
+            raise RedisUnavailableError(_UNFINISHED)
 
 
-def _run_until_told(
-    parts: list[BaseProcess], starters: Sequence[Callable[[], BaseProcess]], patience: _Patience
+def _run_until_slots_end(
+    parts: Sequence[Part], slots: Part, settings: Settings, deadline: ShutdownDeadline
 ) -> None:
-    """Keep all parts running, again if one dies, until the first one, the slots, has ended after a signal.
+    """Keep all parts running, restart those that die, until the slots have ended after a signal.
 
-    The slots are told to end once: told twice, RQ would kill their recordings. All others run meanwhile, for
-    that may take long. A second signal ends everything at once: what runs goes on when a worker starts again.
+    The other parts run meanwhile, because ending a recording may take long; on an idle node those without
+    work stop at once. A second signal kills everything: the next worker resumes the recordings.
     Raises RedisUnavailableError when the slots cannot end.
     """
-    stopping = False
-    told, tell = multiprocessing.Pipe(duplex=False)
+    signals = 0
+    signaled, notify = multiprocessing.Pipe(duplex=False)
 
     def stop(_: int, __: FrameType | None) -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
-            logger.warning("ending the running recordings; a second signal ends everything at once")
-            # Not told from here: it may be about to be started again.
-            tell.send_bytes(b"stop")
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            # The slots are not stopped here: they may be just about to be restarted.
+            notify.send_bytes(b"stop")
             return
-        logger.warning("ending at once")
+        logger.warning("killing everything at once")
         for part in parts:
-            part.kill()
+            part.process.kill()
         raise SystemExit(1)
 
-    for sign in _ENDING:
+    for sign in _SIGNALS:
         signal.signal(sign, stop)
     while True:
-        # A signal wakes this by what it sends.
-        waited = _LOOK_SECONDS if stopping else None
-        woken = multiprocessing.connection.wait([told, *(part.sentinel for part in parts)], waited)
-        if told in woken:
-            told.recv_bytes()
-            parts[0].terminate()
-        for number, part in enumerate(parts):
-            if part.is_alive():
-                continue
-            if stopping and number == 0:
-                return
-            logger.error("%s has died and is started again", part.name)
-            time.sleep(RESTART_SECONDS)
-            parts[number] = starters[number]()
-        if stopping:
-            patience.look()
+        # A signal ends this wait through the pipe.
+        sentinels = [part.process.sentinel for part in parts if not part.stopping or part is slots]
+        woken = multiprocessing.connection.wait(
+            [signaled, *sentinels], _POLL_SECONDS if slots.stopping else None
+        )
+        if signaled in woken:
+            signaled.recv_bytes()
+            _begin_shutdown(parts, slots, settings)
+        if slots.stopping and not slots.process.is_alive():
+            return
+        for part in parts:
+            part.restart_if_dead()
+        if slots.stopping:
+            deadline.check()
 
 
-def _end(part: BaseProcess, patience: _Patience) -> None:
-    """Have a part end, and wait for it. Raises RedisUnavailableError when it cannot."""
-    part.terminate()
-    _wait_for(part, patience)
+def _begin_shutdown(parts: Sequence[Part], slots: Part, settings: Settings) -> None:
+    if running := recordings_under_way(settings.spool_dir):
+        logger.warning("ending %d running recordings; a second signal kills everything at once", running)
+    slots.stop()
+    if not any(spools(settings.spool_dir)):
+        # A recording that a slot takes at this very moment is finished by the bursts.
+        for part in parts:
+            if part.may_stop_early:
+                part.stop()
 
 
-def _wait_for_burst(part: BaseProcess, client: redis.Redis, patience: _Patience) -> None:
-    """Wait until all is done. Raises RedisUnavailableError, redis.RedisError when Redis is away."""
-    _wait_for(part, patience)
-    if part.exitcode:
-        probe(client)  # else it has died for want of it
-        logger.error("%s has died; what it has left is done at the next start", part.name)
+def _stop(parts: Sequence[Part], deadline: ShutdownDeadline) -> None:
+    """Stop parts, all at once, and wait for them. Raises RedisUnavailableError when one cannot end."""
+    for part in parts:
+        part.stop()
+    for part in parts:
+        _wait_for(part, deadline)
 
 
-def _wait_for(part: BaseProcess, patience: _Patience) -> None:
-    while part.is_alive():
-        part.join(_LOOK_SECONDS)
-        patience.look()
+def _wait_for_burst(part: Part, client: redis.Redis, deadline: ShutdownDeadline) -> None:
+    """Wait until a queue is empty. Raises RedisUnavailableError, redis.RedisError when Redis is away."""
+    _wait_for(part, deadline)
+    if part.process.exitcode:
+        probe(client)  # raises if it has died because Redis is away
+        logger.error("%s has died; the next start continues its work", part.process.name)
+
+
+def _wait_for(part: Part, deadline: ShutdownDeadline) -> None:
+    while part.process.is_alive():
+        part.process.join(_POLL_SECONDS)
+        if part.process.is_alive():
+            deadline.check()

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from recording_farm.farm.config.settings import Settings, is_loopback
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import fault_of
-from recording_farm.farm.host.processes import told_to_stop
+from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.telemetry.metrics import NodeCollector, may_read
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _JSON: Final = "application/json"
 def run_node_server(settings: Settings) -> None:
     """Serve until SIGTERM. Raises OSError when the port is taken."""
     assert settings.node_port is not None
-    stopping = told_to_stop()
+    stopping = stop_event()
     with connect(settings.redis_address, retries=0) as client:
         answers = Answers(settings, client)
         server_class = _Server6 if ":" in settings.node_host else _Server

@@ -1,4 +1,4 @@
-"""For how long Redis has been unusable, as one process sees it that has something to end."""
+"""How long Redis has been unusable, as a process sees it that wants to shut down."""
 
 import time
 
@@ -8,22 +8,22 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import probe
 
 
-class Absence:
-    """What was found whenever Redis was asked."""
+class RedisOutage:
+    """Probes Redis, and remembers since when it has failed."""
 
     def __init__(self, address: str) -> None:
-        """`address` is as `farm.db.clients.connect` takes it; nothing is asked yet."""
+        """`address` is as `farm.db.clients.connect` takes it; nothing is sent yet."""
         self._address = address
         self._since: float | None = None
 
-    def seconds(self) -> float:
-        """Write to Redis; for how many seconds it has not taken that, 0 if it does. Takes some five at most.
+    def duration(self) -> float:
+        """Write to Redis; returns for how many seconds that has failed, 0 if it works. Takes 5 s at most.
 
-        One that answers and takes no writes is of no use either to who ends: nothing can be finished.
+        A Redis that answers but takes no writes counts as failed: nothing can be finished with it.
         """
         asked = time.monotonic()
         try:
-            # A connection of its own: RQ's may be waiting in Redis.
+            # A connection of its own: RQ's may be blocked in Redis.
             with connect(self._address, retries=0) as client:
                 probe(client)
         except redis.RedisError:

@@ -29,7 +29,7 @@ from recording_farm.farm.errors import FarmError, NotFoundError, RecordUnreadabl
 from recording_farm.farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.host.ca_file import nss_database
-from recording_farm.farm.host.processes import call_this_process
+from recording_farm.farm.host.processes import set_process_title
 from recording_farm.farm.host.resources import Processors
 from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.nodes.slot_number import take_number
@@ -191,11 +191,11 @@ class SlotWorker(SpoolWorker):
     def _wait_for_job(self, line: socket.socket) -> None:
         """Be a work horse, from before its job is there."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        call_this_process(WARM_HORSE)
+        set_process_title(WARM_HORSE)
         names = wait_warm(needs_of(self._picture, self._environment, self._settings), line)
         if not names:
             return
-        call_this_process("farm recorder")
+        set_process_title("farm recorder")
         job_id, queue_name, execution_id = json.loads(names)
         # It is in no queue any more, so it must not be dropped here.
         job = patiently(self.outage, self.job_class.fetch, job_id, connection=self.connection)

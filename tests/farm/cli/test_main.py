@@ -1,39 +1,70 @@
-"""What `farm record` is given to open a page with."""
+"""The command `farm`: what it refuses before it starts anything."""
 
-import click
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from recording_farm.farm.cli.main import access_of
+from testkit.network.ports import free_port
 
 
-def test_options_should_give_access() -> None:
-    access = access_of("recorder:pa:55", ["X-Key: a:b", "Accept: text/html"], ["session=a=b"])
-    assert access.headers == {"x-key": "a:b", "accept": "text/html"}
-    assert [(each.username, each.password, each.origin) for each in access.credentials] == [
-        ("recorder", "pa:55", None)
-    ]
-    assert [(cookie.name, cookie.value, cookie.domain) for cookie in access.cookies] == [
-        ("session", "a=b", None)
-    ]
-    assert not any(secret in repr(access) for secret in ("pa:55", "a:b", "a=b"))
+def farm(*words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FARM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "recording_farm.farm.cli", *words],
+        env=environment | settings, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("credentials", "headers", "cookies", "option"),
+    ("wrong", "message", "code"),
     [
-        ("s3cret", [], [], "--http-credentials"),
-        (None, ["s3cret"], [], "--header"),
-        (None, ["Host: s3cret"], [], "--header"),
-        (None, ["A: s3cret", "a: s3cret"], [], "--header"),
-        (None, [], ["s3cret"], "--cookie"),
-        (None, [], ["=s3cret"], "--cookie"),
-        (None, [], ["a=s3cret;"], "--cookie"),
+        ({"FARM_STOR_URL": "x"}, "FARM_STOR_URL: unknown setting; did you mean FARM_STORE_URL?", 78),
+        ({"FARM_DATA_DIR": "/proc/farm"}, "FARM_DATA_DIR: cannot write to /proc/farm", 78),
+        ({"FARM_REDIS_URL": "redis://127.0.0.1:1/0"}, "FARM_REDIS_URL: Redis cannot be reached", 1),
+        ({"FARM_SLOTS": "two"}, "FARM_SLOTS: must be a whole number", 78),
     ],
 )
-def test_what_is_wrong_should_be_told_without_secrets(
-    credentials: str | None, headers: list[str], cookies: list[str], option: str
+def test_up_should_end_at_once_with_what_is_wrong(
+    wrong: dict[str, str], message: str, code: int, tmp_path: Path
 ) -> None:
-    with pytest.raises(click.BadParameter) as caught:
-        access_of(credentials, headers, cookies)
-    assert caught.value.param_hint == option
-    assert "s3cret" not in caught.value.format_message()
+    settings = {"FARM_DATA_DIR": str(tmp_path / "data"), "FARM_PORT": str(free_port())} | wrong
+    ended = farm("up", **settings)
+    assert ended.returncode == code, ended.stderr
+    assert f"farm: {message}" in ended.stderr
+    assert not (tmp_path / "data" / "redis").exists()
+
+
+@pytest.mark.parametrize("command", ["up", "api"])
+def test_port_in_use_should_end_it_at_once(command: str, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ended = farm(command, FARM_DATA_DIR=str(tmp_path), FARM_PORT=str(port))
+    assert ended.returncode == 78, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith(f"farm: FARM_PORT: port {port} of 127.0.0.1 is in use")
+
+
+def test_other_commands_should_only_warn_of_an_unknown_setting(tmp_path: Path) -> None:
+    listed = farm("keys", "list", "--json", FARM_DATA_DIR=str(tmp_path), FARM_SLOT="1", FARM_API_KEYS="a:b")
+    assert listed.returncode == 0
+    assert listed.stderr == "farm: ignoring FARM_SLOT: unknown setting; did you mean FARM_SLOTS?\n"
+
+
+def test_version_should_be_told() -> None:
+    assert farm("--version").stdout.startswith("farm 0.")
+
+
+def test_up_should_say_something_before_it_imports_the_farm() -> None:
+    program = (
+        "import sys\n"
+        "from recording_farm.farm.cli.main import main\n"
+        "heavy = {'redis', 'pydantic', 'rq', 'playwright'} & sys.modules.keys()\n"
+        "sys.exit(f'imported at once: {heavy}' if heavy else 0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr

@@ -178,7 +178,7 @@ def test_video_codec_should_be_refused_for_sound_alone(tmp_path: Path, name: str
     process = farm_record(PAGE, "--out", tmp_path / name, "--codec", codec)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert f"has no {codec} in it" in stderr
+    assert "has no video" in stderr
     assert stdout == ""
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from recording_farm.browser_bot.network.addresses import AddressRule
-from recording_farm.farm.config.settings import Settings, load_settings, unknown_settings
+from recording_farm.farm.config.settings import (
+    Settings,
+    load_settings,
+    refuse_unknown_settings,
+    unknown_settings,
+)
 from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.errors import SettingsError
 from testkit.settings import settings_with
@@ -116,6 +121,31 @@ def test_bad_setting_should_be_told_in_plain_words(
 def test_variable_that_is_no_setting_should_be_found() -> None:
     environment = {"FARM_PORT": "1", "farm_slots": "1", "FARM_SLOT": "1", "FARMER": "1", "PATH": "/bin"}
     assert unknown_settings(environment) == ["FARM_SLOT"]
+
+
+def test_variables_that_kubernetes_sets_for_a_service_should_be_no_unknown_settings() -> None:
+    links = {
+        "FARM_SERVICE_HOST": "10.0.0.1",
+        "FARM_API_SERVICE_PORT_HTTP": "8000",
+        "FARM_API_PORT": "tcp://10.0.0.1:8000",
+        "FARM_API_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert unknown_settings(links) == []
+    assert unknown_settings({"FARM_API_PORT": "8000"}) == ["FARM_API_PORT"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FARM_STOR_URL", "FARM_STOR_URL: unknown setting; did you mean FARM_STORE_URL?"),
+        ("farm_retentoin", "farm_retentoin: unknown setting; did you mean FARM_RETENTION?"),
+        ("FARM_COLOR", "FARM_COLOR: unknown setting"),
+    ],
+)
+def test_unknown_setting_should_be_refused_with_the_one_that_was_meant(name: str, message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        refuse_unknown_settings({name: "1"})
+    assert str(refused.value) == message
 
 
 def test_every_setting_should_have_a_description() -> None:

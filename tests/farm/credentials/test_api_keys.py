@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from recording_farm.farm.cli.main import keys as keys_command
+from recording_farm.farm.cli.keys import keys as keys_command
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials import api_keys as module
 from recording_farm.farm.credentials.api_keys import (

@@ -282,8 +282,8 @@ def test_part_should_have_a_name_that_is_no_path(node: str, begins: str) -> None
 def test_carrier_that_hangs_should_not_keep_its_node_from_ending() -> None:
     hangs = """
 import time
-from recording_farm.farm.host.processes import told_to_stop
-told_to_stop(within=1)
+from recording_farm.farm.host.processes import stop_event
+stop_event(within=1)
 print(flush=True)
 time.sleep(60)
 """

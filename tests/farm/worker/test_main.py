@@ -31,7 +31,7 @@ from testkit.workers import running_worker
 
 pytestmark = pytest.mark.long
 
-LEFT = "farm: Redis is away or takes no writes; what is not finished lies in the spool"
+LEFT = "farm: Redis is away or takes no writes; unfinished recordings are in the spool"
 
 
 @contextmanager
