@@ -77,7 +77,7 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
             await context.rate_limits.count_request(participant.key)
         if not participants:
             raise NotPermittedError(
-                "a participant's token is for recordings of its own meeting; this wants an API key"
+                "this needs an API key; a participant's token only controls recordings of its own meeting"
             )
         request.state.admitted = _Admitted(
             participant.key, participant.meeting_id, participant.caller, is_participant=True
@@ -135,7 +135,7 @@ def caller_of(request: Request) -> Caller:
 def check_meeting(request: Request, meeting_id: str) -> None:
     """Raises NotFoundError when an admitted request is a host's or participant's of another meeting."""
     if only_meeting(request) not in (None, meeting_id):
-        raise NotFoundError(f"meeting {meeting_id} is not the one that this token is for")
+        raise NotFoundError(f"this token is not valid for meeting {meeting_id}")
 
 
 def organization_of(request: Request) -> str:
@@ -164,8 +164,8 @@ def credentials_of(headers: Headers) -> Credentials:
             return _basic(value.strip())
         case _:
             raise UnauthorizedError(
-                "authenticate with HTTP Basic, the organization as user and the API key as password, or with "
-                "the API key as Bearer token"
+                "authentication required: send the API key as a Bearer token, or by HTTP Basic with the "
+                "organization as user name and the API key as password"
             )
 
 
@@ -173,7 +173,7 @@ def _basic(encoded: str) -> Credentials:
     try:
         decoded = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
-        raise UnauthorizedError("the Basic credentials are not base64 of organization:key") from None
+        raise UnauthorizedError("the Basic credentials must be organization:key in base64") from None
     organization_id, _, key = decoded.partition(":")
     return Credentials(key, organization_id)
 
@@ -183,7 +183,7 @@ def _text(value: str) -> str:
     try:
         return value.encode("latin-1").decode()
     except ValueError:
-        raise UnauthorizedError("the API key is not UTF-8") from None
+        raise UnauthorizedError("the API key must be UTF-8") from None
 
 
 async def is_still_admitted(request: Request) -> bool:

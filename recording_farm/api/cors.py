@@ -99,12 +99,12 @@ class _Sharing(CORSMiddleware):
         """The answer to a browser that asks before it sends the page's request."""
         origin, method = request_headers["origin"], request_headers["access-control-request-method"]
         if not self.is_allowed_origin(origin):
-            message = f"pages of {origin} may not use this API unless FARM_CORS_ORIGINS lets them"
+            message = f"origin {origin} is not allowed; add it to FARM_CORS_ORIGINS"
             return error_response(403, "origin_refused", message, {"Vary": "Origin"})
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
             return response
-        refused = error_response(405, "method_not_allowed", f"{method} is not possible here")
+        refused = error_response(405, "method_not_allowed", f"{method} is not allowed here")
         refused.headers["Access-Control-Allow-Origin"] = response.headers["Access-Control-Allow-Origin"]
         refused.headers["Vary"] = response.headers["Vary"]
         return refused

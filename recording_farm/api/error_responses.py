@@ -113,17 +113,19 @@ async def _redis_error(request: Request, error: Exception) -> Response:
 
 def redis_message(error: Exception) -> str:
     """What clients are told when Redis cannot do what a request needs."""
-    return f"the farm's database {fault_of(error).sentence}; please try again later"
+    return f"the farm's database {fault_of(error).sentence}; try again later"
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
     # Nobody is there to read it, but the server wants an answer.
-    return error_response(400, "disconnected", "the request ended before its body was complete")
+    return error_response(
+        400, "disconnected", "the client closed the connection before the whole body arrived"
+    )
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     # The server logs the error itself, with its traceback; the client learns nothing about the inside.
-    return error_response(500, "internal_error", "something went wrong inside the farm; its log says more")
+    return error_response(500, "internal_error", "internal error; see the farm's log")
 
 
 EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {

@@ -41,7 +41,7 @@ def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]
     asked = _asked(request, file.size, {etag, modified})
     if asked is not None and not asked:
         file.close()
-        message = f"the file has {file.size} bytes, none of which the range asks for"
+        message = f"the requested range is outside the file, which has {file.size} bytes"
         return error_response(
             416, "range_not_satisfiable", message, {"Content-Range": f"bytes */{file.size}"}
         )

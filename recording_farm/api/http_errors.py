@@ -69,10 +69,7 @@ class TooManyDownloadsError(FarmError):
 
     def __init__(self) -> None:
         """The message is always the same."""
-        super().__init__(
-            f"too many downloads of this kind are under way; try again in {self.retry_after} s, "
-            "and read what was asked for to its end"
-        )
+        super().__init__(f"too many downloads are running; finish one, or try again in {self.retry_after} s")
 
 
 class MeetingRefusedError(FarmError):

@@ -21,7 +21,7 @@ def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> 
     """Raises InvalidRequestError when recordings may not be that long; `field` is named in it."""
     longest = context.settings.max_seconds
     if max_seconds is not None and max_seconds > longest:
-        raise InvalidRequestError(f"{field}: this farm records {longest} seconds at most")
+        raise InvalidRequestError(f"{field}: must be at most {longest} (FARM_MAX_SECONDS)")
 
 
 async def check_address(context: Context, url: str, field: str) -> None:
@@ -51,7 +51,7 @@ async def check_output_address(context: Context, url: str, field: str) -> None:
 def check_is_streamable(codec: Codec, field: str) -> None:
     """Raises InvalidRequestError when what is recorded cannot be sent anywhere as it is."""
     if codec is not Codec.H264:
-        raise InvalidRequestError(f"{field}: only a recording as H264 can be sent on while it is made")
+        raise InvalidRequestError(f"{field}: live outputs need the codec H264")
 
 
 async def resolve_storage(

@@ -67,7 +67,7 @@ def test_sdk_should_raise_its_errors(sdk: Cloudflare) -> None:
     made = create(sdk)
     with pytest.raises(cloudflare.ConflictError, match="exists already"):
         create(sdk)
-    with pytest.raises(cloudflare.UnprocessableEntityError, match="is not public") as refused:
+    with pytest.raises(cloudflare.UnprocessableEntityError, match="is a private address") as refused:
         create(sdk, "http://10.0.0.1/")
     assert [error.code for error in refused.value.errors] == [422]
     webhooks.delete_webhook(made.id, account_id=ACCOUNT, app_id=APP)

@@ -100,7 +100,7 @@ def test_outputs_and_storages_should_have_the_host_in_ascii() -> None:
     stream = read_stream_url("rtmp://straße.test/live/key")
     assert (stream.host, stream.hidden) == (SHARP_S, f"rtmp://{SHARP_S}/live/***")
     assert read_stream_url("srt://0x7f.1:9000").host == "127.0.0.1"
-    with pytest.raises(ValueError, match="ASCII but for its host"):
+    with pytest.raises(ValueError, match="ASCII, except for the host"):
         read_stream_url("rtmp://straße.test/live/schlüssel")
     target = TARGET.validate_python(S3 | {"endpoint": "https://straße.test:9000/s3"})
     assert endpoint_of(target) == f"https://{SHARP_S}:9000/s3"

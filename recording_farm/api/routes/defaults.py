@@ -48,8 +48,8 @@ async def _put(request: Request) -> Response:
     config = fields_set(wanted)
     if wanted.url is None and context.settings.meeting_url is None and lacks_place(config):
         raise InvalidRequestError(
-            '"url": must name the page that headers, http_credentials without an origin and cookies without '
-            "a domain are for; they are sent to its origin alone"
+            '"url": is required with headers, http_credentials without an origin, cookies without a domain; '
+            "they are sent only to the origin of that URL"
         )
     return success(
         await run_in_threadpool(context.recording_configs.put, organization_id, meeting_id, config)

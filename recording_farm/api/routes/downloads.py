@@ -45,7 +45,7 @@ async def _download(request: Request) -> Response:
     except StorageError as error:
         # Not the client's fault, who need not learn where the farm keeps its files.
         logger.error("recording %s: %s", recording_id, error)
-        return error_response(500, error.code, "the file cannot be read; the farm's log says more")
+        return error_response(500, error.code, "cannot read the file from the store; see the farm's log")
     return file_response(
         request,
         file,
@@ -72,7 +72,7 @@ def _playlist(context: Context, recording_id: str, name: str, expires: int) -> R
                 raise NotFoundError(f"recording {recording_id} has no file {name}") from None
             logger.error("recording %s: %s", recording_id, error)
             raise StoreUnavailableError(
-                f"the playlist of recording {recording_id} cannot be read now"
+                f"cannot read the playlist of recording {recording_id} from the store; try again later"
             ) from None
         lines = copy.read_text().splitlines()
     linked = (

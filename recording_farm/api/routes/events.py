@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Final
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from recording_farm.api.auth import is_still_admitted, organization_of
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.operations import Operation
 from recording_farm.api.routes.common import links_of
-from recording_farm.api.schema.requests import read_headers, read_query
+from recording_farm.api.schema.requests import matching, read_headers, read_query
 from recording_farm.api.schema.responses import recording_object
 from recording_farm.farm.db.streams import EntryId
 from recording_farm.farm.recording.feeds import Change
@@ -31,8 +31,14 @@ _SEND_SECONDS: Final = 60.0
 _GOODBYE_SECONDS: Final = 1.0
 """How long a stream may take to end when the server shuts down."""
 
-EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$")]
-"""A number of 19 digits is always less than 2^64, which ends what Redis takes."""
+_EVENT_ID: Final = "[0-9]{1,19}(-[0-9]{1,19})?"
+"""A number of 19 digits is always less than 2^64, the limit of Redis."""
+
+EventId = Annotated[
+    str,
+    matching(_EVENT_ID, "the id of an event, such as 1767171600000-0"),
+    Field(json_schema_extra={"pattern": f"^{_EVENT_ID}$"}),
+]
 
 _LAST_EVENT: Final = "the id of the last event that was received; those after it follow"
 

@@ -41,7 +41,7 @@ from recording_farm.farm.storage.backend import StorageError
 logger = logging.getLogger(__name__)
 
 _ZIP: Final = "application/zip"
-_NOT_READ: Final = "cannot be read from the store now, or has never arrived there"
+_NOT_READ: Final = "cannot be read from the store"
 
 _MAX_SECONDS: Final = 600.0
 """How long a client may take to read a zip: the largest part, 16 MiB, at 30 KB/s."""
@@ -135,23 +135,25 @@ def _fetched(context: Context, recording_id: UUID, part: str) -> BinaryIO:
 
 def _none_now(recording_id: UUID, *, is_refused: bool) -> FarmError:
     if not is_refused:
-        return NotFoundError(f"the evidence of recording {recording_id} is just being brought, or deleted")
+        return NotFoundError(
+            f"the evidence of recording {recording_id} is being uploaded or deleted; try again later"
+        )
     return StoreUnavailableError(
-        f"the evidence of recording {recording_id} cannot be read from the store now; please try again later"
+        f"cannot read the evidence of recording {recording_id} from the store; try again later"
     )
 
 
 def _why_none(recording: Recording) -> str:
     if recording.node is None:
-        return f"there is no evidence of recording {recording.id}: no node has taken it"
+        return f"there is no evidence of recording {recording.id}: no node has started it"
     if recording.status in ACTIVE:
         return (
-            f"recording {recording.id} is being made on the node {recording.node}; evidence of it can be had "
-            "some seconds after its first fault, and when it has ended"
+            f"recording {recording.id} is running on the node {recording.node}; "
+            "its evidence is available after its first fault, and when it has ended"
         )
     return (
-        f"there is no evidence of recording {recording.id} in the store: the node {recording.node} has not "
-        "brought it yet, or it was deleted by its age"
+        f"there is no evidence of recording {recording.id} in the store: "
+        f"the node {recording.node} has not uploaded it yet, or it has expired"
     )
 
 

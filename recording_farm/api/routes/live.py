@@ -69,13 +69,15 @@ async def _ask(request: Request, what: str, seconds: float) -> bytes:
         seconds = _LAST_SECONDS
     # A player that looks at a preview waits through a pause.
     elif recording.status not in ({Status.RECORDING} if what == FRAME else {Status.RECORDING, Status.PAUSED}):
-        raise NothingLiveError(f"recording {recording.id} is {recording.status}; nothing is recorded now")
+        raise NothingLiveError(
+            f"recording {recording.id} is {recording.status}; there is nothing to show now"
+        )
     if what != FRAME and recording.codec is not Codec.H264:
         raise NothingLiveError(
-            f"recording {recording.id} is {recording.codec}, which has no preview as HLS; see live.jpg"
+            f"recording {recording.id} is {recording.codec}, which has no HLS preview; use live.jpg"
         )
     if what == FRAME and not recording.video_file:
-        raise NothingLiveError(f"recording {recording.id} is sound alone")
+        raise NothingLiveError(f"recording {recording.id} is audio only")
     try:
         async with asyncio.timeout(seconds + 2):
             return await ask(context.waiting_redis, recording.id, what, seconds)

@@ -125,7 +125,7 @@ def _hear(room: Room, member: Member, text: str) -> None:
     try:
         message = parse_message(text)
     except ValidationError:
-        raise MeetingRefusedError("the meeting does not understand your browser") from None
+        raise MeetingRefusedError("the meeting cannot read this message from your browser") from None
     room.hear(member, message)
 
 
@@ -135,7 +135,7 @@ async def _text(socket: WebSocket) -> str:
         raise WebSocketDisconnect(message["code"])
     text = message.get("text")
     if not isinstance(text, str) or len(text) > MAX_MESSAGE:
-        raise MeetingRefusedError("the meeting does not understand your browser")
+        raise MeetingRefusedError("the meeting cannot read this message from your browser")
     return text
 
 
@@ -143,7 +143,7 @@ def _member(text: str, context: Context, meeting_id: str, address: str) -> Membe
     try:
         join = Join.model_validate_json(text)
     except ValidationError:
-        raise MeetingRefusedError("a meeting is joined with a name of up to 40 characters") from None
+        raise MeetingRefusedError("the name must have 1 to 40 characters") from None
     host = join.token is not None
     if join.token is not None:
         _check_token(context, join.token, meeting_id, Role.HOST)
@@ -153,7 +153,7 @@ def _member(text: str, context: Context, meeting_id: str, address: str) -> Membe
 def _check_token(context: Context, text: str, meeting_id: str, role: Role) -> MeetingToken:
     token = read_token(context.link_secret, text, time.time())
     if token.role is not role or token.meeting_id != meeting_id:
-        raise UnauthorizedError("this meeting token is for something else")
+        raise UnauthorizedError("this meeting token is not valid here")
     return token
 
 
@@ -194,7 +194,7 @@ async def _check_recording(context: Context, token: MeetingToken) -> None:
         )
         if recording.status in _RECORDS:
             return
-    raise UnauthorizedError("the recording that this meeting token is for is over")
+    raise UnauthorizedError("the recording of this meeting token has ended")
 
 
 class _Events(Response):
@@ -239,7 +239,7 @@ async def _message(request: Request) -> Response:
     """A message of a recorder."""
     recorder = context_of(request).rooms.recorders.get(credentials_of(request.headers).key)
     if recorder is None:
-        raise NotFoundError("there is no such recorder")
+        raise NotFoundError("no such recorder")
     text = await _body(request)
     _hear(recorder.room, recorder.member, text)
     recorder.heard = time.monotonic()
@@ -253,10 +253,10 @@ async def _body(request: Request) -> str:
             async for chunk in request.stream():
                 content += chunk
                 if len(content) > MAX_MESSAGE:
-                    raise RequestTooLargeError(f"a message may have {MAX_MESSAGE} bytes")
+                    raise RequestTooLargeError(f"the message is larger than {MAX_MESSAGE} bytes")
         return content.decode()
     except (TimeoutError, UnicodeDecodeError):
-        raise MalformedRequestError("the message came too slowly, or is not UTF-8") from None
+        raise MalformedRequestError("the message timed out, or is not UTF-8") from None
 
 
 meeting_signalling_routes: list[BaseRoute] = [

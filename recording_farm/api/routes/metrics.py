@@ -22,12 +22,9 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="metrics"'}
 async def _metrics(request: Request) -> Response:
     context = context_of(request)
     if not may_read(context.settings, request.headers.get("authorization")):
-        return error_response(
-            401,
-            "unauthorized",
-            "send the token of FARM_METRICS_TOKEN as Bearer token; without one nobody can read them",
-            _CHALLENGE,
-        )
+        problem = "is not set" if context.settings.metrics_token is None else "does not match"
+        message = f"metrics need the bearer token FARM_METRICS_TOKEN, which {problem}"
+        return error_response(401, "unauthorized", message, _CHALLENGE)
     registry = CollectorRegistry()
     registry.register(FarmCollector(context.redis))
     ProcessCollector(registry=registry)

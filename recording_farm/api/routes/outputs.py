@@ -48,7 +48,7 @@ async def _remove(request: Request) -> Response:
     if output is None:
         raise NotFoundError(f"recording {recording.id} has no output {wanted}")
     if output.state in OVER:
-        raise WrongStateError(f"output {output.id} of recording {recording.id} is {output.state} already")
+        raise WrongStateError(f"output {output.id} of recording {recording.id} is already {output.state}")
     _check_active(recording)
     removed = output.model_copy(update={"state": OutputState.REMOVED})
     recording = await run_in_threadpool(context.records.set_output, recording, removed)
@@ -58,7 +58,9 @@ async def _remove(request: Request) -> Response:
 
 def _check_active(recording: Recording) -> None:
     if recording.status not in ACTIVE:
-        raise WrongStateError(f"recording {recording.id} is {recording.status}; its outputs have ended")
+        raise WrongStateError(
+            f"recording {recording.id} is {recording.status}; it has no live outputs any more"
+        )
 
 
 async def _tell(context: Context, recording: Recording) -> None:

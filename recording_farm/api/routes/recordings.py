@@ -134,7 +134,7 @@ async def _delete(request: Request) -> Response:
     context = context_of(request)
     recording = await find_recording(request)
     if recording.status not in FINAL:
-        raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before it is deleted")
+        raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before you delete it")
     evidence = StoredEvidence(context.redis, context.store)
     # The file first: if that fails, the recording is still there to be deleted again.
     try:
@@ -143,7 +143,7 @@ async def _delete(request: Request) -> Response:
     except StorageError as error:
         logger.error("recording %s cannot be deleted from the store: %s", recording.id, error.message)
         raise StoreUnavailableError(
-            f"the files of recording {recording.id} cannot be deleted now; please try again later"
+            f"cannot delete the files of recording {recording.id} from the store; try again later"
         ) from None
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
@@ -197,7 +197,7 @@ def _end(context: Context, recording: Recording) -> bool:
             ),
             error=Failure(
                 code="stopped_before_start",
-                message="the recording was stopped before its first frame, so there is no file",
+                message="the recording was stopped before its first frame; there is no file",
             ),
         )
     except WrongStateError:

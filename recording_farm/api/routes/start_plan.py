@@ -102,7 +102,7 @@ def _check_same_by_two_names(sent: StartRecording) -> None:
     for name, same in _SAME:
         both = getattr(sent, name), getattr(sent, same)
         if None not in both and both[0] != both[1]:
-            raise InvalidRequestError(f'"{name}": means the same as {same}, and says something else')
+            raise InvalidRequestError(f'"{name}": conflicts with {same}, which is the same setting')
 
 
 def _check_nothing_is_ignored(settings: Settings, asked: StartRequest) -> None:
@@ -110,9 +110,7 @@ def _check_nothing_is_ignored(settings: Settings, asked: StartRequest) -> None:
     contract = asked.wanted.page_contract
     for name in sorted(ignored_by_page(asked.page, contract, settings)):
         if getattr(asked.sent, name) is not None:
-            raise InvalidRequestError(
-                f'"{name}": there is no use for it with this page and page_contract {contract}'
-            )
+            raise InvalidRequestError(f'"{name}": has no effect with this page and page_contract {contract}')
 
 
 async def _check_webhooks(context: Context, wanted: StartRecording) -> None:
@@ -149,8 +147,7 @@ async def _destinations(request: Request, asked: StartRequest) -> _Destinations:
         await check_storage(context, target, field)
     elif not keep_copy:
         raise InvalidRequestError(
-            '"realtimekit_bucket_config": without the farm\'s copy there must be a storage_config, '
-            "or nothing would be left of the recording"
+            '"realtimekit_bucket_config": enabled false needs a storage_config, or no file would be kept'
         )
     return _Destinations(keep_copy, target, await _streams(context, wanted))
 
@@ -177,7 +174,9 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     if has_hls:
         streams[Output(id=uuid4(), kind=OutputKind.HLS)] = None
     if len(streams) > MAX_OUTPUTS:
-        raise InvalidRequestError(f'"outputs": with rtmp_out_config there are more than {MAX_OUTPUTS}')
+        raise InvalidRequestError(
+            f'"outputs": must have at most {MAX_OUTPUTS} items, rtmp_out_config included'
+        )
     return streams
 
 
@@ -229,9 +228,7 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
         return None if wanted.video_config.export_file else AudioExport()
     if not audio.export_file:
         if not wanted.video_config.export_file:
-            raise InvalidRequestError(
-                '"audio_config.export_file": without a video file either, nothing would be left'
-            )
+            raise InvalidRequestError('"audio_config.export_file": must be true without a video file')
         return None
     return AudioExport(audio.codec, 1 if audio.channel == "mono" else 2)
 
@@ -242,9 +239,7 @@ def _is_interactive(wanted: StartRecording) -> bool:
         return False
     check_is_streamable(wanted.video_config.codec, '"interactive_config"')
     if not wanted.video_config.export_file:
-        raise InvalidRequestError(
-            '"interactive_config": without a video file there is nothing to put tags into'
-        )
+        raise InvalidRequestError('"interactive_config": needs a video file')
     return True
 
 
@@ -259,9 +254,7 @@ def _watermark(video: VideoConfig) -> Watermark | None:
     if wanted is None:
         return None
     if not video.export_file:
-        raise InvalidRequestError(
-            '"video_config.watermark": without a video file there is nothing to draw it on'
-        )
+        raise InvalidRequestError('"video_config.watermark": needs a video file')
     return Watermark(
         url=wanted.url, width=wanted.size.width, height=wanted.size.height, position=wanted.position
     )

@@ -92,15 +92,14 @@ def _keep_and_queue(context: Context, plan: StartPlan) -> Recording:
         # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.
         fail_before_start(context.records, started)
         raise RedisUnavailableError(
-            f"recording {started.id} could not be queued and has ended; please start it again"
+            f"recording {started.id} could not be queued and has ended; start it again"
         ) from error
     return started
 
 
 async def _start_tracks(_request: Request) -> Response:
     raise InvalidRequestError(
-        "this farm records a meeting's page, not the tracks of its participants; "
-        "start a recording of the page with POST /recordings"
+        "recording single participants' tracks is not supported; record the page with POST /recordings"
     )
 
 

@@ -67,15 +67,13 @@ def _check_sender(request: Request, sent: StartRecording) -> None:
     fields = fields_set(sent)
     if not is_participant(request):
         if fields != {"meeting_id": meeting_id}:
-            raise InvalidRequestError(
-                "a meeting's host starts its recording with its meeting_id and nothing else"
-            )
+            raise InvalidRequestError("a host can set meeting_id and nothing else")
         return
     if sent.meeting_id != meeting_id:
-        raise NotPermittedError(f'"meeting_id": this token is for the meeting {meeting_id}')
+        raise NotPermittedError(f'"meeting_id": this token is only valid for meeting {meeting_id}')
     video = fields.get("video_config", {})
     refused = sorted(fields.keys() - _PARTICIPANTS)
     if isinstance(video, dict):
         refused += [f"video_config.{name}" for name in sorted(video.keys() - _PARTICIPANTS_VIDEO)]
     if refused:
-        raise NotPermittedError(f'"{refused[0]}": only an API key may set it, and no participant')
+        raise NotPermittedError(f'"{refused[0]}": needs an API key; a participant cannot set it')

@@ -77,7 +77,7 @@ async def _check(request: Request) -> Response:
     wanted = await read_request(request, CheckStorage)
     target = await run_in_threadpool(_target, context, organization_id, wanted.storage_config)
     if _under_way[organization_id] >= CHECKS_AT_ONCE:
-        raise RateLimitedError("too many storages are being checked", CHECKS_AT_ONCE, CHECK_SECONDS)
+        raise RateLimitedError("too many storage checks are running", CHECKS_AT_ONCE, CHECK_SECONDS)
     _under_way[organization_id] += 1
     try:
         result = await _checked(context, organization_id, target)

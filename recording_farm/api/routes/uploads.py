@@ -46,7 +46,7 @@ async def _upload(request: Request) -> Response:
     on_node = recording.status is Status.UPLOADING
     missing = [] if target else _missing_uploads(recording)
     if not on_node and not is_in_store(recording):
-        raise WrongStateError(f"the farm has no copy of recording {recording.id} any more")
+        raise WrongStateError(f"the farm no longer has the files of recording {recording.id}")
     node = recording.node if on_node else None
     await run_in_threadpool(_begin_uploads, context, recording, missing, target, node)
     return success(await answer_with(context, await find_recording(request)))
@@ -64,7 +64,7 @@ def _give_new_keys(context: Context, recording: Recording, target: Target | None
             return
     raise WrongStateError(
         f"recording {recording.id} is {recording.status} and has no files to upload yet"
-        + ("; new keys can be given for storage that it goes to already" if target else "")
+        + ("; you can only give new keys for storage it already uses" if target else "")
     )
 
 
@@ -92,7 +92,9 @@ def _missing_uploads(recording: Recording) -> list[Transfer]:
         if transfer.target != STORE and transfer.state is not TransferState.DONE
     ]
     if not missing:
-        raise WrongStateError(f"recording {recording.id} has arrived everywhere; give a storage_config")
+        raise WrongStateError(
+            f"all uploads of recording {recording.id} are done; give a storage_config to upload it elsewhere"
+        )
     return missing
 
 
@@ -117,9 +119,7 @@ def _add_upload(context: Context, recording: Recording, target: Target) -> str:
     """Note a further upload in the record, under a name that no other has; returns the name."""
     while True:
         if len(recording.transfers) >= MAX_TRANSFERS:
-            raise WrongStateError(
-                f"recording {recording.id} has {MAX_TRANSFERS} transfers, and can have no more"
-            )
+            raise WrongStateError(f"recording {recording.id} has {MAX_TRANSFERS} transfers, the maximum")
         name = unused_name(recording.transfers, target.type)
         sealed = seal_target(context.sealer, recording.id, name, target)
         try:

@@ -161,7 +161,7 @@ async def _test(request: Request) -> Response:
 async def _queue(context: Context, delivery: Delivery) -> None:
     """Have a delivery sent. Raises WrongStateError when too many wait for its webhook."""
     if not await run_in_threadpool(context.deliveries.push, delivery):
-        raise WrongStateError(f"too much waits for the webhook {delivery.webhook_id} already")
+        raise WrongStateError(f"too many deliveries are waiting for webhook {delivery.webhook_id}")
     await run_in_threadpool(enqueue_sending, context.redis)
 
 
@@ -172,7 +172,7 @@ def _example(context: Context, organization_id: str, webhook_id: str) -> Deliver
     """
     webhook = context.webhooks.get(organization_id, webhook_id)
     if not webhook.enabled:
-        raise WrongStateError(f"the webhook {webhook_id} is not enabled")
+        raise WrongStateError(f"webhook {webhook_id} is disabled")
     recording = Recording(
         id=uuid4(),
         organization_id=organization_id,
@@ -227,7 +227,7 @@ def _url_of_recording(
                 return url
         raise
     if not webhook.enabled:
-        raise WrongStateError(f"the webhook {webhook_id} is not enabled")
+        raise WrongStateError(f"webhook {webhook_id} is disabled")
     return None
 
 

@@ -39,7 +39,13 @@ from recording_farm.farm.recording.commands import Order
 from recording_farm.farm.recording.defaults import Defaults, combine, for_page
 from recording_farm.farm.recording.model import Corner, Priority, Status
 from recording_farm.farm.recording.outputs import MAX_OUTPUTS, read_stream_url
-from recording_farm.farm.storage.targets import PresetName, StorageConfig, Target, with_secrets
+from recording_farm.farm.storage.targets import (
+    PRESET_NAME_RULE,
+    PresetName,
+    StorageConfig,
+    Target,
+    with_secrets,
+)
 from recording_farm.farm.webhooks.registry import WebhookEvent
 
 MAX_BODY_BYTES = 1 << 20
@@ -63,7 +69,7 @@ def _meeting_id(value: str) -> str:
         raise PydanticCustomError("printable", "must be printable characters")
     if value in _DOTS:
         # As a part of a path these would name another page.
-        raise PydanticCustomError("not_a_name", "must not be a dot or two")
+        raise PydanticCustomError("not_a_name", "must not be . or ..")
     return value
 
 
@@ -395,8 +401,8 @@ def _comma_separated(value: Any) -> Any:
     return value
 
 
-def _matching(pattern: str, meaning: str) -> BeforeValidator:
-    """Only text like `pattern`: read loosely, `1e3` would be a number and `0` a day in 1970."""
+def matching(pattern: str, meaning: str) -> BeforeValidator:
+    """Accept only text that matches `pattern`: pydantic reads `1e3` as a number and `0` as a day in 1970."""
     expression = re.compile(pattern, re.ASCII)
 
     def check(value: Any) -> Any:
@@ -407,11 +413,11 @@ def _matching(pattern: str, meaning: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_WHOLE_NUMBER: Final = _matching(r"-?\d{1,18}", "a whole number")
-Flag = Annotated[bool, _matching("true|false", "true or false")]
+_WHOLE_NUMBER: Final = matching(r"-?\d{1,18}", "a whole number")
+Flag = Annotated[bool, matching("true|false", "true or false")]
 Time = Annotated[
     AwareDatetime,
-    _matching(
+    matching(
         r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
         "a time with its zone, such as 2026-01-31T09:00:00Z",
     ),
@@ -530,9 +536,7 @@ def check_preset_name(text: str) -> str:
     try:
         return _PRESET_NAME.validate_python(text)
     except ValidationError:
-        raise InvalidRequestError(
-            '"preset_name": must be 1 to 64 letters, digits, dots, dashes, underscores'
-        ) from None
+        raise InvalidRequestError(f'"preset_name": {PRESET_NAME_RULE}') from None
 
 
 _MEETING_ID: Final = TypeAdapter[str](MeetingId)

@@ -71,8 +71,7 @@ class ParticipantKeys:
             await self._refresh()
         if time.monotonic() - self._fetched >= _MAX_SECONDS:
             raise KeysUnavailableError(
-                "tokens of participants cannot be checked now: their public keys cannot be fetched from "
-                "FARM_PARTICIPANT_JWKS_URL; please try again",
+                "cannot check the token: FARM_PARTICIPANT_JWKS_URL does not answer; try again later",
                 retry_after=round(_PATIENCE),
             )
         return self._matching(key_id, algorithm)
@@ -109,7 +108,7 @@ def read_key_set(text: bytes) -> Sequence[_Key]:
         raise ValueError("the key set is nested too deeply") from None
     entries = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise ValueError('the answer is no key set: it has no list "keys"')
+        raise ValueError('the answer is not a key set: it has no list "keys"')
     read = (_read_key(entry) for entry in entries[:_MAX_KEYS] if isinstance(entry, dict))
     return [key for key in read if key is not None]
 

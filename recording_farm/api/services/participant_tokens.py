@@ -89,14 +89,14 @@ class ParticipantTokens:
         content, algorithm = await self._verified(text)
         if content.get("iss") == ISSUER or content.get("recorder"):
             # The page that is recorded has it, and strangers may have made that page.
-            raise UnauthorizedError("this is a recorder's token, which opens pages and not the API")
+            raise UnauthorizedError("this is a recorder's token; it opens the page, not the API")
         try:
             claims = _Claims.model_validate(content)
         except ValidationError as error:
             names = sorted({str(problem["loc"][0]) for problem in error.errors()})
             raise UnauthorizedError(
-                f"the token's claim {names[0]} is missing or of no use here; tokens of participants have "
-                "meetingId, participantId and exp"
+                f"the token's claim {names[0]} is missing or not valid; "
+                "a participant's token needs meetingId, participantId and exp"
             ) from None
         organization = self._organization(claims.organization, organizations, algorithm)
         return Participant(
@@ -114,8 +114,8 @@ class ParticipantTokens:
         if algorithm == _BY_SECRET and len(known) == 1:
             return next(iter(known))
         raise UnauthorizedError(
-            "the token's claim orgId names no organization of this farm; FARM_PARTICIPANT_ORGANIZATIONS can "
-            "say which one it means"
+            "the token's claim orgId is not an organization of this farm; "
+            "map it with FARM_PARTICIPANT_ORGANIZATIONS"
         )
 
     async def _verified(self, text: str) -> tuple[dict[str, Any], str]:
@@ -140,7 +140,7 @@ class ParticipantTokens:
             except (jwt.PyJWTError, OverflowError) as error:
                 raise UnauthorizedError(_problem(error)) from None
             return content, algorithm
-        raise UnauthorizedError("the token was not signed by anybody whom this farm trusts")
+        raise UnauthorizedError("the token's signature does not match any trusted key")
 
     async def _candidates(
         self, algorithm: str, key_id: str | None

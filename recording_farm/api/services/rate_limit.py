@@ -52,13 +52,13 @@ class RateLimits:
         """Count a request made with a key. Raises RateLimitedError when it is one too many."""
         limit = self._requests
         if limit and not await self._hit(limit, key.id):
-            raise await self._refusal(limit, key.id, "this API key has asked too often")
+            raise await self._refusal(limit, key.id, "too many requests with this API key")
 
     async def check_address(self, address: str) -> None:
         """Raises RateLimitedError when there have been too many wrong keys from an address."""
         limit, network = self._failures, network_of(address)
         if limit and not await self._test(limit, network):
-            raise await self._refusal(limit, network, "there were too many wrong API keys from your address")
+            raise await self._refusal(limit, network, "too many wrong API keys from your address")
 
     async def count_failure(self, address: str) -> None:
         """Count a wrong key from an address."""

@@ -98,7 +98,7 @@ class Sessions:
         """Raises CsrfRefusedError when that is not the session's token."""
         if not hmac.compare_digest(self.csrf_token(session).encode(), token.encode("utf-8", "replace")):
             raise CsrfRefusedError(
-                "this form is not of your session; go back, load the page again and repeat it"
+                "this form belongs to another session; go back, reload the page and try again"
             )
 
     def _sign(self, purpose: str, text: str) -> str:

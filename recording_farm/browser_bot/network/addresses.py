@@ -159,34 +159,36 @@ async def destination_at(
     addresses = await addresses_of(host, seconds)
     for ip in addresses:
         if not rule.is_allowed(ip):
-            address = f"the address {ip}" if host == str(ip) else f"{host} is the address {ip}, which"
-            # A worker on another machine than the API does not find the built-in meeting at its own address.
-            hint = "; for the built-in meeting, set FARM_MEETING_URL" if ip.is_loopback else ""
-            raise AddressError(
-                f"{address} is not public; the farm's operator can allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
-                f"{hint}"
-            )
+            raise AddressError(why_refused(host, ip))
     return Destination(host, port, addresses)
+
+
+def why_refused(host: str, ip: IpAddress) -> str:
+    """A message about a host whose address the rule does not allow."""
+    private = f"{host} has the private address {ip}" if host != str(ip) else f"{ip} is a private address"
+    # A worker on another machine than the API does not find the built-in meeting at its own address.
+    hint = "; for the built-in meeting, set FARM_MEETING_URL" if ip.is_loopback else ""
+    return f"{private}; allow it with FARM_ALLOW_PRIVATE_ADDRESSES{hint}"
 
 
 def _parse(url: str) -> SplitResult:
     """Split a URL that every browser reads the same way; whatever can be read in two ways is refused."""
     if not re.match(r"https?://", url, re.IGNORECASE):
-        raise AddressError("a URL must begin with http:// or https://")
+        raise AddressError("the URL must begin with http:// or https://")
     # Browsers drop control characters and take a backslash for a slash: http://a.example\@127.0.0.1/
     if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
-        raise AddressError("a URL must not hold spaces, control characters or backslashes")
+        raise AddressError("the URL must not contain spaces, control characters or backslashes")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise AddressError(f"the URL cannot be read: {error}") from None
+        raise AddressError(f"the URL is not valid: {error}") from None
     if "@" in parts.netloc:
-        raise AddressError("a URL must not hold a user name or a password")
+        raise AddressError("the URL must not contain a user name or a password")
     if not parts.hostname:
-        raise AddressError("the URL names no host")
+        raise AddressError("the URL has no host")
     if port == 0:
-        raise AddressError("the URL names port 0")
+        raise AddressError("the URL has port 0")
     _host(parts)
     return parts
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from recording_farm.browser_bot.errors import BrowserBotError
-from recording_farm.browser_bot.network.addresses import AddressRule, addresses_of, lies_under
+from recording_farm.browser_bot.network.addresses import AddressRule, addresses_of, lies_under, why_refused
 from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
 from recording_farm.browser_bot.network.host_names import IpAddress, host_of
 from recording_farm.browser_bot.waiting import first_of
@@ -141,9 +141,7 @@ class Gateway:
         if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
-                raise _GatewayError(
-                    403, f"the host {host} is the address {refused[0]}, which may not be opened"
-                )
+                raise _GatewayError(403, why_refused(host, refused[0]))
         reason = ""
         for ip in addresses:
             try:

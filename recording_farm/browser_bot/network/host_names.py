@@ -48,7 +48,7 @@ def host_of(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         raise HostError("the host is not a valid name")
     if len(name) > _MAX_NAME or any(len(label) > _MAX_LABEL for label in labels):
-        raise HostError("the host is too long for a name")
+        raise HostError("the host name is too long")
     return name
 
 
@@ -79,7 +79,7 @@ def _decoded(text: str) -> str:
     if "%" not in text:
         return text
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise HostError("the host has a percent sign that begins no escape")
+        raise HostError("the host has an invalid percent escape")
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
@@ -130,9 +130,9 @@ def _ipv6(text: str) -> IPv6Address:
     try:
         address = IPv6Address(text)
     except AddressValueError:
-        raise HostError(f"the host [{text}] is not an address") from None
+        raise HostError(f"the host [{text}] is not a valid address") from None
     if address.scope_id is not None:
-        raise HostError(f"the host [{text}] names an interface of this machine")
+        raise HostError(f"the host [{text}] must not have a zone")
     return address
 
 
@@ -141,7 +141,7 @@ def _ipv4(labels: list[str]) -> IPv4Address:
 
     The last number fills all the bytes that are left.
     """
-    not_an_address = HostError(f"the host {'.'.join(labels)} is not an address")
+    not_an_address = HostError(f"the host {'.'.join(labels)} is not a valid address")
     try:
         *leading, last = [_number(label) for label in labels]
     except ValueError:

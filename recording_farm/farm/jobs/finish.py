@@ -110,7 +110,7 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         place = set_aside(recording, spool, settings) if mine else None
     if place is not None:
         logger.warning("recording %s: what this node had of it lies in %s", recording.id, place)
-        fault = f"the node {settings.node} is back; what it had recorded was set aside there"
+        fault = f"the node {settings.node} is back; its part of the recording was set aside there"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
@@ -121,7 +121,7 @@ def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records
         return
     place = set_aside(recording, spool, settings)
     logger.warning("recording %s: its takes lie in %s", recording.id, place)
-    fault = f"no take could be read; the node {settings.node} has set them aside"
+    fault = f"no take was readable; they are set aside on the node {settings.node}"
     records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 

@@ -46,10 +46,10 @@ LOOK_SECONDS = 5.0
 
 FAILURES = {
     EndReason.SHUTDOWN: Failure(
-        code="node_shut_down", message="the node was shut down; what it had recorded until then was kept"
+        code="node_shut_down", message="the node was shut down; the recording up to that moment is kept"
     ),
     EndReason.DISK_FULL: Failure(
-        code="disk_full", message="the node's disk was nearly full; what it had recorded until then was kept"
+        code="disk_full", message="the node's disk was nearly full; the recording up to that moment is kept"
     ),
 }
 

@@ -95,7 +95,7 @@ def _carry_in_time(
     try:
         return _carry(recording, target, outbox, settings, client)
     except TimeLimitError:
-        text = f"the storage took less than {MIN_TRANSFER_RATE >> 10} KiB a second"
+        text = f"the upload was slower than {MIN_TRANSFER_RATE >> 10} KiB/s"
         raise StorageError("too_slow", text) from None
 
 
@@ -178,7 +178,9 @@ def _target_of(recording: Recording, name: str, settings: Settings, client: redi
     sealed = Records(client).sealed_target(recording.id, name)
     if sealed is None:
         raise StorageError(
-            "no_keys", "the keys of this storage are not kept any more; send it again", lasting=True
+            "no_keys",
+            "the farm no longer has the keys of this storage; upload again with a storage_config",
+            lasting=True,
         )
     sealer = Sealer(load_secret_key(settings))
     return open_target(sealer, recording.id, name, sealed)

@@ -55,7 +55,7 @@ def scaled(content: bytes, width: int, height: int) -> Image.Image:
     except UnidentifiedImageError:
         return _scaled_svg(content, width, height)
     if picture.width * picture.height > _MAX_PIXELS:
-        raise UnusableError(f"{picture.width}x{picture.height} is too large to be scaled down")
+        raise UnusableError(f"{picture.width}x{picture.height} is too large")
     try:
         upright = ImageOps.exif_transpose(picture).convert("RGBA")
     except (OSError, ValueError, SyntaxError) as error:
@@ -83,20 +83,20 @@ def _harmless_svg(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UnusableError("it is no PNG, JPEG or SVG") from None
+        raise UnusableError("it is not a PNG, JPEG or SVG") from None
     if re.search(r"<!(?!--|\[CDATA\[)", text):
-        raise UnusableError("an SVG must have no document type")
+        raise UnusableError("an SVG must not have a document type")
     try:
         # There are no entities in it any more that could grow.
         root = ElementTree.fromstring(text)  # noqa: S314
     except ElementTree.ParseError:
-        raise UnusableError("it is no PNG, JPEG or SVG") from None
+        raise UnusableError("it is not a PNG, JPEG or SVG") from None
     if root.tag != "{http://www.w3.org/2000/svg}svg":
-        raise UnusableError("it is no PNG, JPEG or SVG")
+        raise UnusableError("it is not a PNG, JPEG or SVG")
     for element in root.iter():
         for name, value in element.attrib.items():
             if name.endswith("href") and not value.strip().startswith(_OWN):
-                raise UnusableError("an SVG must hold all it needs; this one names other files")
+                raise UnusableError("an SVG must not refer to other files")
     return text
 
 

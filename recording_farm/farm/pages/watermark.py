@@ -28,7 +28,7 @@ async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> 
         async with asyncio.timeout(seconds), CheckedHttp(rule, seconds) as http:
             return await _fetch(http, url)
     except TimeoutError:
-        raise InvalidRequestError(f"the watermark was not there within {seconds:g} s") from None
+        raise InvalidRequestError(f"the watermark did not load within {seconds:g} s") from None
     except AddressError as error:
         raise AddressRefusedError(f"the watermark cannot be fetched: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -73,7 +73,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
         async with asyncio.timeout(DRAW_SECONDS):
             picture, words = await process.communicate(content)
     except TimeoutError:
-        raise InvalidRequestError("the watermark takes too long to draw") from None
+        raise InvalidRequestError("the watermark took too long to draw") from None
     finally:
         if process.returncode is None:
             process.kill()

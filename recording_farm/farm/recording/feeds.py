@@ -78,7 +78,7 @@ class Feed:
             async with asyncio.timeout(_READ_SECONDS):
                 _, self._last = await self._ends()
         except (redis.RedisError, OSError, TimeoutError) as error:
-            raise RedisUnavailableError("the farm's database cannot be reached; please try again") from error
+            raise RedisUnavailableError("the farm's database cannot be reached; try again later") from error
         self._before = self._last
 
     async def run(self) -> None:
@@ -206,7 +206,7 @@ class Feeds:
         shared = self._feeds.get(organization_id) or _Shared(Feed(self._client, organization_id, render))
         if shared.followers >= self._limit:
             raise TooManyStreamsError(
-                f"{self._limit} event streams of this organization are open; close one of them first"
+                f"{self._limit} event streams of this organization are open, the maximum; close one first"
             )
         self._feeds[organization_id] = shared
         shared.followers += 1

@@ -137,11 +137,11 @@ class StreamUrl:
 def read_stream_url(url: str) -> StreamUrl:
     """The parts of an RTMP, RTMPS or SRT URL. Raises ValueError, in words for the client."""
     if _UNREADABLE.search(url):
-        raise ValueError("must have no spaces, control characters and backslashes")
+        raise ValueError("must not contain spaces, control characters or backslashes")
     if not url.isascii() and urlsplit(url).hostname:
         url = with_host_in_ascii(url)
     if not url.isascii():
-        raise ValueError("must be ASCII but for its host")
+        raise ValueError("must be ASCII, except for the host")
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     if scheme not in {"rtmp", "rtmps", "srt"}:
@@ -149,15 +149,15 @@ def read_stream_url(url: str) -> StreamUrl:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError("has a port that is none") from None
+        raise ValueError("has an invalid port") from None
     if not parts.hostname or port == 0:
-        raise ValueError("must name a host, and no port 0")
+        raise ValueError("must have a host, and a port other than 0")
     host = host_of(f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname)
     # Neither protocol knows fragments: stream keys and stream ids may have a # in them.
     rest = url[len(scheme) + len("://") + len(parts.netloc) :]
     if scheme == "srt":
         if "@" in parts.netloc:
-            raise ValueError("must name no user: who sends is said by the streamid in SRT")
+            raise ValueError("must not have a user; SRT uses streamid")
         return _srt(host, port, rest)
     app, key = _app_and_key(rest)
     login = _login(parts) if "@" in parts.netloc else None
@@ -179,25 +179,25 @@ def _app_and_key(rest: str) -> tuple[str, str]:
         app = f"{path}?{before}"
     app = app.rstrip("/")
     if not path.strip("/") or not app or not key:
-        raise ValueError("must end with an application and a stream's key, such as /live2/KEY")
+        raise ValueError("must end with an application and a stream key, such as /live2/KEY")
     return app, key
 
 
 def _login(parts: SplitResult) -> tuple[str, str]:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user or not password:
-        raise ValueError("must name a password with the user, such as user:password@host")
+        raise ValueError("must have a password with the user, such as user:password@host")
     if any(len(each.encode()) > _MAX_LOGIN for each in (user, password)):
-        raise ValueError(f"has a user or password that must have {_MAX_LOGIN} characters at most")
+        raise ValueError(f"must have a user and password of at most {_MAX_LOGIN} characters")
     if re.search(r"[\x00-\x20\x7f/?#]", user + password) or ":" in user or "@" in user + password:
-        raise ValueError("has a user or password with a character that no RTMP program can send")
+        raise ValueError("has a user or password with a character that RTMP cannot send")
     return user, password
 
 
 def _srt(host: str, port: int | None, rest: str) -> StreamUrl:
     path, _, query = rest.partition("?")
     if port is None or path.strip("/"):
-        raise ValueError("must be srt://host:port, with options behind a question mark")
+        raise ValueError("must be srt://host:port, with options after a question mark")
     pairs = [part.partition("=") for part in query.split("&") if part]
     names = [name.lower() for name, _, _ in pairs]
     # As ffmpeg reads them, and so OBS: a + is a space.
@@ -205,30 +205,30 @@ def _srt(host: str, port: int | None, rest: str) -> StreamUrl:
     options = tuple(zip((_SRT_NAMES.get(name, name) for name in names), values, strict=True))
     given = dict(options)
     if given.get("mode", "caller").lower() in {"listener", "server", "rendezvous"}:
-        raise ValueError("must have mode=caller: the farm calls a receiver, and waits for no calls")
+        raise ValueError("must have mode=caller: the farm connects to the receiver")
     unknown = given.keys() - _SRT_OPTIONS - _SRT_FIXED.keys()
     if unknown:
         known = ", ".join(sorted(_SRT_OPTIONS | _SRT_FIXED.keys()))
-        raise ValueError(f"may have the options {known} and no others")
+        raise ValueError(f"has an unknown option, known ones: {known}")
     if len(given) < len(options):
-        raise ValueError("must have each option once")
+        raise ValueError("must not repeat an option")
     for name, only in _SRT_FIXED.items():
         if given.get(name, only[0]).lower() not in only:
-            raise ValueError(f"may have {name}={only[0]} and no other {name}")
+            raise ValueError(f"must have {name}={only[0]}")
     if not re.fullmatch(r"\d{1,9}", given.get("latency", "0"), re.ASCII):
-        raise ValueError("has a latency that is no whole number")
+        raise ValueError("must have a latency that is a whole number")
     if not re.fullmatch(r"\d{1,4}", given.get("pkt_size", "1316"), re.ASCII) or not (
         188 <= int(given.get("pkt_size", "1316")) <= 1456
     ):
-        raise ValueError("has a pkt_size that must be 188 to 1456 bytes")
+        raise ValueError("must have a pkt_size of 188 to 1456")
     if given.get("pbkeylen", "16") not in {"0", "16", "24", "32"}:
-        raise ValueError("has a pbkeylen that is none of 0, 16, 24 and 32")
+        raise ValueError("must have a pbkeylen of 0, 16, 24 or 32")
     if not 10 <= len(given.get("passphrase", "at least 10").encode()) <= 79:
-        raise ValueError("has a passphrase that must have 10 to 79 characters")
+        raise ValueError("must have a passphrase of 10 to 79 characters")
     if len(given.get("streamid", "").encode()) > 512:
-        raise ValueError("has a streamid that must have 512 characters at most")
+        raise ValueError("must have a streamid of at most 512 characters")
     if any("\0" in value for value in given.values()):
-        raise ValueError("must hold no zero bytes")
+        raise ValueError("must not contain zero bytes")
     if int(given.get("latency", "0")) > _MAX_LATENCY_MS:
         given["latency"] = str(int(given["latency"]) // 1000)
     sent = tuple((name, value) for name, value in given.items() if name in _SRT_OPTIONS)

@@ -276,14 +276,13 @@ class Records:
         earlier, request_hash = claim.decode().split(" ")
         if request_hash != idempotency.request_hash:
             raise InvalidRequestError(
-                "this Idempotency-Key was used for a different request; use a new key for each recording"
+                "this Idempotency-Key belongs to a different request; use a new key for each recording"
             )
         try:
             return self.get(organization_id, earlier)
         except NotFoundError:
             raise InvalidRequestError(
-                f"the recording {earlier}, which this Idempotency-Key has started, was deleted; "
-                "use a new key for each recording"
+                f"recording {earlier} of this Idempotency-Key was deleted; use a new key for each recording"
             ) from None
 
     def get(self, organization_id: str | None, recording_id: UUID | str) -> Recording:
@@ -301,7 +300,7 @@ class Records:
         """
         flat = self._active(keys=[_active_key(organization_id, meeting_id)], args=[_RECORD_PREFIX])
         if not flat:
-            raise NotFoundError(f"no active recording found for meeting_id {meeting_id}")
+            raise NotFoundError(f"meeting {meeting_id} has no active recording")
         return decode(_pairs(flat))
 
     def unfinished(self) -> list[Recording]:
@@ -407,7 +406,7 @@ class Records:
         present = answer[0].decode()
         if not present:
             raise _not_found(recording.id)
-        raise WrongStateError(f"recording {recording.id} is {present} and cannot be gone on with")
+        raise WrongStateError(f"recording {recording.id} is {present} and cannot be resumed")
 
     def update(self, recording_id: UUID | str, **fields: Any) -> Recording:
         """Set fields that do not change the state; returns the recording as it is then.
@@ -462,7 +461,7 @@ class Records:
         if not present:
             raise _not_found(recording_id)
         raise WrongStateError(
-            f"the transfer of recording {recording_id} to {transfer.target} is {present} already"
+            f"the transfer of recording {recording_id} to {transfer.target} is already {present}"
         )
 
     def add_output(self, recording: Recording, output: Output, name: str, sealed: str) -> Recording:
@@ -502,10 +501,8 @@ class Records:
             case "NONE":
                 raise NotFoundError(f"recording {recording.id} has no output {output.id}")
             case "MANY":
-                raise WrongStateError(
-                    f"recording {recording.id} has {MAX_OUTPUTS} outputs, which is the most"
-                )
-        raise WrongStateError(f"output {output.id} of recording {recording.id} is {reason} already")
+                raise WrongStateError(f"recording {recording.id} has {MAX_OUTPUTS} outputs, the maximum")
+        raise WrongStateError(f"output {output.id} of recording {recording.id} is already {reason}")
 
     def was_taken_over(self, recording_id: UUID | str, node: str) -> bool:
         """Whether other nodes have taken a recording over from `node`, which may not know yet."""
@@ -638,7 +635,7 @@ class Records:
         )
         if present:
             raise WrongStateError(
-                f"recording {recording.id} is {present.decode()}; stop it before it is deleted"
+                f"recording {recording.id} is {present.decode()}; stop it before you delete it"
             )
 
     def was_deleted(self, recording_id: UUID | str) -> bool:
@@ -712,17 +709,17 @@ def _encode_changes(recording: Recording, fields: Mapping[str, Any]) -> dict[str
 
 def _already_recording(meeting_id: str, recording_id: str) -> AlreadyRecordingError:
     return AlreadyRecordingError(
-        f"the meeting {meeting_id} is already being recorded by {recording_id}; "
-        "stop that recording first, or ask with allow_multiple_recordings"
+        f"meeting {meeting_id} is already being recorded by {recording_id}; "
+        "stop that recording first, or set allow_multiple_recordings"
     )
 
 
 def _not_found(recording_id: UUID | str) -> NotFoundError:
-    return NotFoundError(f"no recording has the id {recording_id}")
+    return NotFoundError(f"there is no recording {recording_id}")
 
 
 def _taken_over(recording_id: UUID | str) -> TakenOverError:
-    return TakenOverError(f"another node has the recording {recording_id} now")
+    return TakenOverError(f"recording {recording_id} belongs to another node now")
 
 
 def _flat(values: Mapping[str, bytes]) -> list[str | bytes]:

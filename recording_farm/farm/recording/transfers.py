@@ -113,7 +113,7 @@ def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_giv
 
 def lost(transfer: Transfer) -> Transfer:
     """The transfer when the files for it are on a node that is gone."""
-    error = TransferError(code="node_lost", message="the node that had the files is gone")
+    error = TransferError(code="node_lost", message="the node with the files is gone")
     return transfer.model_copy(update={"state": TransferState.GIVEN_UP, "next_try": None, "error": error})
 
 

@@ -21,7 +21,7 @@ from recording_farm.farm.spool.spool import Spool, spool_of
 
 logger = logging.getLogger(__name__)
 
-DIED = Failure(code="recorder_died", message="the recorder died; what it had recorded until then was kept")
+DIED = Failure(code="recorder_died", message="the recorder died; the recording up to that moment is kept")
 
 DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
 

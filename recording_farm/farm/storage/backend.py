@@ -27,7 +27,7 @@ WRONG_MD5: Final = b"\0" * 16
 """No file's. What is sent with it is refused, after the permission to write was looked at."""
 
 NOT_READ_BACK: Final = (
-    "the key may not read, so the file was not looked at again; the storage has acknowledged all of it"
+    "the key may not read, so the file was not read back; the storage acknowledged all of it"
 )
 """The note of a file that is at a place where it may not be read."""
 
@@ -56,7 +56,7 @@ class StorageError(FarmError):
 
 def expired_credentials(what: str = "temporary credentials") -> StorageError:
     """The error when `what` has expired, and so will not be valid again."""
-    text = f"the {what} have expired; start an upload with new ones"
+    text = f"the {what} have expired; upload again with new ones"
     return StorageError("expired_credentials", text, final=True)
 
 
@@ -101,7 +101,9 @@ def key_parts(key: str) -> list[str]:
     """
     parts = key.split("/")
     if any(part in {"", ".", ".."} or "\0" in part or len(part.encode()) > 255 for part in parts):
-        raise StorageError("bad_path", "a part of the file's path is empty, dots or too long", lasting=True)
+        raise StorageError(
+            "bad_path", "a part of the file's path is empty, . or .., or too long", lasting=True
+        )
     return parts
 
 
@@ -198,13 +200,13 @@ def check_key(directory: str = "", name: str | None = None) -> str:
 
 def left_behind(key: str) -> str:
     """The note of a check that could not delete what it had written."""
-    return f"the key may not delete, so {key} stays there, which the check has written"
+    return f"the key may not delete, so the check's file {key} stays there"
 
 
 def check_came_back(read: bytes) -> None:
     """Raises StorageError when what a check has read is not what it wrote."""
     if read != CHECK_TEXT:
-        raise StorageError("damaged", "what was written did not come back the same", lasting=True)
+        raise StorageError("damaged", "the storage returned different data than was written", lasting=True)
 
 
 def pieces_of(file: "BinaryIO | Slice") -> Iterator[bytes]:

@@ -83,7 +83,7 @@ def _said() -> Iterator[None]:
         raise  # of this machine's own disk
     except Exception as error:  # noqa: BLE001 - whatever it is
         # The libraries refuse names and keys in more ways than they tell.
-        text = f"the storage, or what is said of it, cannot be understood ({type(error).__name__})"
+        text = f"unexpected error from the storage ({type(error).__name__})"
         raise StorageError("failed", text) from None
 
 

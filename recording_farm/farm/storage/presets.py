@@ -60,7 +60,7 @@ class StoragePresets:
         kept = _Kept(public=public(target), sealed=sealed)
         if not self._put([_key(organization_id)], [name, kept.model_dump_json(), MAX_PRESETS]):
             raise TooManyPresetsError(
-                f"an organization may have {MAX_PRESETS} storage presets; delete one first"
+                f"this organization has {MAX_PRESETS} storage presets, the maximum; delete one first"
             )
 
     def get(self, organization_id: str, name: str) -> Target:

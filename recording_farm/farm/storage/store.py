@@ -52,7 +52,7 @@ class Store:
         Raises NotFoundError, also for names and ids that could not be in the store, and for a store
         elsewhere.
         """
-        missing = NotFoundError(f"recording {recording_id} has no file {name}; it may have been deleted")
+        missing = NotFoundError(f"recording {recording_id} has no file {name}; it may have expired")
         if not isinstance(self._place, DirectoryPlace):
             raise missing
         try:

@@ -28,7 +28,10 @@ from pydantic_core import PydanticCustomError
 from recording_farm.browser_bot.network.host_names import HostError, host_of, with_host_in_ascii
 
 PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
-"""What the name of a preset looks like, as a regular expression."""
+"""The pattern of a preset's name."""
+
+PRESET_NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot"
+"""The same in words, for clients."""
 
 _PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "date", "year", "month", "day"})
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -45,24 +48,35 @@ _TAG = "[A-Za-z0-9 +=._:/@-]"
 _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 
+def _matching(pattern: str, rule: str) -> tuple[AfterValidator, Any]:
+    """A check of a text against a pattern that needs words of its own; the JSON Schema has the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise PydanticCustomError("pattern", "{rule}", {"rule": rule})
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": pattern})
+
+
 def _path(value: str) -> str:
     if not re.fullmatch(_PRINTABLE, value) or "\\" in value:
-        raise PydanticCustomError("path", "must be printable characters without backslashes")
+        raise PydanticCustomError("path", "must contain only printable characters, and no backslashes")
     if re.search(_DOTS, value):
-        raise PydanticCustomError("path", "must not go elsewhere with . or ..")
+        raise PydanticCustomError("path", "must not contain the parts . and ..")
     unknown = sorted(set(_PLACEHOLDER.findall(value)) - _PLACEHOLDERS)
     if unknown or re.search(r"[{}]", _PLACEHOLDER.sub("", value)):
         known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
-        raise PydanticCustomError("path", "may hold {known} in braces and nothing else", {"known": known})
+        raise PydanticCustomError("path", "unknown placeholder, known ones: {known}", {"known": known})
     return value
 
 
 def _endpoint(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise PydanticCustomError("endpoint", "must be a plain http or https URL")
+        raise PydanticCustomError("endpoint", "must be an http or https URL without a query")
     if "@" in parts.netloc:
-        raise PydanticCustomError("endpoint", "must not hold a user name or a password")
+        raise PydanticCustomError("endpoint", "must not contain a user name or a password")
     try:
         with_host_in_ascii(value)
     except HostError as error:
@@ -119,16 +133,27 @@ SessionToken = Annotated[
 MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
 """They go into headers as they are, and S3 takes 2 KiB of them in all."""
 
-MetadataValue = Annotated[str, StringConstraints(max_length=128, pattern=_METADATA_VALUE)]
+MetadataValue = Annotated[
+    str,
+    StringConstraints(max_length=128),
+    *_matching(_METADATA_VALUE, "must be printable ASCII, without spaces at the start or the end"),
+]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue], Field(max_length=10, json_schema_extra={"additionalProperties": False})
 ]
 TagKey = Annotated[str, StringConstraints(max_length=128, pattern=rf"^{_TAG}+$")]
 TagValue = Annotated[str, StringConstraints(max_length=256, pattern=rf"^{_TAG}*$")]
+HostKey = Annotated[
+    str,
+    *_matching(
+        r"^SHA256:[A-Za-z0-9+/]{43}=?$",
+        "must be a fingerprint as `ssh-keygen -l` shows it, SHA256: and 43 characters",
+    ),
+]
 Tags = Annotated[
     dict[TagKey, TagValue], Field(max_length=10, json_schema_extra={"additionalProperties": False})
 ]
-PresetName = Annotated[str, StringConstraints(pattern=PRESET_NAME)]
+PresetName = Annotated[str, *_matching(PRESET_NAME, PRESET_NAME_RULE)]
 
 
 class _Target(BaseModel):
@@ -245,7 +270,7 @@ class SftpTarget(BaseModel):
     password: Annotated[SecretStr, Field(max_length=1024)] | None = None
     private_key: Secret | None = None
     path: Path = ""
-    host_key: Annotated[str, StringConstraints(pattern=r"^SHA256:[A-Za-z0-9+/]{43}=?$")] | None = None
+    host_key: HostKey | None = None
     # The recording API's examples send these with every type.
     bucket: Text = ""
     access_key: Literal[""] = ""

@@ -130,7 +130,7 @@ class WebhookLog:
             found = self._redis.xrange(log_key(organization_id, webhook_id), min=log_id, max=log_id)
             for entry in cast("list[tuple[bytes, dict[bytes, bytes]]]", found):
                 return _entry(*entry)
-        raise NotFoundError(f"the webhook {webhook_id} has no entry {log_id} in its log")
+        raise NotFoundError(f"the log of webhook {webhook_id} has no entry {log_id}")
 
     def delete(self, organization_id: str, webhook_id: str) -> None:
         """Forget a webhook's log."""

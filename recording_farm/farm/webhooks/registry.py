@@ -116,7 +116,7 @@ class Webhooks:
             # A client of Redis that lost the answer tries again.
             if len([other for other in others if other.id != webhook.id]) >= self._most:
                 raise TooManyWebhooksError(
-                    f"an organization may have {self._most} webhooks; delete one first"
+                    f"this organization has {self._most} webhooks, the maximum; delete one first"
                 )
             return webhook
 
@@ -205,7 +205,7 @@ class Webhooks:
                 except redis.WatchError:
                     continue
                 return webhook
-        raise RedisUnavailableError("the organization's webhooks change all the time; please try again")
+        raise RedisUnavailableError("this organization's webhooks are being changed by others; try again")
 
 
 def _key(organization_id: str) -> str:
@@ -233,4 +233,4 @@ def _later(moment: datetime) -> datetime:
 
 
 def _not_found(webhook_id: str) -> NotFoundError:
-    return NotFoundError(f"no webhook has the id {webhook_id}")
+    return NotFoundError(f"there is no webhook {webhook_id}")

@@ -145,7 +145,7 @@ def _fail(answer: Answer, error: str) -> None:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, httpx.ConnectTimeout):
-        return "the connection was not accepted in time"
+        return "the receiver did not accept the connection in time"
     if isinstance(error, BadCertificateError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -222,12 +222,12 @@ class Sender:
         """Send a receiver that is gone nothing more; returns what is said of it."""
         if delivery.url is not None:
             self._deliveries.note_gone(delivery)
-            return f"{_GONE}; it is told nothing more of this recording"
+            return f"{_GONE}; no more deliveries of this recording"
         webhook_id = str(delivery.webhook_id)
         with suppress(NotFoundError):
             if self._webhooks.disable(delivery.organization_id, webhook_id, target.url, began, _GONE):
                 logger.warning("webhook %s is disabled: %s", webhook_id, _GONE)
-                return f"{_GONE}; the webhook is disabled until it is changed"
+                return f"{_GONE}; the webhook is disabled until you change it"
         return _GONE
 
     async def _settle(self, head: Head, answer: Answer, wait: float | None, began: datetime) -> None:

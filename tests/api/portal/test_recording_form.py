@@ -36,7 +36,7 @@ async def test_form_that_is_refused_should_say_why_and_keep_what_was_typed(acme:
     assert "max_seconds" in response.text
     assert 'value="http://10.0.0.1/room"' in response.text
     assert (
-        "10.0.0.1 is not public"
+        "10.0.0.1 is a private address"
         in (await acme.send("/start", meeting_id="demo", url="http://10.0.0.1/room")).text
     )
 

@@ -208,9 +208,12 @@ async def test_longer_defaults_than_the_farm_records_should_be_refused(
     async with client_of(settings_with(settings.data_dir, settings.redis_url, max_seconds="60")) as short:
         response = await short.post("/v2/recordings", json={"meeting_id": "demo"})
         assert_refused(
-            response, '"max_seconds" in the defaults (recording_config): this farm records 60 seconds'
+            response,
+            '"max_seconds" in the defaults (recording_config): must be at most 60 (FARM_MAX_SECONDS)',
         )
-        assert_refused(await short.put(ORGANIZATION, json={"max_seconds": 61}), '"max_seconds": this farm')
+        assert_refused(
+            await short.put(ORGANIZATION, json={"max_seconds": 61}), '"max_seconds": must be at most 60'
+        )
         assert (await start(short, max_seconds=60))["max_seconds"] == 60
 
 
@@ -395,7 +398,7 @@ async def test_default_access_should_go_to_the_origin_of_the_default_page_alone(
 async def test_default_access_should_name_its_page(
     client: httpx.AsyncClient, settings: Settings, config: dict[str, Any]
 ) -> None:
-    assert_refused(await client.put(ORGANIZATION, json=config), '"url": must name the page')
+    assert_refused(await client.put(ORGANIZATION, json=config), '"url": is required with headers')
     await put(client, ORGANIZATION, config | {"url": PAGE})
     # The page of the whole farm is one, too.
     of_the_farm = {"meeting_url": "https://8.8.8.8/{meeting_id}"}

@@ -130,11 +130,11 @@ async def test_where_there_is_no_evidence_it_should_be_told_why(
         assert response.status_code == 404
         return str(response.json()["error"]["message"])
 
-    assert "no node has taken it" in await told()
+    assert "no node has started it" in await told()
     records.change_state(recording.id, Status.RECORDING, node="node-2")
-    assert "is being made on the node node-2" in await told()
+    assert "is running on the node node-2" in await told()
     records.change_state(recording.id, Status.ERRORED)
-    assert "the node node-2 has not brought it yet" in await told()
+    assert "the node node-2 has not uploaded it yet" in await told()
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ async def test_zip_in_the_store_should_give_nothing_but_evidence(
     part.write_bytes(b"no zip")
     response = await client.get(f"/v2/recordings/{recording.id}/evidence")
     assert response.status_code == 503
-    assert "cannot be read from the store now" in response.json()["error"]["message"]
+    assert "cannot read the evidence of" in response.json()["error"]["message"]
 
 
 async def test_evidence_should_be_encrypted_where_the_store_is(
@@ -358,7 +358,7 @@ async def test_part_that_cannot_be_read_should_not_hide_the_others(
     found = await names_of(client, large.id)
     part = first.stem.removeprefix("evidence-")
     told = found.pop("missing.txt").decode()
-    assert told == f"cannot be read from the store now, or has never arrived there: {part}\n"
+    assert told == f"cannot be read from the store: {part}\n"
     assert {name[:7] for name in found} == {"node-3-", "node-4-"}
     # What lies here is not hidden either.
     keep_log(settings, large.id, "here\n")

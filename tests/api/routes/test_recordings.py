@@ -267,7 +267,7 @@ async def test_unexpected_error_should_tell_nothing_of_the_inside(
 
     monkeypatch.setattr(Records, "active", fail)
     response = await client.get("/v2/recordings/active-recording/demo")
-    assert_error(response, 500, "inside the farm")
+    assert_error(response, 500, "internal error")
     assert "hunter2" not in response.text
 
 

@@ -164,7 +164,7 @@ async def test_upload_to_the_same_place_should_be_tried_again_with_the_new_keys(
     elsewhere = S3 | {"bucket": "other"}
     response = await client.post(f"/v2/recordings/{running['id']}/upload", json={"storage_config": elsewhere})
     assert response.status_code == 409
-    assert "new keys can be given" in response.json()["error"]["message"]
+    assert "you can only give new keys" in response.json()["error"]["message"]
 
 
 async def test_uploads_asked_for_at_once_should_each_get_a_name(
@@ -207,7 +207,7 @@ async def test_upload_that_cannot_be_made_should_say_why(
     assert (await refusal(given_up, {}))[0] == 409
     records.expire(given_up)
     status, message = await refusal(given_up, {"storage_config": S3})
-    assert (status, "no copy" in message) == (409, True)
+    assert (status, "no longer has the files" in message) == (409, True)
 
 
 async def test_what_the_store_says_should_not_be_shown(
@@ -227,7 +227,7 @@ async def test_store_that_fails_should_not_lose_the_recording_that_is_deleted(
     client: httpx.AsyncClient, settings: Settings, given_up: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise StorageError("no_permission", f"{settings.data_dir}: the farm may not write there")
+        raise StorageError("no_permission", f"{settings.data_dir}: the farm has no permission to write there")
 
     with monkeypatch.context() as broken:
         broken.setattr(Store, "delete", fail)

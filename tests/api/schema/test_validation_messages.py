@@ -1,17 +1,21 @@
 """Errors of validation: one sentence, the field, and what it may be."""
 
 import json
+import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from recording_farm.api.app import OPERATIONS
 from recording_farm.api.schema.requests import CreateWebhook, ListRecordings, PutStoragePreset, StartRecording
 from recording_farm.api.schema.validation_messages import problems_of
 
 S3 = {"type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": "https://s3.test"}
+VIDEO_FIELDS = "codec, export_file, fps, height, profile, watermark, width"
 TYPES = "aws, azure, cloudflare, digitalocean, gcs, s3, sftp"
 
 
@@ -34,8 +38,8 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"webhooks": ["https://a.test", 1]}, '"webhooks.1": must be text'),
         ({"webhooks": ["https://a.test"] * 11}, '"webhooks": must have at most 10 items, not 11'),
         ({"url": ""}, '"url": must not be empty'),
-        ({"maxSeconds": 60}, '"maxSeconds": is not a field this farm knows; did you mean max_seconds?'),
-        ({"color": "red"}, '"color": is not a field this farm knows'),
+        ({"maxSeconds": 60}, '"maxSeconds": unknown field, did you mean max_seconds?'),
+        ({"color": "red"}, '"color": unknown field'),
         (
             {"file_name_prefix": "a b"},
             '"file_name_prefix": must be 1 to 64 ASCII letters, digits or _',
@@ -47,7 +51,10 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ),
         # Unions
         ({"storage_config": {"type": "ftp"}}, f'"storage_config.type": must be {TYPES} or preset, not ftp'),
-        ({"storage_config": {"bucket": "a"}}, f'"storage_config.type": is required: {TYPES} or preset'),
+        (
+            {"storage_config": {"bucket": "a"}},
+            f'"storage_config.type": is required, must be {TYPES} or preset',
+        ),
         ({"storage_config": "aws"}, '"storage_config": must be an object'),
         ({"storage_config": S3 | {"secret": ""}}, '"storage_config.secret": must not be empty'),
         (
@@ -57,7 +64,7 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"webhooks": ["https://a.test/" + "x" * 5000]}, '"webhooks.0": must have at most 2048 characters'),
         (
             {"storage_config": S3 | {"secrt": "a"}},
-            '"storage_config.secrt": is not a field this farm knows; did you mean secret?',
+            '"storage_config.secrt": unknown field, did you mean secret?',
         ),
         (
             {"storage_config": S3 | {"encryption": {"type": "AES"}}},
@@ -71,7 +78,7 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"outputs": [{"type": "RTMP"}]}, '"outputs.0.type": must be HLS, not RTMP'),
         (
             {"outputs": [{"type": "HLS", "url": "rtmp://a.test/b/c"}]},
-            '"outputs.0.url": cannot be given together with type',
+            '"outputs.0.url": cannot be combined with type',
         ),
         ({"outputs": [{}]}, '"outputs.0": must have url or type'),
         ({"outputs": ["rtmp://a.test/b/c"]}, '"outputs.0": must be an object'),
@@ -79,13 +86,24 @@ def problems(model: type[BaseModel], sent: Any) -> str:
         ({"page_hints": {"join": [{"click": 1}]}}, '"page_hints.join.0.click": must be text'),
         (
             {"page_hints": {"join": [{"click": "#a"}, {"clik": "#b"}]}},
-            '"page_hints.join.1.clik": is not a field this farm knows; did you mean click?',
+            '"page_hints.join.1.clik": unknown field, did you mean click?',
         ),
         (
             {"page_hints": {"join": [{"click": "#a", "wait_for": "#b"}]}},
-            '"page_hints.join.0.wait_for": cannot be given together with click',
+            '"page_hints.join.0.wait_for": cannot be combined with click',
         ),
         ({"page_hints": {"join": ["#a"]}}, '"page_hints.join.0": must be an object'),
+        (
+            {"page_hints": {"join": [{"click": "#a", "frame": 1}]}},
+            '"page_hints.join.0.frame": must be text or a list',
+        ),
+        ({"video_config": {"a": 1}}, '"video_config.a": unknown field, known here: ' + VIDEO_FIELDS),
+        ({"page_hints": {"settle_seconds": float("inf")}}, '"page_hints.settle_seconds": must be 0 to 60'),
+        ({"max_seconds": 10**30}, '"max_seconds": must be 1 to 86400'),
+        (
+            {"storage_config": S3 | {"metadata": {"a": " b"}}},
+            '"storage_config.metadata.a": must be printable ASCII, without spaces at the start or the end',
+        ),
     ],
 )
 def test_one_thing_that_is_wrong_should_be_one_sentence(sent: dict[str, Any], told: str) -> None:
@@ -106,7 +124,7 @@ def test_empty_step_should_be_told_what_steps_there_are() -> None:
 
 
 def test_misspelled_field_should_not_be_missing_as_well() -> None:
-    told = '"meetingId": is not a field this farm knows; did you mean meeting_id?'
+    told = '"meetingId": unknown field, did you mean meeting_id?'
     assert problems(StartRecording, {"meetingId": "room"}) == told
 
 
@@ -143,4 +161,118 @@ async def test_defaults_should_be_told_from_what_was_sent(client: httpx.AsyncCli
     answer = await client.post("/v2/recordings", json={"meeting_id": "room", "outputs": [{"typ": "HLS"}]})
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]
-    assert message == '"outputs.0.typ": is not a field this farm knows; did you mean type?'
+    assert message == '"outputs.0.typ": unknown field, did you mean type?'
+
+
+# Every field of every body, with values of every kind.
+
+WRONG: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        -1,
+        1.5,
+        1e300,
+        "",
+        "x",
+        "ééé",
+        "a b",
+        "../..",
+        "{",
+        "x" * 20_000,
+        "http://[",
+        "rtmp://a:b/c",
+    ),
+    *([], [1], ["x"], ["x"] * 200, {}, {"a": 1}, {"type": "x"}, {"a": "b"}),
+)
+SFTP = {"type": "sftp", "host": "h.test", "username": "u", "auth_method": "KEY"}
+STORAGES = [{}, *({"storage_config": each} for each in (S3, SFTP, {"type": "gcs"}, {"type": "preset"}))]
+PYDANTIC = re.compile(
+    "|".join(
+        (
+            *("Input ", "Value ", "[Ss]tring ", "should ", "validation", "valid (float|integer|boolean)"),
+            *("dictionary", "instance", "pattern", "Target\\b", "Output\\b", "Preset\\b", "\\bNone\\b"),
+            *("unicode", "tuple", "discriminator", "\\bfields? required", "not allowed"),
+        )
+    )
+)
+"""Words of pydantic's messages, and names of the models."""
+
+
+def paths_in(
+    schema: dict[str, Any], definitions: dict[str, Any], depth: int = 0
+) -> Iterator[tuple[Any, ...]]:
+    """The paths of all fields that a schema knows."""
+    if depth > 8:
+        return
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from paths_in(choice, definitions, depth + 1)
+    below = dict(schema.get("properties", {}))
+    below |= {0: schema["items"]} if isinstance(schema.get("items"), dict) else {}
+    below |= {"a": next(iter(schema["patternProperties"].values()))} if "patternProperties" in schema else {}
+    for name, each in below.items():
+        yield (name,)
+        yield from ((name, *path) for path in paths_in(each, definitions, depth + 1))
+
+
+def with_value(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A body that has that value at a path."""
+    if not path:
+        return value
+    first, *rest = path
+    if first == 0:
+        return [with_value(None, tuple(rest), value)]
+    known = body if isinstance(body, dict) else {}
+    return {**known, first: with_value(known.get(first), tuple(rest), value)}
+
+
+def message_of(model: type[BaseModel], sent: Any, *, is_json: bool) -> str | None:
+    """What a client is told of a wrong request; None if it is right."""
+    try:
+        model.model_validate_json(json.dumps(sent)) if is_json else model.model_validate(sent)
+    except ValidationError as error:
+        return problems_of(error, sent, model)
+    return None
+
+
+def assert_plain(messages: set[str | None]) -> None:
+    without_names = {re.sub(r'"[^"]*": |, known here: .*', "", told) for told in messages if told is not None}
+    assert without_names
+    assert [told for told in without_names if PYDANTIC.search(told.replace("or None", ""))] == []
+    assert [told for told in without_names if "has a value that is not allowed" in told] == []
+
+
+BODIES = {operation.body.__name__: operation.body for operation in OPERATIONS if operation.body is not None}
+QUERIES = {
+    model.__name__: model
+    for operation in OPERATIONS
+    for model in (operation.query, operation.headers)
+    if model is not None
+}
+
+
+@pytest.mark.parametrize("model", BODIES.values(), ids=BODIES)
+def test_no_body_should_get_words_of_pydantic(model: type[BaseModel]) -> None:
+    schema = model.model_json_schema()
+    assert_plain(
+        {
+            message_of(model, with_value(body, path, value), is_json=True)
+            for path in dict.fromkeys(paths_in(schema, schema.get("$defs", {})))
+            for value in WRONG
+            for body in (STORAGES if path[0] == "storage_config" else [{"meeting_id": "room"}])
+        }
+    )
+
+
+@pytest.mark.parametrize("model", QUERIES.values(), ids=QUERIES)
+def test_no_query_should_get_words_of_pydantic(model: type[BaseModel]) -> None:
+    texts = ("", "x", "-1", "1e3", "9" * 18, "9" * 400, "true", "\x00", "x" * 500, "2026-01-31", ["1", "2"])
+    assert_plain(
+        {
+            message_of(model, {name: value}, is_json=False)
+            for name in (*(field.alias or name for name, field in model.model_fields.items()), "color")
+            for value in (*texts, "2026-02-31T00:00:00Z")
+        }
+    )

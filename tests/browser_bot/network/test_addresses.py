@@ -131,11 +131,11 @@ async def test_page_that_may_be_opened_should_pass(url: str) -> None:
         ("http://8.8.8.8/a b", "spaces"),
         ("http://127.0.\t0.1/", "control"),
         ("http://8.8.8.8:0/", "port 0"),
-        ("http://8.8.8.8:65536/", "cannot be read"),
-        ("http://8.8.8.8:x/", "cannot be read"),
-        ("http://[::1/", "cannot be read"),
-        ("http://[8.8.8.8]/", "cannot be read|not an address"),
-        ("http://[fe80::1%25eth0]/", "interface|cannot be read|not an address"),
+        ("http://8.8.8.8:65536/", "is not valid"),
+        ("http://8.8.8.8:x/", "is not valid"),
+        ("http://[::1/", "is not valid"),
+        ("http://[8.8.8.8]/", "is not valid|not a valid address"),
+        ("http://[fe80::1%25eth0]/", "zone|is not valid|not a valid address"),
         ("http://127.0.0.1/", "127.0.0.1"),
         ("http://127.0.0.1./", "127.0.0.1"),
         ("http://2130706433/", "127.0.0.1"),
@@ -148,14 +148,14 @@ async def test_page_that_may_be_opened_should_pass(url: str) -> None:
         ("http://0x/", "0.0.0.0"),
         ("http://①②⑦.⓪.⓪.①/", "127.0.0.1"),
         ("http://127。0。0。1/", "127.0.0.1"),
-        ("http://%31%32%37.0.0.1/", "127.0.0.1 is not public"),
-        ("http://256.1.1.1/", "not an address"),
-        ("http://1.2.3.4.5/", "not an address"),
-        ("http://08.8.8.8/", "not an address"),
-        ("http://example.0x7f/", "not an address"),
-        ("http://4294967296/", "not an address"),
-        ("http://0x-1.1/", "not an address"),
-        ("http://1_0.1/", "not an address"),
+        ("http://%31%32%37.0.0.1/", "127.0.0.1 is a private address"),
+        ("http://256.1.1.1/", "not a valid address"),
+        ("http://1.2.3.4.5/", "not a valid address"),
+        ("http://08.8.8.8/", "not a valid address"),
+        ("http://example.0x7f/", "not a valid address"),
+        ("http://4294967296/", "not a valid address"),
+        ("http://0x-1.1/", "not a valid address"),
+        ("http://1_0.1/", "not a valid address"),
         ("http://" + "9" * 3000 + "/", "too long"),
         ("http://[::1]/", "::1"),
         ("http://[::]/", "::"),
@@ -171,13 +171,13 @@ async def test_page_that_may_be_opened_should_pass(url: str) -> None:
         ("http://" + "a" * 64 + "/", "too long"),
         ("http://a,b/", "valid name"),
         # The built-in meeting opens no door to the rest of the API, nor to other ports.
-        ("http://127.0.0.1:8000/v2/recordings", "not public"),
-        ("http://127.0.0.1:8000/meet/../healthz", "not public"),
-        ("http://127.0.0.1:8000/meet/%2e%2e/healthz", "not public"),
-        ("http://127.0.0.1:8000/meet/.%2E/healthz", "not public"),
-        ("http://127.0.0.1:8000/meet", "not public"),
-        ("https://127.0.0.1:8000/meet/demo", "not public"),
-        ("http://127.0.0.1:8001/meet/demo", "not public"),
+        ("http://127.0.0.1:8000/v2/recordings", "private address"),
+        ("http://127.0.0.1:8000/meet/../healthz", "private address"),
+        ("http://127.0.0.1:8000/meet/%2e%2e/healthz", "private address"),
+        ("http://127.0.0.1:8000/meet/.%2E/healthz", "private address"),
+        ("http://127.0.0.1:8000/meet", "private address"),
+        ("https://127.0.0.1:8000/meet/demo", "private address"),
+        ("http://127.0.0.1:8001/meet/demo", "private address"),
     ],
 )
 async def test_page_that_may_not_be_opened_should_be_refused(url: str, reason: str) -> None:
@@ -192,6 +192,6 @@ async def test_name_should_be_refused_when_one_of_its_addresses_is_private(
         return ip_address("8.8.8.8"), ip_address("10.0.0.1")
 
     monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
-    with pytest.raises(AddressError, match=r"rebound\.example is the address 10\.0\.0\.1"):
+    with pytest.raises(AddressError, match=r"rebound\.example has the private address 10\.0\.0\.1"):
         await check_url("http://rebound.example/", PUBLIC_ONLY)
     await check_url("http://rebound.example/", parse_address_rule("10.0.0.0/8"))

@@ -75,7 +75,7 @@ def test_unknown_and_foreign_recordings_should_look_the_same(records: Records) -
     ]:
         with pytest.raises(NotFoundError) as caught:
             records.get(organization, recording_id)
-        assert str(caught.value) == f"no recording has the id {recording_id}"
+        assert str(caught.value) == f"there is no recording {recording_id}"
 
 
 def test_second_recording_of_a_meeting_should_need_permission(records: Records) -> None:

@@ -125,7 +125,7 @@ def test_other_host_key_should_be_refused_with_the_way_to_accept_it(ssh_server: 
     place = place_of(target, None)
     place.check_writing()
     assert place.host_key == ssh_server.host_key
-    with pytest.raises(StorageError, match="give it as host_key in the storage_config") as raised:
+    with pytest.raises(StorageError, match="set it as host_key in the storage_config") as raised:
         place_of(target, None, host_key="SHA256:" + "A" * 43).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_host_key", True)
     accepting = sftp_target(ssh_server, host_key=ssh_server.host_key)
@@ -154,7 +154,7 @@ def test_target_that_can_be_no_place_should_be_said_without_its_secret(
 
 
 def test_bucket_that_can_be_none_should_be_said(s3_endpoint: str) -> None:
-    with pytest.raises(StorageError, match="not a name that a bucket can have") as raised:
+    with pytest.raises(StorageError, match="not a valid bucket name") as raised:
         place_of(s3_target(s3_endpoint, bucket="a b/c"), None).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 

@@ -303,7 +303,7 @@ def test_blocks_that_azure_has_acknowledged_should_not_be_sent_again_though_nobo
 def test_signature_that_has_expired_should_be_told_from_a_missing_permission(
     azurite_port: int, clip: Path, checkpoint: Checkpoint
 ) -> None:
-    with pytest.raises(StorageError, match="have expired; start an upload with new ones") as raised:
+    with pytest.raises(StorageError, match="have expired; upload again with new ones") as raised:
         azure_place(azurite_port, "w", hours=-1).upload(clip, "late.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.final) == ("expired_credentials", True)
     with pytest.raises(StorageError) as raised:

@@ -96,7 +96,7 @@ async def test_one_bad_address_should_spoil_a_name(monkeypatch: pytest.MonkeyPat
         answer = await post(f"http://hook.test:{port}/")
     assert answer.unreachable
     assert answer.error is not None
-    assert "hook.test is the address 10.0.0.1, which is not public" in answer.error
+    assert "hook.test has the private address 10.0.0.1" in answer.error
 
 
 async def test_name_without_address_should_be_an_error() -> None:

@@ -54,10 +54,7 @@ def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
             if guard.unresolved is not None and isinstance(error, StorageError):
                 raise StorageError("unreachable", guard.unresolved) from error
             raise
-        text = (
-            f"the address {guard.forbidden} is not public; the farm's operator can allow it with "
-            "FARM_ALLOW_PRIVATE_ADDRESSES"
-        )
+        text = f"{guard.forbidden} is a private address; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
         raise StorageError("address_refused", text, lasting=True) from error
     finally:
         _guard.reset(token)
@@ -84,7 +81,7 @@ def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
     if not _is_allowed(host, guard.rule):
         guard.forbidden = str(host)
         # The libraries take it for a host that is down, and close the socket.
-        raise PermissionError(errno.EACCES, "this address may not be connected to")
+        raise PermissionError(errno.EACCES, "connections to this address are not allowed")
 
 
 def _why_unresolved(host: object) -> str | None:

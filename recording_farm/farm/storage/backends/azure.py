@@ -67,9 +67,9 @@ MAX_BLOCKS: Final = 50_000
 THREADS: Final = 4
 
 _NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
-_BAD_NAME: Final = ("no_bucket", "{container} is not a name that a container can have")
-_WRONG_KEY: Final = ("wrong_key", "the account's key or signature is not accepted")
-_NO_PERMISSION: Final = ("no_permission", "the key may not do this in the container {container}")
+_BAD_NAME: Final = ("no_bucket", "{container} is not a valid container name")
+_WRONG_KEY: Final = ("wrong_key", "the storage rejects the account's key or signature")
+_NO_PERMISSION: Final = ("no_permission", "the key has no permission for this in the container {container}")
 _REASONS: Final = {
     "ContainerNotFound": _NO_CONTAINER,
     "ContainerBeingDeleted": _NO_CONTAINER,
@@ -85,11 +85,11 @@ _REASONS: Final = {
     "AuthorizationProtocolMismatch": _NO_PERMISSION,
     "AuthorizationResourceTypeMismatch": _NO_PERMISSION,
     "AuthorizationServiceMismatch": _NO_PERMISSION,
-    "AuthorizationSourceIPMismatch": ("no_permission", "the key may not be used from this address"),
+    "AuthorizationSourceIPMismatch": ("no_permission", "the key is not valid from this address"),
     "InsufficientAccountPermissions": _NO_PERMISSION,
-    "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow the use of keys"),
-    "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace a file that is there"),
-    "BlobImmutableDueToPolicy": ("no_permission", "a file that is there may not be replaced, by a policy"),
+    "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow access by key"),
+    "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace existing files"),
+    "BlobImmutableDueToPolicy": ("no_permission", "a policy protects the existing file"),
 }
 """What Azure's error codes mean for the customer. All of these last until the customer changes something."""
 
@@ -149,7 +149,7 @@ class AzurePlace:
                 permit_redirects=False,
             )
         except ValueError as error:
-            raise StorageError("wrong_key", "the connection string cannot be read", lasting=True) from error
+            raise StorageError("wrong_key", "the connection string is not valid", lasting=True) from error
 
     @property
     def endpoint(self) -> str:
@@ -169,7 +169,7 @@ class AzurePlace:
                 self._put(source, blob, blocks, settings, checkpoint)
                 is_there = self._is_there(blob, blocks, settings)
                 if is_there is False:
-                    raise StorageError("damaged", "the file did not arrive as it was sent")
+                    raise StorageError("damaged", "the file was damaged in transit")
         checkpoint.clear()
         return Placed(f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None)
 
@@ -200,7 +200,7 @@ class AzurePlace:
             with draft.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
             if draft.stat().st_size != size or (md5 is not None and digest != md5):
-                raise StorageError("damaged", "the file did not arrive as it is there")
+                raise StorageError("damaged", "the file was damaged in transit")
 
     def delete(self, key: str) -> None:
         """See `Place`."""
@@ -301,9 +301,7 @@ class AzurePlace:
     def _put_blob(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
         size = source.stat().st_size
         if size > _MAX_AT_ONCE:
-            text = (
-                "the key may only create files (sp=c), and these have 5000 MiB at most; let it write (sp=w)"
-            )
+            text = "a key that may only create files (sp=c) is limited to 5000 MiB; allow it to write (sp=w)"
             raise StorageError("no_permission", text, lasting=True)
         digest = base64.b64encode(bytes(settings.content_md5 or b"")).decode()
         with source.open("rb") as file:
@@ -411,7 +409,7 @@ class AzurePlace:
                 return StorageError("timed_out", "the server did not answer in time")
             return StorageError("unreachable", f"the connection to {self.endpoint} was lost")
         if code == "Md5Mismatch":
-            return StorageError("damaged", "a block was damaged on its way")
+            return StorageError("damaged", "a block was damaged in transit")
         return StorageError("failed", f"the server answered {code or error.status_code}")
 
 
@@ -437,7 +435,7 @@ def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
     except ResourceNotFoundError as error:
         if _code(error) in _REASONS:
             raise
-        raise StorageError("not_found", "there is no such file in the container", lasting=True) from error
+        raise StorageError("not_found", "the container has no such file", lasting=True) from error
     md5 = download.properties.content_settings.content_md5
     return download.size, bytes(md5) if md5 else None
 

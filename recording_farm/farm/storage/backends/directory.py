@@ -107,10 +107,10 @@ class DirectoryPlace:
     def _target(self, key: str) -> Path:
         parts = key_parts(key)
         if any(part.startswith(".") for part in parts):
-            raise StorageError("bad_path", "names that begin with a dot are not for files", lasting=True)
+            raise StorageError("bad_path", "file names must not begin with a dot", lasting=True)
         target = self._root.joinpath(*parts)
         if not target.parent.resolve().is_relative_to(self._root.resolve()):
-            raise StorageError("bad_path", "a symbolic link leads out of the directory", lasting=True)
+            raise StorageError("bad_path", "a symbolic link points outside the directory", lasting=True)
         return target
 
     def _directories(self, directory: Path) -> list[Path]:
@@ -140,4 +140,4 @@ class DirectoryPlace:
 
 
 def _no_file(key: str) -> NotFoundError:
-    return NotFoundError(f"there is no file {key}; it may have been deleted")
+    return NotFoundError(f"there is no file {key}; it may be deleted")

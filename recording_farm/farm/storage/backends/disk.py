@@ -23,11 +23,11 @@ _NO_LINKS: Final = {
 
 _REASONS: Final = {
     errno.ENOSPC: ("full", "the disk is full", False),
-    errno.EDQUOT: ("full", "the disk's quota is used up", False),
-    errno.EACCES: ("no_permission", "the farm may not write there", True),
-    errno.EPERM: ("no_permission", "the farm may not write there", True),
+    errno.EDQUOT: ("full", "the disk quota is exceeded", False),
+    errno.EACCES: ("no_permission", "the farm has no permission to write there", True),
+    errno.EPERM: ("no_permission", "the farm has no permission to write there", True),
     errno.EROFS: ("no_permission", "the disk is read-only", True),
-    errno.ENOTDIR: ("no_bucket", "a part of the path is no directory", True),
+    errno.ENOTDIR: ("no_bucket", "a part of the path is not a directory", True),
     errno.ENAMETOOLONG: ("bad_path", "the path is too long", True),
     errno.ETIMEDOUT: ("timed_out", "the disk did not answer in time", False),
 }
@@ -58,7 +58,7 @@ def link_or_copy(source: Path, target: Path) -> None:
                 raise
             shutil.copyfile(source, draft)
             if _digest(draft) != _digest(source):
-                raise StorageError("damaged", "the file did not arrive as it was sent") from None
+                raise StorageError("damaged", "the file was damaged in transit") from None
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
@@ -69,7 +69,7 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
     with disk_faults(Path(file.name)):
         data = os.pread(file.fileno(), size, offset)
     if len(data) != size:
-        raise StorageError("damaged", f"{file.name} is shorter than it was", lasting=True)
+        raise StorageError("damaged", f"{file.name} has become shorter", lasting=True)
     return data
 
 

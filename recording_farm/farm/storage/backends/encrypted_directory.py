@@ -27,7 +27,7 @@ class EncryptedDirectoryPlace(DirectoryPlace):
         with atomic_file(target) as draft:
             digest = encrypt(source, draft, self._secret, key)
             if self._digest(draft, key) != digest:
-                raise StorageError("damaged", "the file did not arrive as it was sent")
+                raise StorageError("damaged", "the file was damaged in transit")
 
     def _digest(self, draft: Path, key: str) -> bytes:
         digest = hashlib.sha256()

@@ -54,8 +54,11 @@ _COMPLETE: Final = {HTTPStatus.OK, HTTPStatus.CREATED}
 _GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 _REASONS: Final[dict[int, tuple[str, str]]] = {
-    HTTPStatus.UNAUTHORIZED: ("wrong_key", "the service account's key is not accepted"),
-    HTTPStatus.FORBIDDEN: ("no_permission", "the service account may not do this in the bucket {bucket}"),
+    HTTPStatus.UNAUTHORIZED: ("wrong_key", "the service account's key is not valid"),
+    HTTPStatus.FORBIDDEN: (
+        "no_permission",
+        "the service account has no permission for this in the bucket {bucket}",
+    ),
     HTTPStatus.NOT_FOUND: ("no_bucket", "there is no bucket {bucket}"),
 }
 """What Google's answers mean for the customer. All of these last until the customer changes something."""
@@ -96,7 +99,7 @@ class GcsPlace:
         try:
             self._bucket = client.bucket(bucket.bucket)
         except ValueError as error:
-            text = f"{bucket.bucket} is not a name that a bucket can have"
+            text = f"{bucket.bucket} is not a valid bucket name"
             raise StorageError("no_bucket", text, lasting=True) from error
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
@@ -126,7 +129,7 @@ class GcsPlace:
         if is_there is None and told is not None:
             is_there = (int(told.get("size", -1)), told.get("md5Hash")) == (size, digest)
         if not is_there:
-            raise StorageError("damaged", "the file did not arrive as it was sent")
+            raise StorageError("damaged", "the file was damaged in transit")
         return Placed(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
@@ -197,7 +200,7 @@ class GcsPlace:
                 raise
             # The MD5 was wrong, or the two of us do not agree where we are: the next try begins anew.
             checkpoint.clear()
-            raise StorageError("damaged", "the file did not arrive as it was sent") from error
+            raise StorageError("damaged", "the file was damaged in transit") from error
 
     def _is_there(self, key: str, size: int, digest: str) -> bool | None:
         """Whether the object is this file; None if the key may not look."""
@@ -302,7 +305,7 @@ def _credentials(bucket: GcsBucket) -> Any:
             scopes=[_SCOPE],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = "the credentials are not the JSON text of a service account's key, nor an access token"
+        text = "the credentials must be the JSON key of a service account, or an access token"
         raise StorageError("wrong_key", text, lasting=True) from error
 
 

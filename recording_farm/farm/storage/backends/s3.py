@@ -73,21 +73,21 @@ _making_client: Final = threading.Lock()
 
 _WRONG_REGION: Final = ("wrong_region", "the bucket {bucket} is not in the region {region}")
 _REASONS: Final = {
-    "InvalidBucketName": ("no_bucket", "{bucket} is not a name that a bucket can have"),
-    "InvalidTag": ("bad_tags", "the tags are none that S3 takes"),
+    "InvalidBucketName": ("no_bucket", "{bucket} is not a valid bucket name"),
+    "InvalidTag": ("bad_tags", "S3 rejects these tags"),
     "NoSuchBucket": ("no_bucket", "there is no bucket {bucket}"),
-    "NoSuchKey": ("not_found", "there is no such file in the bucket {bucket}"),
-    "AccessDenied": ("no_permission", "the key may not do this in the bucket {bucket}"),
+    "NoSuchKey": ("not_found", "the bucket {bucket} has no such file"),
+    "AccessDenied": ("no_permission", "the key has no permission for this in the bucket {bucket}"),
     "AllAccessDisabled": ("no_permission", "the bucket {bucket} is disabled"),
-    "InvalidAccessKeyId": ("wrong_key", "the access key is not known there"),
+    "InvalidAccessKeyId": ("wrong_key", "the access key does not exist there"),
     "InvalidToken": ("wrong_key", "the session token does not belong to the access key"),
-    "InvalidTokenId": ("wrong_key", "the access key or its session token is not known there"),
+    "InvalidTokenId": ("wrong_key", "the access key or its session token is not valid there"),
     "SignatureDoesNotMatch": ("wrong_key", "the secret does not belong to the access key"),
     "AuthorizationHeaderMalformed": _WRONG_REGION,
     "PermanentRedirect": _WRONG_REGION,
     "IllegalLocationConstraintException": _WRONG_REGION,
     "301": _WRONG_REGION,
-    "403": ("no_permission", "the key may not do this in the bucket {bucket}"),
+    "403": ("no_permission", "the key has no permission for this in the bucket {bucket}"),
     "404": ("no_bucket", "there is no bucket {bucket}"),
 }
 """What S3's error codes mean for the customer. All of these last until the customer changes something."""
@@ -158,7 +158,7 @@ class S3Place:
                     config=config,
                 )
         except (BotoCoreError, ValueError) as error:
-            text = "the region or the endpoint is none that could be"
+            text = "invalid region or endpoint"
             raise StorageError("unreachable", text, lasting=True) from error
         # It costs a round trip for each part, and a second with servers that do not know it.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
@@ -196,7 +196,7 @@ class S3Place:
             with closing(answer["Body"]) as body, draft.open("xb") as file:
                 shutil.copyfileobj(body, file, _READ_BYTES)
             if not self._is_what_came(draft, where, answer):
-                raise StorageError("damaged", "the file did not arrive as it is there")
+                raise StorageError("damaged", "the file was damaged in transit")
 
     def delete(self, key: str) -> None:
         """See `Place`."""
@@ -247,7 +247,7 @@ class S3Place:
             check_came_back(self._client.get_object(**where)["Body"].read())
         except ClientError as error:
             if _status(error) in _REFUSED:
-                notes.append("the key may not read, so files are not looked at again after they were sent")
+                notes.append("the key may not read, so files are not read back after the upload")
             elif _status(error) != 404:  # another check may have been quicker
                 raise
         # Of a bucket with versions this very one, so that no mark of a deletion stays.
@@ -385,7 +385,7 @@ class S3Place:
                 )
                 etag = _unquoted(answer["ETag"])
                 if _known_etag(answer) not in {None, digest.hex()}:
-                    raise StorageError("damaged", f"part {part.number} did not arrive as it was sent")
+                    raise StorageError("damaged", f"part {part.number} was damaged in transit")
                 with lock:
                     acknowledged[part.number] = part.size, etag
                     checkpoint.save(source, key, state | {"parts": acknowledged})
@@ -407,7 +407,7 @@ class S3Place:
         else:
             was_read = True
         if not isinstance(head, dict) or _is_of(head, source, size, etag) is False:
-            raise StorageError("damaged", "the file did not arrive as it was sent")
+            raise StorageError("damaged", "the file was damaged in transit")
         return was_read
 
     def _head(self, key: str) -> dict[str, Any] | Literal["missing", "refused"]:
@@ -440,7 +440,7 @@ class S3Place:
             where = self._bucket.endpoint or "AWS"
             raise StorageError("unreachable", f"the connection to {where} was lost") from error
         except ParamValidationError as error:
-            text = f"{self._bucket.bucket} is not a name that a bucket can have"
+            text = f"{self._bucket.bucket} is not a valid bucket name"
             raise StorageError("no_bucket", text, lasting=True) from error
         except (BotoCoreError, Boto3Error) as error:
             raise StorageError("failed", f"the request failed: {type(error).__name__}") from error
@@ -455,7 +455,7 @@ class S3Place:
             message = text.format(bucket=self._bucket.bucket, region=region)
             return StorageError(reason, message, lasting=True)
         if code == "BadDigest":
-            return StorageError("damaged", "a part was damaged on its way")
+            return StorageError("damaged", "a part was damaged in transit")
         return StorageError("failed", f"the server answered {code}")
 
     def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
@@ -519,7 +519,7 @@ def _read(source: Path, part: Part) -> bytes:
     with source.open("rb", buffering=0) as file:
         data = os.pread(file.fileno(), part.size, part.offset)
     if len(data) != part.size:
-        raise StorageError("damaged", "the file became shorter while it was sent")
+        raise StorageError("damaged", "the file became shorter during the upload")
     return data
 
 

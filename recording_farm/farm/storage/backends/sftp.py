@@ -145,7 +145,7 @@ class SftpPlace:
                 try:
                     sftp.rmdir(directory_made)
                 except OSError:  # it is not allowed, or an upload has put something there
-                    notes.append(f"the directory {directory_made} stays there, which the check has made")
+                    notes.append(f"the check's directory {directory_made} stays there")
                     break
         if read is not None:
             check_came_back(read)
@@ -162,7 +162,7 @@ class SftpPlace:
             is_there = self._is_there(sftp, draft, size, digest)
             if is_there is False:
                 sftp.remove(draft)
-                raise StorageError("damaged", "the file did not arrive as it was sent")
+                raise StorageError("damaged", "the file was damaged in transit")
             if _rename(sftp, draft, target):
                 return is_there
             _remove_or_empty(sftp, draft)
@@ -171,7 +171,7 @@ class SftpPlace:
         _send(sftp, file, target, size)
         is_there = self._is_there(sftp, target, size, digest)
         if is_there is False:
-            raise StorageError("damaged", "the file did not arrive as it was sent")
+            raise StorageError("damaged", "the file was damaged in transit")
         return is_there
 
     def _path(self, key: str) -> str:
@@ -252,7 +252,7 @@ class SftpPlace:
             yield
         except paramiko.BadAuthenticationType as error:
             ways = " or ".join(error.allowed_types)
-            text = f"the server takes no such login, only {ways}"
+            text = f"the server does not support this login, only {ways}"
             raise StorageError("wrong_key", text, lasting=True) from error
         except paramiko.AuthenticationException as error:
             raise self._login_explanation(error) from error
@@ -263,9 +263,11 @@ class SftpPlace:
         except TimeoutError as error:
             raise StorageError("timed_out", _TIMED_OUT) from error
         except FileNotFoundError as error:
-            raise StorageError("no_bucket", "there is no such directory", lasting=True) from error
+            raise StorageError("no_bucket", "the directory does not exist", lasting=True) from error
         except PermissionError as error:
-            raise StorageError("no_permission", "the user may not do this there", lasting=True) from error
+            raise StorageError(
+                "no_permission", "the user has no permission for this there", lasting=True
+            ) from error
         except OSError as error:
             if isinstance(error, _UNREACHABLE) or error.errno in _NO_WAY:
                 raise StorageError("unreachable", f"{server} cannot be reached") from error
@@ -278,9 +280,7 @@ class SftpPlace:
         if "EOF" in str(error):
             return StorageError("unreachable", "the server closed the connection during the login")
         kind = "password" if self._private_key is None else "key"
-        return StorageError(
-            "wrong_key", f"the server does not accept this user name and {kind}", lasting=True
-        )
+        return StorageError("wrong_key", f"the server rejects this user name and {kind}", lasting=True)
 
 
 class _HostKey(paramiko.MissingHostKeyPolicy):
@@ -294,8 +294,8 @@ class _HostKey(paramiko.MissingHostKeyPolicy):
         self.shown = key.fingerprint
         if self._expected is not None and key.fingerprint != self._expected.rstrip("="):
             text = (
-                f"{hostname} shows the host key {key.fingerprint}, which is not the one that is expected; "
-                "to accept it, give it as host_key in the storage_config"
+                f"{hostname} has the host key {key.fingerprint}, not the expected one; "
+                "to accept it, set it as host_key in the storage_config"
             )
             raise StorageError("wrong_host_key", text, lasting=True)
 
@@ -345,7 +345,7 @@ def _private_key(server: SftpServer) -> paramiko.PKey:
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
         return kind.from_private_key(io.StringIO(text))
     except (ValueError, TypeError, UnsupportedAlgorithm, StopIteration, paramiko.SSHException) as error:
-        text = "the private key is none of RSA, Ed25519 and ECDSA, or has another passphrase"
+        text = "the private key must be RSA, Ed25519 or ECDSA, and match the passphrase"
         raise StorageError("wrong_key", text, lasting=True) from error
 
 
@@ -394,7 +394,7 @@ def _writing_explanation(sftp: paramiko.SFTPClient, error: OSError) -> OSError |
     if error.errno is not None or isinstance(error, TimeoutError) or channel is None or channel.closed:
         return error
     # The protocol has no word for it, but a write into an open file fails for hardly anything else.
-    return StorageError("full", "the server cannot write any more: its disk is full, or a quota used up")
+    return StorageError("full", "the server's disk is full, or a quota is exceeded")
 
 
 def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
@@ -493,7 +493,7 @@ def _check_with(sftp: paramiko.SFTPClient, path: str) -> tuple[bytes | None, lis
         with _MayBeRefused(sftp), sftp.open(path, "rb") as file:
             read = file.read(len(CHECK_TEXT) + 1)
         if read is None:
-            notes.append("the user may not read, so files are not looked at again after they were sent")
+            notes.append("the user may not read, so files are not read back after the upload")
         with _MayBeRefused(sftp):
             sftp.remove(path)
             return read, notes

@@ -173,7 +173,7 @@ def test_file_that_shrinks_while_it_is_read_should_be_noticed(film: Path, spoilt
         pieces = file.pieces(0, file.size)
         next(pieces)
         spoilt.write_bytes(film.read_bytes()[: HEADER + 5 * SEALED])
-        with pytest.raises(StorageError, match="shorter than it was"):
+        with pytest.raises(StorageError, match="has become shorter"):
             list(pieces)
 
 

@@ -116,7 +116,7 @@ def test_bytes_that_change_on_their_way_should_be_refused_and_sent_again(
     wire: Wire, bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     wire.damage_at(5 * MEBIBYTE)
-    with pytest.raises(StorageError, match="did not arrive as it was sent") as raised:
+    with pytest.raises(StorageError, match="damaged in transit") as raised:
         place(wire.port).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
     assert bucket.get_blob("film.mp4") is None
@@ -136,7 +136,7 @@ def test_other_file_that_comes_in_between_should_be_noticed(
         bucket.blob("film.mp4").upload_from_string(b"x" * film.stat().st_size)
 
     monkeypatch.setattr(films, "_send", send_and_replace)
-    with pytest.raises(StorageError, match="did not arrive as it was sent") as raised:
+    with pytest.raises(StorageError, match="damaged in transit") as raised:
         films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert raised.value.reason == "damaged"
 
@@ -193,7 +193,7 @@ def test_key_that_google_does_not_accept_should_be_said(
 )
 def test_text_that_is_no_service_accounts_key_should_be_said_without_repeating_it(text: str) -> None:
     bucket = GcsBucket("films", text)
-    with pytest.raises(StorageError, match="JSON text of a service account") as raised:
+    with pytest.raises(StorageError, match="JSON key of a service account") as raised:
         GcsPlace(bucket)
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "secret" not in str(raised.value) + repr(bucket)

@@ -291,7 +291,7 @@ def test_bytes_that_change_on_their_way_back_should_be_noticed(
         return {**answer, "Body": io.BytesIO(content)}
 
     monkeypatch.setattr(films._client, "get_object", damaged)
-    with pytest.raises(StorageError, match="did not arrive as it is there") as raised:
+    with pytest.raises(StorageError, match="damaged in transit") as raised:
         films.fetch("film.mp4", back)
     assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
     assert [file.read_bytes() for file in back.parent.iterdir()] == [b"what was there"]
@@ -404,7 +404,7 @@ def test_keys_that_are_not_accepted_should_be_said(endpoint: str, film: Path, ch
     wrong_key = S3Place(S3Bucket("films", "other", S3_SECRET, None, endpoint))
     for bucket, text in (
         (place(endpoint, secret="hushhush"), "does not belong to the access key"),
-        (wrong_key, "not known there"),
+        (wrong_key, "does not exist there"),
     ):
         for act in (
             bucket.check,

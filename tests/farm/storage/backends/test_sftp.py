@@ -167,7 +167,7 @@ def test_bytes_that_differ_at_the_other_side_should_be_noticed_before_the_file_h
     films = place(ssh_server, remote)
     with monkeypatch.context() as patch:
         patch.setattr(module, "_send", send_and_damage)
-        with pytest.raises(StorageError, match="did not arrive as it was sent") as raised:
+        with pytest.raises(StorageError, match="damaged in transit") as raised:
             films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
     assert list(remote.iterdir()) == []
@@ -215,7 +215,7 @@ def test_host_key_should_be_told_and_the_one_that_was_given_be_kept_to(
     first.check_writing()
     assert first.host_key == ssh_server.host_key
     place(ssh_server, remote, host_key=first.host_key).check_writing()
-    with pytest.raises(StorageError, match=re.escape(f"shows the host key {first.host_key}")) as raised:
+    with pytest.raises(StorageError, match=re.escape(f"has the host key {first.host_key}")) as raised:
         place(ssh_server, remote, host_key="SHA256:another").check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_host_key", True)
 
@@ -237,7 +237,7 @@ def test_password_where_the_server_takes_only_keys_should_be_said(
 def test_path_below_a_file_should_be_said(ssh_server: SshServer, film: Path, checkpoint: Checkpoint) -> None:
     films = place(ssh_server, film / "below")
     for act in (films.check_writing, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
-        with pytest.raises(StorageError, match="no such directory") as raised:
+        with pytest.raises(StorageError, match="directory does not exist") as raised:
             act()
         assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 
