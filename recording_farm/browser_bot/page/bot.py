@@ -183,7 +183,7 @@ class Bot:
                 lobby=self._rejoining.lobby_is_back(),
             )
             if happened == "anew":
-                await self._load_anew()
+                await self._reload()
                 continue
             joining = self._join_from_lobby() if happened == "lobby" else self._join_again(paced=True)
             try:
@@ -192,9 +192,9 @@ class Bot:
                 raise
             except PageError as error:
                 # Its server is away for a moment, say.
-                self.load_anew(str(error))
+                self.reload(str(error))
 
-    async def _load_anew(self) -> None:
+    async def _reload(self) -> None:
         """Open the page once more, for as long as it takes: no other stage would do it better.
 
         Whoever interrupts it has it done anew: it is wanted until it is done.
@@ -247,7 +247,7 @@ class Bot:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._world.close()
 
-    def load_anew(self, why: str) -> None:
+    def reload(self, why: str) -> None:
         """Have the page loaded anew and joined, while `over` waits. `why` is told, in words."""
         self._why = why
         self._wanted_anew.set()

@@ -85,7 +85,7 @@ class Sound:
         """What plays, or could. Raises OSError when the daemon is gone; put a time-out around it."""
         return parse_sink_inputs(await self._command("list-sink-inputs"), self.outputs)
 
-    async def bring_back(self) -> None:
+    async def move_back(self) -> None:
         """Have everything play to the sink that is recorded. Raises OSError as `inputs` does."""
         for playing in await self.inputs():
             if playing.sink != SINK:

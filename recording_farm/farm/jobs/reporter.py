@@ -122,7 +122,7 @@ class Reporter(Listener):
         """The page did something that explains what is seen."""
         self._say_entry(TimelineEntry(event=event.event, message=event.message, time=now()))
 
-    async def company_came(self) -> None:
+    async def participant_joined(self) -> None:
         """Somebody is in the meeting."""
         self._news.put_nowait(self._note_company)
 

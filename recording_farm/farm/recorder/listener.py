@@ -1,4 +1,4 @@
-"""What a recorder tells: that a take began or ended, and how the recording has ended."""
+"""The events of a recorder: takes that start and end, findings, and how the recording ended."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,13 +19,13 @@ class EndReason(StrEnum):
     DISK_FULL = "DISK_FULL"
     """The node's disk is nearly full."""
     ALL_PEERS_LEFT = "ALL_PEERS_LEFT"
-    """Nobody was in the meeting any more."""
+    """Everybody had left the meeting."""
     FAULT = "FAULT"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recording ended: why, the fault in words if it was one, and if this node recorded anything."""
+    """How a recording ended: why, the sentence of the failure if any, and if this node recorded anything."""
 
     reason: EndReason
     fault: str | None
@@ -33,31 +33,31 @@ class Outcome:
 
 
 class Listener:
-    """Hears what happens to a recording, as it happens. A subclass defines what it wants to hear."""
+    """Receives the events of a recording as they happen. A subclass overrides those that it needs."""
 
     async def recording(self, take: Journal) -> None:
-        """A take has begun."""
+        """A take has started."""
 
     async def take_ended(self, take: Journal) -> None:
-        """A take has ended, by an order, by its death or with the recording."""
+        """A take has ended, by a command, by a failure or with the recording."""
 
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
 
     async def broken(self, fault: str) -> None:
-        """Something broke; the recording goes on with a new take."""
+        """Something failed; the recording continues with a new take."""
 
     async def finding_began(self, finding: Finding) -> None:
-        """The monitor has found something."""
+        """A finding of the monitor has started."""
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
-        """What it had found is over, after so many seconds."""
+        """A finding has ended, after so many seconds."""
 
     async def page_event(self, event: PageEvent) -> None:
-        """The page did something, or something was done with it, that explains what is seen."""
+        """The page navigated, reloaded or was joined again."""
 
-    async def company_came(self) -> None:
-        """Somebody is in the meeting; it is told once."""
+    async def participant_joined(self) -> None:
+        """Somebody is in the meeting; called once."""
 
     async def ended(self, outcome: Outcome) -> None:
-        """The last take is closed; the stage still stands."""
+        """The last take is closed; the stage is still open."""

@@ -1,7 +1,7 @@
-"""The monitor of what is recorded: decides from what is seen of it each second what is the matter.
+"""The monitor: decides each second, from an observation of a recording, what is wrong with it.
 
-All of it is here in one table of rules. A look that comes late, because the machine stood still, says nothing
-of the time before: of the time between two looks no more counts than two of them should take.
+It is one table of rules. An observation that comes late, because the machine stood still, says nothing about
+the time before: between two observations at most two intervals count.
 """
 
 from collections.abc import Callable
@@ -13,55 +13,54 @@ from recording_farm.browser_bot.page.probe import PageState
 from recording_farm.browser_bot.stage.sound import SINK, SinkInput
 from recording_farm.farm.recording.findings import Count, Finding, Tally
 
-LOOK_SECONDS: Final = 1.0
-MAX_SECONDS: Final = 2 * LOOK_SECONDS
+INTERVAL_SECONDS: Final = 1.0
+MAX_SECONDS: Final = 2 * INTERVAL_SECONDS
 UNHEARD_SECONDS: Final = 5.0
-"""People pause when they speak; what counts is how long they were heard with nothing playing all the
-while."""
+"""People pause when they speak, so only the time counts in which they speak while nothing plays."""
 
 STILL_SECONDS: Final = 10.0
 COVERED_SECONDS: Final = 2.0
-"""A window is taken off within some ms, if it can be."""
+"""A window is removed within some ms, if it can be."""
 
 CUT_OFF_SECONDS: Final = 10.0
-"""Pages that lose their connections get them back by themselves within some seconds, most of the time."""
+"""Most pages that lose their connections reconnect by themselves within some seconds."""
 
 BLANK_SECONDS: Final = 20.0
 REJOIN_REST_SECONDS: Final = 60.0
-"""A page that lost its meeting again and again is loaded anew no more often than this."""
+"""A page that loses its meeting again and again is reloaded at most this often."""
 
 MAX_REJOINS: Final = 10
 VAIN_REJOINS: Final = 3
-"""Loading it anew so often without anybody being there shows that all have left."""
+"""After so many reloads without a participant, everybody has left."""
 
 REST_SECONDS: Final = 300.0
-"""A cure that does not last is not tried again before this."""
+"""A remedy that did not last is not tried again before this."""
 
 
 class Remedy(Enum):
-    """What is done about a finding."""
+    """What the recorder does about a finding; it reports every one."""
 
     NOTE = auto()
-    """Nothing, besides telling of it; so it is with all of them."""
+    """Nothing else."""
     EVIDENCE = auto()
-    """What there is to see of it is kept."""
-    BRING_BACK = auto()
-    """What plays elsewhere is moved to the sink that is recorded."""
+    """Keep evidence."""
+    MOVE_BACK = auto()
+    """Move streams that play elsewhere to the recorded sink."""
     REJOIN = auto()
-    """The page is loaded anew and joined, in the same take."""
+    """Reload the page and join it, in the same take."""
     NEW_STAGE = auto()
-    """A new take on a new stage; it does not count as a break."""
-    BREAK = auto()
-    """The same as of a stage that has died."""
+    """Start a new take on a new stage; it does not count as a failure."""
+    FAIL_STAGE = auto()
+    """Treat the stage as one that has died."""
     END = auto()
-    """The recording ends properly."""
+    """End the recording properly."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may come to: free disk and memory in bytes, and how long nobody may be there, in s.
+    """Limits of a recording: least free disk and most memory in bytes, and how long it may be empty, in s.
 
-    0 is any.
+    0 means no limit.
     """
 
     least_disk: int = 0
@@ -73,14 +72,14 @@ NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One look, at a time of the monotonic clock in s. None is what could not be seen, or is not looked at.
+class Observation:
+    """An observation at `at`, of the monotonic clock in s. None is what is unknown or was not observed.
 
-    `still`, `black` and `blank` are of the picture; `still` since the look before. Memory and free disk in
-    bytes, and `room_for_cuts`: what of the disk is needed to cut what this node has recorded. For slowness
-    the encoder has a watchdog of its own, which begins a cheaper take as long as there is one. `reachable`:
-    whether the page's server can be reached; it is looked at while the page is cut off. `foreign_window`: a
-    window besides the page's own was on the display since the look before; `covered`: one is there now.
+    `still`, `black` and `blank` describe the picture; `still` since the last observation. Memory and free
+    disk are in bytes; `room_for_cuts` is the disk space that pending cuts of this node need. The encoder has
+    a watchdog of its own for slowness, which starts cheaper takes as long as there are any. `reachable`:
+    whether the page's server accepts connections; checked while the page is cut off. `foreign_window`: a
+    window other than the page's was on the display since the last observation; `covered`: one is there now.
     """
 
     at: float
@@ -99,16 +98,16 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Began:
-    """A finding has begun, and what is to be done."""
+class FindingStarted:
+    """A finding has started; its remedy."""
 
     finding: Finding
     remedy: Remedy
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A finding is over, after so many seconds."""
+class FindingEnded:
+    """A finding has ended, after so many seconds."""
 
     finding: Finding
     seconds: float
@@ -116,13 +115,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class _Rule:
-    """When something is the matter: true for so long in a row. What cannot be told leaves it as it is.
+    """A finding starts when `holds` was true for `seconds` in a row; None leaves it as it is.
 
-    The first `times` in a recording it may have another remedy than later; between two times there is a rest.
+    After `times` in a recording its remedy is `later`; two starts are at least `rest` seconds apart.
     """
 
     finding: Finding
-    holds: Callable[[Seen], bool | None]
+    holds: Callable[[Observation], bool | None]
     remedy: Remedy
     seconds: float = 0
     later: Remedy | None = None
@@ -131,44 +130,44 @@ class _Rule:
 
 
 @dataclass
-class _Course:
-    """How it stands with a rule: since how long it holds, and when the finding began."""
+class _State:
+    """State of a rule: for how long it has held, and when its finding last started."""
 
     held: float = 0.0
     present: bool = False
-    began: float | None = None
+    started: float | None = None
 
 
 class Monitor:
-    """Looks at one recording, in order, and says what begins and what ends."""
+    """Takes the observations of one recording, in order, and returns the findings that start and end."""
 
     def __init__(self, limits: Limits, tally: Tally | None = None) -> None:
-        """Begin with what was found before, by a recorder that died."""
+        """`tally` is what an earlier recorder found before it died."""
         self._limits = limits
         self._tally = tally or Tally()
         self._at: float | None = None
         self._rejoins_left = 0
         self._was_loaded = False
         self._rules = self._table()
-        self._courses = {rule.finding: _Course() for rule in self._rules}
+        self._states = {rule.finding: _State() for rule in self._rules}
 
     @property
     def tally(self) -> Tally:
-        """What was found so far."""
+        """All findings so far."""
         return self._tally
 
     @property
     def present(self) -> set[Finding]:
-        """What is the matter now."""
-        return {finding for finding, course in self._courses.items() if course.present}
+        """The findings that hold now."""
+        return {finding for finding, state in self._states.items() if state.present}
 
     def page_loaded(self) -> None:
-        """The page is loaded anew: what it was found to lack it may have now."""
+        """The page was reloaded, so what it lacked may be there now."""
         self._rejoins_left = max(0, self._rejoins_left - 1)
         self._was_loaded = True
 
-    def see(self, seen: Seen) -> list[Began | Ended]:
-        """What has begun and what is over."""
+    def observe(self, seen: Observation) -> list[FindingStarted | FindingEnded]:
+        """The findings that start and end with an observation."""
         passed = min(seen.at - self._at, MAX_SECONDS) if self._at is not None else 0.0
         self._at = seen.at
         self._tally = replace(
@@ -185,12 +184,12 @@ class Monitor:
     def _table(self) -> list[_Rule]:
         limits = self._limits
         rules = [
-            _Rule(Finding.SOUND_ELSEWHERE, _plays_elsewhere, Remedy.BRING_BACK),
+            _Rule(Finding.SOUND_ELSEWHERE, _plays_elsewhere, Remedy.MOVE_BACK),
             _Rule(Finding.NO_SOUND, _is_unheard, Remedy.NEW_STAGE, UNHEARD_SECONDS, later=Remedy.NOTE),
-            _Rule(Finding.FROZEN_PICTURE, _is_frozen, Remedy.BREAK, STILL_SECONDS),
-            # Once: a page may lay over its video what nobody sees from outside, and do so again.
+            _Rule(Finding.FROZEN_PICTURE, _is_frozen, Remedy.FAIL_STAGE, STILL_SECONDS),
+            # Once: a page may cover its video in a way that is invisible from outside, again and again.
             _Rule(Finding.FROZEN_VIDEO, _is_stuck, Remedy.NEW_STAGE, STILL_SECONDS, later=Remedy.NOTE),
-            # It was taken off at once.
+            # It was removed at once.
             _Rule(
                 Finding.FOREIGN_WINDOW, lambda seen: seen.foreign_window, Remedy.EVIDENCE,
                 rest=REST_SECONDS,
@@ -229,16 +228,16 @@ class Monitor:
             rules.append(_Rule(Finding.MEETING_EMPTY, self._is_empty, Remedy.END, limits.empty_seconds))
         return rules
 
-    def _is_disk_full(self, seen: Seen) -> bool | None:
-        """Whether going on would leave too little to cut what is recorded, and the reserve besides."""
+    def _is_disk_full(self, seen: Observation) -> bool | None:
+        """Whether continuing would leave less than the reserve after the pending cuts."""
         if seen.free_disk is None:
             return None
         return seen.free_disk < self._limits.least_disk + seen.room_for_cuts
 
-    def _is_empty(self, seen: Seen) -> bool | None:
-        """Whether all have left: nobody sends anything, after somebody did, and nothing is on its way.
+    def _is_empty(self, seen: Observation) -> bool | None:
+        """Whether everybody has left: nobody sends, after somebody did, and no connection is being made.
 
-        What is on its way may be somebody coming back, after the network was gone for instance.
+        A connection that is being made may be somebody who comes back after a network outage.
         """
         if seen.page is None:
             return None
@@ -248,11 +247,11 @@ class Monitor:
             return None
         return True
 
-    def _is_cut_off(self, seen: Seen) -> bool | None:
-        """Whether the page has lost the meeting in which somebody was.
+    def _is_cut_off(self, seen: Observation) -> bool | None:
+        """Whether the page has lost a meeting that had participants.
 
-        Of a server in the middle (an SFU) a connection lives on when all have left; where browsers are
-        connected with each other, none does, and the page is loaded anew in vain.
+        The connection to an SFU survives when everybody leaves. Between browsers none does, and the page is
+        reloaded in vain.
         """
         if self._was_loaded:
             return False
@@ -260,40 +259,42 @@ class Monitor:
             return None
         return self._rejoins_left > 0 and not seen.page.connected
 
-    def _is_blank(self, seen: Seen) -> bool | None:
+    def _is_blank(self, seen: Observation) -> bool | None:
         if self._was_loaded:
             return False
         return None if seen.blank is None else seen.blank and self._rejoins_left > 0
 
-    def _change(self, rule: _Rule, seen: Seen, passed: float) -> Began | Ended | None:
-        course = self._courses[rule.finding]
+    def _change(self, rule: _Rule, seen: Observation, passed: float) -> FindingStarted | FindingEnded | None:
+        state = self._states[rule.finding]
         match rule.holds(seen):
             case None:
                 return None
             case False:
-                held, course.held = course.held, 0.0
-                if not course.present:
+                held, state.held = state.held, 0.0
+                if not state.present:
                     return None
-                course.present = False
-                return Ended(rule.finding, round(held, 1))
+                state.present = False
+                return FindingEnded(rule.finding, round(held, 1))
             case True:
-                course.held += passed
-                if course.present:
+                state.held += passed
+                if state.present:
                     self._count(rule.finding, 0, passed)
-                elif course.held >= rule.seconds and self._is_rested(rule, seen.at):
-                    return self._begin(rule, seen.at)
+                elif state.held >= rule.seconds and self._is_rested(rule, seen.at):
+                    return self._start(rule, seen.at)
         return None
 
     def _is_rested(self, rule: _Rule, at: float) -> bool:
-        began = self._courses[rule.finding].began
-        return began is None or at - began >= rule.rest
+        started = self._states[rule.finding].started
+        return started is None or at - started >= rule.rest
 
-    def _begin(self, rule: _Rule, at: float) -> Began:
-        course = self._courses[rule.finding]
-        course.present, course.began = True, at
+    def _start(self, rule: _Rule, at: float) -> FindingStarted:
+        state = self._states[rule.finding]
+        state.present, state.started = True, at
         before = self._tally.findings.get(rule.finding, Count())
-        self._count(rule.finding, 1, course.held)
-        return Began(rule.finding, rule.later if rule.later and before.times >= rule.times else rule.remedy)
+        self._count(rule.finding, 1, state.held)
+        return FindingStarted(
+            rule.finding, rule.later if rule.later and before.times >= rule.times else rule.remedy
+        )
 
     def _count(self, finding: Finding, times: int, seconds: float) -> None:
         before = self._tally.findings.get(finding, Count())
@@ -301,38 +302,38 @@ class Monitor:
         self._tally = replace(self._tally, findings={**self._tally.findings, finding: count})
 
 
-def _plays_elsewhere(seen: Seen) -> bool | None:
+def _plays_elsewhere(seen: Observation) -> bool | None:
     return None if seen.sound is None else any(each.sink != SINK for each in seen.sound)
 
 
-def _is_offline(seen: Seen) -> bool | None:
+def _is_offline(seen: Observation) -> bool | None:
     return None if seen.page is None else not seen.page.online
 
 
-def _is_unheard(seen: Seen) -> bool | None:
+def _is_unheard(seen: Observation) -> bool | None:
     if seen.sound is None:
         return None
     if any(each.runs for each in seen.sound):
         return False
-    # While nobody speaks there is nothing to be missed.
+    # While nobody speaks, nothing is missing.
     return True if seen.page is not None and seen.page.speaking else None
 
 
-def _is_frozen(seen: Seen) -> bool | None:
-    """Whether the picture stands still although it need not.
+def _is_frozen(seen: Observation) -> bool | None:
+    """Whether the picture stands still because the compositor does.
 
-    A picture may well stand still: a shared slide does, for an hour. But then the compositor goes on.
+    A shared slide may stand still for an hour, but the compositor keeps running.
     """
     if seen.still is None or seen.page is None:
         return None
     return seen.still and not seen.page.drawn
 
 
-def _is_stuck(seen: Seen) -> bool | None:
-    """Whether the picture stands still although the browser draws and a video that is in sight moves.
+def _is_stuck(seen: Observation) -> bool | None:
+    """Whether the picture stands still although the browser draws and a visible video moves.
 
-    It may lie under another window, or what is drawn does not come to the display. The video of a shared
-    slide goes on, too, but does not move.
+    A window may cover it, or frames do not reach the display. The video of a shared slide plays, but does
+    not move.
     """
     if seen.still is None or seen.page is None:
         return None

@@ -1,4 +1,4 @@
-"""The observer: one look at what is recorded, at all of it that answers in time."""
+"""The observer: takes one observation of a recording, of everything that answers in time."""
 
 import asyncio
 import logging
@@ -14,30 +14,30 @@ from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.takes.sequence import TakeSequence
 from recording_farm.farm.host.realtime import RealTime
-from recording_farm.farm.recorder.monitor import Seen
+from recording_farm.farm.recorder.monitor import Observation
 from recording_farm.farm.spool.disk_space import room_for_cuts
 
 logger = logging.getLogger(__name__)
 
-LOOK_TIMEOUT: Final = 1.0
-"""What does not answer in time is no news here: heartbeats of their own find out what hangs."""
+OBSERVATION_TIMEOUT: Final = 1.0
+"""A part that does not answer in time stays unknown here: heartbeats find what hangs."""
 
-MEMORY_SECONDS: Final = 10.0
-"""Reading the memory takes 13 to 27 ms of a processor (measured), so it is read less often."""
+MEMORY_INTERVAL: Final = 10.0
+"""Reading the memory takes 13 to 27 ms of CPU (measured), so it is read less often."""
 
 T = TypeVar("T")
 
 
-def look_at_disk(spool: Path) -> Seen:
-    """A look when there is no stage: at the disk of the spool."""
-    return Seen(time.monotonic(), free_disk=_free(spool), room_for_cuts=room_for_cuts(spool.parent))
+def observe_disk(spool: Path) -> Observation:
+    """An observation while there is no stage: of the spool's disk."""
+    return Observation(time.monotonic(), free_disk=_free(spool), room_for_cuts=room_for_cuts(spool.parent))
 
 
 class Observer:
-    """Looks at one stage, from when its page is joined."""
+    """Observes one stage, from when its page is joined."""
 
     def __init__(self, stage: Stage, bot: Bot, takes: TakeSequence, fmt: Format, spool: Path) -> None:
-        """Look at `stage` and its page, recorded as `takes` in `fmt`, and at the disk of `spool`."""
+        """Observe `stage` and its page, recorded as `takes` in `fmt`, and the disk of `spool`."""
         self._stage = stage
         self._bot = bot
         self._takes = takes
@@ -45,13 +45,13 @@ class Observer:
         self._spool = spool
         self._real_time = RealTime(stage)
         self._rows: bytes | None = None
-        # What was shown while the page was joined, as the list of a field, is in no take.
+        # Windows shown while the page was joined, such as the list of a field, are in no take.
         stage.windows.found()
-        # Not at once: the first take begins now, at a moment that must be met to a few milliseconds.
-        self._weighed = time.monotonic()
+        # Not at once: the first take starts now, at a moment that must be met to a few milliseconds.
+        self._memory_read_at = time.monotonic()
 
-    async def look(self) -> Seen:
-        """Look at everything. Never raises, and takes a second at most."""
+    async def observe(self) -> Observation:
+        """Observe everything. Never raises, and takes a second at most."""
         rows, sound, memory, _ = await asyncio.gather(
             _in_time(self._picture()),
             _in_time(self._stage.sound.inputs()),
@@ -60,7 +60,7 @@ class Observer:
         )
         before, self._rows = self._rows, rows
         covered = bool(self._stage.windows.shown)
-        return Seen(
+        return Observation(
             time.monotonic(),
             free_disk=_free(self._spool),
             room_for_cuts=room_for_cuts(self._spool.parent),
@@ -76,12 +76,12 @@ class Observer:
         )
 
     async def keep_on_time(self) -> None:
-        """Have the threads that must be on time run in real time. At each look; and sooner, if told to."""
+        """Give real-time priority to the threads that need it; with each observation, or on request."""
         await _in_time(asyncio.to_thread(self._real_time.look, self._takes.pid))
 
-    async def bring_sound_back(self) -> None:
-        """Have what plays to another sink play to the one that is recorded; if it cannot be done, nothing."""
-        await _in_time(self._stage.sound.bring_back())
+    async def move_audio_back(self) -> None:
+        """Move streams that play to another sink to the recorded one, if PulseAudio answers."""
+        await _in_time(self._stage.sound.move_back())
 
     async def _picture(self) -> bytes | None:
         if self._format.audio_only is not None:
@@ -89,9 +89,9 @@ class Observer:
         return await rows_of(self._stage.display, self._format.width, self._format.height)
 
     async def _memory(self) -> int | None:
-        if time.monotonic() - self._weighed < MEMORY_SECONDS:
+        if time.monotonic() - self._memory_read_at < MEMORY_INTERVAL:
             return None
-        self._weighed = time.monotonic()
+        self._memory_read_at = time.monotonic()
         return await asyncio.to_thread(self._stage.memory)
 
 
@@ -99,14 +99,14 @@ def _free(spool: Path) -> int | None:
     try:
         return shutil.disk_usage(spool).free
     except OSError as error:
-        logger.debug("the disk could not be looked at: %s", error)
+        logger.debug("cannot read the free disk: %s", error)
         return None
 
 
 async def _in_time(answer: Awaitable[T]) -> T | None:
     try:
-        async with asyncio.timeout(LOOK_TIMEOUT):
+        async with asyncio.timeout(OBSERVATION_TIMEOUT):
             return await answer
     except (OSError, TimeoutError) as error:
-        logger.debug("a part of the stage could not be looked at: %r", error)
+        logger.debug("a part of the stage could not be observed: %r", error)
         return None

@@ -1,4 +1,4 @@
-"""A stage with its gateway, opened for what a recording needs, perhaps before there is a recording."""
+"""A stage with its gateway, opened for a recording, or before there is one."""
 
 import asyncio
 import signal
@@ -19,10 +19,10 @@ from recording_farm.browser_bot.waiting import first_of
 
 @dataclass(frozen=True)
 class StageNeeds:
-    """What a stage must be: its picture, its Chromium, what that may open (None: everything).
+    """The stage that a recording needs. `address_rule` None lets its browser open every address.
 
-    `environment` is what its pages find, `authorities` is an NSS database with certificate authorities
-    besides the system's.
+    `environment` is the language, time zone and devices of its pages; `authorities` is an NSS database with
+    certificate authorities in addition to the system's.
     """
 
     width: int
@@ -37,15 +37,15 @@ class StageNeeds:
 
 @dataclass(frozen=True)
 class OpenedStage:
-    """A stage that stands; whoever has it closes it."""
+    """An open stage; its owner closes it."""
 
     needs: StageNeeds
     stage: Stage
     gateway: Gateway | None
     _parts: AsyncExitStack
 
-    def give_up(self) -> Driver:
-        """Kill the browser and hand its driver on, for another stage; this one is only to be closed then."""
+    def discard_browser(self) -> Driver:
+        """Kill the browser and return its driver for another stage; this one can only be closed then."""
         signal_group(self.stage.browser.pid, signal.SIGKILL)
         return self.stage.driver.transfer()
 
@@ -55,9 +55,9 @@ class OpenedStage:
 
 
 async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedStage:
-    """Open a stage, with a driver that may run already; that is closed with the stage, or if there is none.
+    """Open a stage, with a driver that may run already; it is closed with the stage, or if opening fails.
 
-    Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
+    Raises StageError when a part does not start, ProgramNotFoundError when one is not installed.
     """
     async with AsyncExitStack() as parts:
         if driver is not None:
@@ -87,14 +87,14 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
 
 
 async def open_before(stop: asyncio.Event, needs: StageNeeds, driver: Driver) -> OpenedStage | None:
-    """Open a stage like `open_for`, unless `stop` is set before it stands; then None."""
+    """Open a stage like `open_for`; None if `stop` is set before it is open."""
     opening = asyncio.create_task(open_for(needs, driver))
     try:
         await first_of(opened=asyncio.shield(opening), stop=stop.wait())
     finally:
-        opening.cancel()  # does nothing to one that is done
+        opening.cancel()  # no effect if it is done
         await asyncio.gather(opening, return_exceptions=True)
     if opening.cancelled():
-        await driver.close()  # it may not have come to taking it
+        await driver.close()  # `open_for` may not have taken it yet
         return None
     return opening.result()

@@ -1,4 +1,4 @@
-"""The plan of a recording: everything that its recorder has to know, as data."""
+"""The plan of a recording: everything that its recorder needs to know, as data."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from recording_farm.farm.recording.timeline import NOTHING, Elsewhere
 class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
-    `address_rule` None lets the browser open every address. One that is `paused` waits for a resume before
-    its next take. `limits` are what it may come to. The `watermark` is drawn unless the page's own recording
-    SDK draws it. `secrets` are parts of the URL. What is recorded `elsewhere` counts. With `timed_texts` what
-    the page says to be put into the file is kept in the spool. `had_company`: somebody was in the meeting
-    already, as other nodes have seen. `environment` is what the page finds around it,
-    `access` is what its server is given.
+    `address_rule` None lets the browser open every address. A plan that is `paused` waits for a resume
+    before its next take. `limits` end the recording or replace its stage. The `watermark` is drawn unless
+    the page's own recording SDK draws it. `secrets` are parts of the URL. `elsewhere` is what other nodes
+    recorded. With `timed_texts` the texts that the page sends for the file are kept in the spool.
+    `had_company`: other nodes saw somebody in the meeting. `environment` is the page's language, time zone
+    and devices; `access` has passwords, headers and cookies for its server.
     """
 
     url: str
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def stage(self) -> StageNeeds:
-        """What its stage must be."""
+        """The stage that it needs."""
         picture = self.format
         # `farm record` takes a URL with a user name and a password, which the browser itself answers with.
         credentials = bool(self.access.credentials) or "@" in urlsplit(self.url).netloc

@@ -1,11 +1,10 @@
 """The recorder: the program of one recording, from opening its stage to its last take.
 
-It knows nothing of Redis: orders come in through an iterator, and what happens goes out through a listener.
+It does not know Redis: commands come in through an iterator, events go out through a listener.
 
-There is one remedy for everything that breaks: the take is ended, and the next one begins, on a new stage
-unless it was only the encoder. Where a recorder was killed another one goes on, from the takes in its spool.
-What does not break but is not as it should be, the monitor finds (`farm.recorder.monitor`); what it says
-is done here.
+Every failure has one remedy: the take ends and the next one starts, on a new stage unless only the encoder
+failed. After a recorder was killed another one resumes from the takes in its spool. The monitor
+(`farm.recorder.monitor`) finds what is wrong without failing; its remedies are carried out here.
 """
 
 import asyncio
@@ -37,10 +36,16 @@ from recording_farm.encoder.journal import Journal
 from recording_farm.encoder.takes.command import Source, Watermark
 from recording_farm.encoder.takes.sequence import TakeSequence
 from recording_farm.farm.evidence.collect import collect
-from recording_farm.farm.recorder.faults import counts_as_break, in_words, is_lasting
+from recording_farm.farm.recorder.faults import counts_as_break, is_lasting, sentence_of
 from recording_farm.farm.recorder.listener import EndReason, Listener, Outcome
-from recording_farm.farm.recorder.monitor import LOOK_SECONDS, Began, Monitor, Remedy, Seen
-from recording_farm.farm.recorder.observer import Observer, look_at_disk
+from recording_farm.farm.recorder.monitor import (
+    INTERVAL_SECONDS,
+    FindingStarted,
+    Monitor,
+    Observation,
+    Remedy,
+)
+from recording_farm.farm.recorder.observer import Observer, observe_disk
 from recording_farm.farm.recorder.opened_stage import OpenedStage, open_before
 from recording_farm.farm.recorder.page_texts import PageTexts
 from recording_farm.farm.recorder.plan import Plan
@@ -52,31 +57,31 @@ from recording_farm.farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-LAST_WORD_TIMEOUT = 2.0
-CLEAR_TIMEOUT = 10.0
-"""How long the end of a recording waits for the stages that broke to be cleared away."""
+LAST_DEPTH_TIMEOUT = 2.0
+CLEANUP_TIMEOUT = 10.0
+"""How long the end of a recording waits for failed stages to be torn down."""
 
-MAX_TOLD = 50
-"""A page whose network comes and goes, or that loads itself anew on and on, must not fill the timeline."""
+MAX_REPORTED = 50
+"""A page whose network flaps, or that reloads again and again, must not fill the timeline."""
 
-RETURN_SECONDS = 5.0
-"""Between two looks whether the server of a page that is cut off is there."""
+REACHABLE_INTERVAL = 5.0
+"""Seconds between two checks whether the server of a page that is cut off can be reached."""
 
 ENDS = {Finding.DISK_FULL: EndReason.DISK_FULL, Finding.MEETING_EMPTY: EndReason.ALL_PEERS_LEFT}
 """The findings that end a recording."""
 
 STAGE_FINDINGS = {
-    Finding.NO_SOUND: "participants speak and the page plays nothing",
+    Finding.NO_SOUND: "participants speak but the page plays nothing",
     Finding.FROZEN_PICTURE: "the picture is frozen",
-    Finding.FROZEN_VIDEO: "the page's video moves and the picture is frozen",
-    Finding.FOREIGN_WINDOW: "a window besides the page's own was on the display",
-    Finding.COVERED_PICTURE: "a window stands over the page",
+    Finding.FROZEN_VIDEO: "the page's video moves but the picture is frozen",
+    Finding.FOREIGN_WINDOW: "a window other than the page's was on the display",
+    Finding.COVERED_PICTURE: "a window covers the page",
     Finding.BLACK_PICTURE: "the picture is black",
-    Finding.BLANK_PICTURE: "the page shows nothing but one color",
-    Finding.PAGE_CUT_OFF: "the page has lost its connections to the meeting",
+    Finding.BLANK_PICTURE: "the page shows a single color",
+    Finding.PAGE_CUT_OFF: "the page lost its connections to the meeting",
     Finding.MEMORY: "the stage uses too much memory",
 }
-"""Findings for which there is evidence, or a new stage, in words."""
+"""Descriptions of the findings that lead to evidence or a new stage."""
 
 
 class Recorder:
@@ -91,9 +96,9 @@ class Recorder:
         listener: Listener,
         warm: OpenedStage | None = None,
     ) -> None:
-        """Record into `spool`; what a fault leaves to look at goes to the directory `evidence`.
+        """Record into `spool`; evidence of failures goes to the directory `evidence`.
 
-        `warm` is a stage that stands already: it is used if it is as the plan needs it, and torn down.
+        `warm` is an open stage: it is used if it meets the plan's needs, and torn down in any case.
         """
         self._plan = plan
         self._spool = spool
@@ -104,8 +109,8 @@ class Recorder:
         self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._stop_reason = EndReason.STOPPED
-        # Orders set what is wanted, not what to do: one that comes twice, or late together with its
-        # opposite, is harmless.
+        # Commands set the wanted state: a command that comes twice, or late together with its opposite, is
+        # harmless.
         self._pause_wanted = plan.paused
         self._pause_changed = asyncio.Event()
         self._takes: TakeSequence | None = None
@@ -118,9 +123,9 @@ class Recorder:
         self._scene: tuple[Stage, Bot] | None = None
         self._drawn: Watermark | None = None
         self._monitor = Monitor(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
-        self._company_told = plan.had_company
-        self._told = 0
-        self._told_of_page = 0
+        self._participant_reported = plan.had_company
+        self._findings_reported = 0
+        self._page_events_reported = 0
         self._texts = PageTexts(spool)
         self._observer: Observer | None = None
         self._rejoining: asyncio.Task[None] | None = None
@@ -136,100 +141,100 @@ class Recorder:
 
     @property
     def recorded_ns(self) -> int:
-        """How much has been recorded so far, pauses left out."""
+        """Recorded time so far, without pauses."""
         return self._time.recorded_ns
 
     @property
     def shown(self) -> tuple[Display, int, int, Watermark | None] | None:
-        """The display, the size recorded of it, and what is drawn over it; None while no take runs."""
+        """The display, its recorded size and the overlay; None while no take runs."""
         if self._take is None or self._scene is None:
             return None
         return self._scene[0].display, self._plan.format.width, self._plan.format.height, self._drawn
 
     def stop(self, reason: EndReason = EndReason.STOPPED) -> None:
-        """End the recording properly, as a stop order does. What told it first is the reason."""
+        """End the recording properly, as a stop command does. The first call gives the reason."""
         if not self._stop.is_set():
             self._stop_reason = reason
             self._time.stop()
         self._stop.set()
 
     async def run(self) -> Outcome:
-        """Make the recording and return how it ended; a fault is an outcome, not an exception."""
+        """Make the recording and return how it ended; a failure is an outcome, not an exception."""
         self._spool.make()
         with self._spool.held():
-            beside = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._watch_it())]
+            background = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._run_monitor())]
             try:
                 return await self._record()
             finally:
-                beside += [] if self._rejoining is None else [self._rejoining]
-                for task in beside:
+                background += [] if self._rejoining is None else [self._rejoining]
+                for task in background:
                     task.cancel()
-                for problem in await asyncio.gather(*beside, return_exceptions=True):
+                for problem in await asyncio.gather(*background, return_exceptions=True):
                     if isinstance(problem, Exception):
-                        logger.error("orders or monitor had ended", exc_info=problem)
+                        logger.error("the task for commands or the monitor failed", exc_info=problem)
 
     async def _read_orders(self) -> None:
         async for order in self._orders:
-            logger.info("order: %s", order)
+            logger.info("command: %s", order)
             if order is Order.STOP:
                 self.stop()
             else:
                 self._pause_wanted = order is Order.PAUSE
                 self._pause_changed.set()
 
-    async def _watch_it(self) -> None:
-        """Look each second, from the first to the last, and do what the monitor says."""
+    async def _run_monitor(self) -> None:
+        """Observe once a second, from the first take to the last, and carry out the monitor's remedies."""
         tally = self._monitor.tally
         while True:
             observer = self._observer
-            seen = look_at_disk(self._spool.directory) if observer is None else await observer.look()
-            # Of a stage that was given up meanwhile nothing counts any more.
+            seen = observe_disk(self._spool.directory) if observer is None else await observer.observe()
+            # Observations of a stage that was discarded meanwhile do not count.
             if observer is self._observer:
                 await self._judge(replace(seen, reachable=self._reachable))
                 if observer is not None and Finding.SOUND_ELSEWHERE in self._monitor.present:
-                    await observer.bring_sound_back()
+                    await observer.move_audio_back()
             if tally != self._monitor.tally:
                 tally = self._monitor.tally
                 keep_tally(self._spool.directory, tally)
-            if tally.had_company and not self._company_told:
-                self._company_told = True
-                await self._listener.company_came()
-            await asyncio.sleep(LOOK_SECONDS)
+            if tally.had_company and not self._participant_reported:
+                self._participant_reported = True
+                await self._listener.participant_joined()
+            await asyncio.sleep(INTERVAL_SECONDS)
 
-    async def _judge(self, seen: Seen) -> None:
-        """Show the monitor what was seen, and do what it says."""
-        for change in self._monitor.see(seen):
-            if isinstance(change, Began):
-                await self._begin_finding(change)
-            elif self._told <= MAX_TOLD:
-                logger.info("over after %.1f s: %s", change.seconds, change.finding)
+    async def _judge(self, seen: Observation) -> None:
+        """Pass an observation to the monitor and carry out its remedies."""
+        for change in self._monitor.observe(seen):
+            if isinstance(change, FindingStarted):
+                await self._start_finding(change)
+            elif self._findings_reported <= MAX_REPORTED:
+                logger.info("finding %s ended after %.1f s", change.finding, change.seconds)
                 await self._listener.finding_ended(change.finding, change.seconds)
 
-    async def _begin_finding(self, began: Began) -> None:
-        """Tell of a finding and do what is to be done."""
-        finding = began.finding
-        self._told += 1
-        if self._told <= MAX_TOLD:
-            logger.warning("found: %s", finding)
+    async def _start_finding(self, started: FindingStarted) -> None:
+        """Report a finding and carry out its remedy."""
+        finding = started.finding
+        self._findings_reported += 1
+        if self._findings_reported <= MAX_REPORTED:
+            logger.warning("finding: %s", finding)
             await self._listener.finding_began(finding)
-        match began.remedy:
+        match started.remedy:
             case Remedy.END:
                 self.stop(ENDS[finding])
             case Remedy.REJOIN:
-                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+                self._in_background(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
                 if self._rejoining is None or self._rejoining.done():
                     self._rejoining = asyncio.create_task(self._rejoin(finding, self._observer, self._scene))
             case Remedy.NEW_STAGE:
                 self._condemn(StageWornError(STAGE_FINDINGS[finding]))
-            case Remedy.BREAK:
+            case Remedy.FAIL_STAGE:
                 self._condemn(StageError(STAGE_FINDINGS[finding]))
             case Remedy.EVIDENCE:
-                self._beside(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
+                self._in_background(self._keep_evidence(self._scene, StageError(STAGE_FINDINGS[finding])))
 
     async def _rejoin(
         self, finding: Finding, observer: Observer | None, scene: tuple[Stage, Bot] | None
     ) -> None:
-        """Have the page loaded anew as soon as its server is there, unless it has come back by itself."""
+        """Reload the page as soon as its server can be reached, unless it recovered by itself."""
         assert scene is not None
         _, bot = scene
         was_reachable = True
@@ -238,16 +243,16 @@ class Recorder:
                 self._reachable = await bot.is_reachable()
                 if self._reachable and was_reachable:
                     self._monitor.page_loaded()
-                    bot.load_anew(STAGE_FINDINGS[finding])
+                    bot.reload(STAGE_FINDINGS[finding])
                     return
-                # After an absence of the network pages come back by themselves, most of the time.
+                # After a network outage most pages recover by themselves.
                 was_reachable = self._reachable
-                await asyncio.sleep(RETURN_SECONDS)
+                await asyncio.sleep(REACHABLE_INTERVAL)
         finally:
             self._reachable = None
 
     def _condemn(self, fault: StageError) -> None:
-        """Have the stage that stands given up for a new one."""
+        """Have the open stage replaced by a new one."""
         self._stage_fault = fault
         self._stage_condemned.set()
 
@@ -257,18 +262,18 @@ class Recorder:
         raise self._stage_fault
 
     async def _record(self) -> Outcome:
-        """Record on one stage after the other, until it is over."""
+        """Record on one stage after the other, until the recording ends."""
         try:
             while True:
-                outcome = await self._record_until_it_breaks()
+                outcome = await self._record_on_one_stage()
                 if outcome is not None:
                     return outcome
         finally:
             if self._clearing:
-                await asyncio.wait(self._clearing, timeout=CLEAR_TIMEOUT)
+                await asyncio.wait(self._clearing, timeout=CLEANUP_TIMEOUT)
 
-    async def _record_until_it_breaks(self) -> Outcome | None:
-        """Record on a stage of its own; None when it broke and the recording is to go on."""
+    async def _record_on_one_stage(self) -> Outcome | None:
+        """Record on a stage; None when it failed and the recording continues on another one."""
         self._scene = None
         async with AsyncExitStack() as parts:
             try:
@@ -280,33 +285,33 @@ class Recorder:
                 if self._stop.is_set():
                     return await self._end(self._stop_reason)
                 if isinstance(error, PageOverError) and self._time.has_begun:
-                    # It was over when its page was joined again.
+                    # The meeting was over when its page was joined again.
                     return await self._end(EndReason.PAGE_ENDED)
-                if await self._is_to_end(error):
+                if await self._must_end(error):
                     await self._keep_evidence(self._scene, error)
-                    self._fault = in_words(error)
+                    self._fault = sentence_of(error)
                     return await self._end(EndReason.FAULT)
-            await self._break_off()
-            # The next stage need not wait until this one is looked at and cleared away.
+            await self._abandon_takes()
+            # The next stage does not wait for this one's evidence and teardown.
             parts.push_async_callback(self._keep_evidence, self._scene, fault)
-            self._beside(parts.pop_all().aclose())
+            self._in_background(parts.pop_all().aclose())
             return None
 
-    async def _is_to_end(self, fault: Exception) -> bool:
-        """Whether a fault ends the recording: one that stays before its first take, or one of too many."""
+    async def _must_end(self, fault: Exception) -> bool:
+        """Whether a failure ends the recording: a lasting one before its first take, or one of too many."""
         if not self._time.has_begun and is_lasting(fault):
             return True
-        # In a thread: the note is synced, and a busy disk must not hold up what still records.
+        # In a thread: the note is synced, and a busy disk must not block a running recording.
         if counts_as_break(fault) and await asyncio.to_thread(breaks_too_often, self._spool):
             return True
-        await self._listener.broken(in_words(fault))
+        await self._listener.broken(sentence_of(fault))
         return False
 
-    async def _break_off(self) -> None:
-        """Close the takes of a stage that broke."""
+    async def _abandon_takes(self) -> None:
+        """Close the takes of a stage that failed."""
         self._observer = None
         if self._watching is not None:
-            # A browser that broke has nothing to say any more.
+            # A browser that failed reports no more depths.
             self._watching.cancel()
         await self._close_takes()
 
@@ -317,7 +322,7 @@ class Recorder:
             await takes.close()
 
     async def _end(self, reason: EndReason) -> Outcome:
-        """Close the takes and tell the listener; the file need not wait until the stage is torn down."""
+        """Close the takes and notify the listener; the file does not wait for the stage's teardown."""
         self._observer = None
         await self._close_takes()
         outcome = Outcome(reason, self._fault, started=self._started)
@@ -325,7 +330,7 @@ class Recorder:
         return outcome
 
     async def _open_stage(self, parts: AsyncExitStack) -> Stage | None:
-        """Open the stage, or take the warm one; None if a stop order comes first."""
+        """Open the stage, or use the warm one; None if a stop command comes first."""
         opened = await self._warm_or_new()
         if opened is None:
             return None
@@ -342,18 +347,18 @@ class Recorder:
             if is_well and warm.needs == needs:
                 return warm
             if is_well:
-                driver = warm.give_up()
-            self._beside(warm.close())
+                driver = warm.discard_browser()
+            self._in_background(warm.close())
         return await open_before(self._stop, needs, driver)
 
     async def _is_well(self, stage: Stage) -> bool:
-        """Whether the browser of a stage that waited still answers.
+        """Whether the browser of a warm stage still answers.
 
-        If not, the page would seem to be one that does not load, and no other stage would be tried.
+        Otherwise the page would look like one that does not load, and no other stage would be tried.
         """
         well = await stage.browser.answers()
         if not well:
-            logger.warning("the browser of the warm stage does not answer; another stage is opened")
+            logger.warning("the browser of the warm stage does not answer; opening another stage")
         return well
 
     async def _record_on(self, stage: Stage) -> EndReason:
@@ -364,7 +369,7 @@ class Recorder:
         plan = self._plan
         keep_text = self._keep_text if plan.timed_texts else None
         bot = Bot(
-            stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text, self._tell_page
+            stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text, self._report
         )
         self._scene = stage, bot
         joined = await first_of(
@@ -383,7 +388,7 @@ class Recorder:
         self._observer = Observer(stage, bot, self._takes, self._plan.format, self._spool.directory)
         await self._observer.keep_on_time()
         if not self._pause_wanted:
-            await self._begin_take(stage)
+            await self._start_take(stage)
         return await self._until_it_ends(stage, bot)
 
     async def _join(self, stage: Stage, bot: Bot) -> None:
@@ -391,10 +396,10 @@ class Recorder:
         await give_access(stage.browser, plan.access, plan.url)
         await bot.join(plan.url, seconds=plan.join_seconds, tries=plan.join_tries)
 
-    async def _tell_page(self, event: PageEvent) -> None:
-        """Tell what the page did; a page that does so on and on must not fill the timeline."""
-        self._told_of_page += 1
-        if self._told_of_page <= MAX_TOLD:
+    async def _report(self, event: PageEvent) -> None:
+        """Report an event of the page, up to a number that does not fill the timeline."""
+        self._page_events_reported += 1
+        if self._page_events_reported <= MAX_REPORTED:
             logger.warning("%s", event.message)
             await self._listener.page_event(event)
 
@@ -405,7 +410,7 @@ class Recorder:
         display, sound = stage.display, stage.sound
         source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
         number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
-        # The machine that was too slow for the usual settings is the same.
+        # This machine was too slow for the usual settings before.
         journals = self._spool.journals()
         step = journals[-1].step if journals else 0
         return TakeSequence(source, self._spool.directory, self._plan.format, number, step)
@@ -436,16 +441,16 @@ class Recorder:
                     if self._stop.is_set():
                         return self._stop_reason
                     if isinstance(death, EncoderTooSlowError):
-                        # Its take ends now, so that no look may see it.
-                        await self._judge(Seen(time.monotonic(), encoder_slow=True))
-                    if await self._is_to_end(death):
+                        # Its take ends now, so the next observation could not see it.
+                        await self._judge(Observation(time.monotonic(), encoder_slow=True))
+                    if await self._must_end(death):
                         await self._keep_evidence(self._scene, death)
-                        self._fault = in_words(death)
+                        self._fault = sentence_of(death)
                         return EndReason.FAULT
-                    self._beside(self._keep_evidence(self._scene, death, screenshot=False))
-                    logger.warning("going on with a new take: %s", death)
+                    self._in_background(self._keep_evidence(self._scene, death, screenshot=False))
+                    logger.warning("continuing with a new take: %s", death)
                     await self._end_take()
-                    await self._begin_another_take(stage)
+                    await self._start_another_take(stage)
 
     async def _pause_or_resume(self, stage: Stage) -> None:
         assert self._takes is not None
@@ -455,19 +460,19 @@ class Recorder:
             if not paused:
                 await self._end_take()
                 self._takes.prepare()
-            # Also when it was paused already: the order may have come while there was no stage.
+            # Also when it was paused already: the command may have come while there was no stage.
             await self._listener.paused()
         elif paused:
-            await self._begin_take(stage)
+            await self._start_take(stage)
 
-    async def _begin_another_take(self, stage: Stage) -> None:
-        """Go on after a break of the encoder. If that was the stage's fault, the break is counted already."""
+    async def _start_another_take(self, stage: Stage) -> None:
+        """Continue after a failure of the encoder. If the stage caused it, it is counted already."""
         try:
-            await first_of(take=self._begin_take(stage), stage=_raise(stage.died()))
+            await first_of(take=self._start_take(stage), stage=_raise(stage.died()))
         except (StageError, EncoderError) as error:
             raise StageWornError(str(error)) from error
 
-    async def _begin_take(self, stage: Stage) -> None:
+    async def _start_take(self, stage: Stage) -> None:
         assert self._takes is not None
         self._takes.prepare()
         take = await self._takes.begin()
@@ -498,9 +503,9 @@ class Recorder:
             takes.shown_after(depth.since_us, depth.periods)
 
     async def _end_watch(self) -> None:
-        """Hear the last word of the compositor's watch, unless its browser hangs."""
+        """Wait for the compositor's last depth, unless its browser hangs."""
         if self._watching is not None:
-            await asyncio.wait((self._watching,), timeout=LAST_WORD_TIMEOUT)
+            await asyncio.wait((self._watching,), timeout=LAST_DEPTH_TIMEOUT)
             self._watching.cancel()
             self._watching = None
 
@@ -510,8 +515,8 @@ class Recorder:
         stage, bot = scene or (None, None)
         await collect(self._evidence, stage, bot, self._spool.directory, fault, screenshot=screenshot)
 
-    def _beside(self, work: Coroutine[None, None, None]) -> None:
-        """Have something done that the recording need not wait for."""
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Start work that the recording does not wait for."""
         task = asyncio.create_task(work)
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)

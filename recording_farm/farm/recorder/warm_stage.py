@@ -1,6 +1,6 @@
-"""The warm stage of a work horse: it stands before there is a job, so that a recording begins on it at once.
+"""The warm stage of a work horse: open before there is a job, so a recording starts on it at once.
 
-RQ calls a job by its name, so what the process has ready for it is kept here, in the module.
+RQ calls a job by its name, so the stage that the process has ready for it is kept here, in the module.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from recording_farm.farm.recorder.opened_stage import OpenedStage, StageNeeds, o
 logger = logging.getLogger(__name__)
 
 WARM_HORSE: Final = "farm warm"
-"""What a process is called that waits with a stage."""
+"""Title of a process that waits with a stage."""
 
 MAX_SECONDS: Final = 900.0
-"""How long a stage is kept: what a browser gathers by itself must not be in a recording."""
+"""How long a stage is kept: what a browser accumulates by itself must not be in a recording."""
 
 RETRY_SECONDS: Final = 10.0
-"""How long a process without a stage waits before it tries to open one again."""
+"""How long a process waits before it retries to open a stage."""
 
 TAKEN: Final = b"+"
-"""The answer to a job."""
+"""Acknowledges a job."""
 
 _MAX_JOB: Final = 4096
 
@@ -34,9 +34,9 @@ _ready: tuple[asyncio.Runner, OpenedStage | None] | None = None
 
 
 def wait_warm(needs: StageNeeds, line: socket.socket) -> bytes:
-    """Keep a stage open until a job comes in on `line`, and have it ready for `ready_stage`.
+    """Keep a stage open until a job arrives on `line`, and keep it ready for `ready_stage`.
 
-    Returns what came; nothing, without a stage, when the other end has closed.
+    Returns the job; empty, without a stage, when the other end has closed.
     """
     global _ready
     line.setblocking(False)
@@ -51,7 +51,7 @@ def wait_warm(needs: StageNeeds, line: socket.socket) -> bytes:
 
 @contextmanager
 def ready_stage() -> Iterator[tuple[asyncio.Runner, OpenedStage | None]]:
-    """The stage that this process has ready, if it has one, and where to run what records on it."""
+    """The stage that this process has ready, if any, and the asyncio runner to record on."""
     global _ready
     (runner, stage), _ready = _ready or (asyncio.Runner(), None), None
     with runner:
@@ -83,13 +83,13 @@ async def _open(needs: StageNeeds) -> OpenedStage | None:
     try:
         return await open_for(needs)
     except StageError as error:
-        # A recording that comes meanwhile tries for itself, and tells of it if it cannot either.
-        logger.warning("no warm stage: %s", str(error).splitlines()[0])
+        # A recording that comes meanwhile opens its own, and reports it if that fails too.
+        logger.warning("cannot open a warm stage: %s", str(error).splitlines()[0])
         return None
 
 
 async def _worn_out(stage: OpenedStage | None) -> None:
-    """Wait until a stage is too old, or breaks."""
+    """Wait until a stage is too old, or fails."""
     if stage is None:
         await asyncio.sleep(RETRY_SECONDS)
         return

@@ -281,7 +281,7 @@ async def test_joining_again_that_is_interrupted_should_be_done_all_the_same(
     url = site.add("/", LOBBY.replace("LEAVE", "0" if is_wanted else "location.reload()"))
     await bot.join(url, seconds=SOON, tries=1)
     if is_wanted:
-        bot.load_anew("it went offline")
+        bot.reload("it went offline")
     for last in (False, True):
         # As when an order comes: it is waited for with the others.
         over = asyncio.ensure_future(bot.over())

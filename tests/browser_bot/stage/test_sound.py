@@ -61,7 +61,7 @@ async def test_what_plays_should_be_told_and_brought_back_from_another_sink(shor
             code, _, complaints = await run("pactl", *words, env=opened.variables)
             assert code == 0, complaints
         assert await opened.inputs() == [SinkInput(0, "other", runs=True)]
-        await opened.bring_back()
+        await opened.move_back()
         assert await opened.inputs() == [SinkInput(0, "stage", runs=True)]
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)

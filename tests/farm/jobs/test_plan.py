@@ -49,7 +49,7 @@ async def test_company_should_be_known_to_a_node_that_takes_the_recording_over(f
     assert not plan_of(farm.records.get(None, recording.id), farm.settings).had_company
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
     telling = asyncio.create_task(reporter.tell())
-    await reporter.company_came()
+    await reporter.participant_joined()
     async with asyncio.timeout(5):
         await reporter.told(60)
     telling.cancel()

@@ -38,7 +38,7 @@ async def test_window_should_be_found_while_it_is_recorded_and_not_for_what_was_
     async with open_stage(320, 180, 30) as stage, connected(stage.display) as connection:
         await show_and_hide(connection, caplog)
         observer = observer_of(stage, tmp_path)
-        assert not (await observer.look()).foreign_window
+        assert not (await observer.observe()).foreign_window
         await show_and_hide(connection, caplog)
-        assert (await observer.look()).foreign_window
-        assert not (await observer.look()).foreign_window
+        assert (await observer.observe()).foreign_window
+        assert not (await observer.observe()).foreign_window

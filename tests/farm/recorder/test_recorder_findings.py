@@ -113,7 +113,7 @@ class Watched(Listener):
         self.told.append(event)
         self.changed.set()
 
-    async def company_came(self) -> None:
+    async def participant_joined(self) -> None:
         self.company += 1
 
     async def ended(self, outcome: Outcome) -> None:

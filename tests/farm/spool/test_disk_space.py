@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recording_farm.encoder.formats import Format
-from recording_farm.farm.recorder.observer import look_at_disk
+from recording_farm.farm.recorder.observer import observe_disk
 from recording_farm.farm.spool.disk_space import room_for_cuts
 from recording_farm.farm.spool.outbox import Outbox, remove_takes
 from recording_farm.farm.spool.spool import Spool
@@ -24,7 +24,7 @@ def test_room_should_be_kept_for_every_cut_until_it_is_written(tmp_path: Path) -
     spool = spool_with(spool_dir / "a-b-c-d-1", 300, 200)
     spool_with(spool_dir / "a-b-c-d-2", 1000)
     assert room_for_cuts(spool_dir) == 1500
-    assert look_at_disk(spool.directory).room_for_cuts == 1500
+    assert observe_disk(spool.directory).room_for_cuts == 1500
     outbox = Outbox.of(spool)
     outbox.make()
     # What the cut has written is not free any more, nor needed: in sum nothing changes for the others.
