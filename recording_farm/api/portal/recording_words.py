@@ -38,6 +38,7 @@ _STOP_REASONS: Final = {
     "PAGE_ENDED": "the page ended the meeting",
     "ALL_PEERS_LEFT": "all participants left",
     "INTERNAL_ERROR": "ended by the farm",
+    "NODE_SHUT_DOWN": "ended by the farm (node shut down)",
 }
 
 _ERRORS: Final = {

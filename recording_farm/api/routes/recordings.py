@@ -38,6 +38,7 @@ from recording_farm.farm.recording.files import delete_files
 from recording_farm.farm.recording.listing import Wanted, microseconds
 from recording_farm.farm.recording.model import (
     FINAL,
+    STOPPED_BEFORE_START,
     Caller,
     Failure,
     Reason,
@@ -196,7 +197,7 @@ def _end(context: Context, recording: Recording) -> bool:
                 reason=ReasonKind.STOPPED_BEFORE_START, caller=organization_caller(recording.organization_id)
             ),
             error=Failure(
-                code="stopped_before_start",
+                code=STOPPED_BEFORE_START,
                 message="the recording was stopped before its first frame; there is no file",
             ),
         )

@@ -32,6 +32,7 @@ from recording_farm.farm.recording.model import (
     TakeInFile,
     TimelineEvent,
     Watermark,
+    is_cancelled,
     stop_reason_of,
 )
 from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
@@ -248,6 +249,10 @@ class RecordingObject(MeetingRecording):
         description="when the files were deleted at the end of the retention period"
     )
     error: Failure | None = Field(description="why it is ERRORED, or the fault that ended it")
+    cancelled: bool = Field(
+        description="whether somebody stopped it before its first frame: it is ERRORED, as in the recording "
+        "API, but nothing failed"
+    )
     quality: dict[str, JsonValue] | None = Field(
         description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
         "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
@@ -407,6 +412,7 @@ def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
         "files_expire_at": links.files_expire_at,
         "expired_time": recording.expired_time,
         "error": recording.error,
+        "cancelled": is_cancelled(recording),
         "quality": recording.quality,
         "takes": list(recording.takes),
         "timeline": [TimelineObject(**entry.model_dump()) for entry in recording.timeline],

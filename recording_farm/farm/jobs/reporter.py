@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import redis
 
@@ -21,6 +21,8 @@ from recording_farm.farm.recorder.listener import EndReason, Listener, Outcome
 from recording_farm.farm.recording.findings import Finding
 from recording_farm.farm.recording.model import (
     ACTIVE,
+    NODE_SHUT_DOWN,
+    STOPPED_BEFORE_START,
     Caller,
     Failure,
     Reason,
@@ -44,14 +46,11 @@ UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
 LOOK_SECONDS = 5.0
 """Between two looks whether Redis still knows of the recording."""
 
-FAILURES = {
-    EndReason.SHUTDOWN: Failure(
-        code="node_shut_down", message="the node was shut down; the recording up to that moment is kept"
-    ),
-    EndReason.DISK_FULL: Failure(
-        code="disk_full", message="the node's disk was nearly full; the recording up to that moment is kept"
-    ),
+_FAULTS: Final = {
+    EndReason.SHUTDOWN: (NODE_SHUT_DOWN, "the node was shut down"),
+    EndReason.DISK_FULL: ("disk_full", "the node's disk was nearly full"),
 }
+"""Code and sentence for each way in which the farm itself ends a recording."""
 
 INTERNAL = Caller(type="INTERNAL")
 
@@ -141,19 +140,14 @@ class Reporter(Listener):
     def _ending(self, outcome: Outcome) -> Ending:
         node = self._settings.node
         keeper = node if outcome.started else other_keeper(self._recording, node)
-        reason, error = self._stop_reason(outcome), FAILURES.get(outcome.reason)
-        if outcome.fault is not None:
-            error = Failure(code="recording_failed", message=outcome.fault)
-        elif keeper is None:
-            reason = Reason(reason=ReasonKind.STOPPED_BEFORE_START)
-            error = Failure(
-                code="stopped_before_start", message="the recording was stopped before its first frame"
-            )
+        reason = self._stop_reason(outcome)
+        if keeper is None and outcome.fault is None and outcome.reason is EndReason.STOPPED:
+            reason = Reason(reason=ReasonKind.STOPPED_BEFORE_START, caller=reason.caller)
         return Ending(
             status=Status.UPLOADING if keeper else Status.ERRORED,
             stopped_time=now(),
             stop_reason=reason,
-            error=error,
+            error=_failure(outcome, has_file=keeper is not None),
             node=keeper,
         )
 
@@ -275,6 +269,22 @@ class Reporter(Listener):
             # Perhaps it was said before, and the answer was lost.
             if self._records.get(None, self._recording.id).status is not status:
                 raise
+
+
+def _failure(outcome: Outcome, *, has_file: bool) -> Failure | None:
+    """Why a recording has no file, or the fault that ended it; None if it ended as it should."""
+    if outcome.fault is not None:
+        return Failure(code="recording_failed", message=outcome.fault)
+    if fault := _FAULTS.get(outcome.reason):
+        code, sentence = fault
+        kept = "the recording up to that moment is kept" if has_file else "nothing was recorded before that"
+        return Failure(code=code, message=f"{sentence}; {kept}")
+    if has_file:
+        return None
+    if outcome.reason is EndReason.STOPPED:
+        sentence = "the recording was stopped before its first frame; there is no file"
+        return Failure(code=STOPPED_BEFORE_START, message=sentence)
+    return Failure(code="ended_before_start", message="the page ended before the first frame was recorded")
 
 
 def _nothing() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -67,6 +67,8 @@ class ReasonKind(StrEnum):
     """Nobody was in the meeting any more."""
     INTERNAL_ERROR = "INTERNAL_ERROR"
     """A fault that restarts did not cure."""
+    NODE_SHUT_DOWN = "NODE_SHUT_DOWN"
+    """An operator shut the node down. Records have INTERNAL_ERROR; see `stop_reason_of`."""
 
 
 class Priority(StrEnum):
@@ -277,12 +279,33 @@ class Recording(BaseModel):
     """Every state, take and finding with its time, oldest first."""
 
 
-_BY_ORDER = frozenset({ReasonKind.API_CALL, ReasonKind.STOPPED_BEFORE_START})
+STOPPED_BEFORE_START: Final = "stopped_before_start"
+"""The error code of a recording that was stopped before its first frame."""
+
+NODE_SHUT_DOWN: Final = "node_shut_down"
+"""The error code of a recording that ended because its node was shut down."""
+
+_BY_COMMAND: Final = frozenset({ReasonKind.API_CALL, ReasonKind.STOPPED_BEFORE_START})
+
+
+def is_cancelled(recording: Recording) -> bool:
+    """Whether somebody stopped the recording before its first frame: it is ERRORED, but nothing failed."""
+    error = recording.error
+    return recording.status is Status.ERRORED and error is not None and error.code == STOPPED_BEFORE_START
 
 
 def stop_reason_of(recording: Recording) -> Reason | None:
-    """Why it stopped; by an order of a participant if there was one, of which its recorder knows nothing."""
+    """Why a recording stopped, as clients see it.
+
+    Its recorder knows neither the participant who stopped it, nor, in records that every version of the farm
+    can read, a reason for the shutdown of a node.
+    """
     reason = recording.stop_reason
-    if reason is None or recording.stopped_by is None or reason.reason not in _BY_ORDER:
+    if reason is None:
+        return None
+    error = recording.error
+    if reason.reason is ReasonKind.INTERNAL_ERROR and error is not None and error.code == NODE_SHUT_DOWN:
+        return Reason(reason=ReasonKind.NODE_SHUT_DOWN, caller=reason.caller)
+    if recording.stopped_by is None or reason.reason not in _BY_COMMAND:
         return reason
     return Reason(reason=reason.reason, caller=recording.stopped_by)

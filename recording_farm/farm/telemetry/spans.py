@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from recording_farm.farm.recording.model import Recording, Status, TimelineEntry
+from recording_farm.farm.recording.model import Recording, Status, TimelineEntry, is_cancelled
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -41,7 +41,7 @@ def spans_of(recording: Recording) -> tuple[Span, list[Span]]:
         end,
         _attributes(recording),
         tuple(_events(recording)),
-        failed=recording.status is Status.ERRORED,
+        failed=recording.status is Status.ERRORED and not is_cancelled(recording),
     )
     phases = [
         Span(_PHASES[change.status], change.time, following.time, {"farm.status": change.status.value})

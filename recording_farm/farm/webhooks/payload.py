@@ -12,7 +12,7 @@ from typing import Any
 from recording_farm.farm.clock import time_text
 from recording_farm.farm.recording.files import files_state
 from recording_farm.farm.recording.links import DownloadLink
-from recording_farm.farm.recording.model import FINAL, Reason, Recording, stop_reason_of
+from recording_farm.farm.recording.model import FINAL, Reason, Recording, is_cancelled, stop_reason_of
 from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 
 
@@ -58,6 +58,7 @@ def _recording(
         "recordingDuration": recording.recording_duration,
         "stopReason": _reason(stop_reason_of(recording)),
         "error": {"code": error.code, "message": error.message} if error else None,
+        "cancelled": True if is_cancelled(recording) else None,
     }
 
 

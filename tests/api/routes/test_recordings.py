@@ -180,6 +180,7 @@ async def test_stop_before_the_first_frame_should_end_the_recording(
     assert shown["stop_reason"]["reason"] == "STOPPED_BEFORE_START"
     assert shown["stop_reason"]["caller"]["user_Id"] == "acme"
     assert shown["error"]["code"] == "stopped_before_start"
+    assert shown["cancelled"] is True
     # A worker that is opening the page at this moment gets the order as well.
     assert redis_client.xlen(orders_key(data["id"])) == 1
     await start(client)

@@ -14,7 +14,14 @@ from recording_farm.farm.jobs.reporter import Reporter
 from recording_farm.farm.queues.transfers import transfers_queue
 from recording_farm.farm.recorder.listener import EndReason, Outcome
 from recording_farm.farm.recording.findings import Finding
-from recording_farm.farm.recording.model import ReasonKind, Recording, Status, TimelineEntry
+from recording_farm.farm.recording.model import (
+    ReasonKind,
+    Recording,
+    Status,
+    TimelineEntry,
+    is_cancelled,
+    stop_reason_of,
+)
 from recording_farm.farm.recording.records import Records, record_key
 from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
@@ -117,6 +124,35 @@ async def test_meeting_that_all_have_left_should_have_its_reason(farm: Farm) -> 
     assert (ended.status, ended.error) == (Status.UPLOADING, None)
     assert ended.stop_reason is not None
     assert ended.stop_reason.reason is ReasonKind.ALL_PEERS_LEFT
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "shown", "cancelled"),
+    [
+        (EndReason.STOPPED, "stopped_before_start", ReasonKind.STOPPED_BEFORE_START, True),
+        (EndReason.SHUTDOWN, "node_shut_down", ReasonKind.NODE_SHUT_DOWN, False),
+        (EndReason.PAGE_ENDED, "ended_before_start", ReasonKind.PAGE_ENDED, False),
+    ],
+)
+async def test_recording_that_never_began_should_be_cancelled_only_if_it_was_stopped(
+    farm: Farm, reason: EndReason, code: str, shown: ReasonKind, *, cancelled: bool
+) -> None:
+    recording = farm.add(node=farm.settings.node)
+    spool_of(recording, farm.settings).make()
+    reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
+    telling = asyncio.create_task(reporter.tell())
+    await reporter.ended(Outcome(reason, None, started=False))
+    async with asyncio.timeout(5):
+        await reporter.told(60)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    after = farm.records.get(None, recording.id)
+    assert (after.status, is_cancelled(after)) == (Status.ERRORED, cancelled)
+    assert after.error is not None
+    assert after.error.code == code
+    told = stop_reason_of(after)
+    assert told is not None
+    assert told.reason is shown
 
 
 async def test_recorder_should_say_again_which_slot_it_is_in(farm: Farm) -> None:

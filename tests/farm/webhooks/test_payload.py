@@ -80,6 +80,12 @@ def test_payload_of_a_finished_recording_should_tell_all() -> None:
     assert recording | expected == recording
 
 
+def test_payload_of_a_cancelled_recording_should_say_so() -> None:
+    for code, cancelled in (("stopped_before_start", True), ("page_failed", None)):
+        error = Failure(code=code, message="no file")
+        assert payload(status=Status.ERRORED, error=error)["recording"].get("cancelled") is cancelled
+
+
 @pytest.mark.parametrize(
     "text",
     [
