@@ -267,6 +267,11 @@ class Rooms:
         self._rooms[meeting_id] = room
         return room
 
+    def people_in(self, meeting_id: str) -> int:
+        """How many people are in a meeting; recorders do not count."""
+        room = self._rooms.get(meeting_id)
+        return len(room.people) if room else 0
+
     def leave(self, meeting_id: str, member: Member) -> None:
         """Take a member out of its room; the last one takes the room along."""
         room = self._rooms.get(meeting_id)

@@ -1,15 +1,14 @@
-"""The portal: pages for people with an API key, at `/`.
+"""The portal: pages at `/` for people with an API key.
 
-The pages are rendered here, on the server, and work without JavaScript; a script that there is besides keeps
-them up to date and draws the play head. They are a client of the API like any other: what they show and do is
-asked of the same routes, inside the process (see `api.portal.client`), with the visitor's own session. So a
-page can show and do nothing that the visitor's key cannot, there is one set of rules and messages, and the
-browser's script needs no way of its own to change something. The same session opens the event stream and the
-downloads, which the browser asks for itself. What the API does not have (keys, nodes, RQ's dashboard) the
-pages do on their own.
+The server renders the pages, and they work without JavaScript. A script keeps them up to date, draws the play
+head and copies text. The pages are a client of the API: they call its routes inside the process (see
+`api.portal.client`) with the visitor's session. So a page has the rights of the visitor's key and no others,
+rules and messages are the same everywhere, and the script changes nothing by itself. The browser opens the
+event stream and the downloads with the same session. The pages implement what the API does not have: API
+keys, nodes and RQ's dashboard.
 
-All text goes through Jinja2's autoescaping, and the Content-Security-Policy lets no code run but the files in
-`assets/`, no style but theirs, and nothing come from elsewhere.
+Jinja2 escapes all text. The Content-Security-Policy allows only scripts and styles from `assets/`, and loads
+nothing from other hosts.
 """
 
 from pathlib import Path
@@ -19,6 +18,8 @@ from starlette.routing import BaseRoute, Mount
 
 from recording_farm.api.portal.dashboard import Dashboard
 from recording_farm.api.portal.login import login_routes
+from recording_farm.api.portal.meetings import meeting_page_routes
+from recording_farm.api.portal.new_secret import secret_routes
 from recording_farm.api.portal.nodes import node_routes
 from recording_farm.api.portal.page import ASSETS_PATH
 from recording_farm.api.portal.recording import recording_page_routes
@@ -32,7 +33,9 @@ portal_routes: Final[list[BaseRoute]] = [
     *login_routes,
     *recordings_routes,
     *recording_page_routes,
+    *meeting_page_routes,
     *settings_routes,
+    *secret_routes,
     *storage_routes,
     *webhook_routes,
     *node_routes,

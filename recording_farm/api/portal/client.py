@@ -1,4 +1,4 @@
-"""The API as the pages ask it: inside the process, with the visitor's session."""
+"""The API as the pages call it: inside the process, with the visitor's session."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from recording_farm.api.portal.visitor import RefusedError, Visitor
 from recording_farm.api.services.sessions import CSRF_HEADER
 
 _SECONDS: Final = 60.0
-"""A check of a storage takes 20 s at most, and a watermark may be fetched before a recording starts."""
+"""A storage check takes up to 20 s, and a start may fetch a watermark first."""
 
 
 class Answer(NamedTuple):
-    """What the API answers: the data, and of a list which page that is."""
+    """The data of a response, and the paging of a list."""
 
     data: Any
     paging: Mapping[str, int] | None
 
 
 def segment(text: str) -> str:
-    """What a visitor names, as one segment of a path. Raises RefusedError when it is empty."""
+    """Text from a visitor as one segment of a path. Raises RefusedError when it is empty."""
     if not text:
         raise RefusedError(422, "a name or an id is missing")
-    # Dots alone would lead to another place of the API.
+    # A segment of dots would be another path of the API.
     return quote(text, safe="").replace(".", "%2E")
 
 
@@ -43,7 +43,7 @@ async def ask(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Ask for something at `path`, which follows the dialect's prefix.
+    """Send a request to `path`, below the dialect's prefix.
 
     Raises RefusedError, SessionEndedError.
     """
@@ -67,7 +67,7 @@ async def fetch(
     query: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """The same for what is no JSON, or may fail. Raises RefusedError when it takes too long."""
+    """The same for any response. Raises RefusedError when it takes too long."""
     transport = httpx.ASGITransport(
         request.app, raise_app_exceptions=False, client=(client_address(request), 0)
     )
@@ -77,13 +77,13 @@ async def fetch(
         CSRF_HEADER: visitor.csrf_token,
         **(headers or {}),
     }
-    # Other programs of the same host have cookies too, in any letters; they stand in headers as Latin-1.
+    # Other programs on the host set cookies too, with any characters; headers are Latin-1.
     encoded = [(name.encode(), text.encode("latin-1", "replace")) for name, text in sent.items()]
     async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
         try:
-            async with asyncio.timeout(_SECONDS):  # httpx has none for an app in the process
+            async with asyncio.timeout(_SECONDS):  # httpx has no timeout for an app in the process
                 return await client.request(method, DYTE + path, json=body, params=query, headers=encoded)
         except TimeoutError:
             raise RefusedError(
-                504, f"the farm has not done it within {_SECONDS:.0f} s; look again later"
+                504, f"this took longer than {_SECONDS:.0f} s; reload the page later to see the result"
             ) from None

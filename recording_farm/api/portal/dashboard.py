@@ -1,15 +1,16 @@
-"""RQ's dashboard at `/rq`, for the farm's administrators: queues, workers, failed jobs and their requeueing.
+"""RQ's dashboard at `/rq`, for the farm's administrators: queues, workers, failed jobs and requeueing.
 
-It is rq-dashboard as it comes, behind the portal's login. What its own pages lack is put around it:
+This serves rq-dashboard behind the portal's login, and adds what it lacks:
 
-- Its templates write job descriptions, metadata and errors into the page as they are. Some of that comes from
-  clients, so every value of its templates is escaped here, as they are loaded.
-- Its script is inline and compiles its templates, so the policy has a nonce and `unsafe-eval`; still nothing
-  that was slipped into the page runs.
-- It asks nobody where a request comes from. Only a page of the farm's own may have it change something.
-- It connects to Redis anew for each request, by an address that it shows. It gets the API's client instead.
+- Its templates write job descriptions, metadata and errors into the page without escaping. Some of that text
+  comes from clients, so this module escapes every value when a template is loaded.
+- Its script is inline and compiles its templates, so the policy has a nonce and `unsafe-eval`; injected
+  scripts still do not run.
+- It does not check the origin of a request. Only the portal's own pages may change something.
+- It connects to Redis again for each request, and shows the URL. It gets the API's client instead.
+- It has no dark mode, no landmarks and no way back. It gets the portal's header and style sheet.
 
-Deleting jobs is not offered: the farm would only queue them again.
+Jobs cannot be deleted here: the farm would queue them again.
 """
 
 import logging
@@ -28,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from recording_farm.api.context import context_of
 from recording_farm.api.error_responses import REDIS_HEADERS, redis_message
+from recording_farm.api.portal.page import ASSETS_PATH, header
 from recording_farm.api.portal.visitor import (
     check_administrator,
     check_same_origin,
@@ -40,17 +42,44 @@ from recording_farm.farm.db.faults import describe
 logger = logging.getLogger(__name__)
 
 _UNESCAPED: Final = re.compile(r"<%=(?!\s*\$\('<div/>'\))")
-"""What is escaped in the template already: `$('<div/>').text(…).html()`."""
+"""Values that the template does not escape itself with `$('<div/>').text(…).html()`."""
 
-_ADDED: Final = {
+_REPLACEMENTS: Final = {
     '<script type="text/javascript">': '<script nonce="{{ g.nonce }}">',
-    '<a class="navbar-brand">RQ-dashboard</a>': '<a class="navbar-brand" href="/">Recording Farm</a>',
+    '<a class="navbar-brand">RQ-dashboard</a>': '<span class="navbar-brand">RQ</span>',
+    "<title>RQ dashboard</title>": "<title>Queues · Recording Farm</title>",
+    'content="initial-scale=1.0"': 'content="width=device-width, initial-scale=1">\n'
+    '        <meta name="color-scheme" content="light dark"',
+    "{# Le styles -#}": f'<link rel="stylesheet" href="{ASSETS_PATH}/portal.css">',
+    "</head>": f'<link rel="stylesheet" href="{ASSETS_PATH}/rq.css"></head>',
+    '{% include "rq_dashboard/navbar.html" %}': '{{ g.header }}{% include "rq_dashboard/navbar.html" %}',
+    """<div class="container">
+            {% block content %}{% endblock %}
+        </div>""": '<main class="container" id="main" tabindex="-1">{% block content %}{% endblock %}</main>',
+    'id="navbar-dashboard" class=': 'id="navbar-dashboard" role="navigation" aria-label="RQ" class=',
+    'id="rq-instances">': 'id="rq-instances" aria-label="Redis">',
+    """<div class="section">
+
+    <div class="input-group" id="filter-form">""": """<div class="section">
+
+    <h1>Jobs</h1>
+    <div class="input-group" id="filter-form">""",
+    "<h2><strong>Job ID</strong>: {{ id }}</h2>": "<h1>Job {{ id }}</h1>",
+    "<pre>": '<pre tabindex="0">',
+    '<pre class="exc_info': '<pre tabindex="0" class="exc_info',
+    '<div class="table-responsive': (
+        '<div tabindex="0" role="group" aria-label="Table" class="table-responsive'
+    ),
+    '<div class="description-scroll">': '<div class="description-scroll" tabindex="0">',
+    "This list below contains all the registered queues": "All queues",
+    "This list below contains all the registered workers": "All workers",
+    "This list below contains all the queued jobs on queue": "Jobs of the queue",
 }
-"""What is in the templates, and what stands there instead."""
+"""Text in the templates, and its replacement."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
 
@@ -58,12 +87,12 @@ class Dashboard:
     """The dashboard as an ASGI app."""
 
     def __init__(self) -> None:
-        """Nothing is loaded before somebody wants to see it."""
+        """rq-dashboard is loaded by the first request."""
         self._client: redis.Redis | None = None
         self._bridge: WSGIMiddleware | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let an administrator through to it."""
+        """Serve the dashboard to an administrator."""
         request = Request(scope, receive)
         await (await with_error_pages(self._answer)(request))(scope, receive, send)
 
@@ -72,13 +101,13 @@ class Dashboard:
         if request.method not in SAFE_METHODS or "/requeue/" in request.url.path:
             check_same_origin(request)
         client = context_of(request).redis
-        if self._bridge is None or self._client is not client:  # a process may have one app after another
+        if self._bridge is None or self._client is not client:  # tests run several apps in one process
             self._client, self._bridge = client, WSGIMiddleware(cast("Any", _flask_app(client)))
         return _Bridged(self._bridge)
 
 
 class _Bridged(Response):
-    """What the dashboard answers."""
+    """A response of the dashboard."""
 
     def __init__(self, bridge: WSGIMiddleware) -> None:
         self._bridge = bridge
@@ -88,7 +117,7 @@ class _Bridged(Response):
 
 
 class _Escaping(BaseLoader):
-    """The dashboard's templates: values are escaped, the script has the page's nonce, a link leads back."""
+    """Loads the dashboard's templates with escaped values and the replacements above."""
 
     def __init__(self, directory: Path) -> None:
         self._files = FileSystemLoader(directory)
@@ -98,16 +127,17 @@ class _Escaping(BaseLoader):
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, file, is_current = self._files.get_source(environment, template)
         source = _UNESCAPED.sub("<%-", source)
-        for before, after in _ADDED.items():
+        for before, after in _REPLACEMENTS.items():
             source = source.replace(before, after)
         return source, file, is_current
 
 
 def _flask_app(client: redis.Redis) -> Any:
-    # Loaded for those who see it: it takes longer than the rest of the API to start.
+    # Imported here because it takes longer to load than the rest of the API.
     import rq_dashboard
     from flask import Flask, g
     from flask import Response as FlaskResponse
+    from flask import request as flask_request
     from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
     directory = Path(rq_dashboard.__file__).parent
@@ -117,12 +147,14 @@ def _flask_app(client: redis.Redis) -> Any:
     app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
     cast("Any", app).redis_conn = client
     app.register_blueprint(rq_dashboard.blueprint)
-    # The one that connects anew for each request, by the address that it shows.
+    # This hook connects to Redis again for each request.
     app.before_request_funcs.pop(rq_dashboard.blueprint.name, None)
 
     @app.before_request
-    def _make_nonce() -> None:
+    def _prepare_page() -> None:
         g.nonce = secrets.token_urlsafe(16)
+        visitor = flask_request.environ["asgi.scope"]["state"]["visitor"]
+        g.header = header(visitor, flask_request.environ["asgi.scope"]["path"])
 
     @app.after_request
     def _add_headers(response: FlaskResponse) -> FlaskResponse:
@@ -133,11 +165,11 @@ def _flask_app(client: redis.Redis) -> Any:
 
     @app.errorhandler(NoSuchJobError)
     def _no_such_job(_error: Exception) -> tuple[str, int]:
-        return "There is no such job any more.", 404
+        return "The job no longer exists.", 404
 
     @app.errorhandler(InvalidJobOperation)
     def _not_failed(_error: Exception) -> tuple[str, int]:
-        return "The job has not failed, or somebody has put it back already.", 409
+        return "The job has not failed, or it was requeued already.", 409
 
     @app.errorhandler(redis.RedisError)
     def _redis_failed(error: Exception) -> tuple[str, int, dict[str, str]]:

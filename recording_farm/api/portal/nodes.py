@@ -48,7 +48,7 @@ async def _drain(request: Request, visitor: Visitor, form: Form) -> Response:
     nodes = Nodes(context_of(request).redis)
     name = form.get("node", "")
     if not any(node.name == name for node in await run_in_threadpool(nodes.all)):
-        raise NotFoundError(f"the farm knows of no node {name}")
+        raise NotFoundError(f"there is no node {name}")
     is_wanted = form.get("drain") == "yes"
     await run_in_threadpool(nodes.drain if is_wanted else nodes.undrain, name)
     return redirect(f"/nodes?done={'drained' if is_wanted else 'undrained'}")

@@ -53,6 +53,11 @@ def render(
     return HTMLResponse(text, status, headers=_headers(media))
 
 
+def header(visitor: Any, path: str) -> Markup:
+    """The header of every page, for a page that is not rendered here."""
+    return Markup(_TEMPLATES.get_template("header.html").render(visitor=visitor, path=path))  # noqa: S704
+
+
 def error_page(request: Request, status: int, message: str) -> Response:
     """A page that shows an error."""
     return render(
@@ -123,6 +128,15 @@ def size(count: float | None) -> str:
     return f"{count:.1f} GiB"
 
 
+def period(seconds: int) -> str:
+    """Such as `7 days`, in the largest unit that has no remainder."""
+    for unit, length_of_unit in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds and seconds % length_of_unit == 0:
+            count = seconds // length_of_unit
+            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    return f"{seconds} second" if seconds == 1 else f"{seconds} seconds"
+
+
 def sentence(message: str) -> str:
     """A message of the API as a sentence on a page."""
     start = message[:1].upper() + message[1:]
@@ -137,7 +151,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(moment=moment, length=length, size=size, sentence=sentence)
+    templates.filters.update(moment=moment, length=length, size=size, period=period, sentence=sentence)
     templates.globals["assets"] = ASSETS_PATH
     return templates
 

@@ -1,4 +1,4 @@
-"""The settings of an organization: its storages, webhooks, keys and defaults."""
+"""The settings of an organization: storage presets, webhooks, API keys and defaults."""
 
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.portal.client import ask
+from recording_farm.api.portal.new_secret import NewSecret, show_new_secret
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
 from recording_farm.api.portal.storage_kinds import STORAGES
@@ -18,7 +19,7 @@ from recording_farm.farm.errors import InvalidRequestError, NotFoundError
 from recording_farm.farm.recording.defaults import for_page
 
 MAX_NAME: Final = 100
-"""Of a key, as `farm keys` has it."""
+"""Characters in the name of a key, the same as for `farm keys`."""
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
@@ -28,7 +29,7 @@ async def _show(request: Request, visitor: Visitor) -> Response:
 async def settings_page(
     request: Request, visitor: Visitor, error: RefusedError | None = None, checked: Any = None
 ) -> Response:
-    """The page, perhaps with what was refused, or what came of checking a storage."""
+    """The page, with the error of a form or the result of a storage check."""
     presets = (await ask(request, visitor, "GET", "/storage/presets")).data
     webhooks = (await ask(request, visitor, "GET", "/webhooks")).data
     defaults = (await ask(request, visitor, "GET", "/recording_config")).data
@@ -43,6 +44,7 @@ async def settings_page(
         preset_choices=preset_choices(presets),
         checked=checked,
         kinds=STORAGES,
+        retention=context_of(request).settings.retention,
         kinds_list=[(name, kind.label) for name, kind in STORAGES.items()],
         webhooks=webhooks,
         keys=keys,
@@ -53,7 +55,7 @@ async def settings_page(
 
 
 def _as_form(defaults: dict[str, Any]) -> dict[str, Any]:
-    """Defaults as the fields of the form."""
+    """Defaults as fields of the form."""
     video = defaults.get("video_config") or {}
     audio = defaults.get("audio_config")
     storage = defaults.get("storage_config")
@@ -79,19 +81,19 @@ async def _set_defaults(request: Request, visitor: Visitor, form: Form) -> Respo
 
 
 def _check_access_stays(context: Context, before: dict[str, Any], form: Form) -> None:
-    """Raises RefusedError when headers and the like, which the form keeps, would go to another page."""
+    """Raises RefusedError when the headers that the form keeps would be sent to another page."""
     page_of_farm = context.settings.page_of("-")
     if for_page(before, form.get("url", page_of_farm), page_of_farm) != before:
         raise RefusedError(
             422,
-            '"url": headers, passwords or cookies are set for the page there was, and go to no other; '
-            "set these defaults anew by the API (PUT /recording_config)",
+            '"url": headers, passwords or cookies are set for the current page and are not sent to another; '
+            "change them together through the API (PUT /recording_config)",
         )
 
 
 def _set_already(context: Context, organization_id: str) -> dict[str, Any]:
-    """What is set for the organization, with the keys of a storage: the form cannot send these again."""
-    # Which meeting does not matter: no more than the organization's is taken.
+    """The organization's defaults with the secrets of a storage, which the form does not have."""
+    # Any meeting will do: only the organization's part is used.
     return dict(context.recording_configs.defaults(organization_id, "-").organization)
 
 
@@ -102,18 +104,18 @@ def _keys(context: Context, organization_id: str) -> list[ApiKey]:
 async def _make_key(request: Request, visitor: Visitor, form: Form) -> Response:
     name = form.get("name", "")
     if len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidRequestError(f"a key's name is up to {MAX_NAME} printable characters")
+        raise InvalidRequestError(f"a key's name must be up to {MAX_NAME} printable characters")
     made = await run_in_threadpool(
         create_api_key, context_of(request).settings, visitor.organization_id, name
     )
-    return render(
-        request,
-        "secret.html",
-        title="A new API key",
-        what=f"The key {made.key.id} of {made.key.organization_id}",
-        secret=made.text,
-        problem=None,
+    secret = NewSecret(
+        title="New API key",
+        label=f"API key {made.key.name or made.key.id}",
+        value=made.text,
+        credentials=f"{made.key.organization_id}:{made.text}",
+        back="/settings#keys",
     )
+    return await show_new_secret(request, visitor, secret)
 
 
 async def _revoke_key(request: Request, visitor: Visitor, form: Form) -> Response:
@@ -123,7 +125,8 @@ async def _revoke_key(request: Request, visitor: Visitor, form: Form) -> Respons
     if not any(key.id == key_id for key in keys):
         raise NotFoundError(f"{visitor.organization_id} has no key {key_id}")
     await run_in_threadpool(revoke_api_key, context.settings, key_id)
-    return redirect("/settings?done=revoked#keys")
+    # With the key of this session the session has ended.
+    return redirect("/login?done=revoked" if key_id == visitor.key.id else "/settings?done=revoked#keys")
 
 
 settings_routes: Final[list[BaseRoute]] = [

@@ -1,4 +1,4 @@
-"""Storage presets in the settings: the form that adds one, the check, and their end."""
+"""Storage presets in the settings: the form that adds one, the check, and deletion."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ def _page(
     request: Request, _visitor: Visitor, kind: str, form: Form, error: RefusedError | None = None
 ) -> Response:
     kind = kind if kind in STORAGES else "aws"
-    # What is secret has to be typed again.
+    # The page does not repeat secrets; the visitor types them again.
     secret = {field.name for field in STORAGES[kind].fields if field.kind in {"password", "area"}}
     return render(
         request,

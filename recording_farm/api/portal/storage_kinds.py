@@ -1,4 +1,4 @@
-"""The kinds of storage, as the form shows them that adds a preset."""
+"""The types of storage and the fields of each, for the form that adds a preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from recording_farm.api.portal.visitor import Form
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a storage in the form, by its name in the API."""
+    """A field of the form; `name` is its name in the API."""
 
     name: str
     label: str
@@ -22,7 +22,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Storage:
-    """A kind of storage: what it is called, and what has to be known of it."""
+    """A type of storage."""
 
     label: str
     fields: tuple[Field, ...]
@@ -30,28 +30,31 @@ class Storage:
 
 _BUCKET: Final = Field("bucket", "Bucket")
 _PATH: Final = Field(
-    "path", "Path in it", required=False, hint="May hold {meeting_id}, {date}, {year}, {month}, {day}."
+    "path",
+    "Path prefix",
+    required=False,
+    hint="{meeting_id}, {date}, {year}, {month} and {day} are replaced.",
 )
 _REGION: Final = Field("region", "Region")
 _ACCESS_KEY: Final = Field("access_key", "Access key")
 _SECRET: Final = Field("secret", "Secret access key", "password")
 _TOKEN: Final = Field(
-    "session_token", "Session token", "password", required=False, hint="Of temporary credentials only."
+    "session_token", "Session token", "password", required=False, hint="Only for temporary credentials."
 )
 
 STORAGES: Final[Mapping[str, Storage]] = MappingProxyType(
     {
         "aws": Storage("Amazon S3", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET, _TOKEN)),
         "cloudflare": Storage(
-            "Cloudflare R2", (_BUCKET, _PATH, Field("account_id", "Account id"), _ACCESS_KEY, _SECRET, _TOKEN)
+            "Cloudflare R2", (_BUCKET, _PATH, Field("account_id", "Account ID"), _ACCESS_KEY, _SECRET, _TOKEN)
         ),
         "digitalocean": Storage(
             "DigitalOcean Spaces", (_BUCKET, _PATH, _REGION, _ACCESS_KEY, _SECRET, _TOKEN)
         ),
         "s3": Storage(
-            "Another server that speaks S3",
+            "Other S3-compatible server",
             (
-                Field("endpoint", "Address", hint="https://…"),
+                Field("endpoint", "Endpoint URL", hint="https://…"),
                 _BUCKET,
                 _PATH,
                 Field("region", "Region", required=False),
@@ -75,21 +78,32 @@ STORAGES: Final[Mapping[str, Storage]] = MappingProxyType(
             "SFTP",
             (
                 Field("host", "Host"),
-                Field("port", "Port", "number", required=False, hint="22 if left empty."),
-                Field("username", "User"),
+                Field("port", "Port", "number", required=False, hint="22 if empty."),
+                Field("username", "User name"),
                 Field("path", "Directory", required=False),
-                Field("password", "Password", "password", required=False, hint="Or pass phrase of the key."),
-                Field("private_key", "Private key", "area", required=False, hint="With it, no password."),
-                Field("host_key", "Host key", required=False, hint="SHA256:…, else the first one is kept."),
+                Field(
+                    "password",
+                    "Password",
+                    "password",
+                    required=False,
+                    hint="Or the passphrase of the private key.",
+                ),
+                Field("private_key", "Private key", "area", required=False, hint="Instead of a password."),
+                Field(
+                    "host_key",
+                    "Host key",
+                    required=False,
+                    hint="SHA256:… If empty, the first one seen is trusted.",
+                ),
             ),
         ),
     }
 )
-"""The kinds that `farm.storage.targets` knows, by their `type`."""
+"""The types in `farm.storage.targets`, by their `type`."""
 
 
 def config_of_storage(kind: str, form: Form) -> dict[str, Any]:
-    """What the form of a kind of storage says, as the API wants it."""
+    """The `storage_config` that the form describes."""
     fields = STORAGES[kind].fields if kind in STORAGES else ()
     config: dict[str, Any] = {"type": kind}
     for field in fields:

@@ -1,5 +1,6 @@
-"""Webhooks in the settings: add and delete them, send an example, and see what was sent to each."""
+"""Webhooks in the settings: add, edit, test and delete them, and the log of each one's deliveries."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -7,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from recording_farm.api.portal.client import ask, segment
+from recording_farm.api.portal.new_secret import NewSecret, show_new_secret
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.settings import settings_page
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
@@ -19,21 +21,42 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
     body = {
         "name": form.get("name", ""),
         "url": form.get("url", ""),
-        "events": [STATUS_UPDATE],  # no other is sent
+        "events": [STATUS_UPDATE],  # the farm sends no other event
         "enabled": True,
     }
     try:
         answer = await ask(request, visitor, "POST", "/webhooks", body=body)
     except RefusedError as error:
         return await settings_page(request, visitor, error)
-    return render(
-        request,
-        "secret.html",
-        title="A new webhook",
-        what=f"The secret of {answer.data['name']}, with which a receiver can verify what it gets,",
-        secret=answer.data["secret"],
-        problem=None,
+    return await _show_secret(request, visitor, answer.data)
+
+
+async def _rotate_secret(request: Request, visitor: Visitor, _form: Form) -> Response:
+    answer = await ask(request, visitor, "POST", f"{_path(request)}/secret")
+    return await _show_secret(request, visitor, answer.data)
+
+
+async def _show_secret(request: Request, visitor: Visitor, webhook: Mapping[str, Any]) -> Response:
+    secret = NewSecret(
+        title="New webhook secret",
+        label=f"Secret of {webhook['name']}, to verify signatures",
+        value=webhook["secret"],
+        back=f"/settings/webhooks/{webhook['id']}",
     )
+    return await show_new_secret(request, visitor, secret)
+
+
+async def _edit(request: Request, visitor: Visitor, form: Form) -> Response:
+    body = {
+        "name": form.get("name", ""),
+        "url": form.get("url", ""),
+        "enabled": "enabled" in form,
+    }
+    try:
+        await ask(request, visitor, "PATCH", _path(request), body=body)
+    except RefusedError as error:
+        return await _page(request, visitor, error)
+    return redirect(f"/settings{_path(request)}?done=saved")
 
 
 async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
@@ -87,6 +110,8 @@ _PAGE: Final = "/settings/webhooks/{webhook_id}"
 webhook_routes: Final[list[BaseRoute]] = [
     Route("/settings/webhooks", action(_add), methods=["POST"]),
     Route(_PAGE, page(_show), methods=["GET"]),
+    Route(f"{_PAGE}/edit", action(_edit), methods=["POST"]),
+    Route(f"{_PAGE}/secret", action(_rotate_secret), methods=["POST"]),
     Route(f"{_PAGE}/delete", action(_delete), methods=["POST"]),
     Route(f"{_PAGE}/test", action(_test), methods=["POST"]),
     Route(f"{_PAGE}/replay", action(_replay), methods=["POST"]),

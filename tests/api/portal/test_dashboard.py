@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import redis
 
+from recording_farm.api.portal.page import ASSETS_PATH
 from recording_farm.farm.queues.recordings import enqueue_recording, recordings_queue
 from testkit.api.portal import HOSTILE, Visit
 from testkit.farm import Farm
@@ -42,6 +43,12 @@ async def test_dashboard_should_let_nothing_run_but_its_own_script(acme: Visit, 
             "$('<div/>').text(d.description).html()",
             "$('<div/>').text(d.exc_info).html()",
         }, path
+        assert '<main class="container" id="main"' in response.text, path
+        assert "<h1>" in response.text, path
+        assert f'href="{ASSETS_PATH}/rq.css"' in response.text, path
+        assert 'action="/logout"' in response.text, path
+        assert 'href="/">' in response.text, path
+        assert 'id="rq-instances" aria-label="Redis"' in response.text, path
     assert (await acme.client.get(f"/rq/0/view/job/{uuid4()}")).status_code == 404
     assert (await acme.client.get("/rq/7/view/queues")).status_code == 200
 

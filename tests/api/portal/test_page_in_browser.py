@@ -278,9 +278,9 @@ def test_pages_should_do_without_their_script(browser: Browser, farm: RunningFar
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("status")).to_contain_text("Command sent")
         page.goto("/settings")
-        page.get_by_label("Name of a new key").fill("made without a script")
-        page.get_by_role("button", name="Make a key").click()
-        assert page.get_by_label("A new API key").input_value().startswith("farm_")
+        page.get_by_label("Name of the new key").fill("made without a script")
+        page.get_by_role("button", name="Create key").click()
+        assert page.get_by_label("API key", exact=False).first.input_value().startswith("farm_")
 
 
 @pytest.mark.timeout(300)
@@ -299,8 +299,8 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: RunningFarm) ->
         recording = farm.start(meeting_id=HOSTILE, url=f"{farm.address}/meet/x?{WITHOUT_SPACES}")
         hook.wait_for(1)
         page.goto("/settings")
-        page.get_by_label("Name of a new key").fill(HOSTILE[:100])
-        page.get_by_role("button", name="Make a key").click()
+        page.get_by_label("Name of the new key").fill(HOSTILE[:100])
+        page.get_by_role("button", name="Create key").click()
         (webhook,) = [each["id"] for each in farm.client.get("/v2/webhooks").json()["data"]]
         for path in (
             "/",
@@ -327,10 +327,11 @@ def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: RunningF
     with receiver() as hook, visit(browser, farm) as page:
         page.goto("/settings")
         page.get_by_label("Name", exact=True).fill("mine")
-        page.get_by_label("Address").fill(hook.url)
-        page.get_by_role("button", name="Add a webhook").click()
-        assert page.get_by_label("A new webhook").input_value().startswith("whsec_")
-        page.get_by_role("link", name="I have kept it").click()
+        page.get_by_label("URL", exact=True).first.fill(hook.url)
+        page.get_by_role("button", name="Add webhook").click()
+        assert page.get_by_label("Secret of mine").first.input_value().startswith("whsec_")
+        page.get_by_role("button", name="I have saved it").click()
+        page.get_by_role("link", name="Back").click()
         page.get_by_role("button", name="Test mine").click()
         expect(page.locator("#attempts [data-state=delivered]").first).to_be_visible(timeout=SOON)
         assert hook.received
@@ -338,7 +339,7 @@ def test_webhook_should_be_tested_from_its_page(browser: Browser, farm: RunningF
         expect(page.locator("#attempts [data-state=delivered]")).to_have_count(2, timeout=SOON)
         page.get_by_role("link", name="Back").click()
         page.get_by_label("Delete mine").click()
-        page.get_by_role("button", name="Delete for good").locator("visible=true").click()
+        page.get_by_role("button", name="Delete webhook").locator("visible=true").click()
         expect(page.get_by_text(hook.url)).to_have_count(0)
 
 

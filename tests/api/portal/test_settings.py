@@ -1,12 +1,20 @@
 """The settings of an organization: its webhooks, keys and defaults."""
 
+import json
 import re
+from datetime import UTC, datetime
+from typing import cast
+from uuid import uuid4
 
+import redis
 from starlette.applications import Starlette
 
 from recording_farm.api.app import create_app
+from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.credentials.api_keys import list_api_keys
+from recording_farm.farm.credentials.api_keys import create_api_key, list_api_keys
+from recording_farm.farm.webhooks.log import Attempt, AttemptOutcome, log_key
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 from testkit.api.portal import HOSTILE, Visit, visit_of
 
 
@@ -14,15 +22,16 @@ async def test_webhook_should_be_added_tested_and_deleted(acme: Visit, settings:
     app = create_app(settings.model_copy(update={"allow_private_addresses": "all"}))
     async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:
         made = await visit.send("/settings/webhooks", name="mine", url="http://127.0.0.1:9/hook")
-        assert made.status_code == 200
-        assert "whsec_" in made.text
+        secret = await visit.see(made.headers["location"])
+        assert "whsec_" in secret
+        assert secret == await visit.see(made.headers["location"])  # a reload makes no second one
         page = await visit.see("/settings")
         assert "whsec_" not in page
         found = re.search(r"/settings/webhooks/([0-9a-f-]{36})", page)
         assert found
         response = await visit.send(f"/settings/webhooks/{found[1]}/test")
         assert response.headers["location"] == f"/settings/webhooks/{found[1]}?done=test"
-        assert "Nothing yet" in await visit.see(response.headers["location"])
+        assert "No deliveries yet" in await visit.see(response.headers["location"])
         assert app.state.context.deliveries.claim("test", 5, 1) == [found[1]]
         assert (await visit.send(f"/settings/webhooks/{found[1]}/replay", log_id="1-1")).status_code == 404
         await visit.send(f"/settings/webhooks/{found[1]}/delete")
@@ -34,7 +43,8 @@ async def test_key_should_be_shown_once_and_revoked_by_its_own_organization(
     acme: Visit, other: Visit, settings: Settings, app: Starlette
 ) -> None:
     made = await acme.send("/settings/keys", name=HOSTILE)
-    found = re.search(r"farm_[\w-]{43}", made.text)
+    place = made.headers["location"]
+    found = re.search(r"farm_[\w-]{43}", await acme.see(place))
     assert found
     (key,) = [key for key in list_api_keys(settings) if not key.from_settings]
     assert (key.organization_id, key.name) == ("acme", HOSTILE)
@@ -44,10 +54,107 @@ async def test_key_should_be_shown_once_and_revoked_by_its_own_organization(
     assert key.hash not in page
     assert key.id not in await other.see("/settings")
     assert (await other.send("/settings/keys/revoke", key_id=key.id)).status_code == 404
+    assert found[0] in await acme.see(place)  # a reload makes no second key
+    assert len([key for key in list_api_keys(settings) if not key.from_settings]) == 1
+    await other.see(place, 404)
     async with visit_of(app, "acme", found[0]) as visit:
-        await visit.see("/")
+        await visit.see(place, 404)
+        assert "Revoking it logs you out" in await visit.see("/settings")
         await acme.send("/settings/keys/revoke", key_id=key.id)
         assert (await visit.client.get("/")).status_code == 303
+
+
+async def test_new_secret_should_be_gone_once_it_is_saved(acme: Visit, redis_client: redis.Redis) -> None:
+    place = (await acme.send("/settings/keys", name="billing")).headers["location"]
+    found = re.search(r"farm_[\w-]{43}", await acme.see(place))
+    assert found
+    (name,) = cast("list[bytes]", redis_client.keys("farm:session-secrets:*"))
+    assert 0 < redis_client.ttl(name) <= 600
+    (kept,) = cast("list[bytes]", redis_client.hvals(name))
+    assert found[0].encode() not in kept
+    assert (await acme.send(f"{place}/saved")).headers["location"] == "/settings#keys"
+    assert found[0] not in await acme.see(place, 404)
+
+
+async def test_logout_should_drop_new_secrets(acme: Visit, redis_client: redis.Redis) -> None:
+    await acme.send("/settings/keys", name="billing")
+    await acme.send("/logout")
+    assert redis_client.keys("farm:session*") == []
+
+
+async def test_revoking_the_key_of_the_session_should_lead_to_the_login(
+    settings: Settings, app: Starlette
+) -> None:
+    made = create_api_key(settings, "lonely", "the only one")
+    async with visit_of(app, "lonely", made.text) as visit:
+        page = await visit.see("/settings")
+        assert "Revoking it logs you out" in page
+        assert "last key of lonely" in page
+        revoked = await visit.send("/settings/keys/revoke", key_id=made.key.id)
+        assert "Key revoked." in await visit.see(revoked.headers["location"])
+
+
+async def test_last_key_should_be_named_only_where_it_is_the_last(acme: Visit, settings: Settings) -> None:
+    create_api_key(settings, "acme", "another")
+    assert "last key of acme" not in await acme.see("/settings")
+
+
+async def test_settings_should_say_how_long_files_are_kept(settings: Settings) -> None:
+    for retention, said in (
+        (604800, "<strong>7 days</strong>"),
+        (3600, "<strong>1 hour</strong>"),
+        (0, "keeps"),
+    ):
+        app = create_app(settings.model_copy(update={"retention": retention}))
+        async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:
+            assert said in await visit.see("/settings")
+
+
+async def test_webhook_should_be_edited_disabled_and_given_a_new_secret(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"allow_private_addresses": "all"}))
+    async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:
+        made = await visit.send("/settings/webhooks", name="mine", url="http://127.0.0.1:9/hook")
+        before = re.search(r"whsec_[^\"]+", await visit.see(made.headers["location"]))
+        saved = await visit.send(f"{made.headers['location']}/saved")
+        place = saved.headers["location"]
+        edited = await visit.send(f"{place}/edit", name="yours", url="http://127.0.0.1:9/other")
+        assert edited.headers["location"] == f"{place}?done=saved"
+        page = await visit.see(place)
+        assert "yours" in page
+        assert "http://127.0.0.1:9/other" in page
+        assert "This webhook is disabled" in page
+        await visit.send(f"{place}/edit", name="yours", url="http://127.0.0.1:9/other", enabled="on")
+        assert "This webhook is disabled" not in await visit.see(place)
+        assert (await visit.send(f"{place}/edit", name="", url="x")).status_code == 422
+        rotated = await visit.send(f"{place}/secret")
+        after = re.search(r"whsec_[^\"]+", await visit.see(rotated.headers["location"]))
+        assert before
+        assert after
+        assert before[0] != after[0]
+
+
+async def test_log_should_say_when_the_next_try_comes(acme: Visit, app: Starlette) -> None:
+    webhook = app.state.context.webhooks.create(
+        "acme", name="mine", url="https://example.com/", events=(STATUS_UPDATE,), enabled=True
+    )
+    attempt = Attempt(
+        delivery_id="1",
+        recording_id=uuid4(),
+        number=1,
+        time=now(),
+        duration_ms=2,
+        outcome=AttemptOutcome.RETRYING,
+        status_code=500,
+        answer="",
+        error=None,
+        next_attempt=datetime(2026, 1, 15, 9, 0, 5, tzinfo=UTC),
+        replay_of=None,
+        body=json.dumps({"event": STATUS_UPDATE, "recording": {"status": "RECORDING"}}),
+    )
+    app.state.context.redis.xadd(log_key("acme", webhook.id), {"attempt": attempt.model_dump_json()})
+    page = " ".join(re.sub(r"<[^>]+>", " ", await acme.see(f"/settings/webhooks/{webhook.id}")).split())
+    assert "failed 500 after 2 ms, next try 15 Jan 2026, 09:00" in page
+    assert "in 2 ms" not in page
 
 
 async def test_defaults_should_keep_what_the_form_has_no_field_for(acme: Visit, app: Starlette) -> None:
@@ -82,7 +189,7 @@ async def test_kept_headers_should_not_follow_the_page_elsewhere(acme: Visit, ap
     for fields in ({"url": "http://8.8.4.4/room"}, {"url": "https://8.8.8.8/room"}, {}):
         refused = await acme.send("/settings/defaults", **fields)
         assert refused.status_code == 422
-        assert "headers, passwords or cookies are set for the page" in refused.text
+        assert "headers, passwords or cookies are set for the current page" in refused.text
         assert configs.defaults("acme", "-").organization == set_already
     saved = await acme.send("/settings/defaults", url="http://8.8.8.8/another", codec="VP8")
     assert saved.status_code == 303, saved.text

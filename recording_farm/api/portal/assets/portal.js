@@ -209,6 +209,34 @@ document.addEventListener("click", (event) => {
   playing.currentTime = time;
 });
 
+// --- Copying ---------------------------------------------------------------------------------------------
+
+for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
+
+document.addEventListener("focusin", ({ target }) => {
+  if (target.matches?.(".copy input")) target.select();
+});
+
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest?.("button[data-copy]");
+  if (!button) return;
+  const field = document.getElementById(button.dataset.copy);
+  const copied = await copy(field);
+  button.textContent = copied ? "Copied" : "Press Ctrl+C";
+  setTimeout(() => { button.textContent = "Copy"; }, 3000);
+});
+
+// Browsers have a clipboard only over https and on localhost; elsewhere the old command works.
+async function copy(field) {
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+    return true;
+  } catch {
+    return document.execCommand("copy");
+  }
+}
+
 // --- At the beginning ------------------------------------------------------------------------------------
 
 remember();
@@ -220,6 +248,3 @@ setInterval(tick, 1000);
 const picture = document.querySelector("img[data-again]");
 setInterval(renewPicture, 1000 * Number(picture?.dataset.again ?? 2));
 
-// What was made just now is to be copied.
-const secret = document.querySelector("input.secret");
-secret?.addEventListener("focus", () => secret.select());
