@@ -42,7 +42,7 @@ FLOORS: Final = {
         "config",
         "host",
         "safe_http",
-        "errors clock certificates",
+        "errors clock certificates notice",
     ),
     "api": (
         "__main__",

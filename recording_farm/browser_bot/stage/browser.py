@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from playwright.async_api import (
@@ -85,6 +86,13 @@ UNWANTED_INTERFACES = (
     "SecurePaymentConfirmation",
     "BackgroundFetch",
 )
+
+
+@cache
+def warn_if_root() -> None:
+    """Warn that Chromium has no sandbox; once in a process, and not in its forks."""
+    if os.geteuid() == 0:
+        logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
 
 
 def chromium_switches(width: int, height: int) -> list[str]:
@@ -300,8 +308,7 @@ async def open_browser(
     """
     playwright = await driver.start()
     root = os.geteuid() == 0
-    if root:
-        logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
+    warn_if_root()
     switches = chromium_switches(width, height)
     if environment.devices:
         switches += write_devices(directory)

@@ -62,8 +62,12 @@ def clean_up_stages(root: Path | None = None) -> int:
         if not _is_left_behind(directory):
             continue
         killed = _kill_programs_of(directory)
+        with suppress(FileNotFoundError):  # several slots may clean up at once; one of them logs it
+            (directory / OWNER).unlink()
+            logger.warning(
+                "removed the stage %s of a dead recorder (%d programs ended)", directory.name, killed
+            )
         shutil.rmtree(directory, ignore_errors=True)
-        logger.warning("swept the stage %s of a dead recorder (%d programs ended)", directory.name, killed)
         swept += 1
     return swept
 

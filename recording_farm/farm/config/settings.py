@@ -106,6 +106,7 @@ class LogLevel(StrEnum):
     """From which level on the log is written to standard error."""
 
     INFO = "info"
+    NOTICE = "notice"
     WARNING = "warning"
     ERROR = "error"
 
@@ -541,7 +542,9 @@ class Settings(BaseSettings):
         description="`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere.",
     )
     log_level: LogLevel = Field(
-        default=LogLevel.WARNING, description="`info`, `warning` or `error`; `farm -v` is `info`."
+        default=LogLevel.NOTICE,
+        description="`info`, `notice` (recordings that start and end, and warnings), `warning` or `error`; "
+        "`farm -v` is `info`.",
     )
 
     @model_validator(mode="after")

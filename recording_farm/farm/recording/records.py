@@ -57,7 +57,9 @@ from recording_farm.farm.errors import (
     WrongStateError,
 )
 from recording_farm.farm.nodes.registry import GONE_KEY
+from recording_farm.farm.notice import NOTICE
 from recording_farm.farm.recording import lua
+from recording_farm.farm.recording.change_log import line_about
 from recording_farm.farm.recording.changes import CHANGES_KEY, events_key
 from recording_farm.farm.recording.commands import orders_key
 from recording_farm.farm.recording.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
@@ -358,7 +360,10 @@ class Records:
             ],
         )
         if outcome == 1:
-            return decode(_pairs(answer[0]))
+            changed = decode(_pairs(answer[0]))
+            if line := line_about(changed):
+                logger.log(NOTICE, "%s", line)
+            return changed
         if outcome == 2:
             raise _taken_over(recording_id)
         present = answer[0].decode()

@@ -1,8 +1,7 @@
-"""How the log of a process is written: one JSON object a line, or text for people on a terminal.
+"""The format of the log of a process: one JSON object a line, or text on a terminal.
 
-The farm's modules log through `logging`. What is bound to the context (`about`) goes with every line that is
-logged in it, so the lines of one recording can be found in all processes: in the API's, the recorder's and
-those of cut, transfers and webhooks.
+The farm's modules log through `logging`. Each line has the values that are bound to its context (`about`), so
+the lines of one recording can be found in all processes: API, recorder, cut, transfers and webhooks.
 """
 
 import logging
@@ -17,29 +16,31 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from recording_farm.farm.config.settings import LogFormat, LogLevel, load_settings
 from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.notice import NOTICE
 
 _OWN: Final = ("recording_farm", "chaos")
-"""The packages whose INFO is logged. Libraries' is not: some write down what they send and receive."""
+"""The packages whose INFO is logged. That of libraries is not: some log what they send and receive."""
 
 _LEVELS: Final = {
     LogLevel.INFO: logging.INFO,
+    LogLevel.NOTICE: NOTICE,
     LogLevel.WARNING: logging.WARNING,
     LogLevel.ERROR: logging.ERROR,
 }
 
 
 def set_up_logs_from_environment() -> None:
-    """Write the log as the settings say; if they are bad, which the command tells itself, as by default."""
+    """Write the log as the settings say. With bad settings, which the command reports, use the defaults."""
     try:
         settings = load_settings()
     except SettingsError:
-        set_up_logs(LogFormat.AUTO, LogLevel.WARNING)
+        set_up_logs(LogFormat.AUTO, LogLevel.NOTICE)
     else:
         set_up_logs(settings.log_format, settings.log_level)
 
 
 def set_up_logs(log_format: LogFormat, level: LogLevel) -> None:
-    """Write the log of this process, and of those that it forks, to standard error."""
+    """Write the log of this process and its forks to standard error."""
     as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(_LEVELS[level])
@@ -48,13 +49,13 @@ def set_up_logs(log_format: LogFormat, level: LogLevel) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     for package in _OWN:
-        # A recording's own log has it in any case (`farm.telemetry.recording_log`).
+        # The log of a recording has INFO at every level (`farm.telemetry.recording_log`).
         logging.getLogger(package).setLevel(logging.INFO)
 
 
 def formatter(*, as_text: bool, colors: bool = False) -> logging.Formatter:
-    """What makes lines of what is logged, with what is bound to the context."""
-    # No traceback shows the values of variables: some are secrets.
+    """The formatter of log lines, with the values that are bound to the context."""
+    # Tracebacks never show the values of variables: some are secrets.
     last: list[Processor] = (
         [
             _printable,
@@ -79,13 +80,13 @@ def formatter(*, as_text: bool, colors: bool = False) -> logging.Formatter:
 
 @contextmanager
 def about(recording_id: UUID | str, **more: str) -> Iterator[None]:
-    """Have all lines that are logged meanwhile tell that they are about a recording."""
+    """Bind the id of a recording to all lines that are logged meanwhile."""
     with structlog.contextvars.bound_contextvars(recording=str(recording_id), **more):
         yield
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Leave no control character of a client's text to the terminal."""
+    """Escape control characters, which a client's text may have, for the terminal."""
     text = str(event["event"])
     event["event"] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return event

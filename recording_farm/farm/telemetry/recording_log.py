@@ -1,4 +1,4 @@
-"""The log of one recording, in its evidence directory, besides the process's own."""
+"""The log of one recording, in its evidence directory, besides the log of the process."""
 
 import logging
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from recording_farm.farm.telemetry.logs import about
 logger = logging.getLogger(__name__)
 
 NOT_FOR_CLIENTS: Final = {"not_for_clients": True}
-"""The `extra` of what is logged about the farm itself: a recording's log is part of its evidence."""
+"""The `extra` of lines about the farm itself: clients can read the log of a recording."""
 
 
 @contextmanager
 def logging_to(directory: Path) -> Iterator[None]:
-    """Keep what is logged meanwhile in `recorder.log` as well; `directory` is named by the recording's id."""
+    """Write the lines that are logged meanwhile to `recorder.log` too; `directory` has the recording's id."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     handler = logging.FileHandler(directory / "recorder.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))

@@ -29,6 +29,7 @@ from typing import Final
 import redis
 from rq import Queue
 
+from recording_farm.browser_bot.stage.browser import warn_if_root
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, probe, refuse_eviction
@@ -134,6 +135,7 @@ def run_worker(settings: Settings) -> None:
     require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
     if settings.node_port is not None:
         require_free_port("FARM_NODE", settings.node_host, settings.node_port)
+    warn_if_root()  # here once, and not in each slot
     refuse_eviction(settings.redis_address)
     with connect(settings.redis_address) as client:
         _wait_until_usable(client)

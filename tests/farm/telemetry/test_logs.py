@@ -77,6 +77,7 @@ from recording_farm.farm.telemetry.recording_log import logging_to
 set_up_logs_from_environment()
 with logging_to(Path(sys.argv[1])):
     logging.getLogger("recording_farm.farm.recorder.recorder").info("ours")
+    logging.getLogger("recording_farm.farm.recorder.recorder").log(25, "a notice")
     logging.getLogger("some.library").info("a library's")
     logging.getLogger("some.library").warning("a library's warning")
 """
@@ -96,8 +97,9 @@ def test_recordings_own_log_should_have_our_info_in_any_case(
 ) -> None:
     recording_id = str(uuid4())
     lines = [json.loads(line) for line in said(tmp_path / recording_id, **environment).splitlines()]
-    events = ["ours", "a library's warning"] if "FARM_LOG_LEVEL" in environment else ["a library's warning"]
+    events = (["ours"] if "FARM_LOG_LEVEL" in environment else []) + ["a notice", "a library's warning"]
     assert [line["event"] for line in lines] == events
+    assert lines[-2]["level"] == "notice"
     assert {line["recording"] for line in lines} == {recording_id}
     kept = (tmp_path / recording_id / "recorder.log").read_text()
     assert "INFO    recording_farm.farm.recorder.recorder: ours" in kept

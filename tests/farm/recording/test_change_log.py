@@ -1,0 +1,38 @@
+"""A recording has one line in the log when it starts, and one when it ends."""
+
+import pytest
+
+from recording_farm.farm.notice import NOTICE
+from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Status
+from testkit.farm import Farm
+
+ERROR = Failure(code="recording_failed", message="the page did not load")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == NOTICE]
+
+
+def test_recording_should_log_one_line_when_it_starts_and_one_when_it_ends(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(NOTICE)
+    recording = farm.add(meeting_id="demo", node="node-1")
+    for status in (Status.RECORDING, Status.PAUSED, Status.RECORDING):
+        farm.records.change_state(recording.id, status)
+    reason = Reason(reason=ReasonKind.API_CALL)
+    farm.records.change_state(recording.id, Status.UPLOADING, stop_reason=reason)
+    farm.records.change_state(recording.id, Status.UPLOADED, recording_duration=227, file_size=12_345_678)
+    assert lines(caplog) == [
+        f"recording started: {recording.id}, meeting demo, node node-1",
+        f"recording ended: {recording.id}, meeting demo, 227 s, 12.3 MB, stopped by API_CALL",
+    ]
+
+
+def test_recording_that_fails_should_log_why(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(NOTICE)
+    recording = farm.add(meeting_id="demo")
+    farm.records.change_state(recording.id, Status.ERRORED, error=ERROR)
+    assert lines(caplog) == [
+        f"recording failed: {recording.id}, meeting demo, recording_failed: the page did not load"
+    ]
