@@ -60,7 +60,7 @@ from recording_farm.farm.recording.feeds import Feeds
 from recording_farm.farm.recording.links import Links
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.unclaimed import fail_lost_recordings
-from recording_farm.farm.recovery.wait_times import Waits
+from recording_farm.farm.recovery.wait_times import QueueWaitTimes
 from recording_farm.farm.storage.presets import StoragePresets
 from recording_farm.farm.storage.store import Store, open_store
 from recording_farm.farm.webhooks.deliveries import Deliveries
@@ -198,7 +198,7 @@ async def _running(
 
 
 async def _sweep(context: Context) -> None:
-    waits = Waits(context.redis)
+    waits = QueueWaitTimes(context.redis)
     outage = Outage("recordings without a job cannot be looked for")
     while True:
         try:

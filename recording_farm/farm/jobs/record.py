@@ -29,9 +29,9 @@ from recording_farm.farm.recording.commands import read_orders
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.continuation import claim_from_gone_node, prepare_to_resume
-from recording_farm.farm.recovery.endings import end_dead
+from recording_farm.farm.recovery.endings import fail_or_salvage
 from recording_farm.farm.spool.spool import SpoolHeldError, spool_of
-from recording_farm.farm.telemetry.counts import Counts, of_claim
+from recording_farm.farm.telemetry.counts import Counts, claim_increments
 from recording_farm.farm.telemetry.recording_log import logging_to
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
     if recording.node is None:
         # Of a recorder that died before it had claimed the recording.
         take_seen(evidence_dir(settings, str(recording.id)))
-        Counts(client).add(of_claim(claimed, now()))
+        Counts(client).add(claim_increments(claimed, now()))
     elif not prepare_to_resume(claimed, recording.node, settings, client):
         return
     _run_recorder(claimed, settings, records, client)
@@ -96,7 +96,7 @@ def _run_recorder(recording: Recording, settings: Settings, records: Records, cl
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
         spool = spool_of(recording, settings)
         keep_death(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
-        end_dead(recording.id, settings, client)
+        fail_or_salvage(recording.id, settings, client)
         raise
 
 

@@ -35,7 +35,7 @@ from recording_farm.farm.recording.model import (
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import other_keeper
 from recording_farm.farm.spool.ending import Ending, keep_ending
-from recording_farm.farm.spool.record_copy import keep_record, register_again
+from recording_farm.farm.spool.record_copy import keep_record, restore_to_redis
 from recording_farm.farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class Reporter(Listener):
         try:
             recording = self._records.get(None, self._recording.id)
         except NotFoundError:
-            if register_again(spool.directory, self._records):
+            if restore_to_redis(spool.directory, self._records):
                 logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
                 self._say_slot()
             return

@@ -41,7 +41,7 @@ from recording_farm.farm.storage.customer import place_of
 from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.store import Store, open_store
 from recording_farm.farm.storage.targets import SftpTarget, Target
-from recording_farm.farm.telemetry.counts import Counts, of_transfer
+from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
             # First of all: were this process killed in between, nobody would come back to it.
             enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
-        Counts(client).add(of_transfer(after))
+        Counts(client).add(transfer_increments(after))
 
 
 def _is_due(transfer: Transfer | None) -> bool:

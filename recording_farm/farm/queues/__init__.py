@@ -1,1 +1,1 @@
-"""The queues of RQ: which job waits in which, and for whom."""
+"""The queues of RQ, and the jobs in each."""

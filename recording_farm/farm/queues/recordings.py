@@ -24,10 +24,10 @@ _RECORDINGS: Final = {
 }
 
 _RECORD_SECONDS: Final = 86_400 + 3600
-"""What a recording may take: the longest, a day with its pauses, and opening the page and tearing down."""
+"""The time limit of the job: the longest recording, a day with its pauses, and the opening and closing."""
 
 _CLAIM_TIMEOUT: Final = timedelta(seconds=30)
-"""How long a job that has begun may take to claim its recording."""
+"""How long a started job may take to claim its recording."""
 
 _TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
 
@@ -43,17 +43,17 @@ def recordings_queues(client: redis.Redis) -> list[Queue]:
 
 
 def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
-    """The queue of recordings that only `node` can go on with; its slots take these first."""
+    """The queue of recordings that only `node` can resume; its slots take these first."""
     return Queue(f"recordings.{node}", connection=client)
 
 
 def continuations_queue(client: redis.Redis) -> Queue:
-    """The queue of recordings whose node is gone; slots of every node take these before they begin others."""
+    """The queue of recordings whose node is gone; slots of every node take these before new ones."""
     return Queue("continuations", connection=client)
 
 
 def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
-    """Whether the job that makes a recording is waiting or at work.
+    """Whether the job of a recording is queued or running.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -65,17 +65,17 @@ def has_live_job(client: redis.Redis, recording_id: UUID | str) -> bool:
 def _is_live(client: redis.Redis, job: Job) -> bool:
     status = job.get_status(refresh=False)
     if status is JobStatus.QUEUED:
-        # A worker that dies with a job in its hands leaves it as it was, but in no queue.
+        # A worker that dies while it takes a job leaves the job's state as it was, but the job in no queue.
         return Queue(job.origin, connection=client).get_job_position(job.id) is not None
     if status is JobStatus.STARTED:
-        # One that dies a moment later leaves it at work, and RQ looks for such jobs each ten minutes only.
+        # One that dies a moment later leaves it started; RQ looks for such jobs only every ten minutes.
         started = StartedJobRegistry(job.origin, connection=client)
         return job.id not in started.get_expired_job_ids()
     return status not in OVER
 
 
 def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
-    """Whether there ever was a job to make a recording.
+    """Whether a recording ever had a job.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -83,7 +83,7 @@ def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
 
 
 def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
-    """Which place a recording has in the queue, 1 being the next; None once a worker has taken it.
+    """The position of a recording in the queue, 1 being the next; None once a worker has taken it.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -97,7 +97,7 @@ def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
 
 
 def queue_positions(client: redis.Redis) -> dict[str, int]:
-    """The places of all recordings that wait in the queue, by their ids, 1 being the next.
+    """The positions of all queued recordings by their ids, 1 being the next.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -106,11 +106,11 @@ def queue_positions(client: redis.Redis) -> dict[str, int]:
 
 
 def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
-    """Forget the job of a recording, if it waits in the queue.
+    """Delete the job of a recording, if it is still queued.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    # A worker that has taken it needs it still.
+    # A worker that has taken the job still needs it.
     if any(queue.remove(str(recording_id)) for queue in recordings_queues(client)):
         with suppress(NoSuchJobError):
             Job.fetch(str(recording_id), connection=client).delete()
@@ -134,7 +134,7 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
 
 
 def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:
-    """Queue the job that goes on with a recording: on `node`, whose recorder has died, or with None anywhere.
+    """Queue the job that resumes a recording: on `node`, whose recorder has died, or with None anywhere.
 
     Harmless to call twice; with a node the caller knows that no recorder lives. Raises redis.RedisError when
     Redis cannot be reached.
@@ -142,33 +142,33 @@ def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | 
     queue = continuations_queue(client) if node is None else node_recordings_queue(client, node)
     job_id = _continuation_id(recording.id)
     try:
-        _continue(queue, recording, job_id)
+        _enqueue_resume(queue, recording, job_id)
     except DuplicateJobError:
         with suppress(NoSuchJobError):
             job = Job.fetch(job_id, connection=client)
-            if _will_go_on(job, queue, anywhere=node is None):
+            if _will_resume(job, queue, anywhere=node is None):
                 return
-            # Its worker died with the recorder, it is over, or it waits for another node.
+            # Its worker died with the recorder, the job is over, or it is queued for another node.
             job.delete()
-        with suppress(DuplicateJobError):  # somebody else was quicker
-            _continue(queue, recording, job_id)
+        with suppress(DuplicateJobError):  # another process was quicker
+            _enqueue_resume(queue, recording, job_id)
 
 
-def _will_go_on(job: Job, queue: Queue, *, anywhere: bool) -> bool:
+def _will_resume(job: Job, queue: Queue, *, anywhere: bool) -> bool:
     status = job.get_status()
     if status in _TO_COME:
         return job.origin == queue.name
-    # On some other node it may be about to claim the recording.
-    began = job.started_at
+    # On another node it may be about to claim the recording.
+    started = job.started_at
     return (
         anywhere
         and status is JobStatus.STARTED
-        and began is not None
-        and datetime.now(UTC) - began < _CLAIM_TIMEOUT
+        and started is not None
+        and datetime.now(UTC) - started < _CLAIM_TIMEOUT
     )
 
 
-def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
+def _enqueue_resume(queue: Queue, recording: Recording, job_id: str) -> None:
     queue.enqueue(
         RECORD_JOB,
         str(recording.id),
@@ -177,7 +177,7 @@ def _continue(queue: Queue, recording: Recording, job_id: str) -> None:
         job_timeout=_RECORD_SECONDS,
         result_ttl=0,
         failure_ttl=FAILURE_SECONDS,
-        description=f"go on with the recording of the meeting {recording.meeting_id}",
+        description=f"resume the recording of the meeting {recording.meeting_id}",
         meta=job_meta(recording, recording.node),
     )
 

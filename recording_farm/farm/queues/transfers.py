@@ -22,28 +22,28 @@ _FINISH_JOBS: Final = frozenset({FINISH_JOB, "farm.finish_job.finish"})
 """And its name in the version before 0.2."""
 
 TRANSFER_JOB: Final = "farm.jobs.entry.transfer"
-"""The function that carries files to one place; its arguments are the recording's id and the place's name."""
+"""The function that uploads files to one storage; its arguments are the recording and the storage's name."""
 
 _FINISH_SECONDS: Final = 8 * 3600
-"""What finishing may take. The longest is the sound of a day as MP3: most of an hour of a core."""
+"""The time limit of finishing. The longest is a day of audio as MP3: most of an hour of a core."""
 
 _FINISH_INTERVALS: Final = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600]
-"""Seconds between tries to finish a recording: a full disk or a store that is away may come back."""
+"""Seconds between tries to finish a recording: a full disk or an unreachable store may recover."""
 
 MIN_TRANSFER_RATE: Final = 64 << 10
-"""Bytes a second that a customer's storage must take; one that is slower would keep others waiting."""
+"""Bytes a second that a customer's storage must accept; a slower one would delay others."""
 
 _TRANSFER_SECONDS: Final = 300
-"""What one try of a transfer may take besides."""
+"""The time limit of one try of a transfer, besides that."""
 
 _TRANSFER_RETRY: Final = Retry(max=1000, interval=[1, 5, 30])
-"""For tries that were killed, or met a Redis that was away; refusals are counted in the record."""
+"""For tries that were killed or met an outage of Redis; refusals are counted in the record."""
 
 
 def transfers_queue(client: redis.Redis, node: str) -> Queue:
-    """The queue of the work on ended recordings, whose takes lie in the spool of `node` and nowhere else.
+    """The queue of jobs that cut and store ended recordings, whose takes are in the spool of `node` only.
 
-    It carries them as far as the store, and never waits for a customer's storage.
+    It never waits for a customer's storage.
     """
     return Queue(f"transfers.{node}", connection=client)
 
@@ -71,7 +71,7 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
 
 
 def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) -> bool:
-    """Whether a job that cuts and stores a recording on `node` waits, is at work or is to be tried again.
+    """Whether a job that cuts and stores a recording on `node` is queued, running or scheduled.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -88,7 +88,7 @@ def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) 
 
 
 def enqueue_transfer_from_store(client: redis.Redis, recording: Recording, target: str) -> None:
-    """Queue one try of a transfer of files that the store has, for any node, unless it is queued or at work.
+    """Queue one try of a transfer of files that the store has, for any node, unless it is queued or running.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -98,7 +98,7 @@ def enqueue_transfer_from_store(client: redis.Redis, recording: Recording, targe
         if job.get_status() not in OVER:
             return
         job.delete()
-    with suppress(DuplicateJobError):  # somebody else was quicker
+    with suppress(DuplicateJobError):  # another process was quicker
         enqueue_transfer(client, recording, target, None, job_id=job_id)
 
 
@@ -110,13 +110,13 @@ def enqueue_transfer(
     at: datetime | None = None,
     job_id: str | None = None,
 ) -> None:
-    """Queue one try of a transfer, for now or for later, where a customer's storage never delays the store.
+    """Queue one try of a transfer, for now or later; a customer's storage never delays the store.
 
-    Harmless to call twice: the record says what is still to be done. Raises DuplicateJobError when there is a
-    job called `job_id`, redis.RedisError when Redis cannot be reached.
+    Harmless to call twice: the record has the state of each transfer. Raises DuplicateJobError when a job
+    called `job_id` exists, redis.RedisError when Redis cannot be reached.
     """
     queue = transfers_queue(client, node) if node and target == STORE else uploads_queue(client, node)
-    # RQ drops what is left of a second, and a try that begins too early would be none.
+    # RQ drops fractions of a second, and a try that starts too early does nothing.
     enqueue = queue.enqueue if at is None else partial(queue.enqueue_at, at + timedelta(seconds=1))
     enqueue(
         TRANSFER_JOB,

@@ -1,4 +1,4 @@
-"""The queue of webhooks: one job sends whatever is due."""
+"""The queue of webhooks: one job sends all deliveries that are due."""
 
 from typing import Final
 
@@ -8,20 +8,20 @@ from rq import Queue
 from recording_farm.farm.queues.jobs import FAILURE_SECONDS
 
 SEND_JOB: Final = "farm.jobs.entry.send_webhooks"
-"""The function that sends whatever webhooks are due."""
+"""The function that sends all webhooks that are due."""
 
 _SEND_SECONDS: Final = 180
 
 
 def webhooks_queue(client: redis.Redis) -> Queue:
-    """The queue from which the senders of every node take the order to look for deliveries."""
+    """The queue from which the senders of every node take the job that looks for deliveries."""
     return Queue("webhooks", connection=client)
 
 
 def enqueue_sending(client: redis.Redis) -> None:
-    """Have some sender look for deliveries that are due.
+    """Queue the job that looks for deliveries that are due.
 
-    Does nothing when such a job waits already: it will see what is due when it begins. Raises
+    Does nothing when one is queued already: it looks when it starts. Raises
     redis.RedisError when Redis cannot be reached.
     """
     queue = webhooks_queue(client)

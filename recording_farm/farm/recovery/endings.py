@@ -1,4 +1,4 @@
-"""How a recording ends whose recorder died: as its spool says, or by what its takes are worth."""
+"""The end of a recording whose recorder died: as its spool says, or with the takes it has, or failed."""
 
 import logging
 from datetime import UTC, datetime
@@ -26,8 +26,8 @@ DIED = Failure(code="recorder_died", message="the recorder died; the recording u
 DIED_EARLY = Failure(code="recorder_died", message="the recorder died before its first frame; start it again")
 
 
-def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
-    """Tell Redis how an active recording has ended, as its recorder kept it; false if it has not ended.
+def apply_saved_ending(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
+    """Store in Redis the ending that the recorder has saved in the spool; false if there is none.
 
     Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
@@ -35,7 +35,7 @@ def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -
     ending = kept_ending(spool)
     if ending is None:
         return False
-    logger.warning("recording %s had ended while Redis was away", recording.id)
+    logger.warning("recording %s had ended during an outage of Redis", recording.id)
     records = Records(client)
     change = partial(records.change_state, recording.id, by=settings.node)
     try:
@@ -55,13 +55,13 @@ def end_as_kept(recording: Recording, settings: Settings, client: redis.Redis) -
 
 
 def _began(spool: Spool) -> datetime:
-    """When the first take began; now if its journal is gone."""
+    """When the first take started; now if its journal is lost."""
     journals = spool.journals()
     return datetime.fromtimestamp(journals[0].wall_us / 1e6, UTC) if journals else now()
 
 
-def end_dead(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
-    """Take a recording whose recorder died too often to its end, with what there is.
+def fail_or_salvage(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
+    """End a recording whose recorder died too often: with the takes it has, or as failed without any.
 
     Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """

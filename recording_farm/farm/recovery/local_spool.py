@@ -1,4 +1,4 @@
-"""Resumes or finishes recordings that dead processes have left in this node's spool."""
+"""Resumes, or finishes, recordings that crashed processes have left in the spool of this node."""
 
 import logging
 import shutil
@@ -22,9 +22,9 @@ from recording_farm.farm.recording.files import is_in_store
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, is_overdue
-from recording_farm.farm.recovery.endings import end_as_kept
+from recording_farm.farm.recovery.endings import apply_saved_ending
 from recording_farm.farm.recovery.lost_nodes import expect_nodes
-from recording_farm.farm.spool.record_copy import register_again
+from recording_farm.farm.spool.record_copy import restore_to_redis
 from recording_farm.farm.spool.set_aside import has_recorded, is_left
 from recording_farm.farm.spool.spool import spool_directory, spool_of, spools
 
@@ -35,33 +35,35 @@ _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 
 
 def recover_spool(settings: Settings, client: redis.Redis) -> int:
-    """Recover every recording in this node's spool that nobody works on; returns how many.
+    """Recover every recording in the spool of this node that no process works on; returns how many.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
     recovered = 0
     for directory in sorted(spools(settings.spool_dir)):
         try:
-            _register_again(directory, Records(client))
+            _restore_to_redis(directory, Records(client))
             recovered += recover(directory.name, settings, client)
         except TakenOverError:
             _remove_deleted(directory)
         except (FarmError, OSError) as error:
-            logger.error("%s lies in the spool and is left alone: %s", directory, error)
+            logger.error("%s in the spool cannot be recovered: %s", directory, error)
     return recovered
 
 
 def _remove_deleted(directory: Path) -> None:
-    logger.warning("recording %s, which another node had taken over, was deleted", directory.name)
+    logger.warning(
+        "removing recording %s, which another node had taken over and a client has deleted", directory.name
+    )
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
-    """See to it that a recording whose process is dead goes on; False if its recorder lives.
+    """Resume or finish a recording whose process is dead; False if its recorder lives.
 
-    One that was being recorded is recorded further, on this node, unless it had ended and Redis could not be
-    told; what is left of one that ended elsewhere is set aside. Raises NotFoundError if Redis does not know
-    it, redis.RedisError when Redis cannot be reached.
+    A running recording is resumed on this node, unless it had ended during an outage of Redis; takes of one
+    that ended elsewhere are set aside. Raises NotFoundError if Redis does not know it, redis.RedisError when
+    Redis cannot be reached.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -74,9 +76,13 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:
         return False  # another node has it now
     if recording.status in ACTIVE:
-        if end_as_kept(recording, settings, client):
+        if apply_saved_ending(recording, settings, client):
             return True
-        logger.warning("recording %s was %s when its recorder died", recording.id, recording.status)
+        logger.warning(
+            "recording %s was %s when its recorder died; queueing it to be resumed",
+            recording.id,
+            recording.status,
+        )
         enqueue_continuation(client, recording, settings.node)
         return True
     unfinished = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
@@ -91,9 +97,9 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
 
 
 def look_for_lost() -> None:
-    """The RQ job of each minute: go on with what no job is queued for, of this node's recordings.
+    """The RQ job of each minute: recover the recordings of this node for which no job is queued.
 
-    And have the nodes watched of which any recordings are.
+    It also registers the nodes of all unfinished recordings, so that lost ones are found.
     """
     settings = load_settings()
     with connect(settings.redis_address) as client:
@@ -103,9 +109,9 @@ def look_for_lost() -> None:
 
 
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
-    """Recover this node's recordings that nobody works on and for which no job is there; returns how many.
+    """Recover the recordings of this node that no process works on and that have no job; returns how many.
 
-    Their job has met a Redis that was away, or they could not tell it their end, or it has lost them. Raises
+    Their job or their ending was lost in an outage of Redis, or Redis has lost its data. Raises
     redis.RedisError when Redis cannot be reached.
     """
     records = Records(client)
@@ -117,27 +123,27 @@ def recover_unqueued(settings: Settings, client: redis.Redis) -> int:
         except NotFoundError:
             recovered += _recover_unknown(recording_id, settings, client)
         except RecordUnreadableError as error:
-            logger.error("%s; its spool is left alone", error.message)
+            logger.error("%s; its spool is kept as it is", error.message)
         except OSError as error:
-            logger.error("%s cannot be looked at: %s", spool_directory(settings, recording_id), error)
+            logger.error("%s cannot be read: %s", spool_directory(settings, recording_id), error)
     return recovered
 
 
 def _recordings_here(settings: Settings, records: Records) -> list[str]:
-    """The ids of all recordings with a spool here, and of those that should have one."""
+    """The ids of all recordings that have a spool here, or should have one."""
     here = {directory.name for directory in spools(settings.spool_dir)}
     here |= {str(recording.id) for recording in records.unfinished() if recording.node == settings.node}
     return sorted(here)
 
 
 def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
-    """Recover a recording that Redis does not know: it has lost it, or it was deleted."""
+    """Recover a recording that Redis does not know: Redis has lost it, or a client has deleted it."""
     records = Records(client)
     directory = spool_directory(settings, recording_id)
     try:
         if records.was_taken_over(recording_id, settings.node):
             _remove_deleted(directory)
-        elif _register_again(directory, records):
+        elif _restore_to_redis(directory, records):
             return recover(recording_id, settings, client)
     except TakenOverError:
         _remove_deleted(directory)
@@ -146,15 +152,15 @@ def _recover_unknown(recording_id: str, settings: Settings, client: redis.Redis)
     return False
 
 
-def _register_again(directory: Path, records: Records) -> bool:
-    is_new = register_again(directory, records)
+def _restore_to_redis(directory: Path, records: Records) -> bool:
+    is_new = restore_to_redis(directory, records)
     if is_new:
-        logger.warning("recording %s: Redis had lost it and knows it again", directory.name)
+        logger.warning("recording %s: restored to Redis, which had lost it", directory.name)
     return is_new
 
 
 def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis) -> bool:
-    """Whether somebody will come to an unfinished recording, or to what is left here of one that ended."""
+    """Whether a job exists for an unfinished recording, or for the takes here of one that ended."""
     if recording.status in ACTIVE:
         return has_live_job(client, recording.id)
     if recording.files and any(transfer.state not in OVER for transfer in recording.transfers):
@@ -163,9 +169,9 @@ def _is_cared_for(recording: Recording, settings: Settings, client: redis.Redis)
 
 
 def recover_transfers(settings: Settings, client: redis.Redis) -> int:
-    """Queue the transfers of files on this node that are overdue, because a process or Redis died; how many.
+    """Queue overdue transfers of files on this node, lost in a crash of a process or Redis; returns how many.
 
-    The files may be in the store alone, and Redis not know it because it lost its last moments. Raises
+    The files may be in the store alone, with Redis not knowing it because it lost its last writes. Raises
     redis.RedisError when Redis cannot be reached.
     """
     found = 0

@@ -1,11 +1,12 @@
-"""What becomes of the recordings of a node that is gone.
+"""The recordings of a node that is gone.
 
-One that is being recorded is gone on with by any other node: a job is queued, and the slot that takes it
-makes the recording its node's own (`Records.claim`). Until that moment a node that comes back just goes on.
+A running recording is resumed by any other node: a job is queued, and the slot that takes it claims the
+recording for its node (`Records.claim`). Until then the lost node may come back and resume it.
 
-One that is over lies as takes on the disk of the node that is gone, so nobody but that one can finish it. It
-is waited for (FARM_NODE_PATIENCE); then the recording is UPLOADED if its files are anywhere, else ERRORED.
-Files that are in the store already are carried on from there."""
+A recording that is over lies as takes on the disk of the lost node, so only that node can finish it. The farm
+waits for it (FARM_NODE_PATIENCE); then the recording is UPLOADED if any storage has its files, else ERRORED.
+Files that are in the store already are uploaded from there.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -25,17 +26,15 @@ from recording_farm.farm.recording.model import ACTIVE, Failure, Recording, Stat
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from recording_farm.farm.spool.set_aside import NODE_LOST
-from recording_farm.farm.telemetry.counts import Counts, of_transfer
+from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 
 logger = logging.getLogger(__name__)
 
-LOST: Final = Failure(
-    code=NODE_LOST, message="the node that had recorded it is gone, and what was recorded with it"
-)
+LOST: Final = Failure(code=NODE_LOST, message="the node that recorded it is gone, and its files with it")
 
 
 def look_after(gone: Mapping[str, Gone], settings: Settings, client: redis.Redis) -> None:
-    """Do what can be done for the recordings of nodes that are gone; several nodes may do so, and often.
+    """Resume, upload or give up the recordings of nodes that are gone; several nodes may do so, and often.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
@@ -47,16 +46,16 @@ def look_after(gone: Mapping[str, Gone], settings: Settings, client: redis.Redis
         try:
             _look_after(recording, gone[recording.node], settings, client)
         except (NotFoundError, WrongStateError, TakenOverError) as error:
-            logger.info("%s", error)  # something happened to it just now
+            logger.info("%s", error)  # its state has just changed
     for name in gone.keys() - missed:
         Nodes(client).forget(name)
 
 
 def expect_nodes(client: redis.Redis) -> None:
-    """Have the node of each unfinished recording known, so that one that is gone is found to be.
+    """Register the node of each unfinished recording, so that a lost one is found gone.
 
-    A node that is gone is forgotten when it has no recordings; one may be handed back to it later, by a node
-    that took it over and could record nothing. Raises redis.RedisError when Redis cannot be reached.
+    A node that is gone is removed when it has no recordings. Later a recording may be handed back to it, by a
+    node that took it over and recorded nothing. Raises redis.RedisError when Redis cannot be reached.
     """
     nodes = Nodes(client)
     wanted = {recording.node for recording in Records(client).unfinished() if recording.node is not None}
@@ -72,7 +71,9 @@ def _look_after(recording: Recording, gone: Gone, settings: Settings, client: re
             if is_overdue(transfer, now()):
                 enqueue_transfer_from_store(client, recording, transfer.target)
     elif _is_out_of_patience(gone, settings, now()):
-        logger.error("recording %s: its node %s is waited for no longer", recording.id, recording.node)
+        logger.error(
+            "recording %s: giving up its node %s after FARM_NODE_PATIENCE", recording.id, recording.node
+        )
         give_up(recording, client)
 
 
@@ -81,15 +82,15 @@ def _is_out_of_patience(gone: Gone, settings: Settings, moment: datetime) -> boo
 
 
 def give_up(recording: Recording, client: redis.Redis) -> None:
-    """Take an UPLOADING recording to its end without its node: UPLOADED if a place has its files, or ERRORED.
+    """End an UPLOADING recording without its node: UPLOADED if any storage has its files, else ERRORED.
 
-    Raises NotFoundError, and WrongStateError or TakenOverError when its node goes on with it just now.
+    Raises NotFoundError, and WrongStateError or TakenOverError when its node has just resumed it.
     """
     records = Records(client)
     for transfer in recording.transfers:
         if transfer.state not in OVER:
             recording = records.set_transfer(recording.id, lost(transfer), only_from={transfer.state})
-            Counts(client).add(of_transfer(lost(transfer)))
+            Counts(client).add(transfer_increments(lost(transfer)))
     if any(transfer.state is TransferState.DONE for transfer in recording.transfers):
         records.change_state(recording.id, Status.UPLOADED, by=recording.node)
     else:

@@ -1,11 +1,11 @@
-"""For how long recordings have waited for a worker, counted by those who look at them.
+"""How long recordings have waited for a worker, without wall clocks.
 
-No wall clock has a say: one may be set by an hour, and several machines have several. Each process that looks
-counts by its own monotonic clock from when it first saw a recording, on from what others had counted until
-then. So nobody counts more than has passed, and what is counted survives who counts.
+A wall clock may be set, and machines have different ones. Each process counts by its own monotonic clock from
+when it first saw a recording, starting at the time that other processes have counted. So the count never
+exceeds the time that has passed, and it survives the process.
 
 Keys
-    farm:waited    sorted set: ids of recordings that wait, by the nanoseconds that they were seen to
+    farm:waited    sorted set: ids of waiting recordings, by the nanoseconds they have waited
 """
 
 import time
@@ -18,17 +18,17 @@ import redis
 _WAITED_KEY: Final = "farm:waited"
 
 
-class Waits:
-    """What one process has seen of the recordings that wait."""
+class QueueWaitTimes:
+    """The recordings that wait, as one process has seen them."""
 
     def __init__(self, client: redis.Redis, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        """`client` must return bytes (see `farm.db.clients`); `clock` is never set, in nanoseconds."""
+        """`client` must return bytes (see `farm.db.clients`); `clock` is monotonic, in nanoseconds."""
         self._redis = client
         self._clock = clock
         self._began: dict[UUID, int] = {}
 
-    def see(self, waiting: Collection[UUID]) -> dict[UUID, int]:
-        """For how many nanoseconds each of these, which are all that wait, has been seen to.
+    def update(self, waiting: Collection[UUID]) -> dict[UUID, int]:
+        """Take all recordings that wait now; returns the nanoseconds that each has waited.
 
         Raises redis.RedisError when Redis cannot be reached.
         """

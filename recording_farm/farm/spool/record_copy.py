@@ -27,7 +27,7 @@ def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> 
         write_file(file, json.dumps({"recording": recording.model_dump(mode="json"), "targets": targets}))
 
 
-def register_again(spool_directory: Path, records: Records) -> bool:
+def restore_to_redis(spool_directory: Path, records: Records) -> bool:
     """Tell Redis of a recording that it has lost; false if it has not, or the spool knows too little.
 
     Raises TakenOverError when it was deleted after another node had taken it over, redis.RedisError when

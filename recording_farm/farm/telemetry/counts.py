@@ -132,7 +132,7 @@ def measured(histogram: Histogram, value: float) -> Increments:
     return {_field(histogram.name, str(bound)): 1, _field(histogram.name, _SUM): value}
 
 
-def of_change(recording: Recording) -> Increments:
+def change_increments(recording: Recording) -> Increments:
     """What counts when a recording has just changed its state, or was added."""
     match recording.status:
         case Status.INVOKED:
@@ -145,12 +145,12 @@ def of_change(recording: Recording) -> Increments:
             return {}
 
 
-def of_claim(recording: Recording, moment: datetime) -> Increments:
+def claim_increments(recording: Recording, moment: datetime) -> Increments:
     """What counts when a slot takes a recording that nobody has begun."""
     return measured(QUEUE_WAIT, (moment - recording.invoked_time).total_seconds())
 
 
-def of_transfer(transfer: Transfer) -> Increments:
+def transfer_increments(transfer: Transfer) -> Increments:
     """What counts after a try of a transfer."""
     place = place_kind(transfer.target)
     increments: dict[str, float] = {}
@@ -161,7 +161,7 @@ def of_transfer(transfer: Transfer) -> Increments:
     return increments
 
 
-def of_attempt(outcome: str) -> Increments:
+def attempt_increments(outcome: str) -> Increments:
     """What counts after a try to deliver a webhook; `outcome` is a `farm.webhooks.log.AttemptOutcome`."""
     return counted(WEBHOOK_ATTEMPTS, outcome)
 

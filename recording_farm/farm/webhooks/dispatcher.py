@@ -26,7 +26,7 @@ from recording_farm.farm.recording.changes import CHANGES_KEY, recording_of
 from recording_farm.farm.recording.links import Links
 from recording_farm.farm.recording.model import FINAL, Recording
 from recording_farm.farm.storage.store import open_store
-from recording_farm.farm.telemetry.counts import Counts, of_change
+from recording_farm.farm.telemetry.counts import Counts, change_increments
 from recording_farm.farm.telemetry.logs import about
 from recording_farm.farm.telemetry.traces import open_sender
 from recording_farm.farm.webhooks.deliveries import Deliveries, Delivery
@@ -119,7 +119,7 @@ class Dispatcher:
         if refused < 0:
             return  # another node's dispatcher was quicker
         # Here, and not where it changed: nobody waits for it, and each change comes by once.
-        self._counts.add(of_change(recording))
+        self._counts.add(change_increments(recording))
         if self._traces is not None and recording.status in FINAL:
             self._traces.send(recording)
         if refused > 0:

@@ -24,7 +24,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import describe
 from recording_farm.farm.errors import NotFoundError
-from recording_farm.farm.telemetry.counts import Counts, of_attempt
+from recording_farm.farm.telemetry.counts import Counts, attempt_increments
 from recording_farm.farm.telemetry.logs import about
 from recording_farm.farm.webhooks.deliveries import Deliveries, Delivery, Head
 from recording_farm.farm.webhooks.log import Attempt, AttemptOutcome
@@ -256,7 +256,7 @@ class Sender:
             logger.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
         settle = partial(self._deliveries.settle, gives_way=wait is not None and gives_way(answer, number))
         if await self._do(settle, head, attempt, wait):
-            await self._do(self._counts.add, of_attempt(outcome))
+            await self._do(self._counts.add, attempt_increments(outcome))
 
     async def _do(self, function: Callable[..., _Result], *args: object) -> _Result:
         """Call Redis, in threads that slow names do not fill."""

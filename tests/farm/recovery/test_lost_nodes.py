@@ -28,7 +28,7 @@ from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.recording.model import FileKind, Recording, Status, TimelineEntry
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
-from recording_farm.farm.recovery.endings import end_dead
+from recording_farm.farm.recovery.endings import fail_or_salvage
 from recording_farm.farm.recovery.local_spool import (
     look_for_lost,
     recover,
@@ -172,7 +172,7 @@ def test_node_that_records_nothing_should_leave_the_end_to_the_one_that_did(farm
     recording = recording_of(farm.records, new_recording(), GONE)
     lose(farm.redis)
     take_over(farm.records, recording)
-    end_dead(recording.id, farm.settings, farm.redis)
+    fail_or_salvage(recording.id, farm.settings, farm.redis)
     ended_there = farm.records.get(None, recording.id)
     assert (ended_there.status, ended_there.node) == (Status.UPLOADING, GONE)
     assert transfers_queue(farm.redis, GONE).count == 1
@@ -187,7 +187,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     look_after(gone_for(seconds=1), farm.settings, farm.redis)
     nodes = Nodes(farm.redis)
     assert nodes.beats() == {}
-    end_dead(recording.id, farm.settings, farm.redis)
+    fail_or_salvage(recording.id, farm.settings, farm.redis)
     set_environment(monkeypatch, farm.settings)
     clock = SimpleNamespace(monotonic=count(0, BEAT_SECONDS).__next__)
     monkeypatch.setattr("recording_farm.farm.worker.heartbeat.time", clock)
@@ -402,7 +402,7 @@ def test_recording_that_redis_loses_after_its_recorder_has_died_should_not_be_re
     spool.make()
     shutil.copy(film, spool.directory / "take-000.mp4")
     was_recorded(recording, farm.settings)
-    end_dead(recording.id, farm.settings, farm.redis)
+    fail_or_salvage(recording.id, farm.settings, farm.redis)
     farm.redis.flushall()
     assert recover_unqueued(farm.settings, farm.redis) == 1
     assert farm.records.get(None, recording.id).status is Status.UPLOADING

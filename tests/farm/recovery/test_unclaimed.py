@@ -15,7 +15,7 @@ from recording_farm.farm.queues.recordings import (
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.unclaimed import fail_lost_recordings
-from recording_farm.farm.recovery.wait_times import Waits
+from recording_farm.farm.recovery.wait_times import QueueWaitTimes
 from testkit.farm import Farm
 
 TIMEOUT = timedelta(minutes=10)
@@ -28,7 +28,7 @@ class Sweeper:
         self._records = records
         self._client = client
         self._clock_ns = clock_ns
-        self._waits = Waits(client, lambda: self._clock_ns)
+        self._waits = QueueWaitTimes(client, lambda: self._clock_ns)
 
     def sweep(self, *, after: float = 0) -> list[Recording]:
         """Sweep when so many seconds more have passed."""

@@ -22,11 +22,11 @@ from recording_farm.farm.telemetry.counts import (
     WEBHOOK_ATTEMPTS,
     Counts,
     buckets_of,
+    change_increments,
+    claim_increments,
     counted,
     measured,
-    of_change,
-    of_claim,
-    of_transfer,
+    transfer_increments,
 )
 from recording_farm.farm.webhooks.log import AttemptOutcome
 from testkit.recordings import new_recording
@@ -63,9 +63,9 @@ def test_start_should_be_measured_once_however_often_it_is_paused() -> None:
     invoked = now()
     begun = TimelineEntry(status=Status.RECORDING, time=invoked + timedelta(seconds=3))
     recording = new_recording(status=Status.RECORDING, invoked_time=invoked, timeline=(begun,))
-    assert of_change(recording) == measured(START, 3)
+    assert change_increments(recording) == measured(START, 3)
     again = recording.model_copy(update={"timeline": (begun, begun)})
-    assert of_change(again) == {}
+    assert change_increments(again) == {}
 
 
 def test_end_should_count_state_reason_error_and_quality() -> None:
@@ -85,7 +85,7 @@ def test_end_should_count_state_reason_error_and_quality() -> None:
         recording_duration=10,
         timeline=(TimelineEntry(status=Status.UPLOADED, time=stopped + timedelta(seconds=2)),),
     )
-    found = dict(of_change(recording))
+    found = dict(change_increments(recording))
     for expected in (
         counted(ENDED, "UPLOADED", "INTERNAL_ERROR", "disk_full"),
         counted(FRAMES_LOST, by=2),
@@ -102,26 +102,26 @@ def test_recording_that_had_no_file_should_count_as_ended_alone() -> None:
         error=Failure(code="no_free_slot", message="no slot"),
         timeline=(TimelineEntry(status=Status.ERRORED, time=now()),),
     )
-    assert of_change(recording) == counted(ENDED, "ERRORED", "INTERNAL_ERROR", "no_free_slot")
+    assert change_increments(recording) == counted(ENDED, "ERRORED", "INTERNAL_ERROR", "no_free_slot")
 
 
 def test_claim_should_measure_the_wait() -> None:
     recording = new_recording()
-    found = of_claim(recording, recording.invoked_time + timedelta(seconds=45))
+    found = claim_increments(recording, recording.invoked_time + timedelta(seconds=45))
     assert 45 in found.values()
 
 
 def test_transfers_results_should_be_apart_from_their_tries() -> None:
     error = TransferError(code="no_permission", message="refused")
     waiting = Transfer(target="aws-2", state=TransferState.WAITING, error=error)
-    assert of_transfer(waiting) == counted(TRANSFER_FAILURES, "aws", "no_permission")
+    assert transfer_increments(waiting) == counted(TRANSFER_FAILURES, "aws", "no_permission")
     given_up = waiting.model_copy(update={"state": TransferState.GIVEN_UP})
-    assert dict(of_transfer(given_up)) == {
+    assert dict(transfer_increments(given_up)) == {
         **counted(TRANSFER_FAILURES, "aws", "no_permission"),
         **counted(TRANSFERS, "aws", "given_up"),
     }
     done = Transfer(target="sftp", state=TransferState.DONE)
-    assert of_transfer(done) == counted(TRANSFERS, "sftp", "done")
+    assert transfer_increments(done) == counted(TRANSFERS, "sftp", "done")
 
 
 def test_all_outcomes_of_webhooks_should_be_counted() -> None:
