@@ -447,7 +447,8 @@ class ListRecordings(Page):
         description="only recordings whose files have expired (`files_state`), or only the others",
     )
     search: Annotated[str, StringConstraints(max_length=128)] = Field(
-        default="", description="text in the meeting's id"
+        default="",
+        description="text in the id of the recording or meeting, in the file name or in the host of the URL",
     )
     sort_by: Literal["invokedTime"] = "invokedTime"
     sort_order: Literal["ASC", "DESC"] = "DESC"

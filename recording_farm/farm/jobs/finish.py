@@ -21,7 +21,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.evidence.directory import evidence_dir
-from recording_farm.farm.jobs.settle import settle
+from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally
@@ -93,7 +93,9 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 failure = Failure(code="nothing_recorded", message=str(error))
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 return
-        remove_takes(spool)
+        if not has_running_outputs(records.get(None, recording.id), spool):
+            # Else this job is queued again when the outputs have ended.
+            remove_takes(spool)
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
         if target != STORE:

@@ -31,7 +31,7 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
         return
     spool = spool_of(recording, settings)
     if recording.status is Status.UPLOADING:
-        if _has_running_outputs(recording, spool):
+        if has_running_outputs(recording, spool):
             # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool`
             # if it dies.
             return
@@ -51,5 +51,6 @@ def _send_to_store(recording: Recording, records: Records, settings: Settings, c
     enqueue_transfer(client, recording, STORE, settings.node)
 
 
-def _has_running_outputs(recording: Recording, spool: Spool) -> bool:
+def has_running_outputs(recording: Recording, spool: Spool) -> bool:
+    """Whether live outputs of a recording still read its takes."""
     return spool.is_followed() and not all(output.state in OUTPUTS_OVER for output in recording.outputs)

@@ -96,13 +96,17 @@ def main() -> None:
     carried = Carried(len(puts))
     news = News(list(puts))
     carriers = [Carrier(name, put, directory / name, carried, news) for name, put in puts.items()]
-    _make(order, over, carriers)
+    is_made = _make(order, over, carriers) or order.recording is None
+    if not is_made:
+        say(error="the recording ended before the first segment was made")
     complete = [carrier.end() for carrier in carriers]
-    if not all(complete):
+    if not (is_made and all(complete)):
         sys.exit(1)
 
 
-def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"]) -> None:
+def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"]) -> bool:
+    """Make segments until the recording is over; false if there is none."""
+
     def is_over() -> bool:
         return over.is_set() or any(carrier.has_died for carrier in carriers)
 
@@ -137,6 +141,7 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"])
                 writer.write_text(text, reached)
         writer.close()
         _tell_new(directory, order.name, told, carriers)
+    return bool(told)
 
 
 def _check_carriers(carriers: Sequence["Carrier"]) -> None:

@@ -6,10 +6,12 @@ An organization has one index for each state and one for what has expired, and t
 
 import heapq
 import itertools
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import redis
 
@@ -21,14 +23,28 @@ _PIECE: Final = 2000
 EXPIRED: Final = "EXPIRED"
 """In the name of an index, in place of a state: UPLOADED, but the files are gone by their age."""
 
+_RECORDS: Final = 500
+"""How many records are looked at in one go."""
+
+_SEARCHED_FIELDS: Final = """
+local found = {}
+for i = 2, #ARGV do found[i - 1] = redis.call('HMGET', ARGV[1] .. ARGV[i], 'output_file_name', 'url') end
+return found
+"""
+
+RECORD_PREFIX: Final = "farm:recording:"
+"""The key of a record is this and the id of its recording."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which recordings: in which states (none: any), of which meeting, invoked when (µs since 1970, both
-    ends included; `-inf` and `+inf` are open), with which text in their meeting's id, whether their files are
-    gone by their age (None: either), and which page of them.
+    """Filters, order and page of a list.
+
+    No `statuses` are all of them. `earliest` and `latest` are times of invocation, both included (µs since
+    1970, or `-inf` and `+inf`). `search` is a text, see `_search`. `expired` is whether the files have
+    expired, None for either.
     """
 
     statuses: frozenset[Status] = frozenset()
@@ -91,24 +107,58 @@ def _page(client: redis.Redis, indexes: list[str], wanted: Wanted) -> tuple[list
 
 
 def _search(client: redis.Redis, indexes: list[str], wanted: Wanted) -> tuple[list[bytes], int]:
-    """The same with a text to look for in the meetings' ids; looks at all of them, in pieces."""
+    """The same with a text in the recording's id, its meeting's, its file's name or the host of its page.
+
+    Looks at all members, in pieces; at the records only of those whose ids do not match.
+    """
     text = wanted.search.casefold()
     found: list[list[tuple[bytes, float]]] = []
     for index in indexes:
         matching: list[tuple[bytes, float]] = []
         for start in itertools.count(0, _PIECE):
             piece = cast("list[tuple[bytes, float]]", _range(client, index, wanted, start, start + _PIECE))
-            matching += [
-                (member, order)
-                for member, order in piece
-                if text in member.split(b" ", 1)[1].decode().casefold()
-            ]
+            matching += _matching(client, piece, text)
             if len(piece) < _PIECE:
                 break
         found.append(matching)
     merged = _merge(found, wanted)
     page = merged[wanted.offset : wanted.offset + wanted.count]
     return [member for member, _ in page], len(merged)
+
+
+def _matching(client: redis.Redis, piece: list[tuple[bytes, float]], text: str) -> list[tuple[bytes, float]]:
+    by_id = [text in member.decode().casefold() for member, _ in piece]
+    others = [member for (member, _), matches in zip(piece, by_id, strict=True) if not matches]
+    records = iter(_searched_fields(client, others))
+    return [
+        entry
+        for entry, matches in zip(piece, by_id, strict=True)
+        if matches or _is_in_record(text, *next(records))
+    ]
+
+
+def _searched_fields(client: redis.Redis, members: list[bytes]) -> list[list[bytes | None]]:
+    """File name and URL in the records of members; in pieces, each of which blocks Redis for 1 ms."""
+    ids = [member.split(b" ", 1)[0] for member in members]
+    found: list[list[bytes | None]] = []
+    for start in range(0, len(ids), _RECORDS):
+        some = ids[start : start + _RECORDS]
+        found += cast("list[list[bytes | None]]", client.eval(_SEARCHED_FIELDS, 0, RECORD_PREFIX, *some))
+    return found
+
+
+def _is_in_record(text: str, file_name: bytes | None, url: bytes | None) -> bool:
+    """Whether a text is in a file's name or the host of a page, both as JSON; None of a deleted recording."""
+    if file_name is None or url is None:
+        return False
+    return text in json.loads(file_name).casefold() or text in _host(json.loads(url))
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").casefold()
+    except ValueError:
+        return ""
 
 
 def _range(client: redis.Redis, index: str, wanted: Wanted, start: int, end: int) -> Any:

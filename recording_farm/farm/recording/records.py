@@ -62,7 +62,15 @@ from recording_farm.farm.recording import lua
 from recording_farm.farm.recording.change_log import line_about
 from recording_farm.farm.recording.changes import CHANGES_KEY, events_key
 from recording_farm.farm.recording.commands import orders_key
-from recording_farm.farm.recording.listing import EXPIRED, Wanted, find_ids, index_prefix, member_of, order_of
+from recording_farm.farm.recording.listing import (
+    EXPIRED,
+    RECORD_PREFIX,
+    Wanted,
+    find_ids,
+    index_prefix,
+    member_of,
+    order_of,
+)
 from recording_farm.farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, sources
 from recording_farm.farm.recording.outputs import MAX_OUTPUTS, Output
 from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
@@ -92,13 +100,12 @@ _LEFT_SECONDS: Final = 90 * 86_400
 """How long a node that was gone is told what was taken over from it, after the last time, and how long it is
 known what was in a slot: longer than any recording is active."""
 
-_RECORD_PREFIX = "farm:recording:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def record_key(recording_id: UUID | str) -> str:
     """The key of a recording's record, which is also the channel its changes are announced on."""
-    return f"{_RECORD_PREFIX}{str(recording_id).lower()}"
+    return f"{RECORD_PREFIX}{str(recording_id).lower()}"
 
 
 def _watermark_key(recording_id: UUID | str) -> str:
@@ -300,7 +307,7 @@ class Records:
 
         Raises NotFoundError when there is none.
         """
-        flat = self._active(keys=[_active_key(organization_id, meeting_id)], args=[_RECORD_PREFIX])
+        flat = self._active(keys=[_active_key(organization_id, meeting_id)], args=[RECORD_PREFIX])
         if not flat:
             raise NotFoundError(f"meeting {meeting_id} has no active recording")
         return decode(_pairs(flat))
@@ -401,7 +408,7 @@ class Records:
                 _between_commas(ACTIVE),
                 _LEFT_SECONDS,
                 json.dumps(slot),
-                _RECORD_PREFIX,
+                RECORD_PREFIX,
             ],
         )
         if outcome == 1:

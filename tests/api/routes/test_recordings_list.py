@@ -102,6 +102,10 @@ async def test_every_filter_should_narrow_the_list(
 
     assert ids(await list_of(client, "?meeting_id=room-3")) == expected(listed[1:2])
     assert ids(await list_of(client, "?search=ROOM-2")) == expected(listed[2:3])
+    assert ids(await list_of(client, f"?search={str(listed[2].id)[:13].upper()}")) == expected(listed[2:3])
+    assert ids(await list_of(client, f"?search={listed[2].output_file_name[:-4]}")) == expected(listed[2:3])
+    assert ids(await list_of(client, "?search=127.0.0.1")) == expected(listed)
+    assert ids(await list_of(client, "?search=:8000/meet")) == []
     assert ids(await list_of(client, "?sort_by=invokedTime&sort_order=ASC")) == expected(listed[::-1])
     times = f"?start_time={moment(listed[3])}&end_time={moment(listed[1])}"
     assert ids(await list_of(client, times)) == expected(listed[1:4])

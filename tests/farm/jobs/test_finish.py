@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -9,6 +10,7 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.jobs.finish import finish
 from recording_farm.farm.recording.model import FileKind, Recording, Status
+from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
 from recording_farm.farm.recording.records import Records, record_key
 from recording_farm.farm.recovery.local_spool import recover_unqueued
 from recording_farm.farm.spool.outbox import Outbox
@@ -69,6 +71,23 @@ def test_recording_should_be_uploaded_when_redis_has_lost_that_and_only_the_stor
     assert (again.status, again.files, again.quality) == (Status.UPLOADED, after.files, after.quality)
     stored = farm.settings.data_dir / "store" / str(recording.id) / again.files[0].name
     assert stored.read_bytes() == b"film"
+
+
+@pytest.mark.usefixtures("_here")
+def test_takes_should_stay_until_live_outputs_have_read_them(farm: Farm, recording: Recording) -> None:
+    output = Output(id=uuid4(), kind=OutputKind.HLS)
+    farm.records.add_output(recording, output, "output", "sealed")
+    spool = spool_of(recording, farm.settings)
+    take = spool.directory / "take-000.mp4"
+    take.write_bytes(b"take")
+    with spool.followed():
+        finish(str(recording.id))
+        assert take.exists()
+        assert farm.records.get(None, recording.id).status is Status.UPLOADING
+        farm.records.set_output(recording, output.model_copy(update={"state": OutputState.ENDED}))
+        finish(str(recording.id))
+    assert not take.exists()
+    assert farm.records.get(None, recording.id).status is Status.UPLOADED
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])

@@ -91,6 +91,30 @@ async def test_output_should_be_retrying_while_the_store_is_away_and_live_when_i
     assert "#EXT-X-ENDLIST" in playlist.read_text()
 
 
+async def test_output_without_a_segment_should_have_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, recording, book, asked = tmp_path / "spool", new_recording(), Book(), threading.Event()
+    spool.mkdir()
+    monkeypatch.setenv("FARM_DATA_DIR", str(tmp_path / "data"))
+
+    def order(directory: Path) -> HlsOrder:
+        asked.set()
+        shown = recording.model_dump(mode="json")
+        return HlsOrder(str(spool), 30, False, str(directory), "film", seconds=2, recording=shown)
+
+    outputs = LiveOutputs(
+        Means(Takes(spool, 30, audio_only=False), book, AddressRule(), order), tmp_path / "outputs"
+    )
+    running = asyncio.create_task(outputs.run())
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(asked.wait)
+    outputs.end()
+    await asyncio.wait_for(running, 60)
+    assert book.told[-1].state is OutputState.FAILED
+    assert book.told[-1].error == "the recording ended before the first segment was made"
+
+
 class Place:
     """A place that takes files once it is `open`."""
 
