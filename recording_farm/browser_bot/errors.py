@@ -42,5 +42,9 @@ class PageOverError(PageDeclinedError):
     """The page says that its meeting is over, before it has begun."""
 
 
+class PagePermanentError(PageError):
+    """The page cannot load, and another try cannot change that: the URL itself is wrong."""
+
+
 class NoAnswerError(BrowserBotError):
     """A page could not be asked, or its answer is an error: it goes away, or it is gone."""

@@ -11,7 +11,13 @@ from typing import TypeVar
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Frame, Request, Response
 
-from recording_farm.browser_bot.errors import NoAnswerError, PageDeclinedError, PageError, PageLostError
+from recording_farm.browser_bot.errors import (
+    NoAnswerError,
+    PageDeclinedError,
+    PageError,
+    PageLostError,
+    PagePermanentError,
+)
 from recording_farm.browser_bot.network.gateway import PROBLEM_HEADER, Gateway
 from recording_farm.browser_bot.page.console import ConsoleMessage
 from recording_farm.browser_bot.page.contracts import PageContract
@@ -51,6 +57,10 @@ T = TypeVar("T")
 Tell = Callable[[PageEvent], Awaitable[None]]
 
 LED_AWAY = "the page has gone to an address that does not load"
+
+
+def _tries_in_words(tries: int, seconds: float) -> str:
+    return f" (tried {tries} times in {seconds:.0f} s)" if tries > 1 else ""
 
 
 class Bot:
@@ -104,8 +114,8 @@ class Bot:
         """Open the page and wait until it says that recording may start.
 
         Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
-        Raises PageError, in words for people, when none succeeds, PageLostError when the page dies or the
-        browser hangs.
+        Raises PageError, in words for people, when none succeeds, PagePermanentError as soon as no other try
+        can succeed, PageLostError when the page dies or the browser hangs.
         """
         self._url, self._seconds, self._tries = url, seconds, tries
         hanging = asyncio.ensure_future(self._until_browser_hangs())
@@ -119,13 +129,14 @@ class Bot:
         await self._watch_page()
         share = seconds / tries
         loop = asyncio.get_running_loop()
+        began = loop.time()
         for attempt in range(1, tries + 1):
             turn_ends = loop.time() + share
             try:
                 joining = self._joining.try_once(url, share, is_last=attempt == tries)
                 self._rejoining.begin(await self._unless_lost(joining))
                 break
-            except (PageLostError, PageDeclinedError):
+            except (PageLostError, PageDeclinedError, PagePermanentError):
                 raise
             except PageError as error:
                 logger.warning("try %d of %d: %s", attempt, tries, error)
@@ -133,7 +144,7 @@ class Bot:
                     # No page would load in it.
                     raise PageLostError("the browser does not answer") from error
                 if attempt == tries:
-                    raise PageError(f"{error} (tried {tries} times in {seconds:.0f} s)") from error
+                    raise PageError(f"{error}{_tries_in_words(tries, loop.time() - began)}") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
         await self._unless_lost(self._until_ready())
 

@@ -1,4 +1,4 @@
-"""Joining: one attempt to open a page, take its steps and see that it is the meeting."""
+"""Joining: one attempt to open a page, take the steps of its hints and check that it is the meeting."""
 
 import asyncio
 import logging
@@ -16,18 +16,18 @@ from recording_farm.browser_bot.waiting import first_of
 logger = logging.getLogger(__name__)
 
 MOVE_SECONDS = 1.0
-"""How long it takes at most until it is known that a page has gone on to another document."""
+"""Within this time it is known whether a page has navigated to another document."""
 
 SERVER_ERROR = 500
-"""From this status on it is the server that failed, which may be over at the next try."""
+"""From this status on the server has failed, which may be over at the next try."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How a page was joined: by steps from the document `lobby` on.
+    """How a page was joined: by steps that began in the document `lobby`.
 
-    `document` is the one in which they ended, at the time `at` (s of the loop's clock). `left_lobby`: what
-    the first step acts on was gone then.
+    They ended in `document`, at the time `at` (s of the loop's clock). `left_lobby`: the element of the first
+    step was gone then.
     """
 
     lobby: Document = NO_DOCUMENT
@@ -59,61 +59,61 @@ class Joining:
         self._signals = signals
         self._joined = Joined()
         self.is_trying = True
-        """While the page is being opened, what does not load is no loss: it is tried again."""
+        """While the page is being opened, a failed load is not a lost page: it is retried."""
 
     async def try_once(self, url: str, seconds: float, *, is_last: bool) -> Joined:
-        """Open `url` and come in, as far as that is ours to do. Raises PageError if it does not work.
+        """Open `url` and join, as far as that is our part. Raises PageError if it fails.
 
-        Loading has `seconds`; a page whose contract has a signal may take longer until it starts.
+        Loading may take `seconds`; a page whose contract has a signal may take longer until it starts.
         """
         loop = asyncio.get_running_loop()
         turn_ends = loop.time() + seconds
         self.is_trying = True
         self._signals.forget()
         await self._opening.begin(url, seconds)
-        coming_in = self._come_in(turn_ends, is_last=is_last)
-        await first_of(came_in=coming_in, declined=self._signals.declined())
+        entering = self._enter(turn_ends, is_last=is_last)
+        await first_of(entered=entering, declined=self._signals.declined())
         self.is_trying = False
         return self._joined
 
-    async def _come_in(self, turn_ends: float, *, is_last: bool) -> None:
+    async def _enter(self, turn_ends: float, *, is_last: bool) -> None:
         started = self._signals.started
         left = turn_ends - asyncio.get_running_loop().time()
         await first_of(there=self._opening.document(left), started=started.wait())
-        # Scripts that load later may be what makes a button work.
+        # A button may need a script that loads later.
         if self._hints.join or self._contract in {PageContract.PLAIN, PageContract.AUTO}:
             await first_of(loaded=self._opening.loaded(), started=started.wait())
         refused = self._opening.refused
         if refused is None or started.is_set():
             await self._follow()
         else:
-            logger.warning("%s; waiting whether the page starts", refused)
+            logger.warning("%s; waiting to see if the page starts", refused)
             await self._start_nevertheless(refused, turn_ends, is_last=is_last)
 
     async def _start_nevertheless(self, refused: str, turn_ends: float, *, is_last: bool) -> None:
-        """See whether what came with an error's status is the meeting: many an application is served so.
+        """Check whether a page with an error status is the meeting: some applications are served like that.
 
-        It is if it starts by its signal, or if the hints find there what they look for. Raises PageError,
-        which names the status, if it is not.
+        It is if it starts by its signal, or if the hints find their elements. Raises PageError, which names
+        the status, if it is not.
         """
         if self._hints.join or self._hints.wait_for is not None:
             try:
                 await self._follow()
             except PageError as error:
-                raise self._opening.error(f"{refused}, and {error}") from None
+                raise self._opening.refusal(f"{refused}, and {error}") from None
             return
         if self._contract is PageContract.PLAIN:
-            raise self._opening.error(
-                f"{refused}; if it is the meeting nevertheless, name in page_hints.wait_for what it shows"
+            raise self._opening.refusal(
+                f"{refused}; if it is the meeting anyway, name an element of it in page_hints.wait_for"
             )
         if not await self._opening.has_script():
-            raise self._opening.error(refused)
-        seconds = self._patience(turn_ends, is_last=is_last)
+            raise self._opening.refusal(refused)
+        seconds = self._time_to_start(turn_ends, is_last=is_last)
         try:
             async with asyncio.timeout(seconds):
                 await self._until_it_starts()
         except TimeoutError:
-            raise self._opening.error(f"{refused}, and it did not start within {seconds:.0f} s") from None
+            raise self._opening.refusal(f"{refused}, and it did not start within {seconds:.0f} s") from None
         await self._follow()
 
     async def _follow(self) -> None:
@@ -129,7 +129,7 @@ class Joining:
         self._joined = replace(self._joined, left_lobby=not await self._steps.shows_lobby())
 
     async def _moves_on(self) -> bool:
-        """Whether the page has gone on to another document, which is looked at later."""
+        """Whether the page has navigated to another document, which is checked later."""
         try:
             async with asyncio.timeout(MOVE_SECONDS):
                 await self._documents.after(self._joined.document.number)
@@ -137,12 +137,12 @@ class Joining:
             return False
         return True
 
-    def _patience(self, turn_ends: float, *, is_last: bool) -> float:
-        """How long a page that came with an error's status may take to start, in s."""
+    def _time_to_start(self, turn_ends: float, *, is_last: bool) -> float:
+        """How long a page with an error status may take to start, in s."""
         left = max(0.0, turn_ends - asyncio.get_running_loop().time())
         if self._contract is PageContract.AUTO:
             return left
-        # Only a server's own failure is worth another try.
+        # Only a failure of the server itself is worth another try.
         return SIGNAL_TIMEOUT if is_last or self._opening.status < SERVER_ERROR else left
 
     async def _until_it_starts(self) -> None:

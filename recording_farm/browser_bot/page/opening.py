@@ -1,7 +1,7 @@
-"""Opening a page: until there is something to see, or an error in words for people.
+"""Opens a page: waits until there is something to see, or raises an error in words for people.
 
-A page counts as loaded when its document is there (DOMContentLoaded). What its images, frames and scripts are
-still waiting for may never come, and people would not notice.
+A page counts as loaded when its document is parsed (DOMContentLoaded). Its images, frames and scripts may
+wait for responses that never come, and people would not notice.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from recording_farm.browser_bot.errors import NoAnswerError, PageError
+from recording_farm.browser_bot.errors import NoAnswerError, PageError, PagePermanentError
 from recording_farm.browser_bot.network.addresses import addresses_of
 from recording_farm.browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
 from recording_farm.browser_bot.network.host_names import host_of
@@ -28,23 +28,23 @@ logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 1.0
 LOAD_TIMEOUT = 5.0
-"""What the document's images, fonts and frames get to load before the contract decides without them."""
+"""Time for the document's images, fonts and frames to load; then the contract decides without them."""
 
 ANSWER_TIMEOUT = 3.0
-"""A script that has not answered by then hangs."""
+"""A script that does not answer within this time hangs."""
 
 INTERRUPTED = "interrupted by another navigation"
-"""What Playwright says when the page goes elsewhere before the new one comes."""
+"""Playwright's message when the page navigates elsewhere before the new one is there."""
 
 MAX_INTERRUPTED = 5
 MAX_REASON = 100
-"""Characters of a server's words that go into an error."""
+"""Characters of a server's reason phrase that go into an error."""
 
 ERROR_PAGE = "chrome-error://"
-"""What Chromium shows instead of a page that it cannot load."""
+"""Chromium's own page in place of one that it cannot load."""
 
 BAD_CERTIFICATE = "the server's certificate is not valid"
-# Chromium's network errors (net_error_list.h), and what Playwright says itself, in words for people.
+# Chromium's network errors (net_error_list.h), and Playwright's own messages, in words for people.
 NETWORK_ERRORS = {
     "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
     "ERR_CONNECTION_REFUSED": "the server refused the connection",
@@ -56,18 +56,32 @@ NETWORK_ERRORS = {
     "ERR_INTERNET_DISCONNECTED": "this machine has no network",
     "ERR_TOO_MANY_REDIRECTS": "it redirects in a circle",
     "ERR_FILE_NOT_FOUND": "there is no such file",
-    "ERR_UNSAFE_REDIRECT": "it redirects to what is no page of the web",
-    "ERR_UNSAFE_PORT": "browsers open no page at this port",
+    "ERR_UNSAFE_REDIRECT": "it redirects to an address that is not a web page",
+    "ERR_UNSAFE_PORT": "browsers block this port",
     "ERR_INVALID_AUTH_CREDENTIALS": "it asks for a user name and a password",
     "ERR_ABORTED": "the server sent no page",
     "Download is starting": "it is a file to download",
-    "Cannot navigate to invalid URL": "it is no address of a page",
+    "Cannot navigate to invalid URL": "it is not a valid URL",
     "ERR_CERT_AUTHORITY_INVALID": f"{BAD_CERTIFICATE}: it is signed by an authority that is not trusted here",
     "ERR_CERT_COMMON_NAME_INVALID": f"{BAD_CERTIFICATE}: it is for another name",
     "ERR_CERT_DATE_INVALID": f"{BAD_CERTIFICATE}: it has expired, or is not valid yet",
     "ERR_CERT": BAD_CERTIFICATE,
     "ERR_SSL": "the server does not speak TLS properly",
 }
+
+PERMANENT = ("ERR_FILE_NOT_FOUND", "ERR_UNSAFE_PORT", "ERR_UNSAFE_REDIRECT", "Cannot navigate to invalid URL")
+"""Those that another try cannot change."""
+
+PERMANENT_STATUS = frozenset(
+    {
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.GONE,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.NOT_IMPLEMENTED,
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    }
+)
+"""Statuses of the same kind. A 404 is not: a room may be created a moment later."""
 
 _HAS_PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
 """Paint Timing (W3C): there is an entry once the page has shown a text, a picture or a canvas."""
@@ -76,7 +90,7 @@ HAS_SCRIPT = """
 document.scripts.length > 0 || [...document.querySelectorAll('*')].some(
   (element) => element.getAttributeNames().some((name) => name.startsWith('on')))
 """
-"""Asks a document whether it has scripts: a server's own error page has none, an application has."""
+"""True if a document has scripts: an application has them, a server's own error page does not."""
 
 
 class Opening:
@@ -110,6 +124,8 @@ class Opening:
             raise self.error("the browser does not answer") from None
         except PlaywrightError as error:
             await self._stop_loading()
+            if any(name in error.message for name in PERMANENT):
+                raise PagePermanentError(str(self.error(self._in_words(error)))) from error
             raise self.error(self._in_words(error)) from error
         self._answer = self._answer or answer
         self._look_at_problems()
@@ -121,15 +137,15 @@ class Opening:
             except PlaywrightError as error:
                 if INTERRUPTED not in error.message or attempt == MAX_INTERRUPTED:
                     raise
-                # By what was on its way already: tries that were given up, or the page's own.
+                # By a navigation that was under way: of an abandoned try, or the page's own.
                 if self._page.url == url:
                     logger.info("an earlier try has opened the page")
                     return None
-                logger.info("the page went elsewhere while it was opened; it is opened once more")
+                logger.info("the page navigated elsewhere while it was opened; opening it again")
         raise AssertionError
 
     async def document(self, seconds: float) -> None:
-        """Wait until the document is there; one that is longer on its way than `seconds` must show something.
+        """Wait until the document is parsed; one that takes longer than `seconds` must show something.
 
         Raises PageError if it does not. A redirect by the page's script is followed.
         """
@@ -141,24 +157,24 @@ class Opening:
                 await self._stop_loading()
                 hangs = ", its script hangs" if has_painted is None else ""
                 raise self.error(f"it was not there after {self._seconds:.0f} s{hangs}") from None
-            logger.warning("the page's document is not whole yet; going on with what it shows")
+            logger.warning("the page's document is incomplete; continuing with what it shows")
         except PlaywrightError as error:
             raise self.error(self._in_words(error)) from error
         if self._page.url.startswith(ERROR_PAGE):
-            raise self.error("it goes on to an address that does not load")
+            raise self.error("it navigates to an address that does not load")
         self._look_at_problems()
 
     async def loaded(self) -> None:
-        """Wait for images, fonts, frames and scripts, but not for ever."""
+        """Wait for images, fonts, frames and scripts, up to LOAD_TIMEOUT."""
         try:
             await self._page.wait_for_load_state("load", timeout=LOAD_TIMEOUT * 1000)
         except PlaywrightTimeout:
-            logger.warning("parts of the page did not load in %.0f s; going on without them", LOAD_TIMEOUT)
+            logger.warning("parts of the page did not load in %.0f s; continuing without them", LOAD_TIMEOUT)
         except PlaywrightError as error:
             raise self.error(self._in_words(error)) from error
 
     async def is_reachable(self, url: str) -> bool:
-        """Whether the server of `url` takes connections just now."""
+        """Whether the server of `url` accepts connections now."""
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS:
             return True
@@ -178,7 +194,7 @@ class Opening:
 
     @property
     def refused(self) -> str | None:
-        """What the server has answered instead of 'here it is', in words; None if it has not."""
+        """The server's error status in words; None if it sent none."""
         if self._answer is None or self.status < HTTPStatus.BAD_REQUEST:
             return None
         reason = printable(self._clean(self._answer.status_text))[:MAX_REASON]
@@ -189,21 +205,26 @@ class Opening:
 
     @property
     def status(self) -> int:
-        """The HTTP status of the document; 0 if it came otherwise."""
+        """The HTTP status of the document; 0 if it did not come by HTTP."""
         return 0 if self._answer is None else self._answer.status
 
     async def has_script(self) -> bool:
-        """Whether the document has anything that could still start a meeting."""
+        """Whether the document has a script, which could still start a meeting."""
         return await self._says(HAS_SCRIPT) is True
 
     def error(self, words: str) -> PageError:
-        """The page did not load, and why."""
+        """The error of a page that did not load, with the reason in words."""
         return PageError(f"the page {self._clean(self._url)} did not load: {words}")
 
+    def refusal(self, words: str) -> PageError:
+        """The error of a page whose status counts; a PagePermanentError if the status cannot change."""
+        error = self.error(words)
+        return PagePermanentError(str(error)) if self.status in PERMANENT_STATUS else error
+
     def gateway_problem(self, url: str) -> str:
-        """Why the gateway has not let a request for `url` through."""
+        """Why the gateway has refused a request for `url`."""
         problem = self._gateway.problem_with(url) if self._gateway else None
-        return problem or "the gateway does not let it through"
+        return problem or "the gateway refuses it"
 
     def _look_at_problems(self) -> None:
         if self._answer is not None and PROBLEM_HEADER in self._answer.headers:
@@ -215,24 +236,24 @@ class Opening:
 
     def _request_failed(self, request: Request) -> None:
         if self._is_navigation(request):
-            # Where the page's redirects have led.
+            # The last address of its redirects.
             self._failed_at = request.url
 
     def _is_navigation(self, request: Request) -> bool:
         return request.is_navigation_request() and request.frame == self._page.main_frame
 
     async def _says(self, question: str) -> bool | None:
-        """Whether the page says yes; None if its script does not answer."""
+        """Whether the page answers yes; None if its script does not answer."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await self._world.ask(question) is True
-        except NoAnswerError:  # it goes away
+        except NoAnswerError:  # it navigates away
             return False
         except TimeoutError:
             return None
 
     async def _stop_loading(self) -> None:
-        """End a try that may still be on its way: it would disturb the next one and the screenshot."""
+        """Abort a try that may still be loading: it would disturb the next one and the screenshot."""
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
                 session = await self._page.context.new_cdp_session(self._page)
@@ -245,7 +266,7 @@ class Opening:
         if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
             return self.gateway_problem(self._failed_at)
         if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message and self.refused is not None:
-            # So it is called when an error's status comes with nothing to show.
+            # Chromium's name for an error status without a body.
             return self.refused
         for name, words in NETWORK_ERRORS.items():
             if name in error.message:

@@ -1,9 +1,7 @@
-"""Which outside programs are there, whether they work, and which Debian packages bring the rest.
+"""`farm doctor`: checks the settings, the programs, and the machine; names the Debian packages to install.
 
-And whether the Redis of the settings can be used.
-
-`run_checks` runs every program and reads what it says. `farm.host.programs` only looks for them;
-it is meant for the start of a worker, which must not be slowed down.
+`run_checks` runs every program and reads its output. `farm.host.programs` only looks for them, because it
+must not slow down the start of a worker.
 """
 
 import os
@@ -25,7 +23,8 @@ import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
 from recording_farm.browser_bot.stage.programs import chromium_path, program_path, xcb_library, xorg_path
-from recording_farm.farm.config.settings import load_settings
+from recording_farm.farm.cli.health import check_health
+from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.embedded import answers
 from recording_farm.farm.db.faults import describe, evicts_message, probe, read_memory
@@ -39,6 +38,7 @@ from recording_farm.farm.host.programs import (
     dummy_driver_path,
 )
 from recording_farm.farm.host.realtime import is_allowed, is_limited
+from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 
 Status = Literal["ok", "warning", "missing", "broken"]
 
@@ -65,7 +65,7 @@ VERSION_PATTERNS = {
     "setpriv": r"util-linux (\d+(?:\.\d+)+)",
 }
 
-# What the encoder asks of ffmpeg: the list that must hold it, the flag it must have there, the names.
+# What the encoder needs of ffmpeg: the option that lists it, the flag it must have there, the names.
 FFMPEG_FORMATS = (
     ("-devices", "D", ("x11grab", "pulse")),
     ("-demuxers", "D", ("hls", "matroska", "concat")),
@@ -84,9 +84,9 @@ EMOJI = ("fonts: emoji", "fonts-noto-color-emoji")
 
 @dataclass(frozen=True)
 class Check:
-    """What was found out about one thing the farm needs.
+    """The result of one check.
 
-    `package` is the Debian package that puts it right, where there is one.
+    `package` is the Debian package that repairs it, if there is one.
     """
 
     name: str
@@ -97,14 +97,14 @@ class Check:
 
 
 class _FailedError(FarmError):
-    """A program gave no usable answer; the message says why."""
+    """A program gave no usable answer; the message has the reason."""
 
 
-# --- What programs say ------------------------------------------------------------------------------------
+# --- Output of programs -----------------------------------------------------------------------------------
 
 
 def parse_version(program: str, text: str) -> str | None:
-    """The version in what `program` prints about itself; `program` is a key of VERSION_PATTERNS."""
+    """The version in the output of `program`, a key of VERSION_PATTERNS."""
     found = re.search(VERSION_PATTERNS[program], text, re.MULTILINE)
     return found[1] if found else None
 
@@ -148,7 +148,7 @@ def _below_the_rule(text: str) -> list[str]:
 
 
 def parse_available_memory(meminfo: str) -> int | None:
-    """The bytes of memory that can still be had, from /proc/meminfo."""
+    """The available memory in bytes, from /proc/meminfo."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 
@@ -157,10 +157,9 @@ def parse_available_memory(meminfo: str) -> int | None:
 
 
 def _ask(argv: Sequence[str | Path], timeout: float) -> str:
-    """Run a program to its end and return what it said, standard output first.
+    """Run a program to its end and return its output, standard output first.
 
-    Raises _FailedError when it cannot be started, fails, or is not done in time; it and its children are
-    then gone.
+    Raises _FailedError when it cannot be started, fails or times out; it and its children are then killed.
     """
     try:
         process = subprocess.Popen(
@@ -189,22 +188,22 @@ def _ask(argv: Sequence[str | Path], timeout: float) -> str:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End a program that still runs, with its whole group."""
+    """Kill a program that still runs, with its process group."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def _version(program: str, path: Path, timeout: float, argument: str = "--version") -> str:
-    """Ask a program for its version; raises _FailedError when it does not tell."""
+    """Ask a program for its version. Raises _FailedError when it has no such output."""
     version = parse_version(program, _ask([path, argument], timeout))
     if version is None:
-        raise _FailedError(f"{path} does not tell its version")
+        raise _FailedError(f"{path} prints no version")
     return version
 
 
 def _ping_redis(path: Path, timeout: float) -> None:
-    """Start a Redis that keeps nothing, on a socket of its own, and wait until it answers."""
+    """Start a Redis without persistence, on a socket of its own, and wait until it answers."""
     with tempfile.TemporaryDirectory(prefix="farm-doctor-") as directory:
         address = f"{directory}/redis.sock"
         process = subprocess.Popen(
@@ -225,7 +224,7 @@ def _ping_redis(path: Path, timeout: float) -> None:
 def _await_pong(process: subprocess.Popen[str], address: str, deadline: float) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise _FailedError(f"ended with {process.returncode} instead of serving")
+            raise _FailedError(f"ended with {process.returncode} at its start")
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
             client.settimeout(max(0.01, deadline - time.monotonic()))
             client.connect(address)
@@ -233,7 +232,7 @@ def _await_pong(process: subprocess.Popen[str], address: str, deadline: float) -
             if client.recv(16).startswith(b"+PONG"):
                 return
         time.sleep(0.01)
-    raise _FailedError("was started but did not answer")
+    raise _FailedError("has started but does not answer")
 
 
 # --- The checks -------------------------------------------------------------------------------------------
@@ -299,7 +298,7 @@ def _check_redis(timeout: float) -> Check:
 
 
 def _check_redis_in_use(_timeout: float) -> Check:
-    """The Redis of the settings: whether it takes writes, and keeps them."""
+    """Does the Redis of the settings take writes, and keep them?"""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -313,12 +312,12 @@ def _check_redis_in_use(_timeout: float) -> Check:
     except (redis.RedisError, OSError) as error:
         return Check("redis", "broken", None, describe(error))
     if memory is None or memory.policy is None:
-        detail = "it does not tell its maxmemory-policy to this user, which must be noeviction (allow INFO)"
+        detail = "this user may not read its maxmemory-policy, which must be noeviction (allow INFO)"
         return Check("redis", "warning", None, detail)
     if memory.evicts:
         return Check("redis", "broken", None, evicts_message(memory.policy))
     limit = f" of {_megabytes(memory.most)}" if memory.most else ", without a maxmemory"
-    detail = f"takes writes and deletes nothing; uses {_megabytes(memory.used)}{limit}"
+    detail = f"takes writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
     if memory.most and memory.used > _NEARLY_FULL * memory.most:
         return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
     return Check("redis", "ok", None, detail)
@@ -328,14 +327,14 @@ def _check_setpriv(timeout: float) -> Check:
     path = program_path("setpriv", "util-linux")
     version = _version("setpriv", path, timeout)
     if "--pdeathsig" not in _ask([path, "--help"], timeout):
-        return Check("setpriv", "broken", version, f"{path} knows no --pdeathsig", "util-linux")
+        return Check("setpriv", "broken", version, f"{path} has no option --pdeathsig", "util-linux")
     return Check("setpriv", "ok", version, str(path), "util-linux")
 
 
 def _ask_fonts(timeout: float, *arguments: str) -> str:
-    """What fontconfig lists; raises _FailedError when it does not."""
+    """The fonts that fontconfig lists. Raises _FailedError when it fails."""
     if (fc_list := shutil.which("fc-list")) is None:
-        raise _FailedError("is not installed, so nobody knows")
+        raise _FailedError("is not installed, so fonts cannot be checked")
     return _ask([fc_list, *arguments], timeout)
 
 
@@ -347,7 +346,7 @@ def _font_check(name: str, package: str, scripts: Collection[str]) -> Callable[[
             return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
         missing = without_letters(scripts, parse_charsets(listing))
         if missing:
-            detail = f"no font has the letters of {', '.join(missing)}: boxes will be recorded"
+            detail = f"no font has the letters of {', '.join(missing)}: pages will show boxes"
             return Check(name, "warning", None, detail, package)
         found = ", ".join(sorted(scripts)) if len(scripts) <= 4 else f"{len(scripts)} scripts"
         return Check(name, "ok", None, f"letters of {found}", package)
@@ -363,13 +362,13 @@ def _check_emoji(timeout: float) -> Check:
         return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
     first = min((line.split(",")[0] for line in families.splitlines() if line.strip()), default=None)
     if first is None:
-        return Check(name, "warning", None, "no font has emoji: boxes will be recorded", package)
+        return Check(name, "warning", None, "no font has emoji: pages will show boxes", package)
     return Check(name, "ok", None, first, package)
 
 
 def _check_sandbox(timeout: float) -> Check:
     if os.geteuid() == 0:
-        detail = "Chromium runs with --no-sandbox, because the farm runs as root; an ordinary user is safer"
+        detail = "Chromium runs with --no-sandbox, because the farm runs as root; run it as an ordinary user"
         return Check("sandbox", "warning", None, detail)
     try:
         _ask(["unshare", "--user", "--map-root-user", "true"], timeout)
@@ -396,18 +395,71 @@ def _check_authorities(_timeout: float) -> Check:
 
 def _check_real_time(_timeout: float) -> Check:
     if is_allowed():
-        return Check("real time", "ok", None, "what must be on time may run in real time")
+        return Check("real time", "ok", None, "time-critical threads may use real-time scheduling")
     to_do = "allow it: RLIMIT_RTPRIO 1"
     if not is_limited():
         to_do = "limit it: sysctl kernel.sched_rt_runtime_us=950000"
-    detail = f"a busy machine loses frames sooner ({to_do}; see docs/operations.md)"
+    detail = (
+        f"no real-time scheduling, so a busy machine loses frames sooner ({to_do}; see docs/operations.md)"
+    )
     return Check("real time", "warning", None, detail)
 
 
-def _check_disk(_timeout: float) -> Check:
-    directory = Path(os.environ.get("FARM_DATA_DIR") or "data").expanduser().absolute()
+def _check_settings(_timeout: float) -> Check:
+    """Can the settings be used, and are all FARM_ variables settings?"""
+    try:
+        load_settings()
+        refuse_unknown_settings(os.environ)
+    except SettingsError as error:
+        return Check("settings", "broken", None, str(error))
+    count = sum(name.upper().startswith("FARM_") for name in os.environ)
+    return Check("settings", "ok", None, f"{count} of the environment's variables are settings")
+
+
+def _data_directory() -> Path:
+    return Path(os.environ.get("FARM_DATA_DIR") or "data").expanduser().absolute()
+
+
+def _existing(directory: Path) -> Path:
+    """A directory, or the nearest one above it that exists."""
     while not directory.exists():
         directory = directory.parent
+    return directory
+
+
+def _check_data_directory(_timeout: float) -> Check:
+    """Can the data directory be written, or created?"""
+    directory = _data_directory()
+    existing = _existing(directory)
+    try:
+        if existing == directory:
+            require_writable_directory(directory, "FARM_DATA_DIR")
+        elif not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            return Check(
+                "data directory", "broken", None, f"FARM_DATA_DIR: cannot create {directory} in {existing}"
+            )
+    except SettingsError as error:
+        return Check("data directory", "broken", None, str(error))
+    return Check("data directory", "ok", None, str(directory))
+
+
+def _check_port(_timeout: float) -> Check:
+    """Is the API's port free, or does a farm answer there?"""
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return Check("port", "warning", None, "not checked: the settings cannot be used")
+    try:
+        require_free_port("FARM", settings.host, settings.port)
+    except SettingsError as error:
+        if check_health(settings).get("api"):
+            return Check("port", "ok", None, f"a farm answers at {settings.local_url}")
+        return Check("port", "warning", None, f"`farm up` would not start. {error}")
+    return Check("port", "ok", None, f"{settings.port} of {settings.host} is free")
+
+
+def _check_disk(_timeout: float) -> Check:
+    directory = _existing(_data_directory())
     free = shutil.disk_usage(directory).free
     status: Status = "ok" if free >= MIN_FREE_DISK else "warning"
     return Check("disk", status, None, f"{_gigabytes(free)} free in {directory}")
@@ -419,7 +471,7 @@ def _check_memory(_timeout: float) -> Check:
     except OSError:
         free = None
     if free is None:
-        return Check("memory", "warning", None, "the system does not tell how much is free")
+        return Check("memory", "warning", None, "cannot read how much is free")
     status: Status = "ok" if free >= MIN_FREE_MEMORY else "warning"
     return Check("memory", status, None, f"{_gigabytes(free)} free")
 
@@ -433,6 +485,9 @@ def _gigabytes(size: int) -> str:
 
 
 CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
+    ("settings", None, _check_settings),
+    ("data directory", None, _check_data_directory),
+    ("port", None, _check_port),
     ("chromium", "chromium", _check_chromium),
     ("ffmpeg", "ffmpeg", _check_ffmpeg),
     ("xorg", "xserver-xorg-core", _check_xorg),
@@ -450,11 +505,11 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("disk", None, _check_disk),
     ("memory", None, _check_memory),
 )
-"""Name, Debian package and check of everything that is looked at, in the order of the report."""
+"""Name, Debian package and function of each check, in the order of the report."""
 
 
 def run_checks(timeout: float = TIMEOUT) -> list[Check]:
-    """Check everything at once; each program has `timeout` seconds for each question."""
+    """Run all checks at the same time; each call of a program has `timeout` seconds."""
 
     def run(name: str, package: str | None, check: Callable[[float], Check]) -> Check:
         try:
@@ -468,7 +523,7 @@ def run_checks(timeout: float = TIMEOUT) -> list[Check]:
         return list(pool.map(lambda entry: run(*entry), CHECKS))
 
 
-# --- What to do about it ----------------------------------------------------------------------------------
+# --- Advice -----------------------------------------------------------------------------------------------
 
 
 def is_usable(checks: Iterable[Check]) -> bool:
@@ -477,12 +532,12 @@ def is_usable(checks: Iterable[Check]) -> bool:
 
 
 def missing_packages(checks: Iterable[Check]) -> list[str]:
-    """The Debian packages that would put right what is not, each once."""
+    """The Debian packages that repair what is not ok, each once."""
     return list(dict.fromkeys(check.package for check in checks if check.status != "ok" and check.package))
 
 
 def format_report(checks: Sequence[Check]) -> str:
-    """A table for people; its last line is the one command that puts everything right."""
+    """The results as a table; the last line is the command that installs what is missing."""
     name_width = max((len(check.name) for check in checks), default=0)
     version_width = max((len(check.version or "-") for check in checks), default=0)
     lines = []
@@ -495,8 +550,11 @@ def format_report(checks: Sequence[Check]) -> str:
 def _advice(checks: Sequence[Check]) -> str:
     packages = missing_packages(checks)
     if not packages:
-        return "Everything is in place." if is_usable(checks) else "Not everything is in place; see above."
-    # What is installed but broken is not touched by a plain install.
+        if not is_usable(checks):
+            return "The farm cannot run like this; see above."
+        warned = any(check.status != "ok" for check in checks)
+        return "Everything is in place." + (" See the warnings above." if warned else "")
+    # A plain install leaves alone what is installed but broken.
     broken = any(check.status == "broken" and check.package for check in checks)
     reinstall = "--reinstall " if broken else ""
     return f"As root: apt-get install --no-install-recommends {reinstall}{' '.join(packages)}"

@@ -17,7 +17,7 @@ import click
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
 from recording_farm.encoder.formats import Codec
-from recording_farm.farm.cli.record_options import ParsedType, SizeType
+from recording_farm.farm.cli.record_options import ParsedType, SizeType, page_url
 from recording_farm.farm.errors import FarmError, SettingsError
 
 _SERVERS: Final = frozenset({"up", "api", "worker"})
@@ -69,7 +69,7 @@ def _set_up(environment: Mapping[str, str], *, warn: bool) -> None:
 
 
 @cli.command()
-@click.argument("url")
+@click.argument("url", callback=page_url)
 @click.option(
     "--out",
     required=True,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -47,6 +48,17 @@ class ParsedType(click.ParamType[str]):
             return self._parse(str(value))
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def page_url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The URL of the page, unless it can never be one. Raises click.BadParameter."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.scheme or (parts.scheme in {"http", "https"} and not parts.hostname):
+        raise click.BadParameter("not a valid URL; write it with http://, https:// or file://")
+    return value
 
 
 def format_of(file: Path, codec: str | None, size: tuple[int, int], fps: int) -> Format:

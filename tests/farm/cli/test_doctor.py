@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_scripts_without_letters_should_be_named(monkeypatch: pytest.MonkeyPatch
     checks = by_name(doctor.run_checks())
     assert checks["fonts: Latin"].status == "ok"
     assert checks["fonts: CJK"].detail == (
-        "no font has the letters of Han, Kana, Bopomofo, Hangul: boxes will be recorded"
+        "no font has the letters of Han, Kana, Bopomofo, Hangul: pages will show boxes"
     )
     others = checks["fonts: other scripts"]
     assert (others.status, others.package) == ("warning", "fonts-noto-core")
@@ -259,7 +260,7 @@ def test_run_checks_should_name_what_ffmpeg_was_built_without(bare: Path) -> Non
 def test_run_checks_should_find_a_redis_that_does_not_serve_broken(bare: Path) -> None:
     script(bare / "redis-server", '[ "$1" = --version ] && echo "Redis server v=7.0.15" && exit; exit 1')
     check = by_name(doctor.run_checks())["redis-server"]
-    assert (check.status, check.detail) == ("broken", "ended with 1 instead of serving")
+    assert (check.status, check.detail) == ("broken", "ended with 1 at its start")
 
 
 def test_run_checks_should_use_the_configured_chromium(
@@ -297,7 +298,7 @@ def test_missing_packages_should_name_each_package_once_and_none_that_is_there()
     ("check", "last_line"),
     [
         (Check("ffmpeg", "ok", "6.0", "", "ffmpeg"), "Everything is in place."),
-        (Check("sandbox", "warning"), "Everything is in place."),
+        (Check("sandbox", "warning"), "Everything is in place. See the warnings above."),
         (
             Check("ffmpeg", "missing", None, "", "ffmpeg"),
             "As root: apt-get install --no-install-recommends ffmpeg",
@@ -321,3 +322,34 @@ def test_format_report_should_align_its_columns() -> None:
         "ok       ffmpeg        6.0  /a/ffmpeg",
         "missing  redis-server  -    not there",
     ]
+
+
+def found(name: str) -> Check:
+    return next(check for check in doctor.run_checks() if check.name == name)
+
+
+def test_data_directory_that_cannot_be_written_should_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", doctor.CHECKS[:3])
+    for directory in ("/proc", "/proc/self/status/data"):
+        monkeypatch.setenv("FARM_DATA_DIR", directory)
+        check = found("data directory")
+        assert (check.status, "FARM_DATA_DIR" in check.detail) == ("broken", True)
+
+
+def test_unknown_setting_should_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", doctor.CHECKS[:3])
+    monkeypatch.setenv("FARM_STOR_URL", "x")
+    check = found("settings")
+    assert (check.status, check.detail) == (
+        "broken",
+        "FARM_STOR_URL: unknown setting; did you mean FARM_STORE_URL?",
+    )
+
+
+def test_port_in_use_by_another_program_should_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", doctor.CHECKS[:3])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("FARM_PORT", str(other.getsockname()[1]))
+        monkeypatch.setattr(doctor, "check_health", lambda _: {})
+        check = found("port")
+    assert (check.status, "is in use" in check.detail) == ("warning", True)

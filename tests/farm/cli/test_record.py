@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from recording_farm.encoder.media.probe import probe
 from recording_farm.farm.cli.main import record
+from recording_farm.farm.cli.record import progress_line
+from recording_farm.farm.errors import ProgramMissingError, RecordingFailedError
+from recording_farm.farm.recorder.recorder import Recorder
 from testkit.machine.load import Stolen
 from testkit.machine.processes import below, stage_programs, wait_until_none
 from testkit.pages import FIDELITY_PAGE
@@ -171,6 +176,45 @@ def test_bad_option_should_be_refused_in_words(
     refused = CliRunner().invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4"), *arguments])
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert words in refused.stderr
+
+
+@pytest.mark.parametrize("url", ["foo", "https://", "//example.com/a", "http://[::1"])
+def test_text_that_is_no_url_should_be_refused_at_once(tmp_path: Path, url: str) -> None:
+    refused = CliRunner().invoke(record, [url, "--out", str(tmp_path / "a.mp4")])
+    assert refused.exit_code == 2
+    assert "not a valid URL" in refused.stderr
+
+
+def test_existing_file_should_only_be_overwritten_when_forced(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("mine")
+    refused = CliRunner().invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4")])
+    assert refused.exit_code == 2
+    assert "overwrite it with --force" in refused.stderr
+    assert (tmp_path / "a.mp4").read_text() == "mine"
+
+
+def test_missing_program_should_be_told_with_its_remedy_before_anything_starts(tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path), "FARM_CHROMIUM": sys.executable}
+    refused = CliRunner(env=environment).invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4")])
+    assert isinstance(refused.exception, ProgramMissingError)
+    assert "are not installed; install with: apt-get install ffmpeg" in str(refused.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_should_say_when_the_file_is_finished() -> None:
+    recorder = Recorder.__new__(Recorder)
+    recorder._takes, recorder._time = None, SimpleNamespace(recorded_ns=5)  # type: ignore[assignment]
+    assert progress_line(recorder, is_ending=True) == "finishing the file …"
+    recorder._time = SimpleNamespace(recorded_ns=0)  # type: ignore[assignment]
+    assert progress_line(recorder, is_ending=True) == "ending …"
+    assert progress_line(recorder) == "opening the page …"
+
+
+def test_full_disk_should_end_it_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    refused = CliRunner().invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4")])
+    assert isinstance(refused.exception, RecordingFailedError)
+    assert str(refused.exception) == (f"not enough disk space in {tmp_path}: 1 MiB free, 64 MiB needed")
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.m4a", "VP8"), ("a.mp3", "H264")])
