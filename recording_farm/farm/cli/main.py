@@ -208,6 +208,22 @@ def doctor(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.option("--markdown", "as_markdown_page", is_flag=True, help="Print docs/settings.md: what each means.")
+def config(as_json: bool, as_markdown_page: bool) -> None:
+    """Print the effective settings, with secrets hidden."""
+    from recording_farm.farm.cli.settings_report import as_markdown, as_text, effective
+    from recording_farm.farm.config.settings import load_settings
+
+    if as_markdown_page:
+        click.echo(as_markdown(), nl=False)
+    elif as_json:
+        click.echo(json.dumps(effective(load_settings(), os.environ)))
+    else:
+        click.echo(as_text(load_settings(), os.environ))
+
+
+@cli.command()
 @click.option("--seconds", type=click.IntRange(1, 600), default=20, show_default=True)
 def demo(seconds: int) -> None:
     """Start a farm, record its built-in meeting through the REST API, and stop it."""

@@ -1,6 +1,6 @@
 """All settings of the farm: environment variables `FARM_*`, read once at the start.
 
-The README's table of settings is made from the descriptions here.
+docs/settings.md is generated from the descriptions here: `farm config --markdown`.
 """
 
 import hashlib
@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -59,6 +67,32 @@ class OrganizationKey(NamedTuple):
 
     organization_id: str
     key: SecretStr
+
+
+class Group(StrEnum):
+    """The groups of settings, in the order of docs/settings.md; each value is a heading there."""
+
+    BASICS = "Basics"
+    ACCESS = "API and access"
+    STORAGE = "Storage"
+    RECORDINGS = "Recordings"
+    PAGES = "Pages and meetings"
+    WEBHOOKS = "Webhooks"
+    NODES = "Nodes"
+    OBSERVABILITY = "Logs and metrics"
+
+
+class About(NamedTuple):
+    """What docs/settings.md and `farm config` say of a setting, besides its description and default."""
+
+    group: Group
+    example: str
+    modules: tuple[str, ...]
+    unit: str
+
+
+def _about(group: Group, example: str, *modules: str, unit: str = "") -> dict[str, JsonValue]:
+    return {"group": group, "example": example, "modules": list(modules), "unit": unit}
 
 
 def _parse_api_keys(value: Any) -> Any:
@@ -264,284 +298,461 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FARM_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        json_schema_extra=_about(Group.BASICS, "/var/lib/recording-farm", "farm/config/settings.py"),
         default=Path("data"),
-        description="Directory for everything the farm keeps: finished files, takes, keys, its own Redis.",
+        description="Directory of everything that the farm keeps: finished files, takes, keys, its own "
+        "Redis.",
     )
-    host: str = Field(default="127.0.0.1", description="Address the API listens on; 0.0.0.0 for all.")
-    port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
+    host: str = Field(
+        json_schema_extra=_about(Group.BASICS, "192.0.2.10", "api/server.py"),
+        default="127.0.0.1",
+        description="Address that the API listens on; 0.0.0.0 for all.",
+    )
+    port: int = Field(
+        json_schema_extra=_about(Group.BASICS, "8080", "api/server.py"),
+        default=8000,
+        ge=1,
+        le=65535,
+        description="Port that the API listens on.",
+    )
     slots: int = Field(
+        json_schema_extra=_about(
+            Group.BASICS, "4", "farm/host/resources.py", "farm/worker/main.py", unit="recordings"
+        ),
         default_factory=_slots,
         ge=1,
         le=256,
-        description="Recordings this node makes at the same time; by default as many as its cores and memory "
-        "are good for: 0.8 of a core and 1 GiB each.",
+        description="Concurrent recordings of this node. The default allows 0.8 of a core and 1 GiB of "
+        "memory for each.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        json_schema_extra=_about(
+            Group.BASICS,
+            "redis://:password@redis.example.com:6379/0",
+            "farm/config/redis_url.py",
+            "farm/db/clients.py",
+        ),
         default=None,
         repr=False,
-        description="Redis to use: redis://, rediss:// (TLS) or unix://, or redis+sentinel://host:26379,host:26379/"
-        "master/0 (with rediss+ by TLS); without it `farm up` starts its own.",
+        description="Redis to use: redis://, rediss:// (TLS), unix://, or "
+        "redis+sentinel://host:26379,host:26379/master/0 (rediss+ for TLS). Without it `farm "
+        "up` starts its own.",
     )
     api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
+        json_schema_extra=_about(Group.ACCESS, "acme:a-long-random-key", "farm/credentials/api_keys.py"),
         default=(),
-        description="API keys as organization:key, with commas between several, besides those of "
-        "`farm keys`. Where there are neither, one key is made on the first start and printed once.",
+        description="API keys as organization:key, separated by commas, besides those of `farm keys`. If "
+        "there are neither, the first start creates one key and prints it once.",
     )
     admins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_organizations)] = Field(
+        json_schema_extra=_about(Group.ACCESS, "acme", "farm/credentials/api_keys.py"),
         default=(),
-        description="Organizations whose keys see the farm's nodes and queues in the portal, with commas; by "
-        "default the first one of FARM_API_KEYS, or that of the key made on the first start.",
+        description="Organizations whose keys are administrators', separated by commas: they see nodes "
+        "and queues in the portal.",
     )
     rate_limit: int = Field(
-        default=2000, ge=0, le=10_000_000, description="Requests a minute for each API key; 0 for no limit."
+        json_schema_extra=_about(
+            Group.ACCESS, "600", "api/services/rate_limit.py", unit="requests per minute"
+        ),
+        default=2000,
+        ge=0,
+        le=10_000_000,
+        description="Requests per minute for each API key; 0 for no limit.",
     )
     failure_limit: int = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "20", "api/services/rate_limit.py", unit="attempts per minute"
+        ),
         default=60,
         ge=0,
         le=10_000_000,
-        description="Wrong API keys a minute from each client address; 0 for no limit.",
+        description="Wrong API keys per minute from each client address; 0 for no limit.",
     )
     trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        json_schema_extra=_about(Group.ACCESS, "10.0.0.0/8", "api/server.py"),
         default="",
-        description="Addresses or networks of reverse proxies, with commas between several, whose "
-        "X-Forwarded-For says who the client is; by default none.",
+        description="Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For "
+        "is trusted.",
     )
     chromium: Path | None = Field(
-        default=None, description="Chromium to use, instead of the first one found on PATH."
+        json_schema_extra=_about(Group.PAGES, "/opt/google/chrome/chrome", "browser_bot/stage/programs.py"),
+        default=None,
+        description="Chromium to use, instead of the first one on PATH.",
     )
     fake_devices: bool = Field(
+        json_schema_extra=_about(
+            Group.PAGES, "off", "browser_bot/stage/environment.py", "farm/pages/access.py"
+        ),
         default=True,
-        description="Pages that ask for a microphone and a camera get a silent and a dark one; `off`: there "
-        "are none.",
+        description="`on` gives pages a silent microphone and a dark camera; `off` gives them none.",
     )
     locale: Annotated[str, AfterValidator(_locale)] | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES, "de-AT", "browser_bot/stage/environment.py", "farm/pages/access.py"
+        ),
         default=None,
-        description="Language of the browser for recordings that name none, such as de-AT; by default en-US.",
+        description="Language of the browser for recordings that set none, such as de-AT; en-US by default.",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES, "Europe/Vienna", "browser_bot/stage/environment.py", "farm/pages/access.py"
+        ),
         default=None,
-        description="Time zone of the browser for recordings that name none, such as Europe/Vienna; by "
-        "default the machine's.",
+        description="Time zone of the browser for recordings that set none, such as Europe/Vienna; the "
+        "machine's by default.",
     )
     meeting_url: Annotated[str, AfterValidator(_meeting_url)] | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES,
+            "https://meet.example.com/{meeting_id}",
+            "farm/config/settings.py",
+            "api/routes/start_request.py",
+        ),
         default=None,
-        description="Page of a meeting when a request names none, with {meeting_id} in it; by default the "
-        "built-in meeting.",
+        description="URL of a meeting's page for recordings that set none, with {meeting_id} in it; the "
+        "built-in meeting by default.",
     )
     ice_servers: Annotated[
         tuple[Annotated[str, AfterValidator(_stun_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
     ] = Field(
+        json_schema_extra=_about(Group.PAGES, "stun:stun.example.com:3478", "api/meeting/rooms.py"),
         default=(),
         max_length=8,
-        description="STUN servers (stun:host:port, with commas) with which browsers in the built-in meeting "
-        "find each other through the internet; a local network needs none.",
+        description="STUN servers (stun:host:port, separated by commas) of the built-in meeting, for "
+        "participants in different networks.",
     )
     public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
+        json_schema_extra=_about(Group.BASICS, "https://recordings.example.com", "farm/config/settings.py"),
         default=None,
-        description="Where clients reach the API, used in download links; by default http://host:port.",
+        description="URL of the API for clients, used in download links; http://host:port by default.",
     )
     ca_file: Annotated[Path, AfterValidator(_absolute), AfterValidator(_authorities)] | None = Field(
+        json_schema_extra=_about(Group.ACCESS, "/etc/ssl/company-ca.pem", "farm/host/ca_file.py"),
         default=None,
-        description="PEM file with certificate authorities that are trusted besides those of the system: by "
-        "the browser, and for webhooks, watermarks, storage, live outputs, Redis and traces.",
+        description="PEM file of certificate authorities to trust besides the system's: by the browser, "
+        "and for webhooks, watermarks, storage, live outputs, Redis and traces.",
     )
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_at_commas)
     ] = Field(
+        json_schema_extra=_about(Group.ACCESS, "https://app.example.com", "api/cors.py"),
         default=(),
         max_length=100,
-        description="Origins whose pages may use the API, such as https://app.example.com, with commas, or "
-        "`*` for any; by default none but the farm's own.",
+        description="Origins whose pages may use the API, such as https://app.example.com, separated by "
+        "commas, or `*` for any; only the farm's own by default.",
     )
     allow_private_addresses: Annotated[str, AfterValidator(_address_rule_text)] = Field(
+        json_schema_extra=_about(Group.ACCESS, "10.0.0.0/8,fd00::/8", "browser_bot/network/addresses.py"),
         default="",
-        description="Networks whose pages may be recorded although they are not public, such as "
-        "10.0.0.0/8,fd00::/8, or `all`.",
+        description="Private networks whose pages may be recorded, such as 10.0.0.0/8,fd00::/8, or `all`; "
+        "none by default.",
     )
     link_seconds: int = Field(
-        default=7 * 86400, ge=1, le=365 * 86400, description="Seconds a download link is valid."
+        json_schema_extra=_about(Group.ACCESS, "3600", "farm/recording/links.py", unit="s"),
+        default=7 * 86400,
+        ge=1,
+        le=365 * 86400,
+        description="Lifetime of a download link.",
     )
     store_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        json_schema_extra=_about(
+            Group.STORAGE,
+            "s3://recordings/farm?region=eu-central-1",
+            "farm/config/store_url.py",
+            "farm/storage/store.py",
+        ),
         default=None,
         repr=False,
-        description="Where finished files are kept: file:///directory, "
-        "s3://bucket/prefix?endpoint=https://…&region=…, or azure://container/prefix; by default `store` in "
-        "the data directory.",
+        description="Store of finished files: file:///directory, "
+        "s3://bucket/prefix?endpoint=https://…&region=…, or azure://container/prefix; `store` "
+        "in the data directory by default.",
     )
     store_access_key: str | None = Field(
+        json_schema_extra=_about(
+            Group.STORAGE, "AKIAEXAMPLE", "farm/config/store_url.py", "farm/storage/store.py"
+        ),
         default=None,
-        description="Access key of an s3:// store; by default AWS's own variables or the machine's role.",
+        description="Access key of an s3:// store; AWS's own variables or the machine's role by default.",
     )
     store_secret: SecretStr | None = Field(
+        json_schema_extra=_about(
+            Group.STORAGE, "the-secret-of-that-key", "farm/config/store_url.py", "farm/storage/store.py"
+        ),
         default=None,
-        description="Secret of an s3:// store's access key; the connection string of an azure:// store.",
+        description="Secret of an s3:// store's access key, or the connection string of an azure:// store.",
     )
     store_encryption: bool = Field(
+        json_schema_extra=_about(Group.STORAGE, "on", "farm/config/store_url.py", "farm/storage/store.py"),
         default=False,
-        description="`on` encrypts files in a file:// store with the farm's secret.",
+        description="`on` encrypts the files of a file:// store with FARM_SECRET_KEY.",
     )
     retention: Annotated[int, BeforeValidator(_seconds)] = Field(
+        json_schema_extra=_about(
+            Group.STORAGE,
+            "30d",
+            "farm/jobs/retention.py",
+            "farm/recording/links.py",
+            unit="s, or a number with m, h, d",
+        ),
         default=7 * 86400,
         ge=0,
         le=100 * 365 * 86400,
-        description="How long finished files are kept: seconds, or a number with m, h or d; 0 keeps them "
-        "for ever.",
+        description="How long finished files are kept; then they are deleted. 0 keeps them for ever.",
     )
     transfers: int = Field(
+        json_schema_extra=_about(Group.STORAGE, "8", "farm/worker/main.py", unit="uploads"),
         default=4,
         ge=1,
         le=64,
-        description="Uploads to customers' storage that this node makes at the same time.",
+        description="Concurrent uploads of this node to customers' storage.",
     )
     max_seconds: int = Field(
+        json_schema_extra=_about(
+            Group.RECORDINGS, "14400", "api/rules.py", "farm/recorder/recorded_time.py", unit="s"
+        ),
         default=86400,
         ge=1,
         le=86400,
-        description="Longest recording in seconds; a recording that asks for nothing gets this.",
+        description="Maximum length of a recording; a recording may ask for less.",
     )
     empty_seconds: int = Field(
+        json_schema_extra=_about(Group.RECORDINGS, "120", "farm/recorder/monitor.py", unit="s"),
         default=60,
         ge=0,
         le=86400,
-        description="Seconds after which a recording ends whose participants have all left; 0 for never.",
+        description="A recording ends this long after all participants have left; 0 for never.",
     )
     join_seconds: int = Field(
-        default=30, ge=1, le=600, description="Seconds in which a page must load, all tries together."
+        json_schema_extra=_about(
+            Group.RECORDINGS, "60", "browser_bot/page/opening.py", "browser_bot/page/readiness.py", unit="s"
+        ),
+        default=30,
+        ge=1,
+        le=600,
+        description="Time for a page to load, all tries together.",
     )
-    join_tries: int = Field(default=3, ge=1, le=10, description="Tries to load a page.")
+    join_tries: int = Field(
+        json_schema_extra=_about(
+            Group.RECORDINGS,
+            "5",
+            "browser_bot/page/opening.py",
+            "browser_bot/page/readiness.py",
+            unit="tries",
+        ),
+        default=3,
+        ge=1,
+        le=10,
+        description="Tries to load a page.",
+    )
     invoke_timeout: int = Field(
+        json_schema_extra=_about(Group.RECORDINGS, "1800", "farm/recovery/unclaimed.py", unit="s"),
         default=600,
         ge=1,
         le=86400,
-        description="Seconds a recording waits for a free slot; then it is ERRORED.",
+        description="How long a recording waits for a free slot; then it is ERRORED.",
     )
     drain_seconds: int = Field(
+        json_schema_extra=_about(Group.NODES, "3600", "farm/worker/slot.py", "farm/cli/up.py", unit="s"),
         default=0,
         ge=0,
         le=90_000,
-        description="Seconds that a node which is told to end waits for its recordings; then it ends them "
-        "properly. A second signal ends it at once: what runs then goes on at its next start.",
+        description="Grace period of a shutdown: a node that is told to stop waits this long for its "
+        "recordings, then ends them properly. A second signal kills it at once; its next "
+        "start resumes them.",
     )
     disk_reserve: Annotated[int, BeforeValidator(_bytes)] = Field(
+        json_schema_extra=_about(
+            Group.STORAGE,
+            "5G",
+            "farm/worker/admission.py",
+            "farm/jobs/plan.py",
+            "farm/recorder/monitor.py",
+            unit="bytes, or a number with K, M, G, T",
+        ),
         default=2 << 30,
         ge=0,
-        description="Disk (bytes, or with K, M, G, T) that is to be free besides what the cuts need of it: "
-        "with less a node begins no recording, with less than half of it running ones are ended properly.",
+        description="Free disk to keep beyond what pending cuts need. Below it a node accepts no "
+        "recordings; below half of it, running ones are ended properly.",
     )
     max_load: float = Field(
+        json_schema_extra=_about(Group.NODES, "0.8", "farm/worker/admission.py", unit="share, 0 to 1"),
         default=0.9,
         gt=0,
         le=1,
-        description="Share of the processors' time in use above which a node that records already begins "
-        "nothing more; 1 for no limit.",
+        description="CPU load above which a node that already records accepts no more recordings; 1 for "
+        "no limit.",
     )
     stage_memory: Annotated[int, BeforeValidator(_bytes)] = Field(
+        json_schema_extra=_about(
+            Group.RECORDINGS, "3G", "farm/recorder/monitor.py", unit="bytes, or a number with K, M, G, T"
+        ),
         default=4 << 30,
         ge=0,
-        description="Memory (bytes, or with K, M, G, T) that browser, display and sound of a recording may "
-        "use; above it they are begun anew. 0 for any.",
+        description="Memory limit of the browser, display and audio of a recording; above it they are "
+        "restarted. 0 for no limit.",
     )
     node_patience: Annotated[int, BeforeValidator(_seconds)] = Field(
+        json_schema_extra=_about(
+            Group.NODES,
+            "6h",
+            "farm/nodes/registry.py",
+            "farm/recovery/lost_nodes.py",
+            unit="s, or a number with m, h, d",
+        ),
         default=3600,
         ge=0,
         le=30 * 86400,
-        description="How long a node that is gone may take to come back with recordings that were over: "
-        "seconds, or a number with m, h or d; then they are ERRORED.",
+        description="How long to wait for a lost node that still holds finished recordings; then they are "
+        "ERRORED.",
     )
     event_streams: int = Field(
+        json_schema_extra=_about(Group.ACCESS, "20", "farm/recording/feeds.py", unit="connections"),
         default=100,
         ge=0,
         le=10_000,
-        description="Event streams one organization may have open at each API process.",
+        description="Concurrent event streams of an organization at each API process.",
     )
     secret_key: SecretStr | None = Field(
+        json_schema_extra=_about(Group.BASICS, "`openssl rand -hex 32`", "farm/credentials/farm_secret.py"),
         default=None,
         min_length=16,
-        description="Secret that signs download links and encrypts customers' keys and, if wanted, files; "
-        "give all machines of a farm the same. By default one is made and kept in the data directory.",
+        description="Secret that signs download links and encrypts customers' keys; all machines of a "
+        "farm need the same. By default one is created in the data directory.",
     )
     webhook_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        json_schema_extra=_about(
+            Group.WEBHOOKS, "/etc/recording-farm/webhook.pem", "farm/webhooks/signature.py"
+        ),
         default=None,
-        description="PEM file with the RSA private key that signs webhooks; give all machines of a farm the "
-        "same. By default one is made and kept in the data directory.",
+        description="PEM file of the RSA private key that signs webhooks; all machines of a farm need the "
+        "same. By default one is created in the data directory.",
     )
     webhook_senders: int = Field(
+        json_schema_extra=_about(Group.WEBHOOKS, "4", "farm/worker/main.py", unit="processes"),
         default=2,
         ge=1,
         le=64,
         description="Processes of this node that send webhooks; each serves many receivers at once.",
     )
     webhook_timeout: float = Field(
+        json_schema_extra=_about(Group.WEBHOOKS, "10", "farm/webhooks/sender.py", unit="s"),
         default=5.0,
         gt=0,
         le=60,
-        description="Seconds in which a receiver must have answered a webhook.",
+        description="Time for a receiver to answer a webhook.",
     )
     webhook_intervals: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...], NoDecode, BeforeValidator(_split_at_commas)
     ] = Field(
+        json_schema_extra=_about(Group.WEBHOOKS, "5,60,600,3600", "farm/webhooks/sender.py", unit="s"),
         default=(5, 15, 60, 300, 900, 3600, 7200, 14400, 14400, 14400, 14400, 14400),
         max_length=100,
-        description="Seconds between tries to deliver a webhook, with commas; then it is given up. By "
-        "default growing from 5 s to 4 h, for a day.",
+        description="Pauses between tries to deliver a webhook, separated by commas; after the last one "
+        "it is given up. The default grows from 5 s to 4 h and lasts a day.",
     )
     webhook_limit: int = Field(
-        default=50, ge=1, le=1000, description="Webhooks that an organization may register."
+        json_schema_extra=_about(Group.WEBHOOKS, "10", "farm/webhooks/registry.py", unit="webhooks"),
+        default=50,
+        ge=1,
+        le=1000,
+        description="Maximum number of webhooks of an organization.",
     )
     page_secret: SecretStr | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES,
+            "`openssl rand -hex 32`",
+            "farm/pages/access.py",
+            "api/services/participant_tokens.py",
+        ),
         default=None,
         min_length=16,
-        description="Secret that signs the `authToken` which pages with a recording SDK are opened with; "
-        "without it they get the token of the request, or none. Participants' tokens that it signs (HS256) "
+        description="Secret that signs the `authToken` of pages with a recording SDK; without it they get "
+        "the token of the request, or none. Participants' tokens that it signs (HS256) may "
         "start and stop recordings of their meeting.",
     )
     participant_jwks_url: Annotated[str, AfterValidator(_file_url)] | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES,
+            "https://login.example.com/.well-known/jwks.json",
+            "api/services/participant_keys.py",
+            "api/services/participant_tokens.py",
+        ),
         default=None,
-        description="Address of the JSON Web Key Set (RS256, ES256) of whoever signs participants' tokens.",
+        description="URL of the JSON Web Key Set (RS256, ES256) that verifies participants' tokens.",
     )
     participant_organizations: Annotated[
         tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_organization_names)
     ] = Field(
+        json_schema_extra=_about(
+            Group.PAGES,
+            "0e3b-aa=acme",
+            "api/services/participant_keys.py",
+            "api/services/participant_tokens.py",
+        ),
         default=(),
-        description="Which organization the orgId of a participant's token means, as orgId=organization with "
-        "commas between several; by default that of the same name.",
+        description="Organization for each orgId of participants' tokens, as orgId=organization, "
+        "separated by commas; the same name by default.",
     )
     livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
-        default=None, description="A LiveKit server (wss://…) whose room templates are recorded."
+        json_schema_extra=_about(
+            Group.PAGES, "wss://livekit.example.com", "farm/pages/access.py", "farm/pages/tokens.py"
+        ),
+        default=None,
+        description="LiveKit server (wss://…) whose room templates are recorded.",
     )
-    livekit_key: str | None = Field(default=None, description="API key of the LiveKit server.")
-    livekit_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    livekit_key: str | None = Field(
+        json_schema_extra=_about(Group.PAGES, "APIexample", "farm/pages/access.py", "farm/pages/tokens.py"),
+        default=None,
+        description="API key of the LiveKit server.",
+    )
+    livekit_secret: SecretStr | None = Field(
+        json_schema_extra=_about(
+            Group.PAGES, "the-secret-of-that-key", "farm/pages/access.py", "farm/pages/tokens.py"
+        ),
+        default=None,
+        description="API secret of the LiveKit server.",
+    )
     jitsi_hosts: Annotated[
         tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split_at_commas)
     ] = Field(
+        json_schema_extra=_about(
+            Group.PAGES, "meet.example.com", "farm/pages/access.py", "farm/pages/tokens.py"
+        ),
         default=("meet.jit.si", "8x8.vc"),
-        description="Hosts of Jitsi Meet, with commas, whose meetings are joined without asking anything.",
+        description="Hosts of Jitsi Meet, separated by commas; their meetings are joined without a "
+        "pre-join page.",
     )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
-        default_factory=_host_name, description="Name of this machine in the farm; by default its host name."
+        json_schema_extra=_about(Group.NODES, "worker-1", "farm/nodes/registry.py"),
+        default_factory=_host_name,
+        description="Name of this machine in the farm; its host name by default.",
     )
     node_host: str = Field(
+        json_schema_extra=_about(Group.NODES, "192.0.2.10", "farm/worker/node_server.py"),
         default="127.0.0.1",
-        description="Address at which a worker listens on FARM_NODE_PORT; any but the loopback's wants a "
-        "FARM_METRICS_TOKEN.",
+        description="Address of FARM_NODE_PORT; any but the loopback's needs FARM_METRICS_TOKEN.",
     )
     node_port: int | None = Field(
+        json_schema_extra=_about(Group.NODES, "9100", "farm/worker/node_server.py"),
         default=None,
         ge=1,
         le=65535,
-        description="Port at which a worker answers /metrics and /healthz; by default none.",
+        description="Port at which a worker answers /metrics and /healthz; none by default.",
     )
     metrics_token: SecretStr | None = Field(
+        json_schema_extra=_about(Group.OBSERVABILITY, "`openssl rand -hex 32`", "farm/telemetry/metrics.py"),
         default=None,
         min_length=16,
-        description="Bearer token, of 16 characters or more, with which Prometheus reads /metrics of API and "
-        "nodes; without it only a node's on the loopback can be read.",
+        description="Bearer token for /metrics of API and nodes, 16 characters or more; without it only a "
+        "node's on the loopback can be read.",
     )
     log_format: LogFormat = Field(
+        json_schema_extra=_about(Group.OBSERVABILITY, "json", "farm/telemetry/logs.py"),
         default=LogFormat.AUTO,
         description="`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere.",
     )
     log_level: LogLevel = Field(
+        json_schema_extra=_about(Group.OBSERVABILITY, "info", "farm/telemetry/logs.py"),
         default=LogLevel.NOTICE,
         description="`info`, `notice` (recordings that start and end, and warnings), `warning` or `error`; "
         "`farm -v` is `info`.",
@@ -646,6 +857,23 @@ class Settings(BaseSettings):
         """The page of a meeting, for a request that names no page."""
         template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
         return template.replace("{meeting_id}", quote(meeting_id, safe=""))
+
+
+def about(name: str) -> About:
+    """What is known of the setting with this name of a field."""
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    modules = extra["modules"]
+    assert isinstance(modules, list)
+    return About(
+        Group(str(extra["group"])), str(extra["example"]), tuple(map(str, modules)), str(extra["unit"])
+    )
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting must not be shown."""
+    field = Settings.model_fields[name]
+    return not field.repr or name in {"api_keys", "store_access_key"} or "SecretStr" in str(field.annotation)
 
 
 def local_address(host: str, port: int) -> str:
