@@ -32,7 +32,7 @@ from recording_farm.farm.evidence.archive import (
     zip_pieces,
 )
 from recording_farm.farm.evidence.collect import evidence_files
-from recording_farm.farm.evidence.directory import evidence_dir, read_carried
+from recording_farm.farm.evidence.directory import evidence_dir, read_uploaded
 from recording_farm.farm.evidence.stored import StoredEvidence
 from recording_farm.farm.recording.model import ACTIVE, Recording
 from recording_farm.farm.recording.records import read_recording
@@ -91,7 +91,7 @@ def _parts(context: Context, recording_id: UUID) -> tuple[dict[str, Path], list[
     """The files in this machine's data directory by their names, and the parts that only the store has."""
     directory = evidence_dir(context.settings, str(recording_id))
     here = evidence_files(directory)
-    carried = read_carried(directory) if here else None
+    carried = read_uploaded(directory) if here else None
     parts = StoredEvidence(context.redis, context.store).parts(recording_id)
     return here, [part for part in parts if carried is None or part != carried.part]
 

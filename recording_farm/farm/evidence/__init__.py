@@ -1,1 +1,1 @@
-"""Evidence of a recording: what is collected when something went wrong, and where it is kept."""
+"""Evidence of failures: how it is collected, kept and uploaded."""

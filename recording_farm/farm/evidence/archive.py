@@ -1,6 +1,6 @@
-"""Evidence as a zip: made in bounded memory, and without what only the operator of a machine may know.
+"""Evidence as a zip, made in bounded memory and without details of the machine.
 
-The zip is for the client, so directories and what the kernel was started with are left out of its texts.
+The zip is for the client, so paths and the kernel's command line are removed from its texts.
 """
 
 import io
@@ -23,10 +23,10 @@ Moment = tuple[int, int, int, int, int, int]
 
 _PIECE: Final = 1 << 16
 _MAX_BYTES: Final = 64 << 20
-"""So much of a file, which keeps the zip in its plain format (below 2 GiB a file)."""
+"""Limit of a file, below the 2 GiB from which a zip needs another format."""
 
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can tell."""
+"""The earliest time that a zip can store."""
 
 _DIRECTORIES: Final = re.compile(rb"(?<![\w./-])/(?:[\w.+@~-]+/)+")
 _OF_THE_MACHINE: Final = re.compile(rb"(Current Operating System|Kernel command line):.*")
@@ -34,7 +34,7 @@ _OF_THE_MACHINE: Final = re.compile(rb"(Current Operating System|Kernel command 
 
 
 class Opened(NamedTuple):
-    """A file where reading is to begin, how many bytes of it are wanted, and when it was written."""
+    """An open file at the position to read from, the number of bytes to read, and its modification time."""
 
     file: IO[bytes]
     size: int
@@ -43,18 +43,18 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that a zip is to have, under a name of the farm's own.
+    """A file for the zip, under a name chosen by the farm.
 
-    `open` raises OSError. What is not a text, or was made ready before, comes `as_it_is`.
+    `open` raises OSError. Binary files, and files that were cleaned before, are `verbatim`.
     """
 
     name: str
     open: Callable[[], Opened]
-    as_it_is: bool = False
+    verbatim: bool = False
 
 
 def entry_of_file(name: str, path: Path, most_bytes: int = _MAX_BYTES) -> Entry:
-    """The end of a file, to which another process may be writing: as it is when it is opened."""
+    """The end of a file that another process may be writing, as of when it is opened."""
 
     def opened() -> Opened:
         file = path.open("rb")
@@ -63,19 +63,19 @@ def entry_of_file(name: str, path: Path, most_bytes: int = _MAX_BYTES) -> Entry:
         file.seek(about.st_size - size)
         return Opened(file, size, time.gmtime(about.st_mtime)[:6])
 
-    return Entry(name, opened, as_it_is=path.name == SCREENSHOT)
+    return Entry(name, opened, verbatim=path.name == SCREENSHOT)
 
 
 def entry_of_text(name: str, text: str) -> Entry:
-    """What the farm itself has to say."""
+    """A text of the farm's own."""
     content = text.encode()
     return Entry(name, lambda: Opened(io.BytesIO(content), len(content), time.gmtime()[:6]))
 
 
 def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
-    """The evidence in a zip that `zip_pieces` has made, put into the directory `below`.
+    """The evidence in a zip made by `zip_pieces`, in the directory `below`; other files are left out.
 
-    Anything else in it is left out. Raises zipfile.BadZipFile, OSError.
+    Raises zipfile.BadZipFile, OSError.
     """
     archive = zipfile.ZipFile(file)
 
@@ -83,7 +83,7 @@ def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
         return Entry(
             f"{below}/{about.filename}" if below else about.filename,
             lambda: Opened(archive.open(about), min(about.file_size, _MAX_BYTES), about.date_time),
-            as_it_is=True,
+            verbatim=True,
         )
 
     found = {about.filename: about for about in archive.infolist() if is_evidence(about.filename)}
@@ -91,11 +91,11 @@ def entries_of_zip(file: IO[bytes], below: str = "") -> list[Entry]:
 
 
 def zip_pieces(entries: Iterable[Entry]) -> Generator[bytes]:
-    """A zip as it is made, without the machine's directories in its texts; in bounded memory.
+    """A zip in pieces, without paths of the machine in its texts; in bounded memory.
 
-    A file that is not there any more is left out.
+    A file that was deleted meanwhile is left out.
     """
-    made = _Made()
+    made = _Buffer()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in entries:
             try:
@@ -106,15 +106,15 @@ def zip_pieces(entries: Iterable[Entry]) -> Generator[bytes]:
                 about = zipfile.ZipInfo(entry.name, max(_EARLIEST, changed))
                 about.compress_type = zipfile.ZIP_DEFLATED
                 with archive.open(about, "w") as output:
-                    for piece in _pieces_of(file, size, as_it_is=entry.as_it_is):
+                    for piece in _pieces_of(file, size, verbatim=entry.verbatim):
                         output.write(piece)
                         if made.size >= _PIECE:
                             yield made.taken()
     yield made.taken()
 
 
-class _Made(io.RawIOBase):
-    """Where a zip is written to: it keeps what has been written until it is taken."""
+class _Buffer(io.RawIOBase):
+    """Keeps what was written until it is taken."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
@@ -136,13 +136,13 @@ class _Made(io.RawIOBase):
         return taken
 
 
-def _pieces_of(file: IO[bytes], left: int, *, as_it_is: bool) -> Iterator[bytes]:
-    read = file.read if as_it_is else file.readline
+def _pieces_of(file: IO[bytes], left: int, *, verbatim: bool) -> Iterator[bytes]:
+    read = file.read if verbatim else file.readline
     while piece := read(min(_PIECE, left)):
         left -= len(piece)
-        yield piece if as_it_is else without_the_machine(piece)
+        yield piece if verbatim else strip_machine_details(piece)
 
 
-def without_the_machine(line: bytes) -> bytes:
-    """A line of a log without the directories that lead to files, and without what is said of the machine."""
+def strip_machine_details(line: bytes) -> bytes:
+    """A line of a log without the directories of paths and without details of the machine."""
     return _OF_THE_MACHINE.sub(rb"\1: ...", _DIRECTORIES.sub(b".../", line))

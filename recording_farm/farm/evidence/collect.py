@@ -1,6 +1,6 @@
-"""The evidence of a fault: what there was to see of a recording when something broke, in its own directory.
+"""Collects the evidence of a failure: the state of a recording when it failed, in a directory of its own.
 
-Beside them lies the recording's log. The names of all files are fixed here: the API gives them away.
+The recording's log is beside it. All file names are fixed here, because the API publishes them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ FILES: Final = (
     "sound.log",
     "resources.json",
 )
-"""What there may be of each fault."""
+"""The files that a failure may have."""
 
 _MAX_FAULTS: Final = 20
 _MAX_SECONDS: Final = 4.8
@@ -46,27 +46,29 @@ _FAULT: Final = re.compile(r"fault-[0-9]{3,9}")
 
 
 def fault_directories(directory: Path) -> list[Path]:
-    """The faults of which a recording's evidence tells, the oldest first."""
+    """The directories of a recording's failures, the oldest first."""
     found = [path for path in directory.glob("fault-*") if _FAULT.fullmatch(path.name)]
     return sorted(found, key=_fault_number)
 
 
 def evidence_files(directory: Path) -> dict[str, Path]:
-    """The files there are of a recording's evidence, by names of which none comes from outside."""
+    """The files of a recording's evidence, by names that only the farm chooses."""
     named = {RECORDER_LOG: directory / RECORDER_LOG} | {
-        f"{place.name}/{name}": place / name for place in fault_directories(directory) for name in FILES
+        f"{fault_dir.name}/{name}": fault_dir / name
+        for fault_dir in fault_directories(directory)
+        for name in FILES
     }
     return {name: file for name, file in named.items() if file.is_file()}
 
 
 def is_evidence(name: str) -> bool:
-    """Whether a file of evidence can be called so."""
+    """Whether a file of evidence can have this name."""
     fault, _, file = name.rpartition("/")
     return name == RECORDER_LOG or (file in FILES and _FAULT.fullmatch(fault) is not None)
 
 
-def _fault_number(place: Path) -> int:
-    return int(place.name.removeprefix("fault-"))
+def _fault_number(fault_dir: Path) -> int:
+    return int(fault_dir.name.removeprefix("fault-"))
 
 
 async def collect(
@@ -78,10 +80,10 @@ async def collect(
     *,
     screenshot: bool = True,
 ) -> None:
-    """Keep what there is to see of `fault` in the next `fault-…` of `directory`, whatever of it still works.
+    """Save the evidence of `fault` in the next `fault-…` of `directory`, from all parts that still answer.
 
-    A screenshot makes the browser stumble: there is none while a take runs on the stage. Never raises, and
-    takes 5 s at most, also when stage or disk hang. Of the twenty latest faults it is kept.
+    A screenshot stalls the browser, so there is none while a take runs on the stage. Never raises, and takes
+    5 s at most, also when the stage or the disk hangs. The twenty latest failures are kept.
     """
     collecting = asyncio.ensure_future(_collect(directory, stage, bot, spool, fault, screenshot=screenshot))
     try:
@@ -91,9 +93,9 @@ async def collect(
         collecting.cancel()
         (problem,) = await asyncio.gather(collecting, return_exceptions=True)
     if not in_time:
-        logger.warning("not all evidence could be had in %.0f s", _MAX_SECONDS)
+        logger.warning("could not collect all evidence within %.0f s", _MAX_SECONDS)
     elif problem is not None:
-        logger.warning("no evidence could be kept: %s", problem)
+        logger.warning("cannot save evidence: %s", problem)
 
 
 async def _collect(
@@ -105,34 +107,34 @@ async def _collect(
     *,
     screenshot: bool,
 ) -> None:
-    place = await asyncio.to_thread(next_place, directory)
+    fault_dir = await asyncio.to_thread(next_fault_dir, directory)
     parts: list[Awaitable[object]] = [
-        asyncio.to_thread(write_json, place / "fault.json", _described(fault)),
-        asyncio.to_thread(lambda: (place / "ffmpeg.log").write_bytes(last_of_takes(spool))),
-        asyncio.to_thread(write_resources, place / "resources.json", spool, stage),
+        asyncio.to_thread(write_json, fault_dir / "fault.json", _described(fault)),
+        asyncio.to_thread(lambda: (fault_dir / "ffmpeg.log").write_bytes(last_of_takes(spool))),
+        asyncio.to_thread(write_resources, fault_dir / "resources.json", spool, stage),
     ]
     if stage is not None:
         logs = {"display.log": stage.display.server.log, "sound.log": stage.sound.daemon.log}
-        parts += [asyncio.to_thread(copy_end, log, place / name) for name, log in logs.items()]
+        parts += [asyncio.to_thread(copy_end, log, fault_dir / name) for name, log in logs.items()]
     if bot is not None:
         page_log = "".join(f"{line}\n" for line in bot.page_log).encode(errors="replace")
-        parts.append(asyncio.to_thread((place / "page.log").write_bytes, page_log[-_MAX_BYTES:]))
+        parts.append(asyncio.to_thread((fault_dir / "page.log").write_bytes, page_log[-_MAX_BYTES:]))
         if screenshot:
-            parts.append(bot.screenshot(place / SCREENSHOT))
+            parts.append(bot.screenshot(fault_dir / SCREENSHOT))
     for problem in await asyncio.gather(*parts, return_exceptions=True):
         if isinstance(problem, BaseException):
-            logger.warning("a part of the evidence could not be kept: %r", problem)
+            logger.warning("cannot save a part of the evidence: %r", problem)
 
 
-def next_place(directory: Path) -> Path:
-    """Make the directory of the next fault, and delete those of too many. Raises OSError."""
+def next_fault_dir(directory: Path) -> Path:
+    """Make the directory of the next failure and delete the oldest beyond the limit. Raises OSError."""
     faults = fault_directories(directory)
     number = _fault_number(faults[-1]) + 1 if faults else 1
     for old in faults[: max(len(faults) - _MAX_FAULTS + 1, 0)]:
         shutil.rmtree(old, ignore_errors=True)
-    place = directory / f"fault-{number:03}"
-    place.mkdir(parents=True, mode=0o700)
-    return place
+    fault_dir = directory / f"fault-{number:03}"
+    fault_dir.mkdir(parents=True, mode=0o700)
+    return fault_dir
 
 
 _KINDS: Final = {
@@ -150,11 +152,11 @@ _KINDS: Final = {
         "WrongState",
     )
 }
-"""The classes of faults that clients know by a name without the suffix, as version 0.1 wrote it."""
+"""Classes that clients know by a name without the suffix, as version 0.1 wrote it."""
 
 
 def kind_of(fault: Exception) -> str:
-    """The `kind` of a fault in `fault.json`, for programs: the name of its class, which stays."""
+    """The `kind` of a failure in `fault.json`, for programs: the name of its class, which is stable."""
     name = type(fault).__name__
     return _KINDS.get(name, name)
 
@@ -164,12 +166,12 @@ def _described(fault: Exception) -> dict[str, str]:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a file of evidence for programs. Raises OSError."""
+    """Write a JSON file of evidence. Raises OSError."""
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def write_resources(file: Path, spool: Path, stage: "Stage | None" = None) -> None:
-    """Write what this machine and the programs of a stage use now. Raises OSError."""
+    """Write the resources that this machine and the programs of a stage use now. Raises OSError."""
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(spool)
     resources = {
         "time": datetime.now(UTC).isoformat(),
@@ -184,7 +186,7 @@ def write_resources(file: Path, spool: Path, stage: "Stage | None" = None) -> No
 
 
 def last_of_takes(spool: Path) -> bytes:
-    """The last lines that ffmpeg wrote in the latest takes."""
+    """The last lines of ffmpeg's output in the latest takes."""
     lines: list[bytes] = []
     for log in sorted(spool.glob("take-[0-9]*.log"), key=take_number, reverse=True):
         lines = [f"{log.name}:\n".encode(), *end_of(log).splitlines(keepends=True), *lines]
@@ -199,7 +201,7 @@ def take_number(file: Path) -> int:
 
 
 def copy_end(log: Path, file: Path) -> None:
-    """Keep the end of a log. Raises OSError."""
+    """Copy the end of a log. Raises OSError."""
     file.write_bytes(end_of(log))
 
 

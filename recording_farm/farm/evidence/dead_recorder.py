@@ -1,7 +1,7 @@
-"""The evidence of a recorder that was killed, kept by whoever sees it or goes on with its recording.
+"""The crash report of a recorder that was killed, saved by its slot or by the recorder that resumes.
 
-What it knew has died with it; what it had written is there: its log, which has what the page printed and
-could not load, its takes with what ffmpeg said, and the logs of its stage until that is swept.
+Its memory is lost; its files remain: its log with what the page printed and failed to load, its takes with
+ffmpeg's output, and the logs of its stage until that is removed.
 """
 
 import json
@@ -23,7 +23,7 @@ from recording_farm.farm.evidence.collect import (
     end_of,
     kind_of,
     last_of_takes,
-    next_place,
+    next_fault_dir,
     take_number,
     write_json,
     write_resources,
@@ -31,12 +31,11 @@ from recording_farm.farm.evidence.collect import (
 
 logger = logging.getLogger(__name__)
 
-_SEEN: Final = "death"
-"""The file that names the fault which is kept of a death already, until somebody goes on."""
+_REPORTED: Final = "death"
+"""A file with the name of the report of a crash, until the recording is resumed."""
 
 _PAGE_LOGGERS: Final = "|".join(map(re.escape, (page_log.logger.name, "browser_bot.diary")))
-"""By the name of the logger; the second one is that of the version before 0.2, whose recorder may have
-died."""
+"""Names of the logger of page lines; the second one is version 0.1's, whose recorder may have died."""
 
 _PAGE_LINE: Final = re.compile(rf"^.* (?:{_PAGE_LOGGERS}): page .*$".encode(), re.MULTILINE)
 _LOG_BYTES: Final = 1 << 20
@@ -44,9 +43,9 @@ _STAGE_LOGS: Final = {"display.log": "xorg.out", "sound.log": "pulseaudio.log"}
 
 
 def describe_exit(status: int | None) -> dict[str, str | int]:
-    """How a process ended, from what waitpid(2) says; None is one that nobody waited for."""
+    """How a process ended, from its status of waitpid(2); None if nobody waited for it."""
     if status is None:
-        message = "the recorder died, and whoever would know how died with it"
+        message = "the recorder died together with its worker, so the signal is unknown"
         return {"kind": "RecorderDied", "message": message}
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
@@ -61,44 +60,44 @@ def describe_exit(status: int | None) -> dict[str, str | int]:
 
 
 def describe_lost_node(node: str) -> dict[str, str | int]:
-    """The death of a recorder with its node."""
-    message = f"the node {node} is gone; what it has of this recording's evidence comes when it is back"
+    """The crash of a recorder with its node."""
+    message = f"the node {node} is lost; it uploads its evidence of this recording when it is back"
     return {"kind": "NodeGone", "message": message}
 
 
 def describe_defect(error: Exception) -> dict[str, str | int]:
-    """The death of a recorder by an error that nobody had thought of."""
+    """The crash of a recorder by an unexpected error."""
     return {"kind": kind_of(error), "message": "the recorder failed; its log says more"}
 
 
-def keep_death(
-    directory: Path, spool: Path, death: dict[str, str | int], stage: Path | None = None
+def save_crash_report(
+    directory: Path, spool: Path, crash: dict[str, str | int], stage: Path | None = None
 ) -> Path | None:
-    """Keep what there is to see of a death in the next fault of the evidence in `directory`; returns where.
+    """Save a crash as the next fault of the evidence in `directory`; returns the report's directory.
 
-    `stage` is the dead recorder's, if it was not swept yet. Never raises; None if the disk does not take it.
+    `stage` is the dead recorder's, if it still exists. Never raises; None if the disk rejects it.
     """
     try:
-        place = next_place(directory)
-        write_json(place / "fault.json", {"time": now().isoformat(), **death})
-        _write_unless_empty(place / "page.log", _said_by_page(directory / RECORDER_LOG))
-        _write_unless_empty(place / "ffmpeg.log", last_of_takes(spool))
+        report_dir = next_fault_dir(directory)
+        write_json(report_dir / "fault.json", {"time": now().isoformat(), **crash})
+        _write_unless_empty(report_dir / "page.log", _page_lines(directory / RECORDER_LOG))
+        _write_unless_empty(report_dir / "ffmpeg.log", last_of_takes(spool))
         if stage is not None:
-            _keep_stage_logs(stage, place)
-        write_resources(place / "resources.json", spool if spool.exists() else directory)
+            _keep_stage_logs(stage, report_dir)
+        write_resources(report_dir / "resources.json", spool if spool.exists() else directory)
     except OSError as error:
-        logger.warning("no evidence of the dead recorder could be kept: %s", error)
+        logger.warning("cannot save the crash report of the dead recorder: %s", error)
         return None
-    return place
+    return report_dir
 
 
-def _keep_stage_logs(stage: Path, place: Path) -> None:
+def _keep_stage_logs(stage: Path, report_dir: Path) -> None:
     for name, log in _STAGE_LOGS.items():
-        with suppress(FileNotFoundError):  # it was just being opened, or is being swept
-            copy_end(stage / log, place / name)
+        with suppress(FileNotFoundError):  # it was being opened, or is being removed
+            copy_end(stage / log, report_dir / name)
 
 
-def _said_by_page(log: Path) -> bytes:
+def _page_lines(log: Path) -> bytes:
     with suppress(FileNotFoundError):
         return b"".join(b"%s\n" % line for line in _PAGE_LINE.findall(end_of(log, _LOG_BYTES)))
     return b""
@@ -109,34 +108,34 @@ def _write_unless_empty(file: Path, content: bytes) -> None:
         file.write_bytes(content)
 
 
-def note_seen(directory: Path, place: Path) -> None:
-    """Note that a death is kept in `place`, for whoever goes on. A full disk is no error here."""
+def mark_reported(directory: Path, report_dir: Path) -> None:
+    """Note that a crash is reported in `report_dir`, for the recorder that resumes. Ignores a full disk."""
     with suppress(OSError):
-        (directory / _SEEN).write_text(json.dumps(place.name))
+        (directory / _REPORTED).write_text(json.dumps(report_dir.name))
 
 
-def take_seen(directory: Path) -> Path | None:
-    """Where a death is kept of which nobody has gone on yet; None if nobody has seen one. Forgets it."""
-    note = directory / _SEEN
+def pop_reported(directory: Path) -> Path | None:
+    """The report of a crash after which the recording was not resumed yet, if any; removes the note."""
+    note = directory / _REPORTED
     try:
-        place = directory / Path(str(json.loads(note.read_text()))).name
+        report_dir = directory / Path(str(json.loads(note.read_text()))).name
     except (OSError, ValueError):
         return None
     note.unlink(missing_ok=True)
-    return place if place.is_dir() else None
+    return report_dir if report_dir.is_dir() else None
 
 
-def keep_last_frame(place: Path | None, spool: Path) -> None:
-    """Add to a death the last frame that was recorded, since a dead browser shows nothing any more.
+def keep_last_frame(report_dir: Path | None, spool: Path) -> None:
+    """Add the last recorded frame to a crash report, because a dead browser gives no screenshot.
 
-    Takes half a second, and never raises. There is none of takes in WebM: all of them would have to be read.
+    Takes half a second and never raises. Not for WebM, where the whole take would have to be read.
     """
-    if place is None:  # the disk did not take the rest either
+    if report_dir is None:  # the disk rejected the rest too
         return
     try:
         takes = [take for take in spool.glob("take-[0-9]*.mp4") if take.stat().st_size]
         picture = last_frame(max(takes, key=take_number)) if takes else None
         if picture is not None:
-            (place / SCREENSHOT).write_bytes(picture)
+            (report_dir / SCREENSHOT).write_bytes(picture)
     except OSError as error:
-        logger.warning("the last frame could not be kept: %s", error)
+        logger.warning("cannot save the last frame: %s", error)

@@ -1,4 +1,4 @@
-"""Where a recording's evidence lies on its node, and what of it is in the store already."""
+"""The directory of a recording's evidence on its node, and what of it was uploaded."""
 
 import json
 import shutil
@@ -11,51 +11,51 @@ from recording_farm.encoder.atomic_file import write_file
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.evidence.collect import RECORDER_LOG, evidence_files
 
-_CARRIED: Final = "carried.json"
+_UPLOADED: Final = "carried.json"
 
 
 def evidence_dir(settings: Settings, recording_id: str) -> Path:
-    """Where the log of a recording is kept, with a screenshot if its page failed."""
+    """The directory of a recording's log and the evidence of its failures."""
     return settings.evidence_dir / recording_id
 
 
 def remove_evidence(settings: Settings, recording_id: UUID) -> None:
-    """Delete log and screenshot of a recording, as far as they are in this machine's data directory."""
+    """Delete a recording's log and evidence from this machine's data directory."""
     shutil.rmtree(evidence_dir(settings, str(recording_id)), ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Version:
-    """When the newest file of the faults and the log were written, in ns; 0 is never."""
+    """When the newest file of the failures, and the log, were written, in ns; 0 is never."""
 
     faults: int = 0
     log: int = 0
 
 
 @dataclass(frozen=True)
-class Carried:
-    """What the store has of a directory of evidence, and which part of the recording's that is."""
+class Uploaded:
+    """The part in the store that a directory of evidence was uploaded as, and its version there."""
 
     part: str
     version: Version = Version()
 
 
 def version_of(directory: Path) -> Version:
-    """Which version of a directory of evidence this is."""
+    """The version of a directory of evidence."""
     changed = {name: path.stat().st_mtime_ns for name, path in evidence_files(directory).items()}
     log = changed.pop(RECORDER_LOG, 0)
     return Version(max(changed.values(), default=0), log)
 
 
-def read_carried(directory: Path) -> Carried | None:
-    """What the store has of a directory of evidence; None if nothing."""
+def read_uploaded(directory: Path) -> Uploaded | None:
+    """What was uploaded of a directory of evidence; None if nothing."""
     try:
-        kept = json.loads((directory / _CARRIED).read_text())
-        return Carried(str(kept["part"]), Version(**kept["version"]))
+        kept = json.loads((directory / _UPLOADED).read_text())
+        return Uploaded(str(kept["part"]), Version(**kept["version"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep_carried(directory: Path, carried: Carried) -> None:
-    """Note what of a recording's evidence is in the store."""
-    write_file(directory / _CARRIED, json.dumps(asdict(carried)))
+def save_uploaded(directory: Path, uploaded: Uploaded) -> None:
+    """Save what was uploaded of a directory of evidence."""
+    write_file(directory / _UPLOADED, json.dumps(asdict(uploaded)))

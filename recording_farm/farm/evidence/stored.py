@@ -1,12 +1,12 @@
-"""Evidence in the store, where every API can get it, whichever node it is of.
+"""Evidence in the store, where every API can read it, whichever node it is from.
 
-Each directory of evidence that a recording has left on some node is one part of it: a zip beside the finished
-files. The store cannot be asked what is in it, so Redis knows the parts:
+Each directory of evidence on a node is one part: a zip beside the finished files. A store cannot be listed,
+so Redis has the names of the parts:
 
 Keys
     farm:evidence:{id}   set: the names of a recording's parts
-    farm:evidence        sorted set: ids of all recordings with evidence in the store, by the Unix time since
-                         when the newest of it is there, or is put off to be deleted
+    farm:evidence        sorted set: ids of all recordings with evidence in the store, by the Unix time of its
+                         newest part, or until which its deletion is postponed
 """
 
 import logging
@@ -28,12 +28,12 @@ from recording_farm.farm.storage.store import Store
 logger = logging.getLogger(__name__)
 
 _MAX_FAILURES: Final = 5
-"""After so many it is the store that fails, and each more would take its time."""
+"""After so many failures the store itself fails, and each further attempt would take its time."""
 
 _KEY: Final = "farm:evidence"
 
 # KEYS record, its parts, all; ARGV id, part, Unix time
-# A recording that is deleted gets nothing more: nobody would ever delete that.
+# A deleted recording gets no more parts: nobody would ever delete them.
 _NOTE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('SADD', KEYS[2], ARGV[2])
@@ -43,8 +43,8 @@ return 1
 
 
 def new_part(node: str) -> str:
-    """The name of a part that `node` begins; nothing else has it, also on a node that was made anew."""
-    # It becomes a directory in the zip that clients get, and a node may be called `..`.
+    """A name for a part of `node`; unique, also on a node that was installed again."""
+    # It becomes a directory in the zip for clients, and a node may be called `..`.
     return f"{re.sub('^[.-]+', '', node) or 'node'}-{token_hex(4)}"
 
 
@@ -58,21 +58,21 @@ class StoredEvidence:
         self._note = client.register_script(_NOTE)
 
     def parts(self, recording_id: UUID) -> list[str]:
-        """The names of the parts there are, or that are just being brought, in a fixed order."""
+        """The names of the parts that exist or are being uploaded, in a fixed order."""
         members = cast("set[bytes]", self._redis.smembers(_parts_key(recording_id)))
         return sorted(member.decode() for member in members)
 
     def put(self, recording_id: UUID, part: str, file: Path) -> bool:
-        """Bring a zip as a part into the store, in the place of what was there; false without a recording.
+        """Upload a zip as a part, replacing an earlier one; false if there is no such recording.
 
-        `file` must not be written to any more. Raises StorageError.
+        `file` must not change any more. Raises StorageError.
         """
-        # Told first: whoever deletes the recording meanwhile must know of it.
-        told = self._note(
+        # Noted first: a deletion of the recording meanwhile must know of it.
+        noted = self._note(
             keys=[record_key(recording_id), _parts_key(recording_id), _KEY],
             args=[str(recording_id), part, f"{now().timestamp():.3f}"],
         )
-        if not told:
+        if not noted:
             return False
         self._store.put(recording_id, file, _name(part), Checkpoint(file.with_suffix(".checkpoint")))
         if self._redis.exists(record_key(recording_id)):
@@ -81,7 +81,7 @@ class StoredEvidence:
         return False
 
     def fetch(self, recording_id: UUID, part: str, target: Path) -> None:
-        """Bring a part to `target` on this machine. Raises StorageError, `not_found` if it is not there."""
+        """Download a part to `target`. Raises StorageError, `not_found` if it does not exist."""
         self._store.fetch(recording_id, _name(part), target)
 
     def delete(self, recording_id: UUID) -> None:
@@ -100,28 +100,27 @@ class StoredEvidence:
         self._redis.zrem(_KEY, str(recording_id))
 
     def delete_part(self, recording_id: UUID, part: str) -> None:
-        """Delete one part. Raises StorageError, and then it is still known."""
+        """Delete one part. If it raises StorageError, the part is still listed."""
         self._store.delete(recording_id, _name(part))
         self._redis.srem(_parts_key(recording_id), part)
 
     def older_than(self, oldest: datetime, count: int) -> Iterator[UUID]:
-        """At most `count` recordings whose newest evidence is in the store since before `oldest`."""
+        """At most `count` recordings whose newest evidence was stored before `oldest`."""
         ids = self._redis.zrange(
             _KEY, "-inf", cast("int", f"({oldest.timestamp()}"), byscore=True, offset=0, num=count
         )
         for recording_id in cast("list[bytes]", ids):
             yield UUID(recording_id.decode())
 
-    def put_off(self, recording_id: UUID, moment: datetime) -> None:
-        """Have a recording's evidence count as no older than `moment`."""
+    def postpone(self, recording_id: UUID, moment: datetime) -> None:
+        """Let a recording's evidence count as no older than `moment`."""
         self._redis.zadd(_KEY, {str(recording_id): moment.timestamp()}, xx=True, gt=True)
 
 
 def delete_old_evidence(evidence: StoredEvidence, oldest: datetime, count: int) -> int:
-    """Delete what is in the store since before `oldest`, of `count` recordings at most; returns of how many.
+    """Delete evidence stored before `oldest`, of at most `count` recordings; returns their number.
 
-    One that the store cannot delete now is put off: at the next time it comes behind all that are as old.
-    Raises redis.RedisError.
+    What the store cannot delete now is postponed behind all that is as old. Raises redis.RedisError.
     """
     deleted = failures = 0
     for recording_id in evidence.older_than(oldest, count):
@@ -130,9 +129,9 @@ def delete_old_evidence(evidence: StoredEvidence, oldest: datetime, count: int) 
             deleted += 1
         except StorageError as error:
             logger.warning(
-                "evidence of recording %s cannot be deleted from the store: %s", recording_id, error.message
+                "cannot delete the evidence of recording %s from the store: %s", recording_id, error.message
             )
-            evidence.put_off(recording_id, oldest)
+            evidence.postpone(recording_id, oldest)
             failures += 1
             if failures == _MAX_FAILURES:
                 break

@@ -14,7 +14,7 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect, connect_async
 from recording_farm.farm.errors import NotFoundError, RecordUnreadableError, TakenOverError, WrongStateError
-from recording_farm.farm.evidence.dead_recorder import describe_defect, keep_death, take_seen
+from recording_farm.farm.evidence.dead_recorder import describe_defect, pop_reported, save_crash_report
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.plan import access_of, plan_of, watermark_of
 from recording_farm.farm.jobs.reporter import Reporter
@@ -70,7 +70,7 @@ def _make(recording: Recording, settings: Settings, records: Records, client: re
         return
     if recording.node is None:
         # Of a recorder that died before it had claimed the recording.
-        take_seen(evidence_dir(settings, str(recording.id)))
+        pop_reported(evidence_dir(settings, str(recording.id)))
         Counts(client).add(claim_increments(claimed, now()))
     elif not prepare_to_resume(claimed, recording.node, settings, client):
         return
@@ -95,7 +95,7 @@ def _run_recorder(recording: Recording, settings: Settings, records: Records, cl
     except Exception as error:
         # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
         spool = spool_of(recording, settings)
-        keep_death(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
+        save_crash_report(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
         fail_or_salvage(recording.id, settings, client)
         raise
 

@@ -1,6 +1,6 @@
-"""How a page is opened: the parameters that its contract wants, tokens among them, and hints to come in.
+"""How a page is opened: the URL parameters of its contract, with tokens, and the hints to join.
 
-What a client gives for it may be secret (a token, a meeting's password): it is kept sealed and never shown.
+What a client sends for it may be secret (a token, a meeting's password): it is kept sealed and never shown.
 """
 
 import base64
@@ -23,7 +23,7 @@ from recording_farm.farm.pages.tokens import livekit_token, recorder_token
 from recording_farm.farm.recording.model import Recording
 
 PAGE_ACCESS: Final = "page"
-"""The name under which it is kept beside the recording's storages; no transfer is called so."""
+"""Its name among the recording's sealed secrets; no transfer has this name."""
 
 
 AuthToken = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
@@ -31,7 +31,7 @@ Layout = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class PageAccess(BaseModel):
-    """What a client gives to open the page of a recording: token, layout, hints, access to its site."""
+    """What a client sends to open the page of a recording: token, layout, hints, access to its site."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,13 +44,13 @@ class PageAccess(BaseModel):
 
     @property
     def to_site(self) -> SiteAccess:
-        """What the page's server is given."""
+        """Passwords, headers and cookies for the page's server."""
         return SiteAccess(tuple(self.http_credentials or ()), self.headers or {}, tuple(self.cookies or ()))
 
 
 @dataclass(frozen=True)
 class PageOpening:
-    """The URL to open, what is secret, what to do then, and what the page's server is given."""
+    """The URL to open, the secrets in it, the hints to join, and the access to the page's server."""
 
     url: str
     secrets: tuple[str, ...]
@@ -59,12 +59,12 @@ class PageOpening:
 
 
 def seal_access(sealer: Sealer, recording_id: UUID, access: PageAccess) -> str:
-    """What a client gave, sealed."""
+    """Seal what a client sent."""
     return sealer.seal(access.model_dump_json(exclude_none=True), _context(recording_id))
 
 
 def open_access(sealer: Sealer, recording_id: UUID, sealed: str) -> PageAccess:
-    """What a client gave.
+    """Open what a client sent.
 
     Raises SettingsError if it was sealed with another secret or for another recording.
     """
@@ -76,9 +76,9 @@ def _context(recording_id: UUID) -> str:
 
 
 def contract_of(recording: Recording, settings: Settings) -> PageContract:
-    """How the page of a recording says that it is ready and over, as far as the farm knows by itself.
+    """The page contract of a recording, as far as the farm knows it in advance.
 
-    The built-in meeting's pages say it on the console, later than they have loaded.
+    The built-in meeting's pages signal in the console, later than they have loaded.
     """
     if recording.page_contract is PageContract.AUTO and lies_under(recording.url, settings.built_in_pages):
         return PageContract.CONSOLE
@@ -86,14 +86,14 @@ def contract_of(recording: Recording, settings: Settings) -> PageContract:
 
 
 def environment_of(recording: Recording | None, settings: Settings) -> Environment:
-    """What a page finds around it; None: that of a recording that says nothing of it."""
+    """Language, time zone and devices for a page; None: the defaults of the farm."""
     if recording is None:
         return Environment(settings.fake_devices, settings.locale, settings.timezone)
     return Environment(settings.fake_devices, recording.locale, recording.timezone)
 
 
 def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> frozenset[str]:
-    """Fields of a request for which there is no use with this page; of what cannot be known, none."""
+    """Fields of a request that have no effect with this page, as far as that is known in advance."""
     is_built_in = lies_under(url, settings.built_in_meetings)
     ignored = set()
     if contract is not PageContract.CONSOLE:
@@ -106,7 +106,7 @@ def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> fro
         takes_token = not is_built_in and not is_jitsi(url, settings.jitsi_hosts)
     if not takes_token:
         ignored.add("auth_token")
-    # Only what speaks by an SDK's socket has texts to put into the recording.
+    # Only a page with an SDK's socket has texts to put into the recording.
     if contract in {PageContract.PLAIN, PageContract.CONSOLE} or is_built_in:
         ignored.add("interactive_config")
     return frozenset(ignored)
@@ -132,7 +132,7 @@ def _opening_by_contract(recording: Recording, access: PageAccess, settings: Set
     else:
         parameters = _sdk_parameters(recording, access, settings)
     secrets = tuple(parameters[name] for name in ("authToken", "token") if name in parameters)
-    # The token of the built-in meeting's recorder stands behind the #.
+    # The token of the built-in meeting's recorder is in the fragment.
     fragment = urlsplit(recording.url).fragment
     if lies_under(recording.url, settings.built_in_meetings) and fragment:
         secrets = (*secrets, fragment.partition("=")[2])
@@ -173,7 +173,7 @@ def _livekit_parameters(recording: Recording, access: PageAccess, settings: Sett
 
 
 def with_parameters(url: str, parameters: dict[str, str]) -> str:
-    """The URL with parameters behind those it has already; the fragment stays the last part."""
+    """The URL with parameters appended to its own; the fragment stays the last part."""
     parts = urlsplit(url)
     query = "&".join(part for part in (parts.query, urlencode(parameters)) if part)
     return urlunsplit(parts._replace(query=query))

@@ -1,7 +1,7 @@
 """The program that draws a watermark: `WIDTH HEIGHT PICTURE_WIDTH PICTURE_HEIGHT CORNER`, file in, PNG out.
 
-It is a program of its own because the file is a stranger's: what breaks a decoder, or keeps it busy for ever,
-breaks nothing else. It says what is wrong with a file on stderr and ends with 2.
+It is a program of its own because the file is a stranger's: a file that crashes a decoder, or keeps it busy
+for ever, harms nothing else. It prints what is wrong with a file on stderr and exits with 2.
 """
 
 import io
@@ -21,19 +21,19 @@ _PROCESSOR_SECONDS: Final = 8
 _MAX_PIXELS: Final = 4096 * 4096
 
 _OWN: Final = "#", "data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp"
-"""What a reference in an SVG may begin with; an SVG in an SVG could name files again."""
+"""Allowed starts of a reference in an SVG; an SVG inside an SVG could refer to files again."""
 
 
 class UnusableError(FarmError):
-    """Why nothing can be drawn, in words for people."""
+    """The file cannot be drawn; the message is for people."""
 
 
 def main() -> None:
-    """Draw, with bounds."""
+    """Draw, with limits on memory and CPU time."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    Image.MAX_IMAGE_PIXELS = None  # there is a limit of our own, and words for it
+    Image.MAX_IMAGE_PIXELS = None  # _MAX_PIXELS is the limit, with a better message
     *sizes, corner = sys.argv[1:]
     width, height, picture_width, picture_height = map(int, sizes)
     try:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def scaled(content: bytes, width: int, height: int) -> Image.Image:
-    """The picture at `width` x `height`; a height of 0 keeps its shape. Raises UnusableError."""
+    """The image at `width` x `height`; a height of 0 keeps the aspect ratio. Raises UnusableError."""
     try:
         picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except UnidentifiedImageError:
@@ -79,7 +79,7 @@ def _scaled_svg(content: bytes, width: int, height: int) -> Image.Image:
 
 
 def _harmless_svg(content: bytes) -> str:
-    """The SVG, if it needs nothing but itself: it could name files of this machine."""
+    """The SVG, if it refers to nothing outside itself: it could name files of this machine."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ def _harmless_svg(content: bytes) -> str:
     if re.search(r"<!(?!--|\[CDATA\[)", text):
         raise UnusableError("an SVG must not have a document type")
     try:
-        # There are no entities in it any more that could grow.
+        # It has no entities that could expand.
         root = ElementTree.fromstring(text)  # noqa: S314
     except ElementTree.ParseError:
         raise UnusableError("it is not a PNG, JPEG or SVG") from None
@@ -101,7 +101,7 @@ def _harmless_svg(content: bytes) -> str:
 
 
 def even(picture: Image.Image, corner: str) -> Image.Image:
-    """The picture with even sides: a line of nothing is added away from its corner."""
+    """The image with even sides: a transparent line is added opposite to its corner."""
     width, height = picture.width + picture.width % 2, picture.height + picture.height % 2
     if (width, height) == picture.size:
         return picture

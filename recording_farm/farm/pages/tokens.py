@@ -12,19 +12,19 @@ ISSUER: Final = "recording-farm"
 """The claim `iss` of tokens that the farm makes for pages it records."""
 
 _VALID: Final = timedelta(hours=49)
-"""A day in the queue and a day of recording at most, and an hour for clocks that differ."""
+"""At most a day in the queue, a day of recording, and an hour for clocks that differ."""
 
 
 def recorder_token(recording: Recording, secret: str) -> str:
-    """The `authToken` of the recording SDK's contract: its page reads the meeting's id in it."""
+    """The `authToken` of the recording SDK's contract; its page reads the meeting's id from it."""
     claims = {"meetingId": recording.meeting_id, "recorder": True, "id": str(recording.id)}
     return _signed({"iss": ISSUER, **claims}, secret)
 
 
 def livekit_token(recording: Recording, key: str, secret: str) -> str:
-    """A token for the LiveKit room that is called as the meeting, as LiveKit's own recorder has one.
+    """A token for the LiveKit room named like the meeting, as LiveKit's own recorder gets it.
 
-    It sees and hears, is seen by nobody, and publishes nothing (claims of LiveKit's access tokens).
+    Hidden, subscribes and publishes nothing (claims of LiveKit's access tokens).
     """
     identity = f"recorder-{recording.id}"
     grant = {

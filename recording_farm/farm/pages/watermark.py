@@ -1,4 +1,4 @@
-"""A watermark: fetched once, when its recording is asked for, and drawn to the very size it will have."""
+"""A watermark: fetched once, at the start request, and drawn in its final size."""
 
 import asyncio
 import struct
@@ -23,7 +23,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> bytes:
-    """The file at `url`. Raises AddressRefusedError or InvalidRequestError when there is none."""
+    """Fetch the file at `url`. Raises AddressRefusedError or InvalidRequestError."""
     try:
         async with asyncio.timeout(seconds), CheckedHttp(rule, seconds) as http:
             return await _fetch(http, url)
@@ -57,10 +57,10 @@ async def _fetch(http: CheckedHttp, url: str) -> bytes:
 
 
 async def draw(content: bytes, watermark: Watermark, width: int, height: int) -> bytes:
-    """A PNG of the watermark as it will stand in a picture of `width` x `height`, its own size even.
+    """Draw the watermark as a PNG for video of `width` x `height`; its sides are even.
 
-    A hostile file meets a process of its own that has little time and memory. Raises InvalidRequestError, in
-    words for people, when nothing comes of it.
+    A hostile file meets a separate process with little time and memory. Raises InvalidRequestError, with a
+    message for people, if it cannot be drawn.
     """
     wanted = (watermark.width, watermark.height or 0, width, height, watermark.position)
     process = await asyncio.create_subprocess_exec(
@@ -85,7 +85,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
 
 
 def corner_of(png: bytes, position: Corner, width: int, height: int) -> tuple[int, int]:
-    """Where the left upper corner of a drawn watermark is in a picture of `width` x `height`."""
+    """The position of a drawn watermark's upper left corner in video of `width` x `height`."""
     # The PNG's header: signature, length and name of IHDR, then width and height (RFC 2083, 11.2.2).
     across, down = struct.unpack(">II", png[16:24])
     right = position in {Corner.RIGHT_TOP, Corner.RIGHT_BOTTOM}

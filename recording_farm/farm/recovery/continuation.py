@@ -16,9 +16,9 @@ from recording_farm.farm.errors import TakenOverError
 from recording_farm.farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
-    keep_death,
     keep_last_frame,
-    take_seen,
+    pop_reported,
+    save_crash_report,
 )
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.nodes.registry import Nodes
@@ -57,14 +57,14 @@ def prepare_to_resume(recording: Recording, last_node: str, settings: Settings, 
     Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     spool, evidence = spool_of(recording, settings), evidence_dir(settings, str(recording.id))
-    seen = take_seen(evidence)
+    seen = pop_reported(evidence)
     spool.make()
     if last_node == settings.node:
         if apply_saved_ending(recording, settings, client):
             return False
         Records(client).note(recording.id, TimelineEntry(event="fault", fault=DIED.message, time=now()))
     death = describe_exit(None) if last_node == settings.node else describe_lost_node(last_node)
-    place = seen or keep_death(evidence, spool.directory, death)
+    place = seen or save_crash_report(evidence, spool.directory, death)
     if _died_too_often(recording, spool):
         keep_last_frame(place, spool.directory)
         fail_or_salvage(recording.id, settings, client)

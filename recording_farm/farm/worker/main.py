@@ -34,7 +34,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, probe, refuse_eviction
 from recording_farm.farm.errors import RedisUnavailableError
-from recording_farm.farm.evidence.uploader import run_evidence_carrier
+from recording_farm.farm.evidence.uploader import run_evidence_uploader
 from recording_farm.farm.host.processes import die_with_parent, set_process_title
 from recording_farm.farm.host.programs import require_programs
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
@@ -166,7 +166,7 @@ def run_worker(settings: Settings) -> None:
                 partial(_start_pool, settings, [webhooks], settings.webhook_senders, PatientSimpleWorker),
                 may_stop_early=True,
             ),
-            Part(partial(_start, settings, "evidence", run_evidence_carrier), may_stop_early=True),
+            Part(partial(_start, settings, "evidence", run_evidence_uploader), may_stop_early=True),
         ]
         if settings.node_port is not None:
             others.append(Part(partial(_start, settings, "node server", run_node_server)))

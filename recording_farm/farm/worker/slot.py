@@ -26,7 +26,7 @@ from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.encoder.formats import Format
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.errors import FarmError, NotFoundError, RecordUnreadableError
-from recording_farm.farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from recording_farm.farm.evidence.dead_recorder import describe_exit, mark_reported, save_crash_report
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.host.ca_file import nss_database
 from recording_farm.farm.host.processes import set_process_title
@@ -259,9 +259,9 @@ class SlotWorker(SpoolWorker):
         self._horse_killed = True
         evidence = evidence_dir(self._settings, job.args[0])
         spool = spool_directory(self._settings, job.args[0])
-        place = keep_death(evidence, spool, describe_exit(ret_val), stage_of(retpid))
+        place = save_crash_report(evidence, spool, describe_exit(ret_val), stage_of(retpid))
         if place is not None:
-            note_seen(evidence, place)
+            mark_reported(evidence, place)
 
 
 def needs_of(picture: Format, environment: Environment, settings: Settings) -> StageNeeds:

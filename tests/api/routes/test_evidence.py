@@ -18,10 +18,10 @@ import pytest
 
 from recording_farm.browser_bot.errors import StageError
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.evidence.archive import entry_of_file, without_the_machine, zip_pieces
+from recording_farm.farm.evidence.archive import entry_of_file, strip_machine_details, zip_pieces
 from recording_farm.farm.evidence.collect import collect
 from recording_farm.farm.evidence.directory import evidence_dir
-from recording_farm.farm.evidence.uploader import Carrier
+from recording_farm.farm.evidence.uploader import EvidenceUploader
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER, client_of
@@ -165,7 +165,7 @@ async def test_evidence_of_another_node_should_come_from_the_store(
     directory = keep_log(theirs, recording.id, f"it begins in {tmp_path}/x\n")
     farm.records.change_state(recording.id, Status.RECORDING, node="node-2")
     await collect(directory, None, None, tmp_path, StageError("Xorg ended"))
-    Carrier(theirs, farm.redis).look()
+    EvidenceUploader(theirs, farm.redis).run_once()
     # While it is still being made there.
     found = await names_of(client, recording.id)
     assert set(found) == {f"fault-001/{name}" for name in ("fault.json", "ffmpeg.log", "resources.json")} | {
@@ -186,7 +186,7 @@ async def test_evidence_of_several_nodes_should_come_in_a_directory_for_each(
         keep_log(node, recording.id, f"{node.node}\n")
     farm.records.change_state(recording.id, Status.ERRORED)
     for node in (farm.settings, theirs):
-        Carrier(node, farm.redis).look()
+        EvidenceUploader(node, farm.redis).run_once()
     # What lies here has come into the store as well, and is there once all the same.
     keep_log(farm.settings, recording.id, "newer\n")
     found = await names_of(client, recording.id)
@@ -202,13 +202,13 @@ async def test_deleted_recording_should_leave_no_evidence_anywhere(
     recording = farm.add()
     directories = [keep_log(node, recording.id, "\n") for node in (farm.settings, theirs)]
     farm.records.change_state(recording.id, Status.ERRORED)
-    carrier = Carrier(theirs, farm.redis)
-    carrier.look()
+    uploader = EvidenceUploader(theirs, farm.redis)
+    uploader.run_once()
     store = farm.settings.data_dir / "store"
     assert len(list(store.glob("*/evidence-*.zip"))) == 1
     assert (await client.delete(f"/v2/recordings/{recording.id}")).status_code == 200
     assert list(store.iterdir()) == []
-    Carrier(theirs, farm.redis).look()
+    EvidenceUploader(theirs, farm.redis).run_once()
     assert [directory.exists() for directory in directories] == [False, False]
     assert farm.redis.keys("farm:evidence*") == []
 
@@ -219,7 +219,7 @@ async def test_zip_in_the_store_should_give_nothing_but_evidence(
     recording = farm.add()
     keep_log(theirs, recording.id, "\n")
     farm.records.change_state(recording.id, Status.ERRORED)
-    Carrier(theirs, farm.redis).look()
+    EvidenceUploader(theirs, farm.redis).run_once()
     (part,) = (farm.settings.data_dir / "store").glob("*/evidence-*.zip")
     part.unlink()
     with zipfile.ZipFile(part, "w") as archive:
@@ -246,7 +246,7 @@ async def test_evidence_should_be_encrypted_where_the_store_is(
     recording = farm.add()
     keep_log(sealed, recording.id, "what the page said\n")
     farm.records.change_state(recording.id, Status.ERRORED)
-    Carrier(sealed, farm.redis).look()
+    EvidenceUploader(sealed, farm.redis).run_once()
     (part,) = (tmp_path / "sealed").glob("*/evidence-*.zip")
     assert not zipfile.is_zipfile(part)
     # An API that has the secret, and not what lies on the node.
@@ -294,7 +294,7 @@ def large(farm: Farm, theirs: Settings) -> Recording:
         (place / "page.png").write_bytes(random.Random(node.node).randbytes(4 << 20))
     farm.records.change_state(recording.id, Status.ERRORED)
     for node in nodes:
-        Carrier(node, farm.redis).look()
+        EvidenceUploader(node, farm.redis).run_once()
     return recording
 
 
@@ -397,4 +397,4 @@ def test_file_that_vanishes_should_be_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_directories_should_be_left_out_of_lines(line: str, shown: str | None) -> None:
-    assert without_the_machine(line.encode()).decode() == (shown or line)
+    assert strip_machine_details(line.encode()).decode() == (shown or line)

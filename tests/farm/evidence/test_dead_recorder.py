@@ -11,10 +11,10 @@ from recording_farm.browser_bot.page.page_log import PageLog
 from recording_farm.farm.evidence.dead_recorder import (
     describe_exit,
     describe_lost_node,
-    keep_death,
     keep_last_frame,
-    note_seen,
-    take_seen,
+    mark_reported,
+    pop_reported,
+    save_crash_report,
 )
 from recording_farm.farm.telemetry.recording_log import logging_to
 from testkit.encoder.takes import make_take
@@ -49,7 +49,7 @@ def test_killed_recorder_should_leave_what_it_had_written(
     stage = tmp_path / "stage"
     stage.mkdir()
     (stage / "xorg.out").write_text("X.Org X Server\n")
-    place = keep_death(evidence, spool, describe_exit(int(signal.SIGKILL)), stage)
+    place = save_crash_report(evidence, spool, describe_exit(int(signal.SIGKILL)), stage)
     assert place == evidence / "fault-001"
     fault = json.loads((place / "fault.json").read_text())
     assert (fault["kind"], fault["signal"]) == ("RecorderKilled", "SIGKILL")
@@ -65,7 +65,7 @@ def test_killed_recorder_should_leave_what_it_had_written(
 
 def test_page_lines_of_a_recorder_of_the_last_version_should_be_kept(evidence: Path, spool: Path) -> None:
     (evidence / "recorder.log").write_text("2026-11-28 03:00 INFO    browser_bot.diary: page log: 'seen'\n")
-    place = keep_death(evidence, spool, describe_exit(None))
+    place = save_crash_report(evidence, spool, describe_exit(None))
     assert place is not None
     assert "page log: 'seen'" in (place / "page.log").read_text()
 
@@ -82,31 +82,31 @@ def test_end_of_a_recorder_should_be_told_as_far_as_it_is_known() -> None:
 def test_node_that_has_nothing_of_it_should_keep_what_it_can(tmp_path: Path) -> None:
     evidence = tmp_path / "evidence"
     evidence.mkdir()
-    place = keep_death(evidence, tmp_path / "no-spool", describe_lost_node("node-2"))
+    place = save_crash_report(evidence, tmp_path / "no-spool", describe_lost_node("node-2"))
     assert place is not None
     assert {file.name for file in place.iterdir()} == {"fault.json", "resources.json"}
 
 
 def test_death_that_was_seen_should_be_taken_once(evidence: Path, spool: Path) -> None:
-    assert take_seen(evidence) is None
-    place = keep_death(evidence, spool, describe_exit(None))
+    assert pop_reported(evidence) is None
+    place = save_crash_report(evidence, spool, describe_exit(None))
     assert place is not None
-    note_seen(evidence, place)
-    assert take_seen(evidence) == place
-    assert take_seen(evidence) is None
+    mark_reported(evidence, place)
+    assert pop_reported(evidence) == place
+    assert pop_reported(evidence) is None
 
 
 def test_disk_that_takes_nothing_should_be_no_fault_of_its_own(
     tmp_path: Path, spool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in its way")
-    assert keep_death(tmp_path / "file", spool, describe_exit(None)) is None
+    assert save_crash_report(tmp_path / "file", spool, describe_exit(None)) is None
     assert "no evidence" in caplog.text
     keep_last_frame(None, spool)
 
 
 def test_last_frame_should_be_that_of_the_last_take(evidence: Path, spool: Path) -> None:
-    place = keep_death(evidence, spool, describe_exit(None))
+    place = save_crash_report(evidence, spool, describe_exit(None))
     assert place is not None
     keep_last_frame(place, spool)
     assert not (place / "page.png").exists()

@@ -17,9 +17,9 @@ import pytest
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.evidence.archive import zip_pieces
-from recording_farm.farm.evidence.directory import Carried, Version, evidence_dir, version_of
+from recording_farm.farm.evidence.directory import Uploaded, Version, evidence_dir, version_of
 from recording_farm.farm.evidence.stored import StoredEvidence, delete_old_evidence, new_part
-from recording_farm.farm.evidence.uploader import Carrier, is_to_be_carried, worth_carrying
+from recording_farm.farm.evidence.uploader import EvidenceUploader, files_to_upload, needs_upload
 from recording_farm.farm.jobs.retention import sweep
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import record_key
@@ -51,29 +51,29 @@ def stored(settings: Settings) -> dict[str, float]:
 
 
 def test_what_is_stored_should_not_be_brought_again_until_there_is_more(farm: Farm, ended: Recording) -> None:
-    carrier = Carrier(farm.settings, farm.redis)
-    carrier.look()
+    uploader = EvidenceUploader(farm.settings, farm.redis)
+    uploader.run_once()
     first = stored(farm.settings)
     assert len(first) == 1
-    for each in (carrier, Carrier(farm.settings, farm.redis)):
-        each.look()
+    for each in (uploader, EvidenceUploader(farm.settings, farm.redis)):
+        each.run_once()
     assert stored(farm.settings) == first
     # A transfer was tried again.
     log(farm.settings, ended.id, "more\n")
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     after = stored(farm.settings)
     assert after.keys() == first.keys()
     assert after != first
 
 
 def test_active_recording_should_be_carried_for_its_faults_and_not_for_its_log() -> None:
-    both = Carried("part", Version(faults=5, log=5))
+    both = Uploaded("part", Version(faults=5, log=5))
     grown = Version(faults=5, log=9)
-    assert not is_to_be_carried(Version(log=3), None, is_active=True)
-    assert not is_to_be_carried(grown, both, is_active=True)
-    assert is_to_be_carried(grown, both, is_active=False)
-    assert is_to_be_carried(Version(faults=6, log=5), both, is_active=True)
-    assert is_to_be_carried(Version(faults=1), None, is_active=True)
+    assert not needs_upload(Version(log=3), None, is_active=True)
+    assert not needs_upload(grown, both, is_active=True)
+    assert needs_upload(grown, both, is_active=False)
+    assert needs_upload(Version(faults=6, log=5), both, is_active=True)
+    assert needs_upload(Version(faults=1), None, is_active=True)
 
 
 def test_store_that_fails_should_lose_nothing_and_be_tried_again(
@@ -85,36 +85,36 @@ def test_store_that_fails_should_lose_nothing_and_be_tried_again(
         refused.append(recording_id)
         raise StorageError("unreachable", "no")
 
-    carrier = Carrier(farm.settings, farm.redis)
+    uploader = EvidenceUploader(farm.settings, farm.redis)
     with monkeypatch.context() as broken:
         broken.setattr(Store, "put", fail)
-        carrier.look()
-        carrier.look()
+        uploader.run_once()
+        uploader.run_once()
     assert refused == [ended.id]
     assert evidence_dir(farm.settings, str(ended.id)).exists()
     other = farm.add(meeting_id="other")
     log(farm.settings, other.id, "\n")
     farm.records.change_state(other.id, Status.ERRORED)
-    carrier.look(rested=True)
+    uploader.run_once(force=True)
     assert len(stored(farm.settings)) == 2
 
 
 def test_evidence_of_a_recording_that_redis_has_lost_should_stay(farm: Farm, ended: Recording) -> None:
     farm.redis.flushall()
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     assert evidence_dir(farm.settings, str(ended.id)).exists()
 
 
 def test_recording_that_redis_has_lost_should_be_asked_for_rarely(farm: Farm, ended: Recording) -> None:
     farm.redis.flushall()
     farm.redis.config_resetstat()
-    carrier = Carrier(farm.settings, farm.redis)
+    uploader = EvidenceUploader(farm.settings, farm.redis)
     for _ in range(59):
-        carrier.look()
+        uploader.run_once()
     statistics: Any = farm.redis.info("commandstats")
     assert statistics["cmdstat_hgetall"]["calls"] == 1
     farm.records.add(ended)
-    carrier.look()
+    uploader.run_once()
     assert len(stored(farm.settings)) == 1
 
 
@@ -124,9 +124,9 @@ def test_record_that_cannot_be_read_should_not_keep_others_back(
     newer = farm.add(id=UUID(int=1), meeting_id="newer", url="http://page.test/?key=secret")
     directory = log(farm.settings, newer.id, "it comes first\n")
     farm.redis.hset(record_key(newer.id), "codec", '"of a newer version"')
-    carrier = Carrier(farm.settings, farm.redis)
+    uploader = EvidenceUploader(farm.settings, farm.redis)
     for _ in range(59):
-        carrier.look()
+        uploader.run_once()
     assert [file.parent.name for file in (farm.settings.data_dir / "store").glob("*/*")] == [str(ended.id)]
     told = [line for line in caplog.messages if str(newer.id) in line]
     assert len(told) == 1
@@ -137,7 +137,7 @@ def test_record_that_cannot_be_read_should_not_keep_others_back(
     # The node is of the newer version again.
     farm.redis.hset(record_key(newer.id), "codec", '"H264"')
     farm.records.change_state(newer.id, Status.ERRORED)
-    carrier.look()
+    uploader.run_once()
     assert len(stored(farm.settings)) == 2
 
 
@@ -146,7 +146,7 @@ def test_evidence_of_a_recording_deleted_before_it_was_brought_should_be_deleted
 ) -> None:
     farm.records.delete(ended)
     assert farm.records.was_deleted(ended.id)
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     assert not evidence_dir(farm.settings, str(ended.id)).exists()
     assert stored(farm.settings) == {}
 
@@ -161,7 +161,7 @@ def test_evidence_brought_while_its_recording_is_deleted_should_be_taken_back(
         return put(*what)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "put", put_late)
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     assert stored(farm.settings) == {}
     assert StoredEvidence(farm.redis, open_store(farm.settings)).parts(ended.id) == []
 
@@ -171,7 +171,7 @@ def test_old_evidence_should_be_deleted_from_the_store(
 ) -> None:
     set_environment(monkeypatch, farm.settings)
     monkeypatch.setenv("FARM_RETENTION", "1h")
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     sweep()
     evidence = StoredEvidence(farm.redis, open_store(farm.settings))
     assert len(evidence.parts(ended.id)) == 1
@@ -179,7 +179,7 @@ def test_old_evidence_should_be_deleted_from_the_store(
     sweep()
     assert (stored(farm.settings), evidence.parts(ended.id)) == ({}, [])
     assert not evidence_dir(farm.settings, str(ended.id)).exists()
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     assert stored(farm.settings) == {}
 
 
@@ -190,7 +190,7 @@ def many(farm: Farm) -> list[Recording]:
     for recording in made:
         log(farm.settings, recording.id, "\n")
         farm.records.change_state(recording.id, Status.ERRORED)
-    Carrier(farm.settings, farm.redis).look()
+    EvidenceUploader(farm.settings, farm.redis).run_once()
     assert len(stored(farm.settings)) == 7
     return made
 
@@ -249,7 +249,7 @@ def test_store_that_deletes_nothing_should_not_be_asked_for_all(
 @pytest.mark.usefixtures("ended")
 def test_only_one_node_should_carry_from_a_directory_that_nodes_share(farm: Farm) -> None:
     for node in ("node-1", "node-2"):
-        Carrier(farm.settings.model_copy(update={"node": node}), farm.redis).look()
+        EvidenceUploader(farm.settings.model_copy(update={"node": node}), farm.redis).run_once()
     (name,) = stored(farm.settings)
     assert name.startswith("evidence-node-1-")
 
@@ -262,7 +262,7 @@ def test_evidence_that_is_too_large_should_lose_the_oldest_and_the_screenshots_f
         (place / "fault.json").write_bytes(b"{}")
         (place / "page.png").write_bytes(b"p" * 1000)
         time.sleep(0.01)
-    carried = b"".join(zip_pieces(worth_carrying(tmp_path, most_bytes=(2 << 20) + 2006)))
+    carried = b"".join(zip_pieces(files_to_upload(tmp_path, most_bytes=(2 << 20) + 2006)))
     with zipfile.ZipFile(io.BytesIO(carried)) as archive:
         assert archive.namelist() == [
             "recorder.log", "fault-010/fault.json", "fault-010/page.png", "fault-002/fault.json",

@@ -10,7 +10,7 @@ import pytest
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.evidence.stored import StoredEvidence
-from recording_farm.farm.evidence.uploader import Carrier
+from recording_farm.farm.evidence.uploader import EvidenceUploader
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.storage.store import open_store
 from testkit.api.client import client_of
@@ -48,7 +48,7 @@ def test_evidence_should_be_brought_to_a_bucket_and_come_back(
     directory.mkdir(parents=True)
     for text in ("first\n", "second\n"):
         (directory / "recorder.log").write_text(text)
-        Carrier(settings, farm.redis).look()
+        EvidenceUploader(settings, farm.redis).run_once()
     evidence = StoredEvidence(farm.redis, open_store(settings))
     (part,) = evidence.parts(recording.id)
     assert [each.key for each in bucket.objects.all()] == [f"farm/{recording.id}/evidence-{part}.zip"]
@@ -69,8 +69,8 @@ async def test_part_that_has_never_arrived_should_not_hide_another_where_nothing
     directory.mkdir(parents=True)
     (directory / "recorder.log").write_text("theirs\n")
     farm.records.change_state(recording.id, Status.ERRORED)
-    Carrier(theirs, farm.redis).look()
-    # A carrier that was killed has told of it. That it is not there S3 tells only those who may list.
+    EvidenceUploader(theirs, farm.redis).run_once()
+    # A uploader that was killed has told of it. That it is not there S3 tells only those who may list.
     farm.redis.sadd(f"farm:evidence:{recording.id}", "a-part")
     refused = (403, "AccessDenied")
     path = f"/v2/recordings/{recording.id}/evidence"

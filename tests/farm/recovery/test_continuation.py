@@ -6,7 +6,7 @@ import json
 import pytest
 
 from recording_farm.farm.evidence.collect import fault_directories
-from recording_farm.farm.evidence.dead_recorder import describe_exit, keep_death, note_seen
+from recording_farm.farm.evidence.dead_recorder import describe_exit, mark_reported, save_crash_report
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.record import record
 from recording_farm.farm.jobs.reporter import Reporter
@@ -58,9 +58,9 @@ def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(
         evidence = evidence_dir(farm.settings, str(recording.id))
         if seen:
             evidence.mkdir(parents=True)
-            place = keep_death(evidence, spool.directory, describe_exit(9))
+            place = save_crash_report(evidence, spool.directory, describe_exit(9))
             assert place is not None
-            note_seen(evidence, place)
+            mark_reported(evidence, place)
         record(str(recording.id))
         assert farm.records.get(None, recording.id).status is Status.ERRORED
         (fault,) = fault_directories(evidence)
