@@ -52,7 +52,7 @@ def test_recording_should_be_stopped_and_saved_though_redis_takes_no_writes(
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         time.sleep(BROKEN_SECONDS)
         assert farm.order(started["id"], "stop")["status"] == "RECORDING", "nobody can be told yet"
-        wait_until(lambda: "order: stop" in evidence_log(farm, started["id"]))
+        wait_until(lambda: "command: stop" in evidence_log(farm, started["id"]))
         assert farm.client.get("/readyz").json()["data"]["redis"] == "failed"
         assert farm.client.get("/healthz").status_code == 200
         time.sleep(2)

@@ -127,7 +127,7 @@ async def test_evidence_that_cannot_be_written_should_be_no_fault_of_its_own(
 ) -> None:
     (tmp_path / "evidence").write_text("a file is in its way")
     await collect(tmp_path / "evidence", None, None, spool, StageError("Xorg ended"))
-    assert "no evidence could be kept" in caplog.text
+    assert "cannot save evidence" in caplog.text
 
 
 async def test_evidence_should_be_kept_of_the_twenty_latest_faults(tmp_path: Path, spool: Path) -> None:

@@ -74,7 +74,7 @@ def test_end_of_a_recorder_should_be_told_as_far_as_it_is_known() -> None:
     assert describe_exit(3 << 8)["exit_code"] == 3
     assert describe_exit(None) == {
         "kind": "RecorderDied",
-        "message": "the recorder died, and whoever would know how died with it",
+        "message": "the recorder died together with its worker, so the signal is unknown",
     }
     assert "node-2" in str(describe_lost_node("node-2")["message"])
 
@@ -101,7 +101,7 @@ def test_disk_that_takes_nothing_should_be_no_fault_of_its_own(
 ) -> None:
     (tmp_path / "file").write_text("in its way")
     assert save_crash_report(tmp_path / "file", spool, describe_exit(None)) is None
-    assert "no evidence" in caplog.text
+    assert "cannot save the crash report" in caplog.text
     keep_last_frame(None, spool)
 
 

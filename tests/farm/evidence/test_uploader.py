@@ -130,7 +130,7 @@ def test_record_that_cannot_be_read_should_not_keep_others_back(
     assert [file.parent.name for file in (farm.settings.data_dir / "store").glob("*/*")] == [str(ended.id)]
     told = [line for line in caplog.messages if str(newer.id) in line]
     assert len(told) == 1
-    assert "is left here" in told[0]
+    assert "not uploading" in told[0]
     assert "(codec)" in told[0]
     assert "of a newer version" not in caplog.text
     assert directory.exists()

@@ -130,7 +130,7 @@ async def test_file_should_be_fetched_as_it_is(served: str) -> None:
         ("{served}/large.png", InvalidRequestError, "larger than 5 MiB"),
         ("http://127.0.0.1:1/a.png", InvalidRequestError, "cannot be fetched"),
         ("file:///etc/hostname", AddressRefusedError, "http"),
-        ("http://10.0.0.1/a.png", AddressRefusedError, "not public"),
+        ("http://10.0.0.1/a.png", AddressRefusedError, "private address"),
     ],
 )
 async def test_file_that_cannot_be_had_should_be_refused_in_words(

@@ -208,7 +208,7 @@ async def test_sound_that_is_missing_should_be_a_new_stage_once_and_then_noted(
     async with record(meeting) as watched:
         await end_streams(watched.stages[0])
         await watched.until(lambda: len(watched.takes) == 2)
-        assert watched.faults == ["participants speak and the page plays nothing"]
+        assert watched.faults == ["participants speak but the page plays nothing"]
         await watched.until(lambda: watched.gone == [Finding.NO_SOUND])
         await end_streams(watched.stages[1])
         await watched.until(lambda: watched.found == [Finding.NO_SOUND, Finding.NO_SOUND])
@@ -285,7 +285,7 @@ async def test_video_that_moves_and_is_not_seen_should_be_a_new_stage(record: Re
             await watched.until(lambda: len(watched.takes) == 2)
         await watched.until(lambda: watched.gone == [Finding.FROZEN_VIDEO])
     assert watched.found == [Finding.FROZEN_VIDEO]
-    assert watched.faults == ["the page's video moves and the picture is frozen"]
+    assert watched.faults == ["the page's video moves but the picture is frozen"]
     assert not (watched.spool.directory / "breaks.json").exists()
 
 
@@ -392,7 +392,7 @@ async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_
     assert watched.told == [
         PageEvent(
             "rejoined",
-            "the page has lost its connections to the meeting; the page was loaded anew and joined",
+            "the page lost its connections to the meeting; the page was loaded anew and joined",
         )
     ]
     assert (watched.found, len(watched.takes), watched.faults) == ([Finding.PAGE_CUT_OFF], 1, [])
