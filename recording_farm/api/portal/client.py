@@ -54,7 +54,7 @@ async def ask(
     error = content["error"]
     if error["type"] == SessionEndedError.code:
         raise SessionEndedError(error["message"])
-    raise RefusedError(response.status_code, error["message"])
+    raise RefusedError(response.status_code, error["message"], error["type"])
 
 
 async def fetch(

@@ -17,6 +17,11 @@ ASSETS_PATH: Final = "/portal-assets"
 
 DONE: Final = {
     "ordered": "Command sent.",
+    "pause": "Paused.",
+    "resume": "Resumed.",
+    "stop": "Stopped. The file is being made.",
+    "cancel": "Cancelled.",
+    "copy": "Copying to the storage.",
     "deleted": "Deleted.",
     "saved": "Saved.",
     "upload": "Retrying the upload.",
@@ -104,7 +109,7 @@ def moment(value: datetime | str | None) -> Markup:
         return Markup("–")
     at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(
-        at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{at:%d %b %Y, %H:%M} UTC"
+        at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{at:%d %b %Y, %H:%M:%S} UTC"
     )
 
 
@@ -115,6 +120,11 @@ def length(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def span(seconds: float) -> str:
+    """`27.8 s` below a minute, else as `length`."""
+    return f"{seconds:.1f} s" if seconds < 60 else length(seconds)
 
 
 def size(count: float | None) -> str:
@@ -151,7 +161,9 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(moment=moment, length=length, size=size, period=period, sentence=sentence)
+    templates.filters.update(
+        moment=moment, length=length, span=span, size=size, period=period, sentence=sentence
+    )
     templates.globals["assets"] = ASSETS_PATH
     return templates
 

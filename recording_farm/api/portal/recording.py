@@ -1,5 +1,6 @@
-"""The page of one recording: what it shows, how it is, where it goes, and what can be done."""
+"""The page of one recording: player, timeline, quality, transfers, webhooks, and its commands."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,14 @@ from starlette.routing import BaseRoute, Route
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.portal.client import ask, fetch, segment
 from recording_farm.api.portal.page import render
+from recording_farm.api.portal.recording_words import (
+    finding_in_words,
+    lost_share,
+    queue_in_words,
+    state_in_words,
+    stop_in_words,
+    times_in_words,
+)
 from recording_farm.api.portal.recordings import length_of
 from recording_farm.api.portal.timeline import drawing_of
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
@@ -27,16 +36,24 @@ MAX_ATTEMPTS: Final = 50
 
 _NO_PICTURE: Final = (Path(__file__).parent / "assets" / "no-picture.svg").read_bytes()
 
-_ORDERS: Final = {
+_COMMANDS: Final = {
     Status.INVOKED: (Order.STOP,),
     Status.RECORDING: (Order.PAUSE, Order.STOP),
     Status.PAUSED: (Order.RESUME, Order.STOP),
 }
-"""What makes sense in which state; the API decides."""
+"""The buttons in each state; the API decides what is allowed."""
+
+
+_REACHED: Final[Mapping[str, frozenset[Status]]] = {
+    Order.PAUSE: frozenset({Status.PAUSED}),
+    Order.RESUME: frozenset({Status.RECORDING}),
+    Order.STOP: frozenset({Status.UPLOADING, Status.UPLOADED}),
+}
+"""The states that show that a command was executed."""
 
 
 class Media(NamedTuple):
-    """What the player plays: its address, and the origin it is at if that is not the farm's."""
+    """The file that the player plays: its address, and its origin if that is not the farm's."""
 
     url: str
     origin: str
@@ -67,10 +84,12 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
             recording["timeline"],
             present,
             is_over=status not in ACTIVE,
-            in_file=recording.get("takes") or (),
+            in_file=recording["takes"],
             file_seconds=recording.get("recording_duration"),
         ),
-        orders=_ORDERS.get(status, ()),
+        commands=_COMMANDS.get(status, ()),
+        words=_words(recording),
+        retention=context.settings.retention,
         is_live=status in {Status.RECORDING, Status.PAUSED},
         is_final=status in FINAL,
         player=media,
@@ -84,7 +103,7 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
 
 
 def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
-    """What the player of a recording plays; None while there is nothing."""
+    """The file that the player plays; None while there is none."""
     url = recording["download_url"] or recording["audio_download_url"]
     if url is None:
         return None
@@ -97,20 +116,37 @@ def media_of(recording: dict[str, Any], base_url: str) -> Media | None:
 
 
 def link_of(url: str, base_url: str) -> str:
-    """A download link for a browser, which may reach the farm by another name."""
+    """A download link for a browser, which may know the farm by another name."""
     return url.removeprefix(base_url) if url.startswith(f"{base_url}/") else url
 
 
 def can_retry(recording: dict[str, Any]) -> bool:
-    """Whether a copy has not arrived at a customer's storage, and nobody is at it."""
+    """Whether an upload to a customer's storage waits for its next attempt, or was given up."""
     return recording["file_size"] is not None and any(
         transfer["target"] != STORE and transfer["state"] in {TransferState.WAITING, TransferState.GIVEN_UP}
         for transfer in recording["transfers"]
     )
 
 
+def _words(recording: dict[str, Any]) -> dict[str, Any]:
+    """The texts of the page about the recording."""
+    quality = recording["quality"] or {}
+    share = lost_share(recording)
+    return {
+        "state": state_in_words(recording),
+        "queue": queue_in_words(recording),
+        "stop": stop_in_words(recording),
+        "lost_share": f"{100 * share:.1f} %" if share >= 0.0005 else "",
+        "reduced": times_in_words(steps) if (steps := quality.get("encoder_steps")) else "",
+        "findings": [
+            (finding_in_words(finding), f"{times_in_words(count['times'])}, {count['seconds']} s")
+            for finding, count in (quality.get("findings") or {}).items()
+        ],
+    }
+
+
 def _start_at(request: Request) -> float:
-    """Seconds into the file at which the player is to begin; from the timeline's links."""
+    """The start position of the player in seconds, from the timeline's links."""
     try:
         return max(0.0, min(float(request.query_params.get("at", "0")), 1e6))
     except ValueError:
@@ -118,7 +154,7 @@ def _start_at(request: Request) -> float:
 
 
 def _attempts(context: Context, organization_id: str, recording: dict[str, Any]) -> list[dict[str, Any]]:
-    """The last tries to tell webhooks of a recording, with the webhook of each."""
+    """The latest webhook deliveries of a recording, each with the name of its webhook."""
     registered = {str(webhook.id): webhook.name for webhook in context.webhooks.all_of(organization_id)}
     named = {webhook["id"]: webhook["url"] for webhook in recording["webhooks"]}
     since = datetime.fromisoformat(recording["invoked_time"])
@@ -133,15 +169,28 @@ def _attempts(context: Context, organization_id: str, recording: dict[str, Any])
     return [{"webhook": name, **entry.model_dump()} for name, entry in newest]
 
 
-async def _order(request: Request, visitor: Visitor, form: Form) -> Response:
-    body = {"action": form.get("action", "")}
-    return await _do(request, visitor, "PUT", _path(request), "ordered", body)
+async def _command(request: Request, visitor: Visitor, form: Form) -> Response:
+    command = form.get("action", "")
+    try:
+        answer = await ask(request, visitor, "PUT", _path(request), body={"action": command})
+    except RefusedError as error:
+        return await _page(request, visitor, error)
+    return redirect(f"{_path(request)}?done={_message(command, answer.data['status'])}")
+
+
+def _message(command: str, status: str) -> str:
+    """The message after a command; a slow recorder may not have executed it yet."""
+    if command == Order.STOP and status == Status.ERRORED:
+        return "cancel"
+    return command if status in _REACHED.get(command, ()) else "ordered"
 
 
 async def _upload(request: Request, visitor: Visitor, form: Form) -> Response:
     preset = form.get("preset")
     body = {"storage_config": {"type": "preset", "name": preset}} if preset else {}
-    return await _do(request, visitor, "POST", f"{_path(request)}/upload", "upload", body)
+    return await _do(
+        request, visitor, "POST", f"{_path(request)}/upload", "copy" if preset else "upload", body
+    )
 
 
 async def _replay(request: Request, visitor: Visitor, form: Form) -> Response:
@@ -161,7 +210,7 @@ async def _delete(request: Request, visitor: Visitor, _form: Form) -> Response:
 async def _do(
     request: Request, visitor: Visitor, method: str, path: str, what: str, body: Any = None
 ) -> Response:
-    """Ask the API for something and show the page again, which says what came of it."""
+    """Send a request to the API, and show the page again with the message `what`."""
     try:
         await ask(request, visitor, method, path, body=body)
     except RefusedError as error:
@@ -170,11 +219,11 @@ async def _do(
 
 
 async def _live_picture(request: Request, visitor: Visitor) -> Response:
-    """The picture that is being recorded; another one that says so where there is none.
+    """The current picture of a recording, or a placeholder.
 
-    Never a failure: the script asks every two seconds, and browsers print each failure in their console.
+    It never fails: the script asks every two seconds, and browsers print each failure in their console.
     """
-    await ask(request, visitor, "GET", _path(request))  # of a recording that is not there, there is nothing
+    await ask(request, visitor, "GET", _path(request))  # an unknown recording is still a 404
     answer = await fetch(request, visitor, "GET", f"{_path(request)}/live.jpg")
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if answer.status_code == 200 and answer.headers.get("content-type") == "image/jpeg":
@@ -191,7 +240,7 @@ _PAGE: Final = "/recordings/{recording_id}"
 recording_page_routes: Final[list[BaseRoute]] = [
     Route(_PAGE, page(_show), methods=["GET"]),
     Route(f"{_PAGE}/live.jpg", page(_live_picture), methods=["GET"]),
-    Route(f"{_PAGE}/order", action(_order), methods=["POST"]),
+    Route(f"{_PAGE}/command", action(_command), methods=["POST"]),
     Route(f"{_PAGE}/upload", action(_upload), methods=["POST"]),
     Route(f"{_PAGE}/replay", action(_replay), methods=["POST"]),
     Route(f"{_PAGE}/delete", action(_delete), methods=["POST"]),

@@ -1,20 +1,29 @@
-"""The fields that say how to record, in the form that starts a recording and in that of the defaults."""
+"""The recording options in two forms: start a recording, and the defaults of an organization."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from recording_farm.api.portal.visitor import Form
+from recording_farm.encoder.formats import Profile
 
 Choice = tuple[str, str]
-"""A value that can be chosen, and what it is called."""
+"""An option of a select: its value and its label."""
 
 SIZES: Final[list[Choice]] = [
     (size, size) for size in ("1280x720", "1920x1080", "854x480", "720x1280", "1080x1920")
 ]
-"""Sizes to choose from; the API takes any."""
+"""Sizes that the forms offer; the API accepts others."""
+
+PROFILES: Final[list[Choice]] = [
+    (Profile.MIXED, "mixed content"),
+    (Profile.TALK, "faces"),
+    (Profile.TEXT, "slides, documents, code"),
+    (Profile.MOTION, "motion (films, games)"),
+]
+"""What the page mostly shows; it decides the bit rate."""
 
 KEEP_STORAGE: Final = "keep"
-"""Of the storage: the one that is set already, which is no preset."""
+"""The choice to keep a storage that was set by the API and is no preset."""
 
 _PRESET: Final = "preset:"
 
@@ -23,9 +32,9 @@ _TEXTS: Final = ("url", "file_name_prefix", "page_contract", "priority")
 
 
 def config_of(form: Form, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a form says, as the API wants it; what was left empty is not in it.
+    """The fields of a form as the body of the API; empty fields are left out.
 
-    Of what was set `before` everything stays that the form has no field for.
+    Values set `before` stay where the form has no field for them.
     """
     before = before or {}
     covered = {*_NUMBERS, *_TEXTS, "storage_config"}
@@ -38,18 +47,38 @@ def config_of(form: Form, before: Mapping[str, Any] | None = None) -> dict[str, 
     return {name: value for name, value in config.items() if value not in (None, {})}
 
 
+def start_body(form: Form) -> dict[str, Any]:
+    """The body of POST /recordings for the start form."""
+    body = config_of(form) | {"meeting_id": form.get("meeting_id", "")}
+    video: dict[str, Any] = {"profile": form["profile"]} if "profile" in form else {}
+    if "watermark" in form:
+        video["watermark"] = {"url": form["watermark"]}
+    if video:
+        body["video_config"] = body.get("video_config", {}) | video
+    outputs: list[dict[str, Any]] = [{"url": url} for url in form.get("outputs", "").split()]
+    if "hls" in form:
+        outputs.append({"type": "HLS"})
+    if outputs:
+        body["outputs"] = outputs
+    if "webhooks" in form:
+        body["webhooks"] = form["webhooks"].split()
+    if "allow_multiple_recordings" in form:
+        body["allow_multiple_recordings"] = True
+    return body
+
+
 def preset_choices(presets: Sequence[Mapping[str, Any]]) -> list[Choice]:
-    """An organization's storage presets to choose from."""
+    """An organization's storage presets as options."""
     return [(f"{_PRESET}{preset['name']}", preset["name"]) for preset in presets]
 
 
 def number(text: str) -> int | str:
-    """A whole number; other text as it is, for the API to refuse in its own words."""
+    """A whole number; other text unchanged, so that the API rejects it with its own message."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def size_of(video: Mapping[str, Any]) -> str:
-    """The size as it stands in the form; nothing if it is not set."""
+    """The size as the form writes it; empty if it is not set."""
     return f"{video['width']}x{video['height']}" if "width" in video and "height" in video else ""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from recording_farm.farm.recording.files import FilesState
 from recording_farm.farm.recording.findings import Finding
 from recording_farm.farm.recording.transfers import STORE, TransferState
 
@@ -42,7 +43,6 @@ _STOP_REASONS: Final = {
 }
 
 _ERRORS: Final = {
-    "node_shut_down": "node shut down",
     "disk_full": "disk full",
     "node_lost": "node lost",
 }
@@ -67,22 +67,47 @@ def stop_in_words(recording: Mapping[str, Any]) -> str:
     return f"{words} ({cause})" if reason["reason"] == "INTERNAL_ERROR" and cause else words
 
 
-def quality_warning(recording: Mapping[str, Any]) -> str:
-    """What a viewer of the file will notice, in a few words; empty if it is as it should be."""
+def lost_share(recording: Mapping[str, Any]) -> float:
+    """The share of its frames that a recording has lost."""
     quality = recording.get("quality") or {}
     captured, lost = quality.get("frames_captured") or 0, quality.get("frames_lost") or 0
-    if lost and lost / (captured + lost) > MAX_LOST_SHARE:
-        share = 100 * lost / (captured + lost)
-        return f"{share:.{0 if share >= 1 else 1}f} % of the frames are lost"
+    return lost / (captured + lost) if lost else 0.0
+
+
+def quality_warning(recording: Mapping[str, Any]) -> str:
+    """What a viewer of the file will notice, in a few words; empty if it is as it should be."""
+    share = lost_share(recording)
+    if share > MAX_LOST_SHARE:
+        return f"{100 * share:.{0 if share >= 0.01 else 1}f} % of the frames are lost"
+    quality = recording.get("quality") or {}
     found = {
         name: count["seconds"]
         for name, count in (quality.get("findings") or {}).items()
-        if name not in _HARMLESS and count.get("seconds")
+        if name not in _HARMLESS and isinstance(count.get("seconds"), int | float) and count["seconds"]
     }
     if not found:
         return ""
     worst = max(found, key=lambda name: found[name])
     return f"{finding_in_words(worst)} for {found[worst]:.0f} s"
+
+
+def state_in_words(recording: Mapping[str, Any]) -> str:
+    """The state of a recording; of one that ended, also `cancelled` and `expired`."""
+    if recording["files_state"] == FilesState.EXPIRED:
+        return "expired"
+    if recording["cancelled"]:
+        return "cancelled"
+    return str(recording["status"]).lower()
+
+
+def queue_in_words(recording: Mapping[str, Any]) -> str:
+    """The position of a recording in the queue and why it waits; empty if it does not."""
+    position = recording["queue_position"]
+    if position is None:
+        return ""
+    place = "Next in the queue" if position == 1 else f"{ordinal(position)} in the queue"
+    waiting = recording["waiting"]
+    return f"{place}. {waiting['message'].rstrip('.')}" if waiting else place
 
 
 def upload_warning(recording: Mapping[str, Any]) -> str:
@@ -98,3 +123,14 @@ def upload_warning(recording: Mapping[str, Any]) -> str:
 
 def _capitalized(name: str) -> str:
     return name.replace("_", " ").capitalize()
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`, `503rd`."""
+    suffix = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def times_in_words(count: int) -> str:
+    """`once`, `twice`, `3 times`."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

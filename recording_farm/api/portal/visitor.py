@@ -52,10 +52,11 @@ class Visitor:
 class RefusedError(FarmError):
     """The API rejected a request of a page."""
 
-    def __init__(self, status: int, message: str) -> None:
-        """`status` and `message` come from the API."""
+    def __init__(self, status: int, message: str, type_: str = "") -> None:
+        """`status`, `message` and the error's `type` come from the API."""
         super().__init__(message)
         self.status = status
+        self.type = type_
 
 
 Show = Callable[[Request, Visitor], Awaitable[Response]]

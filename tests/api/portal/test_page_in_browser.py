@@ -111,7 +111,7 @@ def until(holds: Callable[[], bool], page: Page) -> None:
 
 
 def state(page: Page) -> Locator:
-    return page.locator("#orders .state")
+    return page.locator("#commands .state")
 
 
 @pytest.mark.timeout(400)
@@ -120,7 +120,7 @@ def test_recording_should_be_started_watched_paused_stopped_and_played(
 ) -> None:
     with visit(browser, farm) as page, visit(browser, farm) as onlooker:
         page.get_by_role("link", name="Start a recording").click()
-        page.get_by_label("Meeting", exact=True).fill("demo")
+        page.get_by_label("Meeting ID").fill("demo")
         page.get_by_role("button", name="Start").click()
         # Nobody loads the page again from here on: what changes comes by the event stream.
         expect(state(page)).to_have_text("recording", timeout=A_WHILE)
@@ -128,11 +128,14 @@ def test_recording_should_be_started_watched_paused_stopped_and_played(
         expect(row.locator(".state")).to_have_text("recording", timeout=SOON)
         expect(page.locator("#picture")).to_be_visible()
         expect(page.locator("svg.timeline rect.take")).to_have_count(1)
-        recorded = page.locator("#orders [data-running]")
+        recorded = page.locator("#commands [data-running]")
         expect(recorded).to_have_text(re.compile(r"0:0[2-9]|0:[1-9]\d"), timeout=SOON)
 
         page.get_by_role("button", name="Pause").click()
         expect(state(page)).to_have_text("paused", timeout=SOON)
+        expect(page.get_by_role("status")).to_have_text("Paused.")
+        assert "done" not in page.url
+        expect(page.locator("svg.timeline rect.pause")).to_have_count(1)  # it is drawn while it lasts
         page.get_by_role("button", name="Resume").click()
         expect(state(page)).to_have_text("recording", timeout=SOON)
         expect(page.locator("svg.timeline rect.take")).to_have_count(2, timeout=SOON)
@@ -178,7 +181,7 @@ def test_what_happens_before_the_stream_of_events_is_open_should_be_shown(
     with visit(browser, farm) as page:
         page.route("**/v2/events", stop_first, times=1)
         page.goto(f"/recordings/{recording['id']}")
-        expect(state(page)).to_have_text("errored", timeout=SOON)
+        expect(state(page)).to_have_text("cancelled", timeout=SOON)
 
 
 @pytest.mark.timeout(300)
@@ -199,7 +202,7 @@ def test_keyboard_alone_should_do(browser: Browser, farm: RunningFarm) -> None:
         page.locator("h1").click()
         tab_to(page, "Take 1")
         page.keyboard.press("Enter")
-        assert page.url.endswith("?done=ordered")  # the player was moved, no page was loaded
+        assert "at=" not in page.url  # the player was moved, no page was loaded
 
 
 @pytest.mark.long
@@ -221,14 +224,14 @@ def test_page_should_stay_up_to_date_after_a_refusal_with_a_wrong_clock_and_late
     with visit(browser, farm, expected=["409"]) as page, visit(browser, farm) as onlooker:
         page.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
         page.goto(f"/recordings/{recording['id']}")
-        recorded = page.locator("#orders [data-running]")
+        recorded = page.locator("#commands [data-running]")
         expect(recorded).to_have_text(re.compile(r"^0:\d\d$"))
         before = recorded.text_content()
         expect(recorded).not_to_have_text(before or "", timeout=3000)
         # As if somebody else had been quicker.
-        page.locator("#order-pause").evaluate("button => { button.value = 'resume'; button.click(); }")
+        page.locator("#command-pause").evaluate("button => { button.value = 'resume'; button.click(); }")
         expect(page.get_by_role("alert")).to_be_visible()
-        assert page.url.endswith("/order")
+        assert page.url.endswith("/command")
         onlooker.route(lambda address: urlsplit(address).path == "/", answer_late, times=1)
         onlooker.evaluate("() => void refresh()")
         row = onlooker.locator("#list tr", has_text="late").first
@@ -272,10 +275,10 @@ def test_pages_should_fit_a_phone_and_be_dark_where_that_is_wanted(
 def test_pages_should_do_without_their_script(browser: Browser, farm: RunningFarm) -> None:
     with visit(browser, farm, java_script_enabled=False) as page:
         page.goto("/start")
-        page.get_by_label("Meeting", exact=True).fill("no-script")
+        page.get_by_label("Meeting ID").fill("no-script")
         page.get_by_role("button", name="Start").click()
         page.wait_for_url("**/recordings/*")
-        page.get_by_role("button", name="Stop").click()
+        page.locator("#command-stop").click()
         expect(page.get_by_role("status")).to_contain_text("Command sent")
         page.goto("/settings")
         page.get_by_label("Name of the new key").fill("made without a script")
@@ -307,14 +310,14 @@ def test_hostile_text_should_run_nowhere(browser: Browser, farm: RunningFarm) ->
             f"/recordings/{recording['id']}",
             "/settings",
             f"/settings/webhooks/{webhook}",
-            f"/?meeting={HOSTILE}",
+            f"/?search={HOSTILE}",
             f"/start?meeting={HOSTILE}",
             "/rq/0/view/workers",
             f"/rq/0/view/job/{recording['id']}",
         ):
             page.goto(path)
             shown = page.locator("#job-data .description-scroll") if "/job/" in path else page.locator("body")
-            if path not in {"/rq/0/view/workers", f"/start?meeting={HOSTILE}", f"/?meeting={HOSTILE}"}:
+            if path not in {"/rq/0/view/workers", f"/start?meeting={HOSTILE}", f"/?search={HOSTILE}"}:
                 expect(shown).to_contain_text("<script>")
             assert page.title() != "run", path
             assert page.locator("img[src=x]").count() == 0, path

@@ -1,18 +1,22 @@
-// Keeps a page up to date, and draws where the player is. Without this script the pages work as well; one loads
-// them again to see what is new.
+// Keeps a page up to date and draws the play head. The pages also work without this script, and then need a
+// reload to show what is new.
 "use strict";
 
 const REFRESH_AFTER = 200; // ms after an event; several come at once
-const REFRESH_AGAIN = 3000; // what follows an event without one of its own: a webhook was told, a log is there
+const REFRESH_AGAIN = 3000; // for changes that have no event: a webhook delivery, a log
 const RETRY_AFTER = 10000;
 const ANSWER_WITHIN = 70000; // a little more than what the server gives itself
 const AWAY = new Set([429, 502, 503, 504]); // for a moment: too many requests, or Redis or the farm is away
 
 // --- Times and lengths -----------------------------------------------------------------------------------
 
-const inWords = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const inWords = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const timeZone = inWords.resolvedOptions().timeZone;
 
 function writeTimes(part) {
+  for (const zone of part.querySelectorAll("[data-zone]")) {
+    zone.textContent = zone.textContent.replace("UTC", timeZone);
+  }
   for (const time of part.querySelectorAll("time[datetime]")) {
     time.title = time.dateTime;
     time.textContent = inWords.format(new Date(time.dateTime));
@@ -27,7 +31,8 @@ function lengthInWords(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-const since = new WeakMap(); // when each running length came, by this page's own clock: the visitor's may be wrong
+// The arrival of each running length, by a monotonic clock: the visitor's wall clock may be wrong.
+const since = new WeakMap();
 
 function writeLengths() {
   const present = performance.now();
@@ -50,9 +55,9 @@ function renew(fresh) {
   const part = document.getElementById(fresh.id);
   const html = fresh.outerHTML;
   if (!part || received.get(fresh.id) === html) return;
-  // What plays goes on playing; its address has a new signature each time.
+  // Keep a player that is there: its address only has another signature.
   if (part.querySelector("video, audio") && fresh.querySelector("video, audio")) return;
-  // Nobody's hand is taken off what they are about to press or have opened.
+  // Keep the focus, and the details that are open.
   const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
   const opened = [...part.querySelectorAll("details[open]")].map((details) => details.id).filter(Boolean);
   received.set(fresh.id, html);
@@ -61,14 +66,15 @@ function renew(fresh) {
   if (part.tagName === "DETAILS" && part.open) fresh.setAttribute("open", "");
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   writeTimes(fresh);
+  showCopyButtons(fresh);
 }
 
 let refreshing = false;
-let stale = false; // something has changed since the refresh that is under way asked
+let stale = false; // something changed after the running refresh sent its request
 let retry;
 
 async function refresh() {
-  // Not where the browser is: after a form that was refused, that can be sent to and not be read.
+  // Not location.href: after a rejected form that address only takes POST.
   const { address } = document.body.dataset;
   if (!address || document.hidden) return;
   stale = true;
@@ -104,7 +110,7 @@ async function renewFrom(address) {
 
 let ticks = 0;
 
-// Each second. What has no events of its own is looked at again after so many.
+// Each second; data-poll is the number of seconds between refreshes of a page without events.
 function tick() {
   writeLengths();
   const seconds = Number(document.querySelector("[data-poll]")?.dataset.poll ?? 0);
@@ -132,7 +138,7 @@ function follow() {
     if (wanted === "all" || JSON.parse(event.data).id === wanted) refreshSoon();
   });
   events.addEventListener("farm.gap", refreshSoon);
-  // What has changed since this page was made, and before the stream was there, comes in no event.
+  // No event tells the changes between this page and the start of the stream.
   events.addEventListener("open", refreshSoon);
   events.addEventListener("error", () => {
     if (events?.readyState !== EventSource.CLOSED) return; // it connects again by itself
@@ -146,7 +152,7 @@ function unfollow() {
   events = undefined;
 }
 
-// A browser has few connections to one server, and a page that nobody sees needs none.
+// A browser limits its connections to one server, so a hidden page closes its stream.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return unfollow();
   follow();
@@ -169,7 +175,7 @@ function player() {
   return document.querySelector("#player");
 }
 
-// Where a moment of the file is on the timeline, which has the gaps in it too.
+// The position of a moment of the file on the timeline, which includes the gaps.
 function onTimeline(line, time) {
   const takes = [...line.querySelectorAll("rect.take")].map((take) => take.dataset);
   const take = takes.filter((each) => Number(each.at) <= time).pop();
@@ -200,7 +206,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   const take = link.querySelector("rect.take");
   let time = Number(link.dataset.at);
-  // By the keyboard, a link leads to the beginning of its take; by hand to the very place.
+  // With the keyboard a link seeks to the start of its take, with the pointer to the exact position.
   if (take && event.detail > 0) {
     const { left, width } = take.getBoundingClientRect();
     const share = width ? Math.min(Math.max((event.clientX - left) / width, 0), 1) : 0;
@@ -209,38 +215,74 @@ document.addEventListener("click", (event) => {
   playing.currentTime = time;
 });
 
-// --- Copying ---------------------------------------------------------------------------------------------
+// --- The message after a command --------------------------------------------------------------------------
 
-for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
+const MESSAGE_SECONDS = 6;
+
+function showMessage() {
+  const message = document.querySelector('.notice[role="status"]');
+  const address = new URL(location.href);
+  if (address.searchParams.has("done")) {
+    // So that a reload, or the copied address, does not show it again.
+    address.searchParams.delete("done");
+    history.replaceState(history.state, "", address);
+  }
+  if (message) setTimeout(() => message.classList.add("over"), 1000 * MESSAGE_SECONDS);
+}
+
+// --- Copy buttons ----------------------------------------------------------------------------------------
+
+const COPY_BUTTONS = "[data-copy], [data-copy-from]"; // the text, or the id of an element with it
+
+function showCopyButtons(part) {
+  for (const button of part.querySelectorAll(COPY_BUTTONS)) button.hidden = false;
+}
 
 document.addEventListener("focusin", ({ target }) => {
   if (target.matches?.(".copy input")) target.select();
 });
 
 document.addEventListener("click", async ({ target }) => {
-  const button = target.closest?.("button[data-copy]");
+  const button = target.closest?.(COPY_BUTTONS);
   if (!button) return;
-  const field = document.getElementById(button.dataset.copy);
-  const copied = await copy(field);
+  const source = document.getElementById(button.dataset.copyFrom ?? "");
+  const label = button.textContent;
+  const copied = await copy(source ? source.value ?? source.textContent : button.dataset.copy);
   button.textContent = copied ? "Copied" : "Press Ctrl+C";
-  setTimeout(() => { button.textContent = "Copy"; }, 3000);
+  if (!copied) source?.select?.();
+  setTimeout(() => { button.textContent = label; }, 2000);
 });
 
 // Browsers have a clipboard only over https and on localhost; elsewhere the old command works.
-async function copy(field) {
-  field.select();
+async function copy(text) {
   try {
-    await navigator.clipboard.writeText(field.value);
+    await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return document.execCommand("copy");
+    const field = document.body.appendChild(document.createElement("textarea"));
+    field.value = text;
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    return copied;
   }
 }
+
+// --- The filter ------------------------------------------------------------------------------------------
+
+// The server takes its days as those of this time zone.
+document.querySelector(".filters")?.addEventListener("submit", ({ target }) => {
+  const { from, to, zone } = target.elements;
+  zone.value = timeZone;
+  zone.disabled = !from.value && !to.value;
+});
 
 // --- At the beginning ------------------------------------------------------------------------------------
 
 remember();
+showMessage();
 writeTimes(document);
+showCopyButtons(document);
 writeLengths();
 watchPlayer();
 follow();

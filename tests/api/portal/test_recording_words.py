@@ -1,0 +1,79 @@
+"""The words that the pages use for the fields of a recording."""
+
+from typing import Any
+
+import pytest
+
+from recording_farm.api.portal.recording_words import (
+    finding_in_words,
+    ordinal,
+    quality_warning,
+    queue_in_words,
+    stop_in_words,
+    upload_warning,
+)
+from recording_farm.farm.recording.findings import Finding
+
+
+def test_each_finding_should_have_words_of_its_own() -> None:
+    words = {finding_in_words(finding) for finding in Finding}
+    assert len(words) == len(Finding)
+    assert finding_in_words("of_a_newer_version") == "Of a newer version"
+
+
+@pytest.mark.parametrize(
+    ("quality", "warning"),
+    [
+        (None, ""),
+        ({"frames_captured": 9000, "frames_lost": 0}, ""),
+        ({"frames_captured": 8999, "frames_lost": 1}, ""),
+        ({"frames_captured": 9910, "frames_lost": 90}, "0.9 % of the frames are lost"),
+        ({"frames_captured": 0, "frames_lost": 10}, "100 % of the frames are lost"),
+        ({"findings": {"no_sound": {"times": 1, "seconds": 40.2}}}, "No audio for 40 s"),
+        ({"findings": {"meeting_empty": {"times": 1, "seconds": 60.0}}}, ""),
+    ],
+)
+def test_only_what_a_viewer_notices_should_be_a_warning(quality: Any, warning: str) -> None:
+    assert quality_warning({"quality": quality}) == warning
+
+
+def test_failed_upload_should_be_a_warning_until_it_is_done() -> None:
+    transfer = {"target": "aws", "attempts": 2, "error": {"code": "x", "message": "no such bucket"}}
+    for state, warning in (
+        ("WAITING", "Upload to aws is retried: no such bucket"),
+        ("GIVEN_UP", "Upload to aws failed: no such bucket"),
+        ("DONE", ""),
+    ):
+        assert upload_warning({"transfers": [transfer | {"state": state}]}) == warning
+
+
+@pytest.mark.parametrize(
+    ("position", "waiting", "words"),
+    [
+        (None, None, ""),
+        (1, None, "Next in the queue"),
+        (503, None, "503rd in the queue"),
+        (2, {"message": "All slots are in use."}, "2nd in the queue. All slots are in use"),
+    ],
+)
+def test_waiting_recording_should_say_its_position_and_why_it_waits(
+    position: int | None, waiting: Any, words: str
+) -> None:
+    assert queue_in_words({"queue_position": position, "waiting": waiting}) == words
+
+
+def test_end_should_be_told_with_its_cause() -> None:
+    recording = {"stop_reason": {"reason": "INTERNAL_ERROR"}, "error": {"code": "disk_full"}}
+    assert stop_in_words(recording) == "ended by the farm (disk full)"
+    assert (
+        stop_in_words({"stop_reason": {"reason": "NODE_SHUT_DOWN"}}) == "ended by the farm (node shut down)"
+    )
+    by_host = {"reason": "API_CALL", "caller": {"type": "USER", "name": "Ada"}}
+    assert stop_in_words({"stop_reason": by_host}) == "stopped by Ada in the meeting"
+    assert stop_in_words({}) == ""
+
+
+def test_numbers_should_be_written_as_people_write_them() -> None:
+    assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 21, 111, 503)] == [
+        *("1st", "2nd", "3rd", "4th", "11th", "12th", "21st", "111th", "503rd")
+    ]
