@@ -248,6 +248,8 @@ async def open_driver() -> AsyncIterator[Playwright]:
         raise StageError(f"Playwright did not start: {error.message}") from error
     finally:
         await asyncio.wait((starting,))
+        # Retrieved, so that a Ctrl-C at the terminal, which kills the driver too, logs no stack trace.
+        starting.cancelled() or starting.exception()
         await manager.__aexit__()
 
 
