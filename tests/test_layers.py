@@ -56,6 +56,7 @@ FLOORS: Final = {
         "context",
         "meeting services",
         "schema",
+        "error_types",
         "http_errors static_files",
     ),
     "browser_bot": ("page", "stage", "network", "errors redaction waiting"),

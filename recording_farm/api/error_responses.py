@@ -1,8 +1,7 @@
-"""What goes wrong, as answers: one envelope for every error, and never anything of the farm's inside."""
+"""Turns errors into answers: one envelope for all of them, and no details of the farm's inside."""
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import redis
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
 from recording_farm.api.auth import CHALLENGE, SESSION_CHALLENGE
+from recording_farm.api.error_types import ERROR_TYPES
 from recording_farm.api.http_errors import (
     RateLimitedError,
     SessionEndedError,
@@ -29,22 +29,26 @@ REDIS_HEADERS: Final = {"Retry-After": "2"}
 
 
 class ErrorObject(BaseModel):
-    """What went wrong."""
+    """An error: status and message."""
 
     code: int = Field(description="the HTTP status")
-    message: str
+    message: str = Field(description="one sentence for people")
 
 
 class TypedErrorObject(ErrorObject):
-    """What went wrong, and of which kind it is."""
+    """An error: status, message and type."""
 
-    type: str = Field(description="stable, made for programs")
+    type: str = Field(
+        description="the kind of error, stable, for programs; see docs/troubleshooting.md",
+        json_schema_extra={"enum": list(ERROR_TYPES)},
+    )
 
 
 class ErrorAnswer(BaseModel):
     """The envelope of every error.
 
-    `error` is what the recording API documents, `errors` what the clients of Cloudflare read. `type` is ours.
+    `error` is the field of the recording API, `errors` the one that the clients of Cloudflare read; only
+    `error` has the `type`.
     """
 
     success: Literal[False] = False
@@ -95,9 +99,14 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
             return None
 
 
+_HTTP_KINDS: Final = {404: "not_found", 405: "method_not_allowed"}
+"""The types of Starlette's own errors."""
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = HTTPStatus(error.status_code).name.lower()
+    # Not by HTTPStatus, whose names differ between versions of Python.
+    kind = _HTTP_KINDS.get(error.status_code, "invalid_request")
     messages = {
         404: f"{request.url.path} does not exist",
         405: f"{request.url.path} does not allow {request.method}",

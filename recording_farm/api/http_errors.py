@@ -6,64 +6,78 @@ from recording_farm.farm.errors import FarmError
 
 
 class MalformedRequestError(FarmError):
-    """The body of a request is not JSON."""
+    """The body of the request is not JSON."""
 
     code = "malformed_request"
     http_status = 400
+    remedy = "Send JSON; with curl, quote the body in single quotes."
 
 
 class RequestTooLargeError(FarmError):
-    """The body of a request is larger than the API reads."""
+    """The body of the request is larger than 1 MiB."""
 
     code = "request_too_large"
     http_status = 413
+    remedy = "Send a smaller body."
 
 
 class UnauthorizedError(FarmError):
-    """No credentials, or wrong ones."""
+    """The request has no credentials, or wrong ones."""
 
     code = "unauthorized"
     http_status = 401
+    remedy = (
+        "Send the API key as a Bearer token, or with Basic as `organization:key`; `farm keys create "
+        "ORGANIZATION` makes one."
+    )
 
 
 class SessionEndedError(UnauthorizedError):
-    """The session of somebody who had logged in has ended, or the key that it stood for."""
+    """The session of the portal has ended, or its API key was revoked."""
 
     code = "session_ended"
+    remedy = "Log in again."
 
 
 class CsrfRefusedError(FarmError):
-    """A request that changes something came with a session's cookie, but not from one of its pages."""
+    """A request with a session cookie did not come from a page of the portal."""
 
     code = "csrf_refused"
     http_status = 403
+    remedy = "Reload the page; programs use an API key instead of the cookie."
 
 
 class NotAdministratorError(FarmError):
-    """What was asked for is for the administrators of the farm (FARM_ADMINS)."""
+    """Only administrators of the farm can see this."""
 
     code = "not_administrator"
     http_status = 403
+    remedy = "Use a key of an organization in `FARM_ADMINS`."
 
 
 class RateLimitedError(FarmError):
-    """Too many requests; `limit` are allowed a minute, and `retry_after` is in whole seconds."""
+    """There were too many requests.
+
+    `limit` of them are allowed a minute; `retry_after` is in whole seconds.
+    """
 
     code = "rate_limited"
     http_status = 429
+    remedy = "Wait for `Retry-After` seconds, or let the operator raise `FARM_RATE_LIMIT`."
 
     def __init__(self, message: str, limit: int, retry_after: int) -> None:
-        """The message says what there was too much of."""
+        """`message` names what is limited."""
         super().__init__(f"{message}; try again in {retry_after} s")
         self.limit = limit
         self.retry_after = retry_after
 
 
 class TooManyDownloadsError(FarmError):
-    """As much is being sent already, of what is costly, as the API sends at a time."""
+    """The API sends the maximum number of costly downloads at the same time."""
 
     code = "too_many_downloads"
     http_status = 429
+    remedy = "Read the running downloads to their end, or try again after `Retry-After` seconds."
     retry_after: ClassVar[int] = 10
     """In seconds."""
 
@@ -73,7 +87,8 @@ class TooManyDownloadsError(FarmError):
 
 
 class MeetingRefusedError(FarmError):
-    """Somebody cannot come into a built-in meeting or cannot stay: it is full, or they send too much."""
+    """The built-in meeting cannot admit or keep this participant."""
 
     code = "meeting_refused"
     http_status = 409
+    remedy = "Read the message: the meeting is full, or the browser sends too much."

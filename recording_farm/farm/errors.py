@@ -1,14 +1,17 @@
-"""The one error tree of the farm.
+"""The farm's error tree.
 
-Every error says what happened, to which recording, and what to do about it. `code` is stable and made for
-programs, `http_status` is what the API answers, the message is made for people and never holds a secret.
+Each error names the recording and says what to do. `code` is stable, for programs. `http_status` is the
+status of the API's answer. The message is for people and never contains a secret.
+
+An error with a `remedy` can reach a client of the API: its docstring and `remedy` are the row of its `type`
+in docs/troubleshooting.md (`api.error_types`).
 """
 
 from typing import ClassVar
 
 
 class FarmError(Exception):
-    """The root: catch this to catch everything the farm raises on purpose.
+    """The root of all errors that the farm raises on purpose.
 
     Two errors are not below it: `farm.safe_http.BadCertificateError`, an error of httpx, and
     `farm.jobs.time_limit.TimeLimitError`, which `except Exception` must not catch.
@@ -16,11 +19,13 @@ class FarmError(Exception):
 
     code: ClassVar[str] = "farm_error"
     http_status: ClassVar[int] = 500
+    remedy: ClassVar[str] = ""
+    """What a client or operator can do; empty for errors that never reach a client."""
     exit_code: ClassVar[int] = 1
     """What a command ends with: 78 (EX_CONFIG of sysexits.h) if starting it again cannot help."""
 
     def __init__(self, message: str) -> None:
-        """`message` is a whole sentence, shown to whoever asked."""
+        """`message` is a whole sentence, shown to the client."""
         super().__init__(message)
         self.message = message
 
@@ -33,116 +38,147 @@ class SettingsError(FarmError):
 
 
 class InvalidRequestError(FarmError):
-    """A field of a request has a value that is not allowed; the message names the field."""
+    """A field of the request has a value that is not allowed."""
 
     code = "invalid_request"
     http_status = 422
+    remedy = "Correct the field that the message names; `/docs` of a running farm lists every field."
 
 
 class AddressRefusedError(InvalidRequestError):
-    """The page to record, or a webhook, lies at an address the farm does not open."""
+    """A URL of the request leads to a private address, or is not valid."""
 
     code = "address_refused"
+    remedy = (
+        "Use a public address, or let the operator allow the network with `FARM_ALLOW_PRIVATE_ADDRESSES`."
+    )
 
 
 class NotPermittedError(FarmError):
-    """The credentials are good, and not for what was asked."""
+    """The credentials are valid, but not for this operation."""
 
     code = "not_permitted"
     http_status = 403
+    remedy = "Use an API key: tokens of participants and hosts can do less."
 
 
 class KeysUnavailableError(FarmError):
-    """The public keys that check participants' tokens cannot be had; `retry_after` is in seconds."""
+    """The public keys that verify participants' tokens are not available.
+
+    `retry_after` is in seconds.
+    """
 
     code = "keys_unavailable"
     http_status = 503
+    remedy = "Try again later; let the operator check `FARM_PARTICIPANT_JWKS_URL`."
 
     def __init__(self, message: str, retry_after: int) -> None:
-        """The message says where they should come from."""
+        """The message names the setting with their URL."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class LinkRefusedError(FarmError):
-    """A download link that has expired or was not signed by this farm."""
+    """The download link has expired, or this farm did not sign it."""
 
     code = "link_refused"
     http_status = 403
+    remedy = (
+        "Get the recording again: each answer has a new link. Several machines need the same "
+        "`FARM_SECRET_KEY`."
+    )
 
 
 class NotFoundError(FarmError):
-    """No such recording, file or webhook, or it belongs to someone else; the two look the same on purpose."""
+    """There is no such recording, file, webhook or path, or it belongs to another organization."""
 
     code = "not_found"
     http_status = 404
+    remedy = "Check the id and the API key. A file may have expired: see `expired_time` of the recording."
 
 
 class WrongStateError(FarmError):
-    """The recording is not in a state that allows what was asked."""
+    """The recording's state does not allow this operation."""
 
     code = "wrong_state"
     http_status = 409
+    remedy = (
+        "Get the recording and look at `status`: a stopped recording cannot be paused, a running one "
+        "cannot be deleted."
+    )
 
 
 class TakenOverError(FarmError):
-    """Another node has the recording now."""
+    """Another node records this recording now."""
 
     code = "taken_over"
     http_status = 409
+    remedy = "Get the recording again; the farm resumes it on that node."
 
 
 class AlreadyRecordingError(FarmError):
-    """The meeting has an active recording and the client did not ask for several."""
+    """The meeting has an active recording."""
 
     code = "already_recording"
     http_status = 409
+    remedy = "Stop that recording first, or set `allow_multiple_recordings`."
 
 
 class NothingLiveError(FarmError):
-    """There is nothing to be seen of a recording at this moment."""
+    """There is no live picture of the recording at this moment."""
 
     code = "nothing_live"
     http_status = 409
+    remedy = (
+        "Ask again while the recording is RECORDING or PAUSED; a VP8 recording has live.jpg alone, "
+        "an audio recording neither."
+    )
 
 
 class TooManyStreamsError(FarmError):
-    """The organization has as many event streams open as it may have."""
+    """The organization has the maximum number of event streams open."""
 
     code = "too_many_streams"
     http_status = 429
+    remedy = "Close a stream, or let the operator raise `FARM_EVENT_STREAMS`."
 
 
 class WebhookExistsError(FarmError):
-    """The organization has a webhook with this URL already."""
+    """The organization already has a webhook with this URL."""
 
     code = "webhook_exists"
     http_status = 409
+    remedy = "Change that webhook instead (PATCH), or delete it first."
 
 
 class TooManyWebhooksError(FarmError):
-    """The organization has as many webhooks as it may have."""
+    """The organization has the maximum number of webhooks."""
 
     code = "too_many_webhooks"
     http_status = 409
+    remedy = "Delete a webhook, or let the operator raise `FARM_WEBHOOK_LIMIT`."
 
 
 class StoreUnavailableError(FarmError):
-    """The farm's own store cannot be reached, or refuses; what is the matter there is in the log."""
+    """The farm's own store does not answer, or refuses."""
 
     code = "store_unavailable"
     http_status = 503
+    remedy = "Try again later; the operator finds the reason in the farm's log and in `/readyz`."
 
 
 class RedisUnavailableError(FarmError):
-    """Redis cannot be reached, or cannot be started."""
+    """The farm's Redis does not answer, or takes no writes."""
 
     code = "redis_unavailable"
     http_status = 503
+    remedy = (
+        "Try again after `Retry-After` seconds; the operator finds the reason in `/readyz` (`redis_fault`)."
+    )
 
 
 class RedisEvictsError(FarmError):
-    """Redis is set to delete keys when its memory is short."""
+    """Redis may evict keys when its memory is short."""
 
     code = "redis_evicts"
     http_status = 503
@@ -151,7 +187,7 @@ class RedisEvictsError(FarmError):
 class ProgramMissingError(FarmError):
     """An outside program is not installed.
 
-    `program` is its name, `package` the Debian package that brings it.
+    `program` is its name, `package` its Debian package.
     """
 
     code = "program_missing"
@@ -159,7 +195,7 @@ class ProgramMissingError(FarmError):
     exit_code = 78
 
     def __init__(self, program: str, package: str) -> None:
-        """The message tells how to install `package`."""
+        """The message has the command that installs `package`."""
         verb = "are" if ", " in program else "is"
         super().__init__(f"{program} {verb} not installed; install with: apt-get install {package}")
         self.program = program
@@ -167,12 +203,13 @@ class ProgramMissingError(FarmError):
 
 
 class RecordUnreadableError(FarmError):
-    """What Redis has of a recording was written by another version of the farm, or by something else."""
+    """The record of the recording has a format that this version of the farm cannot read."""
 
     code = "record_unreadable"
+    remedy = "Upgrade all machines of the farm to one version."
 
 
 class RecordingFailedError(FarmError):
-    """The recording could not be made."""
+    """The recording failed."""
 
     code = "recording_failed"

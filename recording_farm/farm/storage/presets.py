@@ -29,10 +29,11 @@ return 1
 
 
 class TooManyPresetsError(FarmError):
-    """The organization has as many presets as it may have."""
+    """The organization has the maximum number of storage presets."""
 
     code: ClassVar[str] = "too_many_presets"
     http_status: ClassVar[int] = 409
+    remedy = "Delete a preset."
 
 
 class _Kept(BaseModel):
