@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, TypeAdapter
 
+from recording_farm.api.docs.fields import BODIES, DESCRIPTIONS, example_of
+from recording_farm.api.docs.webhook_examples import webhook_examples
 from recording_farm.api.error_responses import ErrorAnswer
 from recording_farm.api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
 from recording_farm.api.schema.requests import MeetingId
@@ -90,6 +92,7 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
             "description": _DESCRIPTION,
         },
         "paths": paths,
+        "webhooks": {"recording.statusUpdate": {"post": _webhook()}},
         "components": {"schemas": schemas.shared(operations), "securitySchemes": _SECURITY_SCHEMES},
     }
     # It takes a fifth of the API's start, and few ever look at the document.
@@ -138,7 +141,9 @@ class _Schemas:
         parts = [model for operation in operations for model in (operation.query, operation.headers) if model]
         names = {self._name(model) for model in parts}
         return {
-            name: _without_defaults(schema) for name, schema in self.components.items() if name not in names
+            name: _described(_without_defaults(schema))
+            for name, schema in self.components.items()
+            if name not in names
         }
 
     def _name(self, model: Any) -> str:
@@ -154,6 +159,20 @@ class _Schemas:
         whole = self.components[self._name(model)]
         for field, schema in whole.get("properties", {}).items():
             yield field, field in whole.get("required", ()), schema
+
+
+def _described(schema: _Json) -> _Json:
+    """A component whose fields all have a description, and an example if they are plain values."""
+    schema.setdefault("description", "any JSON value")
+    fields = schema.get("properties", {})
+    for name, field in fields.items():
+        if "description" not in field and name in DESCRIPTIONS:
+            field["description"] = DESCRIPTIONS[name]
+        plain = next((each for each in field.get("anyOf", ()) if each != {"type": "null"}), field)
+        example = example_of(name, plain)
+        if example is not None and "examples" not in field:
+            field["examples"] = [example]
+    return schema
 
 
 def _without_defaults(schema: Any) -> Any:
@@ -190,8 +209,35 @@ def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas)
     }
     if operation.body is not None:
         schema = schemas.get(operation.body, "validation")
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+        content = {"schema": schema, "example": BODIES[operation.body.__name__]}
+        described["requestBody"] = {"required": True, "content": {JSON: content}}
     return described
+
+
+def _webhook() -> _Json:
+    """What the farm sends to a webhook, with an example for each state."""
+    examples = {name: {"value": value} for name, value in webhook_examples().items()}
+    about = "An object with `id`, `status` and more."
+    schema = {
+        "type": "object",
+        "required": ["event", "recording", "meeting"],
+        "properties": {
+            "event": {"const": "recording.statusUpdate", "description": "the kind of event"},
+            "recording": {
+                "type": "object",
+                "description": f"The recording. {about}",
+                "required": ["id", "status"],
+            },
+            "meeting": {"type": "object", "description": "The meeting of the recording.", "required": ["id"]},
+        },
+    }
+    return {
+        "operationId": "recording_status_update",
+        "summary": "The state of a recording has changed",
+        "tags": ["webhooks"],
+        "requestBody": {"required": True, "content": {JSON: {"schema": schema, "examples": examples}}},
+        "responses": {"200": {"description": "Any 2xx: the receiver has accepted it."}},
+    }
 
 
 def _path_parameters(path: str) -> Iterator[_Json]:
@@ -214,8 +260,7 @@ def _parameters(
         if isinstance(schema.get("default"), list):
             del schema["default"]
         parameter = {"name": name, "in": location, "required": required}
-        if "description" in schema:
-            parameter["description"] = schema.pop("description")
+        parameter["description"] = schema.pop("description", None) or DESCRIPTIONS[name]
         if schema.get("type") == "array":
             # As clients of Dyte write one; several parameters of one name are taken as well.
             parameter["explode"] = False

@@ -4,13 +4,16 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from recording_farm.api.app import OPERATIONS
 from recording_farm.api.docs.openapi import openapi_document
+from recording_farm.api.error_types import ERROR_TYPES
 from recording_farm.api.operations import DYTE, REALTIMEKIT
 from recording_farm.encoder.formats import AudioCodec, Codec
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.recording.model import Status
 from recording_farm.farm.storage.content_types import content_type
 from testkit.api.client import ACME, client_of
 from testkit.api.serving import served
@@ -91,6 +94,54 @@ def test_bodies_should_have_their_defaults_in_words(document: dict[str, Any]) ->
 
 def fields_of(schemas: dict[str, Any]) -> list[dict[str, Any]]:
     return [field for schema in schemas.values() for field in schema.get("properties", {}).values()]
+
+
+def test_every_field_and_parameter_should_have_a_description(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert [name for name, schema in schemas.items() if not schema.get("description")] == []
+    fields = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, each in schema.get("properties", {}).items()
+        if not each.get("description")
+    ]
+    assert fields == []
+    for operation in operations(document).values():
+        assert operation["summary"]
+        assert all(parameter["description"] for parameter in operation["parameters"]), operation
+
+
+def test_every_example_should_be_what_its_schema_allows(document: dict[str, Any]) -> None:
+    def wrong(schema: dict[str, Any], example: Any) -> list[str]:
+        whole = {**schema, "components": document["components"]}
+        return [error.message for error in Draft202012Validator(whole).iter_errors(example)]
+
+    plain = 0
+    for name, model in document["components"]["schemas"].items():
+        for field, schema in model.get("properties", {}).items():
+            for example in schema.get("examples", ()):
+                assert wrong(schema, example) == [], (name, field)
+                plain += 1
+    assert plain > 200
+    for operation in operations(document).values():
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is not None:
+            assert wrong(content["schema"], content["example"]) == [], operation["operationId"]
+
+
+def test_webhook_should_have_an_example_for_every_state(document: dict[str, Any]) -> None:
+    content = document["webhooks"]["recording.statusUpdate"]["post"]["requestBody"]["content"]
+    examples = content["application/json"]["examples"]
+    assert examples.keys() == set(Status)
+    for name, example in examples.items():
+        Draft202012Validator(content["application/json"]["schema"]).validate(example["value"])
+        assert example["value"]["recording"]["status"] == name
+
+
+def test_type_of_an_error_should_be_one_of_those_explained(document: dict[str, Any]) -> None:
+    error = document["components"]["schemas"]["TypedErrorObject"]["properties"]["type"]
+    assert error["enum"] == list(ERROR_TYPES)
+    assert {"unauthorized", "already_recording", "not_found"} <= set(error["enum"])
 
 
 async def test_document_should_say_where_the_api_is(settings: Settings) -> None:

@@ -1,0 +1,63 @@
+"""What a webhook gets for each state of a recording, made by the code that sends it."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from recording_farm.farm.recording.links import DownloadLink
+from recording_farm.farm.recording.model import (
+    Failure,
+    Reason,
+    ReasonKind,
+    Recording,
+    Status,
+    organization_caller,
+)
+from recording_farm.farm.webhooks.payload import status_update
+
+_BEGAN: Final = datetime(2026, 1, 31, 9, tzinfo=UTC)
+_LINK: Final = DownloadLink(
+    url="https://farm.example.com/v2/recordings/8f3c2f0e-6f5d-4d36-9b0f-6a9e7f0c1d2e/download/weekly.mp4?…",
+    expiry=_BEGAN + timedelta(days=7),
+)
+_INVOKED: Final = Recording(
+    id=UUID("8f3c2f0e-6f5d-4d36-9b0f-6a9e7f0c1d2e"),
+    organization_id="acme",
+    meeting_id="weekly",
+    url="https://meet.example.com/weekly",
+    output_file_name="weekly_1769850000000.mp4",
+    invoked_time=_BEGAN,
+)
+_RUNNING: Final = {"started_time": _BEGAN + timedelta(seconds=3)}
+_STOPPED: Final = {
+    **_RUNNING,
+    "stopped_time": _BEGAN + timedelta(seconds=63),
+    "stop_reason": Reason(reason=ReasonKind.API_CALL, caller=organization_caller("acme")),
+}
+_FIELDS: Final[Mapping[Status, Mapping[str, Any]]] = {
+    Status.INVOKED: {},
+    Status.RECORDING: _RUNNING,
+    Status.PAUSED: _RUNNING,
+    Status.UPLOADING: _STOPPED,
+    Status.UPLOADED: {**_STOPPED, "file_size": 10_366_787, "recording_duration": 60},
+    Status.ERRORED: {
+        "stopped_time": _BEGAN + timedelta(seconds=30),
+        "stop_reason": Reason(reason=ReasonKind.INTERNAL_ERROR),
+        "error": Failure(
+            code="recording_failed",
+            message="the page https://meet.example.com/weekly did not load: it answered 404 Not Found",
+        ),
+    },
+}
+
+
+def webhook_examples() -> dict[str, Any]:
+    """The body of each state, by the name of the state."""
+    return {status.value: json.loads(_body(status)) for status in _FIELDS}
+
+
+def _body(status: Status) -> str:
+    recording = _INVOKED.model_copy(update={"status": status, **_FIELDS[status]})
+    return status_update(recording, _LINK if status is Status.UPLOADED else None)
