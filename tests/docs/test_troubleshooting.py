@@ -12,7 +12,7 @@ from recording_farm.farm.cli.doctor import CHECKS
 from recording_farm.farm.cli.doctor_help import HELP
 from recording_farm.farm.recording.explanations import FAILURES, FINDINGS, STOP_REASONS, STORAGE
 from recording_farm.farm.recording.findings import Finding
-from recording_farm.farm.recording.model import ReasonKind
+from recording_farm.farm.recording.model import NODE_SHUT_DOWN, STOPPED_BEFORE_START, ReasonKind
 from recording_farm.farm.spool.set_aside import NODE_LOST
 from testkit.troubleshooting import PAGE, page
 
@@ -65,7 +65,8 @@ def test_every_type_of_an_error_should_be_explained() -> None:
 
 
 def test_every_code_of_a_recording_should_be_explained() -> None:
-    told = codes_of("Failure") | {NODE_LOST}
+    constants = {NODE_LOST, NODE_SHUT_DOWN, STOPPED_BEFORE_START}
+    told = codes_of("Failure") | codes_in_tables("farm/jobs") | constants
     assert {"recorder_died", "no_free_slot"} <= told
     assert told == FAILURES.keys()
     assert set(ReasonKind) == STOP_REASONS.keys()

@@ -24,6 +24,10 @@ FAILURES: Final[Mapping[str, Explanation]] = {
         "The node's disk was nearly full. The recording up to that moment is kept.",
         "Free disk space on the node, or record on fewer slots; see `FARM_DISK_RESERVE`.",
     ),
+    "ended_before_start": Explanation(
+        "The page said that the meeting is over before the first frame was recorded; there is no file.",
+        "Check that the meeting runs, and the parameters of its URL.",
+    ),
     "no_free_slot": Explanation(
         "No node had a free slot within `FARM_INVOKE_TIMEOUT`.",
         "Start it again; run more workers, or raise `FARM_SLOTS`. `/nodes` in the portal shows why a node "
@@ -70,6 +74,9 @@ STOP_REASONS: Final[Mapping[ReasonKind, Explanation]] = {
     ReasonKind.PAGE_ENDED: Explanation("The page said that the meeting is over.", NOTHING),
     ReasonKind.ALL_PEERS_LEFT: Explanation(
         "Nobody else was in the meeting for `FARM_EMPTY_SECONDS`.", "Raise `FARM_EMPTY_SECONDS`; 0 is never."
+    ),
+    ReasonKind.NODE_SHUT_DOWN: Explanation(
+        "The node was shut down while it recorded.", "Drain a node before you stop it."
     ),
     ReasonKind.INTERNAL_ERROR: Explanation(
         "Something broke, or the farm ended it; `error` says what.", "Look up `error.code` above."
