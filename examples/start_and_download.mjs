@@ -1,0 +1,30 @@
+// Records a meeting for some seconds and downloads the file. Node 20, no packages.
+//
+//     FARM_KEY=default:KEY node start_and_download.mjs demo 10 demo.mp4
+import { writeFile } from "node:fs/promises";
+import { setTimeout } from "node:timers/promises";
+
+const farm = process.env.FARM_URL ?? "http://localhost:8000";
+const [meetingId, seconds, file] = process.argv.slice(2);
+
+async function call(method, path, body) {
+  const answer = await fetch(farm + path, {
+    method,
+    body: body && JSON.stringify(body),
+    headers: { Authorization: `Basic ${btoa(process.env.FARM_KEY)}` },
+  });
+  const { data, error } = await answer.json();
+  if (error) throw new Error(`${error.type}: ${error.message}`);
+  return data;
+}
+
+const wanted = { meeting_id: meetingId, max_seconds: Number(seconds) };
+let recording = await call("POST", "/v2/recordings", wanted);
+while (!["UPLOADED", "ERRORED"].includes(recording.status)) {
+  await setTimeout(1000); // a webhook or GET /v2/events tells you sooner
+  recording = await call("GET", `/v2/recordings/${recording.id}`);
+}
+if (recording.error) throw new Error(`${recording.error.code}: ${recording.error.message}`);
+const download = await fetch(recording.download_url); // the link needs no key
+await writeFile(file, Buffer.from(await download.arrayBuffer()));
+console.log(`${file}: ${recording.recording_duration} s, ${recording.file_size} bytes`);
