@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 HELP: Final[Mapping[str, tuple[str, str]]] = {
+    "settings": ("Every `FARM_` variable has a value that is allowed.", "Correct the variable it names."),
     "chromium": ("Chromium starts and tells its version.", "Install `chromium`, or set `FARM_CHROMIUM`."),
     "ffmpeg": (
         "ffmpeg 5.1 or newer, with the encoders and devices that recordings need.",
