@@ -27,7 +27,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.embedded import embedded_redis
 from recording_farm.farm.recording.files import output_file_name
-from recording_farm.farm.recording.listing import index_prefix, member_of, order_of
+from recording_farm.farm.recording.listing import index_prefix, member_of, sort_score
 from recording_farm.farm.recording.model import Caller, Reason, ReasonKind, Recording, Status, TimelineEntry
 from recording_farm.farm.recording.records import encode, record_key
 from testkit.machine.load import Stolen
@@ -84,7 +84,7 @@ def store(client: redis.Redis, count: int) -> list[str]:
             for number in range(start, start + BATCH):
                 recording = _recording(number, begin + timedelta(seconds=number))
                 index = f"{index_prefix(ORGANIZATION)}{recording.status}"
-                place = {member_of(recording): order_of(recording)}
+                place = {member_of(recording): sort_score(recording)}
                 fields = encode(recording, Recording.model_fields)
                 pipeline.hset(record_key(recording.id), mapping=cast("Any", fields))
                 pipeline.zadd(index, place)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.recordings import record
 from recording_farm.encoder.formats import Codec, Format
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from testkit.fidelity.measure import PROMISED, measure
 from testkit.machine.load import StealWatch, Stolen
 
@@ -43,7 +43,7 @@ def run(directory: Path) -> Iterator[str]:
 
 def run_pause(directory: Path) -> Iterator[str]:
     """Record 20 s, pause for 5 s, and record 20 s more."""
-    schedule = [(22.0, Order.PAUSE), (5.0, Order.RESUME)]
+    schedule = [(22.0, Command.PAUSE), (5.0, Command.RESUME)]
     for codec in Codec:
         stolen = Stolen.from_now()
         file, starts = asyncio.run(record(directory, Format(codec), 40, schedule))

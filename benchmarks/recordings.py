@@ -9,7 +9,7 @@ from recording_farm.encoder.formats import Format
 from recording_farm.encoder.journal import Journal
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorder import Recorder
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.spool.spool import Spool
 from testkit.pages import FIDELITY_PAGE
 from testkit.recorders import KeepingListener
@@ -32,7 +32,7 @@ class Starts(KeepingListener):
         return [take.phase_us for take in self.takes]
 
 
-async def timed_orders(schedule: Sequence[tuple[float, Order]]) -> AsyncIterator[Order]:
+async def timed_orders(schedule: Sequence[tuple[float, Command]]) -> AsyncIterator[Command]:
     """Orders, each so many seconds after the one before."""
     for seconds, order in schedule:
         await asyncio.sleep(seconds)
@@ -43,7 +43,7 @@ async def record(
     directory: Path,
     fmt: Format,
     seconds: float,
-    schedule: Sequence[tuple[float, Order]] = (),
+    schedule: Sequence[tuple[float, Command]] = (),
     page: str = PAGE,
 ) -> tuple[Path, Starts]:
     """Record the page for `seconds` and cut it; returns the file and how its takes began."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from recording_farm.encoder.journal import Journal
 from recording_farm.farm.recorder.listener import Listener
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 
 
 class KeepingListener(Listener):
@@ -25,8 +25,8 @@ class KeepingListener(Listener):
         self.faults.append(fault)
 
 
-async def no_orders() -> AsyncIterator[Order]:
+async def no_orders() -> AsyncIterator[Command]:
     """Orders of which none comes."""
-    none: tuple[Order, ...] = ()
+    none: tuple[Command, ...] = ()
     for order in none:
         yield order

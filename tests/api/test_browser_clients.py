@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from recording_farm.farm.db.clients import connect_async
-from recording_farm.farm.recording.commands import Order, read_orders
+from recording_farm.farm.recording.commands import Command, read_orders
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.serving import served
@@ -33,9 +33,9 @@ HEADERS = {
     "dyte": {"x-dyte-web-core-version": "3.1.11", "dyte-tracing-id": TRACE},
 }
 DONE = {
-    Order.PAUSE: Status.PAUSED,
-    Order.RESUME: Status.RECORDING,
-    Order.STOP: Status.UPLOADING,
+    Command.PAUSE: Status.PAUSED,
+    Command.RESUME: Status.RECORDING,
+    Command.STOP: Status.UPLOADING,
 }
 ASK = """async ([address, token, headers, method, path, body]) => {
   const trace = "00-cb2bdd36d93a4b788a4985d0f6ee796b-bdb53a00985e4f88-01";

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from recording_farm.farm.db.clients import connect, connect_async
-from recording_farm.farm.recording.commands import Order, read_orders
+from recording_farm.farm.recording.commands import Command, read_orders
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, client_of
@@ -162,14 +162,14 @@ async def test_order_should_reach_a_recorder_while_redis_takes_no_writes(api: Br
         async def is_refused() -> bool:
             return (await stop()).status_code == 503
 
-        orders = cast("AsyncGenerator[Order]", read_orders(waiting, api.running.id))
+        orders = cast("AsyncGenerator[Command]", read_orders(waiting, api.running.id))
         coming = asyncio.ensure_future(anext(orders))
         await until(is_heard)
         api.server.break_it(how)
         response = await stop()
         assert response.status_code == 200, response.text
         async with asyncio.timeout(5):
-            assert await coming is Order.STOP
+            assert await coming is Command.STOP
         await orders.aclose()
         # Nobody hears it any more.
         await until(is_refused)

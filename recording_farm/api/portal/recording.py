@@ -28,7 +28,7 @@ from recording_farm.api.portal.timeline import drawing_of
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.api.schema.webhooks import LogObject, log_object
 from recording_farm.farm.clock import now
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.model import ACTIVE, FINAL, Status
 from recording_farm.farm.recording.transfers import STORE, TransferState
 
@@ -37,17 +37,17 @@ MAX_ATTEMPTS: Final = 50
 _NO_PICTURE: Final = (Path(__file__).parent / "assets" / "no-picture.svg").read_bytes()
 
 _COMMANDS: Final = {
-    Status.INVOKED: (Order.STOP,),
-    Status.RECORDING: (Order.PAUSE, Order.STOP),
-    Status.PAUSED: (Order.RESUME, Order.STOP),
+    Status.INVOKED: (Command.STOP,),
+    Status.RECORDING: (Command.PAUSE, Command.STOP),
+    Status.PAUSED: (Command.RESUME, Command.STOP),
 }
 """The buttons in each state; the API decides what is allowed."""
 
 
 _REACHED: Final[Mapping[str, frozenset[Status]]] = {
-    Order.PAUSE: frozenset({Status.PAUSED}),
-    Order.RESUME: frozenset({Status.RECORDING}),
-    Order.STOP: frozenset({Status.UPLOADING, Status.UPLOADED}),
+    Command.PAUSE: frozenset({Status.PAUSED}),
+    Command.RESUME: frozenset({Status.RECORDING}),
+    Command.STOP: frozenset({Status.UPLOADING, Status.UPLOADED}),
 }
 """The states that show that a command was executed."""
 
@@ -180,7 +180,7 @@ async def _command(request: Request, visitor: Visitor, form: Form) -> Response:
 
 def _message(command: str, status: str) -> str:
     """The message after a command; a slow recorder may not have executed it yet."""
-    if command == Order.STOP and status == Status.ERRORED:
+    if command == Command.STOP and status == Status.ERRORED:
         return "cancel"
     return command if status in _REACHED.get(command, ()) else "ordered"
 

@@ -33,7 +33,7 @@ from recording_farm.farm.evidence.stored import StoredEvidence
 from recording_farm.farm.nodes.availability import LivingNode, living
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import drop_job, queue_positions
-from recording_farm.farm.recording.commands import Order, send_order
+from recording_farm.farm.recording.commands import Command, send_order
 from recording_farm.farm.recording.files import delete_files
 from recording_farm.farm.recording.listing import Wanted, microseconds
 from recording_farm.farm.recording.model import (
@@ -56,13 +56,13 @@ _ANSWER_SECONDS: Final = 2.0
 """How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
 
 _ALLOWED: Final = {
-    Order.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
-    Order.PAUSE: frozenset({Status.RECORDING}),
-    Order.RESUME: frozenset({Status.PAUSED}),
+    Command.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
+    Command.PAUSE: frozenset({Status.RECORDING}),
+    Command.RESUME: frozenset({Status.PAUSED}),
 }
 """The states in which each order makes sense."""
 
-_DONE: Final = {Order.STOP: "stopped", Order.PAUSE: "paused", Order.RESUME: "resumed"}
+_DONE: Final = {Command.STOP: "stopped", Command.PAUSE: "paused", Command.RESUME: "resumed"}
 
 
 async def _list(request: Request) -> Response:
@@ -156,13 +156,13 @@ async def _delete(request: Request) -> Response:
     return success(Deleted(id=str(recording.id)))
 
 
-async def _give_order(context: Context, recording: Recording, order: Order, caller: Caller) -> None:
+async def _give_order(context: Context, recording: Recording, order: Command, caller: Caller) -> None:
     """Send an order, and wait a moment for the recording to do it."""
     async with context.waiting_redis.pubsub() as changes:
         # Listening begins before the order is sent, or a quick worker's answer would be missed.
         await changes.subscribe(record_key(recording.id))
         await changes.get_message(timeout=_ANSWER_SECONDS)
-        if order is Order.STOP and caller.type == "USER":
+        if order is Command.STOP and caller.type == "USER":
             with suppress(redis.ResponseError):  # one that takes no writes must not keep it from stopping
                 await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
         is_kept = await run_in_threadpool(send_order, context.redis, recording.id, order)
@@ -178,7 +178,7 @@ async def _give_order(context: Context, recording: Recording, order: Order, call
                 await _wait_until_done(changes, order)
 
 
-async def _wait_until_done(changes: PubSub, order: Order) -> None:
+async def _wait_until_done(changes: PubSub, order: Command) -> None:
     """Wait until the recording is in a state in which the order makes no sense any more."""
     async for message in changes.listen():
         if message["type"] == "message" and Status(message["data"].decode()) not in _ALLOWED[order]:

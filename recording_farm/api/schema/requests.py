@@ -35,7 +35,7 @@ from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
 from recording_farm.encoder.formats import AudioCodec, Codec, Profile
 from recording_farm.farm.errors import InvalidRequestError
 from recording_farm.farm.pages.access import AuthToken, Layout
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.defaults import Defaults, combine, for_page
 from recording_farm.farm.recording.model import Corner, Priority, Status
 from recording_farm.farm.recording.outputs import MAX_OUTPUTS, read_stream_url
@@ -476,7 +476,7 @@ class AddOutput(_NullsLeftOut):
 class OrderRecording(_Body):
     """The body of PUT /v2/recordings/{id}."""
 
-    action: Order
+    action: Command
 
 
 _Model = TypeVar("_Model", bound=_Body)

@@ -30,7 +30,7 @@ from recording_farm.farm.recorder.listener import EndReason, Listener, Outcome
 from recording_farm.farm.recorder.monitor import Limits
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorder import Recorder
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.findings import Tally, read_tally
 from recording_farm.farm.spool.spool import Spool
 
@@ -226,7 +226,7 @@ def _move(file: CutFile, target: Path) -> CutFile:
     return CutFile(**{**asdict(file), "path": target})
 
 
-async def _no_commands() -> AsyncIterator[Order]:
+async def _no_commands() -> AsyncIterator[Command]:
     return
     yield
 

@@ -38,7 +38,7 @@ from recording_farm.farm.recording.transfers import OVER, STORE
 from recording_farm.farm.spool.interactive_archive import make_archive
 from recording_farm.farm.spool.manifest import describe, manifest_path, read_manifest, write_manifest
 from recording_farm.farm.spool.outbox import Outbox, remove_takes
-from recording_farm.farm.spool.set_aside import has_recorded, is_left, set_aside
+from recording_farm.farm.spool.set_aside import has_recorded, is_superseded, set_aside
 from recording_farm.farm.spool.spool import Spool, spool_of
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.store import open_store
@@ -68,7 +68,7 @@ def finish(recording_id: str) -> None:
 def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> None:
     records = Records(client)
     spool = spool_of(recording, settings)
-    if is_left(recording, settings):
+    if is_superseded(recording, settings):
         _set_aside(recording, spool, settings, records)
         return
     if recording.node not in {None, settings.node}:

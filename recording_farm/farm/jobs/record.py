@@ -18,7 +18,7 @@ from recording_farm.farm.evidence.dead_recorder import describe_defect, pop_repo
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.plan import access_of, plan_of, watermark_of
 from recording_farm.farm.jobs.reporter import Reporter
-from recording_farm.farm.live.session import beside
+from recording_farm.farm.live.session import live_session
 from recording_farm.farm.nodes.slot_number import slot_number
 from recording_farm.farm.queues.transfers import enqueue_finish
 from recording_farm.farm.recorder.listener import EndReason
@@ -127,12 +127,14 @@ async def _record(
         reporter.when_refused = recorder.stop
         # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
-        telling = asyncio.create_task(reporter.tell())
+        telling = asyncio.create_task(reporter.run())
         with spool_of(recording, settings).followed():
-            async with beside(recording, settings, client, orders_client, lambda: recorder.shown) as end:
+            async with live_session(
+                recording, settings, client, orders_client, lambda: recorder.shown
+            ) as end:
                 reporter.when_over = end
                 await recorder.run()
-        await reporter.told(TELL_TIMEOUT)
+        await reporter.flush(TELL_TIMEOUT)
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
         await asyncio.to_thread(_finish_after_outputs, recording, settings, records, client)

@@ -73,7 +73,7 @@ class Reporter(Listener):
     def __init__(
         self, recording: Recording, settings: Settings, records: Records, client: redis.Redis
     ) -> None:
-        """Report on `recording`, in the slot that it was claimed for; nothing is sent until `tell` runs."""
+        """Report on `recording`, in the slot that it was claimed for; nothing is sent until `run`."""
         self.when_refused = _nothing
         self.when_over = _nothing
         self._recording = recording
@@ -83,7 +83,7 @@ class Reporter(Listener):
         self._started = recording.started_time is not None
         self._kept: Recording | None = None
         self._gives_way = False
-        self._news: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._pending: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._outage = Outage(f"recording {recording.id}: Redis cannot be told what happens", logging.WARNING)
 
     async def recording(self, take: Journal) -> None:
@@ -123,7 +123,7 @@ class Reporter(Listener):
 
     async def participant_joined(self) -> None:
         """Somebody is in the meeting."""
-        self._news.put_nowait(self._note_company)
+        self._pending.put_nowait(self._note_company)
 
     def _note_company(self) -> None:
         with suppress(NotFoundError):  # it is deleted, or Redis has lost it and is told by the next look
@@ -152,7 +152,7 @@ class Reporter(Listener):
         )
 
     def _say(self, status: Status, **fields: Any) -> None:
-        self._news.put_nowait(partial(self._send, status, fields))
+        self._pending.put_nowait(partial(self._send, status, fields))
 
     def _say_event(
         self,
@@ -164,7 +164,7 @@ class Reporter(Listener):
         self._say_entry(TimelineEntry(event=event, take=take.number, time=time, seconds=seconds))
 
     def _say_entry(self, entry: TimelineEntry) -> None:
-        self._news.put_nowait(partial(self._note, entry))
+        self._pending.put_nowait(partial(self._note, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
         if outcome.reason is EndReason.STOPPED:
@@ -172,17 +172,17 @@ class Reporter(Listener):
             return Reason(reason=ReasonKind.API_CALL, caller=caller)
         return STOP_REASONS[outcome.reason]
 
-    async def tell(self) -> None:
+    async def run(self) -> None:
         """Send what happens, as it happens, until cancelled; see to it that Redis knows of the recording."""
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
-                    send = await self._news.get()
+                    send = await self._pending.get()
             except TimeoutError:
                 await self._patiently(self._look)
                 continue
             await self._patiently(send)
-            self._news.task_done()
+            self._pending.task_done()
 
     async def _patiently(self, send: Callable[[], None]) -> None:
         while True:
@@ -228,12 +228,12 @@ class Reporter(Listener):
         with suppress(NotFoundError, WrongStateError):  # ended just now
             self._records.claim(self._recording, self._settings.node, slot=self._recording.slot)
 
-    async def told(self, timeout: float) -> None:
+    async def flush(self, timeout: float) -> None:
         """Wait until everything has been sent; no longer than `timeout` (s) for a Redis that works."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await self._news.join()
+                    await self._pending.join()
                     return
             if not self._outage.lasts:
                 break

@@ -12,7 +12,7 @@ from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, needs_the_store, settled
-from recording_farm.farm.spool.set_aside import has_recorded, is_left
+from recording_farm.farm.spool.set_aside import has_recorded, is_superseded
 from recording_farm.farm.spool.spool import Spool, spool_of
 
 
@@ -39,7 +39,7 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
             recording = records.change_state(recording_id, Status.UPLOADED)
         except WrongStateError:
             recording = records.get(None, recording_id)
-    is_to_be_set_aside = is_left(recording, settings) and has_recorded(spool, settings)
+    is_to_be_set_aside = is_superseded(recording, settings) and has_recorded(spool, settings)
     if recording.status is Status.UPLOADED and not is_to_be_set_aside:
         spool.remove()
 

@@ -1,4 +1,4 @@
-"""The program that makes HLS of a recording while it is made, and carries it to its places.
+"""The program that makes HLS of a recording while it is recorded, and uploads it.
 
 Like `farm.live.stream` it gets its order as a line of JSON, ends with its input, and says how far it is.
 The playlist goes to a place after the segments that it names, so nobody finds one that is not there yet.
@@ -54,12 +54,12 @@ CUSTOMERS: Final = "customers"
 STORE_FAILED: Final = "the farm's own store does not take the files now; it is tried again"
 
 Put = Callable[[Path], None]
-"""Carries one file to one place; raises StorageError."""
+"""Uploads one file to one place; raises StorageError."""
 
 
 @dataclass(frozen=True)
-class HlsOrder:
-    """What to make, and where to carry it.
+class HlsSpec:
+    """Which HLS to make, and where to upload it.
 
     Of the takes in the directory `spool`, `name.m3u8` and segments of so many `seconds` in `directory`.
     With a `window` only so many of the newest are kept, from now on. `texts` is the file of its timed texts.
@@ -88,27 +88,27 @@ class HlsOrder:
 
 
 def main() -> None:
-    """Make it until the recording is over; it ends when all of it has arrived."""
-    order = HlsOrder(**json.loads(sys.stdin.readline()))
+    """Make HLS until the recording is over; exit when all of it is uploaded."""
+    order = HlsSpec(**json.loads(sys.stdin.readline()))
     over = input_ended(sys.stdin)
     directory = Path(order.directory)
     puts = _places(order)
-    carried = Carried(len(puts))
-    news = News(list(puts))
-    carriers = [Carrier(name, put, directory / name, carried, news) for name, put in puts.items()]
-    is_made = _make(order, over, carriers) or order.recording is None
+    reaper = SegmentReaper(len(puts))
+    reporter = StatusReporter(list(puts))
+    uploaders = [Uploader(name, put, directory / name, reaper, reporter) for name, put in puts.items()]
+    is_made = _make(order, over, uploaders) or order.recording is None
     if not is_made:
         say(error="the recording ended before the first segment was made")
-    complete = [carrier.end() for carrier in carriers]
+    complete = [uploader.end() for uploader in uploaders]
     if not (is_made and all(complete)):
         sys.exit(1)
 
 
-def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"]) -> bool:
+def _make(order: HlsSpec, over: threading.Event, uploaders: Sequence["Uploader"]) -> bool:
     """Make segments until the recording is over; false if there is none."""
 
     def is_over() -> bool:
-        return over.is_set() or any(carrier.has_died for carrier in carriers)
+        return over.is_set() or any(uploader.has_died for uploader in uploaders)
 
     directory = Path(order.directory)
     texts = _Texts(Path(order.texts)) if order.texts else None
@@ -132,26 +132,26 @@ def _make(order: HlsOrder, over: threading.Event, carriers: Sequence["Carrier"])
             writer.write(each.packet, each.kind, each.time_us)
             reached = each.time_us
             if each.packet.is_keyframe and (each.kind == "video" or order.audio_only):
-                _check_carriers(carriers)
-                _tell_new(directory, order.name, told, carriers)
-    _check_carriers(carriers)
+                _check_uploaders(uploaders)
+                _tell_new(directory, order.name, told, uploaders)
+    _check_uploaders(uploaders)
     if writer is not None:
         if texts is not None:
             for text in texts.left():
                 writer.write_text(text, reached)
         writer.close()
-        _tell_new(directory, order.name, told, carriers)
+        _tell_new(directory, order.name, told, uploaders)
     return bool(told)
 
 
-def _check_carriers(carriers: Sequence["Carrier"]) -> None:
-    """End the program, to be begun anew, when a carrier has: its place would get nothing more."""
-    if any(carrier.has_died for carrier in carriers):
+def _check_uploaders(uploaders: Sequence["Uploader"]) -> None:
+    """Exit, so that the program is restarted, if an uploader has died: its place would get nothing more."""
+    if any(uploader.has_died for uploader in uploaders):
         sys.exit(1)
 
 
-def _tell_new(directory: Path, name: str, told: set[str], carriers: Sequence["Carrier"]) -> None:
-    """Carry what has come, and say so."""
+def _tell_new(directory: Path, name: str, told: set[str], uploaders: Sequence["Uploader"]) -> None:
+    """Upload new segments, and report them."""
     playlist = directory / f"{name}{PLAYLIST_SUFFIX}"
     if not playlist.exists():
         return
@@ -161,8 +161,8 @@ def _tell_new(directory: Path, name: str, told: set[str], carriers: Sequence["Ca
     if not new and not ended:
         return
     told.update(new)
-    for carrier in carriers:
-        carrier.carry([directory / segment for segment in new], name + PLAYLIST_SUFFIX, text)
+    for uploader in uploaders:
+        uploader.carry([directory / segment for segment in new], name + PLAYLIST_SUFFIX, text)
     say(segments=len(told), ended=ended)
 
 
@@ -210,7 +210,7 @@ def _time_of(text: TimedText, followed: FollowedPacket) -> int:
     return max(0, followed.time_us - (followed.take_us - text.us))
 
 
-class Carried:
+class SegmentReaper:
     """Deletes a segment once it has arrived everywhere."""
 
     def __init__(self, places: int) -> None:
@@ -229,8 +229,8 @@ class Carried:
         segment.unlink(missing_ok=True)
 
 
-class News:
-    """Says how the places are, as one output: it fails while one of them does."""
+class StatusReporter:
+    """Reports the state of all places as that of one output, which fails while any place does."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """They are called so."""
@@ -256,18 +256,20 @@ class News:
             say(error=shown, failed=True, reason=error)
 
 
-class Carrier:
-    """Carries files to one place, one after the other, each until it has arrived.
+class Uploader:
+    """Uploads files to one place, one after the other, each until the place accepts it.
 
     Of what waits only the newest is kept, when a place is away for long.
     """
 
-    def __init__(self, name: str, put: Put, outgoing: Path, carried: Carried, news: News) -> None:
+    def __init__(
+        self, name: str, put: Put, outgoing: Path, reaper: SegmentReaper, reporter: StatusReporter
+    ) -> None:
         """`outgoing` is a directory of its own, for playlists on their way."""
         self._name = name
         self._put = put
-        self._carried = carried
-        self._news = news
+        self._reaper = reaper
+        self._reporter = reporter
         self._outgoing = outgoing
         self._changed = threading.Condition()
         self._waiting: deque[Path] = deque()
@@ -289,7 +291,7 @@ class Carrier:
             self._lost |= {segment.name for segment in given_up}
             self._changed.notify()
         for segment in given_up:
-            self._carried.at_one(segment)
+            self._reaper.at_one(segment)
 
     def end(self) -> bool:
         """Wait until everything has arrived, and say whether it has.
@@ -323,27 +325,27 @@ class Carrier:
 
     def _work(self, segments: list[Path], name: str, playlist: str) -> None:
         for segment in segments:
-            self._insist(segment)
-            self._carried.at_one(segment)
+            self._upload_until_accepted(segment)
+            self._reaper.at_one(segment)
         # A file of its own: a place may keep what it gets as a second name of it.
         copy = self._outgoing / name
         copy.unlink(missing_ok=True)
         copy.write_text(playlist)
-        self._insist(copy)
-        self._news.arrived(self._name)
+        self._upload_until_accepted(copy)
+        self._reporter.arrived(self._name)
 
-    def _insist(self, file: Path) -> None:
+    def _upload_until_accepted(self, file: Path) -> None:
         pauses = chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1]))
         while True:
             try:
                 self._put(file)
                 return
             except StorageError as error:
-                self._news.failed(self._name, error.message)
+                self._reporter.failed(self._name, error.message)
                 time.sleep(next(pauses))
 
 
-def _places(order: HlsOrder) -> dict[str, Put]:
+def _places(order: HlsSpec) -> dict[str, Put]:
     if order.recording is None:
         return {}
     settings = load_settings()
@@ -365,7 +367,7 @@ def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
     return put
 
 
-def customers_put(recording: Recording, target: Target, order: HlsOrder, settings: Settings) -> Put:
+def customers_put(recording: Recording, target: Target, order: HlsSpec, settings: Settings) -> Put:
     """Carries files to the customer's storage, with the keys that are kept for it once these have expired."""
     place = place_of(target, settings.address_rule, host_key=order.host_key)
     checkpoint = Checkpoint(Path(order.directory) / ".customers.checkpoint")

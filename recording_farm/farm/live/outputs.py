@@ -23,7 +23,7 @@ from recording_farm.browser_bot.network.dns import why_unresolved
 from recording_farm.browser_bot.network.host_names import in_url
 from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.errors import FarmError
-from recording_farm.farm.live.hls import HlsOrder
+from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.program import OutputProgram
 from recording_farm.farm.live.stream import StreamOrder
 from recording_farm.farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
@@ -80,28 +80,28 @@ class OutputBook(Protocol):
 
 
 @dataclass(frozen=True)
-class Means:
-    """What outputs are made of, and where they may go.
+class OutputDependencies:
+    """What live outputs need: the takes, their records, the address rule, and the HLS to make.
 
-    Connections are made where `rule` allows it. `hls_order` says what HLS is made, in a directory.
+    Connections are made where `rule` allows it. `hls_spec` says what HLS is made, in a directory.
     """
 
     takes: Takes
     book: OutputBook
     rule: AddressRule
-    hls_order: Callable[[Path], HlsOrder]
+    hls_spec: Callable[[Path], HlsSpec]
 
 
 class LiveOutputs:
     """Keeps a recording's outputs going. `run` is called once, `end` when its last take is closed."""
 
-    def __init__(self, means: Means, directory: Path) -> None:
+    def __init__(self, dependencies: OutputDependencies, directory: Path) -> None:
         """`directory` is for what the programs make."""
-        self._means = means
+        self._dependencies = dependencies
         self._directory = directory
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
-        self._keepers: dict[UUID, _Keeper] = {}
+        self._supervisors: dict[UUID, _OutputSupervisor] = {}
         self._outage = Outage("the outputs cannot be looked up")
 
     def look_again(self) -> None:
@@ -123,14 +123,14 @@ class LiveOutputs:
                         self._keep(output, tasks)
                     await _wait_for(self._changed, LOOK_SECONDS)
                     self._changed.clear()
-                for keeper in self._keepers.values():
-                    keeper.end(OutputState.ENDED)
+                for supervisor in self._supervisors.values():
+                    supervisor.end(OutputState.ENDED)
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _wanted(self) -> list[Output]:
         try:
-            wanted = await asyncio.to_thread(self._means.book.wanted)
+            wanted = await asyncio.to_thread(self._dependencies.book.wanted)
         except redis.RedisError as error:
             self._outage.seen(error)
             return []
@@ -141,27 +141,27 @@ class LiveOutputs:
         return wanted
 
     def _keep(self, output: Output, tasks: asyncio.TaskGroup) -> None:
-        keeper = self._keepers.get(output.id)
-        if keeper is not None:
+        supervisor = self._supervisors.get(output.id)
+        if supervisor is not None:
             if output.state is OutputState.REMOVED:
-                keeper.end(OutputState.REMOVED)
+                supervisor.end(OutputState.REMOVED)
         elif output.state not in OVER:
-            keeper = _Keeper(output, self._means, self._directory / str(output.id))
-            self._keepers[output.id] = keeper
-            tasks.create_task(keeper.run())
+            supervisor = _OutputSupervisor(output, self._dependencies, self._directory / str(output.id))
+            self._supervisors[output.id] = supervisor
+            tasks.create_task(supervisor.run())
 
 
-class _Keeper:
-    """Keeps one output going."""
+class _OutputSupervisor:
+    """Runs the program of one live output, and restarts it."""
 
-    def __init__(self, output: Output, means: Means, directory: Path) -> None:
+    def __init__(self, output: Output, dependencies: OutputDependencies, directory: Path) -> None:
         self._output = output
-        self._means = means
+        self._dependencies = dependencies
         self._directory = directory
         self._ending = asyncio.Event()
         self._end_state = OutputState.ENDED
         self._program: OutputProgram | None = None
-        self._news = asyncio.Event()
+        self._changes = asyncio.Event()
         self._was_live = False
         self._tries = 0
         self._error: str | None = None
@@ -238,21 +238,21 @@ class _Keeper:
     async def _new_program(self) -> OutputProgram:
         log = self._directory / "log"
         if not self._is_stream:
-            order = await asyncio.to_thread(self._means.hls_order, self._directory)
+            order = await asyncio.to_thread(self._dependencies.hls_spec, self._directory)
             return OutputProgram(
                 "recording_farm.farm.live.hls", order, log, self._heard, environment=os.environ
             )
-        url = await asyncio.to_thread(self._means.book.url, self._output)
-        destination = await destination_at(url.host, url.port, self._means.rule)
+        url = await asyncio.to_thread(self._dependencies.book.url, self._output)
+        destination = await destination_at(url.host, url.port, self._dependencies.rule)
         if not destination.addresses:
             raise AddressError(why_unresolved(url.host))
         # Of a name with several addresses each has its turn: one of them may be dead.
         address = destination.addresses[self._tries % len(destination.addresses)]
         self._tries += 1
         stream = StreamOrder(
-            spool=str(self._means.takes.directory),
-            fps=self._means.takes.fps,
-            audio_only=self._means.takes.audio_only,
+            spool=str(self._dependencies.takes.directory),
+            fps=self._dependencies.takes.fps,
+            audio_only=self._dependencies.takes.audio_only,
             arguments=stream_arguments(url, str(address)),
             secrets=list(url.secrets),
         )
@@ -279,19 +279,19 @@ class _Keeper:
         changed = self._output.model_copy(update=changes)
         if changed != self._output:
             self._output = changed
-            self._news.set()
+            self._changes.set()
 
     async def _tell(self) -> None:
         while True:
-            await self._news.wait()
+            await self._changes.wait()
             await self._tell_once()
 
     async def _tell_once(self) -> None:
         outage = Outage(f"output {self._output.id}: Redis cannot be told how it is")
         while True:
-            self._news.clear()
+            self._changes.clear()
             try:
-                await asyncio.to_thread(self._means.book.tell, self._output)
+                await asyncio.to_thread(self._dependencies.book.tell, self._output)
                 outage.over()
                 return
             except redis.RedisError as error:

@@ -18,9 +18,9 @@ from recording_farm.encoder.formats import Codec
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.credentials.sealing import Sealer
-from recording_farm.farm.live.hls import HlsOrder
+from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.output_records import RecordedOutputs
-from recording_farm.farm.live.outputs import LiveOutputs, Means, Takes
+from recording_farm.farm.live.outputs import LiveOutputs, OutputDependencies, Takes
 from recording_farm.farm.live.requests import answer_requests, keep_preview
 from recording_farm.farm.live.view import (
     OUTPUTS,
@@ -44,14 +44,14 @@ HLS_SECONDS: Final = 4
 
 
 @asynccontextmanager
-async def beside(
+async def live_session(
     recording: Recording,
     settings: Settings,
     client: redis.Redis,
     waiting_client: redis.asyncio.Redis,
     shown: Shown,
 ) -> AsyncIterator[Callable[[], None]]:
-    """Keep it going within; afterwards the outputs get what they lack, for as long as that may take.
+    """Run a recording's live outputs and preview while the block runs; then wait for the outputs to end.
 
     Yields what is to be called when the last take is closed. `shown` says what can be seen now.
     """
@@ -59,13 +59,13 @@ async def beside(
     sealer = Sealer(load_secret_key(settings))
     directory = settings.live_dir / str(recording.id)
     book = RecordedOutputs(recording, Records(client), sealer)
-    means = Means(takes, book, settings.address_rule, partial(hls_order, recording, settings, client))
-    outputs = LiveOutputs(means, directory / "outputs")
+    dependencies = OutputDependencies(
+        takes, book, settings.address_rule, partial(hls_spec, recording, settings, client)
+    )
+    outputs = LiveOutputs(dependencies, directory / "outputs")
     is_followed = recording.codec is Codec.H264
     keep = partial(keep_preview, waiting_client, recording.id)
-    view = LiveView(
-        shown, directory / "preview", partial(preview_order, takes) if is_followed else None, keep
-    )
+    view = LiveView(shown, directory / "preview", partial(preview_spec, takes) if is_followed else None, keep)
 
     async def answer(what: str) -> bytes:
         if what == OUTPUTS:
@@ -97,9 +97,9 @@ def takes_of(recording: Recording, settings: Settings) -> Takes:
     return Takes(spool.directory, spool.format.fps, audio_only=spool.format.audio_only is not None)
 
 
-def preview_order(takes: Takes, directory: Path) -> HlsOrder:
+def preview_spec(takes: Takes, directory: Path) -> HlsSpec:
     """The HLS that people look at while it is recorded: the newest seconds, in short segments."""
-    return HlsOrder(
+    return HlsSpec(
         spool=str(takes.directory),
         fps=takes.fps,
         audio_only=takes.audio_only,
@@ -110,7 +110,7 @@ def preview_order(takes: Takes, directory: Path) -> HlsOrder:
     )
 
 
-def hls_order(recording: Recording, settings: Settings, client: redis.Redis, directory: Path) -> HlsOrder:
+def hls_spec(recording: Recording, settings: Settings, client: redis.Redis, directory: Path) -> HlsSpec:
     """The HLS that is an output: all of the recording, carried to its places."""
     takes = takes_of(recording, settings)
     target, host_key = None, None
@@ -122,7 +122,7 @@ def hls_order(recording: Recording, settings: Settings, client: redis.Redis, dir
         if isinstance(opened, SftpTarget):
             host_key = HostKeys(client).known(recording.organization_id, opened)
     texts = spool_of(recording, settings).texts if recording.timed_texts else None
-    return HlsOrder(
+    return HlsSpec(
         spool=str(takes.directory),
         fps=takes.fps,
         audio_only=takes.audio_only,

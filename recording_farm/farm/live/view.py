@@ -21,7 +21,7 @@ from recording_farm.browser_bot.stage.pixels import picture_of
 from recording_farm.encoder.live.hls import PLAYLIST_SUFFIX, segments_in
 from recording_farm.encoder.takes.command import Watermark
 from recording_farm.farm.errors import NotFoundError, NothingLiveError
-from recording_farm.farm.live.hls import HlsOrder
+from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.program import OutputProgram
 
 FRAME: Final = "frame"
@@ -58,7 +58,7 @@ class LiveView:
     """Answers for one recording. `run` is called once."""
 
     def __init__(
-        self, shown: Shown, directory: Path, order: Callable[[Path], HlsOrder] | None, keep: Keep
+        self, shown: Shown, directory: Path, order: Callable[[Path], HlsSpec] | None, keep: Keep
     ) -> None:
         """`directory` is for the preview, whose `order` is None where there can be none.
 

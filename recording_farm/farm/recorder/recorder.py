@@ -50,7 +50,7 @@ from recording_farm.farm.recorder.opened_stage import OpenedStage, open_before
 from recording_farm.farm.recorder.page_texts import PageTexts
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorded_time import RecordedTime
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.findings import Finding, keep_tally, read_tally
 from recording_farm.farm.spool.breaks import breaks_too_often
 from recording_farm.farm.spool.spool import Spool
@@ -92,7 +92,7 @@ class Recorder:
         plan: Plan,
         spool: Spool,
         evidence: Path,
-        orders: AsyncIterator[Order],
+        orders: AsyncIterator[Command],
         listener: Listener,
         warm: OpenedStage | None = None,
     ) -> None:
@@ -176,10 +176,10 @@ class Recorder:
     async def _read_orders(self) -> None:
         async for order in self._orders:
             logger.info("command: %s", order)
-            if order is Order.STOP:
+            if order is Command.STOP:
                 self.stop()
             else:
-                self._pause_wanted = order is Order.PAUSE
+                self._pause_wanted = order is Command.PAUSE
                 self._pause_changed.set()
 
     async def _run_monitor(self) -> None:

@@ -37,7 +37,7 @@ _QUIET_SECONDS: Final = 20.0
 """How long a channel may be silent before it is subscribed to again, which shows a dead connection."""
 
 
-class Order(StrEnum):
+class Command(StrEnum):
     """What a running recording can be told."""
 
     STOP = "stop"
@@ -50,7 +50,7 @@ def orders_key(recording_id: UUID | str) -> str:
     return f"farm:orders:{str(recording_id).lower()}"
 
 
-def send_order(client: redis.Redis, recording_id: UUID | str, order: Order) -> bool:
+def send_order(client: redis.Redis, recording_id: UUID | str, order: Command) -> bool:
     """Give an order to a recording; it is read now or later, in the order given.
 
     False when Redis takes no writes: the recorder that runs has heard it, and none that comes later will.
@@ -69,14 +69,14 @@ def send_order(client: redis.Redis, recording_id: UUID | str, order: Order) -> b
     return True
 
 
-async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Order]:
+async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Command]:
     """All orders of a recording from the first one on, then each new one as it comes; never ends by itself.
 
     `client` comes from `farm.db.clients.connect_async`, so that cancelling the reader always works.
     While Redis is away it waits and tries again, and nothing given in between is lost. An order may come
     twice (the API tried again after a lost answer), so one that changes nothing must be harmless.
     """
-    news: asyncio.Queue[Order | BaseException] = asyncio.Queue()
+    news: asyncio.Queue[Command | BaseException] = asyncio.Queue()
     key = orders_key(recording_id)
 
     def ended(reading: asyncio.Task[None]) -> None:
@@ -101,7 +101,7 @@ async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> 
         await asyncio.gather(*readings, return_exceptions=True)
 
 
-Hear = Callable[[Order], None]
+Hear = Callable[[Command], None]
 
 
 async def _read_stream(client: redis.asyncio.Redis, key: str, hear: Hear) -> None:
@@ -143,6 +143,6 @@ def _hear_message(key: str, message: dict[str, Any] | None, hear: Hear) -> None:
 
 def _hear(key: str, text: bytes | None, hear: Hear) -> None:
     try:
-        hear(Order((text or b"").decode()))
+        hear(Command((text or b"").decode()))
     except ValueError:
         logger.warning("%s: an order that is none: %r", key, text)

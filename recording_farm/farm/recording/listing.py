@@ -83,7 +83,7 @@ def member_of(recording: Recording) -> str:
     return f"{recording.id} {recording.meeting_id}"
 
 
-def order_of(recording: Recording) -> int:
+def sort_score(recording: Recording) -> int:
     """Where the recording comes in an index."""
     return microseconds(recording.invoked_time)
 

@@ -69,7 +69,7 @@ from recording_farm.farm.recording.listing import (
     find_ids,
     index_prefix,
     member_of,
-    order_of,
+    sort_score,
 )
 from recording_farm.farm.recording.model import ACTIVE, FINAL, Recording, Status, TimelineEntry, sources
 from recording_farm.farm.recording.outputs import MAX_OUTPUTS, Output
@@ -247,7 +247,7 @@ class Records:
             ],
             args=[
                 str(recording.id),
-                order_of(recording),
+                sort_score(recording),
                 int(allow_multiple),
                 member_of(recording),
                 claim,
@@ -360,7 +360,7 @@ class Records:
                 index_prefix(recording.organization_id),
                 recording.meeting_id,
                 member_of(recording),
-                order_of(recording),
+                sort_score(recording),
                 f"{now().timestamp():.3f}" if to is Status.UPLOADED else "",
                 "" if by is None else json.dumps(by),
                 *_flat(_encode_changes(recording, fields)),
@@ -538,7 +538,7 @@ class Records:
             ],
             args=[
                 str(recording.id),
-                order_of(recording),
+                sort_score(recording),
                 member_of(recording),
                 int(recording.status in ACTIVE),
                 len(targets),
@@ -613,7 +613,7 @@ class Records:
                     index_prefix(recording.organization_id),
                     recording.meeting_id,
                     member_of(recording),
-                    order_of(recording),
+                    sort_score(recording),
                     EXPIRED,
                     Status.UPLOADED.value,
                     json.dumps(now().isoformat()),

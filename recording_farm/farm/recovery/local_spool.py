@@ -25,7 +25,7 @@ from recording_farm.farm.recording.transfers import OVER, is_overdue
 from recording_farm.farm.recovery.endings import apply_saved_ending
 from recording_farm.farm.recovery.lost_nodes import expect_nodes
 from recording_farm.farm.spool.record_copy import restore_to_redis
-from recording_farm.farm.spool.set_aside import has_recorded, is_left
+from recording_farm.farm.spool.set_aside import has_recorded, is_superseded
 from recording_farm.farm.spool.spool import spool_directory, spool_of, spools
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     spool = spool_of(recording, settings)
     if recording.status not in _TAKES_DONE and spool.is_held():
         return False
-    if is_left(recording, settings) and has_recorded(spool, settings):
+    if is_superseded(recording, settings) and has_recorded(spool, settings):
         enqueue_finish(client, recording, settings.node)
         return True
     if recording.status is not Status.UPLOADED and recording.node not in {None, settings.node}:

@@ -23,7 +23,7 @@ NODE_LOST: Final = "node_lost"
 """The code of the failure of a recording whose node was waited for in vain."""
 
 
-def is_left(recording: Recording, settings: Settings) -> bool:
+def is_superseded(recording: Recording, settings: Settings) -> bool:
     """Whether what this node has of an ended recording will never become its file."""
     if recording.status not in FINAL:
         return False

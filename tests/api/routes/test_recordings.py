@@ -14,7 +14,7 @@ from recording_farm.api.context import Context
 from recording_farm.api.routes import recordings as module
 from recording_farm.farm.clock import now
 from recording_farm.farm.db.clients import connect_async
-from recording_farm.farm.recording.commands import Order, orders_key, read_orders
+from recording_farm.farm.recording.commands import Command, orders_key, read_orders
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -116,10 +116,10 @@ async def test_failed_recording_should_say_why(client: httpx.AsyncClient, record
 
 @asynccontextmanager
 async def worker(
-    redis_address: str, recording_id: str, obey: Callable[[Order], Awaitable[None]]
-) -> AsyncIterator[list[Order]]:
+    redis_address: str, recording_id: str, obey: Callable[[Command], Awaitable[None]]
+) -> AsyncIterator[list[Command]]:
     """The part of a worker that reads orders; yields the orders it got so far."""
-    got: list[Order] = []
+    got: list[Command] = []
 
     async def work() -> None:
         async with connect_async(redis_address) as client:
@@ -142,12 +142,12 @@ async def test_orders_should_be_answered_with_the_state_they_lead_to(
     path = f"/v2/recordings/{data['id']}"
     records.change_state(data["id"], Status.RECORDING, started_time=now())
     following = {
-        Order.PAUSE: Status.PAUSED,
-        Order.RESUME: Status.RECORDING,
-        Order.STOP: Status.UPLOADING,
+        Command.PAUSE: Status.PAUSED,
+        Command.RESUME: Status.RECORDING,
+        Command.STOP: Status.UPLOADING,
     }
 
-    async def obey(order: Order) -> None:
+    async def obey(order: Command) -> None:
         await asyncio.sleep(0.05)
         await asyncio.to_thread(records.change_state, data["id"], following[order])
 
@@ -156,7 +156,7 @@ async def test_orders_should_be_answered_with_the_state_they_lead_to(
             response = await client.put(path, json={"action": action})
             assert (response.status_code, response.json()["data"]["status"]) == (200, status)
             assert response.elapsed.total_seconds() < 1
-    assert got == [Order.PAUSE, Order.RESUME, Order.STOP]
+    assert got == [Command.PAUSE, Command.RESUME, Command.STOP]
 
 
 async def test_order_without_an_answer_should_show_the_state_as_it_is(

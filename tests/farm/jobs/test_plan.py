@@ -13,7 +13,7 @@ from recording_farm.farm.jobs.reporter import Reporter
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.pages.access import environment_of
 from recording_farm.farm.recorder.recorder import Recorder
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import TimelineEntry
 from recording_farm.farm.spool.spool import spool_of
@@ -22,7 +22,7 @@ from testkit.farm import Farm
 from testkit.recordings import new_recording
 
 
-async def no_orders() -> AsyncIterator[Order]:
+async def no_orders() -> AsyncIterator[Command]:
     return
     yield
 
@@ -48,10 +48,10 @@ async def test_company_should_be_known_to_a_node_that_takes_the_recording_over(f
     recording = farm.add(node=farm.settings.node)
     assert not plan_of(farm.records.get(None, recording.id), farm.settings).had_company
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.participant_joined()
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     nodes = Nodes(farm.redis)

@@ -48,10 +48,10 @@ async def test_recorder_of_a_deleted_recording_should_be_told_and_not_keep_its_s
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
     refused = asyncio.Event()
     reporter.when_refused = refused.set
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.ended(Outcome(EndReason.STOPPED, None, started=started))
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     assert refused.is_set()
     assert not telling.done()
     telling.cancel()
@@ -64,11 +64,11 @@ async def test_what_the_watch_finds_should_be_in_the_timeline(farm: Farm) -> Non
     recording = farm.add(node=farm.settings.node)
     spool_of(recording, farm.settings).make()
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.finding_began(Finding.PAGE_OFFLINE)
     await reporter.finding_ended(Finding.PAGE_OFFLINE, 12.5)
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     _, began, ended = farm.records.get(None, recording.id).timeline
@@ -81,13 +81,13 @@ async def test_take_that_ended_should_tell_its_own_length(farm: Farm) -> None:
     spool = spool_of(recording, farm.settings)
     spool.make()
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     took = Journal(number=0, epoch=1_790_000_000, wall_us=1_790_000_000_000_000, monotonic_us=0, phase_us=0)
     write_journal(spool.directory / "take-000.json", replace(took, end_us=12_345_678))
     await reporter.take_ended(took)
     await reporter.take_ended(replace(took, number=1))
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     *_, first, second = farm.records.get(None, recording.id).timeline
@@ -99,10 +99,10 @@ async def test_what_the_page_did_should_be_in_the_timeline(farm: Farm) -> None:
     recording = farm.add(node=farm.settings.node)
     spool_of(recording, farm.settings).make()
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.page_event(PageEvent("rejoined", "the page has loaded itself anew"))
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     told = farm.records.get(None, recording.id).timeline[-1]
@@ -114,10 +114,10 @@ async def test_meeting_that_all_have_left_should_have_its_reason(farm: Farm) -> 
     spool_of(recording, farm.settings).make()
     farm.records.change_state(recording.id, Status.RECORDING)
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.ended(Outcome(EndReason.ALL_PEERS_LEFT, None, started=True))
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     ended = farm.records.get(None, recording.id)
@@ -140,10 +140,10 @@ async def test_recording_that_never_began_should_be_cancelled_only_if_it_was_sto
     recording = farm.add(node=farm.settings.node)
     spool_of(recording, farm.settings).make()
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.ended(Outcome(reason, None, started=False))
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     after = farm.records.get(None, recording.id)
@@ -157,13 +157,13 @@ async def test_recording_that_never_began_should_be_cancelled_only_if_it_was_sto
 
 async def test_recorder_should_say_again_which_slot_it_is_in(farm: Farm) -> None:
     recording, reporter = in_slot_3(farm.settings, farm.records, farm.redis, new_recording())
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     # A second job took it, and then saw that it is being recorded; later Redis loses everything.
     for disturb in (lambda: farm.records.claim(recording, farm.settings.node, slot=1), farm.redis.flushall):
         disturb()
         await reporter.paused()
         async with asyncio.timeout(5):
-            await reporter.told(60)
+            await reporter.flush(60)
         after = farm.records.get(None, recording.id)
         assert (after.status, after.node, after.slot) == (Status.PAUSED, farm.settings.node, 3)
     telling.cancel()
@@ -172,16 +172,16 @@ async def test_recorder_should_say_again_which_slot_it_is_in(farm: Farm) -> None
 
 async def test_recorder_should_go_on_while_its_record_cannot_be_read(farm: Farm) -> None:
     recording, reporter = in_slot_3(farm.settings, farm.records, farm.redis, new_recording())
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     kept = farm.redis.hget(record_key(recording.id), "status")
     farm.redis.hset(record_key(recording.id), "status", b'"OF_A_LATER_VERSION"')
     await reporter.paused()
-    await reporter.told(2)
+    await reporter.flush(2)
     assert not telling.done()
     assert kept is not None
     farm.redis.hset(record_key(recording.id), "status", kept)
     async with asyncio.timeout(5):
-        await reporter.told(60)
+        await reporter.flush(60)
     assert farm.records.get(None, recording.id).status is Status.PAUSED
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
@@ -195,11 +195,11 @@ async def test_recorder_should_give_way_to_another_node_and_say_nothing(farm: Fa
     reporter = Reporter(before, farm.settings, farm.records, farm.redis)
     refused = asyncio.Event()
     reporter.when_refused = refused.set
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.broken("it broke")
     await reporter.ended(Outcome(EndReason.STOPPED, None, started=True))
     async with asyncio.timeout(10):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     assert refused.is_set()
@@ -215,10 +215,10 @@ async def test_recorder_that_has_nothing_should_leave_the_end_to_the_node_that_h
     farm.records.note(recording.id, TimelineEntry(event="take_began", take=0, time=now()))
     farm.records.note(recording.id, TimelineEntry(event="fault", fault="gone", node="node-2", time=now()))
     reporter = Reporter(farm.records.get(None, recording.id), farm.settings, farm.records, farm.redis)
-    telling = asyncio.create_task(reporter.tell())
+    telling = asyncio.create_task(reporter.run())
     await reporter.ended(Outcome(EndReason.FAULT, "it cannot be joined", started=False))
     async with asyncio.timeout(10):
-        await reporter.told(60)
+        await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     after = farm.records.get(None, recording.id)

@@ -11,8 +11,8 @@ import pytest
 from recording_farm.browser_bot.network.addresses import AddressRule
 from recording_farm.encoder.live.hls import with_gaps
 from recording_farm.farm.live import hls
-from recording_farm.farm.live.hls import STORE_FAILED, Carried, Carrier, HlsOrder, News
-from recording_farm.farm.live.outputs import LiveOutputs, Means, Takes
+from recording_farm.farm.live.hls import STORE_FAILED, HlsSpec, SegmentReaper, StatusReporter, Uploader
+from recording_farm.farm.live.outputs import LiveOutputs, OutputDependencies, Takes
 from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState, StreamUrl
 from recording_farm.farm.storage.backend import StorageError
 from testkit.encoder.takes import make_take
@@ -54,8 +54,8 @@ async def test_output_should_be_retrying_while_the_store_is_away_and_live_when_i
     (data / "store").write_text("in the way")
     recording, book = new_recording(), Book()
 
-    def order(directory: Path) -> HlsOrder:
-        return HlsOrder(
+    def order(directory: Path) -> HlsSpec:
+        return HlsSpec(
             spool=str(spool),
             fps=30,
             audio_only=False,
@@ -66,7 +66,8 @@ async def test_output_should_be_retrying_while_the_store_is_away_and_live_when_i
         )
 
     outputs = LiveOutputs(
-        Means(Takes(spool, 30, audio_only=False), book, AddressRule(), order), tmp_path / "outputs"
+        OutputDependencies(Takes(spool, 30, audio_only=False), book, AddressRule(), order),
+        tmp_path / "outputs",
     )
     running = asyncio.create_task(outputs.run())
     try:
@@ -98,13 +99,14 @@ async def test_output_without_a_segment_should_have_failed(
     spool.mkdir()
     monkeypatch.setenv("FARM_DATA_DIR", str(tmp_path / "data"))
 
-    def order(directory: Path) -> HlsOrder:
+    def order(directory: Path) -> HlsSpec:
         asked.set()
         shown = recording.model_dump(mode="json")
-        return HlsOrder(str(spool), 30, False, str(directory), "film", seconds=2, recording=shown)
+        return HlsSpec(str(spool), 30, False, str(directory), "film", seconds=2, recording=shown)
 
     outputs = LiveOutputs(
-        Means(Takes(spool, 30, audio_only=False), book, AddressRule(), order), tmp_path / "outputs"
+        OutputDependencies(Takes(spool, 30, audio_only=False), book, AddressRule(), order),
+        tmp_path / "outputs",
     )
     running = asyncio.create_task(outputs.run())
     async with asyncio.timeout(60):
@@ -150,15 +152,17 @@ def test_what_waits_for_a_place_should_not_pile_up(
     monkeypatch.setattr(hls, "MAX_WAITING", 3)
     monkeypatch.setattr(hls, "RETRY_SECONDS", (0.05,))
     place, made = Place(), segments(tmp_path, 10)
-    carrier = Carrier("customers", place.put, tmp_path / "out", Carried(1), News(["customers"]))
-    carrier.carry(made[:1], "film.m3u8", playlist_of(made[:1]))
+    uploader = Uploader(
+        "customers", place.put, tmp_path / "out", SegmentReaper(1), StatusReporter(["customers"])
+    )
+    uploader.carry(made[:1], "film.m3u8", playlist_of(made[:1]))
     assert place.asked.wait(20)
     for number in range(1, 10):
-        carrier.carry([made[number]], "film.m3u8", playlist_of(made[: number + 1]))
+        uploader.carry([made[number]], "film.m3u8", playlist_of(made[: number + 1]))
     # The one that is being tried, and the newest three.
     assert [file for file in made if file.exists()] == [made[0], *made[7:]]
     place.open.set()
-    assert not carrier.end()
+    assert not uploader.end()
     assert place.files == [made[0].name, "film.m3u8", *(file.name for file in made[7:]), "film.m3u8"]
     gone = [file.name for file in made[1:7]]
     assert place.playlists[-1] == with_gaps(playlist_of(made), gone)
@@ -169,7 +173,7 @@ def test_what_waits_for_a_place_should_not_pile_up(
 
 
 def test_output_should_fail_while_one_of_its_places_does(capsys: pytest.CaptureFixture[str]) -> None:
-    news = News(["store", "customers"])
+    news = StatusReporter(["store", "customers"])
     news.arrived("store")
     news.failed("customers", "no such bucket")
     news.arrived("store")
@@ -185,7 +189,7 @@ def test_carrier_that_dies_of_a_defect_should_be_known(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     made = segments(tmp_path, 1)
-    carrier = Carrier("store", put, tmp_path / "out", Carried(1), News(["store"]))
-    carrier.carry(made, "film.m3u8", playlist_of(made))
-    assert not carrier.end()
-    assert carrier.has_died
+    uploader = Uploader("store", put, tmp_path / "out", SegmentReaper(1), StatusReporter(["store"]))
+    uploader.carry(made, "film.m3u8", playlist_of(made))
+    assert not uploader.end()
+    assert uploader.has_died

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recording_farm.browser_bot.network.addresses import AddressRule
-from recording_farm.farm.live.outputs import LiveOutputs, Means, Takes
+from recording_farm.farm.live.outputs import LiveOutputs, OutputDependencies, Takes
 from recording_farm.farm.recording.outputs import Output, StreamUrl, read_stream_url, stream_output
 from testkit.encoder.takes import start_take
 from testkit.network.ports import free_port
@@ -45,7 +45,7 @@ async def test_each_address_of_a_receiver_should_have_its_turn(tmp_path: Path) -
     rule = AddressRule((ip_network("127.0.0.0/8"), ip_network("::1/128")))
     takes = Takes(tmp_path, 30, audio_only=False)
     book = Book(f"rtmp://localhost:{port}/live/key")
-    outputs = LiveOutputs(Means(takes, book, rule, no_hls), tmp_path / "out")
+    outputs = LiveOutputs(OutputDependencies(takes, book, rule, no_hls), tmp_path / "out")
     take = start_take(tmp_path, seconds=300)
     async with await asyncio.start_server(accept, "::1", port):
         running = asyncio.create_task(outputs.run())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recording_farm.encoder.live.hls import segments_in
 from recording_farm.farm.live.outputs import Takes
-from recording_farm.farm.live.session import preview_order
+from recording_farm.farm.live.session import preview_spec
 from recording_farm.farm.live.view import PREVIEW, LiveView
 from testkit.encoder.takes import start_take
 
@@ -19,7 +19,7 @@ async def test_preview_should_be_kept_with_its_end_when_the_recording_is_over(tm
 
     takes = Takes(spool, 30, audio_only=False)
     view = LiveView(
-        lambda: None, tmp_path / "preview", lambda directory: preview_order(takes, directory), keep
+        lambda: None, tmp_path / "preview", lambda directory: preview_spec(takes, directory), keep
     )
     take = start_take(spool, seconds=300)
     running = asyncio.create_task(view.run())

@@ -11,7 +11,7 @@ from recording_farm.encoder.journal import Journal
 from recording_farm.farm.recorder.listener import EndReason, Outcome
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorder import Recorder
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.spool.spool import Spool
 from testkit.encoder.beeps import Samples, beeps, played
 from testkit.machine.processes import encoder
@@ -63,14 +63,14 @@ async def test_pause_should_be_left_out_and_the_beeps_should_lie_where_they_were
 ) -> None:
     listener = KeepingListener()
 
-    async def orders() -> AsyncIterator[Order]:
+    async def orders() -> AsyncIterator[Command]:
         await listener.began.wait()
         await asyncio.sleep(3.4)
-        yield Order.PAUSE
+        yield Command.PAUSE
         await asyncio.sleep(1.3)
-        yield Order.RESUME
+        yield Command.RESUME
         await asyncio.sleep(3.4)
-        yield Order.STOP
+        yield Command.STOP
 
     spool = Spool(tmp_path / "spool", Format(audio_only=export))
     plan = Plan(page, spool.format, max_seconds=30)
@@ -99,14 +99,14 @@ async def test_pause_should_be_left_out_and_the_beeps_should_lie_where_they_were
 async def test_killed_encoder_should_cost_a_second_at_most(tmp_path: Path, page: str) -> None:
     listener = KeepingListener()
 
-    async def orders() -> AsyncIterator[Order]:
+    async def orders() -> AsyncIterator[Command]:
         await listener.began.wait()
         await asyncio.sleep(3.5)
         listener.began.clear()
         encoder().kill()
         await listener.began.wait()
         await asyncio.sleep(2)
-        yield Order.STOP
+        yield Command.STOP
 
     spool = Spool(tmp_path / "spool", Format(audio_only=AudioExport()))
     plan = Plan(page, spool.format, max_seconds=30)

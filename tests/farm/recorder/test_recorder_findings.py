@@ -34,7 +34,7 @@ from recording_farm.farm.recorder.monitor import Limits
 from recording_farm.farm.recorder.observer import Observer
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorder import Recorder
-from recording_farm.farm.recording.commands import Order
+from recording_farm.farm.recording.commands import Command
 from recording_farm.farm.recording.findings import Finding, Tally, read_tally
 from recording_farm.farm.spool.spool import Spool
 from testkit.api.serving import app_in_thread
@@ -68,7 +68,7 @@ class Watched(Listener):
     told: list[PageEvent] = field(default_factory=list)
     outcome: Outcome | None = None
     stages: list[Stage] = field(default_factory=list)
-    orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
+    orders: "asyncio.Queue[Command]" = field(default_factory=asyncio.Queue)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -81,7 +81,7 @@ class Watched(Listener):
         except TimeoutError:
             raise AssertionError(f"not in time; told was {self}") from None
 
-    async def read_orders(self) -> AsyncIterator[Order]:
+    async def read_orders(self) -> AsyncIterator[Command]:
         while True:
             yield await self.orders.get()
 
@@ -340,7 +340,7 @@ async def test_meeting_that_all_have_left_should_end_the_recording(
 ) -> None:
     async with record(f"{meeting}?leave=5", empty_seconds=3) as watched:
         if paused:
-            await watched.orders.put(Order.PAUSE)
+            await watched.orders.put(Command.PAUSE)
         await watched.until(lambda: watched.outcome is not None)
     assert watched.outcome == Outcome(EndReason.ALL_PEERS_LEFT, None, started=True)
     assert (watched.found, watched.company) == ([Finding.MEETING_EMPTY], 1)
@@ -508,13 +508,13 @@ async def test_page_that_hangs_and_one_that_is_closed_should_be_joined_again(rec
 async def test_stop_that_comes_with_a_fault_should_be_the_reason_of_the_end(record: Record) -> None:
     async with record(BEEPS) as watched:
         await asyncio.sleep(2)
-        await watched.orders.put(Order.PAUSE)
+        await watched.orders.put(Command.PAUSE)
         await asyncio.sleep(1)
         # The next take cannot begin, and it takes 5 s to find that out.
         os.kill(watched.stages[0].display.server.pid, signal.SIGSTOP)
-        await watched.orders.put(Order.RESUME)
+        await watched.orders.put(Command.RESUME)
         await asyncio.sleep(1)
-        await watched.orders.put(Order.STOP)
+        await watched.orders.put(Command.STOP)
         await watched.until(lambda: watched.outcome is not None)
     assert watched.outcome == Outcome(EndReason.STOPPED, None, started=True)
     assert (len(watched.takes), watched.faults) == (1, [])

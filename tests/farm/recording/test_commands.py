@@ -8,11 +8,11 @@ import redis
 
 from recording_farm.farm.db.clients import connect, connect_async
 from recording_farm.farm.db.embedded import embedded_redis
-from recording_farm.farm.recording.commands import Order, orders_key, read_orders, send_order
+from recording_farm.farm.recording.commands import Command, orders_key, read_orders, send_order
 from testkit.settings import settings_with
 
 
-async def take(orders: AsyncIterator[Order], count: int) -> list[Order]:
+async def take(orders: AsyncIterator[Command], count: int) -> list[Command]:
     async with asyncio.timeout(20):
         return [await anext(orders) for _ in range(count)]
 
@@ -21,21 +21,21 @@ async def test_orders_should_arrive_in_order_from_the_first_one_on(
     redis_client: redis.Redis, redis_address: str
 ) -> None:
     recording_id = uuid4()
-    send_order(redis_client, recording_id, Order.PAUSE)
-    send_order(redis_client, recording_id, Order.RESUME)
-    send_order(redis_client, uuid4(), Order.STOP)
+    send_order(redis_client, recording_id, Command.PAUSE)
+    send_order(redis_client, recording_id, Command.RESUME)
+    send_order(redis_client, uuid4(), Command.STOP)
     async with connect_async(redis_address) as client:
         orders = read_orders(client, recording_id)
-        assert await take(orders, 2) == [Order.PAUSE, Order.RESUME]
+        assert await take(orders, 2) == [Command.PAUSE, Command.RESUME]
         coming = asyncio.create_task(take(orders, 1))
         await asyncio.sleep(0.05)
         assert not coming.done()
-        send_order(redis_client, recording_id, Order.STOP)
-        assert await coming == [Order.STOP]
+        send_order(redis_client, recording_id, Command.STOP)
+        assert await coming == [Command.STOP]
 
 
 def test_orders_should_not_be_kept_for_ever(redis_client: redis.Redis) -> None:
-    send_order(redis_client, "a", Order.STOP)
+    send_order(redis_client, "a", Command.STOP)
     assert 24 * 3600 < int(str(redis_client.ttl(orders_key("a")))) <= 25 * 3600
 
 
@@ -51,7 +51,7 @@ async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
         recording_id = uuid4()
         reading = asyncio.create_task(read(recording_id))
         await asyncio.sleep(0.005)
-        await asyncio.to_thread(send_order, redis_client, recording_id, Order.STOP)
+        await asyncio.to_thread(send_order, redis_client, recording_id, Command.STOP)
         await asyncio.sleep(
             number / 50_000
         )  # up to 2 ms: the reader takes the order and asks for the next one
@@ -66,9 +66,9 @@ async def test_order_that_is_none_should_be_passed_over(
 ) -> None:
     redis_client.xadd(orders_key("a"), {"order": "explode"})
     redis_client.xadd(orders_key("a"), {"color": "red"})
-    send_order(redis_client, "a", Order.STOP)
+    send_order(redis_client, "a", Command.STOP)
     async with connect_async(redis_address) as client:
-        assert await take(read_orders(client, "a"), 1) == [Order.STOP]
+        assert await take(read_orders(client, "a"), 1) == [Command.STOP]
     assert "explode" in caplog.text
 
 
@@ -77,11 +77,11 @@ async def test_orders_should_survive_a_restart_of_redis(tmp_path: Path) -> None:
     async with connect_async(settings.redis_address) as client:
         orders = read_orders(client, "a")
         with embedded_redis(settings), connect(settings.redis_address) as sender:
-            send_order(sender, "a", Order.PAUSE)
-            assert await take(orders, 1) == [Order.PAUSE]
+            send_order(sender, "a", Command.PAUSE)
+            assert await take(orders, 1) == [Command.PAUSE]
         coming = asyncio.create_task(take(orders, 1))
         await asyncio.sleep(1)
         assert not coming.done()
         with embedded_redis(settings), connect(settings.redis_address) as sender:
-            send_order(sender, "a", Order.STOP)
-            assert await coming == [Order.STOP]
+            send_order(sender, "a", Command.STOP)
+            assert await coming == [Command.STOP]

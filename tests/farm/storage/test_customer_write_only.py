@@ -22,7 +22,7 @@ from google.cloud.storage import Client
 
 from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
-from recording_farm.farm.live.hls import HlsOrder, customers_put
+from recording_farm.farm.live.hls import HlsSpec, customers_put
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.transfers import TransferState
 from recording_farm.farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Checkpoint, StorageError
@@ -533,7 +533,7 @@ def test_live_output_should_go_on_with_new_keys_once_the_old_ones_have_expired(
             recording = farm.records.add(
                 new_recording(), target=sealed_target(settings, new_recording(), old)
             )
-            order = HlsOrder("", 30, False, str(tmp_path), "live", 4, transfer="s3")
+            order = HlsSpec("", 30, False, str(tmp_path), "live", 4, transfer="s3")
             put = customers_put(recording, TARGET.validate_python(old), order, settings)
             with pytest.raises(StorageError, match="have expired"):
                 put(clip)
