@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export NODE_COMPILE_CACHE := $(CURDIR)/.venv/.node-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test test-all coverage compat bench chaos lock clean
+.PHONY: help setup setup-tests demo lint test test-all coverage compat bench chaos dist lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: setup ## measure fidelity, delays and load; wants a quiet machine
 chaos: setup ## 20 recordings while the farm's parts are killed at random (CHAOS_ARGS="--seed N" for one again)
 	$(BIN)/python -m chaos $(CHAOS_ARGS)
 
+dist: setup ## build the wheel and the sdist of a release in dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 LOCK = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(LOCK_ARGS)
 lock: setup ## write both requirements.lock again (LOCK_ARGS=--upgrade for the newest of everything)
@@ -73,5 +76,5 @@ lock: setup ## write both requirements.lock again (LOCK_ARGS=--upgrade for the n
 	$(LOCK) --extra otel -c requirements.lock -o deploy/requirements.lock pyproject.toml deploy/build.in
 
 clean: ## remove .venv, caches and what tests left; recordings stay
-	rm -rf .venv testkit/storage/azurite/node_modules build test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
+	rm -rf .venv testkit/storage/azurite/node_modules build dist test-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""`python -m layouts`: what `farm layouts` runs."""
+"""`python -m recording_farm.layouts`, which `farm layouts` runs."""
 
 from recording_farm.layouts.cli import main
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shlex
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +14,7 @@ from recording_farm.farm.config.settings import load_settings
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.host.ca_file import nss_database
 from recording_farm.layouts.check import (
+    Browser,
     Checked,
     Outcome,
     approve,
@@ -26,7 +29,7 @@ from recording_farm.layouts.suite import State, Suite, load_suite
 
 DIFFERENCE = 1
 TROUBLE = 2
-"""Exit codes: something differs or has no baseline; the suite is bad or a state gave no picture."""
+"""Exit codes: a state differs or has no baseline; the suite is bad or a state has no picture."""
 
 
 class Seconds(click.ParamType[Fraction]):
@@ -39,24 +42,24 @@ class Seconds(click.ParamType[Fraction]):
         try:
             seconds = Fraction(str(value))
         except (ValueError, ZeroDivisionError):
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
         if not 0 <= seconds < 10**7:
-            self.fail(f"{value!r} is no time in a file", param, ctx)
+            self.fail(f"{value!r} is not a time in a file", param, ctx)
         return seconds
 
 
 _suite = click.argument("directory", metavar="SUITE", type=click.Path(path_type=Path, file_okay=False))
-_only = click.option("--only", multiple=True, metavar="NAME", help="Only this state; may be said again.")
+_only = click.option("--only", multiple=True, metavar="NAME", help="Only this state; can be repeated.")
 _report = click.option(
     "--report",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the report goes; else SUITE/report.",
+    help="Directory of the report; by default SUITE/report.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Layouts stay as they were designed: picture pages in named states and compare with baselines."""
+    """Layout regression: picture pages in named states and compare them with approved baselines."""
 
 
 @cli.command("check")
@@ -69,7 +72,14 @@ def cli() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Compare a frame of this file instead, with the state of --only.",
 )
-@click.option("--at", type=Seconds(), help="When in the recording, in seconds.")
+@click.option("--at", type=Seconds(), help="Time of the frame in the recording, in seconds.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="one a core",
+    help="States that are pictured at the same time; each takes some 300 MB of memory.",
+)
 def check_command(
     directory: Path,
     only: tuple[str, ...],
@@ -77,30 +87,35 @@ def check_command(
     as_json: bool,
     recording: Path | None,
     at: Fraction | None,
+    jobs: int,
 ) -> None:
-    """Picture the states of SUITE and compare them.
+    """Picture the states of SUITE and compare them with their baselines.
 
-    0: all the same, 1: something differs or is new, 2: bad suite, a mask that finds nothing, or no picture.
+    Exit code 0: all are the same. 1: a state differs or is new. 2: the suite is bad, a mask matches nothing,
+    or a state has no picture. Parts of a page that did not load are warnings.
     """
     suite = load_suite(directory)
     states = suite.chosen(only)
-    report = report or directory / "report"
+    given, report = report, report or directory / "report"
     if recording is not None or at is not None:
         checked = [_of_recording(directory, states, recording, at)]
     else:
-        checked = asyncio.run(_of_pages(directory, suite, states, told=not as_json))
+        checked = asyncio.run(_of_pages(directory, suite, states, jobs, told=not as_json))
         keep_actual(report, checked)
     if recording is not None and not as_json:
         _tell(checked[0])
-    index = write_report(report, f"Layouts of {directory.absolute().name}", checked)
+    hint = "" if recording is not None else shlex.join(_approve_command(directory, only, given))
+    index = write_report(report, f"Layouts of {directory.absolute().name}", checked, approve=hint)
     if as_json:
         click.echo(json.dumps({"states": [each.as_json() for each in checked], "report": str(index)}))
     else:
         click.echo(f"report: {index}", err=True)
-    # Of some of the states nothing can be said: a mask may be for another one.
+        if hint and any(each.actual is not None and each.outcome is not Outcome.SAME for each in checked):
+            click.echo(f"if these are meant: {hint}", err=True)
+    # With --only, a mask may be for another state.
     useless = [] if only or recording is not None else useless_masks(checked)
     for mask in useless:
-        click.echo(f"the mask {mask!r} finds nothing in any state: correct or remove it", err=True)
+        click.echo(f"the mask {mask!r} matches nothing in any state: correct or remove it", err=True)
     sys.exit(TROUBLE if useless else exit_code(checked))
 
 
@@ -115,23 +130,28 @@ def approve_command(directory: Path, only: tuple[str, ...], report: Path | None)
         click.echo(f"approved {name}", err=True)
 
 
+def _approve_command(directory: Path, only: tuple[str, ...], report: Path | None) -> list[str]:
+    """The command that approves the pictures of this check."""
+    chosen = [word for name in only for word in ("--only", name)]
+    where = [] if report is None else ["--report", str(report)]
+    return ["farm", "layouts", "approve", str(directory), *chosen, *where]
+
+
 def exit_code(checked: list[Checked]) -> int:
-    """0, or the worst that came of a state."""
+    """0, or the code of the worst result."""
     outcomes = {each.outcome for each in checked}
     if Outcome.FAILED in outcomes:
         return TROUBLE
     return DIFFERENCE if outcomes != {Outcome.SAME} else 0
 
 
-async def _of_pages(directory: Path, suite: Suite, states: tuple[State, ...], *, told: bool) -> list[Checked]:
-    found = []
+async def _of_pages(
+    directory: Path, suite: Suite, states: tuple[State, ...], jobs: int, *, told: bool
+) -> list[Checked]:
     settings = load_settings()
-    authorities = nss_database(settings.ca_file, settings.data_dir)
-    async for checked in check(directory, suite, states, chromium=settings.chromium, authorities=authorities):
-        found.append(checked)
-        if told:
-            _tell(checked)
-    return found
+    browser = Browser(settings.chromium, nss_database(settings.ca_file, settings.data_dir))
+    report = _tell if told else _tell_nothing
+    return await check(directory, suite, states, browser, jobs=jobs, report=report)
 
 
 def _of_recording(
@@ -146,10 +166,16 @@ def _of_recording(
 
 def _tell(checked: Checked) -> None:
     click.echo(f"{checked.outcome.value:<9}  {checked.state.name}: {checked.message}", err=True)
+    for warning in checked.warnings:
+        click.echo(f"{'warning':>9}  {warning}", err=True)
+
+
+def _tell_nothing(_: Checked) -> None:
+    """With --json nothing else is printed."""
 
 
 def main() -> None:
-    """Run the command; an error of the farm's own is told on stderr and ends with 2."""
+    """Run the command; one of the farm's errors is printed on stderr and ends it with 2."""
     try:
         cli(prog_name="farm layouts", standalone_mode=False)
     except click.ClickException as error:

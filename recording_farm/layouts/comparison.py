@@ -42,6 +42,8 @@ class Comparison:
     allowed: int
     regions: tuple[Box, ...]
     picture: Picture
+    not_counted: int = 0
+    """Pixels that are not identical, but differ within the threshold or in the anti-aliasing of an edge."""
 
     @property
     def same(self) -> bool:
@@ -58,7 +60,10 @@ def compare(baseline: Picture, actual: Picture, threshold: float, tolerance: Tol
     pixels = mask.histogram()[255]
     allowed = tolerance.of(actual.width * actual.height)
     regions = tuple(_regions(mask))
-    return Comparison(pixels, allowed, regions, _shown(actual, mask, regions))
+    distance = _any_channel(ImageChops.difference(baseline, actual))
+    identical = distance.histogram()[0]
+    not_counted = max(actual.width * actual.height - identical - pixels, 0)
+    return Comparison(pixels, allowed, regions, _shown(actual, mask, regions), not_counted)
 
 
 def compare_recorded(baseline: Picture, frame: Picture, threshold: float, tolerance: Tolerance) -> Comparison:

@@ -1,6 +1,7 @@
-"""The built-in meeting on a port of its own, for suites that picture it: no farm need run."""
+"""Serves the built-in meeting at a free port, for suites that picture it without a farm."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,12 +9,21 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from recording_farm.api.meeting.page import meeting_routes
+from recording_farm.api.meeting.page import is_demo, meeting_routes
 from recording_farm.farm.config.settings import MEETING_PATH
 
 
+def prints_start(page: str) -> bool:
+    """Whether a page of the built-in meeting prints START_RECORDING; `page` is the address after `/meet/`.
+
+    The demo and the drawn states do. The lobby, where people join, does not.
+    """
+    meeting_id, _, query = page.partition("#")[0].partition("?")
+    return is_demo(meeting_id, query) or re.search(r"(?:^|&)state(?:=|&|$)", query) is not None
+
+
 class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
+    """A server that installs no signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -22,7 +32,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served_meetings() -> AsyncIterator[str]:
-    """Serve the meeting's pages at a free port of the loopback; yields the address that an id follows."""
+    """Serve the meeting's pages at a free loopback port; yields their address without the meeting's id."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = _Server(uvicorn.Config(Starlette(routes=meeting_routes), log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve(sockets=[listener]))

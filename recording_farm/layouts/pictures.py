@@ -17,7 +17,9 @@ MASK_COLOR = (121, 121, 121)
 MADE_BY = "Software"
 """The PNG keyword of the program that made a picture (PNG specification, 11.3.3.2)."""
 IDLE_MASKS = "idle masks"
-"""Of a picture that was just made: the selectors of its masks that have found nothing."""
+"""Of a picture that was just made: the selectors of its masks that match nothing."""
+WARNINGS = "warnings"
+"""Of a picture that was just made: parts of its page that did not load, in words."""
 
 
 @dataclass(frozen=True)

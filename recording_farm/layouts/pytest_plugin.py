@@ -1,11 +1,12 @@
-"""The pytest fixture `layout_snapshot`: layouts of one's own pages, checked in one's own suite.
+"""The pytest fixture `layout_snapshot`: checks the layout of a page in any project's tests.
 
-pytest loads this module in each run, so all else is imported when a test asks for the fixture.
+pytest loads this module in each run, so it imports everything else when a test uses the fixture.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,26 +27,27 @@ APPROVE = "--layouts-approve"
 
 
 class LayoutSnapshot(Protocol):
-    """What the fixture gives."""
+    """The value of the fixture."""
 
     def __call__(self, url: str, name: str | None = None, **state: Any) -> None:
         """Picture the page at `url` and compare it with `baseline/NAME.png` beside the test's file.
 
-        Without a name it is the test's. `state` is what a state of a suite may have: viewport, color_scheme,
-        masks, script, wait_for, contract, tolerance, threshold. Fails the test if the picture differs, or has
-        no baseline; with --layouts-approve it becomes the baseline instead.
+        The default name is the test's. `state` has the fields of a suite's state: viewport, color_scheme,
+        masks, script, wait_for, contract, tolerance, threshold. Fails the test if the picture differs or has
+        no baseline; with --layouts-approve it becomes the baseline instead. Warns of masks that match nothing
+        and of parts of the page that did not load.
         """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --layouts-approve."""
     group = parser.getgroup("layouts")
-    group.addoption(APPROVE, action="store_true", help="make what layout_snapshot pictures the baselines")
+    group.addoption(APPROVE, action="store_true", help="save the pictures of layout_snapshot as baselines")
 
 
 @pytest.fixture(scope="module")
 def _layout_picture() -> Iterator[TakePicture]:
-    """Pictures states, in a thread of its own; a stage for each viewport stands until the module's end."""
+    """Pictures states, in a thread of its own, on one stage for each viewport until the module's end."""
     from anyio.from_thread import start_blocking_portal
 
     from recording_farm.farm.config.settings import load_settings
@@ -76,9 +78,9 @@ def layout_snapshot(
     tmp_path: Path,
     _layout_picture: TakePicture,
 ) -> LayoutSnapshot:
-    """Hold a page's layout against its baseline; see LayoutSnapshot.
+    """Compare a page's layout with its baseline; see LayoutSnapshot.
 
-    It waits, so a page must be served by another thread or process than the test's.
+    It blocks, so another thread or process than the test's must serve the page.
     """
     return partial(_snapshot, request, tmp_path, _layout_picture)
 
@@ -94,23 +96,28 @@ def _snapshot(
     from recording_farm.layouts.check import Outcome, baseline_file, judge, noted
     from recording_farm.layouts.pictures import write_png
     from recording_farm.layouts.report import write_report
-    from recording_farm.layouts.suite import State
+    from recording_farm.layouts.suite import state_of
 
     directory = request.path.parent
-    state = State(name=name or _name(request.node.name), url=url, **fields)
+    state = state_of({"name": name or _name(request.node.name), "url": url, **fields})
     picture = take(state, state.address(directory, ""))
     checked = noted(judge(directory, state, picture))
     for mask in checked.idle_masks:
-        warnings.warn(f"{state.name}: the mask {mask!r} finds nothing on the page", stacklevel=2)
+        warnings.warn(f"{state.name}: the mask {mask!r} matches nothing on the page", stacklevel=2)
+    for fault in checked.warnings:
+        warnings.warn(f"{state.name}: {fault}", stacklevel=2)
     if checked.outcome is Outcome.SAME:
         return
     file = baseline_file(directory, state.name)
     if request.config.getoption(APPROVE):
         write_png(picture, file)
         return
-    index = write_report(tmp_path / "layouts", f"Layout of {request.node.nodeid}", [checked])
-    hint = f"; pytest {APPROVE} makes it the baseline {file}" if checked.outcome is Outcome.NEW else ""
-    pytest.fail(f"{state.name}: {checked.message}{hint}\nreport: {index}", pytrace=False)
+    approve = shlex.join(["pytest", APPROVE, request.node.nodeid])
+    index = write_report(tmp_path / "layouts", f"Layout of {request.node.nodeid}", [checked], approve=approve)
+    pytest.fail(
+        f"{state.name}: {checked.message}\nreport: {index}\nto make it the baseline {file}: {approve}",
+        pytrace=False,
+    )
 
 
 def _name(test: str) -> str:

@@ -22,7 +22,8 @@ from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.page.opening import HAS_SCRIPT
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from recording_farm.layouts.errors import RenderingFailedError
-from recording_farm.layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOR, Box
+from recording_farm.layouts.page_faults import LOADED, PageFaults
+from recording_farm.layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOR, WARNINGS, Box
 from recording_farm.layouts.still import still_picture
 from recording_farm.layouts.suite import State, Viewport
 
@@ -36,6 +37,8 @@ LOAD_TIMEOUT = 10.0
 STATE_TIMEOUT = 90.0
 """Seconds for all of a state, also when the browser does not answer."""
 LEAVE_TIMEOUT = 5.0
+SLOW_SIGNAL = 5.0
+"""Seconds after which a page that has not printed its signal is logged: the suite may wait for nothing."""
 TIME_ZONE = "UTC"
 
 # Zero seconds, not no animation: what an animation leaves behind at its end is part of the layout.
@@ -94,6 +97,20 @@ SETTLE = """
 })()
 """
 
+RANDOM = """
+(() => {
+  const { imul } = Math;
+  let state = 1;
+  Math.random = function random() { // mulberry32
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+})()
+"""
+"""The same numbers in each document. `crypto` stays random: what uses it must not be predictable."""
+
 DRAW = """
 (async () => { for (let n = 0; n < 4; n++) await document.documentElement.animate([], 1).finished })()
 """
@@ -114,6 +131,8 @@ class Renderer:
         self._browser = browser
         self._started = asyncio.Event()
         self._world = IsolatedWorld(self._page, printed=self._heard)
+        self._world.script(RANDOM)
+        self._faults = PageFaults(self._page)
         AddedCss(self._world, STOP_ANIMATIONS, from_start=True)
         self._masks = AddedCss(self._world)
 
@@ -131,9 +150,10 @@ class Renderer:
         try:
             async with asyncio.timeout(STATE_TIMEOUT):
                 await self._forget(address)
+                self._faults.forget()
                 await self._page.emulate_media(color_scheme=state.color_scheme)
                 step = "its page did not load"
-                answered = await self._open(state, address)
+                answered, late = await self._open(state, address)
                 step = f"{answered}what it waits for did not appear"
                 if state.wait_for is not None:
                     await self._page.wait_for_selector(state.wait_for, timeout=READY_TIMEOUT * 1000)
@@ -145,6 +165,7 @@ class Renderer:
                 idle = await self._prepare(state)
                 boxes = tuple(mask for mask in state.masks if isinstance(mask, Box))
                 picture = await still_picture(self._display, self._viewport, boxes, self._drawn)
+                warnings = (*late, *await self._not_loaded(state))
         except TimeoutError:
             raise RenderingFailedError(f"{step}: not within {STATE_TIMEOUT:.0f} s") from None
         except PlaywrightTimeout:
@@ -157,6 +178,7 @@ class Renderer:
             await self._leave()
         picture.info[MADE_BY] = self._browser
         picture.info[IDLE_MASKS] = idle
+        picture.info[WARNINGS] = warnings
         return picture
 
     async def _forget(self, address: str) -> None:
@@ -167,40 +189,61 @@ class Renderer:
             origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
             await self._session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
 
-    async def _open(self, state: State, address: str) -> str:
-        """Open the page; what error its server answered, in words, if that may yet be the page."""
-        timeout = READY_TIMEOUT * 1000
+    async def _open(self, state: State, address: str) -> tuple[str, tuple[str, ...]]:
+        """Open the page.
+
+        Returns the error status of its server, in words, if the page may still come, and warnings.
+        """
         if state.contract == "plain":
-            answered = await self._load(address, timeout)
-            if answered and state.wait_for is None:
-                raise RenderingFailedError(f"its page did not load: it answered {answered}")
-            return f"its page answered {answered}, and " if answered else ""
+            status, warnings = await self._load(address)
+            if status and state.wait_for is None:
+                raise RenderingFailedError(f"its page did not load: it answered {status}")
+            return f"its page answered {status}, and " if status else "", warnings
         self._started.clear()
-        answered = await self._load(address, timeout)
-        if answered and not await self._world.ask(HAS_SCRIPT):
-            raise RenderingFailedError(f"its page did not load: it answered {answered}")
+        status, warnings = await self._load(address)
+        if status and not await self._world.ask(HAS_SCRIPT):
+            raise RenderingFailedError(f"its page did not load: it answered {status}")
+        await self._signal(state, f"answered {status}, and" if status else "loaded, but")
+        return "", warnings
+
+    async def _signal(self, state: State, how: str) -> None:
+        """Wait until the page prints its signal. Raises RenderingFailedError."""
+        told = f"its page {how} did not print {START_SIGNAL} within"
+        slow = asyncio.get_running_loop().call_later(
+            SLOW_SIGNAL, logger.warning, "%s: %s %.0f s; waiting", state.name, told, SLOW_SIGNAL
+        )
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 await self._started.wait()
         except TimeoutError:
-            how = f"answered {answered}, and" if answered else "loaded, but"
             raise RenderingFailedError(
-                f"its page {how} did not print {START_SIGNAL} within {READY_TIMEOUT:.0f} s"
+                f"{told} {READY_TIMEOUT:.0f} s; a page that prints nothing needs `contract: plain`"
             ) from None
-        return ""
+        finally:
+            slow.cancel()
 
     def _heard(self, printed: ConsoleMessage) -> None:
         if printed.is_pages and signal_in(printed, (START_SIGNAL,))[0]:
             self._started.set()
 
-    async def _load(self, address: str, timeout: float) -> str:
-        """Load the page; the status that its server answered if that is an error's, `404`, else nothing."""
-        answer = await self._page.goto(address, wait_until="domcontentloaded", timeout=timeout)
+    async def _load(self, address: str) -> tuple[str, tuple[str, ...]]:
+        """Load the page. Returns its server's status if that is an error's, such as `404`, and warnings."""
+        answer = await self._page.goto(address, wait_until="domcontentloaded", timeout=READY_TIMEOUT * 1000)
+        warnings = []
         try:
             await self._page.wait_for_load_state("load", timeout=LOAD_TIMEOUT * 1000)
         except PlaywrightTimeout:
-            logger.warning("parts of the page did not load in %.0f s; it is pictured without", LOAD_TIMEOUT)
-        return str(answer.status) if answer is not None and answer.status >= 400 else ""
+            warnings.append(f"parts of the page did not load within {LOAD_TIMEOUT:.0f} s")
+        return str(answer.status) if answer is not None and answer.status >= 400 else "", tuple(warnings)
+
+    async def _not_loaded(self, state: State) -> tuple[str, ...]:
+        """Parts of the page that did not load and are not masked, in words."""
+        masks = json.dumps([mask for mask in state.masks if isinstance(mask, str)])
+        answers = []
+        for frame in self._world.frames:
+            with suppress(NoAnswerError):  # the page may have removed it by now
+                answers.append(await self._world.ask(f"{LOADED}({masks})", frame=frame))
+        return self._faults.found(answers)
 
     async def _prepare(self, state: State) -> tuple[str, ...]:
         """Mask, wait for fonts and pictures and stop what moves, in the page and all its frames.

@@ -1,7 +1,7 @@
-"""The report of a check: one HTML file with everything in it, to be opened in any browser or sent to anybody.
+"""The report of a check: one HTML file without other files, to open in any browser or to send.
 
-Nothing in it is trusted: names and addresses come from the suite, messages from pages. It is escaped, and the
-Content-Security-Policy lets run and load nothing but this module's own style and script.
+Names and addresses come from the suite, messages from pages, so neither is trusted: all are escaped, and the
+Content-Security-Policy allows only this module's own style and script.
 """
 
 import base64
@@ -16,25 +16,29 @@ from pathlib import Path
 from PIL.Image import Image as Picture
 
 from recording_farm.layouts.check import Checked, Outcome
+from recording_farm.layouts.pictures import MADE_BY
 
 INDEX = "index.html"
 _ORDER = (Outcome.FAILED, Outcome.DIFFERENT, Outcome.NEW, Outcome.SAME)
 
 
-def write_report(report: Path, title: str, checked: Sequence[Checked]) -> Path:
-    """Write `index.html` into the directory `report` and return its path."""
+def write_report(report: Path, title: str, checked: Sequence[Checked], *, approve: str = "") -> Path:
+    """Write `index.html` into the directory `report` and return its path.
+
+    `approve` is the command that makes new pictures the baselines.
+    """
     report.mkdir(parents=True, exist_ok=True)
-    # A report is made anew each time and belongs into no repository.
+    # Each check writes its report again, so it belongs in no repository.
     ignore = report / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
     index = report / INDEX
-    index.write_text(report_page(title, checked), encoding="utf-8")
+    index.write_text(report_page(title, checked, approve=approve), encoding="utf-8")
     return index
 
 
-def report_page(title: str, checked: Sequence[Checked]) -> str:
-    """The report's HTML: what failed first, what is the same last."""
+def report_page(title: str, checked: Sequence[Checked], *, approve: str = "") -> str:
+    """The report's HTML: failed states first, same ones last."""
     style, script = (_own(name) for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{_hash(style)}'; "
@@ -42,6 +46,8 @@ def report_page(title: str, checked: Sequence[Checked]) -> str:
     )
     counts = Counter(each.outcome for each in checked)
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in _ORDER if counts[outcome])
+    browsers = sorted({_browser(each.actual) for each in checked} - {""})
+    made_by = f"<p>Pictures by {escape(', '.join(browsers))}.</p>" if browsers else ""
     in_order = sorted(checked, key=lambda each: _ORDER.index(each.outcome))
     return f"""<!doctype html>
 <html lang="en">
@@ -51,23 +57,52 @@ def report_page(title: str, checked: Sequence[Checked]) -> str:
 <meta name="color-scheme" content="light dark">
 <title>{escape(title)}: {escape(summary)}</title>
 <style>{style}</style>
-<header><h1>{escape(title)}</h1><p>{escape(summary)}</p></header>
+<header><h1>{escape(title)}</h1><p>{escape(summary)}</p>
+{made_by}{_hint(checked, approve)}{_filter(counts)}</header>
 <main>{"".join(map(_state, in_order))}</main>
 <script>{script}</script>
 </html>
 """
 
 
+def _hint(checked: Sequence[Checked], approve: str) -> str:
+    """The command that approves the new pictures, if there are any."""
+    if not approve or all(each.actual is None or each.outcome is Outcome.SAME for each in checked):
+        return ""
+    return f"<p>To make the new pictures the baselines: <code>{escape(approve)}</code></p>"
+
+
+def _filter(counts: Counter[Outcome]) -> str:
+    """Buttons that show the states of one outcome; the script works them."""
+    outcomes = [outcome for outcome in _ORDER if counts[outcome]]
+    if len(outcomes) < 2:
+        return ""
+    choices = [("", f"all ({counts.total()})"), *((each, f"{each} ({counts[each]})") for each in outcomes)]
+    buttons = "".join(
+        f'<button type="button" data-outcome="{value}" aria-pressed="{"false" if value else "true"}">'
+        f"{escape(text)}</button>"
+        for value, text in choices
+    )
+    return f'<p class="filter" role="group" aria-label="Show states">{buttons}</p>'
+
+
 def _state(checked: Checked) -> str:
     state, outcome = checked.state, checked.outcome
     opened = "" if outcome is Outcome.SAME else " open"
+    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in checked.warnings)
     return f"""
 <details class="state {outcome}"{opened}>
 <summary><span class="outcome">{outcome}</span> <h2>{escape(state.name)}</h2></summary>
 <p>{escape(checked.message)}</p>
+{f'<p class="warnings">Not loaded:</p><ul class="warnings">{warnings}</ul>' if warnings else ""}
 <p class="page">{escape(str(state))}, {escape(str(state.viewport))}</p>
 {_pictures(checked)}
 </details>"""
+
+
+def _browser(picture: Picture | None) -> str:
+    """The browser of a picture, with its version."""
+    return "" if picture is None else str(picture.info.get(MADE_BY, ""))
 
 
 def _pictures(checked: Checked) -> str:
@@ -79,7 +114,8 @@ def _pictures(checked: Checked) -> str:
     before, after = _image("baseline", baseline), _image("actual", actual)
     regions = "".join(f"<li>{escape(str(region))}</li>" for region in comparison.regions)
     return f"""<ul class="regions">{regions}</ul>
-<div class="three">{_figure("baseline", baseline)}{_figure("actual", actual)}
+<div class="three">{_figure("baseline", baseline, _browser(baseline))}
+{_figure("actual", actual, _browser(actual))}
 {_figure("difference", comparison.picture)}</div>
 <figure class="slider"><figcaption>slider: baseline left, actual right</figcaption>
 <div class="stack">{after}<div class="over">{before}</div></div>
@@ -87,8 +123,9 @@ def _pictures(checked: Checked) -> str:
 </figure>"""
 
 
-def _figure(caption: str, picture: Picture) -> str:
-    return f"<figure><figcaption>{caption}</figcaption>{_image(caption, picture)}</figure>"
+def _figure(caption: str, picture: Picture, browser: str = "") -> str:
+    by = f" ({escape(browser)})" if browser else ""
+    return f"<figure><figcaption>{caption}{by}</figcaption>{_image(caption, picture)}</figure>"
 
 
 def _image(alternative: str, picture: Picture) -> str:

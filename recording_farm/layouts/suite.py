@@ -1,8 +1,8 @@
-"""The suite: named states of pages, how each is pictured and how it is compared, as `suite.yaml` says."""
+"""The suite in `suite.yaml`: named states of pages, how to picture and how to compare each."""
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from recording_farm.layouts.errors import BadSuiteError
 from recording_farm.layouts.pictures import Box
+from recording_farm.layouts.suite_faults import in_words, own_faults
 
 SUITE_FILE = "suite.yaml"
 MAX_BYTES = 1 << 20
@@ -35,7 +36,7 @@ MAX_FAULTS = 10
 
 @dataclass(frozen=True)
 class Viewport:
-    """The size of a picture in pixels: what recordings can have, even sides from 16 to 1920."""
+    """The size of a picture in pixels, as recordings can have it: even sides from 16 to 1920."""
 
     width: int
     height: int
@@ -50,7 +51,7 @@ def _viewport(value: object) -> object:
         return value
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(value))
     if match is None:
-        raise ValueError("is not a size like 1280x720")
+        raise ValueError("must be a size like 1280x720")
     width, height = int(match[1]), int(match[2])
     if any(side % 2 or not 16 <= side <= 1920 for side in (width, height)):
         raise ValueError("width and height must be even, from 16 to 1920")
@@ -59,13 +60,13 @@ def _viewport(value: object) -> object:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How many pixels of a picture may differ: a number of them, or a share of all."""
+    """How many pixels of a picture may differ: a number, or a share of all."""
 
     pixels: int = 0
     share: float = 0.0
 
     def of(self, pixels: int) -> int:
-        """How many may differ of so many."""
+        """The number of pixels that may differ in a picture of so many."""
         return max(self.pixels, int(self.share * pixels))
 
 
@@ -74,7 +75,7 @@ def _tolerance(value: object) -> object:
         return value
     match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?) ?%", str(value))
     if match is None or (match[2] and float(match[2]) > 100):
-        raise ValueError("is neither a number of pixels (20) nor a share of them (0.1%)")
+        raise ValueError("must be a number of pixels (20) or a share of them (0.1%)")
     return Tolerance(int(match[1])) if match[1] else Tolerance(share=float(match[2]) / 100)
 
 
@@ -82,13 +83,13 @@ Mask = Annotated[
     Annotated[str, StringConstraints(min_length=1), Tag("selector")] | Annotated[Box, Tag("box")],
     Discriminator(lambda value: "selector" if isinstance(value, str) else "box"),
 ]
-"""What moves and is not compared: elements by a CSS selector, or a box of the picture in pixels."""
+"""Moving parts that are not compared: elements by a CSS selector, or a box of the picture in pixels."""
 
 AS_TEXT = PlainSerializer(str)
 
 
 class Settings(BaseModel):
-    """What the whole suite may say, and each state differently."""
+    """Settings of the whole suite, which each state can override."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,72 +97,105 @@ class Settings(BaseModel):
     contract: Literal["plain", "console"] = "plain"
     """When the page is ready: loaded, or when it prints START_RECORDING."""
     color_scheme: Literal["light", "dark"] = "light"
-    """What the page is told that people prefer."""
+    """The preferred color scheme that the page sees."""
     masks: tuple[Mask, ...] = ()
     tolerance: Annotated[Tolerance, BeforeValidator(_tolerance)] = Tolerance()
-    threshold: float = Field(default=0.1, ge=0, le=1)
-    """How far a pixel's color may be from the baseline's: 0 is the same, 1 is black for white."""
+    threshold: float = Field(default=0.005, ge=0, le=1)
+    """How far a pixel's color may be from the baseline's: 0 is the same, 1 is black for white.
+
+    Pictures of text, gradients, canvas and WebGL are identical on one machine (30 of each, from 5 stages).
+    The default allows one step of 255 in a channel, for processors that round differently."""
 
 
 class State(Settings):
-    """One layout: a page, what is done to it, and its name, which is its baseline's too."""
+    """One layout: a page, how it gets into the state, and its name, which is also its baseline's."""
 
-    # A file is named so: no separators, no dot in front, nothing that a shell or a page would read.
+    # It is a file's name: no separators, no leading dot, nothing special to a shell or in HTML.
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     url: str | None = Field(default=None, min_length=1)
     """An http, https or file address; a relative one is a file beside the suite."""
     meeting: str | None = None
-    """A page of the built-in meeting instead: what follows `/meet/`."""
+    """A page of the built-in meeting instead: the address after `/meet/`."""
     wait_for: str | None = Field(default=None, min_length=1)
     """A CSS selector; the page is ready when such an element is visible."""
     script: str = ""
-    """JavaScript that is run in the ready page; it may await."""
+    """JavaScript to run in the ready page; it may await."""
 
     @model_validator(mode="after")
     def _has_one_page(self) -> Self:
         if (self.url is None) == (self.meeting is None):
-            raise ValueError("a state has either a url or a meeting")
-        if self.url is not None and urlsplit(self.url).scheme not in ("", "http", "https", "file"):
-            raise ValueError("url: only http, https and file, or a file beside the suite")
+            raise ValueError("a state needs either url or meeting")
+        try:
+            scheme = urlsplit(self.url or "").scheme
+        except ValueError:
+            raise ValueError("url is not a valid address") from None
+        if scheme not in ("", "http", "https", "file"):
+            raise ValueError("url must be http, https or file, or a file beside the suite")
         return self
 
     def address(self, directory: Path, meetings: str) -> str:
-        """The page's address, if the suite is in `directory` and the built-in meetings are at `meetings`."""
+        """The page's address, for a suite in `directory` and built-in meetings at `meetings`."""
         if self.meeting is not None:
             return meetings + self.meeting
         assert self.url is not None
-        # Not urljoin: it takes "//host" in a file's name for another host.
+        # Not urljoin: for it, "//host" in a file's name is another host.
         return self.url if urlsplit(self.url).scheme else f"{directory.absolute().as_uri()}/{self.url}"
 
     def __str__(self) -> str:
-        """Its page as it may be shown: without what a query or credentials may hold of secrets."""
+        """Its page without what may be secret."""
         if self.meeting is not None:
             return f"meeting {self.meeting}"
-        parts = urlsplit(self.url or "")
-        host = parts.netloc.rpartition("@")[2]
-        return parts._replace(netloc=host, query="", fragment="").geturl()
+        return shown_address(self.url or "")
+
+
+def shown_address(url: str) -> str:
+    """An address without credentials, query and fragment, which may hold secrets; `data:` for a data URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address"
+    if parts.scheme == "data":
+        return "data:"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class Suite(Settings):
     """Named states, in the order of the file."""
 
     time: AwareDatetime = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
-    """What every page takes for the time."""
+    """The time on every page."""
     states: tuple[State, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _has_each_name_once(self) -> Self:
-        # Also on disks that take A and a for the same name.
+        # Also on file systems that do not tell A from a.
         counts = Counter(state.name.lower() for state in self.states)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"several states are named {', '.join(twice)}")
         return self
 
     def chosen(self, names: Collection[str]) -> tuple[State, ...]:
-        """The states of these names, all if there is none. Raises BadSuiteError for a name it has not."""
+        """The states of these names, or all without names. Raises BadSuiteError for an unknown name."""
         if unknown := sorted(set(names) - {state.name for state in self.states}):
             raise BadSuiteError(f"the suite has no state {', '.join(unknown)}")
         return tuple(state for state in self.states if not names or state.name in names)
+
+
+KNOWN = {False: tuple(Suite.model_fields), True: tuple(State.model_fields)}
+"""Fields of a suite, and of its states."""
+
+
+def state_of(fields: Mapping[str, object]) -> State:
+    """A state of these fields. Raises BadSuiteError, with a line for each fault."""
+    try:
+        return State.model_validate(fields)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'layout_snapshot'}: "
+            f"{in_words({**fault, 'loc': ('states', 0, *fault['loc'])}, KNOWN)}"
+            for fault in own_faults(error.errors())
+        ]
+        raise BadSuiteError("\n".join(faults[:MAX_FAULTS])) from error
 
 
 def load_suite(directory: Path) -> Suite:
@@ -188,13 +222,13 @@ def read_suite(text: bytes, file: str) -> Suite:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadSuiteError(f"{file}:{line}: {error.problem or 'this is no YAML'}") from error
+        raise BadSuiteError(f"{file}:{line}: {error.problem or 'not valid YAML'}") from error
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise BadSuiteError(f"{file}: this is no YAML: {str(error).splitlines()[0][:200]}") from error
+        raise BadSuiteError(f"{file}: not valid YAML: {str(error).splitlines()[0][:200]}") from error
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(file, node, fault) for fault in error.errors()]
+        faults = [_fault(file, node, fault) for fault in own_faults(error.errors())]
         raise BadSuiteError("\n".join(faults[:MAX_FAULTS])) from error
     return suite.model_copy(update={"states": tuple(_inherited(state, suite) for state in suite.states)})
 
@@ -207,15 +241,14 @@ def _inherited(state: State, suite: Suite) -> State:
 
 def _fault(file: str, root: yaml.Node | None, fault: ErrorDetails) -> str:
     line, field = _place(root, fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{file}:{line}: {field + ': ' if field else ''}{message}"
+    return f"{file}:{line}: {field + ': ' if field else ''}{in_words(fault, KNOWN)}"
 
 
 def _place(node: Any, location: Sequence[int | str]) -> tuple[int, str]:
-    """The line in the file and the field's path that pydantic's `location` is about."""
+    """The line in the file and the field's path for pydantic's `location`."""
     line, path = node.start_mark.line + 1 if node else 1, []
     for key in location:
-        path.append(key)  # and taken away again if it is pydantic's: the tag of a kind of mask
+        path.append(key)  # and removed again if it is the tag of a kind of mask, which is not in the file
         if isinstance(node, yaml.MappingNode):
             found = [(name, value) for name, value in node.value if name.value == key]
             if found:
@@ -226,6 +259,6 @@ def _place(node: Any, location: Sequence[int | str]) -> tuple[int, str]:
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1
-        elif key == "selector":
+        elif key in ("selector", "box"):
             path.pop()
     return line, ".".join(map(str, path))

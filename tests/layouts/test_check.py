@@ -31,7 +31,7 @@ CHANGE = "document.querySelector('.plate').style.marginLeft = '2px'"
 
 
 def layouts(
-    *arguments: str | Path, command: Sequence[str] = ("layouts",)
+    *arguments: str | Path, command: Sequence[str] = ("recording_farm.layouts",)
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", *command, *map(str, arguments)],
@@ -74,7 +74,8 @@ def suite(tmp_path: Path) -> Path:
 def test_layouts_should_be_checked_approved_and_found_changed(suite: Path) -> None:
     new = layouts("check", suite)
     assert new.returncode == 1, new.stderr
-    assert new.stderr.count("no baseline; look at it, then approve it") == 2
+    assert new.stderr.count("no baseline yet; look at the picture, then approve it") == 2
+    assert f"if these are meant: farm layouts approve {suite}" in new.stderr
     assert new.stdout == ""
 
     approved = layouts("approve", suite)
@@ -152,9 +153,9 @@ def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path) -> 
         (("--recording", "a.mp4"), "--recording and --at go together"),
         (("--at", "1"), "--recording and --at go together"),
         (("--recording", "a.mp4", "--at", "1"), "name it with --only"),
-        (("--recording", "a.mp4", "--at", "soon", "--only", "room"), "no number of seconds"),
-        (("--recording", "a.mp4", "--at", "1/0", "--only", "room"), "no number of seconds"),
-        (("--recording", "a.mp4", "--at", "-1", "--only", "room"), "no time in a file"),
+        (("--recording", "a.mp4", "--at", "soon", "--only", "room"), "not a number of seconds"),
+        (("--recording", "a.mp4", "--at", "1/0", "--only", "room"), "not a number of seconds"),
+        (("--recording", "a.mp4", "--at", "-1", "--only", "room"), "not a time in a file"),
         (("--recording", "a.mp4", "--at", "1", "--only", "room"), "a.mp4 cannot be read"),
     ],
 )
@@ -171,7 +172,7 @@ def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> N
     checked = layouts("check", suite, "--json")
     assert checked.returncode == 2, checked.stderr
     assert json.loads(checked.stdout)["states"][0]["idle_masks"] == [".no-such-element"]
-    assert "the mask '.no-such-element' finds nothing in any state" in checked.stderr
+    assert "the mask '.no-such-element' matches nothing in any state" in checked.stderr
     assert "masked nothing: " in (suite / "report" / "index.html").read_text()
     # What is there in one of the states is no fault.
     (suite / "suite.yaml").write_text(
@@ -181,6 +182,20 @@ def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> N
     checked = layouts("check", suite)
     assert checked.returncode == 1, checked.stderr
     assert checked.stderr.count("masked nothing: 'h1'") == 1
+
+
+def test_parts_that_do_not_load_should_be_told_in_text_json_and_report(suite: Path) -> None:
+    (suite / "suite.yaml").write_text("viewport: 320x180\nstates:\n  - {name: page, url: page.html}\n")
+    (suite / "page.html").write_text("<!doctype html><h1>Logo</h1><img src=logo.png>")
+    warning = f"image file://{suite}/logo.png failed (ERR_FILE_NOT_FOUND)"
+
+    checked = layouts("check", suite)
+
+    assert checked.returncode == 1, checked.stderr
+    assert f"  warning  {warning}" in checked.stderr
+    assert f"<li>{warning}</li>" in (suite / "report" / "index.html").read_text()
+    (state,) = json.loads(layouts("check", suite, "--json").stdout)["states"]
+    assert state["warnings"] == [warning]
 
 
 def test_bad_suite_should_end_with_2(suite: Path, refused: Callable[..., str]) -> None:

@@ -1,11 +1,14 @@
+import pytest
 from PIL import Image, ImageChops, ImageDraw
+from PIL.Image import Image as Picture
 
 from recording_farm.layouts.comparison import compare, compare_recorded
 from recording_farm.layouts.pictures import MASK_COLOR, Box, paint
-from recording_farm.layouts.suite import Tolerance
+from recording_farm.layouts.suite import State, Tolerance
 from testkit.layouts.rooms import draw_room
 
 NONE = Tolerance()
+DEFAULT = State(name="a", url="a").threshold
 
 
 def test_same_picture_should_have_no_difference() -> None:
@@ -94,6 +97,30 @@ def test_noise_below_the_threshold_should_not_count() -> None:
     assert room.tobytes() != noisy.tobytes()
     assert compare(room, noisy, 0.1, NONE).same
     assert not compare(room, noisy, 0.0, NONE).same
+
+
+def plain(page: str, box: str) -> Picture:
+    picture = Image.new("RGB", (160, 90), page)
+    picture.paste(box, (20, 20, 100, 60))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("page", "box"),
+    [
+        *((page, "#2f54d6") for page in ("#eeeeee", "#e6e6e6", "#f0fff0", "#fdfdfd")),
+        *(("#ffffff", box) for box in ("#4a6ee0", "#4f54d6", "#2f54f0", "#3155d8")),
+    ],
+)
+def test_color_that_people_see_should_be_a_difference_by_default(page: str, box: str) -> None:
+    assert not compare(plain("#ffffff", "#2f54d6"), plain(page, box), DEFAULT, NONE).same
+
+
+def test_one_step_of_rounding_should_not_be_a_difference_but_counted() -> None:
+    result = compare(plain("#ffffff", "#2f54d6"), plain("#fefefe", "#2f54d6"), DEFAULT, NONE)
+
+    assert result.same
+    assert (result.pixels, result.not_counted) == (0, 160 * 90 - 80 * 40)
 
 
 def test_picture_of_the_difference_should_have_it_in_red() -> None:

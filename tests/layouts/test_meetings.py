@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from recording_farm.layouts.check import Outcome, check, judge
-from recording_farm.layouts.meetings import served_meetings
+from recording_farm.layouts.check import Browser, Outcome, check, judge
+from recording_farm.layouts.meetings import prints_start, served_meetings
 from recording_farm.layouts.render import open_renderer
 from recording_farm.layouts.report import write_report
 from recording_farm.layouts.suite import State, load_suite
 
 MEETING = Path(__file__).parent / "meeting"
 SUITE = load_suite(MEETING)
-# Each loads a meeting anew, with real peer connections.
+# Each loads a meeting again, with real peer connections.
 RUNS = 5
 
 
@@ -29,11 +29,12 @@ SOME = ("spotlight", "meeting-grid-4", "meeting-whiteboard")
     ],
 )
 async def test_built_in_meeting_should_look_as_designed(tmp_path: Path, states: tuple[State, ...]) -> None:
-    checked = [each async for each in check(MEETING, SUITE, states)]
+    checked = await check(MEETING, SUITE, states, Browser(), jobs=2)
 
     wrong = [f"{each.state.name}: {each.message}" for each in checked if each.outcome is not Outcome.SAME]
     assert wrong == [], f"see {write_report(tmp_path, 'The built-in meeting', checked)}"
-    assert len(checked) == len(states)
+    assert [each.state for each in checked] == list(states)
+    assert [each.warnings for each in checked] == [()] * len(states)
 
 
 @pytest.mark.long
@@ -45,3 +46,29 @@ async def test_meeting_should_look_the_same_run_after_run(name: str, tmp_path: P
         for _ in range(RUNS):
             checked = judge(MEETING, state, await renderer.picture(state, state.address(MEETING, meetings)))
             assert checked.outcome is Outcome.SAME, write_report(tmp_path, name, [checked])
+
+
+@pytest.mark.parametrize(
+    ("page", "prints"),
+    [
+        ("weekly?state=grid-4", True),
+        ("weekly?layout=grid&state=screen", True),
+        ("layouts?demo&layout=grid", True),
+        ("demo", True),
+        ("weekly", False),
+        ("weekly?layout=grid", False),
+        ("weekly?estate=grid-4", False),
+        ("weekly?layout=grid#state=grid-4", False),
+    ],
+)
+def test_lobby_should_be_told_from_pages_that_print_the_signal(page: str, prints: bool) -> None:
+    assert prints_start(page) is prints
+
+
+async def test_lobby_that_is_waited_for_should_fail_at_once(tmp_path: Path) -> None:
+    lobby = State(name="lobby", meeting="weekly?layout=grid", contract="console")
+
+    (checked,) = await check(tmp_path, SUITE, [lobby], Browser(), jobs=1)
+
+    assert checked.outcome is Outcome.FAILED
+    assert "never prints START_RECORDING" in checked.message

@@ -10,7 +10,7 @@ from PIL.Image import Image as Picture
 
 from recording_farm.layouts.comparison import compare
 from recording_farm.layouts.errors import RenderingFailedError
-from recording_farm.layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOR, changed
+from recording_farm.layouts.pictures import IDLE_MASKS, MADE_BY, MASK_COLOR, WARNINGS, changed
 from recording_farm.layouts.render import Renderer, open_renderer
 from recording_farm.layouts.suite import State, Suite, Tolerance, Viewport
 from testkit.browser_bot.sites import answer, hang, open_site
@@ -43,7 +43,7 @@ async def room(renderer: Renderer, url: str = ROOM.as_uri(), **fields: Any) -> P
 
 
 def differs(baseline: Picture, actual: Picture) -> int:
-    result = compare(baseline, actual, 0.1, Tolerance())
+    result = compare(baseline, actual, State(name="a", url="a").threshold, Tolerance())
     return 0 if result.same else result.pixels
 
 
@@ -152,6 +152,53 @@ async def test_time_should_stand_and_be_the_suites(renderer: Renderer) -> None:
     await room(renderer, script=said % (TIME.timestamp() * 1000))
 
 
+async def test_random_numbers_should_be_the_same_each_time_in_page_and_frames(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    numbers = "<script>document.write(Math.random() + ' ' + Math.random())</script>"
+    page = tmp_path / "random.html"
+    (tmp_path / "frame.html").write_text(numbers)
+    page.write_text(f"<body>{numbers}<iframe src=frame.html></iframe>")
+    differ = (
+        "const [one, other] = document.body.innerText.split(' '); if (one === other) throw new Error(one);"
+    )
+
+    first = await room(renderer, page.as_uri(), masks=[], script=differ)
+
+    assert changed(first, await room(renderer, page.as_uri(), masks=[])) is None
+
+
+async def test_parts_that_do_not_load_should_be_warnings_without_secrets(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text(
+        "<style>@font-face { font-family: Brand; src: url(brand.woff2) } body { font-family: Brand }"
+        "#back { background: url(back.png) }</style><link rel=stylesheet href=gone.css><p id=back>Text"
+        "<img src='gone.png?token=secret'><img src=text.png><img src=good.svg><video src=gone.mp4></video>"
+        "<iframe src=gone.html></iframe>"
+    )
+    (tmp_path / "text.png").write_text("this is no picture")
+    (tmp_path / "good.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'/>")
+    with serve_pages(tmp_path) as address:
+        picture = await room(renderer, f"{address}/index.html", masks=["video"])
+        masked = await room(renderer, f"{address}/index.html", masks=["video", "img", "iframe"])
+        clean = await room(renderer, masks=["canvas"])
+
+    hidden = {
+        f"image {address}/gone.png answered 404",
+        f"img {address}/text.png cannot be shown",
+        f"frame {address}/gone.html answered 404",
+    }
+    seen = {
+        f"stylesheet {address}/gone.css answered 404",
+        f"image {address}/back.png answered 404",
+        f"font {address}/brand.woff2 answered 404",
+    }
+    assert set(picture.info[WARNINGS]) == seen | hidden
+    assert set(masked.info[WARNINGS]) == seen
+    assert clean.info[WARNINGS] == ()
+
+
 async def test_page_should_be_told_the_colors_that_are_preferred(renderer: Renderer) -> None:
     is_dark = "if (matchMedia('(prefers-color-scheme: dark)').matches !== %s) throw new Error('no')"
 
@@ -254,3 +301,4 @@ async def test_page_with_a_picture_that_never_comes_should_be_pictured_without(
         url = site.add("/", "<body style='background: #123'><img src=/hang>")
         picture = await room(renderer, url, masks=[])
     assert picture.getpixel((600, 300)) == (0x11, 0x22, 0x33)
+    assert picture.info[WARNINGS] == ("parts of the page did not load within 1 s",)

@@ -1,6 +1,7 @@
 """The report in a real browser."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from recording_farm.layouts.check import Checked, Outcome, judge
-from recording_farm.layouts.pictures import write_png
+from recording_farm.layouts.pictures import MADE_BY, write_png
 from recording_farm.layouts.report import report_page, write_report
 from recording_farm.layouts.suite import State
 from testkit.layouts.rooms import draw_room
@@ -54,6 +55,21 @@ async def test_slider_should_uncover_the_baseline(browser: Browser, tmp_path: Pa
 
 
 @in_its_loop
+async def test_report_should_show_one_kind_of_states_alone(browser: Browser, tmp_path: Path) -> None:
+    same = Checked(State(name="hall", url="https://meet.example.com/hall"), Outcome.SAME, "no pixel differs")
+    index = write_report(tmp_path / "report", "Rooms", [different(tmp_path), same])
+    page = await browser.new_page()
+    await page.goto(index.as_uri())
+    names = page.locator("h2:visible")
+
+    assert await names.all_text_contents() == ["room", "hall"]
+    await page.get_by_role("button", name="different (1)").click()
+    assert await names.all_text_contents() == ["room"]
+    await page.get_by_role("button", name="all (2)").click()
+    assert await names.all_text_contents() == ["room", "hall"]
+
+
+@in_its_loop
 async def test_report_should_have_all_in_one_file_and_be_ignored_by_git(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -73,7 +89,8 @@ async def test_hostile_words_should_be_shown_as_they_are(browser: Browser, tmp_p
         name=HOSTILE, url=f"https://a/{HOSTILE}", meeting=None, viewport=HOSTILE, masks=()
     )
     file = tmp_path / "report.html"
-    file.write_text(report_page(HOSTILE, [Checked(state, Outcome.FAILED, HOSTILE)]))
+    failed = Checked(state, Outcome.FAILED, HOSTILE, warnings=(HOSTILE,))
+    file.write_text(report_page(HOSTILE, [failed], approve=HOSTILE))
     page = await browser.new_page()
     await page.goto(file.as_uri())
 
@@ -111,3 +128,21 @@ def test_what_matters_should_come_first(tmp_path: Path) -> None:
     assert "Rooms: 1 failed, 1 different, 1 new, 1 same" in page
     places = [page.index(f"<h2>{name}</h2>") for name in ("failed", "room", "new", "same")]
     assert places == sorted(places)
+
+
+def test_report_should_tell_the_browser_the_command_that_approves_and_what_did_not_load(
+    tmp_path: Path,
+) -> None:
+    checked = different(tmp_path)
+    assert checked.actual is not None
+    checked.actual.info[MADE_BY] = "Chrome/999.0"
+    checked = replace(checked, warnings=("image https://meet.example.com/a.png answered 404",))
+
+    page = report_page("Rooms", [checked], approve="farm layouts approve rooms")
+
+    assert "<p>Pictures by Chrome/999.0.</p>" in page
+    assert "actual (Chrome/999.0)" in page
+    assert "<code>farm layouts approve rooms</code>" in page
+    assert "<li>image https://meet.example.com/a.png answered 404</li>" in page
+    same = Checked(checked.state, Outcome.SAME, "", checked.actual, checked.actual)
+    assert "approve rooms" not in report_page("Rooms", [same], approve="farm layouts approve rooms")

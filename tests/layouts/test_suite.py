@@ -1,12 +1,23 @@
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from recording_farm.layouts.errors import BadSuiteError
+from recording_farm.layouts.meetings import prints_start
 from recording_farm.layouts.pictures import Box
-from recording_farm.layouts.suite import MAX_BYTES, State, Tolerance, Viewport, load_suite, read_suite
+from recording_farm.layouts.suite import (
+    MAX_BYTES,
+    State,
+    Tolerance,
+    Viewport,
+    load_suite,
+    read_suite,
+    state_of,
+)
 
+DOCS = Path(__file__).parents[2] / "docs" / "layouts.md"
 GOOD = b"""
 viewport: 720x1280
 masks: [video]
@@ -57,40 +68,50 @@ def test_addresses_should_be_of_the_meeting_or_beside_the_suite(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "suite.yaml:1: Input should be"),
-        ("- a", "suite.yaml:1: Input should be"),
-        ("states: []", "suite.yaml:1: states: Tuple should have at least 1 item"),
+        ("", "suite.yaml:1: a suite is a mapping with a list of states"),
+        ("- a", "suite.yaml:1: a suite is a mapping with a list of states"),
+        ("states: []", "suite.yaml:1: states: must have at least one entry"),
         ("states:\n - name: a\n   url: [", "suite.yaml:3: "),
         (
             "states:\n - name: a\n   url: a.html\n   color: red",
-            "suite.yaml:4: states.0.color: Extra inputs",
+            "suite.yaml:4: states.0.color: unknown field; there are viewport, contract",
         ),
         (
             "states:\n - name: a\n   url: a.html\n - name: b\n   url: b.html\n   viewport: 1x1",
             "suite.yaml:6: states.1.viewport: width and height must be even, from 16 to 1920",
         ),
-        ("states:\n - url: a.html", "suite.yaml:2: states.0.name: Field required"),
-        ("states:\n - name: a", "suite.yaml:2: states.0: a state has either a url or a meeting"),
-        ("states:\n - {name: a, url: a, meeting: b}", "suite.yaml:2: states.0: a state has either"),
+        ("states:\n - url: a.html", "suite.yaml:2: states.0.name: is required"),
+        ("states:\n - name: a", "suite.yaml:2: states.0: a state needs either url or meeting"),
+        ("states:\n - {name: a, url: a, meeting: b}", "suite.yaml:2: states.0: a state needs either"),
         (
             "states:\n - name: a\n   url: javascript:x",
-            "suite.yaml:2: states.0: url: only http, https and file",
+            "suite.yaml:2: states.0: url must be http, https or file",
         ),
         ("states:\n - {name: a, url: a}\n - {name: A, url: b}", "several states are named a"),
         (
             "viewport: wide\nstates:\n - {name: a, url: a}",
-            "suite.yaml:1: viewport: is not a size like 1280x720",
+            "suite.yaml:1: viewport: must be a size like 1280x720",
         ),
-        ("tolerance: 101%\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: is neither a number"),
-        ("tolerance: -3\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: is neither a number"),
-        ("threshold: 2\nstates:\n - {name: a, url: a}", "suite.yaml:1: threshold: Input should be less"),
-        ("time: 2026-01-15\nstates:\n - {name: a, url: a}", "suite.yaml:1: time: "),
+        ("tolerance: 101%\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: must be a number"),
+        ("tolerance: -3\nstates:\n - {name: a, url: a}", "suite.yaml:1: tolerance: must be a number"),
+        ("threshold: 2\nstates:\n - {name: a, url: a}", "suite.yaml:1: threshold: must be 1 or less"),
+        ("time: 2026-01-15\nstates:\n - {name: a, url: a}", "suite.yaml:1: time: needs a time zone"),
         (
             "masks:\n - video\n - {x: 0, y: 0, width: 0, height: 1}\nstates:\n - {name: a, url: a}",
-            "suite.yaml:3: masks.1.width: Input should be greater than or equal to 1",
+            "suite.yaml:3: masks.1.width: must be 1 or more",
         ),
+        (
+            "masks: [4]\nstates:\n - {name: a, url: a}",
+            "suite.yaml:1: masks.0: must be a CSS selector or a box",
+        ),
+        ("masks: [{x: 0}]\nstates:\n - {name: a, url: a}", "suite.yaml:1: masks.0.y: is required"),
+        (
+            "contract: sdk\nstates:\n - {name: a, url: a}",
+            "suite.yaml:1: contract: must be 'plain' or 'console'",
+        ),
+        ("states:\n - {name: a, url: 'http://[x'}", "suite.yaml:2: states.0: url is not a valid address"),
         ("x: !!python/object/apply:os.system [id]", "suite.yaml:1: could not determine a constructor"),
-        ("\x00", "suite.yaml: this is no YAML"),
+        ("\x00", "suite.yaml: not valid YAML"),
     ],
 )
 def test_fault_should_be_told_with_its_line_and_field(text: str, expected: str) -> None:
@@ -99,7 +120,7 @@ def test_fault_should_be_told_with_its_line_and_field(text: str, expected: str) 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "<b>", "-rf", "", "a\\n", "é", "a" * 101])
 def test_name_that_is_no_plain_file_name_should_be_refused(name: str) -> None:
-    assert "suite.yaml:2: states.0.name: String should" in complaint(
+    assert "suite.yaml:2: states.0.name: must be 1 to 100 letters" in complaint(
         f'states:\n - {{url: a, name: "{name}"}}'
     )
 
@@ -111,6 +132,33 @@ def test_all_faults_should_be_told_at_once_but_not_hundreds() -> None:
 
     assert len(lines) == 10
     assert lines[9].startswith("suite.yaml:11: ")
+
+
+def test_fault_should_be_told_without_what_follows_from_it_and_in_plain_words() -> None:
+    told = complaint("colr: red\nstates:\n - {name: a b, url: a}\n - name: b\n   urk: c\n")
+
+    assert "at least" not in told
+    assert len(told.splitlines()) == 3
+    assert not re.search("Input|String|Tuple|validation|Extra", told)
+
+
+def test_fields_of_the_fixture_should_be_told_without_a_line() -> None:
+    with pytest.raises(BadSuiteError) as caught:
+        state_of({"name": "a", "url": "a", "viewport": "1x1", "mask": []})
+    first, second = caught.value.message.splitlines()
+    assert first == "viewport: width and height must be even, from 16 to 1920"
+    assert second.startswith("mask: unknown field; there are ")
+
+
+def test_suite_in_the_docs_should_be_one() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    suite = read_suite(example.encode(), "layouts.md")
+    assert len(suite.states) >= 3
+    meetings = [state for state in suite.states if state.meeting is not None]
+    assert meetings
+    assert all(
+        prints_start(state.meeting) for state in meetings if state.meeting and state.contract == "console"
+    )
 
 
 def test_unknown_states_should_be_refused() -> None:
