@@ -57,7 +57,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def delete_drafts(target: Path) -> None:
-    """Delete what killed processes left beside `target`."""
+    """Delete drafts that killed processes left beside `target`."""
     for draft in target.parent.glob(f".{_tag(target)}-*.part"):
         draft.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What can go wrong with takes and files."""
+"""Errors of takes and files."""
 
 
 class MediaError(Exception):

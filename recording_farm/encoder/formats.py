@@ -1,4 +1,4 @@
-"""What is encoded: sizes, rates and the formats, H.264/AAC in MP4, VP8/Opus in WebM, and sound alone."""
+"""Sizes, rates and formats: H.264/AAC in MP4, VP8/Opus in WebM, and audio alone."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,22 +44,22 @@ class AudioCodec(StrEnum):
 
 @dataclass(frozen=True)
 class AudioExport:
-    """What a file with sound alone is encoded to; `channels` 1 is mono, 2 is stereo."""
+    """The format of a file with audio alone; `channels` 1 is mono, 2 is stereo."""
 
     codec: AudioCodec = AudioCodec.AAC
     channels: Literal[1, 2] = 2
 
 
 class Profile(StrEnum):
-    """What is mostly to be seen, and so what is worth its bits."""
+    """The usual content of the video, which decides where bits go."""
 
     TALK = "talk"
     """Faces: small files."""
     TEXT = "text"
-    """Slides, documents, code: sharp edges; what stands still costs little anyway."""
+    """Slides, documents, code: sharp edges; still parts cost little anyway."""
     MIXED = "mixed"
     MOTION = "motion"
-    """Films and games: more bits for what moves."""
+    """Films and games: more bits for motion."""
 
 
 _BITRATES = {
@@ -73,7 +73,7 @@ _BITRATES = {
 
 @dataclass(frozen=True)
 class Format:
-    """What one recording is encoded to: codec, size in pixels (even), frames per second, profile.
+    """The format of one recording: codec, size in pixels (even), frames per second, profile.
 
     With `audio_only` there is no picture: the recording becomes that file alone. Size and rate are then only
     those of the display that the page sees.

@@ -1,4 +1,4 @@
-"""The journal of a take: what is known of it besides its media, as JSON beside its file.
+"""The journal of a take: facts besides its media, as JSON beside its file.
 
 It is written while the take runs, so that a crash loses none of it.
 """
@@ -60,7 +60,7 @@ class Journal:
 
 
 def lag_at(lags: Sequence[Lag], time_us: int) -> int:
-    """How late a frame is that was grabbed at `time_us`; the first lag holds for what was before it too."""
+    """The lag of a frame grabbed at `time_us`; the first lag also applies to earlier frames."""
     if not lags:
         return 0
     return lags[max(0, bisect_right(lags, time_us, key=lambda lag: lag.from_us) - 1)].us

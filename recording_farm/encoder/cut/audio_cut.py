@@ -3,7 +3,7 @@
 The first packet of a take is AAC's priming: it decodes to the silence before the sound, and the packet after
 it cannot be decoded without it. In the file the first take keeps it, before time zero, where the edit list
 has it left out. At a joint the last packet of the take before stands in for it, so one take fades into
-the other over one packet, and the sound goes on without a gap.
+the other over one packet, and the audio continues without a gap.
 """
 
 import logging
@@ -18,7 +18,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from recording_farm.encoder.cut.audio_export import export_audio, open_audio
-from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, told_in_file
+from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, file_metadata
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.formats import AAC_FRAME_SAMPLES, SAMPLE_RATE, AudioCodec, AudioExport
 from recording_farm.encoder.media.atomic_media import atomic_media
@@ -54,7 +54,7 @@ def cut_audio(
 
 def _join(takes: Sequence[TakeMedia], target: Path, title: str | None) -> CutFile:
     with atomic_media(target) as partial, open_audio(partial, AudioCodec.AAC) as output:
-        output.metadata.update(told_in_file(takes[0], title))
+        output.metadata.update(file_metadata(takes[0], title))
         writer = _Writer(output)
         joints = []
         for take in takes:

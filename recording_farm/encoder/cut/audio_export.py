@@ -39,7 +39,7 @@ WAYS = {
     # LAME's default takes half as much time again (measured: 11.3 to 7.8 s for 5 minutes of noise).
     AudioCodec.MP3: _Way("libmp3lame", {"compression_level": "7"}, 96_000, "mp3", {}),
 }
-TOLD = "title", "creation_time"
+METADATA = "title", "creation_time"
 LAYOUTS = {1: "mono", 2: "stereo"}
 MONO = "mono|c0=0.5*c0+0.5*c1"
 ALIGNMENT = f"{SAMPLE_RATE}:async=1:first_pts=0:min_comp=0:min_hard_comp=0.01"
@@ -63,7 +63,7 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> None:
     ):
         if not source.streams.audio:
             raise NothingRecordedError(f"{recording} has no sound")
-        output.metadata.update({key: source.metadata[key] for key in TOLD if key in source.metadata})
+        output.metadata.update({key: source.metadata[key] for key in METADATA if key in source.metadata})
         sound = source.streams.audio[0]
         if export.codec is AudioCodec.AAC and sound.name == "aac" and sound.channels == export.channels:
             _copy(source, sound, output)
@@ -138,7 +138,7 @@ def _encode(source: InputContainer, sound: AudioStream, output: OutputContainer,
 
 
 def _graph(sound: AudioStream, export: AudioExport) -> Graph:
-    """What brings decoded sound to its place and into the wanted channels."""
+    """The filter that puts decoded audio at its time and into the requested channels."""
     graph = Graph()
     nodes = [
         graph.add_abuffer(template=sound),

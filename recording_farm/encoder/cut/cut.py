@@ -1,4 +1,4 @@
-"""The cut: the takes of a recording joined into one finished file, without re-encoding."""
+"""The cut: concatenates the takes of a recording into one finished file, without re-encoding."""
 
 import logging
 import re
@@ -25,27 +25,27 @@ from recording_farm.encoder.media.partial_file import open_take
 logger = logging.getLogger(__name__)
 
 HEAD_PACKETS = 200
-"""How far into a take its first frame and the sound around it are looked for."""
+"""Packets in which to look for a take's first frame and the audio around it."""
 
 OPUS_DELAY_US = 6_500
 """libopus looks 312 samples of 48 kHz ahead."""
 
 MUXER_OPTIONS = {
-    # The index at the front, so that a player can begin before it has the whole file.
+    # The index at the front, so that a player can start before it has the whole file.
     Codec.H264: {"movflags": "faststart"},
-    # The cues at the front for the same reason, in room that is kept for them.
+    # The cues at the front for the same reason, in reserved space.
     Codec.VP8: {"cues_to_front": "1"},
 }
 
 
 @dataclass(frozen=True)
 class TakeMedia:
-    """A take's file, how much later than their time its frames were grabbed, and where it ends (µs).
+    """A take's file, the lags of its frames behind their time, and its end (µs).
 
-    The lags are taken off the frames' times: what is seen in the file then changes when it was to change for
-    people, and not when it was looked at. Frames grabbed from `end_us` on are left out; None keeps all.
-    The take's `number` is for whoever asks where it is in the file. Its times are the clock's but for the
-    `stretch`, see `Format.stretch`. It began at `began_us` (unix, µs), None if that is not known.
+    The lags are subtracted from the times of the frames: the file then changes when the page changed for
+    people, not when it was grabbed. Frames grabbed from `end_us` on are left out; None keeps all. `number`
+    finds the take in the file's `joints`. Times are the clock's except for `stretch`, see `Format.stretch`.
+    The take began at `began_us` (unix, µs); None if that is unknown.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class TakeJoint:
 
 @dataclass(frozen=True)
 class CutFile:
-    """A finished file: frames in it, places where a frame is missing, and frames that came too close."""
+    """A finished file with its frames, lost frames, and frames that came too close together."""
 
     path: Path
     duration_us: int
@@ -86,7 +86,7 @@ class CutFile:
 
 @dataclass(frozen=True)
 class _Head:
-    """The beginning of a take, in µs of its own clock, and what its sound's stamps are too early by."""
+    """The start of a take, in µs of its own clock, and the delay missing in its audio stamps."""
 
     video_first: int
     sound_times: list[int]
@@ -96,7 +96,7 @@ class _Head:
 def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format, title: str | None = None) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    The file says when the first of them began, and its `title`. Takes without a single whole frame are left
+    The file contains the start time of the first take and the `title`. Takes without a whole frame are left
     out. Raises NothingRecordedError when nothing is left, CutError when the disk fails.
     """
     heads = [(take, head) for take in takes if (head := _read_head(take)) is not None]
@@ -111,7 +111,7 @@ def cut(takes: Sequence[TakeMedia], target: Path, fmt: Format, title: str | None
             options=MUXER_OPTIONS[fmt.codec],
         ) as output,
     ):
-        output.metadata.update(told_in_file(heads[0][0], title))
+        output.metadata.update(file_metadata(heads[0][0], title))
         return _join(heads, output, fmt, target)
 
 
@@ -129,13 +129,13 @@ def _join(
     )
 
 
-def told_in_file(first: TakeMedia, title: str | None) -> dict[str, str]:
-    """What a file says of itself: its title, and when its first take began."""
-    told = {} if title is None else {"title": title}
+def file_metadata(first: TakeMedia, title: str | None) -> dict[str, str]:
+    """The metadata of a file: its title, and the start time of its first take."""
+    metadata = {} if title is None else {"title": title}
     if first.began_us is not None:
         began = datetime.fromtimestamp(first.began_us // 1_000_000, UTC)
-        told["creation_time"] = began.replace(microsecond=first.began_us % 1_000_000).isoformat()
-    return told
+        metadata["creation_time"] = began.replace(microsecond=first.began_us % 1_000_000).isoformat()
+    return metadata
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class _Writer:
         self._streams: dict[str, Any] = {}
         self._frames: deque[_Placed] = deque()
         self._sound: deque[_Placed] = deque()
-        # Where what is written ends.
+        # The end of the written packets.
         self._sound_end = Fraction(0)
         self._picture_end = 0
         self._take_from = 0
@@ -212,7 +212,7 @@ class _Writer:
         self.joints.append(TakeJoint(take.number, joint.offset, start, start, grid.frames, grid.lost))
 
     def close(self) -> None:
-        """Write what is held; sound from behind the last frame is left out."""
+        """Write the held packets; audio after the last frame is left out."""
         end = Fraction(self.video_end_us)
         while self._frames:
             self._write_frame(self._frames.popleft())
@@ -234,7 +234,7 @@ class _Writer:
         return [*ends, self._picture_end] if self._picture_end > self._take_from or not ends else ends
 
     def _end_before(self, joint: Joint) -> None:
-        """Write of the take before what the joint leaves of it."""
+        """Write the packets of the last take that the joint keeps."""
         for _ in range(joint.dropped):
             self._frames.pop()
         self.frames -= joint.dropped
@@ -314,7 +314,7 @@ def _unlagged(packet: Packet, take: TakeMedia) -> int:
 def _read_head(take: TakeMedia) -> _Head | None:
     """Where a take's picture and sound begin; None if it has no whole frame.
 
-    Raises CutError when the disk fails: what cannot be read now must not be left out for good.
+    Raises CutError when the disk fails: an unreadable part now must not be lost for good.
     """
     video_first: int | None = None
     sound_times: list[int] = []
@@ -335,7 +335,7 @@ def _read_head(take: TakeMedia) -> _Head | None:
 
 
 def _sound_delay(source: InputContainer) -> int:
-    """What Opus stamps in a WebM are too early by, in µs.
+    """The delay missing in the Opus stamps of a WebM, in µs.
 
     A demuxer takes the encoder's delay off the stamps, as WebM has it, but the muxers of old libavformats
     never put it on (measured with 59 in ffmpeg 5.1; 61 in ffmpeg 7 does).

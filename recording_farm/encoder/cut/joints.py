@@ -33,7 +33,7 @@ _SQUEEZED = FRAME_TICKS // 16
 
 
 class FrameGrid:
-    """Snaps the frames of one take, in order, to its own grid of whole frames, and counts what does not fit.
+    """Snaps the frames of one take, in order, to a grid of whole frames, and counts those that do not fit.
 
     The grabs jitter by some 50 µs around the grid. A place whose frame was never grabbed stays empty, and
     the frame before it is shown longer. After such a stall x11grab catches up with grabs that follow each
@@ -67,7 +67,7 @@ class FrameGrid:
     def end_at(self, time_us: int) -> None:
         """Count the frames that are missing behind the last one of a take that went on until `time_us`.
 
-        The encoder was behind, and what waited for it went with it.
+        The encoder was behind, and the frames in its queue are lost.
         """
         self.lost += max(0, self._nearest(time_us) - 1 - self._place)
 
@@ -87,7 +87,7 @@ class Joint:
 
     So many frames of the take before are `dropped`, and its sound is kept up to `sound_end` (µs, file's
     time). The picture begins at `picture_from` (ticks, file's time), the sound at `sound_from` (µs, take's
-    time); `offset` (µs) is what the sound's times are moved by.
+    time); `offset` (µs) is added to the times of the audio.
     """
 
     dropped: int

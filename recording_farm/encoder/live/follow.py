@@ -34,7 +34,7 @@ MIN_STEP_US: Final = 2_000
 _SOUND_US: Final = AAC_FRAME_SAMPLES * 1_000_000 // SAMPLE_RATE
 _TAKE: Final = re.compile(r"take-(\d+)\..+")
 _OPTIONS: Final = {"analyzeduration": "0"}
-"""What introduces a take tells all there is to know of its streams; nothing need be read ahead."""
+"""The header of a take describes all of its streams; nothing has to be read ahead."""
 
 Kind: TypeAlias = Literal["video", "audio"]
 
@@ -60,7 +60,7 @@ def follow(
     """Of each take in `directory`, its streams and its packets, as they come, until the recording `is_over`.
 
     All of a take's packets are to be taken before the next take. With `live` it begins with the newest key
-    frame; what was recorded before is left out. Only takes in MP4 can be followed.
+    frame; earlier packets are left out. Only takes in MP4 can be followed.
     """
     end = 0
     number = (_first_from(directory, fmt, 0, max) or 0) if live else 0
@@ -79,7 +79,7 @@ def follow(
 
 
 class _FollowedTake:
-    """The packets of one take, put behind what ends at `end` (µs)."""
+    """The packets of one take, appended at `end` (µs)."""
 
     def __init__(self, source: InputContainer, number: int, journal: Path, end: int, period: int) -> None:
         self._source = source

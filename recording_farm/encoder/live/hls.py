@@ -20,12 +20,12 @@ PLAYLIST_SUFFIX: Final = ".m3u8"
 _SEGMENT: Final = "-%05d.ts"
 SLACK_SECONDS: Final = 0.2
 DESCRIPTION: Final = "ID3Data"
-"""What a TXXX frame of ours is called."""
+"""The description of our TXXX frames."""
 
 
 @dataclass(frozen=True)
 class TimedText:
-    """A text of the page's for those who watch, at `us` of the take `take`."""
+    """A text from the page for viewers, at `us` of the take `take`."""
 
     take: int
     us: int
@@ -174,7 +174,7 @@ def make_hls(
                 at_us, text = waiting.pop(0)
                 writer.write_text(text, at_us)
             writer.write(packet, packet.stream.type, time_us)
-        # What was said behind the last packet stands at the end.
+        # Texts after the last packet go to the end.
         for at_us, text in waiting:
             writer.write_text(text, at_us)
     return [writer.playlist, *(directory / each for each in segments_in(writer.playlist.read_text()))]

@@ -1,1 +1,1 @@
-"""Media files, whole or still growing: their packets, what they hold, and where they break off."""
+"""Media files, whole, truncated or still growing: their packets and contents."""

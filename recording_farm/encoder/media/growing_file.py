@@ -18,9 +18,9 @@ class GrowingFile:
     """A take in MP4, as a file object for libav: `read` waits for more until `is_over`."""
 
     def __init__(self, path: Path, is_over: Callable[[], bool], skip_to: int | None = None) -> None:
-        """Read `path` from its beginning, or what introduces it and then from the byte `skip_to` on.
+        """Read `path` from its start, or its header and then the bytes from `skip_to`.
 
-        Offsets in a fragment count from its own beginning, so what lies before it may be left out.
+        Offsets in a fragment count from its own beginning, so earlier bytes can be left out.
         """
         self.name = str(path)
         self._file = path.open("rb", buffering=0)

@@ -1,7 +1,7 @@
 """A partial file: a take that breaks off anywhere, read as far as it is whole.
 
-What was killed, or met a full disk, breaks off in the middle of something; after a power loss there can be
-zeros where the file was to go on. libavformat takes the packets at the front of a broken mdat or cluster, but
+A take whose ffmpeg was killed, or met a full disk, is truncated anywhere; after a power loss its end can be
+zeros. libavformat takes the packets at the front of a broken mdat or cluster, but
 gives up the whole file for an MP4 that ends in a sidx or moof (measured: 46 of 1502 places in a sound take).
 So it never gets to see such an end, nor the zeros. The file itself is left as it is.
 """
@@ -20,7 +20,7 @@ from recording_farm.encoder.errors import CutError
 
 BOX_HEAD = 8
 """ISO/IEC 14496-12: a box begins with its length in four bytes, itself included, and its type in four more.
-Length 1 says that eight bytes follow with the length. These types are what the takes have."""
+Length 1 says that eight bytes follow with the length. Takes have these types."""
 
 LARGE_BOX_HEAD = 16
 INTRODUCTION = {b"ftyp", b"moov"}
@@ -45,7 +45,7 @@ def open_take(path: Path) -> Iterator[InputContainer]:
             with av.open(part, "r", metadata_errors="replace") as source:
                 yield source
     except av.FFmpegError:
-        # Some of them are OSErrors as well, but libav does not see the disk: it tells of what is in the file.
+        # Some of them are OSErrors as well, but libav does not see the disk: it reports the file's contents.
         raise
     except OSError as error:
         raise CutError(f"{path.name} cannot be read now: {error}") from error

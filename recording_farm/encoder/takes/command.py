@@ -59,14 +59,14 @@ H264_LOSS = {Profile.TALK: 26, Profile.TEXT: 20, Profile.MIXED: 23, Profile.MOTI
 """How much is left out (CRF) for each profile, as long as the bits suffice."""
 
 VP8_LOSS = {Profile.TALK: 20, Profile.TEXT: 8, Profile.MIXED: 12, Profile.MOTION: 12}
-# What ffmpeg says: its inputs as it opens them and its warnings on stderr, its progress on stdout.
+# Messages of ffmpeg: its inputs as it opens them and its warnings on stderr, its progress on stdout.
 SPEECH = (
     *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
     *("-progress", "pipe:1", "-stats_period", "0.1"),
 )
 
 SILENCE = 0.001
-"""Quieter than this (of full scale, -60 dB), for so long (s), is told as silence."""
+"""Quieter than this (of full scale, -60 dB), for so long (s), is reported as silence."""
 
 SILENCE_SECONDS = 1
 
@@ -125,12 +125,12 @@ class TakeFiles:
 
     @property
     def log(self) -> Path:
-        """What ffmpeg says."""
+        """The log of ffmpeg."""
         return self._with(".log")
 
     @property
     def journal(self) -> Path:
-        """What is known about the take, as JSON."""
+        """The journal of the take, as JSON."""
         return self._with(".json")
 
     def remove(self) -> None:
@@ -176,7 +176,7 @@ def _sound(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.FilterableSt
         fragment_size=PULSE_FRAGMENT_BYTES,
         thread_queue_size=AUDIO_QUEUE_PACKETS,
     ).audio
-    # What is stretched is resampled from its first sample on, not from when there is first too much of it.
+    # Stretched audio is resampled from its first sample, not only once there is too much of it.
     resampling = {"async": 1000} | ({} if fmt.stretch == 1 else {"flags": "res"})
     sound = sound.filter("asetpts", _take_time(fmt, epoch)).filter("aresample", **resampling)
     return sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
@@ -201,7 +201,7 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
 
 
 def _take_time(fmt: Format, epoch: int) -> str:
-    """What makes stamps of the wall clock those of the take, see `Format.stretch`."""
+    """The filter that turns wall-clock stamps into the take's, see `Format.stretch`."""
     since_epoch = f"PTS-{epoch}/TB"
     numerator, denominator = fmt.stretch.as_integer_ratio()
     return since_epoch if fmt.stretch == 1 else f"({since_epoch})*{numerator}/{denominator}"
@@ -231,7 +231,7 @@ def _color_matrix(codec: Codec) -> str:
 
 
 def encoding(fmt: Format) -> dict[str, object]:
-    """The options of ffmpeg's output: how picture and sound are encoded, and what file they grow into."""
+    """The options of ffmpeg's output: video and audio encoding, and the growing file."""
     sound: dict[str, object] = {"ar": SAMPLE_RATE, "ac": 2, "audio_bitrate": 128_000}
     in_mp4: dict[str, object] = {
         "acodec": "aac",

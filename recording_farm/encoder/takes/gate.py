@@ -29,7 +29,7 @@ class Gate:
                 await asyncio.sleep(POLL_SECONDS)
 
     def open(self) -> None:
-        """Let ffmpeg go on: it reads the end of an empty file."""
+        """Release ffmpeg: it reads the end of an empty file."""
         if self._end is None:
             raise RuntimeError(f"{self._path} was opened before ffmpeg had reached it")
         os.close(self._end)

@@ -14,7 +14,7 @@ class Progress:
 
 
 def parse_progress(lines: Iterable[str]) -> Progress:
-    """One block's lines as a value; what ffmpeg does not know yet (`N/A`) counts as 0."""
+    """The values of one block's lines; unknown ones (`N/A`) count as 0."""
     values = dict(line.strip().split("=", 1) for line in lines if "=" in line)
     return Progress(
         frames=_whole(values.get("frame")),

@@ -311,15 +311,15 @@ class Take:
         self._fault = fault
         assert self._journal is not None
         end_us = self._journal.time_of(until_us)
-        # It may have been told to end before.
+        # It may have received a signal before.
         if self._journal.end_us is None or end_us < self._journal.end_us:
             self._note(replace(self._journal, end_us=end_us))
 
     async def _catch_up(self, journal: Journal, at_us: int) -> None:
-        """Wait until what has been grabbed by `at_us` is encoded, and note the end for the cut.
+        """Wait until all frames grabbed by `at_us` are encoded, and note the end for the cut.
 
-        At a signal ffmpeg throws away the frames that wait for its encoder, so it is told a little later; the
-        cut leaves out what it has grabbed meanwhile.
+        At a signal ffmpeg drops the frames that wait for its encoder, so the signal comes a little later; the
+        cut leaves out the frames grabbed meanwhile.
         """
         self._note(replace(journal, end_us=journal.time_of(at_us)))
         wanted = at_us - journal.monotonic_us
@@ -367,7 +367,7 @@ class Take:
             os.killpg(self._process.pid, sign)
 
     async def _read_words(self) -> None:
-        """Keep what ffmpeg says in the log; find when its clock starts and the file begins."""
+        """Write the messages of ffmpeg to the log; find the start of its clock and of the file."""
         assert self._process.stderr is not None
         told = ""
         async for raw in self._process.stderr:

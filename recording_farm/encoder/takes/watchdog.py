@@ -1,8 +1,8 @@
-"""The watchdog of a running take: decides from samples, five a second, what is wrong with it.
+"""The watchdog of a running take: finds hangs and slowness in its samples, five a second.
 
-A sample that comes late, because the machine or the recorder stood still, says nothing about ffmpeg. So a
-hang is counted in samples, and of the time between two of them no more counts than two of them should take.
-And an ffmpeg that would run if there was a processor for it does not hang: it is too slow, if that lasts.
+A late sample, from a machine or recorder that stood still, says nothing about ffmpeg. So a hang is counted
+in samples, and the time between two samples counts as two intervals at most. An ffmpeg that waits for a
+processor does not hang; if that lasts, it is too slow.
 """
 
 from collections import deque
@@ -13,8 +13,8 @@ from itertools import pairwise
 SAMPLE_SECONDS = 0.2
 MAX_US = round(2 * SAMPLE_SECONDS * 1_000_000)
 FALTERING_SAMPLES = 2
-"""ffmpeg tells its progress each 0.1 s; on a busy machine 0.88 s passed without once, in which no sample was
-taken either. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0 to
+"""ffmpeg reports its progress each 0.1 s; on a busy machine 0.88 s once passed without, and without a sample
+too. With twice as many busy programs as processors not one sample of 200 was idle. Five are 1.0 to
 1.2 s after the hang, and a take in reserve then begins in 0.1 s."""
 
 HANGING_SAMPLES = 5
@@ -22,20 +22,20 @@ SPINNING_SAMPLES = 150
 """No machine is so busy for 30 s; an ffmpeg that runs all the time and gets nowhere hangs, too."""
 
 SLOW = 0.9
-"""Too slow is what was below this speed in each fifth of ten seconds: one stall touches two of them at
-most."""
+"""A take is too slow if it was below this speed in each fifth of ten seconds: one stall touches two of them
+at most."""
 
 FIFTHS = 5
 FIFTH_SAMPLES = 10
 JUMP_US = 100_000
-"""The kernel slews a clock by 0.5 ms in a second at most (adjtimex); more at once is somebody who sets it."""
+"""The kernel slews a clock by 0.5 ms in a second at most (adjtimex); a larger step was set."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The time (CLOCK_MONOTONIC), how far the wall clock is ahead of it, and what is encoded; all in µs.
+    """The time (CLOCK_MONOTONIC), the lead of the wall clock, and the encoded time; all in µs.
 
-    Whether ffmpeg waits for a processor is known only where nothing was encoded since the last sample.
+    `waits_for_processor` is set only if nothing was encoded since the last sample.
     """
 
     monotonic_us: int
@@ -45,7 +45,7 @@ class Sample:
 
 
 class Finding(Enum):
-    """What is the matter with a take."""
+    """A fault of a take."""
 
     FALTERING = auto()
     """It may be about to hang."""
@@ -58,7 +58,7 @@ class Watchdog:
     """Checks the samples of one take, in order."""
 
     def __init__(self, first: Sample) -> None:
-        """`first` is the sample of the take as it has begun."""
+        """`first` is the sample at the start of the take."""
         self._last = first
         self._idle_samples = 0
         self._still_samples = 0
@@ -66,7 +66,7 @@ class Watchdog:
         self._history = deque([(0, first.encoded_us)], maxlen=FIFTHS * FIFTH_SAMPLES + 1)
 
     def check(self, sample: Sample) -> Finding | None:
-        """What is the matter; None if nothing is."""
+        """The fault that the sample shows; None if there is none."""
         last, self._last = self._last, sample
         still = sample.encoded_us == last.encoded_us
         self._still_samples = self._still_samples + 1 if still else 0
@@ -83,13 +83,13 @@ class Watchdog:
 
     @property
     def speed(self) -> float:
-        """How much of the last ten seconds, or as long as it runs, was encoded."""
+        """The encoded share of the last ten seconds, or of a shorter run."""
         (began, before), (now, encoded) = self._history[0], self._history[-1]
         return (encoded - before) / (now - began) if now > began else 0.0
 
     @property
     def is_slow(self) -> bool | None:
-        """Whether it did not keep up for the last ten seconds; None as long as it has not run for so long."""
+        """Whether it was too slow for the last ten seconds; None in a shorter run."""
         if len(self._history) <= FIFTHS * FIFTH_SAMPLES:
             return None
         marks = [self._history[fifth * FIFTH_SAMPLES] for fifth in range(FIFTHS + 1)]
