@@ -1,7 +1,7 @@
 """`/openapi.json`, and `/docs`, which shows it with Swagger UI.
 
-Swagger UI is a file of the package flask-swagger-ui, of which nothing else is used. The page loads only what
-the farm itself serves, and sends what is tried on it only there.
+Swagger UI comes from the package flask-swagger-ui; nothing else of that package is used. The page loads files
+only from the farm, and "Try it out" sends requests only there.
 """
 
 from functools import cache
@@ -18,13 +18,13 @@ from recording_farm.api.static_files import PageFiles
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _SWAGGER_UI: Final = ("flask_swagger_ui", "dist")
-"""The package and the folder in it that has Swagger UI and its license."""
+"""The package and its folder with Swagger UI and the license."""
 
 _POLICY: Final = (
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
-    "img-src 'self' data:",  # Swagger UI's style sheet has its icons in it
+    "img-src 'self' data:",  # icons in the style sheet of Swagger UI
     "connect-src 'self'",
     "frame-ancestors 'none'",
     "base-uri 'none'",
@@ -38,11 +38,11 @@ _HEADERS: Final = {
 
 
 _document = cache(openapi_document)
-"""A fifth of a second, and the same for every app of a process."""
+"""Made once in a process: it takes 0.2 s and never changes."""
 
 
 def document_routes(operations: tuple[Operation, ...], base_url: str) -> list[BaseRoute]:
-    """The routes of the document that describes `operations`, which lie below `base_url`, and of its page."""
+    """Routes of the OpenAPI document of `operations` below `base_url`, and of the page that shows it."""
     json = JSONResponse(with_servers(_document(operations), base_url))
 
     async def openapi(_request: Request) -> Response:

@@ -70,6 +70,10 @@ _REPLACEMENTS: Final = {
     '<div class="table-responsive': (
         '<div tabindex="0" role="group" aria-label="Table" class="table-responsive'
     ),
+    'title="Queue name"': 'aria-label="Queue name"',
+    'title="Registry name"': 'aria-label="Registry name"',
+    'title="Job Sort Order"': 'aria-label="Job sort order"',
+    'title="Jobs per page"': 'aria-label="Jobs per page"',
     '<div class="description-scroll">': '<div class="description-scroll" tabindex="0">',
     "This list below contains all the registered queues": "All queues",
     "This list below contains all the registered workers": "All workers",

@@ -1,7 +1,7 @@
 // Shows openapi.json with Swagger UI, which the package flask-swagger-ui brings.
 
 const CLOUDFLARE = "/client/v4/";
-// The farm's address as this browser has it, which need not be its public one.
+// The farm's address in this browser, which may differ from its public URL.
 const farm = new URL(".", location.href).href.replace(/\/$/, "");
 
 async function load() {
@@ -15,12 +15,18 @@ async function load() {
   };
 }
 
-// What is tried goes out with the key that was given under "Authorize" and with nothing else. A session of the
-// portal stays out of it, and so does the browser's own question for a password.
+// "Try it out" sends the key that was entered under "Authorize" and nothing else: no session of the portal, and
+// no password from the browser's own dialog.
 function withoutCookies(request) {
   request.credentials = "omit";
   return request;
 }
+
+// The keyboard can scroll only elements that take the focus.
+const docs = document.querySelector("#docs");
+new MutationObserver(() => {
+  for (const pre of docs.querySelectorAll("pre:not([tabindex])")) pre.tabIndex = 0;
+}).observe(docs, { childList: true, subtree: true });
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
