@@ -19,6 +19,7 @@ from recording_farm.api.cors import CrossOrigin
 from recording_farm.api.docs.routes import document_routes
 from recording_farm.api.error_responses import EXCEPTION_HANDLERS
 from recording_farm.api.key_watch import tell_first_key, watch_keys
+from recording_farm.api.meeting.ice import IceServers
 from recording_farm.api.meeting.page import meeting_routes
 from recording_farm.api.meeting.rooms import Rooms
 from recording_farm.api.operations import routes_of
@@ -32,7 +33,7 @@ from recording_farm.api.routes.evidence import evidence_operations
 from recording_farm.api.routes.health import health_operations
 from recording_farm.api.routes.host_links import host_link_operations
 from recording_farm.api.routes.live import live_operations
-from recording_farm.api.routes.meeting import meeting_signalling_routes
+from recording_farm.api.routes.meeting import meeting_signalling_routes, watch_rooms
 from recording_farm.api.routes.metrics import metrics_operations
 from recording_farm.api.routes.outputs import output_operations
 from recording_farm.api.routes.readiness import readiness_operations
@@ -178,7 +179,7 @@ async def _running(
                 deliveries=Deliveries(client),
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,
-                rooms=Rooms(settings.ice_servers),
+                rooms=Rooms(IceServers(settings)),
                 drawings=asyncio.Semaphore(_MAX_DRAWINGS),
                 evidence_downloads=DownloadLimit(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
             )
@@ -188,6 +189,7 @@ async def _running(
                 asyncio.create_task(
                     watch_shared_settings(settings, signing_key, client), name="watch shared settings"
                 ),
+                asyncio.create_task(watch_rooms(context), name="watch rooms"),
             )
             try:
                 yield context

@@ -167,6 +167,7 @@ def record_meeting(farm: RunningFarm, directory: Path, shared_page: str) -> Path
         hold()
         recording = farm.answer(farm.client.get("/v2/recordings/active-recording/standup"))
         host.click("#end")
+        host.click("#end-agreed")
         guest.locator("#over").wait_for()
     ended = farm.wait_for(recording["id"], "UPLOADED", timeout=120)
     assert ended["stop_reason"]["reason"] == "PAGE_ENDED"

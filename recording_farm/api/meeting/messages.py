@@ -1,6 +1,6 @@
-"""What participants of the built-in meeting send to it, checked field by field.
+"""Messages that participants of the built-in meeting send, validated field by field.
 
-A hostile client may send anything: every text has a greatest length, every list a greatest number.
+A hostile client may send anything: every string and every list has a maximum length.
 """
 
 import re
@@ -11,18 +11,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 MAX_MESSAGE: Final = 64 * 1024
-"""Characters; a session description of eight tracks has about 20 000 (measured with Chromium)."""
+"""Characters. A session description with eight tracks has about 20 000 (measured with Chromium)."""
 
 
 def _printable(name: str) -> str:
-    # In the page a name is text and nothing else; what cannot be seen would still be there to mislead.
+    # The page shows a name as text only, but invisible characters could still mislead.
     if not name.isprintable():
         raise PydanticCustomError("printable", "must be printable characters")
     return name
 
 
 def _page(url: str) -> str:
-    # Everybody's browser opens it in a sandbox, the recorder's behind the farm's address rule besides.
+    # Every browser opens it in a sandbox. In the recorder's browser the farm's address rule applies too.
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -40,9 +40,10 @@ Name = Annotated[
     AfterValidator(_printable),
 ]
 MemberId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
+ResumeToken = Annotated[str, StringConstraints(max_length=256)]
 StreamId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9{}_-]{1,64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-"""A place on the whiteboard, as a share of its width or height."""
+"""A position on the whiteboard, as a fraction of its width or height."""
 
 
 class _Message(BaseModel):
@@ -50,7 +51,7 @@ class _Message(BaseModel):
 
 
 class Media(_Message):
-    """What somebody sends: whether sound and picture are on, and which streams camera and screen are."""
+    """The media of a member: whether audio and video are on, and the stream ids of camera and screen."""
 
     audio: bool = False
     video: bool = False
@@ -59,16 +60,23 @@ class Media(_Message):
 
 
 class Join(_Message):
-    """The first message of everybody; `token` makes its bearer the host."""
+    """The first message of a member. `token` makes them host; `resume` restores who they were."""
 
     type: Literal["join"]
     name: Name
     media: Media = Media()
     token: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    resume: ResumeToken | None = None
+
+
+class RecorderJoin(_Message):
+    """The body with which a recorder opens its event stream; `resume` restores its member id."""
+
+    resume: ResumeToken | None = None
 
 
 class State(_Message):
-    """What somebody sends from now on."""
+    """The new state of a member's media."""
 
     type: Literal["state"]
     media: Media
@@ -82,7 +90,7 @@ class Description(_Message):
 
 
 class Candidate(_Message):
-    """A candidate (RTCIceCandidateInit)."""
+    """An ICE candidate (RTCIceCandidateInit)."""
 
     candidate: Annotated[str, StringConstraints(max_length=1024)]
     sdpMid: Annotated[str, StringConstraints(max_length=64)] | None = None  # noqa: N815 - WebRTC's names
@@ -91,7 +99,7 @@ class Candidate(_Message):
 
 
 class Signal(_Message):
-    """Something for the peer connection of one other member."""
+    """A message for the peer connection with one other member."""
 
     type: Literal["signal"]
     to: MemberId
@@ -100,7 +108,7 @@ class Signal(_Message):
 
 
 class Stroke(_Message):
-    """A piece of a line on the whiteboard; a long line comes in several, while it is drawn."""
+    """A part of a line on the whiteboard. A long line arrives in several parts while it is drawn."""
 
     type: Literal["stroke"]
     color: Literal["ink", "blue", "red", "green"]
@@ -108,13 +116,13 @@ class Stroke(_Message):
 
 
 class Clear(_Message):
-    """An empty whiteboard."""
+    """Clear the whiteboard."""
 
     type: Literal["clear"]
 
 
 class OpenPlugin(_Message):
-    """Show the whiteboard or a page to all, or neither."""
+    """Show the whiteboard or a page to everyone, or close it."""
 
     type: Literal["plugin"]
     kind: Literal["whiteboard", "page"] | None
@@ -122,13 +130,13 @@ class OpenPlugin(_Message):
 
 
 class End(_Message):
-    """The meeting is over for all; only a host may say so."""
+    """End the meeting for everyone; only a host may."""
 
     type: Literal["end"]
 
 
 class Beat(_Message):
-    """A sign of life, the answer to the server's."""
+    """A heartbeat, the answer to the server's."""
 
     type: Literal["beat"]
 
@@ -141,6 +149,6 @@ _ROOM_MESSAGE: Final[TypeAdapter[Any]] = TypeAdapter(RoomMessage)
 
 
 def parse_message(text: str) -> RoomMessage:
-    """A member's message. Raises pydantic.ValidationError."""
+    """Parse a message of a member. Raises pydantic.ValidationError."""
     message: RoomMessage = _ROOM_MESSAGE.validate_json(text)
     return message

@@ -1,8 +1,11 @@
-"""The rooms of the built-in meeting: who is where, and who is told what.
+"""The rooms of the built-in meeting: members, and the messages between them.
 
-Rooms are in the memory of one process, and nothing of them is kept: a room is there as long as somebody is in
-it. Sound and picture go from browser to browser; what passes here are small messages, checked before they
-come (see `api.meeting.messages`). Who sends too much or reads too slowly is put out.
+Rooms live in the memory of one process and are not stored: a room exists as long as it has members. Audio and
+video go from browser to browser; only small, validated messages pass through here (see
+`api.meeting.messages`). A member that sends too much or reads too slowly is disconnected.
+
+A member whose connection breaks stays in the room for a grace period, because its audio and video may still
+flow. When it reconnects in time, it keeps its id, and the others keep their connections to it.
 """
 
 import asyncio
@@ -10,10 +13,13 @@ import json
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from recording_farm.api.http_errors import MeetingRefusedError
+from recording_farm.api.meeting.ice import IceServers
 from recording_farm.api.meeting.messages import (
     Beat,
     Clear,
@@ -27,18 +33,21 @@ from recording_farm.api.meeting.messages import (
 )
 
 MAX_PEOPLE: Final = 8
-"""In one room: each sends to each other, so eight are 56 streams already."""
+"""In one room. Everybody sends to everybody else, so eight people are already 56 streams."""
 
 MAX_RECORDERS: Final = 4
 MAX_ROOMS: Final = 1000
 MAX_FROM_ONE_ADDRESS: Final = 100
-"""Members from one client address, in all rooms together; a school may have one address for all."""
+"""Members from one client address, in all rooms together; a school may share one address."""
 
 MAX_BOARD_CHARACTERS: Final = 256 * 1024
-"""Of a room's drawing; then the oldest strokes go."""
+"""Size of a room's drawing; beyond it, the oldest strokes are dropped."""
 
 MAX_UNREAD_CHARACTERS: Final = 1024 * 1024
-"""Of what waits to be sent to one member, with the drawing; whoever has more waiting is not reading."""
+"""Size of one member's outbox, including the drawing; a member with more unread is disconnected."""
+
+AWAY_SECONDS: Final = 30.0
+"""Grace period in which a member may reconnect after its connection broke."""
 
 _BURST_MESSAGES: Final = 300.0
 _MESSAGES_A_SECOND: Final = 60.0
@@ -47,17 +56,17 @@ _CHARACTERS_A_SECOND: Final = 128 * 1024.0
 
 
 class Outbox:
-    """What waits to be sent to one member. It ends when the member is put out, or the meeting is over."""
+    """Messages waiting to be sent to one member. It ends when the member must disconnect."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Start empty."""
         self._waiting: deque[str] = deque()
         self._characters = 0
         self._news = asyncio.Event()
         self._ended = False
 
     def put(self, message: dict[str, Any]) -> None:
-        """Add a message; an outbox that is too full ends instead."""
+        """Add a message; an outbox over its limit ends instead."""
         text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
         self._characters += len(text)
         if self._characters > MAX_UNREAD_CHARACTERS:
@@ -68,12 +77,17 @@ class Outbox:
         self._news.set()
 
     def end(self) -> None:
-        """Nothing is added any more; what waits is still sent."""
+        """Accept no more messages; those waiting are still sent."""
         self._ended = True
         self._news.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the member must disconnect."""
+        return self._ended
+
     async def get(self) -> str | None:
-        """The next message, or None when the outbox has ended."""
+        """Wait for the next message; None when the outbox has ended."""
         while not self._waiting:
             if self._ended:
                 return None
@@ -85,17 +99,17 @@ class Outbox:
 
 
 class Allowance:
-    """How much one member may send: a burst, and so much a second afterwards."""
+    """Rate limit of one member: a burst, then a fixed amount per second."""
 
     def __init__(self, burst: float, a_second: float) -> None:
-        """The whole burst is there at the beginning."""
+        """Start with the whole burst."""
         self._burst = burst
         self._a_second = a_second
         self._left = burst
         self._since = time.monotonic()
 
     def take(self, amount: float) -> bool:
-        """Whether `amount` is allowed now."""
+        """Take `amount`; False when that exceeds the limit."""
         present = time.monotonic()
         self._left = min(self._burst, self._left + (present - self._since) * self._a_second) - amount
         self._since = present
@@ -104,74 +118,104 @@ class Allowance:
 
 @dataclass(eq=False)
 class Member:
-    """Somebody in a room. A `recorder` is in no list; a `host` may end the meeting."""
+    """A member of a room: a person, who may be host, or a recorder, which is in no list of people."""
 
     id: str
     address: str
     name: str = ""
-    recorder: bool = False
     host: bool = False
+    recording: tuple[str, UUID] | None = None
+    """The organization and id of the recording that a recorder makes; None for people."""
+    paused: bool = False
+    """Whether that recording is paused."""
     media: Media = field(default_factory=Media)
+    away_since: float | None = None
+    """The `time.monotonic` at which its connection broke; None while it is connected."""
     outbox: Outbox = field(default_factory=Outbox)
     messages: Allowance = field(default_factory=lambda: Allowance(_BURST_MESSAGES, _MESSAGES_A_SECOND))
     characters: Allowance = field(default_factory=lambda: Allowance(_BURST_CHARACTERS, _CHARACTERS_A_SECOND))
 
+    @property
+    def recorder(self) -> bool:
+        """Whether this is a recorder."""
+        return self.recording is not None
+
     def check_amount(self, text: str) -> None:
-        """Count a message that came. Raises MeetingRefusedError when it is too much."""
+        """Count a received message. Raises MeetingRefusedError when the member sends too much."""
         if not (self.messages.take(1) and self.characters.take(len(text))):
-            raise MeetingRefusedError("your browser has sent too much to the meeting")
+            raise MeetingRefusedError("your browser sent too many messages to the meeting")
 
     def shown(self) -> dict[str, Any]:
-        """What the others know of a person."""
+        """Return what the others see of a person."""
         return {"id": self.id, "name": self.name, "media": self.media.model_dump()}
 
 
 class Room:
-    """One meeting that is going on."""
+    """One running meeting."""
 
-    def __init__(self, ice_servers: tuple[str, ...] = ()) -> None:
-        """`ice_servers` are the URLs of STUN servers that browsers are told."""
+    def __init__(self, ice_servers: IceServers) -> None:
+        """`ice_servers` are the STUN and TURN servers that browsers use."""
         self.members: dict[str, Member] = {}
+        self.ended = False
         self._ice_servers = ice_servers
         self._board: deque[str] = deque()
         self._board_characters = 0
         self._plugin: dict[str, Any] = {"kind": None, "url": None}
+        self._recording = self._recording_state()
 
     @property
     def people(self) -> list[Member]:
-        """Those who see each other."""
+        """The members that see each other."""
         return [member for member in self.members.values() if not member.recorder]
 
     @property
     def recorders(self) -> list[Member]:
-        """Those whom nobody sees."""
+        """The members that nobody sees."""
         return [member for member in self.members.values() if member.recorder]
 
-    def enter(self, member: Member) -> None:
-        """Welcome somebody, and tell the others. Raises MeetingRefusedError when the room is full."""
-        if member.recorder:
-            if len(self.recorders) >= MAX_RECORDERS:
-                raise MeetingRefusedError("this meeting is recorded by as many as can be")
-        elif len(self.people) >= MAX_PEOPLE:
-            raise MeetingRefusedError(f"this meeting is full: {MAX_PEOPLE} people are in it")
-        member.outbox.put(self._welcome(member))
+    def enter(self, member: Member, resume: str) -> None:
+        """Add a member, or reconnect one with the same id, and tell the others.
+
+        `resume` is the token with which it may reconnect. Raises MeetingRefusedError when the room is full.
+        """
+        self._check_capacity(member)
+        self._replace_old(member)
         self.members[member.id] = member
+        member.outbox.put(self._welcome(member, resume))
         if member.recorder:
             self._tell({"type": "listener", "id": member.id}, but=member)
-            self._tell({"type": "recording", "on": True}, but=member)
         else:
             self._tell({"type": "joined", "member": member.shown()}, but=member)
+        self._tell_recording(but=member)
 
     def leave(self, member: Member) -> None:
-        """Forget somebody, and tell the others."""
-        if self.members.pop(member.id, None) is None:
+        """Remove a member, and tell the others. Does nothing when its place was taken by a reconnect."""
+        if self.members.get(member.id) is not member:
             return
+        del self.members[member.id]
         self._tell({"type": "left", "id": member.id})
-        if member.recorder and not self.recorders:
-            self._tell({"type": "recording", "on": False})
+        self._tell_recording()
+
+    def lose(self, member: Member, present: float) -> None:
+        """Note that a member's connection broke at `present`: it may reconnect in the grace period."""
+        if self.members.get(member.id) is member and member.away_since is None:
+            member.away_since = present
+            member.outbox.end()
+            self._tell({"type": "away", "id": member.id})
+
+    def expire(self, present: float) -> None:
+        """Remove the members whose grace period is over."""
+        for member in list(self.members.values()):
+            if member.away_since is not None and present - member.away_since >= AWAY_SECONDS:
+                self.leave(member)
+
+    def pause(self, recorder: Member, paused: bool) -> None:
+        """Note whether a recorder's recording is paused, and tell people when that changes the badge."""
+        recorder.paused = paused
+        self._tell_recording()
 
     def hear(self, member: Member, message: RoomMessage) -> None:
-        """Do what a member says. Who it is from is known here, and not what the message says."""
+        """Do what a member's message says. The sender is known from its connection, not from the message."""
         match message:
             case State():
                 member.media = message.media
@@ -196,27 +240,60 @@ class Room:
                 pass
 
     def end(self) -> None:
-        """The meeting is over for all."""
-        self._tell({"type": "ended"})
+        """End the meeting for everyone."""
+        self.ended = True
         for member in self.members.values():
-            member.outbox.end()
+            if member.away_since is None:
+                _end_for(member)
 
-    def _welcome(self, member: Member) -> dict[str, Any]:
+    def _check_capacity(self, member: Member) -> None:
+        others = [
+            other for other in self.members.values() if other.id != member.id and other.away_since is None
+        ]
+        recorders = sum(other.recorder for other in others)
+        if member.recorder and recorders >= MAX_RECORDERS:
+            raise MeetingRefusedError(f"this meeting already has {MAX_RECORDERS} recordings at the same time")
+        if not member.recorder and len(others) - recorders >= MAX_PEOPLE:
+            raise MeetingRefusedError(f"this meeting is full: {MAX_PEOPLE} people are in it")
+
+    def _replace_old(self, member: Member) -> None:
+        """Disconnect the old connection of a member that reconnects, or of the same recording's old page."""
+        old = self.members.get(member.id)
+        if old is not None:
+            old.outbox.end()
+        for other in self.recorders:
+            if other.recording == member.recording and other.id != member.id:
+                other.outbox.end()
+                self.leave(other)
+
+    def _welcome(self, member: Member, resume: str) -> dict[str, Any]:
+        others = [other for other in self.members.values() if other is not member]
         return {
             "type": "welcome",
             "id": member.id,
+            "resume": resume,
             "host": member.host,
-            "members": [other.shown() for other in self.people],
-            "listeners": [] if member.recorder else [other.id for other in self.recorders],
-            "recording": bool(self.recorders),
-            "ice_servers": [{"urls": url} for url in self._ice_servers],
+            "members": [other.shown() for other in others if not other.recorder],
+            "listeners": [] if member.recorder else [other.id for other in others if other.recorder],
+            "recording": self._recording_state(),
+            "ice_servers": self._ice_servers.for_member(member.id, time.time()),
             "strokes": [json.loads(stroke) for stroke in self._board],
             "plugin": self._plugin,
         }
 
+    def _recording_state(self) -> dict[str, bool]:
+        recorders = self.recorders
+        return {"on": bool(recorders), "paused": bool(recorders) and all(each.paused for each in recorders)}
+
+    def _tell_recording(self, but: Member | None = None) -> None:
+        state = self._recording_state()
+        if state != self._recording:
+            self._recording = state
+            self._tell({"type": "recording", **state}, but=but)
+
     def _pass_on(self, member: Member, signal: Signal) -> None:
         other = self.members.get(signal.to)
-        # Recorders have nothing to say to each other.
+        # Two recorders never connect to each other.
         if other is None or (other.recorder and member.recorder):
             return
         content = signal.model_dump(include={"description", "candidate"}, exclude_none=True)
@@ -236,9 +313,14 @@ class Room:
                 member.outbox.put(message)
 
 
+def _end_for(member: Member) -> None:
+    member.outbox.put({"type": "ended"})
+    member.outbox.end()
+
+
 @dataclass
 class Recorder:
-    """A recorder's browser: where it is, and when it last gave a sign of life (of `time.monotonic`)."""
+    """A recorder's connection: its room, and the time of its last message (of `time.monotonic`)."""
 
     room: Room
     member: Member
@@ -246,24 +328,41 @@ class Recorder:
 
 
 class Rooms:
-    """All rooms of this process, by the meeting's id."""
+    """All rooms of this process, by meeting id."""
 
-    def __init__(self, ice_servers: tuple[str, ...] = ()) -> None:
-        """`ice_servers` are the URLs of STUN servers that browsers are told."""
+    def __init__(self, ice_servers: IceServers) -> None:
+        """`ice_servers` are the STUN and TURN servers that browsers use."""
         self.recorders: dict[str, Recorder] = {}
         """By the secrets with which they send."""
         self._rooms: dict[str, Room] = {}
         self._ice_servers = ice_servers
 
-    def enter(self, meeting_id: str, member: Member) -> Room:
-        """The room that a member is in from now on. Raises MeetingRefusedError."""
-        room = self._rooms.get(meeting_id) or Room(self._ice_servers)
-        if meeting_id not in self._rooms and len(self._rooms) >= MAX_ROOMS:
-            raise MeetingRefusedError("there are as many meetings here as there can be")
-        present = (other for each in self._rooms.values() for other in each.members.values())
-        if sum(other.address == member.address for other in present) >= MAX_FROM_ONE_ADDRESS:
-            raise MeetingRefusedError("there are too many people from your address here")
-        room.enter(member)
+    @property
+    def connections(self) -> list[tuple[str, Room, Member]]:
+        """All members with their meeting ids and rooms."""
+        return [
+            (meeting_id, room, member)
+            for meeting_id, room in self._rooms.items()
+            for member in room.members.values()
+        ]
+
+    def enter(self, meeting_id: str, member: Member, resume: str) -> Room:
+        """Put a member into its meeting's room, see `Room.enter`. Raises MeetingRefusedError."""
+        room = self._rooms.get(meeting_id)
+        if room is not None and room.ended:
+            if member.id in room.members:
+                _end_for(member)
+                return room
+            room = None
+        if room is None and meeting_id not in self._rooms and len(self._rooms) >= MAX_ROOMS:
+            raise MeetingRefusedError(f"this server has reached its limit of {MAX_ROOMS} meetings")
+        from_address = sum(
+            other.address == member.address and other.id != member.id for _, _, other in self.connections
+        )
+        if from_address >= MAX_FROM_ONE_ADDRESS:
+            raise MeetingRefusedError("too many people have joined from your network address")
+        room = room or Room(self._ice_servers)
+        room.enter(member, resume)
         self._rooms[meeting_id] = room
         return room
 
@@ -273,15 +372,27 @@ class Rooms:
         return len(room.people) if room else 0
 
     def leave(self, meeting_id: str, member: Member) -> None:
-        """Take a member out of its room; the last one takes the room along."""
+        """Remove a member from its room; an empty room is deleted."""
+        self._change(meeting_id, lambda room: room.leave(member))
+
+    def lose(self, meeting_id: str, member: Member, present: float) -> None:
+        """Note that a member's connection broke, see `Room.lose`."""
+        self._change(meeting_id, lambda room: room.lose(member, present))
+
+    def expire(self, present: float) -> None:
+        """Remove all members whose grace period is over."""
+        for meeting_id in list(self._rooms):
+            self._change(meeting_id, lambda room: room.expire(present))
+
+    def _change(self, meeting_id: str, change: Callable[[Room], None]) -> None:
         room = self._rooms.get(meeting_id)
         if room is None:
             return
-        room.leave(member)
+        change(room)
         if not room.members:
             del self._rooms[meeting_id]
 
 
 def new_member_id() -> str:
-    """An id that nobody had before."""
+    """Return a random member id."""
     return secrets.token_hex(8)

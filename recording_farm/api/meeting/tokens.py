@@ -1,7 +1,7 @@
-"""Tokens of the built-in meeting: who may be its host, and who may listen unseen to record it.
+"""Tokens of the built-in meeting: for hosts, for recorders, and for members that reconnect.
 
-A token carries role, meeting, organization and expiry, and an HMAC-SHA256 over them; the farm keeps nothing
-about it. It stands behind the `#` of an address, so that no server or proxy on the way writes it down.
+A host's or recorder's token holds role, meeting, organization and expiry, and an HMAC-SHA256 over them; the
+farm stores nothing. It stands after the `#` of a URL, so no server or proxy on the way logs it.
 """
 
 import base64
@@ -21,29 +21,29 @@ from recording_farm.browser_bot.network.addresses import lies_under
 from recording_farm.farm.config.settings import MEETING_PATH, Settings
 
 TOKEN_PREFIX: Final = "meet_"  # noqa: S105 - what every token begins with, not one of them
-"""What every token begins with, so that people and secret scanners know one when they see it."""
+"""Prefix of every token: people and secret scanners recognize one by it."""
 
 HOST_SECONDS: Final = 86400
 """How long a host's token is valid."""
 
 _RECORDER_SECONDS: Final = 2 * 86400
-"""A recording may wait for a day and last for another, and may open its page again at any time."""
+"""A recording may wait for a day and run for another, and may reload its page at any time."""
 
 
 _RECORDER_FRAGMENT: Final = "#recorder="
 
 
 class Role(StrEnum):
-    """What a token lets its bearer be."""
+    """The role that a token grants."""
 
     HOST = "host"
-    """May end the meeting for all, and start and stop its recording."""
+    """May end the meeting for everyone, and start, pause and stop its recording."""
     RECORDER = "recorder"
-    """Hears and sees everybody and is in no list; that there is one, everybody is told."""
+    """Receives all media and is in no list of people; everyone sees that the meeting is recorded."""
 
 
 class MeetingToken(BaseModel):
-    """What a token says; `expires` is in Unix seconds."""
+    """The content of a token; `expires` is in Unix seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,19 +52,19 @@ class MeetingToken(BaseModel):
     organization_id: str
     expires: Annotated[int, Field(ge=0)]
     recording_id: UUID | None = None
-    """Of a recorder: it may listen as long as this recording goes on, and no longer."""
+    """For a recorder: it may listen only while this recording runs."""
 
 
 def sign_token(secret: bytes, token: MeetingToken) -> str:
-    """The token as text, which only who knows `secret` can make."""
+    """Sign a token; only holders of `secret` can."""
     payload = _encode(token.model_dump_json().encode())
     return f"{TOKEN_PREFIX}{payload}.{_signature(secret, payload)}"
 
 
 def read_token(secret: bytes, text: str, present: float) -> MeetingToken:
-    """What a token says that was made by `sign_token` and has not expired.
+    """Verify a token of `sign_token` and return its content.
 
-    `present` is the time to compare with, in Unix seconds. Raises UnauthorizedError.
+    `present` is the current time in Unix seconds. Raises UnauthorizedError.
     """
     payload, _, signature = text.removeprefix(TOKEN_PREFIX).partition(".")
     wanted = _signature(secret, payload)
@@ -77,7 +77,7 @@ def read_token(secret: bytes, text: str, present: float) -> MeetingToken:
             base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         )
     except (ValueError, ValidationError):
-        # Signed by another version of the farm.
+        # Another version of the farm signed it.
         raise UnauthorizedError("this meeting token is not valid") from None
     if present >= token.expires:
         raise UnauthorizedError("this meeting token has expired")
@@ -85,7 +85,7 @@ def read_token(secret: bytes, text: str, present: float) -> MeetingToken:
 
 
 def host_address(settings: Settings, secret: bytes, meeting_id: str, organization_id: str) -> tuple[str, int]:
-    """The address at which somebody is host of a meeting, and until when, in Unix seconds."""
+    """Return a URL that makes its visitor the host of a meeting, and its expiry in Unix seconds."""
     expires = int(time.time()) + HOST_SECONDS
     token = MeetingToken(
         role=Role.HOST, meeting_id=meeting_id, organization_id=organization_id, expires=expires
@@ -97,7 +97,7 @@ def host_address(settings: Settings, secret: bytes, meeting_id: str, organizatio
 def recorder_address(
     settings: Settings, secret: bytes, page: str, organization_id: str, recording_id: UUID
 ) -> str:
-    """The address at which the recorder opens `page`: of the built-in meeting with a token, else as it is."""
+    """Return the URL at which the recorder opens `page`; pages of the built-in meeting get a token."""
     if not lies_under(page, settings.built_in_meetings):
         return page
     parts = urlsplit(page)
@@ -115,12 +115,28 @@ def recorder_address(
 
 
 def without_token(page: str) -> str:
-    """The address of a recording's page as it may be shown."""
+    """Return the URL of a recording's page without its token, as API and portal may show it."""
     return page.partition(_RECORDER_FRAGMENT)[0]
 
 
-def _signature(secret: bytes, payload: str) -> str:
-    message = f"meeting\n{payload}".encode("utf-8", "replace")
+def sign_member(secret: bytes, meeting_id: str, member_id: str) -> str:
+    """Return a resume token: a client that reconnects with it keeps its member id in this meeting."""
+    return f"{member_id}.{_signature(secret, _member_payload(meeting_id, member_id), 'member')}"
+
+
+def read_member(secret: bytes, meeting_id: str, text: str) -> str | None:
+    """Return the member id of a resume token, or None when it is not valid for this meeting."""
+    member_id, _, signature = text.partition(".")
+    wanted = _signature(secret, _member_payload(meeting_id, member_id), "member")
+    return member_id if hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")) else None
+
+
+def _member_payload(meeting_id: str, member_id: str) -> str:
+    return f"{member_id}\n{meeting_id}"
+
+
+def _signature(secret: bytes, payload: str, purpose: str = "meeting") -> str:
+    message = f"{purpose}\n{payload}".encode("utf-8", "replace")
     return _encode(hmac.new(secret, message, hashlib.sha256).digest())
 
 

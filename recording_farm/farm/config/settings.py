@@ -208,12 +208,19 @@ def _split_at_commas(value: Any) -> Any:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-_STUN_URL = re.compile(r"stuns?:[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_ICE_URL = re.compile(
+    r"(stuns?:{host}|turns?:{host}(\?transport=(udp|tcp))?)".replace(
+        "{host}", r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+    )
+)
 
 
-def _stun_url(url: str) -> str:
-    if not _STUN_URL.fullmatch(url.strip()):
-        raise ValueError("write stun:host:port, with commas between several")
+def _ice_url(url: str) -> str:
+    if "@" in url:
+        # The message must not repeat it: it is a secret.
+        raise ValueError("put credentials into FARM_TURN_SECRET, or FARM_TURN_USER and FARM_TURN_PASSWORD")
+    if not _ICE_URL.fullmatch(url.strip()):
+        raise ValueError("write stun:host:port, turn:host:port or turns:host:port, with commas")
     return url.strip()
 
 
@@ -413,13 +420,30 @@ class Settings(BaseSettings):
         "built-in meeting by default.",
     )
     ice_servers: Annotated[
-        tuple[Annotated[str, AfterValidator(_stun_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
+        tuple[Annotated[str, AfterValidator(_ice_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
     ] = Field(
-        json_schema_extra=_about(Group.PAGES, "stun:stun.example.com:3478", "api/meeting/rooms.py"),
+        json_schema_extra=_about(Group.PAGES, "stun:stun.example.com:3478", "api/meeting/ice.py"),
         default=(),
         max_length=8,
-        description="STUN servers (stun:host:port, separated by commas) of the built-in meeting, for "
-        "participants in different networks.",
+        description="STUN and TURN servers (stun:host:port, turn:host:port or turns:host:port, separated by "
+        "commas) of the built-in meeting, for participants in different networks.",
+    )
+    turn_secret: SecretStr | None = Field(
+        json_schema_extra=_about(Group.PAGES, "SECRET", "api/meeting/ice.py"),
+        default=None,
+        min_length=1,
+        description="Secret shared with the TURN servers (coturn's static-auth-secret); each participant gets "
+        "credentials that expire after a day.",
+    )
+    turn_user: str | None = Field(
+        json_schema_extra=_about(Group.PAGES, "farm", "api/meeting/ice.py"),
+        default=None,
+        description="Fixed user name at TURN servers that have no shared secret.",
+    )
+    turn_password: SecretStr | None = Field(
+        json_schema_extra=_about(Group.PAGES, "PASSWORD", "api/meeting/ice.py"),
+        default=None,
+        description="Its password.",
     )
     public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
         json_schema_extra=_about(Group.BASICS, "https://recordings.example.com", "farm/config/settings.py"),
@@ -762,6 +786,16 @@ class Settings(BaseSettings):
     def _keep_metrics_private(self) -> "Settings":
         if self.node_port is not None and self.metrics_token is None and not is_loopback(self.node_host):
             raise ValueError("FARM_NODE_HOST lets others than this machine ask; set FARM_METRICS_TOKEN too")
+        return self
+
+    @model_validator(mode="after")
+    def _have_turn_credentials(self) -> "Settings":
+        fixed = self.turn_user is not None and self.turn_password is not None
+        if any(url.startswith("turn") for url in self.ice_servers) and self.turn_secret is None and not fixed:
+            raise ValueError(
+                "FARM_ICE_SERVERS has a TURN server; set FARM_TURN_SECRET, or FARM_TURN_USER and "
+                "FARM_TURN_PASSWORD"
+            )
         return self
 
     @property

@@ -12,11 +12,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from recording_farm.api.meeting import rooms
 from recording_farm.api.meeting.messages import MAX_MESSAGE
 from recording_farm.api.meeting.rooms import MAX_BOARD_CHARACTERS, MAX_PEOPLE, Allowance, Outbox
 from recording_farm.api.meeting.tokens import TOKEN_PREFIX
 from recording_farm.api.routes import meeting
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER
 from testkit.api.serving import served
@@ -80,11 +82,15 @@ async def connected(
 
 @asynccontextmanager
 async def joined(
-    address: str, name: str = "Ada", meeting_id: str = "room", token: str | None = None
+    address: str,
+    name: str = "Ada",
+    meeting_id: str = "room",
+    token: str | None = None,
+    resume: str | None = None,
 ) -> AsyncIterator[tuple[Client, dict[str, Any]]]:
-    """Somebody in the room, and what they were welcomed with."""
+    """Somebody in the room, and their welcome message."""
     async with connected(address, meeting_id) as client:
-        await client.say(type="join", name=name, media=MEDIA, token=token)
+        await client.say(type="join", name=name, media=MEDIA, token=token, resume=resume)
         yield client, await client.hear("welcome")
 
 
@@ -108,7 +114,8 @@ async def recorder_token(address: str, records: Records, meeting_id: str = "room
 
 async def test_people_should_see_each_other_come_change_and_go(address: str) -> None:
     async with joined(address, "Ada") as (ada, alone):
-        assert (alone["members"], alone["host"], alone["recording"]) == ([], False, False)
+        assert (alone["members"], alone["host"]) == ([], False)
+        assert alone["recording"] == {"on": False, "paused": False}
         async with joined(address, " 李雷 ") as (lei, welcome):
             assert [member["name"] for member in welcome["members"]] == ["Ada"]
             seen = await ada.hear("joined")
@@ -256,14 +263,80 @@ async def test_page_of_another_origin_should_not_get_in(address: str) -> None:
         assert caught.value.response.status_code == 403
 
 
-async def test_who_is_silent_should_be_gone_for_the_others(
+async def test_silent_member_should_be_away_and_then_gone(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "SILENCE_SECONDS", 3.0)
     monkeypatch.setattr(meeting, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(rooms, "AWAY_SECONDS", 1.0)
     async with joined(address, "Ada") as (ada, _), joined(address, "Gone") as (_, gone_is):
-        # The connection stays, as one that is cut does; nothing is said on it any more.
+        # The connection stays open, like a broken one, and carries no more messages.
+        assert (await ada.hear("away"))["id"] == gone_is["id"]
         assert (await ada.hear("left"))["id"] == gone_is["id"]
+
+
+async def break_off(client: Client) -> None:
+    """Break somebody's connection without a goodbye."""
+    client.connection.transport.abort()
+    await client.connection.wait_closed()
+
+
+async def test_member_that_reconnects_should_stay_the_same(address: str) -> None:
+    async with joined(address, "Ada") as (ada, _), connected(address) as bob:
+        await bob.say(type="join", name="Bob", media=MEDIA)
+        welcome = await bob.hear("welcome")
+        await ada.hear("joined")
+        await break_off(bob)
+        assert await ada.hear() == {"type": "away", "id": welcome["id"]}
+        async with joined(address, "Late") as (_, seen):
+            # Audio and video of somebody who is away may still flow.
+            assert {member["name"] for member in seen["members"]} == {"Ada", "Bob"}
+        async with joined(address, "Bob", resume=welcome["resume"]) as (_, again):
+            assert again["id"] == welcome["id"]
+            assert [member["name"] for member in again["members"]] == ["Ada"]
+            heard = [await ada.hear() for _ in range(3)]
+            assert [message["type"] for message in heard] == ["joined", "left", "joined"]
+            assert heard[-1]["member"]["id"] == welcome["id"]
+
+
+async def test_reconnect_should_replace_a_connection_that_still_looks_alive(address: str) -> None:
+    async with (
+        joined(address, "Ada") as (ada, _),
+        joined(address, "Bob") as (old, welcome),
+        joined(address, "Bob", resume=welcome["resume"]) as (new, again),
+    ):
+        assert again["id"] == welcome["id"]
+        assert await old.is_put_out()
+        await new.say(type="plugin", kind="whiteboard")
+        assert (await ada.hear("plugin"))["kind"] == "whiteboard"
+        await ada.say(type="clear")
+        assert (await new.hear("clear"))["type"] == "clear"
+
+
+async def test_resume_token_should_be_good_for_its_meeting_only(address: str) -> None:
+    async with joined(address, "Ada", "one") as (_, ada_is):
+        forged = f"{ada_is['id']}.{'A' * 43}"
+        for resume in (ada_is["resume"], forged, "", "nonsense", "ü.ü"):
+            async with joined(address, "Eve", "other", resume=resume) as (_, eve_is):
+                assert eve_is["id"] != ada_is["id"]
+        async with joined(address, "Eve", "one", resume=forged) as (_, eve_is):
+            assert eve_is["id"] != ada_is["id"]
+
+
+async def test_member_that_reconnects_after_the_end_should_hear_of_it(address: str) -> None:
+    token = await host_token(address)
+    async with joined(address, "Host", token=token) as (host, _), connected(address) as bob:
+        await bob.say(type="join", name="Bob", media=MEDIA)
+        welcome = await bob.hear("welcome")
+        await break_off(bob)
+        await host.hear("away")
+        await host.say(type="end")
+        assert await host.is_put_out()
+        async with connected(address) as bob_again:
+            await bob_again.say(type="join", name="Bob", media=MEDIA, resume=welcome["resume"])
+            assert (await bob_again.hear())["type"] == "ended"
+        async with joined(address, "Next") as (_, seen):
+            assert seen["members"] == []
 
 
 async def test_only_a_host_should_end_the_meeting(address: str) -> None:
@@ -333,7 +406,7 @@ async def test_recorder_should_be_in_no_list_but_everybody_should_know_of_the_re
             assert (await ada.hear("recording"))["on"] is True
             async with joined(address, "Bob") as (_, seen):
                 assert [member["name"] for member in seen["members"]] == ["Ada"]
-                assert seen["recording"] is True
+                assert seen["recording"] == {"on": True, "paused": False}
             # It may answer connections, and may not draw or end.
             sent = {"Authorization": f"Bearer {secret}"}
             signal = {
@@ -347,10 +420,54 @@ async def test_recorder_should_be_in_no_list_but_everybody_should_know_of_the_re
             assert (await ada.hear("signal"))["from"] == welcome["id"]
             large = await client.post("/meet-rooms/messages", headers=sent, content=b"x" * 70_000)
             assert large.status_code == 413
-        # Another recorder than the one that has left would be told nothing.
-        assert (await ada.hear("recording"))["on"] is False
+        assert (await ada.hear("away"))["id"] == welcome["id"]
         answer = await client.post("/meet-rooms/messages", headers=sent, json=signal)
         assert answer.status_code == 404
+        # Its stream may be back in a moment, until its recording is over.
+        async with client.stream(
+            "POST", "/meet-rooms/recorder/room", headers=headers, json={"resume": welcome["resume"]}
+        ):
+            assert (await ada.hear("listener"))["id"] == welcome["id"]
+        await ada.hear("away")
+        active = (await client.get("/v2/recordings/active-recording/room", auth=ACME)).json()["data"]
+        await client.put(f"/v2/recordings/{active['id']}", json={"action": "stop"}, auth=ACME)
+        assert (await ada.hear("recording"))["on"] is False
+
+
+async def test_everybody_should_see_that_the_recording_is_paused(address: str, records: Records) -> None:
+    token = await recorder_token(address, records)
+    async with (
+        httpx.AsyncClient(base_url=address, timeout=SECONDS) as client,
+        joined(address, "Ada") as (ada, _),
+        client.stream("POST", "/meet-rooms/recorder/room", headers={"Authorization": f"Bearer {token}"}),
+    ):
+        assert await ada.hear("recording") == {"type": "recording", "on": True, "paused": False}
+        active = (await client.get("/v2/recordings/active-recording/room", auth=ACME)).json()["data"]
+        for status, paused in ((Status.RECORDING, None), (Status.PAUSED, True), (Status.RECORDING, False)):
+            records.change_state(active["id"], status)
+            if paused is not None:
+                assert (await ada.hear("recording"))["paused"] is paused
+            if paused:
+                async with joined(address, "Bob") as (_, seen):
+                    assert seen["recording"] == {"on": True, "paused": True}
+
+
+async def test_host_should_see_the_active_recording_without_a_404(address: str) -> None:
+    token = await host_token(address)
+    async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {token}"}) as host:
+        none = await host.get("/meet-rooms/active-recording/room")
+        assert (none.status_code, none.json()["data"]) == (200, {"recording": None})
+        started = (await host.post("/v2/recordings", json={"meeting_id": "room"})).json()["data"]
+        shown = (await host.get("/meet-rooms/active-recording/room")).json()["data"]["recording"]
+        assert (shown["id"], shown["status"]) == (started["id"], "INVOKED")
+        assert set(shown) == {"id", "status", "started_time"}
+        assert (await host.get("/meet-rooms/active-recording/another")).status_code == 401
+        assert (await host.get("/v2/recordings/active-recording/room")).status_code == 200
+        for headers in ({}, {"Authorization": "Bearer guess"}):
+            guest = await httpx.AsyncClient(base_url=address).get(
+                "/meet-rooms/active-recording/room", headers=headers
+            )
+            assert guest.status_code == 401
 
 
 async def test_host_should_record_the_own_meeting_and_nothing_else(address: str, records: Records) -> None:

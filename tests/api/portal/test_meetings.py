@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from starlette.applications import Starlette
@@ -40,8 +41,9 @@ async def test_meeting_should_show_its_people_and_its_recording(
     acme: Visit, other: Visit, app: Starlette, records: Records
 ) -> None:
     assert "Nobody is in the meeting." in await acme.see("/meetings/weekly")
-    app.state.context.rooms.enter("weekly", Member("1", "127.0.0.1", "Ada"))
-    app.state.context.rooms.enter("weekly", Member("2", "127.0.0.1", recorder=True))
+    app.state.context.rooms.enter("weekly", Member("1", "127.0.0.1", "Ada"), "resume")
+    recorder = Member("2", "127.0.0.1", recording=("acme", uuid4()))
+    app.state.context.rooms.enter("weekly", recorder, "resume")
     assert "1 person is in the meeting." in await acme.see("/meetings/weekly")
     recording = records.add(new_recording(meeting_id="weekly", status=Status.RECORDING))
     assert f'href="/recordings/{recording.id}"' in await acme.see("/meetings/weekly")

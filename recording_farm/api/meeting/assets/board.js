@@ -1,16 +1,16 @@
-// The shared whiteboard. What is drawn here goes to the page around it, which carries it to the others.
+// The shared whiteboard. It posts strokes to the page around it, which sends them to the others.
 
 const COLORS = { ink: "#2a2f3d", blue: "#2f6fed", red: "#e0484f", green: "#1f9d61" };
 const WIDE = 6; // of the board's 1600
 const SEND_EVERY = 60; // ms
-const MOST_POINTS = 60; // in one piece; the meeting takes 64
+const MOST_POINTS = 60; // in one piece; the meeting accepts 64
 
 const canvas = document.getElementById("board");
 const c = canvas.getContext("2d");
 const pens = [...document.querySelectorAll(".pen")];
 const canDraw = location.hash !== "#view" && parent !== window;
 let color = "ink";
-let piece = []; // what is not sent yet
+let piece = []; // points that are not sent yet
 let timer = null;
 
 const tell = (message) => parent.postMessage(message, location.origin);
@@ -46,7 +46,7 @@ function place({ clientX, clientY }) {
 function send() {
   if (piece.length > 0) {
     tell({ type: "stroke", color, points: piece });
-    piece = piece.slice(-1); // the next piece goes on where this one ends
+    piece = piece.slice(-1); // the next piece continues where this one ends
   }
 }
 

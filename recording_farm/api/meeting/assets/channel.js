@@ -1,13 +1,16 @@
-// The way to the room and back: messages as objects. People have a WebSocket; the recorder, whose browser cannot
-// open one through its gateway, has a stream of events and sends with POST. Either is opened again when it breaks.
+// The connection to the room: messages as objects. People use a WebSocket; the recorder, whose browser cannot open one
+// through its gateway, reads an event stream and sends with POST. Both reconnect with a token that keeps their id.
 
-const SILENCE = 10_000; // ms; the server gives a sign of life every 3 s
-const RETRY = 1_500;
+const SILENCE = 10_000; // ms; the server sends a heartbeat every 3 s
+const RETRY = 1_500; // ms
+const LEFT = 1000; // the code of a WebSocket that is closed on purpose
+const BROKEN = 4001; // and of one that is closed to reconnect
 
 class Channel {
   constructor({ onMessage, onLost }) {
     Object.assign(this, { onMessage, onLost });
-    this.over = false; // nothing is opened again
+    this.over = false; // never reconnects
+    this.resume = null; // the token with which it reconnects
   }
 
   take(text) {
@@ -18,6 +21,7 @@ class Channel {
       this.send({ type: "beat" });
       return;
     }
+    this.resume = message.resume ?? this.resume;
     this.over ||= message.type === "refused" || message.type === "ended";
     this.onMessage(message);
   }
@@ -33,7 +37,7 @@ class Channel {
   close() {
     this.over = true;
     clearTimeout(this.retry);
-    this.cut();
+    this.cut(LEFT);
   }
 }
 
@@ -56,11 +60,11 @@ export class PeopleChannel extends Channel {
         this.lost();
       }
     };
-    this.cut = () => {
-      socket.close();
-      ended(); // a closing handshake over a cut connection would take a minute
+    this.cut = (code = BROKEN) => {
+      socket.close(code);
+      ended(); // a closing handshake over a broken connection would take a minute
     };
-    socket.onopen = () => socket.send(JSON.stringify(this.join()));
+    socket.onopen = () => socket.send(JSON.stringify({ ...this.join(), ...(this.resume && { resume: this.resume }) }));
     socket.onmessage = ({ data }) => !lost && this.take(data);
     socket.onclose = ended;
   }
@@ -77,7 +81,7 @@ export class RecorderChannel extends Channel {
     super(listener);
     this.url = `/meet-rooms/recorder/${encodeURIComponent(meetingId)}`;
     this.token = token;
-    this.sending = Promise.resolve(); // one after the other: offers and candidates have an order
+    this.sending = Promise.resolve(); // one after the other: offers and candidates must stay in sequence
     this.open();
   }
 
@@ -88,8 +92,9 @@ export class RecorderChannel extends Channel {
       const answer = await fetch(this.url, {
         method: "POST",
         headers: bearer(this.token),
+        body: JSON.stringify({ resume: this.resume }),
         signal: abort.signal,
-        credentials: "omit", // else the browser itself asks for a name and a password when it is refused
+        credentials: "omit", // else the browser asks for a name and a password after a 401
       });
       if (answer.ok) {
         await this.read(answer.body);
@@ -99,7 +104,7 @@ export class RecorderChannel extends Channel {
         this.onMessage({ type: "refused", message: error.message });
       }
     } catch {
-      // The connection broke, which is told to nobody but `lost`.
+      // The connection broke; `lost` handles that.
     }
     this.lost();
   }

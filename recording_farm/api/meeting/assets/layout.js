@@ -1,10 +1,10 @@
-// Where everything lies: pure functions from numbers to rectangles { left, top, width, height } in whole pixels.
+// Positions: pure functions from numbers to rectangles { left, top, width, height } in whole pixels.
 
 const WIDEST = 16 / 9;
 const NARROWEST = 4 / 3; // a face in a narrower tile would lose its ears
-const STRIP = 0.22; // share of the longer side that the small tiles get beside something large
+const STRIP = 0.22; // fraction of the longer side for the small tiles beside something large
 
-// Equal tiles, as large as can be, in rows that are centered; the last row may have fewer.
+// Equal tiles, as large as possible, in centered rows; the last row may have fewer.
 export function grid(count, area, gap) {
   const shapes = Array.from({ length: count }, (_, i) => shape(count, i + 1, area, gap));
   const { columns, rows, width, height } = shapes.reduce((best, next) =>
@@ -33,7 +33,7 @@ function shape(count, columns, area, gap) {
   };
 }
 
-// Something large (`main`), and `count` small tiles beside it, or below it where the page is higher than wide.
+// Something large (`main`), and `count` small tiles beside it, or below it where the page is taller than wide.
 export function focus(count, area, gap) {
   if (count === 0) {
     return { main: area, tiles: [] };

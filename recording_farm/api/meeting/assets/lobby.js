@@ -1,12 +1,13 @@
-// Before the meeting: name, camera, microphone, and how one looks.
+// Before the meeting: name, camera, microphone and a preview.
 
+import { deviceText } from "./devices.js";
 import { Tile } from "./tile.js";
 
 const element = (id) => document.getElementById(id);
 const KINDS = { audio: "audioinput", video: "videoinput" };
 const NAME_KEY = "meeting-name";
 
-// Resolves to the name when the person joins; what they chose is in `media` then.
+// Resolves to the name when the person joins; `media` then holds their selection.
 export async function lobby(media) {
   const tile = new Tile({ own: true });
   element("preview").replaceChildren(tile.element);
@@ -19,27 +20,30 @@ export async function lobby(media) {
       element(`lobby-${kind}`).setAttribute("aria-pressed", String(media.is(kind)));
     }
   };
-  const attempt = (act) => async () => {
+  const errors = { audio: null, video: null };
+  const attempt = (kind, act) => async () => {
     try {
       await act();
-      element("lobby-hint").textContent = "";
+      errors[kind] = null;
     } catch (error) {
-      element("lobby-hint").textContent = reason(error);
+      errors[kind] = error;
     }
+    const text = deviceText(errors);
+    element("lobby-hint").textContent = text && `${text} You can still join.`;
     await list(media);
     show();
   };
   for (const kind of ["audio", "video"]) {
     const select = element(`${kind}-device`);
-    element(`lobby-${kind}`).onclick = attempt(() => media.turn(kind, !media.is(kind)));
-    select.onchange = attempt(() => media.choose(kind, select.value));
+    element(`lobby-${kind}`).onclick = attempt(kind, () => media.turn(kind, !media.is(kind)));
+    select.onchange = attempt(kind, () => media.choose(kind, select.value));
   }
   element("name").oninput = show;
   show();
   element("name").focus();
-  // One question for each: who refuses the camera may still want to be heard.
+  // One permission request for each: a person who refuses the camera may still allow the microphone.
   for (const kind of ["audio", "video"]) {
-    attempt(() => media.turn(kind, true))();
+    attempt(kind, () => media.turn(kind, true))();
   }
 
   return new Promise((resolve) => {
@@ -56,7 +60,7 @@ export async function lobby(media) {
 }
 
 async function list(media) {
-  const devices = await navigator.mediaDevices.enumerateDevices();
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   for (const kind of ["audio", "video"]) {
     const used = media.track(kind)?.getSettings().deviceId;
     const options = devices
@@ -66,15 +70,5 @@ async function list(media) {
   }
 }
 
-// What cannot be seen is no part of a name; the meeting would refuse it.
+// Without invisible characters; the server refuses them in a name.
 const printable = (text) => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "").replace(/\p{Zs}+/gu, " ").trim();
-
-export function reason(error) {
-  return (
-    {
-      NotAllowedError: "The browser does not allow it; look at its settings for this page.",
-      NotFoundError: "There is no such device. You can join without.",
-      NotReadableError: "Another program uses the device.",
-    }[error.name] ?? error.message
-  );
-}

@@ -1,17 +1,17 @@
-// This person's camera, microphone and screen. Each stream stays the same object for the whole meeting, as the others
-// know it by its id; what changes are the tracks in it.
+// This person's camera, microphone and screen. Each stream stays the same object for the whole meeting, because the
+// others know it by its id; only its tracks change.
 
 const VIDEO = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 24, max: 30 } };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const SCREEN = { video: { frameRate: { ideal: 15, max: 30 } }, audio: true };
 
 export class Media {
-  // `onTrack(stream, kind, track)`: a track of the camera's stream begins, or ends (null).
+  // `onTrack(stream, kind, track)`: a track of the camera's stream starts, or ends (null).
   constructor({ onTrack = () => {}, onScreenEnd = () => {} } = {}) {
     Object.assign(this, { onTrack, onScreenEnd });
     this.camera = new MediaStream();
     this.screen = null;
-    this.devices = { audio: undefined, video: undefined }; // ids of the devices that were chosen
+    this.devices = { audio: undefined, video: undefined }; // ids of the selected devices
   }
 
   track(kind) {
@@ -22,7 +22,7 @@ export class Media {
     return this.track(kind)?.enabled ?? false;
   }
 
-  // Opens or closes a device. A microphone stays open while it is muted: people come back into the middle of a word.
+  // Opens or closes a device. A muted microphone stays open, so that the first syllable after unmuting is not lost.
   async turn(kind, on) {
     const track = this.track(kind);
     if (kind === "audio" && track !== null) {
@@ -30,6 +30,7 @@ export class Media {
     } else if (!on) {
       this.put(kind, null);
     } else if (track === null) {
+      requireDevices();
       const exact = this.devices[kind] ? { deviceId: { exact: this.devices[kind] } } : {};
       const wanted = { ...(kind === "video" ? VIDEO : AUDIO), ...exact };
       const opened = await navigator.mediaDevices.getUserMedia({ [kind]: wanted });
@@ -37,7 +38,7 @@ export class Media {
     }
   }
 
-  // Uses another device, at once if one of its kind is open.
+  // Selects another device, and switches to it when one of its kind is open.
   async choose(kind, deviceId) {
     this.devices[kind] = deviceId;
     if (this.track(kind) !== null) {
@@ -79,7 +80,7 @@ export class Media {
     this.put("video", null);
   }
 
-  // What the others are told.
+  // The state that the others get.
   state() {
     return {
       audio: this.is("audio"),
@@ -89,10 +90,18 @@ export class Media {
     };
   }
 
-  // What a peer connection is to send.
+  // The streams for a peer connection to send.
   sources() {
     const camera = { stream: this.camera, tracks: { audio: this.track("audio"), video: this.track("video") } };
     return this.screen === null ? [camera] : [camera, screenSource(this.screen)];
+  }
+}
+
+export const canShare = () => navigator.mediaDevices?.getDisplayMedia !== undefined;
+
+function requireDevices() {
+  if (navigator.mediaDevices === undefined) {
+    throw new DOMException("this page is not secure", "InsecureError");
   }
 }
 

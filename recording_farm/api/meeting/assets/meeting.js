@@ -2,33 +2,35 @@
 //
 // /meet/ID                     people: lobby, then the meeting
 // /meet/ID#host=TOKEN          the same as host
-// /meet/ID#recorder=TOKEN      the recorder: sees and hears all, is seen by nobody, sends nothing
+// /meet/ID#recorder=TOKEN      the recorder: receives everything, is invisible, sends nothing
 // /meet/ID?state=grid-4        drawn participants who do not move (see states.js)
-// ?layout=grid|spotlight       the layout to begin with
+// ?layout=grid|spotlight       the initial layout
 
 import { PeopleChannel, RecorderChannel } from "./channel.js";
-import { Controls, askForPage, showBanner } from "./controls.js";
+import { Controls, askForPage, askToEnd, invite, showBanner } from "./controls.js";
+import { deviceText } from "./devices.js";
 import { lobby } from "./lobby.js";
-import { Media, screenSource } from "./media.js";
+import { Media, canShare, screenSource } from "./media.js";
 import { Plugins } from "./plugins.js";
 import { Record } from "./record.js";
 import { Room } from "./room.js";
 import { Tile } from "./tile.js";
 import { View } from "./view.js";
 
-const OWN = "own"; // the id of one's own tile; the server's have 16 letters
+const OWN = "own"; // the key of one's own tile; the server's ids have 16 characters
 
 const element = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const secrets = new URLSearchParams(location.hash.slice(1));
 const meetingId = idFromAddress();
+const hostKey = `host ${meetingId}`; // in the session's storage
 document.querySelectorAll(".meeting-id").forEach((each) => (each.textContent = meetingId));
 document.title = `${meetingId} · Meeting`;
 
-// ms for which a plugin is asked for again when the connection is back; later, nobody waits for it any more.
+// ms in which a request for a plugin is repeated when the connection is back; later, nobody expects it any more.
 const ASKED_FOR = 30_000;
 
-// Until a video has its first picture it keeps the page from being loaded, which the recorder's bot waits for.
+// A video without its first frame delays the load event, for which the recorder's bot waits.
 addEventListener("load", start);
 
 function start() {
@@ -45,6 +47,8 @@ async function rehearse(state) {
   const { showState } = await import("./states.js");
   show("room");
   document.body.classList.toggle("bare", !query.has("controls"));
+  document.documentElement.classList.toggle("people", query.has("controls"));
+  document.querySelectorAll(".host-only").forEach((button) => (button.hidden = !query.has("host")));
   await showState(state);
   console.log("START_RECORDING");
 }
@@ -82,10 +86,15 @@ function record(token) {
         console.log(`REFUSE_RECORDING: ${message.message}`);
       }
     },
-    onLost: () => room.clear(),
+    onLost: () => room.disconnected(performance.now()),
   });
-  setInterval(() => room.hear(performance.now()), 100);
+  setInterval(() => tick(room), 100);
   addEventListener("pagehide", () => channel.close());
+}
+
+function tick(room) {
+  room.hear(performance.now());
+  return room.expire(performance.now());
 }
 
 // ── people ──
@@ -94,9 +103,9 @@ async function meet() {
   const token = hostToken();
   let room = null;
   let channel = null;
-  let name = "";
-  let sharing = null;
-  let asked = null; // the plugin that was asked for last, until the room says which one is open
+  let recording = { on: false, paused: false };
+  let recorded = false; // this meeting, at any time
+  let asked = null; // the last plugin that this person asked for, until the room says which one is open
   let askedAt = 0;
   const own = new Tile({ own: true });
   const media = new Media({
@@ -104,8 +113,10 @@ async function meet() {
     onScreenEnd: () => unshare(),
   });
 
+  document.documentElement.classList.add("people");
+  element("lobby-invite").onclick = invite;
   show("lobby");
-  name = await lobby(media);
+  const name = await lobby(media);
   own.name(`${name} (you)`);
   own.show(media.camera);
   show("room");
@@ -120,39 +131,54 @@ async function meet() {
       hear(message, room, plugins);
       if (message.type === "welcome") {
         showBanner("");
-        element("live").hidden = !message.recording;
+        own.color(message.id);
+        setRecording(message.recording);
         element("end").hidden = !message.host;
         channel.send({ type: "state", media: media.state() });
-        // A connection may be dead for seconds before anybody knows, and what is asked for meanwhile lost.
+        // A broken connection is noticed after seconds, and a request in the meantime is lost.
         if (asked !== null && performance.now() - askedAt < ASKED_FOR) {
           channel.send(asked);
         }
       } else if (message.type === "plugin") {
         asked = null;
-      } else if (message.type === "joined" || message.type === "listener") {
-        room.connect(message.member?.id ?? message.id, false);
+      } else if (message.type === "listener") {
+        room.connect(message.id);
       } else if (message.type === "recording") {
-        element("live").hidden = !message.on;
+        setRecording(message);
       } else if (message.type === "ended") {
-        goodbye("The meeting is over");
+        goodbye("The host ended the meeting.", { again: null });
+      } else if (message.type === "refused" && message.code === "unauthorized") {
+        sessionStorage.removeItem(hostKey);
+        goodbye("Your host link is not valid or has expired.", { again: "Join as a guest" });
       } else if (message.type === "refused") {
-        goodbye(message.message);
+        goodbye(`${message.message[0].toUpperCase()}${message.message.slice(1)}.`, { again: "Try again" });
       }
       update();
     },
     onLost() {
-      room.clear();
-      showBanner("The connection to the meeting is lost, trying again");
+      room.disconnected(performance.now());
+      showBanner("Connection lost. Reconnecting…");
       update();
     },
   });
 
+  function setRecording({ on, paused }) {
+    recorded ||= on;
+    recording = { on, paused };
+    element("live").hidden = !on;
+    element("live").classList.toggle("paused", paused);
+    element("live").textContent = paused ? "Recording paused" : "Recording";
+  }
   const tell = () => {
     channel.send({ type: "state", media: media.state() });
     update();
   };
   const turn = async (kind) => {
-    await media.turn(kind, !media.is(kind));
+    try {
+      await media.turn(kind, !media.is(kind));
+    } catch (error) {
+      throw Object.assign(error, { kind });
+    }
     tell();
   };
   const open = (kind, url = null) => {
@@ -161,12 +187,20 @@ async function meet() {
     channel.send(asked);
   };
   async function share() {
-    const stream = await media.share();
-    sharing = new Tile({ own: true, screen: true });
+    let stream;
+    try {
+      stream = await media.share();
+    } catch (error) {
+      if (error.name === "NotAllowedError") {
+        return; // the person closed the browser's dialog
+      }
+      throw error;
+    }
+    const sharing = new Tile({ own: true, screen: true });
     sharing.name("Your screen");
     sharing.show(stream);
     view.add(OWN, sharing, view.screens);
-    tell(); // before the stream itself comes, so that the others know it for a screen
+    tell(); // before the stream itself arrives, so that the others know it is a screen
     room.each((peer) => peer.add(screenSource(stream)));
   }
   function unshare() {
@@ -190,53 +224,87 @@ async function meet() {
       "share-page": plugins.kind === "page",
     });
   }
-  function goodbye(text) {
+  // `again`: the label of the button to come back; null for a meeting that is over.
+  function goodbye(text, { again }) {
     channel.close();
     room.clear();
     media.close();
     plugins.show(null);
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
     element("over-text").textContent = text;
+    element("over-hint").hidden = !recorded || token !== null;
+    element("again").hidden = again === null;
+    element("again").textContent = again ?? "";
     showBanner("");
     show("over");
+    element("over-text").focus();
   }
 
-  const controls = new Controls({
-    audio: () => turn("audio"),
-    video: () => turn("video"),
-    share: () => (media.screen === null ? share() : unshare()),
-    "layout-switch": () => {
-      view.use(view.layout === "grid" ? "spotlight" : "grid");
-      update();
+  const controls = new Controls(
+    {
+      audio: () => turn("audio"),
+      video: () => turn("video"),
+      share: () => (media.screen === null ? share() : unshare()),
+      "layout-switch": () => {
+        view.use(view.layout === "grid" ? "spotlight" : "grid");
+        update();
+      },
+      whiteboard: () => open(plugins.kind === "whiteboard" ? null : "whiteboard"),
+      "share-page": async () => {
+        if (plugins.kind === "page") {
+          return open(null);
+        }
+        const url = await askForPage();
+        if (url !== null) {
+          open("page", url);
+        }
+      },
+      invite,
+      end: async () => {
+        if (await askToEnd(recording.on)) {
+          channel.send({ type: "end" });
+        }
+      },
+      leave: () => goodbye("You left the meeting.", { again: "Join again" }),
+      again: () => location.reload(),
     },
-    whiteboard: () => open(plugins.kind === "whiteboard" ? null : "whiteboard"),
-    "share-page": async () => {
-      const url = plugins.kind === "page" ? null : await askForPage();
-      if (plugins.kind === "page" || url !== null) {
-        open(url === null ? null : "page", url);
-      }
-    },
-    end: () => channel.send({ type: "end" }),
-    leave: () => goodbye("You have left the meeting"),
-    again: () => location.reload(),
-  });
+    (error) => (error.kind ? deviceText({ [error.kind]: error }) : error.message),
+  );
+  element("share").hidden = !canShare();
   update();
-  setInterval(() => room.hear(performance.now()), 100);
+  setInterval(() => tick(room) && update(), 100);
   addEventListener("pagehide", () => channel.close());
+  addEventListener("keydown", (event) => shortcut(event));
   if (token !== null) {
-    new Record(element("record"), meetingId, token, (text) => showBanner(text, 6));
+    const buttons = { record: element("record"), pause: element("pause") };
+    const notices = [element("notice"), element("over-notice")];
+    new Record({ ...buttons, notices }, meetingId, token, (text) => showBanner(text, { seconds: 6 }));
   }
 }
 
-// What the room tells everybody, whoever they are.
+// M mutes, V stops the camera, anywhere but in a field or a dialog.
+function shortcut({ key, target, repeat, ctrlKey, altKey, metaKey }) {
+  const id = { m: "audio", v: "video" }[key.toLowerCase()];
+  const elsewhere = document.body.dataset.screen !== "room" || target.matches?.("input, select, dialog *");
+  if (id !== undefined && !elsewhere && !repeat && !ctrlKey && !altKey && !metaKey) {
+    element(id).click();
+  }
+}
+
+// Handles the messages that people and recorders have in common.
 function hear(message, room, plugins) {
   switch (message.type) {
     case "welcome":
-      room.welcome(message);
+      room.welcome(message, performance.now());
       plugins.restore(message.strokes);
-      plugins.show(message.plugin.kind, message.plugin.url);
+      plugins.keep(message.plugin.kind, message.plugin.url);
+      room.view.arrange();
       break;
     case "joined":
-      room.join(message.member);
+      room.join(message.member, room.media !== null);
+      break;
+    case "away":
+      room.lose(message.id, performance.now());
       break;
     case "left":
       room.leave(message.id);
@@ -258,17 +326,16 @@ function hear(message, room, plugins) {
   }
 }
 
-// The host's token, which leaves the address at once: whoever is sent the address is to be a guest.
+// The host's token. It leaves the address at once: the address is for guests.
 function hostToken() {
-  const key = `host ${meetingId}`;
   if (secrets.has("host")) {
-    sessionStorage.setItem(key, secrets.get("host"));
+    sessionStorage.setItem(hostKey, secrets.get("host"));
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return sessionStorage.getItem(key);
+  return sessionStorage.getItem(hostKey);
 }
 
-// The id is whatever the address says after /meet/, and is only ever shown as text.
+// The id is the part of the address after /meet/; the page shows it as text only.
 function idFromAddress() {
   const raw = location.pathname.replace(/^.*?\/meet\//, "");
   try {

@@ -1,18 +1,18 @@
 // The connection to one other browser, by "perfect negotiation" (WebRTC 1.0, 10.7): either side may change what it
-// sends at any time. Each side has transceivers of its own that only send; a recorder has none, so it only receives.
+// sends at any time. Each side has its own transceivers, which only send; a recorder has none, so it only receives.
 
 const CAMERA_BITRATE = 700_000;
 const SCREEN_BITRATE = 2_000_000;
 
 export class Peer {
-  // `polite`: gives way when both make an offer at once. `streams`: what is sent from the start, as
-  // { stream, tracks: { audio, video } } with null for what is off; null where nothing ever is.
-  constructor({ polite, iceServers, sources, send, onStream, onConnected }) {
+  // `polite`: yields when both make an offer at once. `sources`: the streams to send from the start, as
+  // { stream, tracks: { audio, video } } with null for a track that is off.
+  constructor({ polite, iceServers, sources, send, onStream }) {
     Object.assign(this, { polite, send, onStream });
     this.making = false;
     this.ignoring = false;
-    this.settling = false; // an answer is being taken: the next offer may come before that is done
-    this.senders = new Map(); // the transceivers of each stream that is sent, by its id
+    this.settling = false; // an answer is being applied; the next offer may arrive before that is done
+    this.senders = new Map(); // the transceivers of each sent stream, by stream id
     const connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
     this.connection = connection;
     connection.onnegotiationneeded = () => this.offer();
@@ -21,8 +21,6 @@ export class Peer {
     connection.onconnectionstatechange = () => {
       if (connection.connectionState === "failed") {
         connection.restartIce();
-      } else if (connection.connectionState === "connected") {
-        onConnected();
       }
     };
     sources.forEach((source) => this.add(source));
@@ -37,6 +35,24 @@ export class Peer {
       this.complain(error);
     } finally {
       this.making = false;
+    }
+  }
+
+  get connected() {
+    return this.connection.connectionState === "connected";
+  }
+
+  // Takes new servers, for the next ICE restart: credentials of TURN servers expire.
+  use(iceServers) {
+    this.connection.setConfiguration({ ...this.connection.getConfiguration(), iceServers });
+  }
+
+  // Signaling is back, and messages may be lost: repeats an offer without an answer, and repairs a broken path.
+  recover() {
+    if (this.connection.signalingState === "have-local-offer") {
+      this.send({ description: this.connection.localDescription.toJSON() });
+    } else if (!this.connected) {
+      this.connection.restartIce();
     }
   }
 
@@ -92,7 +108,7 @@ export class Peer {
     this.senders.delete(stream.id);
   }
 
-  // How loud the stream is that arrived just now, 0 to 1. 0 also when nothing arrives.
+  // The audio level that arrives now, 0 to 1; 0 when nothing arrives.
   level() {
     const levels = this.connection.getReceivers().map((receiver) => {
       const source = receiver.track.kind === "audio" ? receiver.getSynchronizationSources()[0] : undefined;
@@ -113,7 +129,7 @@ export class Peer {
   }
 }
 
-// Measured for the demo meeting: H.264 (OpenH264) costs less than VP8. A browser without it takes what it has.
+// Measured for the demo meeting: H.264 (OpenH264) costs less than VP8. A browser without it uses its own codecs.
 function preferH264(transceiver) {
   const { codecs } = RTCRtpReceiver.getCapabilities("video");
   const wanted = ({ mimeType }) => mimeType.toLowerCase() === "video/h264";

@@ -1,20 +1,21 @@
-// What is open for all beside the people: the whiteboard or a page that somebody shares. Each is a frame.
+// The whiteboard or a shared page, which everybody sees beside the people. Each is a frame.
 
 const MOST_STROKES = 10_000;
 const BOARD = "/meet-assets/board.html";
 
 export class Plugins {
-  // `onDraw(message)`: something was drawn or wiped here.
+  // `onDraw(message)`: this person drew something or cleared the board.
   constructor(element, { canDraw, onDraw }) {
     this.element = element;
     this.canDraw = canDraw;
     this.open = false;
     this.kind = null;
+    this.url = null;
     this.strokes = []; // the drawing, for a whiteboard that is opened later
     this.board = null;
     addEventListener("message", ({ data, source, origin }) => {
       if (source === null || source !== this.board?.contentWindow || origin !== location.origin) {
-        return; // a shared page may post what it likes
+        return; // a shared page may post anything
       }
       if (data.type === "ready") {
         this.tell({ type: "strokes", strokes: this.strokes });
@@ -25,9 +26,17 @@ export class Plugins {
     });
   }
 
+  // The same as `show`, but does not reload what is open already.
+  keep(kind, url) {
+    if (kind !== this.kind || (url ?? null) !== this.url) {
+      this.show(kind, url);
+    }
+  }
+
   show(kind, url) {
     this.open = kind !== null;
     this.kind = kind;
+    this.url = url ?? null;
     this.element.hidden = !this.open;
     this.element.querySelector("iframe")?.remove();
     this.element.dataset.kind = kind ?? "";
@@ -40,7 +49,7 @@ export class Plugins {
     // No title: it would stand over the page in the recording as soon as the pointer does.
     frame.setAttribute("aria-label", kind === "page" ? "Shared page" : "Whiteboard");
     if (kind === "page") {
-      // Without allow-same-origin even a page of this very server is a stranger.
+      // Without allow-same-origin, even a page of this server has a foreign origin.
       frame.sandbox = "allow-scripts allow-forms";
       frame.referrerPolicy = "no-referrer";
       frame.src = url;
@@ -51,7 +60,7 @@ export class Plugins {
     this.element.append(frame);
   }
 
-  // Keeps what somebody drew, or that they wiped the board.
+  // Stores a stroke, or clears the board.
   draw(message) {
     if (message.type === "clear") {
       this.strokes = [];
@@ -61,7 +70,7 @@ export class Plugins {
     }
   }
 
-  // Draws what came from the others.
+  // Draws a stroke of somebody else.
   hear(message) {
     const flat = message.type === "stroke" ? { type: "stroke", ...message.stroke } : { type: "clear" };
     this.draw(flat);

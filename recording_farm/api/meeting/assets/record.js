@@ -1,29 +1,41 @@
-// The host's Record button: starts and stops a recording of this meeting through the farm's API.
+// The host's buttons for the recording: start, pause, resume and stop through the farm's API, and where the file is.
 
 const LOOK_EVERY = 2_000; // ms
+const FINISHED = new Set(["UPLOADED", "ERRORED"]);
 
 export class Record {
-  // `token`: the host's; it opens the recordings of this meeting and nothing else.
-  constructor(button, meetingId, token, onFault) {
-    Object.assign(this, { button, meetingId, token, onFault });
-    this.recording = null; // as the API has it, while there is one
+  // `elements`: the record button, the pause button, and the places for a text about a stopped recording.
+  // `token`: the host's; it gives access to the recordings of this meeting only.
+  constructor({ record, pause, notices }, meetingId, token, onFault) {
+    Object.assign(this, { record, pause, notices, meetingId, token, onFault });
+    this.recording = null; // the running recording, as the API describes it
+    this.stopped = null; // the last one, until its file is ready
     this.busy = false;
-    button.hidden = false;
-    button.addEventListener("click", () => this.toggle());
+    record.hidden = false;
+    record.addEventListener("click", () => this.act(() => (this.recording ? this.change("stop") : this.start())));
+    pause.addEventListener("click", () =>
+      this.act(() => this.change(this.recording?.status === "PAUSED" ? "resume" : "pause")),
+    );
     this.look();
     setInterval(() => this.look(), LOOK_EVERY);
     setInterval(() => this.show(), 500);
   }
 
-  async toggle() {
+  start() {
+    return this.ask("POST", "/v2/recordings", { meeting_id: this.meetingId });
+  }
+
+  change(action) {
+    return this.ask("PUT", `/v2/recordings/${this.recording.id}`, { action });
+  }
+
+  async act(request) {
     if (this.busy) {
       return;
     }
     this.busy = true;
     try {
-      this.recording = this.recording
-        ? await this.ask("PUT", `/${this.recording.id}`, { action: "stop" })
-        : await this.ask("POST", "", { meeting_id: this.meetingId });
+      await request();
     } catch (error) {
       this.onFault(error.message);
     } finally {
@@ -34,19 +46,28 @@ export class Record {
 
   async look() {
     try {
-      const path = `/active-recording/${encodeURIComponent(this.meetingId)}`;
-      const active = await this.ask("GET", path);
-      this.recording = this.busy ? this.recording : active;
+      const path = `/meet-rooms/active-recording/${encodeURIComponent(this.meetingId)}`;
+      const { recording } = await this.ask("GET", path);
+      if (this.busy) {
+        return;
+      }
+      if (this.recording !== null && recording === null) {
+        this.stopped = this.recording;
+      }
+      this.recording = recording;
+      if (this.stopped !== null && !FINISHED.has(this.stopped.status)) {
+        this.stopped = await this.ask("GET", `/v2/recordings/${this.stopped.id}`);
+      }
     } catch (error) {
       if (error.status === 404) {
-        this.recording = null;
+        this.stopped = null; // it was deleted
       }
     }
     this.show();
   }
 
   async ask(method, path, body) {
-    const answer = await fetch(`/v2/recordings${path}`, {
+    const answer = await fetch(path, {
       method,
       headers: { Authorization: `Bearer ${this.token}`, "Content-Type": "application/json" },
       body: body && JSON.stringify(body),
@@ -63,13 +84,44 @@ export class Record {
     const status = this.recording?.status ?? "IDLE";
     const [state, text] = {
       INVOKED: ["starting", "Starting…"],
-      RECORDING: ["recording", length(this.recording?.started_time)],
-      PAUSED: ["recording", "Paused"],
+      RECORDING: ["recording", `Stop ${length(this.recording?.started_time)}`],
+      PAUSED: ["recording", "Stop"],
     }[status] ?? ["idle", "Record"];
-    this.button.dataset.state = state;
-    this.button.querySelector("span").textContent = text;
-    this.button.setAttribute("aria-label", state === "idle" ? "Record" : `Stop recording (${text})`);
+    this.record.dataset.state = state;
+    this.record.querySelector("span").textContent = text;
+    this.record.setAttribute("aria-label", state === "idle" ? "Record" : `Stop recording`);
+    this.pause.hidden = status !== "RECORDING" && status !== "PAUSED";
+    this.pause.querySelector("span").textContent = status === "PAUSED" ? "Resume" : "Pause";
+    this.notices.forEach((notice) => showStopped(notice, this.recording === null ? this.stopped : null));
   }
+}
+
+// Says where a stopped recording is. The file's link and the portal's page are only for the host, who has the token.
+function showStopped(notice, recording) {
+  const shown = recording === null ? "" : `${recording.id} ${recording.status}`;
+  if (notice.dataset.shown === shown) {
+    return;
+  }
+  notice.dataset.shown = shown;
+  notice.hidden = recording === null;
+  if (recording === null) {
+    return;
+  }
+  const details = link("Show it in the portal", `/recordings/${recording.id}`);
+  if (recording.status === "ERRORED") {
+    notice.replaceChildren(`The recording failed: ${recording.error?.message ?? "unknown error"}. `, details);
+  } else if (recording.status === "UPLOADED") {
+    const file = recording.download_url ? [link("Download", recording.download_url), " · "] : [];
+    notice.replaceChildren("The recording is ready. ", ...file, details);
+  } else {
+    notice.replaceChildren("The recording has stopped. Its file is being prepared. ", details);
+  }
+}
+
+function link(text, address) {
+  const element = document.createElement("a");
+  Object.assign(element, { textContent: text, href: address, target: "_blank", rel: "noopener" });
+  return element;
 }
 
 function length(startedTime) {

@@ -1,41 +1,95 @@
-// Who is in the meeting: the members, the connections to their browsers, and their tiles.
+// Who is in the meeting: members, the connections to their browsers, and their tiles.
+//
+// Signaling and media break independently. While signaling is away, tiles stay and media keep flowing; members and
+// connections are matched by id when it is back.
 
 import { Peer } from "./peer.js";
 import { Tile } from "./tile.js";
 
-const READY_TIMEOUT = 8_000; // ms that a recorder waits for the pictures of those who are there
+const READY_TIMEOUT = 8_000; // ms that a recorder waits for the video of those who are there
+const GRACE = 30_000; // ms that tiles stay without signaling; the server keeps members as long
 
 export class Room {
   // `media`: what this person sends; null for the recorder, which sends nothing.
   constructor({ view, media, send }) {
     Object.assign(this, { view, media, send });
-    this.members = new Map(); // people, by their ids: { name, media, tile, screenTile, streams }
-    this.peers = new Map(); // also those to recorders
+    this.ownId = null;
+    this.members = new Map(); // people, by id: { name, media, tile, screenTile, streams }
+    this.peers = new Map(); // by id, including those to recorders
+    this.away = new Map(); // when members lost their connection to the server, by id
+    this.lostAt = null; // when this page lost its own
     this.iceServers = [];
   }
 
-  welcome({ members, listeners, ice_servers: iceServers }) {
-    this.clear();
+  welcome({ id, members, listeners, ice_servers: iceServers }, now) {
+    const resumed = id === this.ownId;
+    if (!resumed) {
+      this.clear();
+    }
+    this.ownId = id;
+    this.lostAt = null;
+    this.view.lost = false;
     this.iceServers = iceServers;
-    members.forEach((member) => this.join(member));
-    listeners.forEach((id) => this.connect(id, false)); // a recorder never begins
+    this.peers.forEach((peer) => peer.use(iceServers));
+    // After a restart of the server, the others may not be back yet.
+    const present = new Set([...members.map((member) => member.id), ...listeners]);
+    this.ids()
+      .filter((each) => !present.has(each))
+      .forEach((each) => this.lose(each, now));
+    members.forEach((member) => this.join(member, resumed));
+    listeners.forEach((each) => this.connect(each)); // a recorder never begins
   }
 
-  join({ id, name, media }) {
-    const tile = new Tile();
-    tile.name(name);
-    this.members.set(id, { name, media, tile, screenTile: null, streams: new Map() });
-    this.view.add(id, tile);
-    this.refresh(id);
+  // Adds a member, or updates one that reconnected. `begin`: this side opens the connection.
+  join({ id, name, media }, begin) {
+    this.away.delete(id);
+    if (!this.members.has(id)) {
+      const tile = new Tile();
+      tile.name(name);
+      tile.color(id);
+      this.members.set(id, { name, media, tile, screenTile: null, streams: new Map() });
+      this.view.add(id, tile);
+    }
+    this.state({ id, media });
+    if (begin || this.peers.has(id)) {
+      this.connect(id);
+    }
   }
 
   leave(id) {
+    this.away.delete(id);
     this.peers.get(id)?.close();
     this.peers.delete(id);
     if (this.members.delete(id)) {
       this.view.remove(id, this.view.screens);
       this.view.remove(id);
     }
+  }
+
+  // A member's connection to the server broke; their media may still flow.
+  lose(id, now) {
+    this.away.set(id, now);
+  }
+
+  // This page's own connection to the server broke.
+  disconnected(now) {
+    this.lostAt ??= now;
+  }
+
+  // Removes the tiles that nothing feeds any more. Returns whether there were any.
+  expire(now) {
+    const before = this.ids().length;
+    if (this.lostAt !== null && now - this.lostAt >= GRACE) {
+      this.view.lost = true;
+      this.clear();
+    }
+    // While signaling is away, nobody can tell a lost member from a lost network.
+    for (const [id, since] of this.lostAt === null ? [...this.away] : []) {
+      if (now - since >= GRACE || !this.peers.get(id)?.connected) {
+        this.leave(id);
+      }
+    }
+    return this.ids().length !== before;
   }
 
   state({ id, media }) {
@@ -46,10 +100,16 @@ export class Room {
     }
   }
 
-  // Whoever was there first begins, so that two need not begin at once.
-  connect(id, polite) {
+  // Opens the connection to a member, or repairs the one that is there.
+  connect(id) {
+    const known = this.peers.get(id);
+    if (known !== undefined) {
+      this.away.delete(id);
+      known.recover();
+      return known;
+    }
     const peer = new Peer({
-      polite,
+      polite: this.ownId < id, // both sides agree on it, whoever begins
       iceServers: this.iceServers,
       sources: this.media?.sources() ?? [],
       send: (signal) => this.send({ type: "signal", to: id, ...signal }),
@@ -57,17 +117,16 @@ export class Room {
         this.members.get(id)?.streams.set(stream.id, stream);
         this.refresh(id);
       },
-      onConnected: () => {},
     });
     this.peers.set(id, peer);
     return peer;
   }
 
   signal({ from, ...signal }) {
-    (this.peers.get(from) ?? this.connect(from, true)).hear(signal);
+    (this.peers.get(from) ?? this.connect(from)).hear(signal);
   }
 
-  // Shows what a member sends, as far as it has come.
+  // Shows what a member sends, as far as it has arrived.
   refresh(id) {
     const member = this.members.get(id);
     if (member === undefined) {
@@ -98,7 +157,7 @@ export class Room {
     );
   }
 
-  // Resolves when everybody who has a picture is seen, or it takes too long.
+  // Resolves when everybody who has video is visible, or after a time-out.
   ready() {
     const pictures = [...this.members.values()].filter(({ media }) => media.video).map(({ tile }) => tile.pictured());
     const late = new Promise((resolve) => setTimeout(resolve, READY_TIMEOUT));
@@ -109,7 +168,11 @@ export class Room {
     this.peers.forEach(act);
   }
 
+  ids() {
+    return [...new Set([...this.members.keys(), ...this.peers.keys()])];
+  }
+
   clear() {
-    [...new Set([...this.members.keys(), ...this.peers.keys()])].forEach((id) => this.leave(id));
+    this.ids().forEach((id) => this.leave(id));
   }
 }

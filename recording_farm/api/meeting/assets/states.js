@@ -1,7 +1,7 @@
-// Layouts to look at and to compare with earlier ones: drawn participants, who neither move nor change.
+// Layouts for review and for regression checks, with drawn participants who do not move.
 //
-// ?state=grid-N (1 to 9), spotlight, screen, whiteboard, page. `&controls` shows the buttons too. When all of it is
-// there, the page prints START_RECORDING.
+// ?state=grid-N (0 to 9), spotlight, screen, whiteboard, page. `&controls` shows the buttons too, `&host` also those of
+// a host. The page prints START_RECORDING when everything is visible.
 
 import { Plugins } from "./plugins.js";
 import { Tile } from "./tile.js";
@@ -40,7 +40,7 @@ export async function showState(state) {
     await new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
   }
   await document.fonts.ready;
-  // The drawing goes to the frame after it has loaded; two frames later all of it is composed.
+  // The frame gets the drawing after it has loaded; two frames later everything is composed.
   await new Promise((resolve) => setTimeout(resolve, 300));
   await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
 }
@@ -48,6 +48,7 @@ export async function showState(state) {
 function person(name, i) {
   const tile = new Tile();
   tile.name(name);
+  tile.color(String(i));
   tile.media({ audio: !MUTED.has(i), video: !OFF.has(i) });
   tile.element.classList.toggle("speaking", i === 0);
   tile.parts.bars.dataset.level = i === 0 ? "2" : "0";
@@ -55,7 +56,7 @@ function person(name, i) {
   return tile;
 }
 
-// A canvas in the place of the video.
+// Puts a canvas in place of the video.
 function picture(tile, draw, width, height) {
   const canvas = document.createElement("canvas");
   canvas.width = width;

@@ -1,8 +1,8 @@
-// What is on the page: tiles, shared screens and plugins, and which of them is large.
+// The tiles, shared screens and plugins on the page, and which of them is large.
 
 import { focus, grid } from "./layout.js";
 
-const SWITCH_AFTER = 600; // ms somebody has to talk alone to take the spotlight: an "mm-hm" must not
+const SWITCH_AFTER = 600; // ms somebody must speak alone to get the spotlight: an "mm-hm" is too short
 
 export class View {
   constructor(stage, { plugin, empty }) {
@@ -10,12 +10,15 @@ export class View {
     this.layout = "grid"; // or "spotlight"
     this.tiles = new Map(); // of people, by their ids
     this.screens = new Map(); // of shared screens, by the ids of those who share; the last one is large
+    this.met = false; // somebody has been here
+    this.lost = false; // the connection to the meeting is lost, for longer than tiles stay
     this.spotlight = null;
     this.candidate = { id: null, since: 0 };
     new ResizeObserver(() => this.arrange()).observe(stage);
   }
 
   add(id, tile, tiles = this.tiles) {
+    this.met = true;
     tiles.set(id, tile);
     this.stage.append(tile.element);
     this.arrange();
@@ -33,7 +36,7 @@ export class View {
     this.arrange();
   }
 
-  // `speaking`: the ids of those who speak now.
+  // `speaking`: the ids of those who are speaking.
   hear(speaking, now) {
     if (speaking.length !== 1 || speaking[0] === this.spotlight) {
       this.candidate = { id: this.spotlight, since: now };
@@ -45,7 +48,7 @@ export class View {
     }
   }
 
-  // What is large: a plugin, else the screen that was shared last, else in the spotlight layout who speaks.
+  // A plugin is large, else the last shared screen, else the speaker in the spotlight layout.
   large() {
     if (this.plugin.open) {
       return this.plugin;
@@ -56,6 +59,13 @@ export class View {
     }
     const others = [...this.tiles.values()].filter((tile) => tile.audio !== null);
     return this.tiles.get(this.spotlight) ?? others[0] ?? null;
+  }
+
+  emptyText() {
+    if (this.lost) {
+      return "Connection lost. Reconnecting…";
+    }
+    return this.met ? "Everyone has left" : "Nobody is here yet";
   }
 
   arrange() {
@@ -69,6 +79,7 @@ export class View {
     };
     const large = this.large();
     const small = [...this.screens.values(), ...this.tiles.values()].filter((tile) => tile !== large);
+    this.empty.textContent = this.emptyText();
     this.empty.hidden = large !== null || small.length > 0;
     if (area.width <= 0 || area.height <= 0) {
       return;
