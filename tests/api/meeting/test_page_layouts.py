@@ -141,3 +141,64 @@ def test_meeting_should_be_worked_by_keyboard(page: Page, address: str) -> None:
         reached.append(page.evaluate("document.activeElement.id"))
     assert reached[:6] == ["audio", "video", "share", "layout-switch", "whiteboard", "share-page"]
     assert "leave" in reached
+
+
+def test_label_that_changes_should_have_no_pressed_state(page: Page, address: str) -> None:
+    page.route_web_socket("**/meet-rooms/**", lambda _: None)
+    page.goto(f"{address}/meet/layouts")
+    page.fill("#name", "Ada")
+    page.click("#join")
+    for button, label in (("audio", "Unmute"), ("video", "Start camera"), ("share", "Share screen")):
+        assert page.locator(f"#{button}").inner_text() == label
+        assert page.locator(f"#{button}").get_attribute("aria-pressed") is None
+    assert page.locator("#whiteboard").get_attribute("aria-pressed") == "false"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (800, 600), (390, 844)])
+def test_controls_should_fit_every_screen(page: Page, address: str, width: int, height: int) -> None:
+    page.set_viewport_size(ViewportSize(width=width, height=height))
+    page.goto(f"{address}/meet/layouts")
+    page.locator("#lobby-form").wait_for()
+    outside = """() => [...document.querySelectorAll("#lobby-form *, .controls button")].filter((each) => {
+        const { left, right, width } = each.getBoundingClientRect();
+        const card = each.closest(".card")?.getBoundingClientRect() ?? { left: 0, right: innerWidth };
+        return width > 0 && (left < card.left || right > card.right); }).map((each) => each.id)"""
+    assert page.evaluate(outside) == []
+    for role in ("", "&host"):
+        page.goto(f"{address}/meet/layouts?state=grid-2&controls{role}")
+        page.locator("#leave").wait_for()
+        assert page.evaluate(outside) == []
+        tops = page.evaluate(
+            """() => { const tops = {}; document.querySelectorAll(".controls button").forEach((each) => {
+                const { top, width } = each.getBoundingClientRect();
+                if (width > 0) (tops[Math.round(top)] ??= []).push(each.id); });
+                return Object.values(tops); }"""
+        )
+        # One row, or two of which none has a button alone.
+        assert len(tops) <= (2 if width < 640 else 1)
+        assert all(len(row) > 1 for row in tops)
+
+
+def test_empty_page_should_tell_nobody_yet_from_everyone_gone(page: Page, address: str) -> None:
+    show(page, address, "grid-0")
+    assert page.locator("#empty").inner_text() == "Nobody is here yet"
+    page.evaluate(
+        """async () => {
+            const { View } = await import("/meet-assets/view.js");
+            const { Tile } = await import("/meet-assets/tile.js");
+            const empty = document.getElementById("empty");
+            const view = new View(document.getElementById("stage"), { plugin: { open: false }, empty });
+            view.add("a", new Tile()); view.remove("a"); }"""
+    )
+    assert page.locator("#empty").inner_text() == "Everyone has left"
+
+
+def test_color_should_be_the_same_for_everybody(page: Page, address: str) -> None:
+    show(page, address, "grid-1")
+    colors = page.evaluate(
+        """async () => {
+            const { Tile } = await import("/meet-assets/tile.js");
+            return ["Ada (you)", "Ada"].map((name) => { const tile = new Tile(); tile.name(name);
+                tile.color("0123456789abcdef"); return tile.parts.avatar.style.background; }); }"""
+    )
+    assert colors[0] == colors[1] != ""

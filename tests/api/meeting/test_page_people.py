@@ -82,6 +82,44 @@ def test_people_should_see_what_others_do(two: tuple[Page, Page]) -> None:
     expect(other.locator(".name")).to_have_text(SOREN.name)
 
 
+COUNT_REMOVED = """() => { globalThis.removed = 0;
+    new MutationObserver((changes) => changes.forEach(({ removedNodes }) => (removed += removedNodes.length)))
+        .observe(document.getElementById("stage"), { childList: true }); }"""
+PLAYED = """() => document.querySelector(".tile:not(.own) video").currentTime"""
+
+
+@pytest.mark.timeout(300)
+def test_tiles_should_stay_while_signaling_reconnects(settings: Settings, tmp_path: Path) -> None:
+    connections: list[WebSocketRoute] = []
+
+    def pass_on(people: WebSocketRoute) -> None:
+        people.connect_to_server()
+        connections.append(people)
+
+    with (
+        served_in_thread(settings) as address,
+        sync_playwright() as playwright,
+        somebody(playwright, ADA, tmp_path) as ada,
+        somebody(playwright, SOREN, tmp_path) as soren,
+    ):
+        ada.route_web_socket("**/meet-rooms/people/*", pass_on)
+        for page, look in ((ada, ADA), (soren, SOREN)):
+            join(page, f"{address}/meet/stalled", look)
+        for page in (ada, soren):
+            page.wait_for_function(PICTURE, timeout=SECONDS)
+            page.evaluate(COUNT_REMOVED)
+        connections[0].close(code=4002)
+        expect(ada.locator("#banner")).to_have_text("Connection lost. Reconnecting…", timeout=SECONDS)
+        expect(ada.locator("#banner")).to_be_hidden(timeout=SECONDS)
+        # What one does still reaches the other.
+        ada.click("#video")
+        expect(soren.locator(".tile.off:not(.own)")).to_have_count(1, timeout=SECONDS)
+        assert [page.evaluate("removed") for page in (ada, soren)] == [0, 0]
+        played = ada.evaluate(PLAYED)
+        ada.wait_for_function(f"({PLAYED})() > {played}", timeout=SECONDS)
+    assert len(connections) == 2
+
+
 @pytest.mark.timeout(300)
 def test_plugin_should_open_though_the_connection_was_dead_when_it_was_asked_for(
     settings: Settings, tmp_path: Path
