@@ -432,8 +432,8 @@ class Settings(BaseSettings):
         json_schema_extra=_about(Group.PAGES, "SECRET", "api/meeting/ice.py"),
         default=None,
         min_length=1,
-        description="Secret shared with the TURN servers (coturn's static-auth-secret); each participant gets "
-        "credentials that expire after a day.",
+        description="Secret shared with the TURN servers (coturn's static-auth-secret); each participant "
+        "gets credentials that expire after a day.",
     )
     turn_user: str | None = Field(
         json_schema_extra=_about(Group.PAGES, "farm", "api/meeting/ice.py"),
