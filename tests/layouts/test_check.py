@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from recording_farm.layouts.check import Checked, Outcome
 from recording_farm.layouts.cli import main
 from recording_farm.layouts.pictures import read_png, write_png
+from recording_farm.layouts.suite import State
 from testkit.layouts.rooms import ROOM, draw_room
 
 # Each runs the command several times, and each of those opens stages.
@@ -184,7 +186,7 @@ def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> N
     assert checked.stderr.count("masked nothing: 'h1'") == 1
 
 
-def test_parts_that_do_not_load_should_be_told_in_text_json_and_report(suite: Path) -> None:
+def test_parts_that_do_not_load_should_be_told_in_text_and_report(suite: Path) -> None:
     (suite / "suite.yaml").write_text("viewport: 320x180\nstates:\n  - {name: page, url: page.html}\n")
     (suite / "page.html").write_text("<!doctype html><h1>Logo</h1><img src=logo.png>")
     warning = f"image file://{suite}/logo.png failed (ERR_FILE_NOT_FOUND)"
@@ -194,8 +196,12 @@ def test_parts_that_do_not_load_should_be_told_in_text_json_and_report(suite: Pa
     assert checked.returncode == 1, checked.stderr
     assert f"  warning  {warning}" in checked.stderr
     assert f"<li>{warning}</li>" in (suite / "report" / "index.html").read_text()
-    (state,) = json.loads(layouts("check", suite, "--json").stdout)["states"]
-    assert state["warnings"] == [warning]
+
+
+def test_warnings_should_be_in_json() -> None:
+    checked = Checked(State(name="a", url="a"), Outcome.SAME, "", warnings=("image a.png answered 404",))
+
+    assert checked.as_json()["warnings"] == ["image a.png answered 404"]
 
 
 def test_bad_suite_should_end_with_2(suite: Path, refused: Callable[..., str]) -> None:
