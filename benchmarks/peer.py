@@ -46,7 +46,7 @@ async def record_their_way(file: Path, seconds: float) -> None:
 
 
 def _command(stage: Stage, file: Path, seconds: float) -> list[str]:
-    sound = ("-server", stage.sound.server, "-i", stage.sound.source)
+    sound = ("-server", stage.audio.server, "-i", stage.audio.source)
     return [
         *("ffmpeg", "-y", "-loglevel", "error"),
         *("-thread_queue_size", "4096", "-f", "x11grab", "-draw_mouse", "0", "-framerate", "30"),

@@ -1,1 +1,1 @@
-"""The stage (display, sound, browser) and the bot that drives the page on it."""
+"""The stage (display, audio device, browser) and the bot that drives the page on it."""

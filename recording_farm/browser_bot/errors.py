@@ -1,50 +1,50 @@
-"""What can go wrong on a stage and with a page, for those who watch from outside."""
+"""The errors that the stage and the bot raise."""
 
 
 class BrowserBotError(Exception):
-    """The root: catch this to catch everything that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class StageError(BrowserBotError):
-    """A part of the stage did not start or has died; the message says which and shows its last words."""
+    """A part of the stage did not start or has died; the message names it and ends with its log."""
 
 
 class ProgramNotFoundError(StageError):
     """A program that the stage needs is not installed.
 
-    `package` is the Debian package that brings it.
+    `package` is the Debian package that contains it.
     """
 
     def __init__(self, program: str, package: str) -> None:
-        """Name the program and the package."""
+        """Name the missing program and its package."""
         super().__init__(f"{program} is not installed; on Debian: apt-get install {package}")
         self.program = program
         self.package = package
 
 
-class StageWornError(StageError):
-    """A new stage will do: this one works, but not as it should, or its break is known already."""
+class StageDegradedError(StageError):
+    """The stage must be replaced: it runs but does not work properly, or its failure is already reported."""
 
 
 class PageError(BrowserBotError):
-    """The page could not be opened or did not become ready; the message is for people."""
+    """The page did not open or did not become ready; the message is for users."""
 
 
 class PageLostError(PageError):
-    """The page, its browser or its connection is gone in mid-recording."""
+    """The page, its browser or its connection was lost during the recording."""
 
 
 class PageDeclinedError(PageError):
-    """The page itself says that there is nothing to be recorded, before it has begun; no other try helps."""
+    """The page said before the recording started that there is nothing to record; a retry does not help."""
 
 
 class PageOverError(PageDeclinedError):
-    """The page says that its meeting is over, before it has begun."""
+    """The page said before the recording started that its meeting is over."""
 
 
 class PagePermanentError(PageError):
-    """The page cannot load, and another try cannot change that: the URL itself is wrong."""
+    """The page cannot load and a retry cannot help, because the URL itself is wrong."""
 
 
 class NoAnswerError(BrowserBotError):
-    """A page could not be asked, or its answer is an error: it goes away, or it is gone."""
+    """A page did not answer a question, or answered with an error; usually it is navigating or gone."""

@@ -1,14 +1,14 @@
-"""Secrets in texts of strangers: they are taken out in each form in which they may come up."""
+"""Redacts secrets in text from untrusted sources, in every encoding in which they may occur."""
 
 import json
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 
-def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Secrets as they stand in texts, in URLs, in forms and in JSON; the longest first.
+def secret_forms(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return secrets as plain text, URL-encoded, form-encoded and in JSON; the longest first.
 
-    So that no form is left half when it holds a shorter one.
+    The order prevents that a shorter form leaves a part of a longer one behind.
     """
     found = {form for secret in secrets for form in _forms(secret) if form}
     return tuple(sorted(found, key=lambda form: (-len(form), form)))
@@ -19,19 +19,19 @@ def _forms(secret: str) -> Iterator[str]:
     for safe in ("", "/"):
         yield quote(secret, safe=safe)
         yield quote_plus(secret, safe=safe)
-    # As scripts write it, which leave a few characters more.
+    # JavaScript's encodeURIComponent leaves a few more characters unescaped.
     yield quote(secret, safe="!'()*")
     for ascii_only in (True, False):
         yield json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
 
 
-def without(text: str, forms: Iterable[str], mark: str) -> str:
-    """The text with `mark` in the place of each of the `forms`, which are as `forms_of` gives them."""
+def redact(text: str, forms: Iterable[str], replacement: str) -> str:
+    """Replace each of `forms`, as `secret_forms` returns them, with `replacement`."""
     for form in forms:
-        text = text.replace(form, mark)
+        text = text.replace(form, replacement)
     return text
 
 
 def printable(text: str) -> str:
-    """The text of a stranger without control characters, which a terminal would obey."""
+    """Remove control characters from untrusted text; a terminal would interpret them."""
     return "".join(character for character in text if character.isprintable())

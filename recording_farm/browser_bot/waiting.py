@@ -1,4 +1,4 @@
-"""Waiting for the first of several things."""
+"""Waits for the first of several awaitables and cancels the others."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 
 
 async def first_of(**waiting: Awaitable[object]) -> str:
-    """Wait for the first of several things and return its name; of those that come together, the first named.
+    """Wait for the first awaitable to finish and return its name; the first named if several finish together.
 
-    An error of the first is raised. The others are cancelled and waited for, as in `first_done`.
+    Raises the error of the first. The others are cancelled and awaited, as in `first_done`.
     """
     tasks = {name: asyncio.ensure_future(each) for name, each in waiting.items()}
     first = await first_done(*tasks.values())
@@ -22,10 +22,10 @@ async def first_of(**waiting: Awaitable[object]) -> str:
 
 
 async def first_done(*waiting: Awaitable[T]) -> asyncio.Future[T]:
-    """Wait for the first of several things and return it, done; of those that come together, the first given.
+    """Wait for the first awaitable to finish and return it; the first given if several finish together.
 
-    The others are cancelled and waited for, also when this is cancelled; an error of theirs is logged. Pass
-    `asyncio.shield(task)` for a task that must go on.
+    The others are cancelled and awaited, also when this call is cancelled; their errors are logged. Pass
+    `asyncio.shield(task)` for a task that must keep running.
     """
     tasks = [asyncio.ensure_future(each) for each in waiting]
     first = None
@@ -42,4 +42,4 @@ async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
-            logger.info("a task that was not waited for any longer has failed", exc_info=ended)
+            logger.info("a cancelled task failed", exc_info=ended)

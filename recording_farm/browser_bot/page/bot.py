@@ -33,7 +33,7 @@ from recording_farm.browser_bot.page.rejoining import PageEvent, Rejoining
 from recording_farm.browser_bot.page.signals import PageSignals
 from recording_farm.browser_bot.page.steps import Steps
 from recording_farm.browser_bot.stage.browser import Browser
-from recording_farm.browser_bot.stage.hang_check import silence
+from recording_farm.browser_bot.stage.hang_check import wait_until_hung
 from recording_farm.browser_bot.waiting import first_done, first_of
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Bot:
                 raise
             except PageError as error:
                 logger.warning("try %d of %d: %s", attempt, tries, error)
-                if await self._browser.hangs():
+                if await self._browser.is_hung():
                     # No page would load in it.
                     raise PageLostError("the browser does not answer") from error
                 if attempt == tries:
@@ -223,7 +223,7 @@ class Bot:
                 await self._say(PageEvent("warning", f"{why}; the page was loaded anew, and {error}"))
                 return
             except PageError as error:
-                if await self._browser.hangs():
+                if await self._browser.is_hung():
                     raise PageLostError("the browser does not answer") from error
                 logger.warning("try %d to load the page anew: %s", attempt, error)
                 if attempt == 1:
@@ -298,15 +298,15 @@ class Bot:
         return True
 
     async def _until_browser_hangs(self) -> None:
-        await silence(self._ask_browser, ASK_PERIOD, ASKS_MISSED)
+        await wait_until_hung(self._ask_browser, ASK_PERIOD, ASKS_MISSED)
         self._lose(f"the browser has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
 
     async def _ask_browser(self) -> None:
         with suppress(PlaywrightError):  # what is gone is noticed elsewhere
-            await self._browser.ask()
+            await self._browser.ping()
 
     async def _until_hung(self) -> None:
-        await silence(self._ask, ASK_PERIOD, ASKS_MISSED)
+        await wait_until_hung(self._ask, ASK_PERIOD, ASKS_MISSED)
         self._lose(f"the page's script has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
 
     async def _ask(self) -> None:

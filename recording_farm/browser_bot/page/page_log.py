@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from recording_farm.browser_bot.redaction import forms_of, without
+from recording_farm.browser_bot.redaction import redact, secret_forms
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class PageLog:
 
     def __init__(self, secrets: Collection[str]) -> None:
         """`secrets` are left out of all lines."""
-        self._secrets = forms_of(secrets)
+        self._secrets = secret_forms(secrets)
         self._lines: deque[str] = deque(maxlen=MAX_KEPT_LINES)
         self._left = MAX_LINES
 
@@ -42,7 +42,7 @@ class PageLog:
 
     def clean(self, text: str) -> str:
         """The text without secrets."""
-        return without(text, self._secrets, "…")
+        return redact(text, self._secrets, "…")
 
     def start_of(self, text: str) -> str:
         """So much of it as is logged; the secrets go first, as half of one would not be known for one."""

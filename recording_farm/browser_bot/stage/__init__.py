@@ -1,1 +1,1 @@
-"""The stage of a recording: its display, its sound device and its browser, and what is left of dead ones."""
+"""The stage of a recording: display, audio device and browser; and the cleanup of orphaned stages."""

@@ -1,4 +1,4 @@
-"""The stage's browser: a real Chromium in kiosk mode whose window is the recorded region."""
+"""The stage's browser: a real Chromium in kiosk mode; its window is the recorded region."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from recording_farm.browser_bot.errors import StageError
 from recording_farm.browser_bot.stage.devices import write_devices
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from recording_farm.browser_bot.stage.fonts import write_fonts
-from recording_farm.browser_bot.stage.popups import keep_to_one_page
+from recording_farm.browser_bot.stage.popups import block_popups
 from recording_farm.browser_bot.stage.profile import write_profile, write_shims
 from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT, chromium_path, signal_group
 
@@ -34,40 +34,40 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 15.0
 DRIVER_GRACE = 1.0
-"""What waits for Playwright's driver waits a little longer than the driver itself; it may hang as well."""
+"""Extra seconds beyond the driver's own time-outs, because the driver may hang as well."""
 
 MIN_WINDOW = (500, 100)
-"""Chromium makes no window smaller than this (500x87 in version 156); the next round number, to be sure."""
+"""Chromium's minimum window size (500x87 in version 156), rounded up."""
 
 ANSWER_TIMEOUT = 3.0
-"""An idle browser answers in some ms; a busy machine must not cost one that is well."""
+"""An idle browser answers in a few ms; the rest is a margin for a busy machine."""
 
 CLOSE_TIMEOUT = 1.0
-"""Closing takes 0.2 to 0.6 s (measured); of a browser that takes longer nothing is worth waiting for."""
+"""Closing takes 0.2 to 0.6 s (measured); a browser that takes longer is killed."""
 
 PID_FILE = "chromium.pid"
 NSS_DATABASE = ".pki/nssdb"
-"""Where Chromium looks for authorities besides its own, in its home directory."""
+"""Where Chromium looks for additional certificate authorities, relative to its home directory."""
 
 MIN_SHARED_MEMORY = 1 << 30
-"""Chromium keeps pictures for its compositor in shared memory; with less than this in /dev/shm it crashes."""
+"""Chromium's compositor needs shared memory; with less than this in /dev/shm Chromium crashes."""
 
-# Playwright's own defaults that a recording must not have: muted sound, and the marks of automation in the
+# Playwright's own defaults that a recording must not have: muted audio, and the marks of automation in the
 # window. `navigator.webdriver` stays true without --enable-automation, which the recording SDKs need.
 UNWANTED_DEFAULTS = [
     "--mute-audio",
     "--enable-automation",
     "--hide-scrollbars",
-    # A window that the page opens would stand over it in the recording.
+    # A window that the page opens would cover it in the recording.
     "--disable-popup-blocking",
 ]
 
-# Pages of Chromium's own for the suggestions of an address bar that a kiosk does not have. Drawn at each
-# start, they take 1.1 s of processor and 57 MB of a stage's 560 MB (measured with Chromium 156).
+# The first two render suggestions of an address bar that a kiosk does not have. They take 1.1 s of CPU at
+# each start and 57 MB of a stage's 560 MB (measured with Chromium 156).
 UNWANTED_FEATURES = (
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
-    # What preferences cannot say: what these ask the person, nobody answers.
+    # These would prompt a user, and no preference disables them.
     "FedCm",
     "Translate",
     "WebPayments",
@@ -76,8 +76,8 @@ UNWANTED_FEATURES = (
     "PrivacySandboxSettings4",
 )
 
-# Interfaces that a page finds missing; it then does without, as in browsers that never had them. To deny
-# prompts does not keep their pickers from standing over the page.
+# Web APIs that are removed; pages fall back as in browsers that never had them. Denying permission prompts
+# does not prevent their pickers from covering the page.
 UNWANTED_INTERFACES = (
     "GetDisplayMedia",
     "EyeDropperAPI",
@@ -90,13 +90,13 @@ UNWANTED_INTERFACES = (
 
 @cache
 def warn_if_root() -> None:
-    """Warn that Chromium has no sandbox; once in a process, and not in its forks."""
+    """Warn once per process (forks included) that Chromium runs without its sandbox."""
     if os.geteuid() == 0:
         logger.warning("running as root: Chromium's sandbox is off; run the farm as an ordinary user")
 
 
 def chromium_switches(width: int, height: int) -> list[str]:
-    """The switches for a window that is the page, at exactly `width` x `height`, that plays by itself."""
+    """Return the switches for a kiosk window of exactly `width` x `height` in which media autoplay."""
     return [
         "--kiosk",
         f"--window-size={width},{height}",
@@ -104,9 +104,9 @@ def chromium_switches(width: int, height: int) -> list[str]:
         "--autoplay-policy=no-user-gesture-required",
         "--deny-permission-prompts",
         f"--disable-blink-features={','.join(UNWANTED_INTERFACES)}",
-        # Its window is never shown, and the video would be missing in the page.
+        # The picture-in-picture window is never shown, so the video would be missing from the page.
         "--blink-settings=pictureInPictureEnabled=false",
-        # A machine without a network route can still record a meeting that runs on the machine itself.
+        # So that a machine without a network route can record a meeting that runs on the machine itself.
         "--allow-loopback-in-peer-connection",
         "--disable-component-update",
         "--disable-background-networking",
@@ -123,19 +123,19 @@ def chromium_switches(width: int, height: int) -> list[str]:
 
 
 def ignored_defaults() -> list[str]:
-    """Which of Playwright's default switches are left out on this machine."""
+    """Return Playwright's default switches to omit on this machine."""
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0  # noqa: S108
     if shared >= MIN_SHARED_MEMORY:
         return [*UNWANTED_DEFAULTS, "--disable-dev-shm-usage"]
     return UNWANTED_DEFAULTS
 
 
-# It starts in the stage's directory, where the files of its devices are.
+# Chromium runs in the stage's directory, which contains the files of its fake devices.
 LAUNCHER = """\
 #!/bin/sh
 cd {directory} || exit 1
 echo $$ $PPID > {pid_file}
-# Chromium heeds the last switch of a name alone, and Playwright gives this one already.
+# Chromium only uses the last --disable-features, and Playwright already passes one.
 for word do
   case $word in --disable-features=*) word=$word,{features} ;; esac
   set -- "$@" "$word"
@@ -146,7 +146,7 @@ exec {command} "$@"
 
 
 def write_launcher(directory: Path, chromium: Path) -> Path:
-    """A script that starts Chromium so that it dies with Playwright's driver, which dies with us."""
+    """Write a script that starts Chromium so that it dies with Playwright's driver, which dies with us."""
     launcher = directory / "chromium"
     launcher.write_text(
         LAUNCHER.format(
@@ -162,10 +162,10 @@ def write_launcher(directory: Path, chromium: Path) -> Path:
 
 @dataclass(frozen=True)
 class Browser:
-    """A running browser: its one page, which fills the recorded region.
+    """A running browser and its only page, which fills the recorded region.
 
-    `gone` is set when Chromium has ended; of a death of its driver Playwright says nothing. `pid` is
-    Chromium's, which leads the process group of all its processes.
+    `gone` is set when Chromium has ended; Playwright does not report the death of its driver. `pid` is
+    Chromium's, and the id of the process group of all its processes.
     """
 
     context: BrowserContext
@@ -174,16 +174,16 @@ class Browser:
     pid: int
     driver_pid: int
 
-    async def answers(self) -> bool:
-        """Whether the browser and its page answer, and do not hang. Ask before the page is opened."""
+    async def is_responsive(self) -> bool:
+        """Whether the browser and its blank page answer. Call this before a page is opened."""
         return await _in_time(self.page.evaluate("0"))
 
-    async def hangs(self) -> bool:
-        """Whether the browser does not answer, whatever its page does."""
-        return not await _in_time(self.ask())
+    async def is_hung(self) -> bool:
+        """Whether the browser process does not answer; a hung page does not count."""
+        return not await _in_time(self.ping())
 
-    async def ask(self) -> None:
-        """Ask the browser itself for a sign of life. Raises PlaywrightError when it is gone."""
+    async def ping(self) -> None:
+        """Wait for an answer of the browser process. Raises PlaywrightError if it is gone."""
         await self.context.cookies("http://localhost")
 
 
@@ -197,8 +197,8 @@ async def _in_time(answer: Awaitable[object]) -> bool:
 
 
 @contextmanager
-def _watched(pid: int) -> Iterator[asyncio.Event]:
-    """An event that is set when the process has ended, whoever's child it is."""
+def _exit_event(pid: int) -> Iterator[asyncio.Event]:
+    """Yield an event that is set when a process ends, which need not be a child of this one."""
     gone = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
@@ -221,11 +221,11 @@ def _watched(pid: int) -> Iterator[asyncio.Event]:
 
 
 NO_GESTURE = Path(__file__).with_name("no_gesture.cjs")
-"""What Playwright does is no gesture of the user, see there."""
+"""Keeps Playwright's calls from counting as user gestures; see the file."""
 
 
 def _load_no_gesture() -> None:
-    """Have drivers that are started from now on load it: Playwright's have our environment."""
+    """Load NO_GESTURE in drivers that start from now on; they inherit our environment."""
     quoted = str(NO_GESTURE).replace("\\", "\\\\").replace('"', '\\"')
     option = f'--require="{quoted}"'
     options = os.environ.get("NODE_OPTIONS", "")
@@ -235,10 +235,10 @@ def _load_no_gesture() -> None:
 
 @asynccontextmanager
 async def open_driver() -> AsyncIterator[Playwright]:
-    """Run Playwright's driver. Raises StageError when it does not come up."""
+    """Run Playwright's driver. Raises StageError if it does not start."""
     _load_no_gesture()
     manager = async_playwright()
-    # Playwright forgets a driver whose start is cancelled, but leaves it running: let it come up, and end it.
+    # A cancelled start would leave the driver running, so it is left to finish and the driver is ended.
     starting = asyncio.ensure_future(manager.__aenter__())
     try:
         yield await asyncio.shield(starting)
@@ -248,43 +248,43 @@ async def open_driver() -> AsyncIterator[Playwright]:
         raise StageError(f"Playwright did not start: {error.message}") from error
     finally:
         await asyncio.wait((starting,))
-        # Retrieved, so that a Ctrl-C at the terminal, which kills the driver too, logs no stack trace.
+        # Retrieve the exception: Ctrl-C at the terminal kills the driver too, and must not log a stack trace.
         starting.cancelled() or starting.exception()
         await manager.__aexit__()
 
 
 class Driver:
-    """Playwright's driver; whoever has it closes it.
+    """Playwright's driver; its owner must close it.
 
-    Its start takes longer than that of display and sound together (measured: 0.5 to 1 s, they 0.1 to 0.25 s),
-    so one that runs is worth handing on.
+    It starts slower than display and audio together (measured: 0.5 to 1 s against 0.1 to 0.25 s), so a
+    running one is worth reusing.
     """
 
     def __init__(self) -> None:
-        """Begin with none running."""
+        """Create a driver that is not running yet."""
         self._playwright: Playwright | None = None
         self._running = AsyncExitStack()
 
     async def start(self) -> Playwright:
-        """Run it, unless it runs already. Raises StageError when it does not come up."""
+        """Start it unless it is running. Raises StageError if it does not start."""
         if self._playwright is None:
             self._playwright = await self._running.enter_async_context(open_driver())
         return self._playwright
 
     @property
-    def runs(self) -> bool:
-        """Whether this has one running, and has not handed it on."""
+    def is_running(self) -> bool:
+        """Whether it is running and was not transferred."""
         return self._playwright is not None
 
     def transfer(self) -> "Driver":
-        """The same driver for somebody else; this one has none running then."""
+        """Move the running driver into a new object; this one is not running afterwards."""
         other = Driver()
         other._playwright, self._playwright = self._playwright, None
         other._running = self._running.pop_all()
         return other
 
     async def close(self) -> None:
-        """End it, if it runs."""
+        """End it if it is running."""
         self._playwright = None
         await self._running.aclose()
 
@@ -302,11 +302,11 @@ async def open_browser(
     environment: Environment = DEFAULT_ENVIRONMENT,
     authorities: Path | None = None,
 ) -> AsyncIterator[Browser]:
-    """Run a Chromium with a fresh profile in `directory` on the display and sound of `variables`.
+    """Run Chromium with a fresh profile in `directory` on the display and audio device in `variables`.
 
-    `proxy` is the address of a proxy that everything goes through, loopback included, `authorities` an NSS
-    database with certificate authorities that are trusted besides Chromium's own. Raises StageError when it
-    does not come up, ProgramNotFoundError when it is not installed.
+    `proxy` is the address of a proxy for all traffic, loopback included. `authorities` is an NSS database of
+    certificate authorities that Chromium trusts besides its own. Raises StageError if Chromium does not
+    start, ProgramNotFoundError if it is not installed.
     """
     playwright = await driver.start()
     root = os.geteuid() == 0
@@ -331,7 +331,7 @@ async def open_browser(
                 env={
                     "PATH": f"{shims}:{os.environ.get('PATH', os.defpath)}",
                     "HOME": str(directory),
-                    # What it makes for itself would outlive one that is killed; here it goes with the stage.
+                    # Temporary files of a killed Chromium are deleted with the stage's directory.
                     "TMPDIR": str(directory),
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
@@ -357,20 +357,20 @@ async def open_browser(
     try:
         page = context.pages[0]
         if width < MIN_WINDOW[0] or height < MIN_WINDOW[1]:
-            # A smaller page is laid out and drawn in the window's upper left corner.
+            # A smaller page is laid out in the window's upper left corner.
             await page.set_viewport_size(ViewportSize(width=width, height=height))
-        await _told(keep_to_one_page(context, page))
-        with _watched(pid) as gone:
+        await _set_up(block_popups(context, page))
+        with _exit_event(pid) as gone:
             yield Browser(context, page, gone, pid, driver_pid)
     finally:
         await _close(context, pid, driver, driver_pid)
 
 
-async def _told(telling: Awaitable[None]) -> None:
-    """Wait until a browser that has come up is told something. Raises StageError when it does not listen."""
+async def _set_up(commands: Awaitable[None]) -> None:
+    """Wait until a browser that has started accepts `commands`. Raises StageError if it does not."""
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            await telling
+            await commands
     except TimeoutError:
         raise StageError("Chromium did not start: it does not answer") from None
     except PlaywrightError as error:
@@ -386,14 +386,13 @@ async def _close(context: BrowserContext, pid: int, driver: Driver, driver_pid: 
         answered = True
     except PlaywrightError as error:
         answered = True
-        logger.debug("the browser was gone before it was closed: %s", error.message)
+        logger.debug("the browser ended before it was closed: %s", error.message)
     except TimeoutError:
-        logger.info("the browser did not close in %.0f s and is killed", CLOSE_TIMEOUT)
+        logger.info("the browser did not close within %.0f s; killing it", CLOSE_TIMEOUT)
     finally:
-        if not answered and driver.runs:
-            # It may be the driver that hangs, and nothing could be heard from it any more in any case. One
-            # that was handed on has another browser.
+        if not answered and driver.is_running:
+            # The driver itself may hang. A transferred driver serves another browser and must survive.
             with suppress(ProcessLookupError):
                 os.kill(driver_pid, signal.SIGKILL)
-        # Also when it closed: one of its processes that is stopped would stay.
+        # Also after a clean close: a stopped process of the group would stay.
         signal_group(pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Cleanup: ends the programs and deletes the directories of stages whose owner has died.
+"""Cleanup: kills the programs and deletes the directories of stages whose owner has died.
 
-The parent-death signal ends a stage's programs with their owner; the sweep finds what slipped through, such
-as a program that was just being started, and the directory.
+The parent-death signal kills a stage's programs with their owner. The cleanup handles the rest: the
+directory, and programs that were just starting.
 """
 
 import logging
@@ -21,16 +21,16 @@ PREFIX = "farm-stage-"
 OWNER = "owner"
 KILL_TIMEOUT = 5.0
 UNOWNED_SECONDS = 60.0
-"""A stage's directory has no owner for the moment between its making and the note."""
+"""A new directory has no owner file for a moment; after this time it is orphaned."""
 
 
 def write_owner(directory: Path) -> None:
-    """Note in a stage's directory that it belongs to this process."""
+    """Write this process into a stage's directory as its owner."""
     (directory / OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
 
 
-def owners_of_stages(root: Path | None = None) -> list[int]:
-    """The processes that this user's stages below `root` belong to; one of them may have ended."""
+def stage_owners(root: Path | None = None) -> list[int]:
+    """Return the pids that own this user's stages below `root`; some may have ended."""
     owners = []
     for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
         with suppress(OSError, ValueError):
@@ -40,68 +40,68 @@ def owners_of_stages(root: Path | None = None) -> list[int]:
     return owners
 
 
-def stage_of(owner: int, root: Path | None = None) -> Path | None:
-    """The newest stage below `root` that a process had which has ended; None if there is none, or no more."""
+def find_orphan(owner: int, root: Path | None = None) -> Path | None:
+    """Return the newest stage below `root` of a process that has ended; None if there is none."""
     found = []
     for directory in (root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
         with suppress(OSError, ValueError):
             about = directory.lstat()
             pid, _ = (directory / OWNER).read_text().split()
-            if int(pid) == owner and about.st_uid == os.geteuid() and _is_left_behind(directory):
+            if int(pid) == owner and about.st_uid == os.geteuid() and _is_orphaned(directory):
                 found.append((about.st_mtime_ns, directory))
     return max(found, default=(0, None))[1]
 
 
 def clean_up_stages(root: Path | None = None) -> int:
-    """End and delete this user's stages below `root` whose owner is gone; returns how many there were.
+    """Kill and delete this user's stages below `root` whose owner is gone; return their number.
 
-    Call it from a process that has no stage of its own being opened at that moment.
+    This process must not be opening a stage at the same time.
     """
-    swept = 0
+    count = 0
     for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
-        if not _is_left_behind(directory):
+        if not _is_orphaned(directory):
             continue
-        killed = _kill_programs_of(directory)
-        with suppress(FileNotFoundError):  # several slots may clean up at once; one of them logs it
+        killed = _kill_programs(directory)
+        with suppress(FileNotFoundError):  # several slots may clean up at once; only one logs it
             (directory / OWNER).unlink()
             logger.warning(
-                "removed the stage %s of a dead recorder (%d programs ended)", directory.name, killed
+                "removed the stage %s of a dead recorder (%d programs killed)", directory.name, killed
             )
         shutil.rmtree(directory, ignore_errors=True)
-        swept += 1
-    return swept
+        count += 1
+    return count
 
 
-def _is_left_behind(directory: Path) -> bool:
+def _is_orphaned(directory: Path) -> bool:
     try:
         about = directory.lstat()
-    except FileNotFoundError:  # its owner has just deleted it
+    except FileNotFoundError:  # its owner just deleted it
         return False
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
         return False
     try:
         pid, started = (directory / OWNER).read_text().split()
-        # The number may have gone to another process since; with the start it is one process for sure.
+        # The pid may have been reused; pid and start time identify one process.
         return _started(int(pid)) != started
     except (OSError, ValueError):
         return time.time() - about.st_mtime > UNOWNED_SECONDS
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot, or None if it is dead.
+    """Return when a process started, in clock ticks since boot; None if it is dead.
 
-    Not the time of day: setting the clock would move it, and every stage that stands would be swept.
+    A time of day would change when the clock is set, and all running stages would look orphaned.
     """
     try:
-        # proc(5); the name, in brackets, may hold spaces and brackets itself.
+        # proc(5); the name, in parentheses, may contain spaces and parentheses itself.
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     return None if state in {"Z", "X"} else fields[18]
 
 
-def _kill_programs_of(directory: Path) -> int:
-    """Kill every process that was started with the directory's name, which is random and in no other's."""
+def _kill_programs(directory: Path) -> int:
+    """Kill every process with the directory's random name in its arguments or environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,16 +1,15 @@
-"""The latency of Chromium's compositor: frame periods from a page's drawing to the display.
+"""Measures the latency of Chromium's compositor: its depth, in frame periods from due time to display.
 
-Between the time that a page draws a frame for and its showing on the display lie none, one or two periods.
-Chance decides which when the page starts, and so it stays until something stalls, a process that gets no
-processor for 100 ms for instance (measured: 0, 1 or 2 in runs of one page, the same in all frames between two
-stalls). Frames then wait in queues that are as full as they were once filled: the page's before the display
-compositor, and that one's before the display. Chromium itself reckons with one period, when it fits video to
-sound for instance. So in a recording the picture would be a period too early or too late against its sound,
-from the start or from a stall on, unless the difference is known.
+A frame is displayed zero, one or two periods after the time for which the page drew it. The depth is random
+when the page starts, and constant until something stalls, such as a process that gets no CPU for 100 ms
+(measured: 0, 1 or 2 in runs of one page, the same for all frames between two stalls). Frames wait in two
+queues, the renderer's and the display compositor's, whose fill levels only change in a stall. Chromium itself
+assumes one period, for instance to synchronize video to audio. So unless the depth is known, the video of a
+recording is a period early or late against its audio, from the start or from a stall on.
 
-Chromium's trace has it: a `PipelineReporter` slice lasts from the time a frame is for to its showing, both in
-µs of CLOCK_MONOTONIC. A trace that runs all the time costs 1 % of a core, and its reading, in long pieces,
-as much again (measured).
+Chromium's trace contains the depth: a `PipelineReporter` slice lasts from a frame's due time until it is
+displayed, both in µs of CLOCK_MONOTONIC. Continuous tracing costs 1 % of a core, and reading the trace in
+long chunks costs the same again (measured).
 """
 
 import asyncio
@@ -31,24 +30,24 @@ from recording_farm.browser_bot.stage.browser import Browser
 logger = logging.getLogger(__name__)
 
 FIRST_SECONDS = 0.5
-"""The first piece of the trace is short, so that a take is soon safe against a crash of the recorder."""
+"""The first chunk of the trace is short, so that the depth is on disk soon if the recorder crashes."""
 
-PIECE_SECONDS = 10.0
+CHUNK_SECONDS = 10.0
 TRACE_TIMEOUT = 5.0
-HOLD = 10
-"""A depth counts once it has held for so many frames. Pages whose scripts are slow come late now and then; to
-follow them frame by frame would spoil the cadence of all that moves beside them."""
+CONFIRM_FRAMES = 10
+"""A new depth counts after this many frames. Single frames of pages with slow scripts are late; following
+each of them would spoil the cadence of everything else that moves."""
 
-DEEPEST = 4
-"""Deeper is no queue of frames but a script that kept its page waiting."""
+MAX_DEPTH = 4
+"""A larger depth is not a queue of frames but a script that blocks its page."""
 
 CATEGORY = "disabled-by-default-devtools.timeline.frame"
-"""The one category that has the slices and hardly anything else."""
+"""The category that contains the slices and hardly anything else."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame with something new of the page's script: what time it was for and when it was shown (µs)."""
+    """A frame with an update by the page's script: its due time and its display time (µs)."""
 
     due_us: int
     shown_us: int
@@ -56,63 +55,63 @@ class Frame:
 
 @dataclass(frozen=True)
 class Depth:
-    """From `since_us` on, in µs of CLOCK_MONOTONIC, frames are shown `periods` after their time."""
+    """From `since_us` on (CLOCK_MONOTONIC), frames are displayed `periods` periods after their due time."""
 
     since_us: int
     periods: int
 
 
-class DepthWatch:
-    """Finds in a stream of frames where the depth has changed for good."""
+class DepthDetector:
+    """Detects lasting changes of the depth in a stream of frames."""
 
     def __init__(self, fps: int) -> None:
-        """Begin with no depth known."""
+        """Start with an unknown depth."""
         self._fps = fps
         self._known: int | None = None
         self._run: list[Depth] = []
 
     def feed(self, frames: Iterable[Frame]) -> list[Depth]:
-        """Take the next frames, in order; the changes that they make certain."""
+        """Add the next frames, in order, and return the changes that are certain now."""
         changes = []
         for frame in frames:
             depth = Depth(frame.shown_us, (frame.shown_us - frame.due_us) * self._fps // 1_000_000)
-            if depth.periods > DEEPEST or depth.periods == self._known:
+            if depth.periods > MAX_DEPTH or depth.periods == self._known:
                 self._run.clear()
                 continue
             if self._run and self._run[0].periods != depth.periods:
                 self._run.clear()
             self._run.append(depth)
-            if len(self._run) == HOLD or self._known is None:
+            if len(self._run) == CONFIRM_FRAMES or self._known is None:
                 changes.append(self._run[0])
                 self._known = depth.periods
                 self._run.clear()
         return changes
 
 
-async def depths(browser: Browser, fps: int, over: asyncio.Event) -> AsyncIterator[Depth]:
-    """Watch the page until `over` is set; yields the depth at first and each change, some seconds late.
+async def trace_depth(browser: Browser, fps: int, over: asyncio.Event) -> AsyncIterator[Depth]:
+    """Trace the page until `over` is set; yield the first depth and each change, some seconds late.
 
-    Of a page that shows nothing new, or while the browser cannot be traced, nothing is yielded.
+    Yields nothing while the page does not change or the browser cannot be traced.
     """
-    watch = DepthWatch(fps)
+    watch = DepthDetector(fps)
     seconds = FIRST_SECONDS
     while not over.is_set():
         try:
             async with _session(browser) as session:
                 while not over.is_set():
                     for depth in watch.feed(await _trace(session, seconds, over)):
-                        logger.info("frames are shown %d periods after their time", depth.periods)
+                        logger.info("frames are displayed %d periods after their due time", depth.periods)
                         yield depth
-                    seconds = PIECE_SECONDS
+                    seconds = CHUNK_SECONDS
         except (PlaywrightError, TimeoutError, ValueError, KeyError, zlib.error) as error:
-            # A recording without it is still a recording; and a browser that hung may come back.
-            logger.warning("the compositor cannot be watched just now: %r", error)
-            await _until(over, PIECE_SECONDS)
+            # The recording is still useful without it, and a hung browser may recover.
+            logger.warning("cannot trace the compositor now: %r", error)
+            await _until(over, CHUNK_SECONDS)
 
 
 @asynccontextmanager
 async def _session(browser: Browser) -> AsyncIterator[CDPSession]:
-    """A session of its own with the page; a trace that still runs in it ends with it."""
+    """Open a separate session with the page; closing it ends a trace that is still running."""
     async with asyncio.timeout(TRACE_TIMEOUT):
         session = await browser.context.new_cdp_session(browser.page)
     try:
@@ -131,7 +130,7 @@ async def _until(over: asyncio.Event, seconds: float) -> None:
 
 
 async def _trace(session: CDPSession, seconds: float, over: asyncio.Event) -> list[Frame]:
-    """Trace for some seconds, or until it is over."""
+    """Trace for `seconds` or until `over` is set, and return the frames."""
     complete: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def finish(message: Mapping[str, Any]) -> None:
@@ -153,7 +152,9 @@ async def _trace(session: CDPSession, seconds: float, over: asyncio.Event) -> li
     async with asyncio.timeout(TRACE_TIMEOUT):
         await session.send("Tracing.end")
         trace = await _read(session, await complete)
-    return await asyncio.to_thread(lambda: frames_of(json.loads(zlib.decompress(trace, 31))["traceEvents"]))
+    return await asyncio.to_thread(
+        lambda: parse_frames(json.loads(zlib.decompress(trace, 31))["traceEvents"])
+    )
 
 
 async def _read(session: CDPSession, stream: str) -> bytes:
@@ -167,8 +168,8 @@ async def _read(session: CDPSession, stream: str) -> bytes:
     return b"".join(parts)
 
 
-def frames_of(events: Iterable[Mapping[str, Any]]) -> list[Frame]:
-    """The frames in a trace, as they were shown."""
+def parse_frames(events: Iterable[Mapping[str, Any]]) -> list[Frame]:
+    """Return the frames in a trace, in the order of display."""
     begun: dict[tuple[int, str], int] = {}
     frames = []
     for event in sorted(events, key=lambda event: event.get("ts", 0)):
@@ -177,7 +178,7 @@ def frames_of(events: Iterable[Mapping[str, Any]]) -> list[Frame]:
         frame = event["pid"], str(event.get("id2"))
         if event["ph"] == "b":
             reporter = event.get("args", {}).get("frame_reporter", {})
-            # A forked slice is the part of a frame that could be shown before the script's was ready.
+            # A slice with a frame_type is a fork: the part of a frame displayed before the script's part.
             if reporter.get("state") == "STATE_PRESENTED_ALL" and "frame_type" not in reporter:
                 begun[frame] = event["ts"]
         elif frame in begun:

@@ -1,4 +1,4 @@
-"""The stage's display: an Xorg server of its own whose refresh rate is the recording's frame rate."""
+"""The stage's display: its own Xorg server, whose refresh rate is the recording's frame rate."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from recording_farm.browser_bot.errors import StageError
 from recording_farm.browser_bot.stage.programs import Program, start_program, xorg_path
 
 START_TIMEOUT = 10.0
-SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108 - where all of X looks for them (X(7))
+SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108 - X's fixed directory (X(7))
 COOKIE_SCHEME = b"MIT-MAGIC-COOKIE-1"
 COOKIE_BYTES = 16
 MARGIN = 16
-"""With no window manager Chromium makes a window as large as the screen one pixel smaller; on a larger screen
-a kiosk window gets exactly the size that was asked for."""
+"""Without a window manager Chromium makes a window that fills the screen one pixel smaller. On a larger
+screen a kiosk window gets exactly the requested size."""
 
 MIN_PIXEL_CLOCK_KHZ = 12_000
 """The dummy driver refuses modes below 11 MHz."""
@@ -29,7 +29,7 @@ MIN_SCREEN = (640, 480)
 
 @dataclass(frozen=True)
 class Mode:
-    """One X mode; all sizes in pixels or lines."""
+    """An X mode; sizes are in pixels or lines."""
 
     width: int
     height: int
@@ -39,11 +39,11 @@ class Mode:
 
     @property
     def pixel_clock_khz(self) -> int:
-        """The clock that gives exactly `fps` refreshes a second."""
+        """The pixel clock that gives exactly `fps` refreshes a second."""
         return self.total_width * self.total_height * self.fps // 1000
 
     def modeline(self) -> str:
-        """The `Modeline` of xorg.conf."""
+        """Return the `Modeline` of xorg.conf."""
         clock = f"{self.pixel_clock_khz // 1000}.{self.pixel_clock_khz % 1000:03d}"
         horizontal = f"{self.width} {self.width + 8} {self.width + 16} {self.total_width}"
         vertical = f"{self.height} {self.height + 1} {self.height + 4} {self.total_height}"
@@ -51,10 +51,10 @@ class Mode:
 
 
 def screen_mode(width: int, height: int, fps: int) -> Mode:
-    """The mode of a screen on which a region of `width` x `height` can be recorded at `fps`.
+    """Return the mode of a screen for recording a region of `width` x `height` at `fps`.
 
-    The totals are rounded so that the pixel clock is a whole number of kHz, all that xorg.conf can say;
-    with a rounded clock the refresh would be 29.94 Hz and a frame be lost every 17 s.
+    The totals are rounded up so that the pixel clock is a whole number of kHz, the resolution of xorg.conf.
+    With a rounded clock the refresh rate would be 29.94 Hz, which loses a frame every 17 s.
     """
     screen_width = max(width + MARGIN, MIN_SCREEN[0])
     screen_width += screen_width % 8 and 8 - screen_width % 8
@@ -71,7 +71,7 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 def xorg_configuration(mode: Mode) -> str:
-    """An xorg.conf with the dummy driver, this one mode, no input devices and no blanking."""
+    """Return an xorg.conf with the dummy driver, one mode, no input devices and no screen blanking."""
     return f"""\
 Section "ServerFlags"
     Option "AutoAddDevices" "false"
@@ -108,23 +108,23 @@ EndSection
 
 
 def xauthority(cookie: bytes) -> bytes:
-    """An Xauthority file that gives `cookie` to every display (family `wild`, X11's Xauth.h).
+    """Return an Xauthority file with `cookie` for every display (family `wild`, X11's Xauth.h).
 
-    Fields are big-endian 16-bit counted: family, address, display number, scheme name, data.
+    The family is followed by address, display number, scheme name and data, each with a 16-bit length.
     """
     fields = (b"", b"", COOKIE_SCHEME, cookie)
     return struct.pack(">H", 0xFFFF) + b"".join(struct.pack(">H", len(f)) + f for f in fields)
 
 
 def connection_setup(cookie: bytes) -> bytes:
-    """What a client says first (X11's protocol, "Connection Setup"): byte order, version, cookie."""
+    """Return a client's first message (X11 protocol, "Connection Setup"): byte order, version, cookie."""
     head = struct.pack("<cxHHHHxx", b"l", 11, 0, len(COOKIE_SCHEME), len(cookie))
     return head + b"".join(field + bytes(-len(field) % 4) for field in (COOKIE_SCHEME, cookie))
 
 
 @dataclass(frozen=True)
 class Display:
-    """A running display: its name (`:7`), the cookie file that opens it, its mode and its server."""
+    """A running display: its name (`:7`), its Xauthority file, its mode and its server."""
 
     name: str
     authority: Path
@@ -133,29 +133,29 @@ class Display:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a client of this display needs in its environment."""
+        """The environment variables for clients of this display."""
         return {"DISPLAY": self.name, "XAUTHORITY": str(self.authority)}
 
     @property
     def socket(self) -> Path:
-        """Where its clients connect."""
+        """The Unix socket to which clients connect."""
         return SOCKETS / f"X{self.name.removeprefix(':')}"
 
     @property
     def cookie(self) -> bytes:
-        """What its clients show to be let in."""
+        """The cookie with which clients authenticate."""
         return self.authority.read_bytes()[-COOKIE_BYTES:]
 
     async def hung(self) -> StageError:
-        """Wait until the server hangs, or is stopped, and return the error that tells of it."""
+        """Wait until the server hangs or is stopped, and return the error."""
         return await self.server.hung(self.socket, connection_setup(self.cookie))
 
 
 @asynccontextmanager
 async def open_display(directory: Path, width: int, height: int, fps: int) -> AsyncIterator[Display]:
-    """Run an X server for a region of `width` x `height` at `fps`; its files lie in `directory`.
+    """Run an X server for a region of `width` x `height` at `fps`, with its files in `directory`.
 
-    Raises StageError when it does not come up, ProgramNotFoundError when it is not installed.
+    Raises StageError if it does not start, ProgramNotFoundError if it is not installed.
     """
     mode = screen_mode(width, height, fps)
     configuration = directory / "xorg.conf"
@@ -185,17 +185,17 @@ async def open_display(directory: Path, width: int, height: int, fps: int) -> As
 
 
 async def _display_number(channel: socket.socket, server: Program) -> int:
-    """Read the number that the server writes when it is ready for clients."""
+    """Read the display number that the server writes when it accepts clients."""
     channel.setblocking(False)
     loop = asyncio.get_running_loop()
-    said = b""
+    received = b""
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            while not said.endswith(b"\n"):
+            while not received.endswith(b"\n"):
                 more = await loop.sock_recv(channel, 16)
                 if not more:
                     raise await server.died()
-                said += more
+                received += more
     except TimeoutError:
-        raise StageError(f"Xorg was not ready after {START_TIMEOUT:.0f} s: {server.last_words()}") from None
-    return int(said)
+        raise StageError(f"Xorg was not ready after {START_TIMEOUT:.0f} s: {server.log_tail()}") from None
+    return int(received)

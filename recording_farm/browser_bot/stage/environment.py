@@ -1,4 +1,4 @@
-"""The environment that pages find: devices, a language, a time zone, and who answers for credentials."""
+"""The environment that pages see: devices, language, time zone, and whether HTTP authentication works."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ from recording_farm.browser_bot.stage import devices
 
 @dataclass(frozen=True)
 class Environment:
-    """What a browser tells its pages of where it runs.
+    """The devices, locale, time zone and HTTP authentication of a browser.
 
-    With `devices` pages find a microphone and a camera, which they may use without a question, and else none.
-    `locale` is a BCP 47 tag such as `de-AT`: the language that pages are asked for in, and by which scripts
-    format dates and numbers; None is en-US. `timezone` is an IANA name; None is the machine's. Without
-    `credentials` no server's question for a user name and a password (401) is heard: Chromium would ask the
-    person. With them it is asked by the protocol (CDP's `Fetch.authRequired`), and whoever sets it answers.
+    With `devices`, pages have a microphone and a camera and need no permission; without, they have none.
+    `locale` is a BCP 47 tag such as `de-AT`, for Accept-Language and for formatting dates and numbers; None
+    is en-US. `timezone` is an IANA name; None is the machine's. Without `credentials`, Chromium passes a
+    server's request for a password (401) to the page instead of showing a dialog. With them, it asks through
+    the protocol (CDP's `Fetch.authRequired`), and the caller must answer.
     """
 
     devices: bool = False
@@ -24,14 +24,14 @@ class Environment:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a browser needs in its environment."""
+        """The environment variables of the browser."""
         return {"TZ": self.timezone} if self.timezone else {}
 
     @property
     def preferences(self) -> dict[str, Any]:
-        """What a browser's profile needs in its Preferences.
+        """The Preferences of the browser's profile.
 
-        The language stands there for shared workers, which an emulated locale does not reach.
+        They contain the language because an emulated locale does not reach shared workers.
         """
         found: dict[str, Any] = devices.PREFERENCES if self.devices else {}
         if self.locale:

@@ -1,7 +1,7 @@
-"""Fonts of a stage: the same on each machine that has them, whatever else is installed.
+"""Font configuration of a stage, independent of other fonts on the machine.
 
-Debian's fontconfig would take Noto Sans for everything as soon as it is there, and it comes with the letters
-of all scripts (fonts-noto-core). Layouts that were designed with DejaVu Sans would move.
+Debian's fontconfig uses Noto Sans for everything once it is installed, and fonts-noto-core, which supports
+all scripts, includes it. Layouts designed with DejaVu Sans would shift.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Final
 _SYSTEM: Final = Path("/etc/fonts/fonts.conf")
 _FILE: Final = "fonts.conf"
 
-# What is weak comes after what a page names, and after fonts for its language. At the end stand a font for
-# emoji, which others draw in black, and one for Arabic, which is not for headlines alone.
+# Weak bindings rank below fonts that the page names and fonts for its language. Last come a color font for
+# emoji, which other fonts draw in black, and an Arabic font that suits running text.
 _CONFIGURATION: Final = f"""\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
@@ -36,9 +36,9 @@ _CONFIGURATION: Final = f"""\
 
 
 def write_fonts(directory: Path) -> dict[str, str]:
-    """Make a configuration of fonts in `directory`; returns what a program that is to have it needs.
+    """Write a font configuration to `directory` and return the environment variables that select it.
 
-    That goes into its environment. A system without a fontconfig of its own is left alone.
+    Returns none on a system without a fontconfig configuration.
     """
     if not _SYSTEM.exists():
         return {}

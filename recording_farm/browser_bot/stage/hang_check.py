@@ -1,40 +1,40 @@
-"""Heartbeats: detect programs that hang or were stopped, by asking them for a sign of life."""
+"""Liveness probes: detect programs that hang or were stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 
-async def silence(ask: Callable[[], Awaitable[object]], period: float, periods: int) -> None:
-    """Call `ask` each `period` seconds until it has not returned for `periods` of them.
+async def wait_until_hung(probe: Callable[[], Awaitable[object]], period: float, periods: int) -> None:
+    """Call `probe` every `period` seconds; return once a call has not returned for `periods` periods.
 
-    The time is counted in whole periods: on a machine that stood still one of them is long, but what was
-    asked has not missed the others.
+    Whole periods are counted, not time: if the machine was suspended, one period is long but only one is
+    missed.
     """
     missed = 0
-    asking = asyncio.ensure_future(ask())
+    probing = asyncio.ensure_future(probe())
     try:
         while missed < periods:
             await asyncio.sleep(period)
-            if asking.done():
-                asking.result()
+            if probing.done():
+                probing.result()
                 missed = 0
-                asking = asyncio.ensure_future(ask())
+                probing = asyncio.ensure_future(probe())
             else:
                 missed += 1
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
 
 
-async def greet(socket: Path, greeting: bytes) -> bool:
-    """Connect to a server's socket, say `greeting` and wait for the first word; False if it is gone."""
+async def probe_socket(socket: Path, request: bytes) -> bool:
+    """Send `request` to a server's socket and wait for the first byte; return False if the server is gone."""
     try:
         reader, writer = await asyncio.open_unix_connection(socket)
     except OSError:
         return False
     try:
-        writer.write(greeting)
+        writer.write(request)
         return bool(await reader.read(1))
     except OSError:
         return False

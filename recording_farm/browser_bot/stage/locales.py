@@ -1,4 +1,4 @@
-"""Parses locales (BCP 47) and time zones (IANA), and explains what is wrong with an unknown one."""
+"""Validates locales (BCP 47) and time zones (IANA)."""
 
 import re
 from typing import Final
@@ -33,8 +33,8 @@ _REGIONS: Final = _words(
     UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
     """
 )
-_MEANT: Final = {"UK": "GB", "EL": "GR"}
-"""What is often written instead."""
+_REGION_ALIASES: Final = {"UK": "GB", "EL": "GR"}
+"""Common mistakes and the codes that are meant."""
 
 # BCP 47 (RFC 5646) without its extensions; a region of three digits is UN M49's, as in es-419.
 _TAG: Final = re.compile(
@@ -43,32 +43,32 @@ _TAG: Final = re.compile(
 )
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*")
 _NO_ZONES: Final = ("posix/", "right/", "Factory", "localtime", "posixrules")
-"""Files of the zones' directory that are no names of zones."""
+"""Files in the zone directory that are not time zones."""
 
 
 def read_locale(text: str) -> str:
-    """A language, perhaps with script and region, as BCP 47 writes it: `de-at` is `de-AT`.
+    """Return the canonical BCP 47 form of a locale: `de-at` becomes `de-AT`.
 
-    Raises ValueError, saying what is wrong with it.
+    Raises ValueError with the reason if it is not valid.
     """
     tag = _TAG.fullmatch(text)
     if tag is None:
         raise ValueError(
-            "must be a language, and perhaps a script and a region, such as de, de-AT or zh-Hant-TW"
+            "must be a language, optionally with a script and a region, such as de, de-AT or zh-Hant-TW"
         )
     language, script, region = tag["language"].lower(), tag["script"], tag["region"]
     if len(language) == 2 and language not in _LANGUAGES:
-        raise ValueError(f"there is no language {language} (ISO 639)")
+        raise ValueError(f"unknown language {language} (ISO 639)")
     if region is not None and not region.isdigit() and region.upper() not in _REGIONS:
-        meant = _MEANT.get(region.upper())
-        hint = f"; it is {meant}" if meant else ""
-        raise ValueError(f"there is no region {region.upper()} (ISO 3166){hint}")
+        meant = _REGION_ALIASES.get(region.upper())
+        hint = f"; use {meant}" if meant else ""
+        raise ValueError(f"unknown region {region.upper()} (ISO 3166){hint}")
     parts = [language, script and script.title(), region and region.upper()]
     return "-".join(filter(None, parts)) + tag["variants"].lower()
 
 
 def read_timezone(text: str) -> str:
-    """The IANA name of a time zone, such as `Europe/Vienna`. Raises ValueError when there is no such zone."""
+    """Return an IANA time zone such as `Europe/Vienna`. Raises ValueError if there is no such zone."""
     if _ZONE.fullmatch(text) and not text.startswith(_NO_ZONES):
         try:
             ZoneInfo(text)

@@ -1,6 +1,6 @@
-// Loaded into Playwright's driver before its own scripts. Playwright sends each of its questions to a page as if the
-// user had just clicked there (`userGesture: true` of Runtime.callFunctionOn), and has no option for it. A page that
-// nobody has clicked on may then open windows and file choosers. Clicks and keys are gestures by themselves.
+// Loaded into Playwright's driver before its own scripts. Playwright evaluates scripts in a page as if the user had just
+// clicked there (`userGesture: true` of Runtime.callFunctionOn), without an option to change that. A page could then
+// open windows and file choosers without a click. Real clicks and keys are gestures anyway.
 "use strict";
 const { stringify } = JSON;
 JSON.stringify = (value, ...more) => {

@@ -1,7 +1,7 @@
-"""Moves the display's pointer to where it touches nothing.
+"""Parks the display's pointer outside of the recorded region.
 
-An X server puts it into the middle of the screen. There Chromium takes it, sooner or later, for somebody who
-points at the page: what lies under it is drawn as it is for that, with its tooltip.
+An X server starts with the pointer in the middle of the screen. Chromium would sooner or later draw the
+element below it as hovered, with its tooltip.
 """
 
 from xcffib import NONE
@@ -10,10 +10,10 @@ from recording_farm.browser_bot.stage.display import Display
 from recording_farm.browser_bot.stage.x_connection import connected
 
 
-async def put_pointer_aside(display: Display) -> None:
-    """Put the pointer into the lower right corner of the screen, which is larger than what is recorded.
+async def park_pointer(display: Display) -> None:
+    """Move the pointer to the lower right corner of the screen, which is larger than the recorded region.
 
-    Raises OSError when the display is gone or refuses; put a time-out around it.
+    Raises OSError if the display is gone or refuses. Needs a time-out from the caller.
     """
     right, bottom = display.mode.width - 1, display.mode.height - 1
     async with connected(display) as connection:

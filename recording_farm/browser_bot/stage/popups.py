@@ -1,8 +1,8 @@
-"""Closes popups as they open, and refuses passkeys and file choosers: a browser keeps to its one page.
+"""Closes popups as they open, rejects passkeys and cancels file choosers, so that the page stays visible.
 
-Chromium blocks popups of a page that nobody has clicked on. For some seconds after a click, of a hint for
-instance, it lets them through, and a tab would stand over the page in the recording. It does so for 30 to 50
-ms (measured), until it is closed; a popup with a window of its own is never shown (`windows`).
+Chromium blocks popups of a page without a user gesture. For some seconds after a click, such as one of a
+hint, it allows them, and a new tab covers the page in the recording. It is closed after 30 to 50 ms
+(measured). A popup with its own window is never visible (`windows`).
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from playwright.async_api import Error as PlaywrightError
 
 logger = logging.getLogger(__name__)
 
-# A key on USB that fails to verify its user: each request, for a new passkey or one that is there, is refused
-# at once (NotAllowedError). With no key at all a page would wait for its time-out.
-_USELESS_KEY: Final = {
+# A virtual USB key that never verifies its user, so each request to create or use a passkey fails at once
+# (NotAllowedError). Without a key the page would wait for its time-out.
+_REJECTING_KEY: Final = {
     "protocol": "ctap2",
     "transport": "usb",
     "hasUserVerification": True,
@@ -26,11 +26,11 @@ _USELESS_KEY: Final = {
 }
 
 
-async def keep_to_one_page(context: BrowserContext, page: Page) -> None:
-    """Close every other page as it is opened, also one whose document never comes; refuse passkeys and files.
+async def block_popups(context: BrowserContext, page: Page) -> None:
+    """Close every other page as it opens, even before its document loads; reject passkeys and file choosers.
 
-    That goes on as long as the browser does. Raises PlaywrightError when it cannot be told; put a time-out
-    around it.
+    This stays active until the browser ends. Raises PlaywrightError if the browser does not accept it. Needs
+    a time-out from the caller.
     """
     assert context.browser is not None
     of_browser, of_page = await asyncio.gather(
@@ -41,7 +41,7 @@ async def keep_to_one_page(context: BrowserContext, page: Page) -> None:
 
     def created(event: Mapping[str, Any]) -> None:
         target = event["targetInfo"]
-        # One with a subtype is no window: a page that is loaded in advance.
+        # A page target with a subtype is a prerendered page, not a window.
         if target["type"] == "page" and not target.get("subtype") and target["targetId"] != own:
             task = asyncio.ensure_future(_close(of_browser, target["targetId"]))
             closing.add(task)
@@ -56,17 +56,17 @@ async def keep_to_one_page(context: BrowserContext, page: Page) -> None:
 
 
 async def _close(browser: CDPSession, target: str) -> None:
-    logger.info("a window that the page opened is closed")
+    logger.info("closing a window that the page opened")
     try:
         await browser.send("Target.closeTarget", {"targetId": target})
     except PlaywrightError as error:
-        logger.debug("it was gone before: %s", error.message)
+        logger.debug("the window closed by itself: %s", error.message)
 
 
 async def _cancel_file_choosers(page: CDPSession) -> None:
-    """Have the page's file choosers cancelled as they open.
+    """Cancel the page's file choosers as they open.
 
-    Where a preference or a policy forbids them (AllowFileSelectionDialogs), a bar above the page says so.
+    Forbidding them by preference or policy (AllowFileSelectionDialogs) would show a bar above the page.
     """
     await page.send("Page.enable")
     await page.send("Page.setInterceptFileChooserDialog", {"enabled": True, "cancel": True})
@@ -74,4 +74,4 @@ async def _cancel_file_choosers(page: CDPSession) -> None:
 
 async def _refuse_passkeys(page: CDPSession) -> None:
     await page.send("WebAuthn.enable", {"enableUI": False})
-    await page.send("WebAuthn.addVirtualAuthenticator", {"options": _USELESS_KEY})
+    await page.send("WebAuthn.addVirtualAuthenticator", {"options": _REJECTING_KEY})

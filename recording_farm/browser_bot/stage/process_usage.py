@@ -11,10 +11,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """One process: its memory in bytes, the processor time it has used so far in seconds, and its state.
+    """The memory (bytes), total CPU time (s) and state of a process.
 
-    The memory is its proportional share (PSS), so that the sum counts what several share once. Chromium's
-    sandbox hides it; such a process counts with what it shares with none.
+    Memory is the proportional set size (PSS), so that a sum counts shared memory once. For Chromium's
+    sandboxed processes the kernel hides it; their memory is what they share with no other process.
     """
 
     pid: int
@@ -24,9 +24,9 @@ class Usage:
     cpu_seconds: float
 
 
-def group_of(leader: int) -> list[int]:
-    """The processes of a process group."""
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _group(pid) == leader]
+def processes_in_group(group: int) -> list[int]:
+    """Return the pids in a process group."""
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _group(pid) == group]
 
 
 def _group(pid: int) -> int | None:
@@ -36,14 +36,14 @@ def _group(pid: int) -> int | None:
         return None
 
 
-def usage_of(pids: Iterable[int]) -> list[Usage]:
-    """What processes use; those that have ended are left out."""
+def read_usage(pids: Iterable[int]) -> list[Usage]:
+    """Return the usage of processes, without those that have ended."""
     return [usage for pid in pids if (usage := _usage(Path(f"/proc/{pid}"))) is not None]
 
 
 def _usage(process: Path) -> Usage | None:
     try:
-        # The name, in brackets, may hold spaces and brackets itself.
+        # The name, in parentheses, may contain spaces and parentheses itself.
         head, _, tail = (process / "stat").read_text(errors="replace").rpartition(")")
         state, *fields = tail.split()
         seconds = (int(fields[10]) + int(fields[11])) / TICKS

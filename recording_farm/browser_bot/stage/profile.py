@@ -1,9 +1,9 @@
-"""The profile of a stage's Chromium: preferences that keep its own windows and prompts away.
+"""The profile of a stage's Chromium: preferences that disable its own windows and prompts.
 
-The profile's `Preferences` and the user data directory's `Local State` are read at each start, by every
-Chromium and Chrome, and need no root. Debian's `/etc/chromium/master_preferences` is read only in the first
-run of a user data directory, and Playwright starts Chromium with `--no-first-run`, which leaves that out. A
-managed policy (`/etc/chromium/policies`) counts more than either, but only root can set one.
+Every Chromium and Chrome reads the profile's `Preferences` and the user data directory's `Local State` at
+each start; neither needs root. Debian's `/etc/chromium/master_preferences` only applies to the first run of a
+user data directory, which Playwright skips with `--no-first-run`. A managed policy (`/etc/chromium/policies`)
+overrides both, but only root can set one.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Final
 _BLOCK: Final = 2
 """ContentSetting in components/content_settings/core/common/content_settings.h."""
 
-# Content settings whose question is a chooser, which --deny-permission-prompts does not answer.
+# Content settings whose prompt is a chooser, which --deny-permission-prompts does not cover.
 _CHOOSERS: Final = (
     "bluetooth_guard",
     "bluetooth_scanning",
@@ -44,7 +44,7 @@ PREFERENCES: Final[Mapping[str, Any]] = {
     "profile": {
         "password_manager_leak_detection": False,
         "default_content_setting_values": dict.fromkeys((*_CHOOSERS, *_OTHERS), _BLOCK),
-        # One that was killed is not asked whether its pages shall be restored.
+        # No offer to restore pages after a kill.
         "exit_type": "Normal",
     },
     "printing": {"enabled": False},
@@ -60,20 +60,20 @@ PREFERENCES: Final[Mapping[str, Any]] = {
     "privacy_sandbox": {"m1": {"prompt_suppressed": 1}},
     "webrtc": {"event_logs_collection": False},
 }
-"""Of the profile (`Default/Preferences`)."""
+"""The contents of `Default/Preferences`."""
 
 LOCAL_STATE: Final = {
     "browser": {"enabled_labs_experiments": []},
     "background_mode": {"enabled": False},
 }
-"""Of the user data directory."""
+"""The contents of `Local State`."""
 
 _NO_CREDENTIALS: Final = {"auth": {"schemes": "none"}}
-"""The schemes that Chromium knows are basic, digest, ntlm and negotiate; none of them is known then."""
+"""Disables all HTTP authentication schemes (basic, digest, ntlm, negotiate)."""
 
 _SHIMS: Final = {
-    # Chromium asks xdg-settings who handles an address of another scheme. If it is Chromium itself, nothing
-    # happens; else it asks the person, or starts a program that draws on the display.
+    # Chromium asks xdg-settings for the handler of a URL with another scheme. If that is Chromium itself,
+    # nothing happens; otherwise it prompts the user or starts a program that draws on the display.
     "xdg-settings": "echo yes",
     "xdg-open": "exit 3",
     "xdg-email": "exit 3",
@@ -82,28 +82,28 @@ _SHIMS: Final = {
 
 
 def write_profile(directory: Path, preferences: Mapping[str, Any], *, credentials: bool) -> None:
-    """Make a user data directory, which must not exist yet, with these preferences besides all stages'.
+    """Create a user data directory, which must not exist, with `preferences` in addition to the defaults.
 
-    Without `credentials` a page sees the 401 of a server that asks for a user name and a password.
+    Without `credentials` a page sees the 401 of a server that requires a password.
     """
-    state = LOCAL_STATE if credentials else _joined(LOCAL_STATE, _NO_CREDENTIALS)
+    state = LOCAL_STATE if credentials else _merged(LOCAL_STATE, _NO_CREDENTIALS)
     profile = directory / "Default"
     profile.mkdir(parents=True)
-    (profile / "Preferences").write_text(json.dumps(_joined(PREFERENCES, preferences)))
+    (profile / "Preferences").write_text(json.dumps(_merged(PREFERENCES, preferences)))
     (directory / "Local State").write_text(json.dumps(state))
 
 
-def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both trees of preferences; where both have a value, the other's counts."""
-    joined = {**one, **other}
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two trees of preferences; values of `other` win."""
+    merged = {**one, **other}
     for name in one.keys() & other.keys():
         if isinstance(one[name], Mapping) and isinstance(other[name], Mapping):
-            joined[name] = _joined(one[name], other[name])
-    return joined
+            merged[name] = _merged(one[name], other[name])
+    return merged
 
 
 def write_shims(directory: Path) -> None:
-    """Put programs into `directory`, which must not exist yet, that stand before the desktop's in PATH."""
+    """Write programs to `directory`, which must not exist, that replace the desktop's through PATH."""
     directory.mkdir()
     for name, command in _SHIMS.items():
         program = directory / name

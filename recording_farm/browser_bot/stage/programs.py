@@ -1,4 +1,4 @@
-"""External programs of a stage: where they are, and how they are started so that they die with us."""
+"""External programs of a stage: finds them, starts them and kills them when this process dies."""
 
 import asyncio
 import ctypes
@@ -10,31 +10,31 @@ from contextlib import suppress
 from pathlib import Path
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError, StageError
-from recording_farm.browser_bot.stage.hang_check import greet, silence
+from recording_farm.browser_bot.stage.hang_check import probe_socket, wait_until_hung
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 XORG_PATHS = ("/usr/lib/xorg/Xorg", "/usr/libexec/Xorg")
-"""The real server, not /usr/bin/Xorg: that one may be a set-uid wrapper, which refuses people who are not at
-the console and drops the parent-death signal."""
+"""The server itself, not /usr/bin/Xorg, which may be a set-uid wrapper: it rejects users who are not at the
+console and clears the parent-death signal."""
 
 XCB_LIBRARY = "libxcb.so.1"
 
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
-"""With SIGKILL no child can outlive its parent, whatever ended the parent."""
+"""With SIGKILL no child can outlive its parent, however the parent ended."""
 
 STOP_TIMEOUT = 0.7
-"""None of them has anything to save; one that is stopped or hangs must not keep the rest waiting."""
+"""The programs have nothing to save, so one that is stopped or hangs must not delay the others."""
 
-GREET_PERIOD = 1.0
-"""A greeting is answered in 0.2 ms, and costs both sides as much (measured, the worst of 1000: 4 ms)."""
+PROBE_PERIOD = 1.0
+"""A probe takes 0.2 ms, and as much CPU on both sides (measured; the worst of 1000 took 4 ms)."""
 
-GREETS_MISSED = 4
+PROBES_MISSED = 4
 
 
 def chromium_path(configured: Path | None = None) -> Path:
-    """The browser to use: the configured one, else the system's, else the one Playwright has downloaded.
+    """Return the browser to use: the configured one, the system's, or the one that Playwright downloaded.
 
-    Raises ProgramNotFoundError when there is none.
+    Raises ProgramNotFoundError if there is none.
     """
     if configured is not None:
         if not os.access(configured, os.X_OK):
@@ -50,7 +50,7 @@ def chromium_path(configured: Path | None = None) -> Path:
 
 
 def xorg_path() -> Path:
-    """The X server's own binary. Raises ProgramNotFoundError when there is none."""
+    """Return the X server's binary. Raises ProgramNotFoundError if there is none."""
     for candidate in XORG_PATHS:
         if os.access(candidate, os.X_OK):
             return Path(candidate)
@@ -60,7 +60,7 @@ def xorg_path() -> Path:
 
 
 def xcb_library() -> Path:
-    """The library that `xcffib` uses displays by. Raises ProgramNotFoundError when it is missing."""
+    """Return the library that `xcffib` loads. Raises ProgramNotFoundError if it is missing."""
     try:
         ctypes.CDLL(XCB_LIBRARY)
     except OSError:
@@ -69,44 +69,44 @@ def xcb_library() -> Path:
 
 
 def program_path(name: str, package: str) -> Path:
-    """Where a program on PATH is. Raises ProgramNotFoundError when it is not."""
+    """Find a program on PATH. Raises ProgramNotFoundError if it is not there."""
     if found := shutil.which(name):
         return Path(found)
     raise ProgramNotFoundError(name, package)
 
 
 class Program:
-    """A running child that keeps its words in a log file and is killed when its parent dies."""
+    """A running child process that logs to a file and is killed when its parent dies."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
-        """Wrap a process that `start_program` has started."""
+        """Wrap a process started by `start_program`."""
         self.name = name
         self.process = process
         self.log = log
 
     @property
     def pid(self) -> int:
-        """The process id, which is its process group's id too."""
+        """The process id, which is also the id of its process group."""
         return self.process.pid
 
-    def last_words(self, lines: int = 10) -> str:
-        """The end of its log, for error messages; Xorg puts six lines of advice after the reason."""
+    def log_tail(self, lines: int = 10) -> str:
+        """Return the end of its log, for error messages. Xorg prints six lines of advice after the reason."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        said = [line.strip() for line in text.splitlines() if line.strip() not in {"", "(EE)"}]
-        return "\n".join(said[-lines:])
+        printed = [line.strip() for line in text.splitlines() if line.strip() not in {"", "(EE)"}]
+        return "\n".join(printed[-lines:])
 
     async def died(self) -> StageError:
-        """Wait until the program ends by itself and return the error that tells of it."""
+        """Wait until the program ends by itself, and return the error."""
         code = await self.process.wait()
-        return StageError(f"{self.name} ended with {code}: {self.last_words() or 'without a word'}")
+        return StageError(f"{self.name} ended with {code}: {self.log_tail() or 'no output'}")
 
-    async def hung(self, socket: Path, greeting: bytes) -> StageError:
-        """Wait until it leaves a `greeting` at its `socket` unanswered for 4 s and return the error of it."""
-        await silence(lambda: greet(socket, greeting), GREET_PERIOD, GREETS_MISSED)
-        return StageError(f"{self.name} has hung for {GREET_PERIOD * GREETS_MISSED:.0f} s")
+    async def hung(self, socket: Path, request: bytes) -> StageError:
+        """Wait until it does not answer a `request` at its `socket` for 4 s, and return the error."""
+        await wait_until_hung(lambda: probe_socket(socket, request), PROBE_PERIOD, PROBES_MISSED)
+        return StageError(f"{self.name} has hung for {PROBE_PERIOD * PROBES_MISSED:.0f} s")
 
     async def stop(self, grace: float = STOP_TIMEOUT) -> None:
-        """End the program's whole group: SIGTERM, then SIGKILL after `grace` seconds."""
+        """End its process group: SIGTERM, then SIGKILL after `grace` seconds."""
         try:
             if self.process.returncode is None:
                 signal_group(self.pid, signal.SIGTERM)
@@ -115,15 +115,15 @@ class Program:
         except TimeoutError:
             pass
         finally:
-            # Also when whoever waits here is cancelled.
+            # Also when the caller is cancelled.
             signal_group(self.pid, signal.SIGKILL)
         await self.process.wait()
 
 
-def signal_group(group: int, sign: signal.Signals) -> None:
-    """Send `sign` to a process group, if there is one."""
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group if it exists."""
     with suppress(ProcessLookupError):
-        os.killpg(group, sign)
+        os.killpg(group, number)
 
 
 async def start_program(
@@ -134,9 +134,9 @@ async def start_program(
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
 ) -> Program:
-    """Start `argv` in a process group of its own, with its output in `log`.
+    """Start `argv` in a process group of its own and append its output to `log`.
 
-    The child gets `env` and nothing else of this process's environment.
+    The child does not inherit this process's environment; it gets only `env`.
     """
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(

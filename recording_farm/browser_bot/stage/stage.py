@@ -1,4 +1,4 @@
-"""The stage: one display, one sound device and one browser, owned by one recording, torn down after it."""
+"""The stage: the display, audio device and browser of one recording, torn down after it."""
 
 import asyncio
 import shutil
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.stage.audio import AudioDevice, open_audio
 from recording_farm.browser_bot.stage.browser import Browser, Driver, open_browser
 from recording_farm.browser_bot.stage.cleanup import PREFIX, write_owner
 from recording_farm.browser_bot.stage.devices import OUTPUTS
 from recording_farm.browser_bot.stage.display import Display, open_display
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
-from recording_farm.browser_bot.stage.pointer import put_pointer_aside
-from recording_farm.browser_bot.stage.process_usage import Usage, group_of, usage_of
-from recording_farm.browser_bot.stage.sound import Sound, open_sound
+from recording_farm.browser_bot.stage.pointer import park_pointer
+from recording_farm.browser_bot.stage.process_usage import Usage, processes_in_group, read_usage
 from recording_farm.browser_bot.stage.windows import Windows, manage_windows
 from recording_farm.browser_bot.waiting import first_done
 
@@ -30,25 +30,25 @@ class Stage:
     directory: Path
     display: Display
     windows: Windows
-    sound: Sound
+    audio: AudioDevice
     browser: Browser
     driver: Driver
 
     async def died(self) -> StageError:
-        """Wait until the display or the sound dies, or hangs, and return the error that tells of it."""
-        ends = (self.display.server.died(), self.sound.daemon.died(), self.display.hung(), self.sound.hung())
+        """Wait until the display or the audio device dies or hangs, and return the error."""
+        ends = (self.display.server.died(), self.audio.daemon.died(), self.display.hung(), self.audio.hung())
         try:
             return (await first_done(*ends)).result()
         except OSError as error:
-            return StageError(f"display and sound cannot be watched: {error}")
+            return StageError(f"cannot monitor the display and the audio device: {error}")
 
     def usage(self) -> list[Usage]:
-        """What each of its processes uses. Reads files of the kernel for some 13 ms."""
-        programs = self.display.server.pid, self.sound.daemon.pid, self.browser.driver_pid
-        return usage_of([*programs, *group_of(self.browser.pid)])
+        """Return CPU and memory use of each process of the stage. Reads /proc for about 13 ms."""
+        programs = self.display.server.pid, self.audio.daemon.pid, self.browser.driver_pid
+        return read_usage([*programs, *processes_in_group(self.browser.pid)])
 
     def memory(self) -> int:
-        """The memory of all its processes in bytes, what they share counted once. Takes some 13 ms."""
+        """Return the memory of all processes in bytes; shared memory counts once. Takes about 13 ms."""
         return sum(process.memory for process in self.usage())
 
 
@@ -64,27 +64,26 @@ async def open_stage(
     driver: Driver | None = None,
     environment: Environment = DEFAULT_ENVIRONMENT,
 ) -> AsyncIterator[Stage]:
-    """Run a stage for a picture of `width` x `height` at `fps`, with a `driver` that may run already.
+    """Run a stage for video of `width` x `height` at `fps`, with a `driver` that may already be running.
 
-    `authorities` is an NSS database with certificate authorities that the browser trusts besides its own.
+    `authorities` is an NSS database of certificate authorities that the browser trusts besides its own.
 
-    Raises StageError when a part does not come up, ProgramNotFoundError when one is not installed.
+    Raises StageError if a part does not start, ProgramNotFoundError if one is not installed.
     """
     async with AsyncExitStack() as parts:
         driver = driver or Driver()
         try:
-            # Directly below the temporary directory: the sockets in it may have no more than 107 bytes of
-            # path.
+            # Directly below the temporary directory: the path of a Unix socket is limited to 107 bytes.
             directory = Path(tempfile.mkdtemp(prefix=PREFIX))
             parts.callback(shutil.rmtree, directory, ignore_errors=True)
-            # A browser that was just being started ends with it, and then writes nothing any more.
+            # Ends a browser that is still starting, so that it writes no more files.
             parts.push_async_callback(driver.close)
             write_owner(directory)
             async with asyncio.TaskGroup() as group:
                 group.create_task(driver.start())
                 display = group.create_task(_display(parts, open_display(directory, width, height, fps)))
                 outputs = OUTPUTS if environment.devices else ()
-                sound = group.create_task(parts.enter_async_context(open_sound(directory, outputs)))
+                audio = group.create_task(parts.enter_async_context(open_audio(directory, outputs)))
             screen, windows = display.result()
             browser = await parts.enter_async_context(
                 open_browser(
@@ -92,7 +91,7 @@ async def open_stage(
                     directory,
                     width=width,
                     height=height,
-                    variables=screen.variables | sound.result().variables,
+                    variables=screen.variables | audio.result().variables,
                     chromium=chromium,
                     proxy=proxy,
                     environment=environment,
@@ -102,17 +101,17 @@ async def open_stage(
         except* (StageError, OSError) as errors:
             error = errors.exceptions[0]
             raise error if isinstance(error, StageError) else StageError(str(error)) from None
-        yield Stage(directory, screen, windows, sound.result(), browser, driver)
+        yield Stage(directory, screen, windows, audio.result(), browser, driver)
 
 
 async def _display(
     parts: AsyncExitStack, opening: AbstractAsyncContextManager[Display]
 ) -> tuple[Display, Windows]:
-    """Open the display; its pointer touches nothing and its windows wait before there is a browser."""
+    """Open the display, park its pointer and manage its windows before the browser starts."""
     display = await parts.enter_async_context(opening)
     try:
         async with asyncio.timeout(DISPLAY_TIMEOUT):
-            await put_pointer_aside(display)
+            await park_pointer(display)
             windows = await parts.enter_async_context(manage_windows(display))
     except TimeoutError:
         raise StageError("Xorg does not answer") from None

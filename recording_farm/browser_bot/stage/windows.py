@@ -1,11 +1,11 @@
-"""The window manager of a stage's display: shows the page's window and hides every other.
+"""The window manager of a stage's display: shows the page's window and hides all others.
 
-Chromium asks the X server to show a window for many things that are no part of a page: file choosers,
-popups, pictures in pictures, lists and calendars of form fields, menus, tooltips. Which they are changes
-from version to version. So the stage is its display's window manager (X Window System Protocol, "MapWindow"
-and SubstructureRedirect): a window that is to be shown waits for it, and only the first one is shown.
-Windows that pass by window managers (override-redirect) are made to wait like the others as soon as they are
-made; one that was quicker is taken off again, and told to whoever asks, because it may be in the picture.
+Chromium opens X windows for many things outside of a page: file choosers, popups, picture-in-picture, lists
+and calendars of form fields, menus, tooltips. They differ between versions. So the stage is its display's
+window manager (X Window System Protocol, "MapWindow" and SubstructureRedirect): the X server redirects each
+request to map a window to it, and it maps only the first one. Override-redirect windows bypass window
+managers, so their flag is cleared when they are created. A window that was mapped before that is unmapped and
+reported, because it may be visible in the recording.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ from recording_farm.browser_bot.stage.x_connection import Connection, connected
 logger = logging.getLogger(__name__)
 
 _MAX_KEPT: Final = 100
-"""A page may make as many as it likes."""
+"""How many windows are tracked; a page may create any number."""
 
 
 @dataclass(frozen=True)
 class ForeignWindow:
-    """A window besides the page's own that was shown: when (CLOCK_MONOTONIC, s), and its size in pixels."""
+    """A visible window other than the page's: since when (CLOCK_MONOTONIC, s), its id and size in pixels."""
 
     at: float
     window: int
@@ -63,42 +63,42 @@ class Windows:
 
     @property
     def shown(self) -> list[ForeignWindow]:
-        """What is shown now besides the page's own window: what was not taken off yet, or cannot be."""
+        """The foreign windows that are visible now, because they are not unmapped yet or cannot be."""
         return list(self._shown.values())
 
-    def found(self) -> list[ForeignWindow]:
-        """What was shown since this was asked last, for however short a time."""
+    def pop_found(self) -> list[ForeignWindow]:
+        """Return the foreign windows that were visible, however briefly, since the last call."""
         found = list(self._found)
         self._found.clear()
         return found
 
     def take_over(self) -> None:
-        """Become the display's window manager. Waits for the display; raises AccessError when it has one."""
+        """Become the display's window manager. Blocks; raises AccessError if the display already has one."""
         mask = EventMask.SubstructureNotify | EventMask.SubstructureRedirect
         self._core.ChangeWindowAttributes(
             self._connection.root, CW.EventMask, [mask], is_checked=True
         ).check()
 
     def read(self) -> bool:
-        """Take the events that have come; False when the display is gone, which others notice."""
+        """Handle pending events; return False if the display is gone, which is reported elsewhere."""
         xcb = self._connection.xcb
         try:
             while True:
                 try:
                     event = xcb.poll_for_event()
                 except xcffib.Error as error:
-                    # The answer to what was meant for a window that is gone.
-                    logger.debug("a window could not be changed: %s", type(error).__name__)
+                    # The answer to a request about a window that no longer exists.
+                    logger.debug("cannot change a window: %s", type(error).__name__)
                     continue
                 if event is None:
                     break
-                self._take(event)
+                self._handle(event)
             xcb.flush()
         except xcffib.ConnectionException:
             return False
         return True
 
-    def _take(self, event: xcffib.Event) -> None:
+    def _handle(self, event: xcffib.Event) -> None:
         match event:
             case CreateNotifyEvent():
                 self._created(event)
@@ -126,10 +126,10 @@ class Windows:
         if window == self._page:
             self._core.MapWindow(window)
         else:
-            logger.info("the browser's window of %d x %d is not shown", *self._size(window))
+            logger.info("keeping a window of the browser hidden (%d x %d)", *self._size(window))
 
     def _configure_requested(self, request: ConfigureRequestEvent) -> None:
-        """Let it be as it asks to be: without a window manager it would be so as well."""
+        """Grant the request, as happens without a window manager."""
         self._sizes[request.window] = request.width, request.height
         values = {
             ConfigWindow.X: request.x,
@@ -147,7 +147,7 @@ class Windows:
         if window == self._page:
             return
         foreign = ForeignWindow(time.monotonic(), window, *self._size(window))
-        logger.warning("a window of %d x %d was shown over the page; it is taken off", *self._size(window))
+        logger.warning("a window of %d x %d covered the page; hiding it", *self._size(window))
         self._shown[window] = foreign
         self._found.append(foreign)
         self._core.UnmapWindow(window)
@@ -158,9 +158,9 @@ class Windows:
 
 @asynccontextmanager
 async def manage_windows(display: Display) -> AsyncIterator[Windows]:
-    """Manage the windows of a display from now on.
+    """Manage the windows of a display.
 
-    Raises OSError when the display is gone or has a window manager; put a time-out around its beginning.
+    Raises OSError if the display is gone or already has a window manager. Entering it needs a time-out.
     """
     async with connected(display) as connection:
         windows = Windows(connection)
@@ -172,7 +172,7 @@ async def manage_windows(display: Display) -> AsyncIterator[Windows]:
                 loop.remove_reader(connection.descriptor)
 
         loop.add_reader(connection.descriptor, read)
-        read()  # what has come while it took over is in memory already, and wakes nobody
+        read()  # events received while it took over are buffered already and do not wake the loop
         try:
             yield windows
         finally:

@@ -1,7 +1,7 @@
-"""Connections to a display, by xcffib (libxcb), whose calls block.
+"""Connections to a display through xcffib (libxcb), whose calls block.
 
-Calls that wait for the display run in threads. When the caller is cancelled the socket is shut down: libxcb
-then finds the display gone, and the thread ends.
+Calls that wait for the display run in threads. When the caller is cancelled, the socket is shut down, so
+libxcb fails and the thread ends.
 """
 
 import asyncio
@@ -19,24 +19,24 @@ T = TypeVar("T")
 
 
 class Connection:
-    """An open connection to a display; `xcb` has its requests and events.
+    """An open connection to a display; `xcb` sends requests and receives events.
 
-    Only calls that do not wait for the display may be made outside of `run`.
+    Calls that wait for the display are only allowed inside `run`.
     """
 
     def __init__(self, channel: socket.socket, xcb: xcffib.Connection) -> None:
-        """Use `xcb`, which has a copy of the socket `channel`."""
+        """Wrap `xcb`, which owns a duplicate of the socket `channel`."""
         self._channel = channel
         self.xcb = xcb
         self.root: int = xcb.setup.roots[0].root
         """The root window of the first screen."""
         self.descriptor: int = xcb.get_file_descriptor()
-        """Readable when events come."""
+        """The file descriptor that becomes readable when events arrive."""
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do `work` with this connection in a thread.
+        """Run `work` in a thread.
 
-        Raises OSError when the display is gone or answers with an error; put a time-out around it.
+        Raises OSError if the display is gone or returns an error. Needs a time-out from the caller.
         """
         return await _in_thread(self._channel, work)
 
@@ -45,7 +45,7 @@ class Connection:
 async def connected(display: Display) -> AsyncIterator[Connection]:
     """Connect to the display.
 
-    Raises OSError when it is gone or refuses; put a time-out around it.
+    Raises OSError if it is gone or refuses. Needs a time-out from the caller.
     """
     with socket.socket(socket.AF_UNIX) as channel, ExitStack() as opened:
         channel.setblocking(False)
@@ -60,7 +60,7 @@ async def connected(display: Display) -> AsyncIterator[Connection]:
 
 
 def _connect(descriptor: int, cookie: bytes) -> xcffib.Connection:
-    """Connect by a socket, which is libxcb's from now on.
+    """Connect through a socket, of which libxcb takes ownership.
 
     xcffib's own `auth` frees name and cookie before libxcb reads them (1.13), and allows no colon in them.
     """
@@ -77,7 +77,7 @@ async def _in_thread(channel: socket.socket, work: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         with suppress(OSError):  # the display is gone already
             channel.shutdown(socket.SHUT_RDWR)
-        # Also when cancelled once more: nobody may close the connection under the thread.
+        # Also after a second cancellation: the connection must stay open until the thread ends.
         while not running.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
@@ -88,4 +88,4 @@ def _with_os_errors(work: Callable[[], T]) -> T:
     try:
         return work()
     except xcffib.XcffibException as error:
-        raise ConnectionError(f"the display is gone or refuses: {type(error).__name__}") from error
+        raise ConnectionError(f"the display is gone or refused: {type(error).__name__}") from error

@@ -114,7 +114,7 @@ async def _collect(
         asyncio.to_thread(write_resources, fault_dir / "resources.json", spool, stage),
     ]
     if stage is not None:
-        logs = {"display.log": stage.display.server.log, "sound.log": stage.sound.daemon.log}
+        logs = {"display.log": stage.display.server.log, "sound.log": stage.audio.daemon.log}
         parts += [asyncio.to_thread(copy_end, log, fault_dir / name) for name, log in logs.items()]
     if bot is not None:
         page_log = "".join(f"{line}\n" for line in bot.page_log).encode(errors="replace")

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from recording_farm.browser_bot.stage.process_usage import group_of
+from recording_farm.browser_bot.stage.process_usage import processes_in_group
 
 if TYPE_CHECKING:
     from recording_farm.browser_bot.stage.stage import Stage
@@ -213,8 +213,8 @@ def next_rest(before: int) -> int:
 
 def _urgent(stage: "Stage", encoder: int | None) -> Iterator[Thread]:
     yield from (Thread("Xorg", thread) for thread in _threads(stage.display.server.pid))
-    yield from (Thread("PulseAudio", thread) for thread in _threads(stage.sound.daemon.pid))
-    for pid in group_of(stage.browser.pid):
+    yield from (Thread("PulseAudio", thread) for thread in _threads(stage.audio.daemon.pid))
+    for pid in processes_in_group(stage.browser.pid):
         kind = _kind(pid)
         urgent = CHROMIUM.get(kind, set())
         for thread in _threads(pid) if urgent else ():

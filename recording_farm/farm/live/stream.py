@@ -21,7 +21,7 @@ from typing import Any, Final, TextIO
 import av
 from av.stream import Stream
 
-from recording_farm.browser_bot.redaction import without
+from recording_farm.browser_bot.redaction import redact
 from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT
 from recording_farm.encoder.formats import AudioExport, Format
 from recording_farm.encoder.live.follow import FollowedPacket, follow
@@ -178,7 +178,7 @@ class _Sender:
     def _refusal(self) -> ReceiverError:
         self.kill()
         words = why_ended(self._said)
-        return ReceiverError(without(words, self._order.secrets, HIDDEN)[:_MAX_ERROR])
+        return ReceiverError(redact(words, self._order.secrets, HIDDEN)[:_MAX_ERROR])
 
     def _tell_progress(self) -> None:
         assert self._process.stdout is not None

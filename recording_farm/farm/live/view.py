@@ -17,7 +17,7 @@ from typing import Any, Final
 from PIL import Image
 
 from recording_farm.browser_bot.stage.display import Display
-from recording_farm.browser_bot.stage.pixels import picture_of
+from recording_farm.browser_bot.stage.pixels import grab_picture
 from recording_farm.encoder.live.hls import PLAYLIST_SUFFIX, segments_in
 from recording_farm.encoder.takes.command import Watermark
 from recording_farm.farm.errors import NotFoundError, NothingLiveError
@@ -105,7 +105,7 @@ class LiveView:
                 display, width, height, mark = shown
                 try:
                     async with asyncio.timeout(_GRAB_SECONDS):
-                        pixels = await picture_of(display, width, height)
+                        pixels = await grab_picture(display, width, height)
                 except (OSError, TimeoutError):
                     raise NothingLiveError("the display does not answer") from None
                 grabbed = time.monotonic_ns()

@@ -1,6 +1,11 @@
 """What a failure means for the recording, and its sentence for clients. Pure functions."""
 
-from recording_farm.browser_bot.errors import PageError, PageLostError, ProgramNotFoundError, StageWornError
+from recording_farm.browser_bot.errors import (
+    PageError,
+    PageLostError,
+    ProgramNotFoundError,
+    StageDegradedError,
+)
 from recording_farm.encoder.errors import ClockJumpedError, EncoderTooSlowError
 
 
@@ -16,7 +21,7 @@ def counts_as_break(fault: Exception) -> bool:
     A machine that is too slow, or whose clock is set, gets any number of new takes. The monitor limits how
     often a worn stage is replaced.
     """
-    return not isinstance(fault, StageWornError | EncoderTooSlowError | ClockJumpedError)
+    return not isinstance(fault, StageDegradedError | EncoderTooSlowError | ClockJumpedError)
 
 
 def sentence_of(fault: Exception) -> str:

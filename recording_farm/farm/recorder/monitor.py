@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Final
 
 from recording_farm.browser_bot.page.probe import PageState
-from recording_farm.browser_bot.stage.sound import SINK, SinkInput
+from recording_farm.browser_bot.stage.audio import SINK, SinkInput
 from recording_farm.farm.recording.findings import Count, Finding, Tally
 
 INTERVAL_SECONDS: Final = 1.0

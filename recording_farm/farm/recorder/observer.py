@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from recording_farm.browser_bot.page.bot import Bot
-from recording_farm.browser_bot.stage.pixels import is_black, is_blank, rows_of
+from recording_farm.browser_bot.stage.pixels import grab_rows, is_black, is_blank
 from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.takes.sequence import TakeSequence
@@ -46,7 +46,7 @@ class Observer:
         self._real_time = RealTime(stage)
         self._rows: bytes | None = None
         # Windows shown while the page was joined, such as the list of a field, are in no take.
-        stage.windows.found()
+        stage.windows.pop_found()
         # Not at once: the first take starts now, at a moment that must be met to a few milliseconds.
         self._memory_read_at = time.monotonic()
 
@@ -54,7 +54,7 @@ class Observer:
         """Observe everything. Never raises, and takes a second at most."""
         rows, sound, memory, _ = await asyncio.gather(
             _in_time(self._picture()),
-            _in_time(self._stage.sound.inputs()),
+            _in_time(self._stage.audio.inputs()),
             _in_time(self._memory()),
             self.keep_on_time(),
         )
@@ -71,7 +71,7 @@ class Observer:
             black=None if rows is None else is_black(rows),
             blank=None if rows is None else is_blank(rows),
             encoder_slow=self._takes.is_slow,
-            foreign_window=bool(self._stage.windows.found()) or covered,
+            foreign_window=bool(self._stage.windows.pop_found()) or covered,
             covered=covered,
         )
 
@@ -81,12 +81,12 @@ class Observer:
 
     async def move_audio_back(self) -> None:
         """Move streams that play to another sink to the recorded one, if PulseAudio answers."""
-        await _in_time(self._stage.sound.move_back())
+        await _in_time(self._stage.audio.move_back())
 
     async def _picture(self) -> bytes | None:
         if self._format.audio_only is not None:
             return None
-        return await rows_of(self._stage.display, self._format.width, self._format.height)
+        return await grab_rows(self._stage.display, self._format.width, self._format.height)
 
     async def _memory(self) -> int | None:
         if time.monotonic() - self._memory_read_at < MEMORY_INTERVAL:

@@ -18,8 +18,8 @@ from pathlib import Path
 from recording_farm.browser_bot.errors import (
     PageError,
     PageOverError,
+    StageDegradedError,
     StageError,
-    StageWornError,
 )
 from recording_farm.browser_bot.network.gateway import Gateway
 from recording_farm.browser_bot.page.bot import Bot
@@ -27,7 +27,7 @@ from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.rejoining import PageEvent
 from recording_farm.browser_bot.page.site_auth import give_access
 from recording_farm.browser_bot.stage.browser import Driver
-from recording_farm.browser_bot.stage.compositor import depths
+from recording_farm.browser_bot.stage.compositor import trace_depth
 from recording_farm.browser_bot.stage.display import Display
 from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.browser_bot.waiting import first_of
@@ -225,7 +225,7 @@ class Recorder:
                 if self._rejoining is None or self._rejoining.done():
                     self._rejoining = asyncio.create_task(self._rejoin(finding, self._observer, self._scene))
             case Remedy.NEW_STAGE:
-                self._condemn(StageWornError(STAGE_FINDINGS[finding]))
+                self._condemn(StageDegradedError(STAGE_FINDINGS[finding]))
             case Remedy.FAIL_STAGE:
                 self._condemn(StageError(STAGE_FINDINGS[finding]))
             case Remedy.EVIDENCE:
@@ -356,7 +356,7 @@ class Recorder:
 
         Otherwise the page would look like one that does not load, and no other stage would be tried.
         """
-        well = await stage.browser.answers()
+        well = await stage.browser.is_responsive()
         if not well:
             logger.warning("the browser of the warm stage does not answer; opening another stage")
         return well
@@ -407,7 +407,7 @@ class Recorder:
         self._texts.keep(text, self._take)
 
     def _new_takes(self, stage: Stage) -> TakeSequence:
-        display, sound = stage.display, stage.sound
+        display, sound = stage.display, stage.audio
         source = Source(display.name, display.authority, sound.server, sound.source, self._drawn)
         number = max(self._spool.next_take(), self._plan.elsewhere.next_take)
         # This machine was too slow for the usual settings before.
@@ -470,7 +470,7 @@ class Recorder:
         try:
             await first_of(take=self._start_take(stage), stage=_raise(stage.died()))
         except (StageError, EncoderError) as error:
-            raise StageWornError(str(error)) from error
+            raise StageDegradedError(str(error)) from error
 
     async def _start_take(self, stage: Stage) -> None:
         assert self._takes is not None
@@ -499,7 +499,7 @@ class Recorder:
             await self._listener.take_ended(ended)
 
     async def _watch_compositor(self, stage: Stage, takes: TakeSequence, over: asyncio.Event) -> None:
-        async for depth in depths(stage.browser, self._plan.format.fps, over):
+        async for depth in trace_depth(stage.browser, self._plan.format.fps, over):
             takes.shown_after(depth.since_us, depth.periods)
 
     async def _end_watch(self) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from recording_farm.browser_bot.network.host_names import host_of, in_url, with_host_in_ascii
-from recording_farm.browser_bot.redaction import forms_of
+from recording_farm.browser_bot.redaction import secret_forms
 
 MAX_OUTPUTS: Final = 10
 """So many a recording may have at once; each costs a program and the upstream."""
@@ -131,7 +131,7 @@ class StreamUrl:
         parts = [name, *raw, *(unquote(value) for value in raw), *(self.login or ())]
         whole = [self.key, *(value for option, value in self.options if option in _SRT_SECRETS)]
         whole += self.login[1:] if self.login else ()
-        return forms_of([*whole, *(part for part in parts if len(part) >= _MIN_PART)])
+        return secret_forms([*whole, *(part for part in parts if len(part) >= _MIN_PART)])
 
 
 def read_stream_url(url: str) -> StreamUrl:

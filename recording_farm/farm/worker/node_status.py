@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from recording_farm.browser_bot.stage.cleanup import owners_of_stages
+from recording_farm.browser_bot.stage.cleanup import stage_owners
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.host.resources import Processors, what_is_free
 from recording_farm.farm.nodes.registry import Condition
@@ -33,7 +33,7 @@ def condition_of_this_node(settings: Settings, processors: Processors) -> Condit
 
 def _warm_horses(worker: int) -> Iterator[int]:
     """The processes of a worker that have a stage and wait for a recording."""
-    for pid in owners_of_stages():
+    for pid in stage_owners():
         try:
             process = psutil.Process(pid)
             if process.name() == WARM_HORSE and any(parent.pid == worker for parent in process.parents()):

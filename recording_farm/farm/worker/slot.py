@@ -21,7 +21,7 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from recording_farm.browser_bot.stage.cleanup import clean_up_stages, stage_of
+from recording_farm.browser_bot.stage.cleanup import clean_up_stages, find_orphan
 from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.encoder.formats import Format
 from recording_farm.farm.config.settings import Settings, load_settings
@@ -259,7 +259,7 @@ class SlotWorker(SpoolWorker):
         self._horse_killed = True
         evidence = evidence_dir(self._settings, job.args[0])
         spool = spool_directory(self._settings, job.args[0])
-        place = save_crash_report(evidence, spool, describe_exit(ret_val), stage_of(retpid))
+        place = save_crash_report(evidence, spool, describe_exit(ret_val), find_orphan(retpid))
         if place is not None:
             mark_reported(evidence, place)
 

@@ -16,7 +16,7 @@ from recording_farm.browser_bot.page import bot as bot_module
 from recording_farm.browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.page_log import MAX_KEPT_LINES
-from recording_farm.browser_bot.stage.process_usage import usage_of
+from recording_farm.browser_bot.stage.process_usage import read_usage
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Answer, Site, answer, hang, open_site
 from testkit.machine.processes import below, our_children, programs_of
@@ -44,7 +44,7 @@ VICTIMS: dict[str, Victim] = {
     "browser": lambda stage: [stage.browser.pid],
     "driver": lambda stage: [stage.browser.driver_pid],
     "display": lambda stage: [stage.display.server.pid],
-    "sound": lambda stage: [stage.sound.daemon.pid],
+    "sound": lambda stage: [stage.audio.daemon.pid],
 }
 
 
@@ -283,4 +283,4 @@ async def test_stage_should_tell_what_its_processes_use() -> None:
         assert stage.memory() - before == pytest.approx(2e8, rel=0.5)
         assert sum(process.cpu_seconds for process in usage) > 0.1
     # Of what has ended there is nothing to tell.
-    assert usage_of(process.pid for process in usage) == []
+    assert read_usage(process.pid for process in usage) == []

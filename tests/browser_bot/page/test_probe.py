@@ -16,7 +16,7 @@ from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.page.probe import PageState, Probe, parse_answer
-from recording_farm.browser_bot.stage.pixels import is_black, rows_of
+from recording_farm.browser_bot.stage.pixels import grab_rows, is_black
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH
@@ -310,7 +310,7 @@ async def test_stopped_compositor_should_be_told_from_a_still_picture(site: Site
         await bot.join(site.add("/", "<body style='background: teal'>"), seconds=SOON, tries=1)
         over = asyncio.ensure_future(bot.over())
         await until(lambda: bot.page_state is not None, SOON, "an answer")
-        still = [await rows_of(stage.display, WIDTH, HEIGHT) for _ in range(2)]
+        still = [await grab_rows(stage.display, WIDTH, HEIGHT) for _ in range(2)]
         assert still[0] == still[1]
         assert not is_black(still[0])
         # Teal is 0, 128, 128; the display has blue first.
@@ -330,7 +330,7 @@ async def test_black_page_should_be_seen_black(stage: Stage, site: Site) -> None
     await stage.browser.page.goto(site.add("/", "<body style='background: #080808'>"))
 
     async def is_seen() -> bool:
-        return is_black(await rows_of(stage.display, WIDTH, HEIGHT))
+        return is_black(await grab_rows(stage.display, WIDTH, HEIGHT))
 
     async with asyncio.timeout(SOON):
         while not await is_seen():  # noqa: ASYNC110 - no event tells of it

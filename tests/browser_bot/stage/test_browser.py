@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from recording_farm.browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from testkit.browser_bot.audio import listen, loudest_frequency
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, open_site
-from testkit.browser_bot.sound import listen, loudest_frequency
 from testkit.machine.processes import programs_of, run
 
 WIDTH, HEIGHT = 320, 180
@@ -89,8 +89,8 @@ async def test_sound_should_play_by_itself_into_the_stages_sink(stage: Stage, si
     heard = 0.0
     async with asyncio.timeout(10):
         while heard != pytest.approx(700, abs=5):
-            heard = loudest_frequency(await listen(stage.sound, 0.4))
-    _, inputs, _ = await run("pactl", "list", "sink-inputs", env=stage.sound.variables)
+            heard = loudest_frequency(await listen(stage.audio, 0.4))
+    _, inputs, _ = await run("pactl", "list", "sink-inputs", env=stage.audio.variables)
     assert 'application.name = "Chromium"' in inputs.decode()
     assert "48000Hz" in inputs.decode()
     await stage.browser.page.goto("about:blank")

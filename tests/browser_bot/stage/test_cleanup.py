@@ -61,14 +61,14 @@ def test_stage_of_a_process_that_has_died_should_be_found_until_it_is_swept(tmp_
     stage_of(None, tmp_path, "nobody's")
     write_owner(stage_of(None, tmp_path, "mine"))
     pid = int(DEAD.split()[0])
-    assert cleanup.stage_of(pid, tmp_path) is None
+    assert cleanup.find_orphan(pid, tmp_path) is None
     older = stage_of(DEAD, tmp_path, "older")
     os.utime(older, (1, 1))
     newest = stage_of(DEAD, tmp_path, "newest")
-    assert cleanup.stage_of(pid, tmp_path) == newest
-    assert cleanup.stage_of(os.getpid(), tmp_path) is None
+    assert cleanup.find_orphan(pid, tmp_path) == newest
+    assert cleanup.find_orphan(os.getpid(), tmp_path) is None
     clean_up_stages(tmp_path)
-    assert cleanup.stage_of(pid, tmp_path) is None
+    assert cleanup.find_orphan(pid, tmp_path) is None
 
 
 def test_stage_of_a_living_owner_should_be_left_alone(

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from recording_farm.browser_bot.stage import compositor
-from recording_farm.browser_bot.stage.compositor import HOLD, Depth, DepthWatch, Frame, depths, frames_of
+from recording_farm.browser_bot.stage.compositor import (
+    CONFIRM_FRAMES,
+    Depth,
+    DepthDetector,
+    Frame,
+    parse_frames,
+    trace_depth,
+)
 from recording_farm.browser_bot.stage.stage import open_stage
 from testkit.machine.processes import below, words_of
 
@@ -41,7 +48,7 @@ def test_frame_should_last_from_its_time_to_its_showing() -> None:
         slice_end("e", 1, 72_000),
         slice_end("e", 2, 105_000),
     ]
-    assert frames_of(reversed(events)) == [Frame(33_333, 72_000), Frame(66_666, 105_000)]
+    assert parse_frames(reversed(events)) == [Frame(33_333, 72_000), Frame(66_666, 105_000)]
 
 
 def test_dropped_and_forked_frames_should_not_count() -> None:
@@ -53,28 +60,28 @@ def test_dropped_and_forked_frames_should_not_count() -> None:
         {"name": "Other", "ph": "b", "ts": 1},
         slice_end("b", 3, 9_000, state="STATE_PRESENTED_ALL"),
     ]
-    assert frames_of(events) == []
+    assert parse_frames(events) == []
 
 
 def test_first_depth_should_be_told_at_once() -> None:
-    assert DepthWatch(30).feed(frames(0, 2)) == [Depth(2 * PERIOD + 5_000, 2)]
+    assert DepthDetector(30).feed(frames(0, 2)) == [Depth(2 * PERIOD + 5_000, 2)]
 
 
 def test_change_should_be_dated_from_its_first_frame_once_it_has_held() -> None:
-    watch = DepthWatch(30)
+    watch = DepthDetector(30)
     watch.feed(frames(0, 0, 0, 0))
-    assert watch.feed(frames(3, *[1] * (HOLD - 1))) == []
-    assert watch.feed(frames(2 + HOLD, 1, 1)) == [Depth(4 * PERIOD + 5_000, 1)]
+    assert watch.feed(frames(3, *[1] * (CONFIRM_FRAMES - 1))) == []
+    assert watch.feed(frames(2 + CONFIRM_FRAMES, 1, 1)) == [Depth(4 * PERIOD + 5_000, 1)]
 
 
 def test_frames_that_come_late_now_and_then_should_change_nothing() -> None:
-    watch = DepthWatch(30)
+    watch = DepthDetector(30)
     watch.feed(frames(0, 1))
     assert watch.feed(frames(1, *[2, 1, 2, 2, 1, 0] * 20)) == []
 
 
 def test_script_that_kept_its_page_waiting_should_not_pass_for_a_queue() -> None:
-    watch = DepthWatch(30)
+    watch = DepthDetector(30)
     watch.feed(frames(0, 1))
     assert watch.feed(frames(1, *[30] * 50)) == []
 
@@ -85,7 +92,7 @@ async def test_depth_of_a_page_that_moves_should_follow_a_stall() -> None:
     found: list[Depth] = []
 
     async def watch() -> None:
-        found.extend([depth async for depth in depths(stage.browser, 30, over)])
+        found.extend([depth async for depth in trace_depth(stage.browser, 30, over)])
 
     async with open_stage(640, 360, 30) as stage:
         await stage.browser.page.set_content(ANIMATED)
@@ -110,12 +117,12 @@ async def test_browser_that_hung_for_a_while_should_be_watched_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(compositor, "TRACE_TIMEOUT", 0.5)
-    monkeypatch.setattr(compositor, "PIECE_SECONDS", 0.3)
+    monkeypatch.setattr(compositor, "CHUNK_SECONDS", 0.3)
     over = asyncio.Event()
     found: list[Depth] = []
 
     async def watch() -> None:
-        found.extend([depth async for depth in depths(stage.browser, 30, over)])
+        found.extend([depth async for depth in trace_depth(stage.browser, 30, over)])
 
     async with open_stage(640, 360, 30) as stage:
         main = next(
@@ -132,7 +139,7 @@ async def test_browser_that_hung_for_a_while_should_be_watched_again(
         over.set()
         await asyncio.wait_for(watching, 5)
     assert found
-    assert "cannot be watched just now" in caplog.text
+    assert "cannot trace the compositor" in caplog.text
 
 
 async def test_page_that_cannot_be_watched_should_tell_nothing() -> None:
@@ -140,7 +147,7 @@ async def test_page_that_cannot_be_watched_should_tell_nothing() -> None:
     async with open_stage(640, 360, 30) as stage:
         await stage.browser.page.close()
         asyncio.get_running_loop().call_later(0.5, over.set)
-        assert [depth async for depth in depths(stage.browser, 30, over)] == []
+        assert [depth async for depth in trace_depth(stage.browser, 30, over)] == []
 
 
 def _gpu_process() -> int:

@@ -12,9 +12,9 @@ from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
+from testkit.browser_bot.audio import listen, loudest_frequency
 from testkit.browser_bot.pictures import Color, grab
 from testkit.browser_bot.sites import Site, answer
-from testkit.browser_bot.sound import listen, loudest_frequency
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
 SOON = 20.0
@@ -97,7 +97,7 @@ async def test_page_that_wants_devices_should_join_and_they_be_silent_and_dark(
     assert (width, height) == (1280, 720)
     assert light <= 1
     # Not in the recording: the page plays the microphone, and draws what it draws without one.
-    assert np.abs(await listen(stage.sound, 0.5)).max() == 0
+    assert np.abs(await listen(stage.audio, 0.5)).max() == 0
     assert (await grab(stage.display, WIDTH, HEIGHT)).colors() == {BLUE}
 
 
@@ -215,8 +215,8 @@ async def test_sound_should_be_recorded_whichever_output_a_page_chooses(stage: S
         heard = 0.0
         async with asyncio.timeout(SOON):
             while heard != pytest.approx(1000, abs=5):
-                heard = loudest_frequency(await listen(stage.sound, 0.3))
-        assert {playing.sink for playing in await stage.sound.inputs()} == {"stage"}
+                heard = loudest_frequency(await listen(stage.audio, 0.3))
+        assert {playing.sink for playing in await stage.audio.inputs()} == {"stage"}
 
 
 async def test_language_and_zone_should_be_the_same_in_page_frame_and_worker(

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from recording_farm.browser_bot.stage.hang_check import greet, silence
+from recording_farm.browser_bot.stage.hang_check import probe_socket, wait_until_hung
 
 
 async def test_stalled_machine_should_not_count_as_silence() -> None:
@@ -15,7 +15,7 @@ async def test_stalled_machine_should_not_count_as_silence() -> None:
         await asyncio.sleep(0.15)
         answered += 1
 
-    quiet = asyncio.ensure_future(silence(ask, 0.1, 5))
+    quiet = asyncio.ensure_future(wait_until_hung(ask, 0.1, 5))
     await asyncio.sleep(0.2)
     # The whole process stands still for longer than the silence may last.
     time.sleep(0.8)  # noqa: ASYNC251
@@ -28,7 +28,7 @@ async def test_stalled_machine_should_not_count_as_silence() -> None:
 
 async def test_server_that_accepts_and_says_nothing_should_be_found_to_hang(short_path: Path) -> None:
     # One that is gone is another matter.
-    assert not await greet(short_path / "gone", b"hello")
+    assert not await probe_socket(short_path / "gone", b"hello")
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.5)
@@ -36,5 +36,7 @@ async def test_server_that_accepts_and_says_nothing_should_be_found_to_hang(shor
 
     server = await asyncio.start_unix_server(say_nothing, short_path / "mute")
     async with server:
-        await asyncio.wait_for(silence(lambda: greet(short_path / "mute", b"hello"), 0.1, 3), 2)
+        await asyncio.wait_for(
+            wait_until_hung(lambda: probe_socket(short_path / "mute", b"hello"), 0.1, 3), 2
+        )
         await asyncio.sleep(0.6)

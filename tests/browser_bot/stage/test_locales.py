@@ -23,9 +23,9 @@ def test_locale_should_be_read_as_its_standard_writes_it(text: str, locale: str)
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("en-UK", r"no region UK \(ISO 3166\); it is GB"),
-        ("de-XX", "no region XX"),
-        ("xx", r"no language xx \(ISO 639\)"),
+        ("en-UK", r"unknown region UK \(ISO 3166\); use GB"),
+        ("de-XX", "unknown region XX"),
+        ("xx", r"unknown language xx \(ISO 639\)"),
         ("german", "must be a language"),
         ("de_AT", "must be a language"),
         ("de-AT\n", "must be a language"),

@@ -51,7 +51,7 @@ async def test_child_should_die_with_its_killed_parent(tmp_path: Path) -> None:
 async def test_stop_should_kill_a_group_that_ignores_sigterm(tmp_path: Path) -> None:
     stubborn = ["bash", "-c", "trap '' TERM; echo ready; sleep 60 & wait; sleep 60"]
     program = await start_program("stubborn", stubborn, log=tmp_path / "log", env=PATH)
-    await until(lambda: program.last_words() == "ready", 5, "it runs")
+    await until(lambda: program.log_tail() == "ready", 5, "it runs")
     await until(lambda: len(our_children()) == 2, 5, "its child runs")
     assert all(os.getpgid(process.pid) == program.pid for process in our_children())
     await program.stop(grace=0.2)
@@ -64,7 +64,7 @@ async def test_stop_should_kill_even_when_it_is_cancelled(tmp_path: Path) -> Non
     program = await start_program(
         "stubborn", ["bash", "-c", "trap '' TERM; echo ready; sleep 60"], log=tmp_path / "log", env=PATH
     )
-    await until(lambda: program.last_words() == "ready", 5, "it runs")
+    await until(lambda: program.log_tail() == "ready", 5, "it runs")
     stopping = asyncio.ensure_future(program.stop(grace=30))
     await asyncio.sleep(0.1)
     stopping.cancel()
@@ -76,10 +76,10 @@ async def test_stop_should_kill_even_when_it_is_cancelled(tmp_path: Path) -> Non
 async def test_stop_should_let_a_program_end_properly(tmp_path: Path) -> None:
     polite = ["bash", "-c", "trap 'echo bye; exit 0' TERM; echo ready; sleep 60 & wait"]
     program = await start_program("polite", polite, log=tmp_path / "log", env=PATH)
-    await until(lambda: program.last_words() == "ready", 5, "it runs")
+    await until(lambda: program.log_tail() == "ready", 5, "it runs")
     await program.stop()
     assert program.process.returncode == 0
-    assert program.last_words() == "ready\nbye"
+    assert program.log_tail() == "ready\nbye"
 
 
 async def test_child_should_get_the_given_environment_only(
@@ -103,7 +103,7 @@ async def test_program_should_not_inherit_open_files(tmp_path: Path) -> None:
         program = await start_program("ls", ["ls", "/proc/self/fd"], log=tmp_path / "log", env=PATH)
         await program.process.wait()
     # Input, output, complaints, and the directory that ls itself reads.
-    assert program.last_words().split() == ["0", "1", "2", "3"]
+    assert program.log_tail().split() == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(("name", "package"), [("pulseaudio", "pulseaudio"), ("nosuch", "no-such")])

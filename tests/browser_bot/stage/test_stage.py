@@ -17,7 +17,7 @@ from recording_farm.browser_bot.stage import stage as stage_module
 from recording_farm.browser_bot.stage.cleanup import clean_up_stages
 from recording_farm.browser_bot.stage.stage import open_stage
 from recording_farm.browser_bot.stage.x_connection import connected
-from testkit.browser_bot.sound import listen
+from testkit.browser_bot.audio import listen
 from testkit.machine.processes import alive, our_children, programs_of
 from testkit.waiting import until
 
@@ -118,7 +118,7 @@ async def test_two_stages_should_not_hear_each_other(stages: Path) -> None:
     try:
         assert one.display.name != other.display.name
         await one.browser.page.evaluate(TONE)
-        here, there = await asyncio.gather(listen(one.sound, 0.4), listen(other.sound, 0.4))
+        here, there = await asyncio.gather(listen(one.audio, 0.4), listen(other.audio, 0.4))
         assert float(np.abs(here).max()) > 0.3
         assert len(there) > 0
         assert float(np.abs(there).max()) == 0
@@ -131,7 +131,7 @@ async def test_death_of_a_part_should_be_noticed_and_the_rest_closed(stages: Pat
     async with open_stage(320, 180, 30) as stage:
         death = asyncio.ensure_future(stage.died())
         await asyncio.sleep(0)
-        os.kill(stage.sound.daemon.pid, 9)
+        os.kill(stage.audio.daemon.pid, 9)
         assert "PulseAudio ended with -9" in str(await asyncio.wait_for(death, 2))
         os.kill(stage.display.server.pid, 9)
         assert "Xorg ended with -9" in str(await asyncio.wait_for(stage.display.server.died(), 2))
@@ -193,7 +193,7 @@ async def test_slow_closing_should_not_end_a_driver_that_was_handed_on(
     await until(lambda: not programs_of(stage.directory), 5, "nothing is left")
     async with open_stage(320, 180, 30, driver=driver) as other:
         assert other.browser.driver_pid == pid
-        assert await other.browser.answers()
+        assert await other.browser.is_responsive()
     await nothing_left(stages)
 
 
@@ -201,4 +201,4 @@ async def test_slow_closing_should_not_end_a_driver_that_was_handed_on(
 async def test_stage_that_cannot_be_watched_should_count_as_dead() -> None:
     async with open_stage(320, 180, 30) as stage:
         stage.display.authority.unlink()
-        assert "cannot be watched" in str(await asyncio.wait_for(stage.died(), 10))
+        assert "cannot monitor" in str(await asyncio.wait_for(stage.died(), 10))

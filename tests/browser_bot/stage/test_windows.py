@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
-from recording_farm.browser_bot.stage.pixels import picture_of
+from recording_farm.browser_bot.stage.pixels import grab_picture
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from recording_farm.browser_bot.stage.x_connection import connected
 from testkit.browser_bot.sites import Site, answer, hang, open_site
@@ -96,7 +96,7 @@ async def shared_stage() -> AsyncIterator[Stage]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(shared_stage: Stage) -> Stage:
-    shared_stage.windows.found()
+    shared_stage.windows.pop_found()
     return await blank(shared_stage)
 
 
@@ -118,7 +118,7 @@ async def open_page(stage: Stage, site: Site, script: str = "", *, lang: str = "
 
 
 async def colors(stage: Stage) -> set[int]:
-    return set(memoryview(await picture_of(stage.display, WIDTH, HEIGHT)).cast("I"))
+    return set(memoryview(await grab_picture(stage.display, WIDTH, HEIGHT)).cast("I"))
 
 
 async def is_blue(stage: Stage) -> bool:
@@ -167,7 +167,7 @@ async def test_page_should_stay_alone_in_the_picture(stage: Stage, site: Site, a
         await said(stage, expected)
     # The page goes on: a click is answered.
     assert await stage.browser.page.evaluate("1 + 1") == 2
-    assert stage.windows.found() == []
+    assert stage.windows.pop_found() == []
 
 
 async def test_page_in_another_language_should_not_be_offered_in_english(stage: Stage, site: Site) -> None:
@@ -236,7 +236,7 @@ async def test_window_of_another_program_should_not_be_shown(stage: Stage, site:
     async with connected(stage.display) as connection:
         show_window(connection, is_override_redirect=False)
         await stays_blue(stage)
-    assert stage.windows.found() == []
+    assert stage.windows.pop_found() == []
 
 
 async def test_window_that_passes_by_window_managers_should_be_taken_off(stage: Stage, site: Site) -> None:
@@ -245,7 +245,7 @@ async def test_window_that_passes_by_window_managers_should_be_taken_off(stage: 
         # Both at once: it is shown before anybody can keep it from that.
         show_window(connection, is_override_redirect=True)
         async with asyncio.timeout(SOON):
-            while not (found := stage.windows.found()):  # noqa: ASYNC110 - no event tells of it
+            while not (found := stage.windows.pop_found()):  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.02)
         await until_blue(stage)
         await stays_blue(stage)

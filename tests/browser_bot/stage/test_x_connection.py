@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from recording_farm.browser_bot.stage.display import Display, open_display, xauthority
-from recording_farm.browser_bot.stage.pixels import picture_of, rows_of
+from recording_farm.browser_bot.stage.pixels import grab_picture, grab_rows
 from recording_farm.browser_bot.stage.windows import manage_windows
 from recording_farm.browser_bot.stage.x_connection import connected
 
@@ -30,9 +30,9 @@ def descriptors() -> int:
 
 
 async def test_pixels_should_be_read_and_leave_no_descriptor(display: Display) -> None:
-    picture = await picture_of(display, WIDTH, HEIGHT)
+    picture = await grab_picture(display, WIDTH, HEIGHT)
     before = descriptors()
-    pictures = await asyncio.gather(*(picture_of(display, WIDTH, HEIGHT) for _ in range(20)))
+    pictures = await asyncio.gather(*(grab_picture(display, WIDTH, HEIGHT) for _ in range(20)))
     assert [len(each) for each in pictures] == [4 * WIDTH * HEIGHT] * 20
     assert set(pictures) == {picture}
     assert descriptors() == before
@@ -48,11 +48,11 @@ async def test_display_that_hangs_should_not_outlast_a_time_out(display: Display
                 await connection.run(connection.xcb.core.GetInputFocus().reply)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
-            await rows_of(display, WIDTH, HEIGHT)
+            await grab_rows(display, WIDTH, HEIGHT)
     assert time.monotonic() - began < 5
     assert descriptors() == before
     os.kill(display.server.pid, signal.SIGCONT)
-    assert await rows_of(display, WIDTH, HEIGHT)
+    assert await grab_rows(display, WIDTH, HEIGHT)
 
 
 async def test_display_that_dies_should_be_an_error_and_no_end_of_ours(display: Display) -> None:
@@ -62,7 +62,7 @@ async def test_display_that_dies_should_be_an_error_and_no_end_of_ours(display: 
         with pytest.raises(ConnectionError):
             await connection.run(lambda: connection.xcb.core.GetInputFocus().reply())
         with pytest.raises(OSError, match="refused"):
-            await rows_of(display, WIDTH, HEIGHT)
+            await grab_rows(display, WIDTH, HEIGHT)
         assert windows.shown == []
 
 
@@ -78,7 +78,7 @@ async def test_wrong_cookie_should_be_refused(display: Display, tmp_path: Path) 
     # A colon is a byte as any other.
     other.write_bytes(xauthority(b"0123456:89abcdef"))
     with pytest.raises(ConnectionError):
-        await rows_of(replace(display, authority=other), WIDTH, HEIGHT)
+        await grab_rows(replace(display, authority=other), WIDTH, HEIGHT)
 
 
 async def test_cookie_with_a_colon_should_open_the_display(
@@ -86,4 +86,4 @@ async def test_cookie_with_a_colon_should_open_the_display(
 ) -> None:
     monkeypatch.setattr("secrets.token_bytes", lambda _: b"0123456:89ab:\0ef")
     async with open_display(tmp_path, WIDTH, HEIGHT, 30) as display:
-        assert await rows_of(display, WIDTH, HEIGHT)
+        assert await grab_rows(display, WIDTH, HEIGHT)

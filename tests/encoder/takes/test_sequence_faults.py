@@ -53,7 +53,7 @@ async def recorded_page(width: int = WIDTH, height: int = HEIGHT) -> AsyncIterat
     """A stage with a page on it that moves and beeps."""
     async with open_stage(width, height, 30) as stage:
         await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
-        yield Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        yield Source(stage.display.name, stage.display.authority, stage.audio.server, stage.audio.source)
 
 
 def decoded(file: Path) -> int:

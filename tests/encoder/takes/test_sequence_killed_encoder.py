@@ -28,7 +28,7 @@ async def test_take_whose_journal_cannot_be_written_should_be_recorded_all_the_s
     fmt = Format(Codec.H264, 640, 360)
     async with open_stage(640, 360, 30) as stage:
         await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
-        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        source = Source(stage.display.name, stage.display.authority, stage.audio.server, stage.audio.source)
         # A directory that is not empty lies where the journal would be written.
         (tmp_path / "take-000.json" / "full").mkdir(parents=True)
         takes = TakeSequence(source, tmp_path, fmt)
@@ -46,7 +46,7 @@ async def test_killed_encoder_should_leave_all_but_the_very_end(codec: Codec, tm
     fmt = Format(codec, 640, 360)
     async with open_stage(640, 360, 30) as stage:
         await Bot(stage.browser, PageContract.AUTO).join(f"file://{FIDELITY_PAGE}", seconds=30, tries=1)
-        source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+        source = Source(stage.display.name, stage.display.authority, stage.audio.server, stage.audio.source)
         # The picture hardly moves, so the file grows slowly: nothing may wait for a buffer to fill.
         for seconds, left in ((1.0, 0.25), (4.5, 4.5 - lost)):
             directory = tmp_path / str(seconds)

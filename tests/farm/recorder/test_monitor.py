@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from recording_farm.browser_bot.page.probe import PageState
-from recording_farm.browser_bot.stage.sound import SinkInput
+from recording_farm.browser_bot.stage.audio import SinkInput
 from recording_farm.farm.recorder.monitor import (
     MAX_REJOINS,
     REST_SECONDS,

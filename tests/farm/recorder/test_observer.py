@@ -21,11 +21,11 @@ async def show_and_hide(connection: Connection, caplog: pytest.LogCaptureFixture
     """Show a window that passes by window managers; it is taken off when this returns."""
     caplog.clear()
     show_window(connection, is_override_redirect=True)
-    await until(lambda: "it is taken off" in caplog.text, 20, "the window is taken off")
+    await until(lambda: "hiding it" in caplog.text, 20, "the window is taken off")
 
 
 def observer_of(stage: Stage, spool: Path) -> Observer:
-    source = Source(stage.display.name, stage.display.authority, stage.sound.server, stage.sound.source)
+    source = Source(stage.display.name, stage.display.authority, stage.audio.server, stage.audio.source)
     fmt = Format(width=320, height=180)
     bot = Bot(stage.browser, PageContract.PLAIN)
     return Observer(stage, bot, TakeSequence(source, spool, fmt), fmt, spool)

@@ -20,7 +20,7 @@ from xcffib.xproto import MapState
 from recording_farm.api.meeting.page import meeting_routes
 from recording_farm.browser_bot.page.rejoining import PageEvent
 from recording_farm.browser_bot.stage.display import Display
-from recording_farm.browser_bot.stage.pixels import picture_of
+from recording_farm.browser_bot.stage.pixels import grab_picture
 from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.browser_bot.stage.x_connection import Connection, connected
 from recording_farm.encoder.formats import Format
@@ -167,15 +167,15 @@ def meeting() -> Iterator[str]:
 
 
 async def pactl(stage: Stage, *words: str) -> str:
-    code, output, complaints = await run("pactl", *words, env=stage.sound.variables)
+    code, output, complaints = await run("pactl", *words, env=stage.audio.variables)
     assert code == 0, complaints
     return output.decode()
 
 
 async def end_streams(stage: Stage) -> None:
     """Take away what plays; Chromium does not begin it again by itself."""
-    reader, writer = await asyncio.open_unix_connection(stage.sound.commands)
-    writer.write(b"".join(b"kill-sink-input %d\n" % each.number for each in await stage.sound.inputs()))
+    reader, writer = await asyncio.open_unix_connection(stage.audio.commands)
+    writer.write(b"".join(b"kill-sink-input %d\n" % each.number for each in await stage.audio.inputs()))
     await writer.drain()
     writer.close()
     del reader
@@ -188,11 +188,11 @@ async def test_sound_on_another_sink_should_come_back_and_be_in_the_file(
         (stage,) = watched.stages
         await asyncio.sleep(2)
         await pactl(stage, "load-module", "module-null-sink", "sink_name=elsewhere")
-        (playing,) = await stage.sound.inputs()
+        (playing,) = await stage.audio.inputs()
         await pactl(stage, "move-sink-input", str(playing.number), "elsewhere")
         await watched.until(lambda: watched.gone == [Finding.SOUND_ELSEWHERE])
         assert watched.found == [Finding.SOUND_ELSEWHERE]
-        assert [each.sink for each in await stage.sound.inputs()] == ["stage"]
+        assert [each.sink for each in await stage.audio.inputs()] == ["stage"]
         await asyncio.sleep(4)
         assert watched.tally.findings[Finding.SOUND_ELSEWHERE].times == 1
     assert (len(watched.takes), watched.faults) == (1, [])
@@ -306,7 +306,7 @@ async def test_window_over_the_page_should_be_taken_off_and_noted_with_evidence(
         async with connected(display) as connection:
             cover(connection, connection.root, 100, 100)
             await watched.until(lambda: watched.gone == [Finding.FOREIGN_WINDOW])
-            assert TEAL_PIXEL not in await picture_of(display, 100, 100)
+            assert TEAL_PIXEL not in await grab_picture(display, 100, 100)
         await asyncio.sleep(3)
         (place,) = fault_directories(watched.evidence)
         assert "a window besides" in (place / "fault.json").read_text()
@@ -485,7 +485,7 @@ async def test_program_that_hangs_should_be_one_break(record: Record, victim: st
         stage = watched.stages[0]
         hanging = {
             "display": stage.display.server.pid,
-            "sound": stage.sound.daemon.pid,
+            "sound": stage.audio.daemon.pid,
             "encoder": encoder().pid,
         }[victim]
         os.kill(hanging, signal.SIGSTOP)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from recording_farm.browser_bot.errors import StageError
-from recording_farm.browser_bot.stage import sound
-from recording_farm.browser_bot.stage.sound import SinkInput, Sound, open_sound, parse_sink_inputs
-from testkit.browser_bot.sound import listen, loudest_frequency
+from recording_farm.browser_bot.stage import audio
+from recording_farm.browser_bot.stage.audio import AudioDevice, SinkInput, open_audio, parse_sink_inputs
+from testkit.browser_bot.audio import listen, loudest_frequency
 from testkit.machine.processes import our_children, programs_of, run
 
 
-async def play_tone(opened: Sound, frequency: int, seconds: float, sink: str = "stage") -> None:
+async def play_tone(opened: AudioDevice, frequency: int, seconds: float, sink: str = "stage") -> None:
     samples = np.sin(np.arange(int(48_000 * seconds)) * 2 * np.pi * frequency / 48_000) * 16_000
     tone = opened.daemon.log.with_name("tone")
     tone.write_bytes(samples.astype(np.int16).tobytes())
@@ -25,7 +25,7 @@ async def play_tone(opened: Sound, frequency: int, seconds: float, sink: str = "
 
 
 async def test_device_should_be_one_sink_at_48_khz(short_path: Path) -> None:
-    async with open_sound(short_path) as opened:
+    async with open_audio(short_path) as opened:
         _, output, _ = await run("pactl", "info", env=opened.variables)
         assert "Default Sink: stage\n" in output.decode()
         assert "Default Sample Specification: s16le 2ch 48000Hz\n" in output.decode()
@@ -37,7 +37,7 @@ async def test_device_should_be_one_sink_at_48_khz(short_path: Path) -> None:
 
 
 async def test_what_is_played_should_be_heard_at_the_source(short_path: Path) -> None:
-    async with open_sound(short_path) as opened:
+    async with open_audio(short_path) as opened:
         playing = asyncio.ensure_future(play_tone(opened, 1000, 20))
         heard = 0.0
         async with asyncio.timeout(10):
@@ -48,7 +48,7 @@ async def test_what_is_played_should_be_heard_at_the_source(short_path: Path) ->
 
 
 async def test_what_plays_should_be_told_and_brought_back_from_another_sink(short_path: Path) -> None:
-    async with open_sound(short_path) as opened:
+    async with open_audio(short_path) as opened:
         assert await opened.inputs() == []
         playing = asyncio.ensure_future(play_tone(opened, 1000, 20))
         async with asyncio.timeout(10):
@@ -70,7 +70,7 @@ async def test_what_plays_should_be_told_and_brought_back_from_another_sink(shor
 
 
 async def test_further_outputs_should_lead_to_the_sink(short_path: Path) -> None:
-    async with open_sound(short_path, ["further"]) as opened:
+    async with open_audio(short_path, ["further"]) as opened:
         assert await opened.inputs() == []
         playing = asyncio.ensure_future(play_tone(opened, 1000, 20, sink="further"))
         async with asyncio.timeout(10):
@@ -100,12 +100,12 @@ async def test_too_long_path_should_be_told(tmp_path: Path) -> None:
     directory = tmp_path / ("x" * 100)
     directory.mkdir()
     with pytest.raises(StageError, match=r"sockets in .*too long"):
-        async with open_sound(directory):
+        async with open_audio(directory):
             pass
 
 
 async def test_death_of_the_daemon_should_be_noticed(short_path: Path) -> None:
-    async with open_sound(short_path) as opened:
+    async with open_audio(short_path) as opened:
         death = asyncio.ensure_future(opened.daemon.died())
         os.kill(opened.daemon.pid, signal.SIGKILL)
         assert "PulseAudio ended with -9" in str(await asyncio.wait_for(death, 2))
@@ -114,9 +114,9 @@ async def test_death_of_the_daemon_should_be_noticed(short_path: Path) -> None:
 async def test_daemon_that_does_not_start_should_be_told_in_its_words(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound, "daemon_configuration", lambda: "default-sample-rate = loud\n")
+    monkeypatch.setattr(audio, "daemon_configuration", lambda: "default-sample-rate = loud\n")
     with pytest.raises(StageError, match=r"PulseAudio ended with 1: (?s:.*)pulse-daemon\.conf"):
-        async with open_sound(short_path):
+        async with open_audio(short_path):
             pass
     assert our_children() == []
 
@@ -127,8 +127,8 @@ async def test_start_that_is_cancelled_should_leave_nothing(
     silent = short_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o700)
-    monkeypatch.setattr(sound, "program_path", lambda *_: silent)
-    starting = asyncio.ensure_future(open_sound(short_path).__aenter__())
+    monkeypatch.setattr(audio, "program_path", lambda *_: silent)
+    starting = asyncio.ensure_future(open_audio(short_path).__aenter__())
     await asyncio.sleep(0.2)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

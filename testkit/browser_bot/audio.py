@@ -1,17 +1,17 @@
-"""What a stage's sound device plays."""
+"""Captures what a stage's audio device plays."""
 
 import numpy as np
 
-from recording_farm.browser_bot.stage.sound import Sound
+from recording_farm.browser_bot.stage.audio import AudioDevice
 from testkit.machine.processes import run
 
 
-async def listen(sound: Sound, seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What a sound device plays, one channel at 48 kHz, full scale 1."""
+async def listen(audio: AudioDevice, seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return what an audio device plays: one channel at 48 kHz, full scale 1."""
     code, samples, complaints = await run(
         *("ffmpeg", "-loglevel", "error", "-f", "pulse", "-fragment_size", "3840"),
         *("-probesize", "32", "-analyzeduration", "0"),
-        *("-server", sound.server, "-i", sound.source),
+        *("-server", audio.server, "-i", audio.source),
         *("-t", str(seconds), "-ac", "1", "-ar", "48000", "-f", "s16le", "-"),
         env={},
     )
