@@ -389,7 +389,7 @@ def test_bytes_that_change_on_their_way_should_be_refused_and_sent_again(
     file = tmp_path / "file"
     file.write_bytes(randbytes(size))
     wire.damage_at(5 * MEBIBYTE)
-    with pytest.raises(StorageError, match="damaged on its way") as raised:
+    with pytest.raises(StorageError, match="damaged in transit") as raised:
         place(through(wire)).upload(file, "film.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.lasting) == ("damaged", False)
     assert "Contents" not in client.list_objects_v2(Bucket="films")

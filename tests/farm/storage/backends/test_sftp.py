@@ -297,7 +297,7 @@ def test_wrong_password_should_be_said_without_repeating_it(password_port: int) 
 
 
 def test_directory_that_may_not_be_written_should_be_said(password_port: int) -> None:
-    with pytest.raises(StorageError, match="may not do this") as raised:
+    with pytest.raises(StorageError, match="has no permission for this") as raised:
         place_by_password(password_port, path=FORBIDDEN).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("no_permission", True)
 
