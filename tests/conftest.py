@@ -20,13 +20,7 @@ from testkit.settings import settings_with
 
 BROWSERS_FIRST = (
     *("end_to_end", "browser_bot", "api/portal/test_page", "layouts", "api/meeting/test_page"),
-    *(
-        "recording_farm/farm/host",
-        "recording_farm/farm/cli",
-        "recording_farm/farm/recorder",
-        "recording_farm/farm/live",
-        "recording_farm/farm/storage",
-    ),
+    *("farm/host", "farm/cli", "farm/recorder", "farm/live", "farm/storage"),
 )
 """Files whose tests take seconds each begin first, so that at the end no worker is left alone with one."""
 
