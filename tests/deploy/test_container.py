@@ -13,6 +13,7 @@ import yaml
 
 from recording_farm.browser_bot.network.addresses import parse_address_rule
 from recording_farm.farm.cli.health import MAX_LENGTH
+from recording_farm.farm.cli.up import STOP_TIMEOUT
 from recording_farm.farm.config.settings import Settings
 from testkit.deploy.dockerfile import Instruction, instructions
 
@@ -96,12 +97,33 @@ def test_seccomp_profile_should_allow_no_more_than_it_names() -> None:
     assert {key for rule in allowed for key in rule} == {"comment", "names", "action", "args"}
 
 
-def test_compose_should_have_an_api_two_workers_redis_and_storage() -> None:
+WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4")
+
+
+def test_compose_should_have_an_api_workers_redis_and_storage() -> None:
     services = compose()["services"]
-    assert {"api", "worker-1", "worker-2", "redis", "minio"} <= set(services)
-    assert services["worker-1"]["hostname"] != services["worker-2"]["hostname"]
-    spools = [services[name]["volumes"][0] for name in ("worker-1", "worker-2")]
-    assert len(set(spools)) == 2
+    assert {"api", *WORKERS, "redis", "minio", "owner"} == set(services)
+    assert [services[name]["hostname"] for name in WORKERS] == list(WORKERS)
+    # A node's spool is its own.
+    assert len({services[name]["volumes"][0] for name in WORKERS}) == len(WORKERS)
+    assert [services[name].get("profiles") for name in WORKERS] == [None, None, ["four"], ["four"]]
+
+
+def test_compose_should_build_one_image_once() -> None:
+    services = compose()["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["api"]
+    assert {services[name]["image"] for name in ("api", "owner", *WORKERS)} == {"recording-farm"}
+
+
+def test_compose_should_have_no_fixed_secret() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    example = text.partition("docker compose up")[0]
+    required = set(re.findall(r"\$\{(\w+):\?", text))
+    assert {"FARM_SECRET_KEY", "FARM_API_KEYS", "FARM_REDIS_PASSWORD", "MINIO_ROOT_PASSWORD"} == required
+    assert [name for name in required if name not in example] == []
+    for service in compose()["services"].values():
+        secrets = {key: value for key, value in service.get("environment", {}).items() if "PASSWORD" in key}
+        assert [key for key, value in secrets.items() if not value.startswith("${")] == []
 
 
 def test_compose_should_name_only_what_it_has() -> None:
@@ -128,7 +150,7 @@ def test_compose_should_give_the_farm_a_key_that_only_its_maker_can_read(tmp_pat
     given = (tmp_path / "keys" / "webhook.pem").stat()
     assert (given.st_uid, given.st_mode & 0o777) == (10001, 0o400)
     assert (tmp_path / "store").stat().st_uid == 10001
-    for name in ("api", "worker-1", "worker-2"):
+    for name in ("api", *WORKERS):
         service = compose()["services"][name]
         assert service["environment"]["FARM_WEBHOOK_KEY"] == "/keys/webhook.pem"
         assert "keys:/keys:ro" in service["volumes"]
@@ -138,7 +160,7 @@ def test_compose_should_give_the_farm_a_key_that_only_its_maker_can_read(tmp_pat
 def test_recorded_pages_should_reach_the_meeting_and_the_storage_and_nothing_else_of_compose() -> None:
     loaded = compose()
     (network,) = loaded["networks"]["default"]["ipam"]["config"]
-    for name in ("api", "worker-1", "worker-2"):
+    for name in ("api", *WORKERS):
         rule = parse_address_rule(loaded["services"][name]["environment"]["FARM_ALLOW_PRIVATE_ADDRESSES"])
         allowed = {address for address in ip_network(network["subnet"]) if rule.is_allowed(address)}
         assert allowed == {address_of(loaded["services"][each]) for each in ("api", "minio")}
@@ -155,12 +177,12 @@ def test_redis_of_compose_should_want_its_password() -> None:
     command = services["redis"]["command"]
     assert command[command.index("--requirepass") + 1].startswith("${FARM_REDIS_PASSWORD:?")
     assert services["redis"]["environment"] == {"REDISCLI_AUTH": "${FARM_REDIS_PASSWORD}"}
-    for name in ("api", "worker-1", "worker-2"):
+    for name in ("api", *WORKERS):
         url = services[name]["environment"]["FARM_REDIS_URL"]
         assert url == "redis://:${FARM_REDIS_PASSWORD}@redis:6379/0"
 
 
-@pytest.mark.parametrize("name", ["api", "worker-1", "worker-2"])
+@pytest.mark.parametrize("name", ["api", *WORKERS])
 def test_parts_of_compose_should_be_confined_and_set_up(name: str) -> None:
     service = compose()["services"][name]
     assert service["cap_drop"] == ["ALL"]
@@ -172,4 +194,6 @@ def test_parts_of_compose_should_be_confined_and_set_up(name: str) -> None:
     Settings.model_validate({key.removeprefix("FARM_").lower(): value for key, value in values.items()})
     if name != "api":
         drain, grace = int(environment["FARM_DRAIN_SECONDS"]), service["stop_grace_period"]
-        assert int(grace.removesuffix("m")) * 60 > drain
+        assert int(grace.removesuffix("m")) * 60 >= drain + STOP_TIMEOUT
+        # As docs/operations.md has it: 1 GiB, and 256 MiB for each slot.
+        assert int(service["shm_size"].removesuffix("gb")) >= 2

@@ -17,23 +17,32 @@ from pydantic.fields import FieldInfo
 
 from recording_farm.api.server import SHUTDOWN_SECONDS
 from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.stage.browser import MIN_SHARED_MEMORY
 from recording_farm.farm.config.settings import Settings
 
-BASE = Path(__file__).parents[2] / "deploy" / "kubernetes"
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "deploy" / "kubernetes" / "base"
+OVERLAY = ROOT / "deploy" / "kubernetes" / "overlays" / "example"
 
 Manifest = dict[str, Any]
 
-OTHERS = {"ScaledObject": "keda.sh/v1alpha1", "Kustomization": "kustomize.config.k8s.io/v1beta1"}
-"""Kinds that are not Kubernetes' own, which the validator has no schema of."""
+OTHERS = {"ScaledObject": "keda.sh/v1alpha1", "PodMonitor": "monitoring.coreos.com/v1"}
+"""Kinds that are not Kubernetes' own: the validator has no schema for them."""
 
 
-def manifests() -> list[Manifest]:
-    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+def manifests(directory: Path = BASE) -> list[Manifest]:
+    """The resources of a kustomization that lie in its own directory."""
     return [
         manifest
-        for resource in kustomization["resources"]
-        for manifest in yaml.safe_load_all((BASE / resource).read_text())
+        for resource in kustomization(directory)["resources"]
+        if (directory / resource).is_file()
+        for manifest in yaml.safe_load_all((directory / resource).read_text())
     ]
+
+
+def kustomization(directory: Path) -> Manifest:
+    loaded: Manifest = yaml.safe_load((directory / "kustomization.yaml").read_text())
+    return loaded
 
 
 def named(kind: str, name: str) -> Manifest:
@@ -41,13 +50,21 @@ def named(kind: str, name: str) -> Manifest:
     return found
 
 
-def test_every_file_should_be_part_of_the_base() -> None:
-    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
-    assert {path.name for path in BASE.iterdir()} == {*kustomization["resources"], "kustomization.yaml"}
+@pytest.mark.parametrize("directory", [BASE, OVERLAY], ids=["base", "overlay"])
+def test_every_file_should_be_part_of_its_kustomization(directory: Path) -> None:
+    loaded = kustomization(directory)
+    patches = {patch["path"] for patch in loaded.get("patches", ()) if "path" in patch}
+    assert {path.name for path in directory.iterdir()} == {
+        "kustomization.yaml",
+        *(name for name in loaded["resources"] if name != "../../base"),
+        *patches,
+    }
 
 
 @pytest.mark.parametrize(
-    "manifest", manifests(), ids=lambda each: f"{each['kind']}-{each['metadata']['name']}"
+    "manifest",
+    [*manifests(), *manifests(OVERLAY)],
+    ids=lambda each: f"{each['kind']}-{each['metadata']['name']}",
 )
 def test_manifest_should_fit_its_schema(manifest: Manifest) -> None:
     if manifest["kind"] in OTHERS:
@@ -286,7 +303,7 @@ def test_scaler_should_fit_what_keda_says_of_it() -> None:
 
 
 def test_prometheus_should_find_api_and_workers_as_the_docs_say() -> None:
-    text = (BASE.parents[1] / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "operations.md").read_text()
     (example,) = re.findall(r"\n( {8}scrape_configs:\n(?: {8}.*\n)+)", text)
     (job,) = yaml.safe_load(textwrap.dedent(example))["scrape_configs"]
     (search,) = job["kubernetes_sd_configs"]
@@ -310,14 +327,104 @@ def test_budgets_should_be_of_pods_that_there_are() -> None:
         assert budget["maxUnavailable"] == 1
 
 
+class Secret(Keda):
+    """Of `credentials`."""
+
+    name: str
+    key: str
+
+
+class Authorization(Keda):
+    """Of an endpoint; its type is Bearer by default."""
+
+    credentials: Secret
+
+
+class Endpoint(Keda):
+    """Of `podMetricsEndpoints`."""
+
+    port: str
+    path: str
+    authorization: Authorization
+
+
+class PodMonitor(Keda):
+    """Of the `spec` of a monitor of the Prometheus operator."""
+
+    selector: dict[str, Any]
+    pod_metrics_endpoints: list[Endpoint]
+
+
+def in_overlay(kind: str) -> Manifest:
+    (found,) = [each for each in manifests(OVERLAY) if each["kind"] == kind]
+    return found
+
+
+def test_monitor_should_read_each_part_with_the_token_that_it_has() -> None:
+    monitor = PodMonitor.model_validate(in_overlay("PodMonitor")["spec"])
+    assert {"api", "worker"} == set(pods_of(monitor.selector))
+    ports = {}
+    for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
+        (container,) = named(kind, name)["spec"]["template"]["spec"]["containers"]
+        (port,) = container["ports"]
+        ports[port["name"]] = {
+            entry["name"]: (
+                entry["valueFrom"]["secretKeyRef"]["name"],
+                entry["valueFrom"]["secretKeyRef"]["key"],
+            )
+            for entry in container["env"]
+            if "secretKeyRef" in entry.get("valueFrom", ())
+        }
+    assert {endpoint.port for endpoint in monitor.pod_metrics_endpoints} == ports.keys()
+    for endpoint in monitor.pod_metrics_endpoints:
+        secret = endpoint.authorization.credentials
+        assert ports[endpoint.port]["FARM_METRICS_TOKEN"] == (secret.name, secret.key)
+
+
+def test_ingress_should_lead_to_the_api_at_its_public_host() -> None:
+    ingress = in_overlay("Ingress")["spec"]
+    (rule,) = ingress["rules"]
+    (path,) = rule["http"]["paths"]
+    service = path["backend"]["service"]
+    assert service["port"]["name"] in {
+        port["name"] for port in named("Service", service["name"])["spec"]["ports"]
+    }
+    settings = yaml.safe_load((OVERLAY / "settings.yaml").read_text())["data"]
+    assert settings["FARM_PUBLIC_URL"] == f"https://{rule['host']}"
+    assert ingress["tls"][0]["hosts"] == [rule["host"]]
+
+
+def test_overlay_should_replace_several_nodes_at_a_time() -> None:
+    upgrade = yaml.safe_load((OVERLAY / "upgrade.yaml").read_text())
+    strategy = upgrade["spec"]["updateStrategy"]
+    assert strategy["type"] == "RollingUpdate"
+    assert strategy["rollingUpdate"]["maxUnavailable"].endswith("%")
+    # Otherwise Kubernetes waits for each new pod before it replaces the next.
+    assert named(upgrade["kind"], upgrade["metadata"]["name"])["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_shared_memory_should_be_what_the_docs_say() -> None:
+    pod = named("StatefulSet", "worker")["spec"]["template"]["spec"]
+    (slots,) = [entry["value"] for entry in pod["containers"][0]["env"] if entry["name"] == "FARM_SLOTS"]
+    (size,) = [
+        volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "shared-memory"
+    ]
+    assert "1 GiB and 256 MiB for each slot" in " ".join(
+        (ROOT / "docs" / "operations.md").read_text().split()
+    )
+    assert int(size.removesuffix("Gi")) << 30 >= MIN_SHARED_MEMORY + (256 << 20) * int(slots)
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kustomize_should_build_the_base() -> None:
+@pytest.mark.parametrize("directory", [BASE, OVERLAY], ids=["base", "overlay"])
+def test_kustomize_should_build_it(directory: Path) -> None:
     done = subprocess.run(
-        ["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, timeout=60, check=False
+        ["kubectl", "kustomize", str(directory)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
-    assert len(built) == len(manifests())
+    own = [] if directory == BASE else manifests(directory)
+    assert len(built) == len(manifests()) + len(own)
     for manifest in built:
         if manifest["kind"] not in OTHERS:
             kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)

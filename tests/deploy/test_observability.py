@@ -36,7 +36,7 @@ def expressions() -> Iterator[str]:
     for panel in panels():
         for target in panel["targets"]:
             yield target["expr"]
-    scaled = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "autoscaling.yaml").read_text())
+    scaled = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "base" / "autoscaling.yaml").read_text())
     for trigger in scaled["spec"]["triggers"]:
         yield trigger["metadata"]["query"]
 
@@ -80,6 +80,31 @@ def test_every_alert_should_have_a_section_that_says_what_to_do() -> None:
     assert len(names) == len(set(names))
     sections = re.findall(r"^### (Farm\w+)$", OPERATIONS.read_text(), re.MULTILINE)
     assert sections == names
+
+
+def test_every_alert_should_link_to_its_section() -> None:
+    headings = re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for rule in alerts():
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert ROOT / page == OPERATIONS
+        assert anchor == rule["alert"].lower()
+        assert anchor in anchors
+
+
+def test_every_panel_should_say_what_it_shows() -> None:
+    assert [panel["title"] for panel in panels() if not panel.get("description")] == []
+
+
+def test_panels_of_nodes_should_show_the_chosen_ones() -> None:
+    (variable,) = [
+        each for each in json.loads(DASHBOARD.read_text())["templating"]["list"] if each["name"] == "node"
+    ]
+    assert variable["includeAll"]
+    shown = [target["expr"] for panel in panels() for target in panel["targets"]]
+    of_nodes = [text for text in shown if re.search(r"\bfarm_(node_|slots|recording_memory)", text)]
+    assert len(of_nodes) > 3
+    assert [text for text in of_nodes if 'node=~"$node"' not in text] == []
 
 
 def test_panels_should_not_lie_over_each_other() -> None:
