@@ -58,9 +58,9 @@ async def test_webhook_and_watermark_should_go_where_chromium_goes(asked: list[s
     "host", ["127.1", "0x7f.0.0.1", "2130706433", "１２７.0.0.1", "%31%32%37.0.0.1", "localhost."]
 )
 async def test_address_should_be_the_same_for_check_and_connection(host: str) -> None:
-    with pytest.raises(AddressError, match=r"not public"):
+    with pytest.raises(AddressError, match=r"private address"):
         await check_url(f"http://{host}/", AddressRule())
-    with pytest.raises(AddressError, match=r"not public"):
+    with pytest.raises(AddressError, match=r"private address"):
         await destination_at(host, 80, AddressRule())
     with receiver() as hook:
         async with Poster(LOOPBACK, 5) as poster:

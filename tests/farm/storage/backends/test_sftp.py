@@ -221,7 +221,7 @@ def test_host_key_should_be_told_and_the_one_that_was_given_be_kept_to(
 
 
 def test_key_that_is_not_accepted_should_be_said(ssh_server: SshServer, remote: Path) -> None:
-    with pytest.raises(StorageError, match="does not accept this user name and key") as raised:
+    with pytest.raises(StorageError, match="rejects this user name and key") as raised:
         place(ssh_server, remote, private_key=private_text(ed25519_key())).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
@@ -290,7 +290,7 @@ def test_password_should_do_and_a_server_without_atomic_rename_too(
 
 def test_wrong_password_should_be_said_without_repeating_it(password_port: int) -> None:
     server = SftpServer("127.0.0.1", USERNAME, password_port, "the wrong one")
-    with pytest.raises(StorageError, match="does not accept this user name and password") as raised:
+    with pytest.raises(StorageError, match="rejects this user name and password") as raised:
         SftpPlace(server).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "the wrong one" not in str(raised.value) + repr(server)
