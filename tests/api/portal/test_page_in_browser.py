@@ -361,8 +361,8 @@ def test_drained_node_should_begin_nothing_until_it_is_wanted_again(
         waiting = farm.start(meeting_id="drained")
         page.wait_for_timeout(4000)
         assert farm.answer(farm.client.get(f"/v2/recordings/{waiting['id']}"))["status"] == "INVOKED"
-        expect(page.locator("#nodes")).to_contain_text("1 recording waits", timeout=SOON)
-        page.get_by_role("button", name="Take recordings again").click()
+        expect(page.locator("#nodes")).to_contain_text("1 recording is waiting", timeout=SOON)
+        page.get_by_role("button", name="Resume recording on this node").click()
         expect(page.locator("#nodes .state")).to_have_text("ready")
         farm.wait_for(waiting["id"], "RECORDING", timeout=90)
         farm.order(waiting["id"], "stop")
