@@ -39,7 +39,7 @@ def test_api_key_should_be_printed_on_the_first_start_only(
 ) -> None:
     settings = settings_with(tmp_path, redis_address, api_keys="")
     create_app(settings)
-    assert "default:" in capsys.readouterr().err
+    assert "organization default, key farm_" in capsys.readouterr().err
     create_app(settings)
     assert capsys.readouterr().err == ""
 

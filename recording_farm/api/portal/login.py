@@ -81,7 +81,7 @@ def _page(request: Request, target: str, error: FarmError | None = None, organiz
 def _credentials(form: Form, keys: ApiKeys) -> Credentials:
     """The credentials in the form.
 
-    The key alone names its organization. `organization:key`, as `farm up` prints it, may be pasted whole.
+    The key alone names its organization; `organization:key` may be pasted whole.
     """
     organization, key = form.get("organization"), form.get("key", "")
     if ":" in key and keys.find(key) is None:

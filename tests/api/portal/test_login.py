@@ -110,7 +110,7 @@ async def test_wrong_key_should_be_told_on_the_login_page(stranger: Visit) -> No
         ("acme", "acme-key"),
     ],
 )
-async def test_login_should_take_the_credentials_as_the_farm_prints_them(
+async def test_login_should_take_the_key_with_or_without_its_organization(
     stranger: Visit, organization: str, key: str
 ) -> None:
     assert (await stranger.log_in(organization, key)).status_code == 303
