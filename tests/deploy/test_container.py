@@ -41,6 +41,9 @@ def test_image_should_have_what_scripts_setup_installs() -> None:
     packages = {line.split()[0] for line in re.findall(r'"([^"]+)"', wanted[1])} - {"make"}
     (installed,) = [run.arguments for run in of("RUN") if "chromium" in run.arguments]
     assert packages <= set(installed.split())
+    # By hand, the same ones are installed.
+    steps = (ROOT / "docs" / "operations.md").read_text().partition("## Ordinary user")[2]
+    assert packages <= set(steps.partition("sudo systemctl disable")[0].split())
 
 
 def test_image_should_not_run_as_root_and_have_a_check() -> None:
