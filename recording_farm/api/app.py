@@ -18,7 +18,7 @@ from recording_farm.api.context import Context
 from recording_farm.api.cors import CrossOrigin
 from recording_farm.api.docs.routes import document_routes
 from recording_farm.api.error_responses import EXCEPTION_HANDLERS
-from recording_farm.api.key_watch import tell_first_key, watch_keys
+from recording_farm.api.key_watch import print_first_key, watch_keys
 from recording_farm.api.meeting.ice import IceServers
 from recording_farm.api.meeting.page import meeting_routes
 from recording_farm.api.meeting.rooms import Rooms
@@ -109,7 +109,7 @@ def create_app(settings: Settings) -> Starlette:
     or the store's settings do not fit.
     """
     keys, made = load_api_keys(settings)
-    tell_first_key(made)
+    print_first_key(made)
     secret = load_secret_key(settings)
     signing_key = load_signing_key(settings)
     store = open_store(settings)
@@ -209,9 +209,9 @@ async def _sweep(context: Context) -> None:
                 fail_lost_recordings, context.records, context.redis, waits, timeout
             ):
                 logger.error("recording %s: %s", lost.id, lost.error.message if lost.error else "lost")
-            outage.over()
+            outage.recovered()
         except redis.RedisError as error:
-            outage.seen(error)
+            outage.failed(error)
         except (FarmError, ValidationError) as error:
             logger.warning("recordings without a job cannot be looked for: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)

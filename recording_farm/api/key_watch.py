@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from recording_farm.api.context import Context
-from recording_farm.farm.credentials.api_keys import exchange_api_keys
+from recording_farm.farm.credentials.api_keys import sync_api_keys
 from recording_farm.farm.credentials.shared_api_keys import VERSION_KEY
 from recording_farm.farm.db.clients import in_time
 from recording_farm.farm.errors import FarmError
@@ -29,9 +29,9 @@ async def watch_keys(context: Context) -> None:
             async with in_time():
                 version = await context.waiting_redis.get(VERSION_KEY)
             if (context.keys.file_version(), version) != seen:
-                exchanged = await run_in_threadpool(exchange_api_keys, context.settings, context.redis)
+                exchanged = await run_in_threadpool(sync_api_keys, context.settings, context.redis)
                 seen = exchanged.file, exchanged.redis
-                tell_first_key(exchanged.made)
+                print_first_key(exchanged.made)
             complaint = ""
         except (redis.RedisError, FarmError, OSError, ValidationError) as error:
             if complaint != str(error):
@@ -40,7 +40,7 @@ async def watch_keys(context: Context) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def tell_first_key(credentials: str | None) -> None:
+def print_first_key(credentials: str | None) -> None:
     """Print the credentials that were made on a first start, if there are any."""
     if credentials is not None:
         organization, _, key = credentials.partition(":")

@@ -33,7 +33,7 @@ def certificate_problem(error: BaseException, shown: x509.Certificate | None = N
     return None
 
 
-async def shown_certificate(address: str, port: int, name: str, seconds: float) -> x509.Certificate | None:
+async def fetch_certificate(address: str, port: int, name: str, seconds: float) -> x509.Certificate | None:
     """The certificate that a server shows, whatever it is worth; None if it shows none in time."""
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname = False

@@ -168,7 +168,7 @@ class StoreUnavailableError(FarmError):
 
 
 class RedisUnavailableError(FarmError):
-    """The farm's Redis does not answer, or takes no writes."""
+    """The farm's Redis does not answer, or rejects writes."""
 
     code = "redis_unavailable"
     http_status = 503

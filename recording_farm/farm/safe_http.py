@@ -22,7 +22,7 @@ from recording_farm.browser_bot.network.addresses import (
 )
 from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
 from recording_farm.browser_bot.network.host_names import IpAddress, in_url
-from recording_farm.farm.certificates import certificate_problem, shown_certificate
+from recording_farm.farm.certificates import certificate_problem, fetch_certificate
 
 _CONNECT_SHARE: Final = 0.4
 """The share of the time that one address may take to accept a connection, so that the next one has some."""
@@ -107,7 +107,7 @@ class CheckedHttp:
             if not certificate_problem(error):
                 raise
             address, port = request.url.host, destination.port
-            shown = await shown_certificate(address, port, destination.host, _SHOWN_SECONDS)
+            shown = await fetch_certificate(address, port, destination.host, _SHOWN_SECONDS)
             raise BadCertificateError(certificate_problem(error, shown) or str(error)) from error
 
     def _request(

@@ -25,8 +25,8 @@ from starlette.routing import Route
 
 from recording_farm.api.file_response import asked_bytes, file_response
 from recording_farm.farm.storage.backend import Checkpoint
-from recording_farm.farm.storage.backends.directory import DirectoryPlace
-from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from recording_farm.farm.storage.backends.directory import DirectoryBackend
+from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_file import CHUNK_BYTES
 from recording_farm.farm.storage.backends.stored_file import PIECE_BYTES
 from testkit.api.serving import app_in_thread
@@ -39,25 +39,25 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(params=["plain", "encrypted"])
-def films(request: pytest.FixtureRequest, tmp_path: Path) -> DirectoryPlace:
+def films(request: pytest.FixtureRequest, tmp_path: Path) -> DirectoryBackend:
     """An empty directory, of each kind."""
     root = tmp_path / "films"
-    return DirectoryPlace(root) if request.param == "plain" else EncryptedDirectoryPlace(root, SECRET)
+    return DirectoryBackend(root) if request.param == "plain" else EncryptedDirectoryBackend(root, SECRET)
 
 
-def put(films: DirectoryPlace, source: Path) -> None:
+def put(films: DirectoryBackend, source: Path) -> None:
     films.upload(source, "film.mp4", Checkpoint(source.with_suffix(".checkpoint")), "video/mp4")
 
 
 @pytest.fixture
-def film(films: DirectoryPlace, tmp_path: Path) -> DirectoryPlace:
+def film(films: DirectoryBackend, tmp_path: Path) -> DirectoryBackend:
     """The directory with CONTENT in it."""
     (tmp_path / "film.mp4").write_bytes(CONTENT)
     put(films, tmp_path / "film.mp4")
     return films
 
 
-def app_with(films: DirectoryPlace) -> Starlette:
+def app_with(films: DirectoryBackend) -> Starlette:
     async def answer(request: Request) -> Response:
         return file_response(request, films.open("film.mp4"), {"Content-Type": "video/mp4", "X-More": "1"})
 
@@ -65,7 +65,7 @@ def app_with(films: DirectoryPlace) -> Starlette:
 
 
 @pytest.fixture
-async def client(film: DirectoryPlace) -> AsyncIterator[httpx.AsyncClient]:
+async def client(film: DirectoryBackend) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app with CONTENT."""
     transport = httpx.ASGITransport(app_with(film))
     async with httpx.AsyncClient(transport=transport, base_url="http://farm.test") as client:
@@ -151,7 +151,7 @@ async def test_range_that_is_not_understood_should_be_ignored(client: httpx.Asyn
 
 
 async def test_range_should_hold_only_for_the_file_that_the_client_knows(
-    client: httpx.AsyncClient, film: DirectoryPlace, tmp_path: Path
+    client: httpx.AsyncClient, film: DirectoryBackend, tmp_path: Path
 ) -> None:
     headers = (await ask(client)).headers
     etag, modified = headers["etag"], headers["last-modified"]
@@ -168,7 +168,7 @@ async def test_range_should_hold_only_for_the_file_that_the_client_knows(
     assert again.headers["etag"] != etag
 
 
-async def test_empty_file_should_be_given(films: DirectoryPlace, tmp_path: Path) -> None:
+async def test_empty_file_should_be_given(films: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     put(films, tmp_path / "empty")
     transport = httpx.ASGITransport(app_with(films))
@@ -180,7 +180,7 @@ async def test_empty_file_should_be_given(films: DirectoryPlace, tmp_path: Path)
             assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */0")
 
 
-async def test_answers_should_close_the_file(client: httpx.AsyncClient, film: DirectoryPlace) -> None:
+async def test_answers_should_close_the_file(client: httpx.AsyncClient, film: DirectoryBackend) -> None:
     for header in ("bytes=0-", "bytes=5-9", f"bytes={SIZE}-", "x"):
         await ask(client, range=header)
         await client.head("/film.mp4", headers={"Range": header})
@@ -261,7 +261,7 @@ async def test_file_should_be_read_no_faster_than_it_is_taken_and_closed_when_th
     assert (file.read, file.closed) == (3, True)
 
 
-def test_file_should_be_closed_when_the_connection_ends(films: DirectoryPlace, tmp_path: Path) -> None:
+def test_file_should_be_closed_when_the_connection_ends(films: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(bytes(64 * MEBIBYTE))
     put(films, tmp_path / "film.mp4")
     path = films.path_of("film.mp4")
@@ -275,7 +275,7 @@ def test_file_should_be_closed_when_the_connection_ends(films: DirectoryPlace, t
             time.sleep(0.01)
 
 
-def test_head_should_leave_the_connection_as_it_was(film: DirectoryPlace) -> None:
+def test_head_should_leave_the_connection_as_it_was(film: DirectoryBackend) -> None:
     with app_in_thread(app_with(film)) as address, httpx.Client(base_url=address) as client:
         for _ in range(2):
             head = client.head("/film.mp4")
@@ -294,7 +294,7 @@ def asking(address: str) -> Any:
     return closing(client)
 
 
-def test_clients_that_do_not_read_should_cost_little_memory(films: DirectoryPlace, tmp_path: Path) -> None:
+def test_clients_that_do_not_read_should_cost_little_memory(films: DirectoryBackend, tmp_path: Path) -> None:
     with (tmp_path / "film.mp4").open("wb") as file:
         file.truncate(100 * MEBIBYTE)
     put(films, tmp_path / "film.mp4")
@@ -312,7 +312,7 @@ def test_clients_that_do_not_read_should_cost_little_memory(films: DirectoryPlac
 
 
 def test_damage_should_break_the_answer_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    films = EncryptedDirectoryPlace(tmp_path / "films", SECRET)
+    films = EncryptedDirectoryBackend(tmp_path / "films", SECRET)
     (tmp_path / "film.mp4").write_bytes(CONTENT)
     put(films, tmp_path / "film.mp4")
     with films.path_of("film.mp4").open("r+b") as file:
@@ -328,7 +328,7 @@ def test_damage_should_break_the_answer_off(tmp_path: Path, caplog: pytest.LogCa
     assert SECRET.decode() not in caplog.text
 
 
-def test_video_should_play_and_seek_over_http(films: DirectoryPlace, tmp_path: Path) -> None:
+def test_video_should_play_and_seek_over_http(films: DirectoryBackend, tmp_path: Path) -> None:
     video = tmp_path / "film.mp4"
     subprocess.run(
         [

@@ -13,10 +13,10 @@ import redis
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.api_keys import (
     create_api_key,
-    exchange_api_keys,
     list_api_keys,
     load_api_keys,
     revoke_api_key,
+    sync_api_keys,
 )
 from recording_farm.farm.db.clients import connect
 from testkit.api.client import ACME, client_of
@@ -138,8 +138,8 @@ def test_first_key_should_wait_for_the_redis_that_knows_whether_there_is_one(
         create_api_key(away, "acme")
     there = settings_with(tmp_path, redis_address, api_keys="")
     with connect(redis_address) as client:
-        assert exchange_api_keys(there, client).made is not None
-        assert exchange_api_keys(there, client).made is None
+        assert sync_api_keys(there, client).made is not None
+        assert sync_api_keys(there, client).made is None
     assert redis_client.dbsize() == 2
 
 

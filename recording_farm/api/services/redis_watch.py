@@ -7,7 +7,7 @@ from typing import Final
 
 import redis.asyncio
 
-from recording_farm.farm.db.faults import RedisFault, look_at_redis_async
+from recording_farm.farm.db.faults import RedisFault, check_redis_async
 
 logger: Final = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class RedisWatch:
             if time.monotonic() - self._looked > _BELIEVED_SECONDS:
                 # Were it to hang, nobody else would ask before the time is up again.
                 before, self._looked, self._fault = self._fault, time.monotonic(), RedisFault.AWAY
-                self._fault = await look_at_redis_async(self._redis)
+                self._fault = await check_redis_async(self._redis)
                 if self._fault is not None and self._fault is not before:
                     logger.error("not ready: Redis %s", self._fault.sentence)
             return self._fault

@@ -30,7 +30,7 @@ from recording_farm.farm.db.embedded import answers
 from recording_farm.farm.db.faults import describe, evicts_message, probe, read_memory
 from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.host.ca_file import read_authorities
-from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, without_letters
+from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, uncovered_scripts
 from recording_farm.farm.host.programs import (
     NSS_PACKAGE,
     configured_ca_file,
@@ -316,9 +316,9 @@ def _check_redis_in_use(_timeout: float) -> Check:
         return Check("redis", "warning", None, detail)
     if memory.evicts:
         return Check("redis", "broken", None, evicts_message(memory.policy))
-    limit = f" of {_megabytes(memory.most)}" if memory.most else ", without a maxmemory"
+    limit = f" of {_megabytes(memory.limit)}" if memory.limit else ", without a maxmemory"
     detail = f"takes writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
-    if memory.most and memory.used > _NEARLY_FULL * memory.most:
+    if memory.limit and memory.used > _NEARLY_FULL * memory.limit:
         return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
     return Check("redis", "ok", None, detail)
 
@@ -344,7 +344,7 @@ def _font_check(name: str, package: str, scripts: Collection[str]) -> Callable[[
             listing = _ask_fonts(timeout, "--format", "%{charset}\n")
         except _FailedError as failure:
             return Check(name, "warning", None, f"fc-list {failure}", "fontconfig")
-        missing = without_letters(scripts, parse_charsets(listing))
+        missing = uncovered_scripts(scripts, parse_charsets(listing))
         if missing:
             detail = f"no font has the letters of {', '.join(missing)}: pages will show boxes"
             return Check(name, "warning", None, detail, package)

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from recording_farm.farm.config.settings import ORGANIZATION_ID, load_settings
+from recording_farm.farm.config.parsing import ORGANIZATION_ID
+from recording_farm.farm.config.settings import load_settings
 from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 
 _MAX_NAME = 100

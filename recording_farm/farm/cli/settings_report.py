@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from recording_farm.farm.config.parsing import format_bytes, format_seconds, parse_bytes, parse_seconds
 from recording_farm.farm.config.settings import Group, Settings, about, is_secret
 
 _HIDDEN: Final = "(set, hidden)"
@@ -19,6 +20,9 @@ _COMPUTED: Final = {
     "admins": "the first organization of FARM_API_KEYS, else `default`",
 }
 """Defaults that depend on the machine, or are described better than shown."""
+
+_FORMATS: Final = {parse_seconds: format_seconds, parse_bytes: format_bytes}
+"""Formats of the defaults of settings with these parsers."""
 
 _INTRODUCTION: Final = """\
 # Settings
@@ -99,10 +103,12 @@ def _row(name: str) -> str:
 def _default(name: str) -> str:
     if name in _COMPUTED:
         return _COMPUTED[name]
-    default = Settings.model_fields[name].default
-    if default is PydanticUndefined:
+    field = Settings.model_fields[name]
+    if field.default is PydanticUndefined:
         return ""
-    text = _text(_plain(default))
+    parsers = {getattr(validator, "func", None) for validator in field.metadata}
+    formats = (form for parser, form in _FORMATS.items() if parser in parsers)
+    text = next(formats, _text)(_plain(field.default))
     return f"`{text}`" if text else ""
 
 

@@ -1,6 +1,6 @@
-"""All settings of the farm: environment variables `FARM_*`, read once at the start.
+"""All settings of the farm: environment variables `FARM_*`, read once at startup.
 
-docs/settings.md is generated from the descriptions here: `farm config --markdown`.
+`farm config --markdown` generates docs/settings.md from the descriptions here.
 """
 
 import hashlib
@@ -10,10 +10,10 @@ import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import Annotated, Final, NamedTuple
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -27,46 +27,51 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from recording_farm.browser_bot.network.addresses import (
-    AddressError,
-    AddressRule,
-    origin_of,
-    parse_address_rule,
+from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.farm.config.parsing import (
+    OrganizationKey,
+    absolute_path,
+    check_address_rule,
+    check_ca_file,
+    check_file_url,
+    check_meeting_url,
+    check_redis_url,
+    check_store_url,
+    check_websocket_url,
+    parse_api_keys,
+    parse_bytes,
+    parse_host,
+    parse_ice_url,
+    parse_locale,
+    parse_networks,
+    parse_organization_names,
+    parse_organizations,
+    parse_origin,
+    parse_public_url,
+    parse_seconds,
+    parse_timezone,
+    split_at_commas,
 )
-from recording_farm.browser_bot.network.host_names import host_of, with_host_in_ascii
-from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
-from recording_farm.farm.config.redis_url import parse_redis_address
 from recording_farm.farm.config.store_url import StoreKind, StoreLocation, parse_store_url
 from recording_farm.farm.errors import SettingsError
-from recording_farm.farm.host.ca_file import read_authorities
 from recording_farm.farm.host.resources import cores, memory, slots_for
 
 MEETING_PATH = "/meet/"
-"""Where the built-in meeting lives; the meeting's id follows."""
+"""Path of the built-in meeting; the meeting's id follows."""
 
 MEETING_ASSETS_PATH = "/meet-assets/"
-"""Where the files of its page live."""
+"""Path of the files of its page."""
 
 MEETING_ROOMS_PATH = "/meet-rooms/"
-"""Where its participants' browsers find each other."""
-
-ORGANIZATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What an organization may be called; no colon, which ends it in Basic credentials and in Redis keys."""
+"""Path of its signaling."""
 
 FIRST_ORGANIZATION = "default"
-"""The organization of the API key that is made on the first start."""
+"""The organization of the API key that the first start creates."""
 
 _MAX_SOCKET_PATH = 100
-"""Bytes; the kernel takes 107."""
+"""Bytes; the kernel's limit is 107."""
 
 _WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
-
-
-class OrganizationKey(NamedTuple):
-    """One API key and the organization it belongs to."""
-
-    organization_id: str
-    key: SecretStr
 
 
 class Group(StrEnum):
@@ -83,7 +88,7 @@ class Group(StrEnum):
 
 
 class About(NamedTuple):
-    """What docs/settings.md and `farm config` say of a setting, besides its description and default."""
+    """Documentation of a setting, besides its description and default."""
 
     group: Group
     example: str
@@ -95,197 +100,22 @@ def _about(group: Group, example: str, *modules: str, unit: str = "") -> dict[st
     return {"group": group, "example": example, "modules": list(modules), "unit": unit}
 
 
-def _parse_api_keys(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    keys = tuple(_parse_api_key(entry.strip()) for entry in value.split(",") if entry.strip())
-    owners: dict[str, str] = {}
-    for organization_id, key in keys:
-        if owners.setdefault(key.get_secret_value(), organization_id) != organization_id:
-            raise ValueError(
-                f"{organization_id} has a key of another organization; the key alone must say whose it is"
-            )
-    return keys
-
-
-def _parse_api_key(entry: str) -> OrganizationKey:
-    # The messages must not repeat the entry: it is a secret, and ends in a log.
-    organization_id, colon, key = entry.partition(":")
-    if not colon or not key or not key.isprintable() or " " in key:
-        raise ValueError("write organization:key, with commas between several")
-    if not ORGANIZATION_ID.fullmatch(organization_id):
-        raise ValueError("an organization's name is up to 64 letters, digits, dots, dashes and underscores")
-    return OrganizationKey(organization_id, SecretStr(key))
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-def _authorities(file: Path) -> Path:
-    read_authorities(file)
-    return file
-
-
 class LogFormat(StrEnum):
-    """How the log is written to standard error."""
+    """Format of the log on standard error."""
 
     AUTO = "auto"
-    """As text on a terminal, else as JSON."""
+    """Text on a terminal, otherwise JSON."""
     JSON = "json"
     TEXT = "text"
 
 
 class LogLevel(StrEnum):
-    """From which level on the log is written to standard error."""
+    """Lowest level of the log on standard error."""
 
     INFO = "info"
     NOTICE = "notice"
     WARNING = "warning"
     ERROR = "error"
-
-
-def _redis_url(url: str) -> str:
-    parse_redis_address(url)
-    return url
-
-
-def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must begin with http:// or https:// and name a host")
-    return url.rstrip("/")
-
-
-def _file_url(url: str) -> str:
-    """The same for what is fetched from there, where a slash at the end counts."""
-    _http_url(url)
-    return url
-
-
-def _readable_url(url: str) -> str:
-    """One whose host pages' URLs can be compared with."""
-    try:
-        origin_of(_http_url(url))
-    except AddressError as error:
-        raise ValueError(str(error)) from None
-    return with_host_in_ascii(url.rstrip("/"))
-
-
-def _host(text: str) -> str:
-    return host_of(text.strip())
-
-
-def _origin(text: str) -> str:
-    """An origin as browsers send it, or `*`."""
-    text = text.strip()
-    if text == "*":
-        return text
-    try:
-        origin = origin_of(text)
-    except AddressError as error:
-        raise ValueError(f"write https://host or https://host:port, or *: {error}") from None
-    parts = urlsplit(text)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("write https://host or https://host:port, without a path, or *")
-    return origin
-
-
-def _socket_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError("must begin with ws:// or wss:// and name a host")
-    return url
-
-
-def _meeting_url(url: str) -> str:
-    if "{meeting_id}" not in url:
-        raise ValueError("must hold {meeting_id}, which is replaced by the meeting's id")
-    return _http_url(url)
-
-
-def _split_at_commas(value: Any) -> Any:
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-_ICE_URL = re.compile(
-    r"(stuns?:{host}|turns?:{host}(\?transport=(udp|tcp))?)".replace(
-        "{host}", r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
-    )
-)
-
-
-def _ice_url(url: str) -> str:
-    if "@" in url:
-        # The message must not repeat it: it is a secret.
-        raise ValueError("put credentials into FARM_TURN_SECRET, or FARM_TURN_USER and FARM_TURN_PASSWORD")
-    if not _ICE_URL.fullmatch(url.strip()):
-        raise ValueError("write stun:host:port, turn:host:port or turns:host:port, with commas")
-    return url.strip()
-
-
-def _locale(value: str) -> str:
-    return read_locale(value.strip())
-
-
-def _timezone(value: str) -> str:
-    return read_timezone(value.strip())
-
-
-def _address_rule_text(text: str) -> str:
-    parse_address_rule(text)
-    return text
-
-
-def _proxies(text: str) -> str:
-    return ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
-
-
-def _store_url(url: str) -> str:
-    parse_store_url(url)
-    return url
-
-
-def _organizations(value: Any) -> Any:
-    names = [name.strip() for name in _split_at_commas(value)]
-    if not all(ORGANIZATION_ID.fullmatch(name) for name in names):
-        raise ValueError("write organizations as in FARM_API_KEYS, with commas between several")
-    return names
-
-
-def _organization_names(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    entries = [entry.strip().partition("=") for entry in value.split(",") if entry.strip()]
-    if not all(named and ORGANIZATION_ID.fullmatch(meant) for named, _, meant in entries):
-        raise ValueError("write orgId=organization, with commas between several")
-    return tuple((named, meant) for named, _, meant in entries)
-
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(value: Any) -> Any:
-    """`7d`, `36h`, `90m` or `30s`, and plain seconds, as seconds."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip(), re.ASCII)
-    if not match:
-        raise ValueError("must be a number of seconds, or one followed by m, h or d")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-_SIZES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
-
-def _bytes(value: Any) -> Any:
-    """`2G`, `500M` and so on, powers of 1024, and plain bytes, as bytes."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,15})([KMGT]?)", value.strip().upper(), re.ASCII)
-    if not match:
-        raise ValueError("must be a number of bytes, or one followed by K, M, G or T")
-    return int(match[1]) << _SIZES[match[2]]
 
 
 def _slots() -> int:
@@ -299,16 +129,15 @@ def _host_name() -> str:
 class Settings(BaseSettings):
     """The settings of one process of the farm.
 
-    Use `load_settings` to read them: it turns a bad value into one clear SettingsError.
+    Read them with `load_settings`, which turns invalid values into one SettingsError.
     """
 
     model_config = SettingsConfigDict(env_prefix="FARM_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+    data_dir: Annotated[Path, AfterValidator(absolute_path)] = Field(
         json_schema_extra=_about(Group.BASICS, "/var/lib/recording-farm", "farm/config/settings.py"),
         default=Path("data"),
-        description="Directory of everything that the farm keeps: finished files, takes, keys, its own "
-        "Redis.",
+        description="Directory of all data: finished files, takes, keys, the embedded Redis.",
     )
     host: str = Field(
         json_schema_extra=_about(Group.BASICS, "192.0.2.10", "api/server.py"),
@@ -332,7 +161,7 @@ class Settings(BaseSettings):
         description="Concurrent recordings of this node. The default allows 0.8 of a core and 1 GiB of "
         "memory for each.",
     )
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+    redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = Field(
         json_schema_extra=_about(
             Group.BASICS,
             "redis://:password@redis.example.com:6379/0",
@@ -345,13 +174,13 @@ class Settings(BaseSettings):
         "redis+sentinel://host:26379,host:26379/master/0 (rediss+ for TLS). Without it `farm "
         "up` starts its own.",
     )
-    api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(_parse_api_keys)] = Field(
+    api_keys: Annotated[tuple[OrganizationKey, ...], NoDecode, BeforeValidator(parse_api_keys)] = Field(
         json_schema_extra=_about(Group.ACCESS, "acme:a-long-random-key", "farm/credentials/api_keys.py"),
         default=(),
         description="API keys as organization:key, separated by commas, besides those of `farm keys`. If "
         "there are neither, the first start creates one key and prints it once.",
     )
-    admins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_organizations)] = Field(
+    admins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_organizations)] = Field(
         json_schema_extra=_about(Group.ACCESS, "acme", "farm/credentials/api_keys.py"),
         default=(),
         description="Organizations whose keys are administrators', separated by commas: they see nodes "
@@ -375,7 +204,7 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="Wrong API keys per minute from each client address; 0 for no limit.",
     )
-    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+    trusted_proxies: Annotated[str, AfterValidator(parse_networks)] = Field(
         json_schema_extra=_about(Group.ACCESS, "10.0.0.0/8", "api/server.py"),
         default="",
         description="Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For "
@@ -393,14 +222,14 @@ class Settings(BaseSettings):
         default=True,
         description="`on` gives pages a silent microphone and a dark camera; `off` gives them none.",
     )
-    locale: Annotated[str, AfterValidator(_locale)] | None = Field(
+    locale: Annotated[str, AfterValidator(parse_locale)] | None = Field(
         json_schema_extra=_about(
             Group.PAGES, "de-AT", "browser_bot/stage/environment.py", "farm/pages/access.py"
         ),
         default=None,
         description="Language of the browser for recordings that set none, such as de-AT; en-US by default.",
     )
-    timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
+    timezone: Annotated[str, AfterValidator(parse_timezone)] | None = Field(
         json_schema_extra=_about(
             Group.PAGES, "Europe/Vienna", "browser_bot/stage/environment.py", "farm/pages/access.py"
         ),
@@ -408,7 +237,7 @@ class Settings(BaseSettings):
         description="Time zone of the browser for recordings that set none, such as Europe/Vienna; the "
         "machine's by default.",
     )
-    meeting_url: Annotated[str, AfterValidator(_meeting_url)] | None = Field(
+    meeting_url: Annotated[str, AfterValidator(check_meeting_url)] | None = Field(
         json_schema_extra=_about(
             Group.PAGES,
             "https://meet.example.com/{meeting_id}",
@@ -420,7 +249,7 @@ class Settings(BaseSettings):
         "built-in meeting by default.",
     )
     ice_servers: Annotated[
-        tuple[Annotated[str, AfterValidator(_ice_url)], ...], NoDecode, BeforeValidator(_split_at_commas)
+        tuple[Annotated[str, AfterValidator(parse_ice_url)], ...], NoDecode, BeforeValidator(split_at_commas)
     ] = Field(
         json_schema_extra=_about(Group.PAGES, "stun:stun.example.com:3478", "api/meeting/ice.py"),
         default=(),
@@ -445,19 +274,19 @@ class Settings(BaseSettings):
         default=None,
         description="Its password.",
     )
-    public_url: Annotated[str, AfterValidator(_readable_url)] | None = Field(
+    public_url: Annotated[str, AfterValidator(parse_public_url)] | None = Field(
         json_schema_extra=_about(Group.BASICS, "https://recordings.example.com", "farm/config/settings.py"),
         default=None,
         description="URL of the API for clients, used in download links; http://host:port by default.",
     )
-    ca_file: Annotated[Path, AfterValidator(_absolute), AfterValidator(_authorities)] | None = Field(
+    ca_file: Annotated[Path, AfterValidator(absolute_path), AfterValidator(check_ca_file)] | None = Field(
         json_schema_extra=_about(Group.ACCESS, "/etc/ssl/company-ca.pem", "farm/host/ca_file.py"),
         default=None,
         description="PEM file of certificate authorities to trust besides the system's: by the browser, "
         "and for webhooks, watermarks, storage, live outputs, Redis and traces.",
     )
     cors_origins: Annotated[
-        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split_at_commas)
+        tuple[Annotated[str, AfterValidator(parse_origin)], ...], NoDecode, BeforeValidator(split_at_commas)
     ] = Field(
         json_schema_extra=_about(Group.ACCESS, "https://app.example.com", "api/cors.py"),
         default=(),
@@ -465,7 +294,7 @@ class Settings(BaseSettings):
         description="Origins whose pages may use the API, such as https://app.example.com, separated by "
         "commas, or `*` for any; only the farm's own by default.",
     )
-    allow_private_addresses: Annotated[str, AfterValidator(_address_rule_text)] = Field(
+    allow_private_addresses: Annotated[str, AfterValidator(check_address_rule)] = Field(
         json_schema_extra=_about(Group.ACCESS, "10.0.0.0/8,fd00::/8", "browser_bot/network/addresses.py"),
         default="",
         description="Private networks whose pages may be recorded, such as 10.0.0.0/8,fd00::/8, or `all`; "
@@ -478,7 +307,7 @@ class Settings(BaseSettings):
         le=365 * 86400,
         description="Lifetime of a download link.",
     )
-    store_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+    store_url: Annotated[str, AfterValidator(check_store_url)] | None = Field(
         json_schema_extra=_about(
             Group.STORAGE,
             "s3://recordings/farm?region=eu-central-1",
@@ -510,7 +339,7 @@ class Settings(BaseSettings):
         default=False,
         description="`on` encrypts the files of a file:// store with FARM_SECRET_KEY.",
     )
-    retention: Annotated[int, BeforeValidator(_seconds)] = Field(
+    retention: Annotated[int, BeforeValidator(parse_seconds)] = Field(
         json_schema_extra=_about(
             Group.STORAGE,
             "30d",
@@ -584,7 +413,7 @@ class Settings(BaseSettings):
         "recordings, then ends them properly. A second signal kills it at once; its next "
         "start resumes them.",
     )
-    disk_reserve: Annotated[int, BeforeValidator(_bytes)] = Field(
+    disk_reserve: Annotated[int, BeforeValidator(parse_bytes)] = Field(
         json_schema_extra=_about(
             Group.STORAGE,
             "5G",
@@ -606,7 +435,7 @@ class Settings(BaseSettings):
         description="CPU load above which a node that already records accepts no more recordings; 1 for "
         "no limit.",
     )
-    stage_memory: Annotated[int, BeforeValidator(_bytes)] = Field(
+    stage_memory: Annotated[int, BeforeValidator(parse_bytes)] = Field(
         json_schema_extra=_about(
             Group.RECORDINGS, "3G", "farm/recorder/monitor.py", unit="bytes, or a number with K, M, G, T"
         ),
@@ -615,7 +444,7 @@ class Settings(BaseSettings):
         description="Memory limit of the browser, display and audio of a recording; above it they are "
         "restarted. 0 for no limit.",
     )
-    node_patience: Annotated[int, BeforeValidator(_seconds)] = Field(
+    node_patience: Annotated[int, BeforeValidator(parse_seconds)] = Field(
         json_schema_extra=_about(
             Group.NODES,
             "6h",
@@ -643,7 +472,7 @@ class Settings(BaseSettings):
         description="Secret that signs download links and encrypts customers' keys; all machines of a "
         "farm need the same. By default one is created in the data directory.",
     )
-    webhook_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+    webhook_key: Annotated[Path, AfterValidator(absolute_path)] | None = Field(
         json_schema_extra=_about(
             Group.WEBHOOKS, "/etc/recording-farm/webhook.pem", "farm/webhooks/signature.py"
         ),
@@ -666,7 +495,7 @@ class Settings(BaseSettings):
         description="Time for a receiver to answer a webhook.",
     )
     webhook_intervals: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=86400)], ...], NoDecode, BeforeValidator(_split_at_commas)
+        tuple[Annotated[float, Field(gt=0, le=86400)], ...], NoDecode, BeforeValidator(split_at_commas)
     ] = Field(
         json_schema_extra=_about(Group.WEBHOOKS, "5,60,600,3600", "farm/webhooks/sender.py", unit="s"),
         default=(5, 15, 60, 300, 900, 3600, 7200, 14400, 14400, 14400, 14400, 14400),
@@ -694,7 +523,7 @@ class Settings(BaseSettings):
         "the token of the request, or none. Participants' tokens that it signs (HS256) may "
         "start and stop recordings of their meeting.",
     )
-    participant_jwks_url: Annotated[str, AfterValidator(_file_url)] | None = Field(
+    participant_jwks_url: Annotated[str, AfterValidator(check_file_url)] | None = Field(
         json_schema_extra=_about(
             Group.PAGES,
             "https://login.example.com/.well-known/jwks.json",
@@ -705,7 +534,7 @@ class Settings(BaseSettings):
         description="URL of the JSON Web Key Set (RS256, ES256) that verifies participants' tokens.",
     )
     participant_organizations: Annotated[
-        tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_organization_names)
+        tuple[tuple[str, str], ...], NoDecode, BeforeValidator(parse_organization_names)
     ] = Field(
         json_schema_extra=_about(
             Group.PAGES,
@@ -717,7 +546,7 @@ class Settings(BaseSettings):
         description="Organization for each orgId of participants' tokens, as orgId=organization, "
         "separated by commas; the same name by default.",
     )
-    livekit_url: Annotated[str, AfterValidator(_socket_url)] | None = Field(
+    livekit_url: Annotated[str, AfterValidator(check_websocket_url)] | None = Field(
         json_schema_extra=_about(
             Group.PAGES, "wss://livekit.example.com", "farm/pages/access.py", "farm/pages/tokens.py"
         ),
@@ -737,7 +566,7 @@ class Settings(BaseSettings):
         description="API secret of the LiveKit server.",
     )
     jitsi_hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split_at_commas)
+        tuple[Annotated[str, AfterValidator(parse_host)], ...], NoDecode, BeforeValidator(split_at_commas)
     ] = Field(
         json_schema_extra=_about(
             Group.PAGES, "meet.example.com", "farm/pages/access.py", "farm/pages/tokens.py"
@@ -785,7 +614,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _keep_metrics_private(self) -> "Settings":
         if self.node_port is not None and self.metrics_token is None and not is_loopback(self.node_host):
-            raise ValueError("FARM_NODE_HOST lets others than this machine ask; set FARM_METRICS_TOKEN too")
+            raise ValueError("FARM_NODE_HOST is reachable from other machines; set FARM_METRICS_TOKEN too")
         return self
 
     @model_validator(mode="after")
@@ -800,101 +629,101 @@ class Settings(BaseSettings):
 
     @property
     def administrators(self) -> frozenset[str]:
-        """The organizations whose keys are those of the farm's administrators."""
+        """The organizations whose keys are administrators' keys."""
         if self.admins:
             return frozenset(self.admins)
         return frozenset({self.api_keys[0].organization_id if self.api_keys else FIRST_ORGANIZATION})
 
     @property
     def redis_address(self) -> str:
-        """The Redis to connect to: the given one, or the farm's own on its socket."""
+        """Address of the Redis in use: FARM_REDIS_URL, or the embedded one."""
         return self.redis_url or self.embedded_redis_address
 
     @property
     def embedded_redis_address(self) -> str:
-        """The farm's own Redis, whether or not another one is used."""
+        """Address of the embedded Redis, whether or not it is in use."""
         return f"unix://{quote(str(self.redis_socket))}"
 
     @property
     def redis_socket(self) -> Path:
-        """The socket of the farm's own Redis: in the data directory, or in /tmp if that path is too long."""
+        """Socket of the embedded Redis: in the data directory, or in /tmp if that path is too long."""
         socket = self.data_dir / "redis" / "redis.sock"
         if len(os.fsencode(socket)) <= _MAX_SOCKET_PATH:
             return socket
         short = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
-        return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis looks whose it is
+        return Path("/tmp") / f"farm-redis-{os.geteuid()}-{short}" / "redis.sock"  # noqa: S108 - embedded_redis checks its owner
 
     @property
     def store_location(self) -> StoreLocation:
-        """The store: finished files."""
+        """Location of the store of finished files."""
         if self.store_url is None:
             return StoreLocation(StoreKind.DIRECTORY, directory=self.data_dir / "store")
         return parse_store_url(self.store_url)
 
     @property
     def spool_dir(self) -> Path:
-        """The spool: takes of recordings that are not finished."""
+        """The spool: takes of unfinished recordings."""
         return self.data_dir / "spool"
 
     @property
     def live_dir(self) -> Path:
-        """What is made of running recordings for those who watch; nothing in it is of use afterwards."""
+        """Temporary files of previews and live outputs."""
         return self.data_dir / "live"
 
     @property
     def slots_dir(self) -> Path:
-        """Which numbers the slots of each node have: locks, in one directory for each node."""
+        """Locks of slot numbers, in one directory for each node."""
         return self.data_dir / "slots"
 
     @property
     def left_dir(self) -> Path:
-        """What this node had recorded of recordings that others went on with; one directory for each."""
+        """Takes of recordings that another node has resumed; a directory for each."""
         return self.data_dir / "left"
 
     @property
     def evidence_dir(self) -> Path:
-        """The logs of recordings, with a screenshot of a page that failed; one directory for each."""
+        """Logs and screenshots of recordings; a directory for each."""
         return self.data_dir / "evidence"
 
     @property
     def carrying_dir(self) -> Path:
-        """Evidence on its way into the store; nothing in it is of use afterwards."""
+        """Temporary copies of evidence during its upload to the store."""
         return self.data_dir / "carrying"
 
     @property
     def local_url(self) -> str:
-        """Where programs on this machine reach the API, without a slash at the end."""
+        """URL of the API for programs on this machine, without a trailing slash."""
         return local_address(self.host, self.port)
 
     @property
     def base_url(self) -> str:
-        """Where clients reach the API, without a slash at the end."""
+        """URL of the API for clients, without a trailing slash."""
         return self.public_url or self.local_url
 
     @property
     def built_in_meetings(self) -> frozenset[str]:
-        """The beginnings of the built-in meeting's URLs; these may always be opened."""
+        """URL prefixes of the built-in meeting; the address rule does not apply to them."""
         paths = MEETING_PATH, MEETING_ASSETS_PATH, MEETING_ROOMS_PATH
         return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
 
     @property
     def built_in_pages(self) -> frozenset[str]:
-        """The beginnings of the URLs of its pages, without those of their parts."""
+        """URL prefixes of the built-in meeting's pages, without their assets."""
         return frozenset(f"{origin}{MEETING_PATH}" for origin in (self.local_url, self.base_url))
 
     @property
     def address_rule(self) -> AddressRule:
-        """Which pages may be opened."""
+        """The rule that decides which addresses pages may be at."""
         return parse_address_rule(self.allow_private_addresses)
 
     def page_of(self, meeting_id: str) -> str:
-        """The page of a meeting, for a request that names no page."""
+        """Default page URL of a meeting."""
         template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
         return template.replace("{meeting_id}", quote(meeting_id, safe=""))
 
 
 def about(name: str) -> About:
-    """What is known of the setting with this name of a field."""
+    """Documentation of the setting of a field."""
     extra = Settings.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     modules = extra["modules"]
@@ -905,19 +734,19 @@ def about(name: str) -> About:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of a setting must not be shown."""
+    """Whether the value of a setting must be hidden."""
     field = Settings.model_fields[name]
     return not field.repr or name in {"api_keys", "store_access_key"} or "SecretStr" in str(field.annotation)
 
 
 def local_address(host: str, port: int) -> str:
-    """Where programs on this machine reach what listens at a host and port, without a slash at the end."""
+    """URL for programs on this machine of a server at `host` and `port`, without a trailing slash."""
     host = _WILDCARD_HOSTS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether who listens at `host` hears this machine only."""
+    """Whether `host` is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -927,9 +756,9 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings() -> Settings:
-    """The settings from the environment.
+    """Read the settings from the environment.
 
-    Raises SettingsError, naming every variable that has a bad value, but never the value: it may be a secret.
+    Raises SettingsError, which names every invalid variable but not its value: it may be a secret.
     """
     try:
         return Settings()
@@ -941,11 +770,11 @@ def load_settings() -> Settings:
 _SERVICE_LINK: Final = re.compile(
     r"FARM_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
 )
-"""Variables that Kubernetes, and links of Docker, set for a Service whose name begins with `farm`."""
+"""Variables that Kubernetes and Docker links set for a Service whose name begins with `farm`."""
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """The variables that look like a setting of the farm but are none: mistyped, or of another version."""
+    """`FARM_` variables that are not settings: mistyped, or of another version."""
     known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
     return sorted(
         name
@@ -957,14 +786,14 @@ def unknown_settings(environment: Mapping[str, str]) -> list[str]:
 
 
 def unknown_setting_message(name: str) -> str:
-    """What is wrong with a variable that is no setting, with the setting that was probably meant."""
+    """The error for an unknown setting, with the closest known one."""
     known = [f"FARM_{field.upper()}" for field in Settings.model_fields]
     similar = get_close_matches(name.upper(), known, n=1, cutoff=0.75)
     return f"{name}: unknown setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
 
 def refuse_unknown_settings(environment: Mapping[str, str]) -> None:
-    """Raise SettingsError if a variable looks like a setting of the farm but is none."""
+    """Raise SettingsError if there is an unknown setting."""
     if unknown := unknown_settings(environment):
         raise SettingsError("; ".join(map(unknown_setting_message, unknown)))
 

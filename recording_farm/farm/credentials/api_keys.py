@@ -31,7 +31,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from recording_farm.encoder.atomic_file import write_file
 from recording_farm.farm.clock import now
-from recording_farm.farm.config.settings import FIRST_ORGANIZATION, ORGANIZATION_ID, OrganizationKey, Settings
+from recording_farm.farm.config.parsing import ORGANIZATION_ID, OrganizationKey
+from recording_farm.farm.config.settings import FIRST_ORGANIZATION, Settings
 from recording_farm.farm.credentials.secret_files import unusable
 from recording_farm.farm.credentials.shared_api_keys import Shared, begin_shared, read_shared, write_shared
 from recording_farm.farm.db.clients import connect
@@ -108,7 +109,7 @@ class FileVersion(NamedTuple):
 class ApiKeys:
     """The API keys of all organizations: those of the settings, and those in the file as it is now.
 
-    It asks nothing of Redis, so that no request waits for one more answer; see `exchange_api_keys`.
+    It asks nothing of Redis, so that no request waits for one more answer; see `sync_api_keys`.
 
     May be used by several threads at once.
     """
@@ -172,7 +173,7 @@ class LoadedKeys(NamedTuple):
     made: str | None
 
 
-class Exchanged(NamedTuple):
+class SyncedKeys(NamedTuple):
     """The versions of file and Redis after they were joined, and credentials as in `LoadedKeys`."""
 
     file: FileVersion | None
@@ -183,19 +184,19 @@ class Exchanged(NamedTuple):
 def load_api_keys(settings: Settings) -> LoadedKeys:
     """The keys of the settings, the data directory and Redis; a first one is made where there is none of all.
 
-    While a Redis of the settings is away, none is made: the one who finds it there calls `exchange_api_keys`.
+    While a Redis of the settings is away, none is made: the one who finds it there calls `sync_api_keys`.
     Raises SettingsError when the file in the data directory cannot be read or written.
     """
     made = None
     try:
         with _redis_of(settings, retries=0) as client:
-            made = exchange_api_keys(settings, client).made
+            made = sync_api_keys(settings, client).made
     except (redis.RedisError, ValidationError) as error:
         logger.warning("the API keys are those of the data directory until Redis is there: %s", error)
     return LoadedKeys(ApiKeys(settings), made)
 
 
-def exchange_api_keys(settings: Settings, client: redis.Redis | None) -> Exchanged:
+def sync_api_keys(settings: Settings, client: redis.Redis | None) -> SyncedKeys:
     """Have the data directory and Redis know of all keys that either knows of, and of all that are revoked.
 
     Without a client there is no Redis. Raises SettingsError when the file in the data directory cannot be
@@ -206,7 +207,7 @@ def exchange_api_keys(settings: Settings, client: redis.Redis | None) -> Exchang
     shared = read_shared(client) if client else None
     is_first = not settings.api_keys and version is None and (shared is None or shared.version is None)
     if not is_first and (shared is None or _tell_the_same(_read(path), _kept_of(shared))):
-        return Exchanged(version, shared.version if shared else None, None)
+        return SyncedKeys(version, shared.version if shared else None, None)
     with _locked(path):
         new = None
         # Of several processes starting at once, one makes it.
@@ -214,7 +215,7 @@ def exchange_api_keys(settings: Settings, client: redis.Redis | None) -> Exchang
             new = _new_key(FIRST_ORGANIZATION, "made on the first start")
         made = f"{new.key.organization_id}:{new.text}" if new else None
         redis_version = _join(path, client, _Kept(keys=(new.key,) if new else ()))
-        return Exchanged(_version_of(path), redis_version, made)
+        return SyncedKeys(_version_of(path), redis_version, made)
 
 
 def create_api_key(settings: Settings, organization_id: str, name: str = "") -> NewKey:

@@ -1,1 +1,1 @@
-"""Redis: connections, the one that the farm starts itself, streams, and what can be wrong with it."""
+"""Redis: clients, the embedded server, streams, and faults."""

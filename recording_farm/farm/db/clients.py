@@ -1,10 +1,10 @@
-"""Redis clients with the time-outs the farm wants.
+"""Redis clients with the farm's time-outs and retries.
 
-All clients return bytes: RQ stores pickled jobs in the same Redis and cannot live with decoded answers. Where
-Sentinels are named (`farm.config.redis_url`), each new connection asks them who the master is; one that was
-made a replica refuses to write, and is left for the new master. The name of a single server may mean another
-machine after a fail-over, while the old one keeps its connections and is a replica: a connection on which a
-write is refused for that reason is closed, and the command is tried again on a new one.
+All clients return bytes: RQ stores pickled jobs in the same Redis and does not support decoded replies. With
+Sentinels (`farm.config.redis_url`), each new connection asks them for the master. After a failover the old
+master, now a replica, may keep its connections and rejects writes with READONLY: such a connection is closed,
+and the command is retried on a new one. The same covers a single server whose host name moved to another
+machine.
 """
 
 import asyncio
@@ -23,26 +23,26 @@ from redis.retry import Retry
 from recording_farm.farm.config.redis_url import Sentinels, parse_redis_address
 
 _TIMEOUT = 5.0
-"""Seconds one command may take before it counts as lost."""
+"""Time-out of one command in seconds."""
 
 _CONNECT_TIMEOUT = 2.0
 _RETRIES = 3
 _RETRIED_ERRORS: Final = (redis.ReadOnlyError,)
-"""What is tried again on a new connection, besides connections that break; after the retries it is raised."""
+"""Errors that are retried on a new connection, besides broken connections; the last one is raised."""
 
 _SENTINEL_TIMEOUT: Final = 1.0
-"""Seconds in which a Sentinel must answer; then the next one is asked."""
+"""Time-out of one Sentinel in seconds; then the next one is asked."""
 
 _CONNECTIONS = 2000
-"""Each that waits has a connection of its own; redis-py's own limit of 100 turns requests into errors."""
+"""Each blocking command occupies a connection; redis-py's default limit of 100 would fail requests."""
 
 
 def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
-    """A client for `address` (see `farm.config.redis_url`); it connects with the first command.
+    """A client for `address` (see `farm.config.redis_url`); the first command connects.
 
-    A command that finds Redis away is tried again `retries` times within half a second (Redis restarting, an
-    idle connection closed), then `redis.ConnectionError` or `redis.TimeoutError` is raised. What Redis
-    answers and refuses is a `redis.ResponseError`; `farm.db.faults` says which fault that is.
+    A command that cannot reach Redis (a restart, a closed idle connection) is retried `retries` times within
+    half a second, then `redis.ConnectionError` or `redis.TimeoutError` is raised. A command that Redis
+    rejects raises `redis.ResponseError`; `farm.db.faults` classifies it.
     """
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT,
@@ -64,13 +64,13 @@ def connect(address: str, retries: int = _RETRIES) -> redis.Redis:
 
 
 def connect_async(address: str) -> redis.asyncio.Redis:
-    """The same for asyncio; used where something waits (orders, changes) and where every request goes by.
+    """The same for asyncio: for blocking reads (commands, changes) and for the hot path of requests.
 
     Its commands have no time-out of their own: put `in_time` or `asyncio.timeout` around them.
     """
     options: dict[str, Any] = {
-        # With a time-out redis-py sends commands through `asyncio.wait_for`, which before Python 3.12 loses a
-        # cancellation that comes at the wrong moment (tried: one in a few dozen). The task then never ends.
+        # With a time-out, redis-py uses `asyncio.wait_for`, which before Python 3.12 can lose a cancellation
+        # (measured: one in a few dozen). The task then never ends.
         "socket_timeout": None,
         "max_connections": _CONNECTIONS,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
@@ -81,7 +81,7 @@ def connect_async(address: str) -> redis.asyncio.Redis:
     if sentinels is None:
         return redis.asyncio.Redis.from_url(address, **options)
     asked = _AsyncSentinel(  # type: ignore[no-untyped-call]
-        # These have a time-out all the same: one that hangs would keep every new connection from being made.
+        # Sentinels keep a time-out: one that hangs would block every new connection.
         sentinels.hosts,
         sentinel_kwargs=_for_sentinels(sentinels, AsyncRetry(NoBackoff(), 0)),
     )
@@ -104,10 +104,10 @@ def _for_sentinels(sentinels: Sentinels, retry: Retry | AsyncRetry) -> dict[str,
 
 
 class _MasterConnection(redis.sentinel.SentinelManagedConnection):
-    """A connection to the master, that is closed when the reading of an answer was broken off.
+    """A connection to the master that is closed when reading a reply is interrupted.
 
-    redis-py's own (8.1) stays open then, other than those to a single server: by a time-out, or by the signal
-    that tells RQ's worker to end. The answer, come late, would be taken for that of the next command.
+    redis-py (8.1) keeps it open, unlike connections to a single server, after a time-out or the signal that
+    stops an RQ worker. The late reply would then be taken for that of the next command.
     """
 
     def read_response(
@@ -121,7 +121,7 @@ class _MasterTlsConnection(_MasterConnection, redis.sentinel.SentinelManagedSSLC
 
 
 class _Sentinel(redis.sentinel.Sentinel):
-    """redis-py's, but for what it says: that has a page on each Sentinel."""
+    """redis-py's Sentinel with a short error message; its own has pages about each Sentinel."""
 
     def discover_master(self, service_name: str) -> Any:
         try:
@@ -145,7 +145,7 @@ def _no_master(name: str) -> str:
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
-    """Connections to the master. Whoever closes them has no other way to close those to the Sentinels."""
+    """Connections to the master; closing the pool also closes those to the Sentinels."""
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -154,7 +154,7 @@ class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
 
 @asynccontextmanager
 async def in_time() -> AsyncIterator[None]:
-    """A time-out for commands of `connect_async` that Redis answers at once. Raises redis.TimeoutError."""
+    """A time-out for non-blocking commands of `connect_async`. Raises redis.TimeoutError."""
     try:
         async with asyncio.timeout(_TIMEOUT):
             yield

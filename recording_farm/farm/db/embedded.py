@@ -1,4 +1,4 @@
-"""The farm's own Redis, for those who have none: a child on a Unix socket in the data directory."""
+"""The embedded Redis, used without FARM_REDIS_URL: a child process on a Unix socket in the data directory."""
 
 import fcntl
 import os
@@ -20,37 +20,37 @@ from recording_farm.farm.errors import RedisUnavailableError, SettingsError
 from recording_farm.farm.host.programs import required_program
 
 _START_SECONDS: Final = 60.0
-"""How long reading the append-only file back may take."""
+"""Time for Redis to load its append-only file."""
 
 _STOP_SECONDS: Final = 5.0
 _LOCK_SECONDS: Final = 6.0
-"""How long a farm waits for the Redis of the one before it to end; a little longer than that may take."""
+"""How long a farm waits for the previous farm's Redis to exit; slightly longer than `_STOP_SECONDS`."""
 
 _POLL_SECONDS: Final = 0.02
 
 
 class EmbeddedRedis:
-    """A running Redis: its address, and the child, for whoever watches over it."""
+    """A running Redis: its address, and its process for supervision."""
 
     def __init__(self, address: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> None:
-        """`start` makes the child."""
+        """`start` starts the process."""
         self.address = address
         self._start = start
         self.process = start()
 
     def start_again(self) -> None:
-        """Start Redis once more after the child has died; call it in the thread that began the block.
+        """Restart Redis after its process has died; call it in the thread that entered the block.
 
-        It is not waited for: its clients try again until it is there.
+        Does not wait until it is ready: clients retry.
         """
         self.process = self._start()
 
 
 @contextmanager
 def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
-    """Run a Redis in `settings.data_dir` until the block ends; what it held is there again the next time.
+    """Run a Redis in `settings.data_dir` until the block ends; its data is persistent.
 
-    Enter it in the main thread: the child ends when the thread that started it ends, whatever ended that.
+    Enter it in the main thread: the kernel ends the child when the thread that started it ends.
     Raises ProgramMissingError, SettingsError when the data directory is in use, RedisUnavailableError when
     Redis does not start.
     """
@@ -72,7 +72,7 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether the farm's own Redis runs; one whose socket somebody else may have made in /tmp does not."""
+    """Whether the embedded Redis answers. A socket in /tmp that another user owns does not count."""
     directory = settings.redis_socket.parent
     try:
         if directory.parent == Path("/tmp") and directory.lstat().st_uid != os.geteuid():  # noqa: S108
@@ -84,19 +84,19 @@ def answers(settings: Settings) -> bool:
 
 
 def _make_private(directory: Path) -> None:
-    """Make the socket's directory, or take it if it is this user's: in /tmp anybody can have made it."""
+    """Create the socket's directory, or check that this user owns it: in /tmp anybody can create it."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise SettingsError(f"FARM_DATA_DIR: {directory}, where Redis' socket would be, is somebody else's")
+        raise SettingsError(f"FARM_DATA_DIR: {directory}, for the socket of Redis, belongs to another user")
     directory.chmod(0o700)
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[int]:
-    """Hold the data directory; yields the lock's file descriptor, to be handed to the child.
+    """Lock the data directory; yields the lock's file descriptor for the child to inherit.
 
-    The child holds the lock too, so that after a crash of its parent no second Redis can start beside it.
+    The child holds the lock too: after a crash of its parent, no second Redis can start beside it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -138,7 +138,7 @@ def _start(socket: Path, directory: Path, log: Path, lock: int) -> subprocess.Po
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
-            # Its own process group: a Ctrl-C is for the farm, which still has states to write while it ends.
+            # Its own process group: Ctrl-C must reach only the farm, which still writes states as it stops.
             process_group=0,
         )
 
@@ -160,7 +160,7 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
 
 
 def _last_lines(log: Path) -> str:
-    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "it said nothing"
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "it logged nothing"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

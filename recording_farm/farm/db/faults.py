@@ -1,10 +1,10 @@
-"""What can be wrong with Redis: it is away, full, read-only, or set to forget what the farm needs.
+"""Faults of Redis: away, full, read-only, or configured to evict the farm's data.
 
-Whatever a command raises is one of a few faults (`fault_of`). A Redis that answers a read may still refuse
-writes, so `look_at_redis` writes something. It also reads the memory policy: any but `noeviction` deletes
-records of recordings when memory is short, and says nothing.
+`fault_of` classifies every error of a command. A Redis that answers reads may still reject writes, so
+`check_redis` writes. It also reads the memory policy: any but `noeviction` silently deletes records of
+recordings when memory is short.
 
-Redis 6.2 puts the code of an error inside a script into the middle of the text, Redis 7 at its beginning.
+For an error inside a script, Redis 6.2 has the code in the middle of the message, Redis 7 at its start.
 """
 
 import logging
@@ -24,7 +24,7 @@ from recording_farm.farm.errors import RedisEvictsError
 logger = logging.getLogger(__name__)
 
 NO_EVICTION: Final = "noeviction"
-"""The only `maxmemory-policy` with which Redis deletes nothing that the farm keeps."""
+"""The only `maxmemory-policy` with which Redis never evicts the farm's data."""
 
 _PROBE_KEY: Final = "farm:probe"
 _PROBE_SECONDS: Final = 60
@@ -33,11 +33,11 @@ _CODE: Final = re.compile(
     r"(?:^|[\s:]-?)"
     r"(OOM|READONLY|UNBLOCKED|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b"
 )
-"""The codes of Redis 6.2 to 8 (`shared` in server.c) that say something of the server, not of a command."""
+"""Error codes of Redis 6.2 to 8 (`shared` in server.c) about the server, not about a command."""
 
 
 class RedisFault(StrEnum):
-    """What keeps the farm from working with Redis."""
+    """A reason why the farm cannot work with Redis."""
 
     AWAY = "away"
     LOADING = "loading"
@@ -51,29 +51,29 @@ class RedisFault(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """It in words, without a subject and without anything that a stranger may not know."""
+        """The fault as a predicate for the subject "Redis", without confidential details."""
         return _SENTENCES[self]
 
 
 _SENTENCES: Final = {
     RedisFault.AWAY: "cannot be reached",
-    RedisFault.LOADING: "is starting and still reads its data",
-    RedisFault.BUSY: "is busy and answers nothing else",
-    RedisFault.FULL: "is full and takes nothing new",
-    RedisFault.READ_ONLY: "can only be read, it takes no writes",
-    RedisFault.NOT_SAVING: "cannot save its data and takes no writes",
-    RedisFault.REFUSED: "refuses the farm's user",
-    RedisFault.EVICTS: "may delete records when its memory is short",
-    RedisFault.FAILED: "has refused a command",
+    RedisFault.LOADING: "is starting and still loads its data",
+    RedisFault.BUSY: "is busy with a long script",
+    RedisFault.FULL: "is full and rejects writes",
+    RedisFault.READ_ONLY: "is read-only and rejects writes",
+    RedisFault.NOT_SAVING: "cannot save its data and rejects writes",
+    RedisFault.REFUSED: "denies access to the farm's user",
+    RedisFault.EVICTS: "may evict records when its memory is short",
+    RedisFault.FAILED: "rejected a command",
 }
 
 _NOT_IN_SCRIPT: Final = "The user executing the script can't"
-"""What Redis says of a command that a user may not run, where a script runs it: there it has no code."""
+"""The message for a forbidden command inside a script, which has no code."""
 
 _BY_CODE: Final = {
     "OOM": RedisFault.FULL,
     "READONLY": RedisFault.READ_ONLY,
-    "UNBLOCKED": RedisFault.READ_ONLY,  # what waited in Redis when that was made a replica
+    "UNBLOCKED": RedisFault.READ_ONLY,  # a blocking command when Redis became a replica
     "NOREPLICAS": RedisFault.READ_ONLY,
     "MISCONF": RedisFault.NOT_SAVING,
     "MASTERDOWN": RedisFault.AWAY,
@@ -86,7 +86,7 @@ _BY_CODE: Final = {
 
 
 def fault_of(error: Exception) -> RedisFault:
-    """Which fault an error of redis-py stands for; an OSError or a time-out counts as away."""
+    """The fault behind an error of redis-py; an OSError or a time-out counts as away."""
     match error:
         case redis.AuthenticationError() | AuthorizationError() | redis.exceptions.NoPermissionError():
             return RedisFault.REFUSED
@@ -99,10 +99,10 @@ def fault_of(error: Exception) -> RedisFault:
         case redis.exceptions.ClusterDownError():
             return RedisFault.AWAY
         case redis.ResponseError():
-            answer = _answer_in(error)
-            if _NOT_IN_SCRIPT in answer:
+            message = _message(error)
+            if _NOT_IN_SCRIPT in message:
                 return RedisFault.REFUSED
-            found = _CODE.search(answer)
+            found = _CODE.search(message)
             return _BY_CODE[found[1]] if found else RedisFault.FAILED
         case redis.ConnectionError() | redis.TimeoutError() | OSError():
             return RedisFault.AWAY
@@ -110,26 +110,26 @@ def fault_of(error: Exception) -> RedisFault:
 
 
 def describe(error: Exception) -> str:
-    """An error for the log, without the command that met it: its arguments may be secrets."""
-    return f"Redis {fault_of(error).sentence} ({type(error).__name__}: {_answer_in(error)})"
+    """An error for the log, without its command, whose arguments may be secrets."""
+    return f"Redis {fault_of(error).sentence} ({type(error).__name__}: {_message(error)})"
 
 
-def _answer_in(error: Exception) -> str:
+def _message(error: Exception) -> str:
     # redis-py puts a pipeline's command in front: "Command # 1 (HSET …) of pipeline caused error: …"
     return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
 class Outage:
-    """A time in which Redis fails one part of the farm: told in the log when it begins and when it ends."""
+    """An outage of Redis as one part of the farm sees it: logged once at its start and once at its end."""
 
     FIRST_PAUSE: Final = 0.1
     MAX_PAUSE: Final = 2.0
-    """Seconds between two tries."""
+    """Limits of the exponential backoff, in seconds."""
 
     def __init__(self, what: str, level: int = logging.INFO) -> None:
-        """`what` does not work meanwhile, such as `recordings cannot be taken`.
+        """`what` is the consequence, such as `recordings cannot be started`.
 
-        A node has many parts, which all meet the same; one of them tells of it with a higher level.
+        All parts of a node see the same outage; one of them logs it with a higher `level`.
         """
         self._what = what
         self._level = level
@@ -137,21 +137,21 @@ class Outage:
         self._pause = self.FIRST_PAUSE
 
     @property
-    def lasts(self) -> bool:
-        """Whether the last try has failed."""
+    def is_ongoing(self) -> bool:
+        """Whether the last attempt failed."""
         return self._fault is not None
 
-    def seen(self, error: Exception) -> float:
-        """Redis has failed; how many seconds to wait before the next try."""
+    def failed(self, error: Exception) -> float:
+        """Record a failed attempt; returns the seconds to wait before the next one."""
         fault = fault_of(error)
         if fault is not self._fault:
-            logger.log(self._level, "%s, trying again until it works: %s", self._what, describe(error))
+            logger.log(self._level, "%s, retrying: %s", self._what, describe(error))
         self._fault = fault
         pause, self._pause = self._pause, min(2 * self._pause, self.MAX_PAUSE)
         return pause
 
-    def over(self) -> bool:
-        """Redis works; whether it had failed before."""
+    def recovered(self) -> bool:
+        """Record a successful attempt; returns whether an outage has ended."""
         was_there = self._fault is not None
         if was_there:
             logger.log(self._level, "Redis works again (before: %s)", self._what)
@@ -161,36 +161,36 @@ class Outage:
 
 @dataclass(frozen=True)
 class RedisMemory:
-    """What a Redis says of its memory."""
+    """Memory use and limits of a Redis."""
 
     used: int
-    """Bytes that count against `most`."""
-    most: int
-    """`maxmemory` in bytes; 0 is no limit."""
+    """Bytes that count against `limit`."""
+    limit: int
+    """`maxmemory` in bytes; 0 means no limit."""
     policy: str | None
-    """`maxmemory-policy`; None when this user may not know."""
+    """`maxmemory-policy`; None if this user is not allowed to read it."""
     evicted: int
-    """Keys that were deleted for want of memory since Redis started."""
+    """Keys evicted since Redis started."""
 
     @property
     def evicts(self) -> bool:
-        """Whether Redis is set to delete keys that the farm needs, as soon as it has a limit."""
+        """Whether the policy allows Redis to evict keys once it reaches its limit."""
         return self.policy not in {None, NO_EVICTION}
 
 
 def memory_of(info: Mapping[str, Any]) -> RedisMemory:
-    """What the sections `memory` and `stats` of INFO say; services leave out what they like."""
+    """Parse the sections `memory` and `stats` of INFO; managed services may omit fields."""
     policy = info.get("maxmemory_policy")
     return RedisMemory(
         used=int(info.get("used_memory", 0)),
-        most=int(info.get("maxmemory", 0)),
+        limit=int(info.get("maxmemory", 0)),
         policy=None if policy is None else str(policy),
         evicted=int(info.get("evicted_keys", 0)),
     )
 
 
 def read_memory(client: redis.Redis) -> RedisMemory | None:
-    """What Redis says of its memory; None where this user may not ask. Raises redis.RedisError."""
+    """Read the memory state; None if this user is not allowed to. Raises redis.RedisError."""
     try:
         # Both sections in one INFO need Redis 7.
         return memory_of({**client.info("memory"), **client.info("stats")})
@@ -201,12 +201,12 @@ def read_memory(client: redis.Redis) -> RedisMemory | None:
 
 
 def probe(client: redis.Redis) -> None:
-    """Write something that is gone in a minute. Raises redis.RedisError when Redis takes no writes."""
+    """Write a key that expires in a minute. Raises redis.RedisError when Redis rejects writes."""
     client.set(_PROBE_KEY, 1, ex=_PROBE_SECONDS)
 
 
-def look_at_redis(client: redis.Redis) -> RedisFault | None:
-    """What keeps the farm from working with this Redis now; None if nothing does."""
+def check_redis(client: redis.Redis) -> RedisFault | None:
+    """The current fault of this Redis; None if it works."""
     try:
         probe(client)
         memory = read_memory(client)
@@ -215,11 +215,11 @@ def look_at_redis(client: redis.Redis) -> RedisFault | None:
     return RedisFault.EVICTS if memory is not None and memory.evicts else None
 
 
-async def look_at_redis_async(client: redis.asyncio.Redis) -> RedisFault | None:
+async def check_redis_async(client: redis.asyncio.Redis) -> RedisFault | None:
     """The same for asyncio."""
     try:
         async with in_time():
-            # Not in a pipeline: one that met a replica would keep its connection (see `farm.db.clients`).
+            # Not in a pipeline, which would keep a connection to a replica (see `farm.db.clients`).
             await client.set(_PROBE_KEY, 1, ex=_PROBE_SECONDS)
         memory = await _read_memory_async(client)
     except (redis.RedisError, OSError) as error:
@@ -238,9 +238,9 @@ async def _read_memory_async(client: redis.asyncio.Redis) -> RedisMemory | None:
 
 
 def refuse_eviction(address: str) -> None:
-    """Raises RedisEvictsError when Redis is set to delete what the farm keeps.
+    """Raise RedisEvictsError when Redis may evict the farm's data.
 
-    One that cannot be asked now is not refused: it is looked at again while the farm runs.
+    A Redis that is unreachable now passes: the farm checks it again while it runs.
     """
     try:
         with connect(address, retries=0) as client:
@@ -249,16 +249,16 @@ def refuse_eviction(address: str) -> None:
         return
     if memory is None or memory.policy is None:
         logger.warning(
-            "Redis does not tell its maxmemory-policy to this user; any but noeviction deletes recordings "
-            "when memory is short. Allow the user INFO, or see to it that it is noeviction"
+            "Redis' maxmemory-policy is not readable; any but noeviction deletes recordings when memory is "
+            "short. Allow this user INFO, or make sure that the policy is noeviction"
         )
     elif memory.evicts:
         raise RedisEvictsError(evicts_message(memory.policy))
 
 
 def evicts_message(policy: str) -> str:
-    """What is wrong with a policy, and what to do, for the operator."""
+    """The error for a policy that evicts, with its remedy."""
     return (
-        f"Redis has maxmemory-policy {policy}: it deletes records of recordings when its memory is short, "
-        "and nobody is told. Set it to noeviction (redis.conf, CONFIG SET, the parameters of a managed Redis)"
+        f"Redis has maxmemory-policy {policy}: it silently deletes records of recordings when its memory is "
+        "short. Set it to noeviction (redis.conf, CONFIG SET, or the parameters of a managed Redis)"
     )

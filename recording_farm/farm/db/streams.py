@@ -1,17 +1,17 @@
-"""What reading Redis streams needs besides the client."""
+"""Parsing of Redis stream ids and replies."""
 
 from typing import Any, NamedTuple
 
 
 class EntryId(NamedTuple):
-    """The id of an entry of a stream; entries are in the order of their ids."""
+    """The id of a stream entry; ids sort in the order of their entries."""
 
     milliseconds: int
     number: int
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """The id that is written `milliseconds-number` or `milliseconds`. Raises ValueError."""
+        """Parse `milliseconds-number` or `milliseconds`. Raises ValueError."""
         milliseconds, _, number = text.partition("-")
         return cls(int(milliseconds), int(number or 0))
 
@@ -25,9 +25,9 @@ BEGINNING = EntryId(0, 0)
 
 
 def entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries in the answer to a read of one stream.
+    """The entries in the reply to a read of one stream.
 
-    Redis answers with a list or a map of streams, depending on the protocol.
+    The reply is a list or a map of streams, depending on the protocol version.
     """
     if not answer:
         return []

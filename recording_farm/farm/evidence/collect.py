@@ -188,14 +188,14 @@ def write_resources(file: Path, spool: Path, stage: "Stage | None" = None) -> No
 def last_of_takes(spool: Path) -> bytes:
     """The last lines of ffmpeg's output in the latest takes."""
     lines: list[bytes] = []
-    for log in sorted(spool.glob("take-[0-9]*.log"), key=take_number, reverse=True):
+    for log in sorted(spool.glob("take-[0-9]*.log"), key=acquire_slot_number, reverse=True):
         lines = [f"{log.name}:\n".encode(), *end_of(log).splitlines(keepends=True), *lines]
         if len(lines) >= _FFMPEG_LINES:
             break
     return b"".join(lines[-_FFMPEG_LINES:])
 
 
-def take_number(file: Path) -> int:
+def acquire_slot_number(file: Path) -> int:
     """The number of the take that a file belongs to."""
     return int(file.stem.removeprefix("take-"))
 

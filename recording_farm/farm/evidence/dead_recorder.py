@@ -19,12 +19,12 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.evidence.collect import (
     RECORDER_LOG,
     SCREENSHOT,
+    acquire_slot_number,
     copy_end,
     end_of,
     kind_of,
     last_of_takes,
     next_fault_dir,
-    take_number,
     write_json,
     write_resources,
 )
@@ -134,7 +134,7 @@ def keep_last_frame(report_dir: Path | None, spool: Path) -> None:
         return
     try:
         takes = [take for take in spool.glob("take-[0-9]*.mp4") if take.stat().st_size]
-        picture = last_frame(max(takes, key=take_number)) if takes else None
+        picture = last_frame(max(takes, key=acquire_slot_number)) if takes else None
         if picture is not None:
             (report_dir / SCREENSHOT).write_bytes(picture)
     except OSError as error:

@@ -66,9 +66,9 @@ def run_evidence_uploader(settings: Settings) -> None:
             is_last = stopping.wait(INTERVAL_SECONDS)
             try:
                 uploader.run_once(force=is_last)
-                outage.over()
+                outage.recovered()
             except redis.RedisError as error:
-                outage.seen(error)
+                outage.failed(error)
             if is_last:
                 return
 

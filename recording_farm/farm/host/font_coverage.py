@@ -35,7 +35,7 @@ def parse_charsets(listing: str) -> list[range]:
     return [range(int(first, 16), int(last or first, 16) + 1) for first, last in _CODES.findall(listing)]
 
 
-def without_letters(scripts: Collection[str], there: Iterable[range]) -> list[str]:
+def uncovered_scripts(scripts: Collection[str], there: Iterable[range]) -> list[str]:
     """Those of the `scripts` of which a letter is missing."""
     missing = {letter for script in scripts for letter in SCRIPTS[script]}
     for codes in there:

@@ -70,7 +70,7 @@ class Processors:
         return self._free
 
 
-def what_is_free(directory: Path, processors: Processors, cgroup: Path = _CGROUP) -> Free:
+def free_resources(directory: Path, processors: Processors, cgroup: Path = _CGROUP) -> Free:
     """What is free now, the disk being that of `directory`."""
     available = psutil.virtual_memory().available
     limit, used = _first_line(cgroup / "memory.max"), _first_line(cgroup / "memory.current")

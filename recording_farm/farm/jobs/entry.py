@@ -45,7 +45,7 @@ def delete_expired() -> None:
 
 def resume_unqueued() -> None:
     """Look for recordings on this node that no job cares for, and queue their jobs again."""
-    _local_spool.look_for_lost()
+    _local_spool.resume_lost()
 
 
 _PREFIXES: Final = frozenset({"farm.jobs.entry", __name__})

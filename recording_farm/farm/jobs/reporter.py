@@ -34,8 +34,8 @@ from recording_farm.farm.recording.model import (
 )
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import other_keeper
-from recording_farm.farm.spool.ending import Ending, keep_ending
-from recording_farm.farm.spool.record_copy import keep_record, restore_to_redis
+from recording_farm.farm.spool.ending import Ending, save_ending
+from recording_farm.farm.spool.record_copy import restore_to_redis, save_record
 from recording_farm.farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Reporter(Listener):
         self.when_over()
         ending = self._ending(outcome)
         if not self._gives_way:
-            await asyncio.to_thread(keep_ending, spool_of(self._recording, self._settings), ending)
+            await asyncio.to_thread(save_ending, spool_of(self._recording, self._settings), ending)
         self._say(ending.status, **ending.fields)
 
     def _ending(self, outcome: Outcome) -> Ending:
@@ -179,17 +179,17 @@ class Reporter(Listener):
                 async with asyncio.timeout(LOOK_SECONDS):
                     send = await self._pending.get()
             except TimeoutError:
-                await self._patiently(self._look)
+                await self._retry_until_available(self._look)
                 continue
-            await self._patiently(send)
+            await self._retry_until_available(send)
             self._pending.task_done()
 
-    async def _patiently(self, send: Callable[[], None]) -> None:
+    async def _retry_until_available(self, send: Callable[[], None]) -> None:
         while True:
             try:
                 if not self._gives_way:
                     await asyncio.to_thread(send)
-                self._outage.over()
+                self._outage.recovered()
                 return
             except TakenOverError as error:
                 # What is recorded here is set aside when the recording has ended; see `farm.spool.set_aside`.
@@ -198,11 +198,11 @@ class Reporter(Listener):
                 self.when_refused()
                 return
             except redis.RedisError as error:
-                await asyncio.sleep(self._outage.seen(error))
+                await asyncio.sleep(self._outage.failed(error))
             except RecordUnreadableError as error:
                 # A newer API has written to it, and this node is not updated yet.
                 logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
-                self._outage.over()
+                self._outage.recovered()
                 await asyncio.sleep(Outage.MAX_PAUSE)
 
     def _look(self) -> None:
@@ -220,7 +220,7 @@ class Reporter(Listener):
         if recording.slot != self._recording.slot and recording.status in ACTIVE:
             self._say_slot()
         if recording.status in UNDELETABLE and recording != self._kept:
-            keep_record(spool, recording, self._records.sealed_targets(recording.id))
+            save_record(spool, recording, self._records.sealed_targets(recording.id))
             self._kept = recording
 
     def _say_slot(self) -> None:
@@ -235,7 +235,7 @@ class Reporter(Listener):
                 async with asyncio.timeout(timeout):
                     await self._pending.join()
                     return
-            if not self._outage.lasts:
+            if not self._outage.is_ongoing:
                 break
         logger.error("recording %s cannot be told of; its takes stay in the spool", self._recording.id)
 

@@ -35,9 +35,9 @@ from recording_farm.farm.recording.transfers import (
 from recording_farm.farm.spool.manifest import describe
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
-from recording_farm.farm.storage.backend import Checkpoint, Place, Placed, StorageError
+from recording_farm.farm.storage.backend import Checkpoint, StorageBackend, StorageError, StoredObject
 from recording_farm.farm.storage.content_types import content_type
-from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.customer import open_backend
 from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.store import Store, open_store
 from recording_farm.farm.storage.targets import SftpTarget, Target
@@ -45,7 +45,7 @@ from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 
 logger = logging.getLogger(__name__)
 
-Put = Callable[[Path, FinishedFile, Checkpoint], Placed]
+Put = Callable[[Path, FinishedFile, Checkpoint], StoredObject]
 """Carries one file to the place that a transfer is for."""
 
 
@@ -91,7 +91,7 @@ def _is_due(transfer: Transfer | None) -> bool:
 
 def _carry_in_time(
     recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
-) -> Placed:
+) -> StoredObject:
     try:
         return _carry(recording, target, outbox, settings, client)
     except TimeLimitError:
@@ -101,7 +101,7 @@ def _carry_in_time(
 
 def _carry(
     recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
-) -> Placed:
+) -> StoredObject:
     """Carry all files that have not arrived yet; returns where the main one is. Raises StorageError."""
     try:
         store = open_store(settings)
@@ -112,7 +112,7 @@ def _carry(
         host_key = None
         if isinstance(customers, SftpTarget):
             host_key = host_keys.known(recording.organization_id, customers)
-        place = place_of(customers, settings.address_rule, host_key=host_key)
+        place = open_backend(customers, settings.address_rule, host_key=host_key)
         placed = _put_all(recording, target, outbox, store, _into(place, customers, recording))
         if isinstance(customers, SftpTarget) and place.host_key is not None:
             host_keys.keep(recording.organization_id, customers, place.host_key)
@@ -123,7 +123,7 @@ def _carry(
         raise StorageError("failed", f"the node's disk failed: {error.strerror}") from error
 
 
-def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> Placed:
+def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> StoredObject:
     """Each file in turn, the manifest last: where it is, the others are."""
     placed = [_put_one(recording, file, target, outbox, store, put) for file in recording.files]
     # Somebody may want the same again later, and then nothing has arrived.
@@ -133,7 +133,7 @@ def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, pu
 
 def _put_one(
     recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, put: Put
-) -> Placed:
+) -> StoredObject:
     before = outbox.arrival(target, file)
     if before is not None:
         return before
@@ -159,14 +159,14 @@ def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Stor
 
 
 def _into_store(recording: Recording, store: Store) -> Put:
-    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> StoredObject:
         return store.put(recording.id, source, file.name, checkpoint)
 
     return put
 
 
-def _into(place: Place, target: Target, recording: Recording) -> Put:
-    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> Placed:
+def _into(place: StorageBackend, target: Target, recording: Recording) -> Put:
+    def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> StoredObject:
         key = key_at(target, recording, file.name)
         return place.upload(source, key, checkpoint, content_type(file.name))
 

@@ -40,7 +40,7 @@ from recording_farm.farm.recording.targets import key_at, open_target
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
 from recording_farm.farm.storage.content_types import content_type
-from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.customer import open_backend
 from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.storage.targets import TARGET, Target
 
@@ -369,7 +369,7 @@ def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
 
 def customers_put(recording: Recording, target: Target, order: HlsSpec, settings: Settings) -> Put:
     """Carries files to the customer's storage, with the keys that are kept for it once these have expired."""
-    place = place_of(target, settings.address_rule, host_key=order.host_key)
+    place = open_backend(target, settings.address_rule, host_key=order.host_key)
     checkpoint = Checkpoint(Path(order.directory) / ".customers.checkpoint")
 
     def put(file: Path) -> None:
@@ -380,7 +380,7 @@ def customers_put(recording: Recording, target: Target, order: HlsSpec, settings
             if error.final and order.transfer is not None:
                 # The client may have given new keys by now, with an API call.
                 kept = _kept_target(recording, order.transfer, settings)
-                place = place_of(kept or target, settings.address_rule, host_key=order.host_key)
+                place = open_backend(kept or target, settings.address_rule, host_key=order.host_key)
             raise
 
     return put

@@ -132,12 +132,12 @@ class LiveOutputs:
         try:
             wanted = await asyncio.to_thread(self._dependencies.book.wanted)
         except redis.RedisError as error:
-            self._outage.seen(error)
+            self._outage.failed(error)
             return []
         except FarmError as error:
             logger.warning("the outputs cannot be looked up: %s", error)
             return []
-        self._outage.over()
+        self._outage.recovered()
         return wanted
 
     def _keep(self, output: Output, tasks: asyncio.TaskGroup) -> None:
@@ -292,10 +292,10 @@ class _OutputSupervisor:
             self._changes.clear()
             try:
                 await asyncio.to_thread(self._dependencies.book.tell, self._output)
-                outage.over()
+                outage.recovered()
                 return
             except redis.RedisError as error:
-                await asyncio.sleep(outage.seen(error))
+                await asyncio.sleep(outage.failed(error))
 
 
 def stream_arguments(url: StreamUrl, address: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""The number of a slot, from 1: the smallest that no other slot of its node has.
+"""The number of a slot, from 1: the smallest that no other slot of its node holds.
 
-A slot has its number by a lock that its work horses share, and the kernel gives that back when the last of
-them is dead. So no two recordings that run on a node are ever in slots of the same number, whatever was
-killed, and also if several workers run there.
+A slot holds its number by a file lock that its work horses inherit. The kernel releases the lock when the
+last of them has died, so two running recordings of a node never share a number, whatever was killed and
+however many workers run there.
 
-RQ calls a job by its name, so the number is kept here, in the module, and what is forked later knows it.
+RQ imports jobs by name, so the number is a module global, which forked processes inherit.
 """
 
 import fcntl
@@ -26,10 +26,10 @@ class _Held(NamedTuple):
 _held: _Held | None = None
 
 
-def take_number(settings: Settings) -> int | None:
-    """Have a number for as long as this process and those that it forks live; None if the disk fails.
+def acquire_slot_number(settings: Settings) -> int | None:
+    """Hold a number while this process or a fork of it lives; None if the disk fails.
 
-    Called again, it gives the one before back.
+    A second call releases the previous number.
     """
     global _held
     if _held is not None:
@@ -44,14 +44,14 @@ def take_number(settings: Settings) -> int | None:
             for number in count(1)
             if (lock := _locked(directory / str(number))) is not None
         )
-    except OSError as error:  # a full disk must not keep a slot from what it is there for
+    except OSError as error:  # a full disk must not keep a slot from recording
         logger.warning("this slot has no number: %s", error)
         return None
     return _held.number
 
 
 def slot_number() -> int | None:
-    """The number of the slot that this process belongs to; None if it belongs to none."""
+    """The number of this process's slot; None outside a slot."""
     return None if _held is None else _held.number
 
 

@@ -76,7 +76,7 @@ class Observation:
     """An observation at `at`, of the monotonic clock in s. None is what is unknown or was not observed.
 
     `still`, `black` and `blank` describe the picture; `still` since the last observation. Memory and free
-    disk are in bytes; `room_for_cuts` is the disk space that pending cuts of this node need. The encoder has
+    disk are in bytes; `space_for_cuts` is the disk space that pending cuts of this node need. The encoder has
     a watchdog of its own for slowness, which starts cheaper takes as long as there are any. `reachable`:
     whether the page's server accepts connections; checked while the page is cut off. `foreign_window`: a
     window other than the page's was on the display since the last observation; `covered`: one is there now.
@@ -84,7 +84,7 @@ class Observation:
 
     at: float
     free_disk: int | None = None
-    room_for_cuts: int = 0
+    space_for_cuts: int = 0
     memory: int | None = None
     page: PageState | None = None
     sound: tuple[SinkInput, ...] | None = None
@@ -232,7 +232,7 @@ class Monitor:
         """Whether continuing would leave less than the reserve after the pending cuts."""
         if seen.free_disk is None:
             return None
-        return seen.free_disk < self._limits.least_disk + seen.room_for_cuts
+        return seen.free_disk < self._limits.least_disk + seen.space_for_cuts
 
     def _is_empty(self, seen: Observation) -> bool | None:
         """Whether everybody has left: nobody sends, after somebody did, and no connection is being made.

@@ -15,7 +15,7 @@ from recording_farm.encoder.formats import Format
 from recording_farm.encoder.takes.sequence import TakeSequence
 from recording_farm.farm.host.realtime import RealTime
 from recording_farm.farm.recorder.monitor import Observation
-from recording_farm.farm.spool.disk_space import room_for_cuts
+from recording_farm.farm.spool.disk_space import space_for_cuts
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 def observe_disk(spool: Path) -> Observation:
     """An observation while there is no stage: of the spool's disk."""
-    return Observation(time.monotonic(), free_disk=_free(spool), room_for_cuts=room_for_cuts(spool.parent))
+    return Observation(time.monotonic(), free_disk=_free(spool), space_for_cuts=space_for_cuts(spool.parent))
 
 
 class Observer:
@@ -63,7 +63,7 @@ class Observer:
         return Observation(
             time.monotonic(),
             free_disk=_free(self._spool),
-            room_for_cuts=room_for_cuts(self._spool.parent),
+            space_for_cuts=space_for_cuts(self._spool.parent),
             memory=memory,
             page=self._bot.page_state,
             sound=None if sound is None else tuple(sound),

@@ -112,9 +112,9 @@ async def _read_stream(client: redis.asyncio.Redis, key: str, hear: Hear) -> Non
             async with asyncio.timeout(_READ_SECONDS):
                 answer = await client.xread({key: last}, block=_BLOCK_MILLISECONDS)
         except (redis.RedisError, OSError, TimeoutError) as error:
-            await asyncio.sleep(outage.seen(error))
+            await asyncio.sleep(outage.failed(error))
             continue
-        outage.over()
+        outage.recovered()
         for entry_id, fields in entries(answer):
             last = entry_id
             _hear(key, fields.get(b"order"), hear)
@@ -129,11 +129,11 @@ async def _read_channel(client: redis.asyncio.Redis, key: str, hear: Hear) -> No
                     async with in_time():
                         await channel.subscribe(key)
                         _hear_message(key, await channel.get_message(timeout=None), hear)
-                    outage.over()
+                    outage.recovered()
                     while (message := await channel.get_message(timeout=_QUIET_SECONDS)) is not None:
                         _hear_message(key, message, hear)
         except (redis.RedisError, OSError, TimeoutError) as error:
-            await asyncio.sleep(outage.seen(error))
+            await asyncio.sleep(outage.failed(error))
 
 
 def _hear_message(key: str, message: dict[str, Any] | None, hear: Hear) -> None:

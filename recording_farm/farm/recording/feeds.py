@@ -84,9 +84,9 @@ class Feed:
     async def run(self) -> None:
         """Read changes as they come; never ends by itself."""
         while True:
-            found = await self._patiently(self._read)
+            found = await self._retry_until_available(self._read)
             if found:
-                oldest, _ = await self._patiently(self._ends)
+                oldest, _ = await self._retry_until_available(self._ends)
                 self._add(found, lost=BEGINNING < self._last < oldest)
 
     def follow(self, after: EntryId | None, stopped: Stopped) -> AsyncIterator[Change]:
@@ -98,7 +98,7 @@ class Feed:
 
     async def _follow(self, place: EntryId, stopped: Stopped) -> AsyncIterator[Change]:
         if place > self._last:
-            _, newest = await self._patiently(self._ends)
+            _, newest = await self._retry_until_available(self._ends)
             if place > newest:
                 # Redis has lost its data since, or the id is from elsewhere.
                 yield Change(place, None)
@@ -106,7 +106,7 @@ class Feed:
         while True:
             changed = self._changed
             if place < self._before:
-                changes = await self._patiently(partial(self._missed, place))
+                changes = await self._retry_until_available(partial(self._missed, place))
                 if not changes:
                     place = self._before
                     continue
@@ -175,7 +175,7 @@ class Feed:
             logger.warning("%s: the change %s cannot be read: %s", self._key, place, error)
             return Change(place, None)
 
-    async def _patiently(self, read: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retry_until_available(self, read: Callable[[], Awaitable[_T]]) -> _T:
         """What is read, as soon as Redis answers."""
         pause = _FIRST_PAUSE
         while True:

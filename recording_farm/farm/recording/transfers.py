@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from recording_farm.farm.storage.backend import Placed, StorageError
+from recording_farm.farm.storage.backend import StorageError, StoredObject
 
 INTERVALS: Final = tuple(
     timedelta(seconds=seconds) for seconds in (2, 10, 30, 60, 300, 900, 1800, 3600, 7200)
@@ -85,7 +85,7 @@ def tried(transfer: Transfer, moment: datetime) -> Transfer:
     )
 
 
-def arrived(transfer: Transfer, placed: Placed) -> Transfer:
+def arrived(transfer: Transfer, placed: StoredObject) -> Transfer:
     """The transfer after a try that succeeded."""
     return transfer.model_copy(
         update={"state": TransferState.DONE, "error": None, "location": placed.location, "note": placed.note}

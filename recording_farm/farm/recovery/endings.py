@@ -15,8 +15,8 @@ from recording_farm.farm.queues.transfers import enqueue_finish
 from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import other_keeper
-from recording_farm.farm.spool.ending import kept_ending
-from recording_farm.farm.spool.record_copy import keep_record
+from recording_farm.farm.spool.ending import load_ending
+from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import Spool, spool_of
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def apply_saved_ending(recording: Recording, settings: Settings, client: redis.R
     Raises NotFoundError when Redis does not know it, redis.RedisError when Redis cannot be reached.
     """
     spool = spool_of(recording, settings)
-    ending = kept_ending(spool)
+    ending = load_ending(spool)
     if ending is None:
         return False
     logger.warning("recording %s had ended during an outage of Redis", recording.id)
@@ -48,7 +48,7 @@ def apply_saved_ending(recording: Recording, settings: Settings, client: redis.R
     if ending.node is not None:
         enqueue_finish(client, recording, ending.node)
     if ending.node == settings.node:
-        keep_record(spool, recording, records.sealed_targets(recording.id))
+        save_record(spool, recording, records.sealed_targets(recording.id))
     else:
         spool.remove()
     return True
@@ -87,6 +87,6 @@ def fail_or_salvage(recording_id: UUID, settings: Settings, client: redis.Redis)
     if keeper:
         enqueue_finish(client, recording, keeper)
     if saved:
-        keep_record(spool, recording, records.sealed_targets(recording_id))
+        save_record(spool, recording, records.sealed_targets(recording_id))
     else:
         spool.remove()

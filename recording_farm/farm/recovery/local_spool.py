@@ -96,7 +96,7 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
     return True
 
 
-def look_for_lost() -> None:
+def resume_lost() -> None:
     """The RQ job of each minute: recover the recordings of this node for which no job is queued.
 
     It also registers the nodes of all unfinished recordings, so that lost ones are found.

@@ -13,7 +13,7 @@ _COPIES_OF_INTERACTIVE: Final = 3
 """Of an interactive recording its cut makes the film, its segments, and the archive of these."""
 
 
-def room_for_cuts(spool_dir: Path) -> int:
+def space_for_cuts(spool_dir: Path) -> int:
     """Bytes that the cuts of all takes below `spool_dir` have still to write beside them.
 
     The takes of a recording are removed when its cut is done, so until then there are two copies of it.

@@ -34,14 +34,14 @@ class Ending(BaseModel):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def keep_ending(spool: Spool, ending: Ending) -> None:
+def save_ending(spool: Spool, ending: Ending) -> None:
     """Keep it; it is there whole or not at all, also after a power cut. A full disk is no error here."""
     file = _file(spool)
     with suppress(OSError):
         write_file(file, ending.model_dump_json())
 
 
-def kept_ending(spool: Spool) -> Ending | None:
+def load_ending(spool: Spool) -> Ending | None:
     """The ending that is kept; None if the recording had not ended."""
     try:
         return Ending.model_validate_json(_file(spool).read_bytes())

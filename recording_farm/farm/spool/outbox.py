@@ -13,7 +13,7 @@ from typing import Final
 from recording_farm.encoder.atomic_file import write_file
 from recording_farm.farm.recording.model import FinishedFile
 from recording_farm.farm.spool.spool import Spool
-from recording_farm.farm.storage.backend import Checkpoint, Placed
+from recording_farm.farm.storage.backend import Checkpoint, StoredObject
 
 _DIRECTORY: Final = "out"
 _FROM_STORE: Final = ".from-store"
@@ -47,15 +47,15 @@ class Outbox:
         """What the upload of a file to a target remembers."""
         return Checkpoint(self.directory / f".{target}.{file.kind}.checkpoint")
 
-    def arrival(self, target: str, file: FinishedFile) -> Placed | None:
+    def arrival(self, target: str, file: FinishedFile) -> StoredObject | None:
         """Where a file has arrived already, of a transfer whose other files have not; None if it has not."""
         try:
             location, _, note = self._arrival(target, file).read_text().partition("\n")
         except FileNotFoundError:
             return None
-        return Placed(location, file.size, note or None)
+        return StoredObject(location, file.size, note or None)
 
-    def note_arrival(self, target: str, file: FinishedFile, placed: Placed) -> None:
+    def note_arrival(self, target: str, file: FinishedFile, placed: StoredObject) -> None:
         """Remember that a file has arrived."""
         write_file(self._arrival(target, file), f"{placed.location}\n{placed.note or ''}")
 

@@ -20,7 +20,7 @@ class _Kept(NamedTuple):
     targets: dict[str, str]
 
 
-def keep_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> None:
+def save_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> None:
     """Keep a recording as it is now, with its storages, which stay sealed. A full disk is no error here."""
     file = spool.directory / _FILE
     with suppress(OSError):

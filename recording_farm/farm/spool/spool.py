@@ -170,17 +170,17 @@ def spools(spool_dir: Path) -> Iterator[Path]:
     return spool_dir.glob(_UUID)
 
 
-def recorded_into(spool_dir: Path) -> Iterator[Path]:
+def running_spools(spool_dir: Path) -> Iterator[Path]:
     """The spools that a node records into now, `spool_dir` being where all of its are."""
     return (directory for directory in spools(spool_dir) if _is_held(directory))
 
 
-def is_recorded_into(spool_dir: Path) -> bool:
+def has_running_recording(spool_dir: Path) -> bool:
     """Whether a node records anything now, `spool_dir` being where its spools are."""
-    return any(True for _ in recorded_into(spool_dir))
+    return any(True for _ in running_spools(spool_dir))
 
 
-def recordings_under_way(spool_dir: Path) -> int:
+def count_running_recordings(spool_dir: Path) -> int:
     """How many recordings a node makes now, `spool_dir` being where its spools are."""
     return sum(_is_held(directory) for directory in spools(spool_dir))
 

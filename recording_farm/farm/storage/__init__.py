@@ -1,7 +1,7 @@
-"""Where files go: the places that the farm can put them to, its own store and its customers' storage."""
+"""Storage backends: the farm's own store and customers' storage."""
 
 import logging
 
-# What these libraries tell of their requests holds signatures, and with them whatever they allow.
+# These libraries log requests with their signatures, which grant access.
 for _library in ("azure", "boto3", "botocore", "google", "paramiko", "requests", "urllib3"):
     logging.getLogger(_library).setLevel(logging.WARNING)

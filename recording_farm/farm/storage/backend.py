@@ -1,7 +1,7 @@
-"""What every place for files can do, and what an upload needs to go on where it was.
+"""The interface of storage backends, and checkpoints for resuming uploads.
 
-A place is a bucket, a container, a directory or a server of one kind; `key` is a file's path in it, without a
-slash in front.
+A backend is a bucket, container, directory or server; `key` is the path of a file in it, without a leading
+slash.
 """
 
 import json
@@ -18,18 +18,18 @@ from recording_farm.farm.certificates import certificate_problem
 from recording_farm.farm.errors import FarmError
 
 CHECK_TEXT: Final = b"Recording Farm was here."
-"""What a check of a place writes."""
+"""Content of the file that a check writes."""
 
 CHECK_NAME: Final = ".recording-farm-check"
-"""Where a check writes that may not be able to delete it again: one name, so that there is one such file."""
+"""Name of a check's file that it may not be able to delete: always the same, so that only one remains."""
 
 WRONG_MD5: Final = b"\0" * 16
-"""No file's. What is sent with it is refused, after the permission to write was looked at."""
+"""MD5 that matches no file: the server checks the write permission, then rejects the upload."""
 
 NOT_READ_BACK: Final = (
     "the key may not read, so the file was not read back; the storage acknowledged all of it"
 )
-"""The note of a file that is at a place where it may not be read."""
+"""Note for an uploaded file that the key may not read."""
 
 _READ_BYTES: Final = 1 << 20
 _MAX_MESSAGE: Final = 1000
@@ -37,17 +37,17 @@ _MAX_MESSAGE: Final = 1000
 
 
 class StorageError(FarmError):
-    """A place cannot be used; the message is one sentence for people and holds no secret.
+    """A storage operation failed; the message is one sentence for people without secrets.
 
-    `reason` is stable and made for programs. A `lasting` fault is the customer's to mend: it is tried again,
-    but rarely. After a `final` one no further try can succeed.
+    `reason` is a stable code. A `lasting` error must be fixed by the customer and is retried rarely. After a
+    `final` error no retry can succeed.
     """
 
     code: ClassVar[str] = "storage_error"
     http_status: ClassVar[int] = 422
 
     def __init__(self, reason: str, message: str, *, lasting: bool = False, final: bool = False) -> None:
-        """See the class. What a server says is in some messages, and it may say a lot."""
+        """See the class. Long messages, which may quote a server, are truncated."""
         super().__init__(message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…")
         self.reason = reason
         self.lasting = lasting or final
@@ -55,13 +55,13 @@ class StorageError(FarmError):
 
 
 def expired_credentials(what: str = "temporary credentials") -> StorageError:
-    """The error when `what` has expired, and so will not be valid again."""
+    """The error for expired credentials, which cannot become valid again."""
     text = f"the {what} have expired; upload again with new ones"
     return StorageError("expired_credentials", text, final=True)
 
 
 def is_time_out(error: BaseException | None) -> bool:
-    """Whether a time-out is at the bottom of a library's error."""
+    """Whether a time-out is the root cause of a library's error."""
     while error is not None and not isinstance(error, TimeoutError):
         error = error.__context__
     return error is not None
@@ -69,7 +69,7 @@ def is_time_out(error: BaseException | None) -> bool:
 
 @contextmanager
 def certificate_named() -> Iterator[None]:
-    """Say that it was the server's certificate, whatever a library makes of it. Raises StorageError then."""
+    """Turn any library's certificate error into a StorageError that explains it."""
     try:
         yield
     except Exception as error:
@@ -80,7 +80,7 @@ def certificate_named() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a file: its number, counted from 1, and where it lies."""
+    """A part of a file: its number from 1, its offset and its size."""
 
     number: int
     offset: int
@@ -88,16 +88,16 @@ class Part:
 
 
 def parts_of(size: int, part_size: int, most: int) -> list[Part]:
-    """A file of `size` bytes in at most `most` pieces, all of one size but for the last."""
+    """Split a file of `size` bytes into at most `most` parts of equal size, except for the last."""
     part_size = max(part_size, -(-size // most))
     offsets = range(0, max(size, 1), part_size)
     return [Part(number, offset, min(part_size, size - offset)) for number, offset in enumerate(offsets, 1)]
 
 
 def key_parts(key: str) -> list[str]:
-    """The directories of a key and its name at the end, for places where a key is a path.
+    """The directories of a key and its file name, for backends with directories.
 
-    Raises StorageError for a key that could lead elsewhere, or that no directory could hold.
+    Raises StorageError for path traversal and for names that no file system accepts.
     """
     parts = key.split("/")
     if any(part in {"", ".", ".."} or "\0" in part or len(part.encode()) > 255 for part in parts):
@@ -108,14 +108,14 @@ def key_parts(key: str) -> list[str]:
 
 
 class Checkpoint:
-    """What an upload must remember to go on after a crash: a small JSON file beside what is uploaded."""
+    """The state of an upload for resuming it after a crash: a small JSON file."""
 
     def __init__(self, file: Path) -> None:
         """Keep it in `file`, whose directory exists."""
         self._file = file
 
     def load(self, source: Path, key: str) -> dict[str, Any] | None:
-        """What was saved for this very file and key; None if nothing was, or it was for another one."""
+        """The state saved for this file and key; None if there is none, or it is for another file."""
         try:
             saved = json.loads(self._file.read_text())
             return dict(saved["state"]) if saved["of"] == _identity(source, key) else None
@@ -123,15 +123,14 @@ class Checkpoint:
             return None
 
     def save(self, source: Path, key: str, state: dict[str, Any]) -> None:
-        """Remember `state`; a crash leaves this or what was there before.
+        """Save `state` atomically.
 
-        It is saved after each part of an upload, and does not wait for the disk: without it, the parts are
-        sent again.
+        Called after each part of an upload, so it does not fsync: without it, parts are sent again.
         """
         write_file(self._file, json.dumps({"of": _identity(source, key), "state": state}), durable=False)
 
     def clear(self) -> None:
-        """Forget it."""
+        """Delete the state."""
         self._file.unlink(missing_ok=True)
 
 
@@ -141,10 +140,10 @@ def _identity(source: Path, key: str) -> list[str | int]:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A file that has arrived and been verified: where, as people would write it, and its bytes.
+class StoredObject:
+    """An uploaded and verified file: its location in readable form, and its size.
 
-    With a `note` it was not read back: the place did not allow it, but had acknowledged the file's checksum.
+    A `note` means that it was not read back: the key may not read, but the server acknowledged the checksum.
     """
 
     location: str
@@ -152,92 +151,92 @@ class Placed:
     note: str | None = None
 
 
-class Place(Protocol):
+class StorageBackend(Protocol):
     """A bucket, container or directory. Every method raises StorageError."""
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
-        """Put `source` to `key`, from where an earlier try was; it appears whole or not at all.
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
+        """Upload `source` to `key` atomically, resuming an earlier attempt.
 
-        Returns when size and checksum at the other side are those of `source`, or, if the key may not look at
-        them, when the place has acknowledged what was sent with a checksum.
+        Returns once size and checksum in the storage match `source`, or, if the credentials do not allow
+        reading them, once the server has acknowledged the checksum of the upload.
         """
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """A URL from which whoever has it can fetch the file for so long; None if there is no such thing."""
+        """A signed URL of the file, valid for `seconds`; None if the backend has no such URLs."""
 
     def delete(self, key: str) -> None:
-        """Delete a file; one that is not there is no error."""
+        """Delete a file; a missing file is no error."""
 
 
-class CustomersPlace(Place, Protocol):
-    """A place of a customer, whose key may write there and perhaps do nothing else."""
+class CustomerBackend(StorageBackend, Protocol):
+    """A customer's backend, whose credentials may be write-only."""
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """Find out whether files can be put into a directory, and leave nothing there if that is possible.
+        """Check that files can be written to a directory, leaving nothing there if possible.
 
-        Returns what may not be done there and need not, in sentences.
+        Returns sentences about missing permissions that are not required.
         """
 
 
-class StorePlace(Place, Protocol):
-    """A place that the farm can keep its own files in: it gets them back."""
+class StoreBackend(StorageBackend, Protocol):
+    """A backend for the farm's own store, which also reads files."""
 
     def check(self) -> None:
         """Write, read back and delete a small object."""
 
     def fetch(self, key: str, target: Path) -> None:
-        """Bring a file to `target` on this machine, replacing what is there; it appears whole or not at all.
+        """Download a file to `target` atomically, replacing an existing file.
 
         Raises StorageError, with the reason `not_found` when there is no such file.
         """
 
 
 def check_key(directory: str = "", name: str | None = None) -> str:
-    """Where a check writes in a directory: without a `name`, one that nothing else has."""
+    """The key of a check's file in a directory; the name is random by default."""
     name = name or f"{CHECK_NAME}-{token_hex(8)}"
     return f"{directory}/{name}" if directory else name
 
 
 def left_behind(key: str) -> str:
-    """The note of a check that could not delete what it had written."""
+    """The note of a check that could not delete its file."""
     return f"the key may not delete, so the check's file {key} stays there"
 
 
 def check_came_back(read: bytes) -> None:
-    """Raises StorageError when what a check has read is not what it wrote."""
+    """Raise StorageError when a check reads back other data than it wrote."""
     if read != CHECK_TEXT:
         raise StorageError("damaged", "the storage returned different data than was written", lasting=True)
 
 
 def pieces_of(file: "BinaryIO | Slice") -> Iterator[bytes]:
-    """What is left of an open file, in pieces of 1 MiB."""
+    """The rest of an open file, in chunks of 1 MiB."""
     while data := file.read(_READ_BYTES):
         yield data
 
 
 @contextmanager
 def slice_of(source: Path, part: Part) -> Iterator["Slice"]:
-    """A part of a file as a file of its own."""
+    """Open a part of a file as a file-like object."""
     with source.open("rb") as file:
         yield Slice(file, part)
 
 
 class Slice:
-    """A part of an open file that reads like a whole one, so that no part is ever in memory."""
+    """A part of an open file as a file-like object, so that no part is loaded into memory."""
 
     def __init__(self, file: Any, part: Part) -> None:
-        """Read `part` of `file`, which nobody else reads meanwhile."""
+        """Read `part` of `file`, which must have no other reader meanwhile."""
         self._file = file
         self._part = part
         self._position = 0
         file.seek(part.offset)
 
     def __len__(self) -> int:
-        """Its size in bytes."""
+        """Size in bytes."""
         return self._part.size
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next bytes, all that are left with a negative size."""
+        """The next bytes; all remaining ones with a negative size."""
         left = self._part.size - self._position
         wanted = left if size is None or size < 0 else min(size, left)
         data: bytes = self._file.read(wanted)
@@ -245,12 +244,12 @@ class Slice:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere in the part."""
+        """Move to a position in the part."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._part.size}[whence]
         self._position = max(0, min(base + offset, self._part.size))
         self._file.seek(self._part.offset + self._position)
         return self._position
 
     def tell(self) -> int:
-        """Where in the part."""
+        """The position in the part."""
         return self._position

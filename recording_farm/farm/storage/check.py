@@ -1,7 +1,7 @@
-"""Checks a customer's storage: whether files can be put where they would go.
+"""Checks whether files can be written to a customer's storage.
 
-It is done in a process of its own, which the kernel ends in time. A storage can hang in more ways than a
-library has time-outs for: it may send a byte every few seconds, for ever.
+The check runs in its own process, which an alarm kills in time: a storage can hang in ways that no time-out
+of a library covers, for example by sending a byte every few seconds.
 """
 
 import asyncio
@@ -16,23 +16,22 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from recording_farm.browser_bot.network.addresses import AddressRule
 from recording_farm.farm.clock import now
 from recording_farm.farm.storage.backend import StorageError
-from recording_farm.farm.storage.customer import CustomerPlace, place_of
+from recording_farm.farm.storage.customer import CustomerStorage, open_backend
 from recording_farm.farm.storage.targets import TARGET, Target, key_of, with_secrets
 
 CHECK_SECONDS: Final = 18
-"""How long a check takes at most, but for the start of its process."""
+"""Time limit of a check, without the start of its process."""
 
 _TIMEOUT_SECONDS: Final = 5.0
-"""Of one request of the check."""
+"""Time-out of one request of the check."""
 
 logger = logging.getLogger(__name__)
 
 
 class CheckResult(BaseModel):
-    """Whether a storage can be used; if not, a stable code for programs and a sentence for people.
+    """The result of a check; on failure, a stable code for programs and a sentence for people.
 
-    `notes` tell what may not be done there and need not. `host_key` is the fingerprint that an SFTP server
-    has shown.
+    `notes` name missing permissions that are not required. `host_key` is the fingerprint of an SFTP server.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,12 +43,12 @@ class CheckResult(BaseModel):
 
     @property
     def ok(self) -> bool:
-        """Whether files can go there."""
+        """Whether files can be written."""
         return self.code is None
 
 
-class _Order(BaseModel):
-    """What the process is told; it comes through a pipe, which nobody else can read."""
+class _Task(BaseModel):
+    """Input of the process; sent through a pipe, because it contains secrets."""
 
     target: dict[str, JsonValue]
     rule: list[str] | None
@@ -60,12 +59,12 @@ class _Order(BaseModel):
 async def check_target(
     target: Target, rule: AddressRule | None, organization_id: str, host_key: str | None = None
 ) -> CheckResult:
-    """Check a storage with short time-outs and one try, in 20 s at most.
+    """Check a storage within 20 s, with short time-outs and without retries.
 
-    `rule` says where it may connect to; None is everywhere. `host_key` is the fingerprint to expect of an
-    SFTP server, unless the target names one.
+    `rule` limits its addresses; None allows all. `host_key` is the expected fingerprint of an SFTP server,
+    unless the target has one.
     """
-    order = _Order(
+    task = _Task(
         target=with_secrets(target),
         rule=None if rule is None or rule.allow_all else [str(network) for network in rule.allowed],
         directory=_directory(target, organization_id),
@@ -75,11 +74,11 @@ async def check_target(
         *(sys.executable, "-I", "-m", __name__),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,  # a library's own words may hold a secret
+        stderr=asyncio.subprocess.DEVNULL,  # messages of libraries may contain secrets
     )
     try:
         async with asyncio.timeout(CHECK_SECONDS + 1):
-            answer, _ = await process.communicate(order.model_dump_json().encode())
+            answer, _ = await process.communicate(task.model_dump_json().encode())
     except TimeoutError:
         answer = b""
     finally:
@@ -89,13 +88,13 @@ async def check_target(
     return _result(process.returncode, answer)
 
 
-def check_place(place: CustomerPlace, directory: str) -> CheckResult:
-    """What comes of an attempt to write in `directory`."""
+def check_backend(backend: CustomerStorage, directory: str) -> CheckResult:
+    """Try to write to `directory`."""
     try:
-        notes = place.check_writing(directory)
+        notes = backend.check_writing(directory)
     except StorageError as error:
         return CheckResult(code=error.reason, message=error.message)
-    return CheckResult(notes=notes, host_key=place.host_key)
+    return CheckResult(notes=notes, host_key=backend.host_key)
 
 
 def _directory(target: Target, organization_id: str) -> str:
@@ -108,21 +107,21 @@ def _result(status: int | None, answer: bytes) -> CheckResult:
         return CheckResult.model_validate_json(answer)
     if status in {-signal.SIGALRM, -signal.SIGKILL}:
         return CheckResult(code="timed_out", message="the storage did not answer in time")
-    logger.error("the process that checks a storage ended with the status %s", status)
+    logger.error("the process of a storage check exited with status %s", status)
     return CheckResult(code="failed", message="the storage could not be checked")
 
 
 def _main() -> None:
     signal.alarm(CHECK_SECONDS)
-    order = _Order.model_validate_json(sys.stdin.buffer.read())
+    task = _Task.model_validate_json(sys.stdin.buffer.read())
     rule = None
-    if order.rule is not None:
-        rule = AddressRule(allowed=tuple(ip_network(network) for network in order.rule))
+    if task.rule is not None:
+        rule = AddressRule(allowed=tuple(ip_network(network) for network in task.rule))
     try:
-        place = place_of(
-            TARGET.validate_python(order.target),
+        backend = open_backend(
+            TARGET.validate_python(task.target),
             rule,
-            host_key=order.host_key,
+            host_key=task.host_key,
             connect_timeout=_TIMEOUT_SECONDS,
             read_timeout=_TIMEOUT_SECONDS,
             tries=1,
@@ -130,7 +129,7 @@ def _main() -> None:
     except StorageError as error:
         result = CheckResult(code=error.reason, message=error.message)
     else:
-        result = check_place(place, order.directory)
+        result = check_backend(backend, task.directory)
     print(result.model_dump_json())
 
 

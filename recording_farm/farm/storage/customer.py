@@ -1,6 +1,6 @@
-"""Customers' storages: the place that a target describes, which connects only where the farm may.
+"""Customers' storages: opens the backend of a target, which connects to allowed addresses only.
 
-Each kind's library is loaded with its first place: they take long, and each job is a process of its own.
+Each backend's library is imported on first use: the imports are slow, and each job has its own process.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from recording_farm.browser_bot.network.addresses import AddressError, AddressRule, check_url
 from recording_farm.browser_bot.network.host_names import in_url
 from recording_farm.farm.errors import AddressRefusedError
-from recording_farm.farm.storage.backend import Checkpoint, CustomersPlace, Placed, StorageError
+from recording_farm.farm.storage.backend import Checkpoint, CustomerBackend, StorageError, StoredObject
 from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
 from recording_farm.farm.storage.targets import (
     AwsTarget,
@@ -29,65 +29,60 @@ from recording_farm.farm.storage.targets import (
 )
 
 _ENCRYPTIONS: Final = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
-"""What S3 calls the kinds of encryption at rest (its header x-amz-server-side-encryption)."""
+"""S3's names of the kinds of encryption at rest (header x-amz-server-side-encryption)."""
 
 
-class CustomerPlace:
-    """A customer's storage. A `Place` whose errors hold nothing but what is meant for the customer."""
+class CustomerStorage:
+    """A customer's storage: a `StorageBackend` whose errors are safe to show to the customer."""
 
-    def __init__(self, place: CustomersPlace, rule: AddressRule | None) -> None:
+    def __init__(self, backend: CustomerBackend, rule: AddressRule | None) -> None:
         """Connect only where `rule` allows it; None allows everything."""
-        self._place = place
+        self._backend = backend
         self._rule = rule
 
     @property
     def host_key(self) -> str | None:
         """The fingerprint of the host key that an SFTP server showed last; see `farm.storage.host_keys`."""
-        host_key: str | None = getattr(self._place, "host_key", None)
+        host_key: str | None = getattr(self._backend, "host_key", None)
         return host_key
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
-        """See `Place`."""
-        with self._kept():
-            return self._place.upload(source, key, checkpoint, content_type)
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
+        """See `StorageBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._backend.upload(source, key, checkpoint, content_type)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `Place`."""
-        with self._kept():
-            return self._place.link(key, seconds, name, content_type)
+        """See `StorageBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._backend.link(key, seconds, name, content_type)
 
     def delete(self, key: str) -> None:
-        """See `Place`."""
-        with self._kept():
-            self._place.delete(key)
+        """See `StorageBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            self._backend.delete(key)
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomersPlace`. `directory` has no slash at either end."""
-        with self._kept():
-            return self._place.check_writing(directory)
-
-    @contextmanager
-    def _kept(self) -> Iterator[None]:
-        with _said(), only_allowed_addresses(self._rule):
-            yield
+        """See `CustomerBackend`. `directory` has no slash at either end."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._backend.check_writing(directory)
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Whatever goes wrong is a StorageError, without what led to it, which may hold a signed URL."""
+def _safe_errors() -> Iterator[None]:
+    """Turn every error into a StorageError without its cause, which may contain a signed URL."""
     try:
         yield
     except StorageError as error:
         raise StorageError(error.reason, error.message, lasting=error.lasting, final=error.final) from None
     except OSError:
-        raise  # of this machine's own disk
+        raise  # an error of this machine's disk
     except Exception as error:  # noqa: BLE001 - whatever it is
-        # The libraries refuse names and keys in more ways than they tell.
+        # The libraries raise more kinds of errors than they document.
         text = f"unexpected error from the storage ({type(error).__name__})"
         raise StorageError("failed", text) from None
 
 
-def place_of(
+def open_backend(
     target: Target,
     rule: AddressRule | None,
     *,
@@ -95,21 +90,21 @@ def place_of(
     connect_timeout: float = 10,
     read_timeout: float = 60,
     tries: int = 3,
-) -> CustomerPlace:
-    """The place that `target` describes; files' keys there come of `farm.storage.targets.key_of`.
+) -> CustomerStorage:
+    """Open the backend of `target`; `farm.storage.targets.key_of` makes the keys of files.
 
-    Nothing is sent yet. `rule` says where it may connect to; None is everywhere. `host_key` is what to expect
-    of an SFTP server if the target names none. The time-outs (s) are those of one of so many `tries`. Raises
-    StorageError when there can be no such place: a key cannot be read, say.
+    Does not connect yet. `rule` limits its addresses; None allows all. `host_key` is the expected fingerprint
+    of an SFTP server, unless the target has one. The time-outs (s) apply to each of the `tries`. Raises
+    StorageError for an invalid target, for example an unreadable private key.
     """
-    with _said():
-        return CustomerPlace(_place(target, host_key, connect_timeout, read_timeout, tries), rule)
+    with _safe_errors():
+        return CustomerStorage(_backend(target, host_key, connect_timeout, read_timeout, tries), rule)
 
 
 async def check_target_address(target: Target, rule: AddressRule) -> None:
-    """Raises AddressRefusedError when `target` lies at an address that `rule` forbids.
+    """Raise AddressRefusedError when the address of `target` is forbidden by `rule`.
 
-    That is for the customer, who learns of it at once. What counts is the look at each connection.
+    This gives the customer early feedback. The security check is the one at each connection.
     """
     endpoint = _sftp_url(target) if isinstance(target, SftpTarget) else endpoint_of(target)
     if endpoint is None or rule.allow_all:
@@ -121,18 +116,18 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
 
 
 def _sftp_url(target: SftpTarget) -> str:
-    # A URL of a kind that the rule reads; only host and port count.
+    # The rule takes http URLs; it uses only host and port.
     return f"http://{in_url(target.host)}:{target.port}/"
 
 
-def _place(
+def _backend(
     target: Target, host_key: str | None, connect_timeout: float, read_timeout: float, tries: int
-) -> CustomersPlace:
+) -> CustomerBackend:
     match target:
         case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
-            from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Place
+            from recording_farm.farm.storage.backends.s3 import S3Backend, S3Bucket
 
-            return S3Place(
+            return S3Backend(
                 S3Bucket(
                     target.bucket,
                     target.access_key,
@@ -150,26 +145,26 @@ def _place(
                 tries=tries,
             )
         case AzureTarget():
-            from recording_farm.farm.storage.backends.azure import AzureContainer, AzurePlace
+            from recording_farm.farm.storage.backends.azure import AzureBackend, AzureContainer
 
-            return AzurePlace(
+            return AzureBackend(
                 AzureContainer(target.bucket, azure_connection(target)),
                 connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
                 tries=tries,
             )
         case GcsTarget():
-            from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsPlace
+            from recording_farm.farm.storage.backends.gcs import GcsBackend, GcsBucket
 
-            return GcsPlace(
+            return GcsBackend(
                 GcsBucket(target.bucket, target.secret.get_secret_value()),
                 connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
             )
         case SftpTarget():
-            from recording_farm.farm.storage.backends.sftp import SftpPlace, SftpServer
+            from recording_farm.farm.storage.backends.sftp import SftpBackend, SftpServer
 
-            return SftpPlace(
+            return SftpBackend(
                 SftpServer(
                     target.host,
                     target.username,
@@ -178,7 +173,7 @@ def _place(
                     target.private_key.get_secret_value()
                     if target.private_key and target.auth_method == "KEY"
                     else None,
-                    # A file's key has no slash in front, even if the target's path has.
+                    # Keys have no leading slash, even if the target's path has one.
                     "/" if target.path.startswith("/") else "",
                     target.host_key or host_key,
                 ),
@@ -190,7 +185,7 @@ def _place(
 def _s3_region(target: AwsTarget | CloudflareTarget | DigitalOceanTarget | S3Target) -> str | None:
     match target:
         case CloudflareTarget():
-            return "auto"  # R2 has no regions, and this is the name of all of them
+            return "auto"  # R2's only region
         case AwsTarget() | DigitalOceanTarget():
             return target.region.lower()
         case _:

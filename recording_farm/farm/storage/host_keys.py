@@ -1,4 +1,4 @@
-"""Host keys of customers' SFTP servers: the one of the first use is the one that is expected from then on.
+"""Host keys of customers' SFTP servers, trusted on first use.
 
 Key
     farm:host_keys:{org}    hash: the fingerprint (`SHA256:…`) of the host key, by the server's host:port
@@ -12,26 +12,26 @@ from recording_farm.farm.storage.targets import SftpTarget
 
 
 class HostKeys:
-    """The host keys that the organizations' servers have shown.
+    """The known host keys of organizations' servers.
 
     Every method raises redis.RedisError when Redis cannot be reached.
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        """`client` is used by several threads at once."""
+        """`client` must be thread-safe."""
         self._redis = client
 
     def known(self, organization_id: str, target: SftpTarget) -> str | None:
-        """The fingerprint to expect: the target's own, or else that of the first use; None before it."""
+        """The expected fingerprint: the target's own, or that of the first use; None before it."""
         if target.host_key is not None:
             return target.host_key
         kept = cast("bytes | None", self._redis.hget(_key(organization_id), _server(target)))
         return kept.decode() if kept is not None else None
 
     def keep(self, organization_id: str, target: SftpTarget, fingerprint: str) -> None:
-        """Expect this host key from now on, after the server was used with it.
+        """Save the host key of a server after its first use.
 
-        It takes the place of another one only if the target names it itself.
+        It replaces a saved one only if the target itself names it.
         """
         if target.host_key is not None:
             self._redis.hset(_key(organization_id), _server(target), fingerprint)

@@ -1,4 +1,4 @@
-"""Which store this is: the same text on every machine that has the same store."""
+"""Identity of the store: the same text on every machine with the same store."""
 
 from secrets import token_hex
 from typing import Final
@@ -7,14 +7,14 @@ from recording_farm.encoder.atomic_file import write_file
 from recording_farm.farm.config.store_url import StoreKind, StoreLocation
 
 _ID_FILE: Final = ".recording-farm-store"
-"""Holds the random id of a directory store. Files of recordings never begin with a dot."""
+"""File with the random id of a directory store. Names of recordings' files never begin with a dot."""
 
 
 def store_identity(location: StoreLocation) -> str:
     """A text that identifies the store.
 
-    The same path on two machines may be two directories, so a directory gets a random id in a file of its
-    own, on first use. Raises OSError when the directory cannot be read or written.
+    The same path on two machines may be two directories, so a directory gets a file with a random id on first
+    use. Raises OSError when the directory cannot be read or written.
     """
     if location.kind is not StoreKind.DIRECTORY:
         return (

@@ -1,8 +1,8 @@
-"""Presets: customers' storages that an organization has given names, to be used by many recordings.
+"""Presets: named storage configurations of an organization, for many recordings.
 
 Key
-    farm:storage_presets:{org}    hash: each preset by its name, as JSON: what may be shown of it, and all of
-                                  it, sealed for this organization and name
+    farm:storage_presets:{org}    hash: each preset by its name, as JSON: its public part, and all of it,
+                                  sealed for this organization and name
 """
 
 import json
@@ -17,7 +17,7 @@ from recording_farm.farm.errors import FarmError, NotFoundError
 from recording_farm.farm.storage.targets import TARGET, Target, public, with_secrets
 
 MAX_PRESETS: Final = 100
-"""Of one organization."""
+"""Per organization."""
 
 _PUT: Final = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then
@@ -50,13 +50,13 @@ class StoragePresets:
     """
 
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
-        """`sealer` is that of the farm's secret (`farm.credentials.farm_secret.load_secret_key`)."""
+        """`sealer` uses the farm's secret (`farm.credentials.farm_secret.load_secret_key`)."""
         self._redis = client
         self._sealer = sealer
         self._put = client.register_script(_PUT)
 
     def put(self, organization_id: str, name: str, target: Target) -> None:
-        """Give a storage a name; what had it before is forgotten. Raises TooManyPresetsError."""
+        """Save a preset, replacing one of the same name. Raises TooManyPresetsError."""
         sealed = self._sealer.seal(json.dumps(with_secrets(target)), _context(organization_id, name))
         kept = _Kept(public=public(target), sealed=sealed)
         if not self._put([_key(organization_id)], [name, kept.model_dump_json(), MAX_PRESETS]):
@@ -73,18 +73,18 @@ class StoragePresets:
         return TARGET.validate_json(self._sealer.open(sealed, _context(organization_id, name)))
 
     def shown(self, organization_id: str, name: str) -> Mapping[str, JsonValue]:
-        """What may be shown of a preset. Raises NotFoundError."""
+        """The public part of a preset. Raises NotFoundError."""
         return self._kept(organization_id, name).public
 
     def list(self, organization_id: str) -> dict[str, Mapping[str, JsonValue]]:
-        """What may be shown of all presets of an organization, by their names in alphabetical order."""
+        """The public parts of an organization's presets, sorted by name."""
         kept = cast("dict[bytes, bytes]", self._redis.hgetall(_key(organization_id)))
         return {
             name.decode(): _Kept.model_validate_json(value).public for name, value in sorted(kept.items())
         }
 
     def delete(self, organization_id: str, name: str) -> None:
-        """Forget a preset. Raises NotFoundError."""
+        """Delete a preset. Raises NotFoundError."""
         if not self._redis.hdel(_key(organization_id), name):
             raise _not_found(name)
 
@@ -100,7 +100,7 @@ def _key(organization_id: str) -> str:
 
 
 def _context(organization_id: str, name: str) -> str:
-    # Neither an organization's id nor a preset's name has a slash in it.
+    # Neither organization ids nor preset names contain a slash.
     return f"the storage preset {organization_id}/{name}"
 
 

@@ -1,7 +1,6 @@
-"""Targets: a customer's storage as the recording API's `storage_config` describes it, checked field by field.
+"""Targets: the validated `storage_config` of the recording API, one model for each kind of storage.
 
-The objects hold secrets. They are kept sealed (`farm.credentials.sealing`), and only `public` of them is ever
-shown.
+Targets contain secrets: they are stored sealed (`farm.credentials.sealing`), and clients see `public` only.
 """
 
 import re
@@ -31,14 +30,14 @@ PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """The pattern of a preset's name."""
 
 PRESET_NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot"
-"""The same in words, for clients."""
+"""The rule for clients."""
 
 _PLACEHOLDERS = frozenset({"meeting_id", "recording_id", "organization_id", "date", "year", "month", "day"})
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
 
 _PATH = rf"^([^{{}}\\\u0000-\u001f\u007f-\u009f]|\{{({'|'.join(sorted(_PLACEHOLDERS))})\}})*$"
-"""Written so that JSON Schema reads them as Python does, because the OpenAPI document has them too."""
+"""Valid both in Python and in JSON Schema, because openapi.json contains these patterns."""
 
 _DOTS = r"(^|/)\.\.?(/|$)"
 _METADATA_KEY = r"^[A-Za-z0-9._-]{1,64}$"
@@ -49,7 +48,7 @@ _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 
 def _matching(pattern: str, rule: str) -> tuple[AfterValidator, Any]:
-    """A check of a text against a pattern that needs words of its own; the JSON Schema has the pattern."""
+    """A pattern with its own error message; the JSON Schema contains the pattern."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -92,12 +91,12 @@ def _host(value: str) -> str:
 
 
 def _whole(value: Any) -> Any:
-    # In JSON 22.0 is a whole number too.
+    # In JSON, 22.0 is an integer too.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _header_value(value: SecretStr) -> SecretStr:
-    # It is sent as a header, as it is.
+    # It is sent as a header value.
     if not re.fullmatch(_HEADER_VALUE, value.get_secret_value()):
         raise PydanticCustomError("session_token", "must be printable ASCII without spaces")
     return value
@@ -131,7 +130,7 @@ SessionToken = Annotated[
     Field(max_length=16_384, json_schema_extra={"pattern": f"^{_HEADER_VALUE}$"}),
 ]
 MetadataKey = Annotated[str, StringConstraints(pattern=_METADATA_KEY)]
-"""They go into headers as they are, and S3 takes 2 KiB of them in all."""
+"""Metadata is sent in headers; S3 accepts 2 KiB in total."""
 
 MetadataValue = Annotated[
     str,
@@ -157,7 +156,7 @@ PresetName = Annotated[str, *_matching(PRESET_NAME, PRESET_NAME_RULE)]
 
 
 class _Target(BaseModel):
-    # Not strict: the secrets come as plain strings.
+    # Not strict: secrets arrive as plain strings.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bucket: Name
@@ -165,7 +164,7 @@ class _Target(BaseModel):
 
 
 class OwnEncryption(BaseModel):
-    """Encryption at rest by S3's own key (SSE-S3)."""
+    """Encryption at rest with S3's own key (SSE-S3)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -173,7 +172,7 @@ class OwnEncryption(BaseModel):
 
 
 class KmsEncryption(BaseModel):
-    """Encryption at rest by a key of Amazon's KMS (SSE-KMS); without an id by the account's own for S3."""
+    """Encryption at rest with an Amazon KMS key (SSE-KMS), by default the account's key for S3."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -220,7 +219,7 @@ class CloudflareTarget(_S3Target):
 
 
 class S3Target(_S3Target):
-    """A bucket of any server that speaks S3."""
+    """A bucket of any S3-compatible server."""
 
     type: Literal["s3"]
     endpoint: Endpoint
@@ -296,7 +295,7 @@ TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 
 
 class PresetTarget(BaseModel):
-    """A storage that the organization has given a name, see `farm.storage.presets`."""
+    """A named storage of the organization, see `farm.storage.presets`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -305,7 +304,7 @@ class PresetTarget(BaseModel):
 
 
 StorageConfig = Annotated[Target | PresetTarget, Discriminator("type")]
-"""What a request says of where a file goes."""
+"""`storage_config` of a request."""
 
 _AZURE_DEVELOPMENT = "http://127.0.0.1:10000/devstoreaccount1"
 
@@ -313,19 +312,19 @@ _SECRETS = frozenset({"secret", "password", "private_key", "access_key", "sessio
 
 
 def public(target: Target | PresetTarget) -> dict[str, Any]:
-    """What may be shown of a target: everything but its keys."""
+    """The public part of a target: everything but its secrets."""
     return target.model_dump(mode="json", exclude=set(_SECRETS), exclude_defaults=True) | {
         "type": target.type
     }
 
 
 def is_same_place(one: Target, other: Target) -> bool:
-    """Whether two targets differ in nothing but their keys."""
+    """Whether two targets are the same except for their secrets."""
     return (public(one), endpoint_of(one)) == (public(other), endpoint_of(other))
 
 
 def with_secrets(target: Target | PresetTarget) -> dict[str, Any]:
-    """All of a target, to be sealed and read again by `TARGET`."""
+    """All of a target, for sealing; `TARGET` parses it again."""
     plain = target.model_dump()
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -334,7 +333,7 @@ def with_secrets(target: Target | PresetTarget) -> dict[str, Any]:
 
 
 def endpoint_of(target: Target) -> str | None:
-    """Where a target that speaks HTTP is; None is Amazon's or Google's own, and for SFTP."""
+    """The HTTP endpoint of a target; None for Amazon's or Google's default, and for SFTP."""
     match target:
         case S3Target():
             return with_host_in_ascii(target.endpoint)
@@ -349,9 +348,9 @@ def endpoint_of(target: Target) -> str | None:
 
 
 def azure_connection(target: AzureTarget) -> str:
-    """The connection string of a target, also when what was given is a URL with a signature (SAS).
+    """The connection string of a target, which may have a SAS URL instead.
 
-    Azure's portal shows such URLs, of an account, a container or a directory in it.
+    Azure's portal shows SAS URLs of an account, a container or a directory.
     """
     given = target.access_key.get_secret_value().strip()
     if not given.lower().startswith(("https://", "http://")):
@@ -363,7 +362,7 @@ def azure_connection(target: AzureTarget) -> str:
 
 
 def _azure_endpoint(connection_string: str) -> str | None:
-    """Where a connection string leads, as azure.storage.blob reads it; None if it does not say."""
+    """The endpoint of a connection string, as azure.storage.blob reads it; None if it has none."""
     parts = (part.partition("=") for part in connection_string.rstrip(";").split(";"))
     values = {name.upper(): value for name, _, value in parts}
     if values.get("USEDEVELOPMENTSTORAGE") == "true":
@@ -377,10 +376,11 @@ def _azure_endpoint(connection_string: str) -> str | None:
 
 
 def key_of(path: str, name: str, values: Mapping[str, str], invoked: datetime) -> str:
-    """Where a file goes: the target's path with its placeholders filled in, and the file's name.
+    """The key of a file: the target's path with its placeholders filled in, and the file name.
 
-    What is filled in comes from clients, so of it only letters, digits and `._=-` are left.
+    Values of placeholders come from clients, so they are reduced to letters, digits and `._=-`.
     """
+
     day = invoked.astimezone(UTC)
     known = {
         **values,

@@ -1,12 +1,12 @@
-"""What has happened in the farm, counted in Redis for Prometheus by whoever sees it happen.
+"""Counters and histograms, kept in Redis for Prometheus.
 
-The farm's processes are many and some live for one job only, so the counts of all of them are kept in one
-place. Everything that can be counted is declared here; `farm.telemetry.metrics` shows it.
+The farm has many processes, some of which live for one job only, so they share their counts in Redis. All
+metrics of this kind are declared here; `farm.telemetry.metrics` exports them.
 
 Key
-    farm:counts    hash: each number by its metric and what distinguishes it, as a JSON array, such as
-                   ["farm_transfers_total", "aws", "done"]; of a histogram there is one for each bucket and
-                   one for the sum
+    farm:counts    hash: each value by its metric and labels, as a JSON array, such as
+                   ["farm_transfers_total", "aws", "done"]; a histogram has a field for each bucket and one
+                   for the sum
 """
 
 import json
@@ -28,13 +28,14 @@ _KEY: Final = "farm:counts"
 _SUM: Final = "sum"
 
 PLACES: Final = (STORE, "aws", "azure", "cloudflare", "digitalocean", "gcs", "s3", "sftp")
-"""The kinds of places that files are carried to: the store, and those of `farm.storage.targets`."""
+"""Kinds of upload targets: the store, and the types of `farm.storage.targets`."""
 
 
 class Counter(NamedTuple):
-    """Something that is counted, by labels whose values are few.
+    """A counter with low-cardinality labels.
 
-    What is `expected` is shown before it happens: for Prometheus a number that appears has not increased.
+    Label values in `expected` are exported from the start as 0: Prometheus sees no increase when a series
+    first appears.
     """
 
     name: str
@@ -44,38 +45,38 @@ class Counter(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Something that is measured: how often it was at most each of `bounds`, and the sum of all values."""
+    """A histogram with the upper `bounds` of its buckets."""
 
     name: str
     help: str
     bounds: tuple[float, ...]
 
 
-INVOKED: Final = Counter("farm_recordings_invoked_total", "Recordings that were asked for.")
+INVOKED: Final = Counter("farm_recordings_invoked_total", "Recordings requested.")
 ENDED: Final = Counter(
     "farm_recordings_ended_total",
-    "Recordings that came to an end, by final state, reason and code of their error (none: empty).",
+    "Recordings ended, by final state, reason and error code (empty without an error).",
     ("status", "reason", "error"),
     ((Status.UPLOADED, ReasonKind.API_CALL, ""),),
 )
 RECORDED_SECONDS: Final = Counter("farm_recorded_seconds_total", "Seconds of video in finished files.")
 FRAMES_CAPTURED: Final = Counter("farm_frames_captured_total", "Frames in finished files.")
-FRAMES_LOST: Final = Counter("farm_frames_lost_total", "Frames that are missing in finished files.")
-FRAMES_DOUBLED: Final = Counter("farm_frames_doubled_total", "Frames that two pictures fell on.")
+FRAMES_LOST: Final = Counter("farm_frames_lost_total", "Frames missing from finished files.")
+FRAMES_DOUBLED: Final = Counter("farm_frames_doubled_total", "Frames dropped as duplicates.")
 TRANSFERS: Final = Counter(
     "farm_transfers_total",
-    "Transfers that came to an end, by kind of place and result; apart from the recordings' own results.",
+    "Uploads ended, by kind of target and result; recordings have their own results.",
     ("place", "result"),
     tuple(product(PLACES, ("done", "given_up"))),
 )
 TRANSFER_FAILURES: Final = Counter(
     "farm_transfer_failures_total",
-    "Tries of transfers that failed, by kind of place and code of the error.",
+    "Failed upload attempts, by kind of target and error code.",
     ("place", "error"),
 )
 WEBHOOK_ATTEMPTS: Final = Counter(
     "farm_webhook_attempts_total",
-    "Tries to deliver webhooks, by what came of them.",
+    "Webhook delivery attempts, by outcome.",
     ("outcome",),
     (("delivered",), ("retrying",), ("given_up",)),
 )
@@ -83,22 +84,22 @@ WEBHOOK_ATTEMPTS: Final = Counter(
 _SECONDS: Final = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 QUEUE_WAIT: Final = Histogram(
-    "farm_queue_wait_seconds", "From when a recording was asked for to when a slot took it.", _SECONDS
+    "farm_queue_wait_seconds", "Time from the request of a recording until a slot takes it.", _SECONDS
 )
 START: Final = Histogram(
-    "farm_start_seconds", "From when a recording was asked for to its first take.", _SECONDS
+    "farm_start_seconds", "Time from the request of a recording until its first take starts.", _SECONDS
 )
 FINISH: Final = Histogram(
-    "farm_finish_seconds", "From the end of a recording to when its file was where it is to be.", _SECONDS
+    "farm_finish_seconds", "Time from the end of a recording until its files are uploaded.", _SECONDS
 )
 SPEED: Final = Histogram(
     "farm_encoder_speed",
-    "Seconds of sound and picture encoded in a second, of a recording's slowest take.",
+    "Encoding speed relative to real time, of a recording's slowest take.",
     (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0, 1.01, 1.05),
 )
 PEAK_MEMORY: Final = Histogram(
     "farm_recording_peak_memory_bytes",
-    "The most memory that browser, display and sound of a recording used.",
+    "Peak memory of the browser, display and audio of a recording.",
     tuple(float(step << 28) for step in (1, 2, 3, 4, 6, 8, 12, 16)),
 )
 
@@ -116,7 +117,7 @@ COUNTERS: Final = (
 HISTOGRAMS: Final = (QUEUE_WAIT, START, FINISH, SPEED, PEAK_MEMORY)
 
 Increments = Mapping[str, float]
-"""What to add to which field of the hash."""
+"""Amounts to add, by field of the hash."""
 
 
 def counted(counter: Counter, *labels: str, by: float = 1) -> Increments:
@@ -126,14 +127,14 @@ def counted(counter: Counter, *labels: str, by: float = 1) -> Increments:
 
 
 def measured(histogram: Histogram, value: float) -> Increments:
-    """The increments of one value. Of a clock that runs behind another's a duration may be negative: 0."""
+    """The increments of one value. A negative duration, caused by clock skew, counts as 0."""
     value = max(value, 0.0)
     bound = next((bound for bound in histogram.bounds if value <= bound), float("inf"))
     return {_field(histogram.name, str(bound)): 1, _field(histogram.name, _SUM): value}
 
 
 def change_increments(recording: Recording) -> Increments:
-    """What counts when a recording has just changed its state, or was added."""
+    """Increments for a recording that was just created or has just changed its state."""
     match recording.status:
         case Status.INVOKED:
             return counted(INVOKED)
@@ -146,12 +147,12 @@ def change_increments(recording: Recording) -> Increments:
 
 
 def claim_increments(recording: Recording, moment: datetime) -> Increments:
-    """What counts when a slot takes a recording that nobody has begun."""
+    """Increments for a new recording that a slot takes."""
     return measured(QUEUE_WAIT, (moment - recording.invoked_time).total_seconds())
 
 
 def transfer_increments(transfer: Transfer) -> Increments:
-    """What counts after a try of a transfer."""
+    """Increments for an upload attempt."""
     place = place_kind(transfer.target)
     increments: dict[str, float] = {}
     if transfer.state is not TransferState.DONE and transfer.error is not None:
@@ -162,12 +163,12 @@ def transfer_increments(transfer: Transfer) -> Increments:
 
 
 def attempt_increments(outcome: str) -> Increments:
-    """What counts after a try to deliver a webhook; `outcome` is a `farm.webhooks.log.AttemptOutcome`."""
+    """Increments for a webhook delivery attempt; `outcome` is a `farm.webhooks.log.AttemptOutcome`."""
     return counted(WEBHOOK_ATTEMPTS, outcome)
 
 
 def place_kind(target: str) -> str:
-    """What kind of place a transfer goes to: `aws` of `aws-2`, and `store`."""
+    """The kind of a transfer's target: `aws` for `aws-2`, or `store`."""
     return target if target == STORE else target.split("-")[0]
 
 
@@ -217,7 +218,7 @@ class Counts:
         self._redis = client
 
     def add(self, increments: Increments) -> None:
-        """Add to the counts. A Redis that is away is no error: what is counted goes on without."""
+        """Add to the counts. Redis errors are logged only, so that counting never blocks the work."""
         if not increments:
             return
         try:
@@ -226,18 +227,18 @@ class Counts:
                     pipeline.hincrbyfloat(_KEY, field, by)
                 pipeline.execute()
         except redis.RedisError as error:
-            logger.warning("something was not counted: %s", error)
+            logger.warning("counters were not updated: %s", error)
 
     def read(self) -> dict[tuple[str, ...], float]:
-        """All counts by metric and what distinguishes them. Raises redis.RedisError."""
+        """All counts by metric and labels. Raises redis.RedisError."""
         found = cast("dict[bytes, bytes]", self._redis.hgetall(_KEY))
         return {tuple(json.loads(field)): float(value) for field, value in found.items()}
 
 
-def buckets_of(
+def cumulative_buckets(
     histogram: Histogram, counts: Mapping[tuple[str, ...], float]
 ) -> tuple[list[tuple[str, float]], float]:
-    """A histogram as Prometheus wants it: how many values were at most each bound, and their sum."""
+    """A histogram as Prometheus expects it: cumulative buckets, and the sum of all values."""
     buckets, total = [], 0.0
     for bound in (*histogram.bounds, float("inf")):
         total += counts.get((histogram.name, str(bound)), 0.0)

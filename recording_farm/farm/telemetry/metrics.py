@@ -1,7 +1,7 @@
-"""What Prometheus reads: of the farm, from Redis, and of one node, from its machine.
+"""Prometheus metrics: of the whole farm, from Redis, and of one node, from its machine.
 
-Everything is read when it is asked for, so no process has to keep numbers. Each API process shows the whole
-farm; of several take any one (`max`), not the sum.
+Values are read at each scrape, so no process holds state. Every API process exports the whole farm: aggregate
+several with `max`, not `sum`.
 """
 
 import secrets
@@ -21,21 +21,21 @@ from rq import Queue
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.faults import RedisMemory, probe, read_memory
-from recording_farm.farm.host.resources import Processors, what_is_free
+from recording_farm.farm.host.resources import Processors, free_resources
 from recording_farm.farm.nodes.availability import LivingNode, NodeState, living
 from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.recording.findings import read_tally
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
-from recording_farm.farm.spool.spool import recorded_into
-from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, buckets_of
+from recording_farm.farm.spool.spool import running_spools
+from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, cumulative_buckets
 from recording_farm.farm.telemetry.shared_settings import SHARED, differing_settings
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The work in a queue: jobs that wait, and jobs that failed for the last time."""
+    """The jobs of a queue: those waiting, and those that failed for good."""
 
     queue: str
     jobs: int
@@ -48,7 +48,7 @@ class RedisState:
 
     is_writable: bool
     memory: RedisMemory | None
-    """None where this user may not ask."""
+    """None if this user is not allowed to read it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Farm:
 
 
 def may_read(settings: Settings, authorization: str | None) -> bool:
-    """Whether a request with such an Authorization header may see the metrics; never without a token."""
+    """Whether this Authorization header grants access to the metrics; never without FARM_METRICS_TOKEN."""
     if settings.metrics_token is None or authorization is None:
         return False
     scheme, _, token = authorization.partition(" ")
@@ -75,7 +75,7 @@ def may_read(settings: Settings, authorization: str | None) -> bool:
 
 
 def read_farm(client: redis.Redis) -> Farm:
-    """Look at the farm. Raises redis.RedisError."""
+    """Read the state of the farm. Raises redis.RedisError."""
     nodes = Nodes(client).all()
     return Farm(
         recordings=Records(client).unfinished(),
@@ -106,15 +106,15 @@ def in_use(recordings: Iterable[Recording], nodes: Iterable[LivingNode]) -> dict
 
 
 def waiting(recordings: Iterable[Recording], nodes: Iterable[LivingNode]) -> list[Recording]:
-    """The recordings that wait for a slot: nobody has begun them, or their node is gone."""
+    """The recordings that wait for a slot: not started yet, or their node is lost."""
     names = {node.name for node in nodes}
     return [each for each in recordings if each.status in ACTIVE and each.node not in names]
 
 
 def load_ratio(recordings: Sequence[Recording], nodes: Sequence[LivingNode]) -> float:
-    """Wanted slots (in use, or waited for) for each slot of the nodes that nobody has drained.
+    """Requested slots (in use or waited for) per slot of the nodes that are not drained.
 
-    A node without room counts as full. Above 1 something waits. Without any slot it is the number of waiting
+    A node without room counts as full. Above 1, recordings wait. Without any slot it is the number of waiting
     recordings, so that an autoscaler starts a node.
     """
     used = in_use(recordings, (node for node in nodes if node.state in {NodeState.ALIVE, NodeState.NO_ROOM}))
@@ -127,9 +127,9 @@ def load_ratio(recordings: Sequence[Recording], nodes: Sequence[LivingNode]) -> 
 
 
 def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
-    """The recordings that are over and whose files are nowhere yet.
+    """The ended recordings whose files are not uploaded anywhere yet.
 
-    One that only waits for a customer's storage is not among them: its files are in the store.
+    A recording whose files are in the store and that waits only for a customer's storage is not included.
     """
     return [
         each
@@ -139,8 +139,8 @@ def unsaved(recordings: Iterable[Recording]) -> list[Recording]:
     ]
 
 
-def refused_by_store(recordings: Iterable[Recording]) -> list[Recording]:
-    """The recordings whose last try to be stored failed; the next may be hours away."""
+def store_failures(recordings: Iterable[Recording]) -> list[Recording]:
+    """The recordings whose last upload to the store failed; the next attempt may be hours away."""
     transfers = ((each, transfer_to(each.transfers, STORE)) for each in recordings)
     return [
         each for each, to in transfers if to is not None and to.state not in OVER and to.error is not None
@@ -155,7 +155,7 @@ class FarmCollector(Collector):
         self._redis = client
 
     def collect(self) -> Iterator[Metric]:
-        """Look at the farm; without Redis there is no more than that to tell."""
+        """Read the farm. Without Redis, only `farm_redis_up` is exported."""
         try:
             farm = read_farm(self._redis)
         except redis.RedisError:
@@ -172,29 +172,27 @@ class FarmCollector(Collector):
 
 def _of_redis(state: RedisState) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "farm_redis_writable", "Whether Redis takes writes; 0 when it is full, say.", value=state.is_writable
+        "farm_redis_writable", "Whether Redis accepts writes, not when it is full.", value=state.is_writable
     )
     memory = state.memory
     if memory is None:
         return
     yield GaugeMetricFamily(
         "farm_redis_may_evict",
-        "Whether Redis' maxmemory-policy is another than noeviction, so that it may delete records.",
+        "Whether Redis may evict records: its maxmemory-policy is not noeviction.",
         value=memory.evicts,
     )
-    yield CounterMetricFamily(
-        "farm_redis_evicted_keys_total", "Keys that Redis has deleted for want of memory.", memory.evicted
-    )
+    yield CounterMetricFamily("farm_redis_evicted_keys_total", "Keys that Redis has evicted.", memory.evicted)
     yield GaugeMetricFamily("farm_redis_memory_bytes", "Memory that Redis uses.", value=memory.used)
     yield GaugeMetricFamily(
-        "farm_redis_memory_limit_bytes", "Redis' maxmemory; 0 is no limit.", value=memory.most
+        "farm_redis_memory_limit_bytes", "Redis' maxmemory; 0 means no limit.", value=memory.limit
     )
 
 
 def _of_settings(differing: Sequence[str]) -> Metric:
     family = GaugeMetricFamily(
         "farm_settings_differ",
-        "Whether running processes have different values of a setting that must be the same for all.",
+        "Whether processes run with different values of a setting that all must share.",
         labels=["variable"],
     )
     for variable in SHARED:
@@ -213,18 +211,18 @@ def _of_recordings(farm: Farm) -> Iterator[Metric]:
     begins = [recording.invoked_time for recording in waiting(farm.recordings, farm.nodes)]
     yield GaugeMetricFamily("farm_recordings_waiting", "Recordings that wait for a slot.", value=len(begins))
     yield GaugeMetricFamily(
-        "farm_longest_wait_seconds", "How long the oldest of these has been there.", value=_oldest(begins)
+        "farm_longest_wait_seconds", "Age of the oldest of these recordings.", value=_oldest(begins)
     )
     ends = [recording.stopped_time or recording.invoked_time for recording in unsaved(farm.recordings)]
     yield GaugeMetricFamily(
         "farm_oldest_unsaved_seconds",
-        "For how long the oldest recording has been over whose files are nowhere yet.",
+        "Time since the end of the oldest recording whose files are not uploaded anywhere yet.",
         value=_oldest(ends),
     )
     yield GaugeMetricFamily(
         "farm_store_refused",
-        "Recordings that wait for another try to be stored, because the last one failed.",
-        value=len(refused_by_store(farm.recordings)),
+        "Recordings whose last upload to the store failed and is to be retried.",
+        value=len(store_failures(farm.recordings)),
     )
 
 
@@ -235,7 +233,7 @@ def _oldest(moments: Iterable[datetime]) -> float:
 def _of_nodes(farm: Farm) -> Iterator[Metric]:
     nodes = GaugeMetricFamily(
         "farm_nodes",
-        "Nodes by state; those without room for a recording (no_room) also by what they lack.",
+        "Nodes by state; nodes without room for a recording (no_room) also by reason.",
         labels=["state", "reason"],
     )
     states = Tallied(node.state for node in farm.nodes)
@@ -250,7 +248,7 @@ def _of_nodes(farm: Farm) -> Iterator[Metric]:
     yield nodes
     slots = GaugeMetricFamily(
         "farm_slots",
-        "Recordings that a node can make at once; of one that accepts no more, those that it makes.",
+        "Concurrent recordings of a node; for a node that accepts no more, its running ones.",
         labels=["node"],
     )
     used = GaugeMetricFamily("farm_slots_used", "Slots of a node that are in use.", labels=["node"])
@@ -262,15 +260,15 @@ def _of_nodes(farm: Farm) -> Iterator[Metric]:
     yield used
     yield GaugeMetricFamily(
         "farm_load_ratio",
-        "Slots in use or waited for, for each slot of nodes that accept recordings; for an autoscaler.",
+        "Slots in use or waited for, per slot of nodes that accept recordings; for an autoscaler.",
         value=load_ratio(farm.recordings, farm.nodes),
     )
 
 
 def _of_queues(farm: Farm) -> Iterator[Metric]:
-    length = GaugeMetricFamily("farm_queue_length", "Jobs that wait in an RQ queue.", labels=["queue"])
+    length = GaugeMetricFamily("farm_queue_length", "Jobs waiting in an RQ queue.", labels=["queue"])
     failed = GaugeMetricFamily(
-        "farm_queue_failed", "Jobs of an RQ queue that failed for the last time.", labels=["queue"]
+        "farm_queue_failed", "Jobs of an RQ queue that failed for good.", labels=["queue"]
     )
     for queue in farm.queues:
         length.add_metric([queue.queue], queue.jobs)
@@ -288,7 +286,7 @@ def _of_counts(farm: Farm) -> Iterator[Metric]:
             family.add_metric(labels, value)
         yield family
     for histogram in HISTOGRAMS:
-        buckets, total = buckets_of(histogram, farm.counts)
+        buckets, total = cumulative_buckets(histogram, farm.counts)
         yield HistogramMetricFamily(histogram.name, histogram.help, buckets=buckets, sum_value=total)
 
 
@@ -301,27 +299,27 @@ class NodeCollector(Collector):
         self._processors = Processors()
 
     def collect(self) -> Iterator[Metric]:
-        """Look at the machine."""
+        """Read the state of the machine."""
         spool_dir = self._settings.spool_dir
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = what_is_free(spool_dir, self._processors)
-        recording = sorted(recorded_into(spool_dir))
+        free = free_resources(spool_dir, self._processors)
+        recording = sorted(running_spools(spool_dir))
         for name, text, value in (
-            ("slots", "Recordings that this node can make at once.", self._settings.slots),
-            ("slots_used", "Recordings that it makes now.", len(recording)),
-            ("disk_bytes", "Size of the disk that the spool is on.", shutil.disk_usage(spool_dir).total),
-            ("disk_free_bytes", "What of it is free.", free.disk),
+            ("slots", "Concurrent recordings that this node can make.", self._settings.slots),
+            ("slots_used", "Running recordings of this node.", len(recording)),
+            ("disk_bytes", "Size of the spool's disk.", shutil.disk_usage(spool_dir).total),
+            ("disk_free_bytes", "Free space on the spool's disk.", free.disk),
             ("disk_reserve_bytes", "FARM_DISK_RESERVE.", self._settings.disk_reserve),
             ("memory_bytes", "Memory of the machine.", psutil.virtual_memory().total),
-            ("memory_free_bytes", "What of it, or of the container's, is free.", free.memory),
-            ("processors_busy_ratio", "Share of the processors' time in use.", 1 - free.processors),
+            ("memory_free_bytes", "Free memory of the machine, or of the container.", free.memory),
+            ("processors_busy_ratio", "CPU utilization, 0 to 1.", 1 - free.processors),
         ):
             family = GaugeMetricFamily(f"farm_node_{name}", text, labels=["node"])
             family.add_metric([self._settings.node], value)
             yield family
         memory = GaugeMetricFamily(
             "farm_recording_memory_bytes",
-            "The most memory that browser, display and sound of a running recording have used so far.",
+            "Peak memory so far of the browser, display and audio of a running recording.",
             labels=["node", "recording"],
         )
         for directory in recording:

@@ -1,4 +1,4 @@
-"""A recording that has ended as the spans of a trace (`farm.telemetry.traces`): pure, of its record alone."""
+"""Converts the record of an ended recording into the spans of a trace (`farm.telemetry.traces`)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ _PHASES: Final = {
     Status.PAUSED: "pause",
     Status.UPLOADING: "cut and transfer",
 }
-"""What a recording does in each of its states."""
+"""Span name for each state of a recording."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a recording's life."""
+    """A phase of a recording."""
 
     name: str
     begin: datetime
@@ -32,7 +32,7 @@ class Span:
 
 
 def spans_of(recording: Recording) -> tuple[Span, list[Span]]:
-    """The whole of a recording that has ended, and its parts: the states it went through, and the takes."""
+    """The root span of an ended recording, and its child spans: one for each state and each take."""
     changes = [entry for entry in recording.timeline if entry.event == "state"]
     end = changes[-1].time
     whole = Span(
@@ -94,5 +94,5 @@ def _takes(timeline: tuple[TimelineEntry, ...], end: datetime) -> Iterator[Span]
     ends = {entry.take: entry.time for entry in timeline if entry.event == "take_ended"}
     for entry in timeline:
         if entry.event == "take_began" and entry.take is not None:
-            # Of one whose recorder died nobody told the end.
+            # A take whose recorder died has no end in the timeline.
             yield Span("take", entry.time, ends.get(entry.take, end), {"farm.take": entry.take})

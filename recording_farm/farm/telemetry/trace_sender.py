@@ -16,14 +16,13 @@ from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.telemetry.spans import Span, spans_of
 
 _FLUSH_MILLISECONDS: Final = 5000
-"""How long a process that ends waits until its last spans are sent."""
-
+"""Time for a process that ends to flush its last spans."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TraceSender:
-    """Sends traces, beside whatever else its process does."""
+    """Sends traces in the background."""
 
     def __init__(self, node: str, processor: SpanProcessor) -> None:
         """Send as `node`, through `processor`."""
@@ -36,24 +35,24 @@ class TraceSender:
         self._provider.add_span_processor(processor)
 
     def send(self, recording: Recording) -> None:
-        """Have the trace of a recording that has ended sent; it does not wait for that."""
+        """Queue the trace of an ended recording; does not wait until it is sent."""
         tracer = self._provider.get_tracer("recording-farm")
         whole, parts = spans_of(recording)
         self._ids.trace_id = recording.id.int
-        root = _begun(tracer, whole, Context())
+        root = _start(tracer, whole, Context())
         inside = trace.set_span_in_context(root, Context())
         for part in parts:
-            _begun(tracer, part, inside).end(_ns(part.end))
+            _start(tracer, part, inside).end(_ns(part.end))
         root.end(_ns(whole.end))
 
     def close(self) -> None:
-        """Send what is not sent yet, for a few seconds at most."""
+        """Flush the queue, for a few seconds at most."""
         self._provider.force_flush(_FLUSH_MILLISECONDS)
         self._provider.shutdown()
 
 
 class _RecordingIds(RandomIdGenerator):
-    """Ids of spans by chance; that of the trace is the recording's."""
+    """Random span ids, with the recording's id as the trace id."""
 
     trace_id = 0
 
@@ -62,28 +61,28 @@ class _RecordingIds(RandomIdGenerator):
 
 
 def _resource(node: str) -> Resource:
-    """Who sends: the node of the farm, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise."""
-    # Not `create` alone: what it is given counts more than the variables.
+    """This node as the resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
+    # `create` alone would give its arguments precedence over the variables.
     ours = {"service.name": "recording-farm", "service.instance.id": node}
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 
 def otlp_processor() -> SpanProcessor:
-    """Sends in a thread of its own, by OTLP over HTTP, to where OpenTelemetry's variables say."""
+    """Sends in its own thread, by OTLP over HTTP, to the endpoint of OpenTelemetry's variables."""
     return BatchSpanProcessor(OTLPSpanExporter())
 
 
-def _begun(tracer: Tracer, span: Span, parent: Context) -> trace.Span:
-    begun = tracer.start_span(
+def _start(tracer: Tracer, span: Span, parent: Context) -> trace.Span:
+    started = tracer.start_span(
         span.name, context=parent, attributes=dict(span.attributes), start_time=_ns(span.begin)
     )
     for name, moment, attributes in span.events:
-        begun.add_event(name, dict(attributes), _ns(moment))
+        started.add_event(name, dict(attributes), _ns(moment))
     if span.failed:
-        begun.set_status(StatusCode.ERROR)
-    return begun
+        started.set_status(StatusCode.ERROR)
+    return started
 
 
 def _ns(moment: datetime) -> int:
-    """Nanoseconds since 1970; as a float some would be lost."""
+    """Nanoseconds since 1970, without the rounding of a float."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,12 +1,11 @@
-"""One OpenTelemetry trace for each recording, from when it was asked for to its end.
+"""One OpenTelemetry trace per recording, from its request to its end.
 
-The trace is made of the record when the recording has ended: its timeline has all that happened, on whatever
-node, with its time. So nothing has to be carried from process to process, and a recording that nobody traces
-costs nothing. The trace's id is the recording's (both have 128 bits): who knows one finds the other.
+The trace is built from the record once the recording has ended: its timeline has all events of all nodes with
+their times. So no trace context is propagated between processes, and tracing costs nothing when it is off.
+The trace id is the recording id (both have 128 bits).
 
-It needs the extra `otel` and is sent where OpenTelemetry's own variables say, OTEL_EXPORTER_OTLP_ENDPOINT or
-OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; without one of these there is none. The others of its SDK count as well,
-but for the protocol: it is HTTP with protobuf.
+Tracing needs the extra `otel`, and OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT. The
+SDK's other variables apply too, except for the protocol, which is always HTTP with protobuf.
 """
 
 import logging
@@ -24,7 +23,7 @@ _PROTOCOL: Final = "http/protobuf"
 
 
 def open_sender(node: str) -> "TraceSender | None":
-    """What sends traces to where OpenTelemetry's variables say; None if they say nothing.
+    """A sender to the endpoint of OpenTelemetry's variables; None if there is no endpoint.
 
     Call it in the process that sends, after its fork: the sender has a thread.
     """
@@ -33,9 +32,9 @@ def open_sender(node: str) -> "TraceSender | None":
     try:
         from recording_farm.farm.telemetry.trace_sender import TraceSender, otlp_processor
     except ImportError:
-        logger.warning("no traces are sent: the extra recording-farm[otel] is not installed")
+        logger.warning("traces are not sent: the extra recording-farm[otel] is not installed")
         return None
     protocol = next((value for name in _PROTOCOLS if (value := os.environ.get(name))), _PROTOCOL)
     if protocol != _PROTOCOL:
-        logger.warning("traces are sent by %s: %s is asked for, which the farm cannot", _PROTOCOL, protocol)
+        logger.warning("traces are sent as %s: %s is not supported", _PROTOCOL, protocol)
     return TraceSender(node, otlp_processor())

@@ -54,9 +54,9 @@ def run_dispatcher(settings: Settings) -> None:
         while not stopping.is_set():
             try:
                 dispatcher.step()
-                outage.over()
+                outage.recovered()
             except redis.RedisError as error:
-                stopping.wait(outage.seen(error))
+                stopping.wait(outage.failed(error))
         try:
             dispatcher.dispatch_all()
         except redis.RedisError as error:

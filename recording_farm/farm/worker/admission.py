@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.host.resources import RECORDING_MEMORY, Free, Processors, what_is_free
+from recording_farm.farm.host.resources import RECORDING_MEMORY, Free, Processors, free_resources
 from recording_farm.farm.nodes.registry import NoRoom, Shortage
-from recording_farm.farm.spool.disk_space import room_for_cuts
-from recording_farm.farm.spool.spool import is_recorded_into
+from recording_farm.farm.spool.disk_space import space_for_cuts
+from recording_farm.farm.spool.spool import has_running_recording
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class Admission:
         try:
             spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._no_room = no_room(
-                what_is_free(spool_dir, self._processors),
+                free_resources(spool_dir, self._processors),
                 self._settings,
-                records_already=is_recorded_into(spool_dir),
-                room_for_cuts=room_for_cuts(spool_dir),
+                records_already=has_running_recording(spool_dir),
+                space_for_cuts=space_for_cuts(spool_dir),
                 before=self._no_room,
             )
         except OSError as error:
@@ -57,12 +57,12 @@ def no_room(
     settings: Settings,
     *,
     records_already: bool,
-    room_for_cuts: int = 0,
+    space_for_cuts: int = 0,
     before: NoRoom | None = None,
 ) -> NoRoom | None:
     """Why a node with such free resources accepts no recording; None if it does.
 
-    `room_for_cuts` is the disk, in bytes, that the recordings already here need for their cuts. `before` is
+    `space_for_cuts` is the disk, in bytes, that the recordings already here need for their cuts. `before` is
     the last decision: a node that lacked something needs a margin to accept recordings again, so that it does
     not switch to and fro around a limit.
 
@@ -70,9 +70,9 @@ def no_room(
     the load comes from other programs, and the node could wait for ever.
     """
     lacked = before.reason if before else None
-    needed = settings.disk_reserve + room_for_cuts
+    needed = settings.disk_reserve + space_for_cuts
     if free.disk < needed * (_MARGIN if lacked == Shortage.DISK else 1):
-        return NoRoom(reason=Shortage.DISK, message=_disk_message(free, settings, room_for_cuts))
+        return NoRoom(reason=Shortage.DISK, message=_disk_message(free, settings, space_for_cuts))
     if free.memory < RECORDING_MEMORY * (_MARGIN if lacked == Shortage.MEMORY else 1):
         required = f"{RECORDING_MEMORY >> 20} MiB required for a recording"
         return NoRoom(reason=Shortage.MEMORY, message=f"{free.memory >> 20} MiB of memory free, {required}")
@@ -85,13 +85,13 @@ def no_room(
     return None
 
 
-def _disk_message(free: Free, settings: Settings, room_for_cuts: int) -> str:
+def _disk_message(free: Free, settings: Settings, space_for_cuts: int) -> str:
     reserve = settings.disk_reserve >> 20
-    if not room_for_cuts:
+    if not space_for_cuts:
         return f"{free.disk >> 20} MiB of disk free, {reserve} MiB required (FARM_DISK_RESERVE)"
     return (
-        f"{free.disk >> 20} MiB of disk free, {(settings.disk_reserve + room_for_cuts) >> 20} MiB required: "
-        f"{reserve} MiB (FARM_DISK_RESERVE) and {room_for_cuts >> 20} MiB for pending cuts"
+        f"{free.disk >> 20} MiB of disk free, {(settings.disk_reserve + space_for_cuts) >> 20} MiB required: "
+        f"{reserve} MiB (FARM_DISK_RESERVE) and {space_for_cuts >> 20} MiB for pending cuts"
     )
 
 

@@ -1,7 +1,7 @@
-"""Whether the worker of this node was told to end and waits for its recordings.
+"""Whether the worker of this node is draining: told to stop, and waiting for its recordings to end.
 
-The slots are told, and the process that beats has to say it to the others. Between them is a file, in the
-directory that a worker empties when it starts; a slot that begins to work takes it away as well.
+The slots receive the signal; the heartbeat process publishes the state. They share it as a marker file, which
+a worker and a slot delete when they start.
 """
 
 from contextlib import suppress
@@ -10,23 +10,23 @@ from pathlib import Path
 from recording_farm.farm.config.settings import Settings
 
 
-def note_draining(settings: Settings) -> None:
-    """Note that this node begins no more recordings, because it ends."""
-    with suppress(OSError):  # a full disk must not keep a slot from ending
+def mark_draining(settings: Settings) -> None:
+    """Mark this node as draining: it accepts no more recordings."""
+    with suppress(OSError):  # a full disk must not keep a slot from stopping
         settings.live_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _note(settings).touch()
+        _marker(settings).touch()
 
 
-def forget_draining(settings: Settings) -> None:
-    """Note that it works."""
+def clear_draining(settings: Settings) -> None:
+    """Mark this node as working."""
     with suppress(OSError):
-        _note(settings).unlink(missing_ok=True)
+        _marker(settings).unlink(missing_ok=True)
 
 
 def is_draining(settings: Settings) -> bool:
-    """Whether this node was told to end."""
-    return _note(settings).exists()
+    """Whether this node is draining."""
+    return _marker(settings).exists()
 
 
-def _note(settings: Settings) -> Path:
+def _marker(settings: Settings) -> Path:
     return settings.live_dir / "draining"

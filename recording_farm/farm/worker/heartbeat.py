@@ -22,7 +22,7 @@ from recording_farm.farm.telemetry.shared_settings import PUBLISH_SECONDS, Share
 from recording_farm.farm.webhooks.signature import load_signing_key
 from recording_farm.farm.worker.admission import Admission, AdmissionLog
 from recording_farm.farm.worker.draining import is_draining
-from recording_farm.farm.worker.node_status import condition_of_this_node
+from recording_farm.farm.worker.node_status import read_condition
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ def run_node(settings: Settings) -> None:
         while not stopping.is_set():
             try:
                 watcher.step()
-                outage.over()
+                outage.recovered()
             except redis.RedisError as error:
                 watcher.reset()
-                outage.seen(error)
+                outage.failed(error)
             stopping.wait(BEAT_SECONDS)
     comparing.join(_COMPARING_ENDS)
 
@@ -100,7 +100,7 @@ class Watcher:
     def _beat(self) -> None:
         settings = self._settings
         no_room, draining = self._admission.look(), is_draining(settings)
-        condition = condition_of_this_node(settings, self._processors)
+        condition = read_condition(settings, self._processors)
         self._nodes.beat(settings.node, settings.slots, condition, draining=draining, no_room=no_room)
         if draining:
             return  # the worker has logged that it is shutting down

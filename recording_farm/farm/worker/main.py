@@ -47,7 +47,7 @@ from recording_farm.farm.queues.recordings import (
 )
 from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
-from recording_farm.farm.spool.spool import recordings_under_way, spools
+from recording_farm.farm.spool.spool import count_running_recordings, spools
 from recording_farm.farm.webhooks.deliveries import Deliveries
 from recording_farm.farm.webhooks.dispatcher import run_dispatcher
 from recording_farm.farm.webhooks.signature import load_signing_key
@@ -55,12 +55,12 @@ from recording_farm.farm.worker.heartbeat import run_node
 from recording_farm.farm.worker.node_server import run_node_server
 from recording_farm.farm.worker.redis_outage import RedisOutage
 from recording_farm.farm.worker.rq_workers import (
-    PatientCron,
-    PatientForkingWorker,
-    PatientPool,
-    PatientSimpleWorker,
-    PatientWorker,
-    patiently,
+    ResilientCron,
+    ResilientForkingWorker,
+    ResilientPool,
+    ResilientSimpleWorker,
+    ResilientWorker,
+    retry_until_available,
 )
 from recording_farm.farm.worker.slot import SlotWorker, SpoolWorker
 
@@ -163,7 +163,7 @@ def run_worker(settings: Settings) -> None:
             Part(partial(_start, settings, "node", run_node)),
             # Its job serves many receivers at once by itself, so it needs no process of its own.
             Part(
-                partial(_start_pool, settings, [webhooks], settings.webhook_senders, PatientSimpleWorker),
+                partial(_start_pool, settings, [webhooks], settings.webhook_senders, ResilientSimpleWorker),
                 may_stop_early=True,
             ),
             Part(partial(_start, settings, "evidence", run_evidence_uploader), may_stop_early=True),
@@ -177,13 +177,15 @@ def run_worker(settings: Settings) -> None:
             _stop([finishing], deadline)
             if transfers.count:
                 # The last recordings are finished and reported before this node goes.
-                parts.append(burst := Part(partial(_start_burst, settings, transfers, PatientForkingWorker)))
+                parts.append(
+                    burst := Part(partial(_start_burst, settings, transfers, ResilientForkingWorker))
+                )
                 _wait_for_burst(burst, client, deadline)
             _stop(others, deadline)
             if Deliveries(client).seconds_until_due() == 0:
                 enqueue_sending(client)
             if webhooks.count:
-                parts.append(burst := Part(partial(_start_burst, settings, webhooks, PatientSimpleWorker)))
+                parts.append(burst := Part(partial(_start_burst, settings, webhooks, ResilientSimpleWorker)))
                 _wait_for_burst(burst, client, deadline)
         except redis.RedisError as error:
             raise RedisUnavailableError(_UNFINISHED) from error
@@ -201,11 +203,11 @@ def _wait_until_usable(client: redis.Redis) -> None:
     # These are answers: a Redis that cannot save (MISCONF) refuses PING too; one that loads is ready soon.
     with suppress(redis.ResponseError, redis.BusyLoadingError):
         client.ping()
-    patiently(Outage("no recordings can be started", logging.WARNING), probe, client)
+    retry_until_available(Outage("no recordings can be started", logging.WARNING), probe, client)
 
 
 def _start_pool(
-    settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[PatientWorker]
+    settings: Settings, queues: Sequence[Queue], workers: int, worker_class: type[ResilientWorker]
 ) -> BaseProcess:
     names = [queue.name for queue in queues]
     run = partial(_run_pool, names=names, workers=workers, worker_class=worker_class)
@@ -213,13 +215,13 @@ def _start_pool(
 
 
 def _run_pool(
-    settings: Settings, names: Sequence[str], workers: int, worker_class: type[PatientWorker]
+    settings: Settings, names: Sequence[str], workers: int, worker_class: type[ResilientWorker]
 ) -> None:
-    pool = PatientPool(settings.redis_address, names, workers, worker_class)
+    pool = ResilientPool(settings.redis_address, names, workers, worker_class)
     pool.start(logging_level="WARNING")
 
 
-def _start_burst(settings: Settings, queue: Queue, worker_class: type[PatientWorker]) -> BaseProcess:
+def _start_burst(settings: Settings, queue: Queue, worker_class: type[ResilientWorker]) -> BaseProcess:
     """Start a process that works off a queue, and ends."""
     # Not in this process: RQ waits for Redis for ever, and installs its own signal handlers.
     return _start(
@@ -227,13 +229,13 @@ def _start_burst(settings: Settings, queue: Queue, worker_class: type[PatientWor
     )
 
 
-def _run_burst(settings: Settings, name: str, worker_class: type[PatientWorker]) -> None:
+def _run_burst(settings: Settings, name: str, worker_class: type[ResilientWorker]) -> None:
     with connect(settings.redis_address) as client:
         worker_class([name], connection=client).work(burst=True, logging_level="WARNING")
 
 
 def _run_cron(settings: Settings) -> None:
-    cron = PatientCron(connect(settings.redis_address), logging_level="WARNING")
+    cron = ResilientCron(connect(settings.redis_address), logging_level="WARNING")
     queue = transfers_queue(cron.connection, settings.node)
     for job in (delete_expired, resume_unqueued):
         cron.register(job, queue.name, interval=MINUTE, result_ttl=0, failure_ttl=3600)
@@ -269,7 +271,7 @@ class ShutdownDeadline:
     def check(self) -> None:
         """Raise RedisUnavailableError if no recording runs and the grace period is over."""
         duration = self._outage.duration()
-        if duration < _GRACE_SECONDS or recordings_under_way(self._spool):
+        if duration < _GRACE_SECONDS or count_running_recordings(self._spool):
             return
         if duration >= _GRACE_SECONDS_WITH_SPOOL or not any(spools(self._spool)):
             raise RedisUnavailableError(_UNFINISHED)
@@ -319,7 +321,7 @@ def _run_until_slots_end(
 
 
 def _begin_shutdown(parts: Sequence[Part], slots: Part, settings: Settings) -> None:
-    if running := recordings_under_way(settings.spool_dir):
+    if running := count_running_recordings(settings.spool_dir):
         logger.warning("ending %d running recordings; a second signal kills everything at once", running)
     slots.stop()
     if not any(spools(settings.spool_dir)):

@@ -1,4 +1,4 @@
-"""What a node answers at FARM_NODE_PORT: its metrics, and whether it can work. A process of `farm worker`."""
+"""HTTP server of a node at FARM_NODE_PORT: /metrics and /healthz. A process of `farm worker`."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REQUEST_SECONDS: Final = 5.0
-"""How long a client may take to send what it wants, and to read the answer."""
+"""Time for a client to send its request and read the response."""
 
 _JSON: Final = "application/json"
 
@@ -34,16 +34,16 @@ def run_node_server(settings: Settings) -> None:
     assert settings.node_port is not None
     stopping = stop_event()
     with connect(settings.redis_address, retries=0) as client:
-        answers = Answers(settings, client)
+        app = NodeApp(settings, client)
         server_class = _Server6 if ":" in settings.node_host else _Server
-        with make_server(settings.node_host, settings.node_port, answers, server_class, _Handler) as server:
+        with make_server(settings.node_host, settings.node_port, app, server_class, _Handler) as server:
             serving = threading.Thread(target=server.serve_forever, daemon=True)
             serving.start()
             stopping.wait()
             server.shutdown()
 
 
-class Answers:
+class NodeApp:
     """The WSGI application."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -81,7 +81,7 @@ class Answers:
         try:
             self._redis.ping()
         except redis.ResponseError as error:
-            # It answers. A node whose Redis is full goes on recording, and must not be started anew.
+            # Redis answers. A node whose Redis is full keeps recording and must not be restarted.
             return "200 OK", _JSON, json.dumps({"redis": fault_of(error)}).encode()
         except redis.RedisError:
             return "503 Service Unavailable", _JSON, json.dumps({"redis": "away"}).encode()
@@ -100,7 +100,7 @@ class _Handler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS
 
     def address_string(self) -> str:
-        """The client's address; its name would have to be looked up."""
+        """The client's address, without a reverse DNS lookup."""
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server calls it so

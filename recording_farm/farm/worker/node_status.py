@@ -1,4 +1,4 @@
-"""How this node is, as it tells the others with each beat."""
+"""The condition of this node, which each heartbeat publishes."""
 
 import os
 import shutil
@@ -8,19 +8,19 @@ import psutil
 
 from recording_farm.browser_bot.stage.cleanup import stage_owners
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.host.resources import Processors, what_is_free
+from recording_farm.farm.host.resources import Processors, free_resources
 from recording_farm.farm.nodes.registry import Condition
 from recording_farm.farm.recorder.warm_stage import WARM_HORSE
-from recording_farm.farm.spool.spool import recordings_under_way
+from recording_farm.farm.spool.spool import count_running_recordings
 
 
-def condition_of_this_node(settings: Settings, processors: Processors) -> Condition | None:
-    """How this node is; None when its disk cannot be looked at. Call it from a part of its worker."""
+def read_condition(settings: Settings, processors: Processors) -> Condition | None:
+    """Measure this node; None when its disk is not readable. Call it from a child process of the worker."""
     try:
         settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = what_is_free(settings.spool_dir, processors)
+        free = free_resources(settings.spool_dir, processors)
         return Condition(
-            recordings=recordings_under_way(settings.spool_dir),
+            recordings=count_running_recordings(settings.spool_dir),
             warm_stages=sum(1 for _ in _warm_horses(os.getppid())),
             load=min(1.0, max(0.0, 1 - free.processors)),
             disk_free=free.disk,
@@ -32,11 +32,11 @@ def condition_of_this_node(settings: Settings, processors: Processors) -> Condit
 
 
 def _warm_horses(worker: int) -> Iterator[int]:
-    """The processes of a worker that have a stage and wait for a recording."""
+    """The worker's processes that wait for a recording with an open stage."""
     for pid in stage_owners():
         try:
             process = psutil.Process(pid)
             if process.name() == WARM_HORSE and any(parent.pid == worker for parent in process.parents()):
                 yield pid
-        except psutil.Error:  # it has ended just now
+        except psutil.Error:  # it just exited
             continue

@@ -1,9 +1,8 @@
-"""RQ's workers, pools and schedulers, which wait for a Redis that fails them instead of ending.
+"""RQ workers, pools and schedulers that survive Redis outages.
 
-RQ's own (3.0) wait for a lost connection alone, for up to three minutes and with a line in the log each time.
-At any other error, such as that of a Redis that is full, they end, and their pool starts them again each
-second. These wait with the job that they have in hand, begin within two seconds of when Redis works again,
-and say once that it does not and once that it does.
+RQ's own classes (3.0) retry only lost connections, up to three minutes apart, and log every attempt. On any
+other error, such as a full Redis, they exit and their pool restarts them every second. These keep their job,
+resume within two seconds after Redis recovers, and log each outage once at its start and once at its end.
 """
 
 import signal
@@ -33,80 +32,80 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _DEQUEUE_SECONDS: Final = 5
-"""How long a worker waits in Redis for a job before it asks anew."""
+"""How long one blocking dequeue waits for a job."""
 
 _ANSWER_SECONDS: Final = 15
-"""How long one command may take, that wait included: then a Redis that has gone without a word is noticed.
-RQ's own is seven minutes."""
+"""Time-out of one command, that wait included, so that a Redis that hangs is detected. RQ's own is seven
+minutes."""
 
 _SCHEDULER_SECONDS: Final = 15.0
-"""Between two looks whether anybody queues the jobs that are to be tried again later; RQ's is ten minutes."""
+"""Interval of the check that some worker runs the scheduler; RQ's is ten minutes."""
 
 _LISTEN_SECONDS: Final = 2.0
-"""Between two tries to listen for RQ's own commands."""
+"""Pause before the worker subscribes to RQ's commands again."""
 
 
-def patiently(outage: Outage, do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do something that is harmless to do twice, as often as it takes until Redis does not fail it."""
+def retry_until_available(outage: Outage, do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call an idempotent function until Redis does not fail it, and return its result."""
     while True:
         try:
-            done = do(*args, **kwargs)
+            result = do(*args, **kwargs)
         except redis.RedisError as error:
-            time.sleep(outage.seen(error))
+            time.sleep(outage.failed(error))
         else:
-            outage.over()
-            return done
+            outage.recovered()
+            return result
 
 
-class PatientWorker(BaseWorker):
-    """What all of the farm's workers have in common."""
+class ResilientWorker(BaseWorker):
+    """Base class of the farm's workers."""
 
     job_class = NamedJob
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See `BaseWorker`."""
         super().__init__(*args, **kwargs)
-        self.outage = Outage(f"jobs from {self.queue_names()[0]} cannot be taken or ended")
+        self.outage = Outage(f"jobs of the queue {self.queue_names()[0]} cannot be dequeued or completed")
         self._scheduler_looked = float("-inf")
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """See `BaseWorker.work`."""
-        # A pool forks its workers with its own handlers, by which they would end each other.
+        # Workers inherit their pool's signal handlers, which would make them kill each other.
         for sign in (signal.SIGINT, signal.SIGTERM):
             signal.signal(sign, signal.SIG_DFL)
-        patiently(self.outage, self.before_work)
+        retry_until_available(self.outage, self.before_work)
         return super().work(*args, **kwargs)
 
     def before_work(self) -> None:
-        """What is to be done before the first job; it may be done several times."""
+        """Prepare for the first job; may be called several times."""
 
     @property
     def dequeue_timeout(self) -> int:
-        """In seconds."""
+        """Time-out of a blocking dequeue, in seconds."""
         return _DEQUEUE_SECONDS
 
     @property
     def connection_timeout(self) -> int:
-        """In seconds."""
+        """Time-out of a command, in seconds."""
         return _ANSWER_SECONDS
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """See `BaseWorker.bootstrap`."""
-        patiently(self.outage, self._bootstrap, *args, **kwargs)
+        retry_until_available(self.outage, self._bootstrap, *args, **kwargs)
 
     def _bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        self.connection.delete(self.key)  # of a try whose answer was lost
+        self.connection.delete(self.key)  # left by an attempt whose answer was lost
         super().bootstrap(*args, **kwargs)
 
     def _start_scheduler(self, *_: Any) -> None:
-        # Bursts have none.
-        self.scheduler = PatientScheduler(
+        # Burst workers have no scheduler.
+        self.scheduler = ResilientScheduler(
             self.queues, connection=self.connection, logging_level=self.log.level, serializer=self.serializer
         )
         self._keep_scheduler()
 
     def _keep_scheduler(self) -> None:
-        """Have a process queue what is to be tried again, unless another worker has one."""
+        """Start a scheduler process unless another worker has one."""
         scheduler = self.scheduler
         if scheduler is None or time.monotonic() - self._scheduler_looked < _SCHEDULER_SECONDS:
             return
@@ -119,18 +118,18 @@ class PatientWorker(BaseWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a job; None when there is none for `max_idle_time`, or at once without a `timeout`."""
+        """Wait for a job. Returns None after `max_idle_time`, or immediately without a `timeout`."""
         began = time.monotonic()
         while True:
             try:
-                return patiently(self.outage, self._dequeue, timeout)
+                return retry_until_available(self.outage, self._dequeue, timeout)
             except DequeueTimeout:
-                self.outage.over()
+                self.outage.recovered()
                 if max_idle_time is not None and time.monotonic() - began >= max_idle_time:
                     return None
 
     def _dequeue(self, timeout: int | None) -> tuple[Job, Queue] | None:
-        # Written first: a Redis that refuses this could give a job and then take no word of it.
+        # Write first: a read-only Redis must not hand out a job whose start it then cannot record.
         super().set_state(WorkerStatus.IDLE)
         super().heartbeat()
         if self.should_run_maintenance_tasks:
@@ -152,153 +151,155 @@ class PatientWorker(BaseWorker):
 
     def check_for_suspension(self, burst: bool) -> None:
         """See `BaseWorker.check_for_suspension`."""
-        patiently(self.outage, super().check_for_suspension, burst)
+        retry_until_available(self.outage, super().check_for_suspension, burst)
 
     def prepare_execution(self, job: Job) -> Execution:
-        """Note that a job is begun, however long that takes: it is in no queue any more."""
-        return patiently(self.outage, self._prepare_execution, job)
+        """Record the start of a job, however long that takes: it is no longer in any queue."""
+        return retry_until_available(self.outage, self._prepare_execution, job)
 
     def _prepare_execution(self, job: Job) -> Execution:
-        self.executions.clear()  # of a try that failed
+        self.executions.clear()  # left by a failed attempt
         return super().prepare_execution(job)
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """See `BaseWorker.prepare_job_execution`."""
-        patiently(self.outage, super().prepare_job_execution, job, remove_from_intermediate_queue)
+        retry_until_available(self.outage, super().prepare_job_execution, job, remove_from_intermediate_queue)
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
         """See `BaseWorker.handle_execution_ended`."""
-        patiently(self.outage, super().handle_execution_ended, job, queue, heartbeat_ttl)
+        retry_until_available(self.outage, super().handle_execution_ended, job, queue, heartbeat_ttl)
 
     def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
         """See `BaseWorker.handle_job_success`."""
-        patiently(self.outage, super().handle_job_success, *args, **kwargs)
+        retry_until_available(self.outage, super().handle_job_success, *args, **kwargs)
 
     def handle_job_failure(self, *args: Any, **kwargs: Any) -> None:
         """See `BaseWorker.handle_job_failure`."""
-        patiently(self.outage, super().handle_job_failure, *args, **kwargs)
+        retry_until_available(self.outage, super().handle_job_failure, *args, **kwargs)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Tell what this worker does; nothing depends on it, so a Redis that fails is no error."""
+        """Publish this worker's state. Nothing depends on it, so Redis errors are ignored."""
         try:
             super().set_state(state, pipeline)
         except redis.RedisError as error:
-            self.outage.seen(error)
+            self.outage.failed(error)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Tell that this worker lives. The same as with `set_state`."""
+        """Send a heartbeat; Redis errors are ignored as in `set_state`."""
         try:
             super().heartbeat(timeout, pipeline)
         except redis.RedisError as error:
-            self.outage.seen(error)
+            self.outage.failed(error)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Tell Redis that the job is at work; when Redis fails, the work horse must not end for that."""
+        """Send the heartbeats of a job. A Redis error must not kill its work horse."""
         try:
             super().maintain_heartbeats(job, execution)
         except redis.RedisError as error:
-            self.outage.seen(error)
+            self.outage.failed(error)
 
     def set_shutdown_requested_date(self) -> None:
-        """Nothing: RQ would tell Redis from the handler of the signal, and fail the job if Redis is away."""
+        """Do nothing: RQ would write to Redis in the signal handler, and fail the job if Redis is away."""
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: PubSub, pubsub_thread: Any) -> None:
         if not isinstance(exc, redis.RedisError):
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
-        time.sleep(_LISTEN_SECONDS)  # the worker itself says that Redis is away
+        time.sleep(_LISTEN_SECONDS)  # the worker itself logs the outage
 
     def teardown(self) -> None:
-        """End; what Redis is not told ends there by its age."""
+        """Deregister the worker; without Redis its entry expires."""
         try:
             super().teardown()  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
-            self.log.info("Redis is not told that this worker ends: %s", describe(error))
+            self.log.info("this worker could not be deregistered: %s", describe(error))
 
 
-class PatientForkingWorker(PatientWorker, Worker):
-    """One that does each job in a process of its own."""
+class ResilientForkingWorker(ResilientWorker, Worker):
+    """A worker that runs each job in a forked work horse."""
 
     death_penalty_class = TimeLimit
 
 
-class PatientSimpleWorker(PatientWorker, SimpleWorker):
-    """One that does its jobs itself."""
+class ResilientSimpleWorker(ResilientWorker, SimpleWorker):
+    """A worker that runs its jobs in its own process."""
 
 
-class PatientScheduler(RQScheduler):
-    """Queues the jobs of a worker's queues that are to be tried again later."""
+class ResilientScheduler(RQScheduler):
+    """Enqueues scheduled jobs and retries of a worker's queues when they are due."""
 
     def work(self) -> None:
-        """Do so until told to end."""
+        """Run until stopped."""
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        outage = Outage("jobs that are to be tried again cannot be queued")
-        is_known = False
+        outage = Outage("scheduled jobs cannot be enqueued")
+        is_registered = False
         while not self._stop_requested:
             try:
-                if not is_known:
+                if not is_registered:
                     self.register_birth()
-                    is_known = True
+                    is_registered = True
                 if self.should_reacquire_locks:
                     self.acquire_locks()  # type: ignore[no-untyped-call]
                 self.heartbeat()  # type: ignore[no-untyped-call]
                 self.enqueue_scheduled_jobs()  # type: ignore[no-untyped-call]
             except redis.RedisError as error:
-                is_known = False  # after a minute it is known no more
-                time.sleep(outage.seen(error))
+                is_registered = False  # the registration expires after a minute
+                time.sleep(outage.failed(error))
             else:
-                outage.over()
+                outage.recovered()
                 time.sleep(self.interval)
         with suppress(redis.RedisError):
             self.stop()  # type: ignore[no-untyped-call]
 
 
-class PatientCron(CronScheduler):
-    """Queues jobs at their times."""
+class ResilientCron(CronScheduler):
+    """Enqueues periodic jobs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See `CronScheduler`."""
         super().__init__(*args, **kwargs)
-        self._outage = Outage("what is done each minute cannot be queued")
+        self._outage = Outage("periodic jobs cannot be enqueued")
 
     def register_birth(self) -> None:
-        """See `CronScheduler`, as of all that follow."""
-        patiently(self._outage, super().register_birth)
+        """See `CronScheduler`."""
+        retry_until_available(self._outage, super().register_birth)
 
     def enqueue_jobs(self) -> list[CronJob]:
-        """Queue what is due."""
-        return patiently(self._outage, super().enqueue_jobs)
+        """Enqueue the jobs that are due."""
+        return retry_until_available(self._outage, super().enqueue_jobs)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Keep what is registered."""
-        patiently(self._outage, super().save, *args, **kwargs)
+        """Save the registration."""
+        retry_until_available(self._outage, super().save, *args, **kwargs)
 
     def heartbeat(self) -> None:
-        """Tell that it lives."""
-        patiently(self._outage, super().heartbeat)
+        """Send a heartbeat."""
+        retry_until_available(self._outage, super().heartbeat)
 
     def register_death(self, *args: Any, **kwargs: Any) -> None:
-        """Tell that it ends, if Redis takes it."""
+        """Deregister, if Redis accepts it."""
         with suppress(redis.RedisError):
             super().register_death(*args, **kwargs)
 
 
-class PatientPool(WorkerPool):
-    """Workers that are started again when they die, but not while Redis would not let them begin."""
+class ResilientPool(WorkerPool):
+    """A pool that restarts dead workers, but only while Redis accepts writes."""
 
-    def __init__(self, address: str, queues: Sequence[str], workers: int, kind: type[PatientWorker]) -> None:
-        """`address` is as `farm.db.clients.connect` takes it; `workers` are so many of that kind."""
+    def __init__(
+        self, address: str, queues: Sequence[str], workers: int, kind: type[ResilientWorker]
+    ) -> None:
+        """Run `workers` workers of the class `kind`; for `address` see `farm.db.clients.connect`."""
         super().__init__(
             queues, connection=connect(address), num_workers=workers, worker_class=kind, job_class=NamedJob
         )
-        self._asking = connect(address, retries=0)
+        self._probe_client = connect(address, retries=0)
         self._outage = Outage(f"workers for {self._queue_names[0]} cannot be started")
 
     def start_worker(self, *args: Any, **kwargs: Any) -> None:
-        """Start one if Redis takes writes; else the pool comes back to it a second later."""
+        """Start a worker if Redis accepts writes; otherwise the pool retries a second later."""
         try:
-            probe(self._asking)
+            probe(self._probe_client)
         except redis.RedisError as error:
-            self._outage.seen(error)
+            self._outage.failed(error)
             return
-        self._outage.over()
+        self._outage.recovered()
         super().start_worker(*args, **kwargs)

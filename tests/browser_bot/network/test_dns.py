@@ -126,7 +126,7 @@ STORAGE = """
 import json, time
 from recording_farm.browser_bot.network.addresses import AddressRule
 from recording_farm.farm.storage.backend import StorageError
-from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.customer import open_backend
 from recording_farm.farm.storage.targets import TARGET
 
 told = {}
@@ -141,7 +141,7 @@ TARGETS = {
 for name, target in TARGETS.items():
     began = time.monotonic()
     try:
-        place_of(TARGET.validate_python(target), AddressRule()).check_writing()
+        open_backend(TARGET.validate_python(target), AddressRule()).check_writing()
     except StorageError as error:
         told[name] = [error.reason, error.message, time.monotonic() - began]
 print(json.dumps(told))

@@ -46,6 +46,14 @@ def test_effective_settings_should_hide_secrets(tmp_path: Path) -> None:
     assert re.search(r"FARM_RETENTION +604800  \(default\)$", text, flags=re.MULTILINE)
 
 
+def test_defaults_should_have_the_units_that_their_settings_accept() -> None:
+    shown = dict(re.findall(r"^\| `FARM_(\w+)` \| [^|]* \| [^|]* \| `([^`]*)` ", as_markdown(), re.MULTILINE))
+    assert {name: shown[name] for name in ("RETENTION", "NODE_PATIENCE", "DISK_RESERVE", "STAGE_MEMORY")} == {
+        "RETENTION": "7d", "NODE_PATIENCE": "1h", "DISK_RESERVE": "2G", "STAGE_MEMORY": "4G",
+    }  # fmt: skip
+    assert shown["LINK_SECONDS"] == "604800"  # takes seconds alone
+
+
 def test_every_setting_that_is_a_secret_by_its_name_should_be_hidden() -> None:
     by_name = {name for name in Settings.model_fields if re.search("secret|token|password|_keys$", name)}
     assert {name for name in by_name if not is_secret(name)} == set()

@@ -86,7 +86,7 @@ def test_no_first_key_should_be_made_beside_keys_of_the_settings(tmp_path: Path)
 
 
 def test_two_organizations_with_the_same_key_should_be_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="b has a key of another organization"):
+    with pytest.raises(ValueError, match="b has the same key as another organization"):
         settings_with(tmp_path, None, api_keys="a:same,b:same")
 
 

@@ -17,9 +17,9 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import (
     Outage,
     RedisFault,
+    check_redis,
     describe,
     fault_of,
-    look_at_redis,
     memory_of,
     probe,
     read_memory,
@@ -54,9 +54,9 @@ def server(tmp_path: Path) -> Iterator[FaultyRedis]:
 def test_each_fault_of_a_server_should_be_known(server: FaultyRedis, how: str, fault: RedisFault) -> None:
     with connect(server.address, retries=0) as client:
         if how not in {"other password", "without connections"}:  # which only new connections meet
-            assert look_at_redis(client) is None
+            assert check_redis(client) is None
         server.break_it(how)
-        assert look_at_redis(client) is fault
+        assert check_redis(client) is fault
         with pytest.raises(redis.RedisError) as refusal:
             probe(client)
         # The same in a transaction, and in a script.
@@ -71,7 +71,7 @@ def test_each_fault_of_a_server_should_be_known(server: FaultyRedis, how: str, f
         assert "hunter2" not in describe(refused.value)
         if how != "killed":
             server.mend(how)
-            wait_until(lambda: look_at_redis(client) is None)
+            wait_until(lambda: check_redis(client) is None)
 
 
 def test_server_that_still_loads_should_be_told_from_one_that_is_away(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_server_that_still_loads_should_be_told_from_one_that_is_away(tmp_path: 
         running(tmp_path / "again", *words, *slowly),
         connect(f"redis://127.0.0.1:{server.port}/0", retries=0) as client,
     ):
-        wait_until(lambda: look_at_redis(client) is not RedisFault.AWAY)
-        assert look_at_redis(client) is RedisFault.LOADING
-        wait_until(lambda: look_at_redis(client) is None)
+        wait_until(lambda: check_redis(client) is not RedisFault.AWAY)
+        assert check_redis(client) is RedisFault.LOADING
+        wait_until(lambda: check_redis(client) is None)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_texts_of_other_versions_should_be_known(text: str, fault: RedisFault) -
 def test_outage_should_be_told_once_and_its_pauses_be_bounded(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage("nothing can be done", logging.WARNING)
     error = redis.exceptions.OutOfMemoryError("command not allowed")
-    assert [outage.seen(error) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
-    assert outage.lasts
+    assert [outage.failed(error) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert outage.is_ongoing
     assert len(caplog.records) == 1
-    assert outage.over()
-    assert not outage.over()
+    assert outage.recovered()
+    assert not outage.recovered()
     assert len(caplog.records) == 2
-    assert outage.seen(error) == 0.1
+    assert outage.failed(error) == 0.1
 
 
 def environment_of(server: FaultyRedis, data_dir: Path) -> dict[str, str]:
@@ -161,18 +161,18 @@ def test_policy_should_be_read_where_config_is_not_allowed(server: FaultyRedis) 
     refuse_eviction(server.address)
     server.set_up(maxmemory_policy="allkeys-lru")
     with connect(server.address) as client:
-        assert look_at_redis(client) is RedisFault.EVICTS
+        assert check_redis(client) is RedisFault.EVICTS
     # Without INFO nobody knows, and that is no reason not to work.
     server.do("ACL", "SETUSER", "farm", "-info")
     refuse_eviction(server.address)
     with connect(server.address) as client:
         assert read_memory(client) is None
-        assert look_at_redis(client) is None
+        assert check_redis(client) is None
 
 
 def test_service_that_leaves_out_what_it_likes_should_not_break_anything() -> None:
     memory = memory_of({"used_memory": 5})
-    assert (memory.most, memory.policy, memory.evicts) == (0, None, False)
+    assert (memory.limit, memory.policy, memory.evicts) == (0, None, False)
 
 
 @pytest.mark.parametrize(

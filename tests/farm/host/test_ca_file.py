@@ -38,10 +38,10 @@ settings = load_settings()
 trust(settings.ca_file, settings.data_dir)
 url, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
 from recording_farm.browser_bot.network.addresses import parse_address_rule
-from recording_farm.farm.storage.backends.azure import AzureContainer, AzurePlace
-from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsPlace
+from recording_farm.farm.storage.backends.azure import AzureContainer, AzureBackend
+from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsBackend
 from recording_farm.farm.storage.backend import StorageError
-from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Place
+from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Backend
 from recording_farm.farm.webhooks.request import Poster
 import redis, requests
 told = {}
@@ -51,9 +51,9 @@ def storage(name, make):
         told[name] = "trusted"
     except StorageError as error:
         told[name] = error.message if error.reason == "bad_certificate" else error.reason
-storage("s3", lambda: S3Place(S3Bucket("bucket", "a", "b", endpoint=url), tries=1))
+storage("s3", lambda: S3Backend(S3Bucket("bucket", "a", "b", endpoint=url), tries=1))
 connection = f"BlobEndpoint={url}/account;AccountName=account;AccountKey=a2V5"
-storage("azure", lambda: AzurePlace(AzureContainer("container", connection), tries=1))
+storage("azure", lambda: AzureBackend(AzureContainer("container", connection), tries=1))
 async def post():
     async with Poster(parse_address_rule("127.0.0.0/8,::1"), 5) as poster:
         answer = await poster.post(url, b"{}", {})

@@ -4,7 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recording_farm.farm.host.resources import Processors, cores, memory, slots_for, what_is_free
+from recording_farm.farm.host.resources import Processors, cores, free_resources, memory, slots_for
 
 GIB = 1 << 30
 
@@ -37,11 +37,11 @@ def test_container_should_count_with_what_it_was_given(tmp_path: Path) -> None:
     assert (cores(tmp_path), memory(tmp_path)) == (Fraction(3, 4), GIB)
     (tmp_path / "memory.current").write_text(f"{GIB - 300}\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200\nactive_file 7\n")
-    assert what_is_free(tmp_path, Processors(), tmp_path).memory == 500
+    assert free_resources(tmp_path, Processors(), tmp_path).memory == 500
 
 
 def test_free_should_be_what_the_machine_has() -> None:
-    free = what_is_free(Path("/tmp"), Processors())
+    free = free_resources(Path("/tmp"), Processors())
     assert 0 <= free.processors <= 1
     assert 0 < free.memory < psutil.virtual_memory().total
     assert free.disk > 0

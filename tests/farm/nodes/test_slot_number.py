@@ -10,16 +10,16 @@ import pytest
 
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.nodes import slot_number
-from recording_farm.farm.nodes.slot_number import take_number
+from recording_farm.farm.nodes.slot_number import acquire_slot_number
 from testkit.settings import settings_with
 
 # A slot and its work horse, each until it is told or killed.
 SLOT = """
 import os, sys
 from recording_farm.farm.config.settings import load_settings
-from recording_farm.farm.nodes.slot_number import slot_number, take_number
+from recording_farm.farm.nodes.slot_number import slot_number, acquire_slot_number
 
-take_number(load_settings())
+acquire_slot_number(load_settings())
 if not os.fork():
     print(slot_number(), flush=True)
 sys.stdin.read()
@@ -63,23 +63,23 @@ def running_slot(settings: Settings) -> Iterator[tuple[Callable[[], None], Calla
 def test_number_should_be_free_when_slot_and_work_horse_are_dead(settings: Settings) -> None:
     with running_slot(settings) as (kill_slot, end_horse, number):
         assert number == 1
-        assert take_number(settings) == 2
+        assert acquire_slot_number(settings) == 2
         kill_slot()
         # Its recording may still run.
-        assert take_number(settings) == 2
+        assert acquire_slot_number(settings) == 2
         end_horse()
-        assert take_number(settings) == 1
+        assert acquire_slot_number(settings) == 1
 
 
 def test_nodes_that_share_a_data_directory_should_number_their_slots_apart(settings: Settings) -> None:
     other = settings_with(settings.data_dir, None, node="node-2")
     with running_slot(settings) as (_, end_horse, number):
-        assert (number, take_number(other), take_number(settings)) == (1, 1, 2)
+        assert (number, acquire_slot_number(other), acquire_slot_number(settings)) == (1, 1, 2)
         end_horse()
 
 
 def test_slot_should_go_without_a_number_when_the_disk_fails(settings: Settings) -> None:
     settings.data_dir.mkdir()
     settings.slots_dir.write_text("in the way")
-    assert take_number(settings) is None
+    assert acquire_slot_number(settings) is None
     assert slot_number.slot_number() is None

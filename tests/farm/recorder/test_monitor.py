@@ -163,8 +163,8 @@ def test_disk_below_its_limit_should_end_the_recording(looks: Looks) -> None:
 
 
 def test_disk_should_be_left_for_cutting_what_is_recorded(looks: Looks) -> None:
-    assert looks.observe(room_for_cuts=100) == []
-    assert looks.observe(room_for_cuts=101) == [FindingStarted(Finding.DISK_FULL, Remedy.END)]
+    assert looks.observe(space_for_cuts=100) == []
+    assert looks.observe(space_for_cuts=101) == [FindingStarted(Finding.DISK_FULL, Remedy.END)]
 
 
 def test_encoder_that_does_not_keep_up_should_be_noted_until_one_does(looks: Looks) -> None:

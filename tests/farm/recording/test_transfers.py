@@ -17,7 +17,7 @@ from recording_farm.farm.recording.transfers import (
     tried,
     unused_name,
 )
-from recording_farm.farm.storage.backend import Placed, StorageError, expired_credentials
+from recording_farm.farm.storage.backend import StorageError, StoredObject, expired_credentials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = StorageError("failed", "no")
@@ -66,7 +66,7 @@ def test_fault_that_no_try_can_mend_should_end_the_transfer_unless_it_is_the_onl
 
 def test_success_should_forget_the_error() -> None:
     transfer = failed(tried(Transfer(target="aws"), START), FAULT, START, may_give_up=True)
-    done = arrived(tried(transfer, START), Placed("s3://films/a", 3))
+    done = arrived(tried(transfer, START), StoredObject("s3://films/a", 3))
     assert (done.state, done.error, done.location) == (TransferState.DONE, None, "s3://films/a")
     assert (done.attempts, done.next_try) == (2, None)
 

@@ -14,7 +14,7 @@ from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.recorder.listener import EndReason, Outcome
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.spool.breaks import MAX_BREAKS, breaks_too_often
-from recording_farm.farm.spool.ending import kept_ending
+from recording_farm.farm.spool.ending import load_ending
 from recording_farm.farm.spool.spool import Spool, spool_of
 from testkit.farm import Farm
 from testkit.settings import set_environment
@@ -38,7 +38,7 @@ def test_ending_should_not_count_for_a_recorder_that_went_on_later(
         record(str(recording.id))
     after = farm.records.get(None, recording.id)
     assert (after.status, after.node) == (Status.RECORDING, farm.settings.node)
-    assert kept_ending(spool) is None
+    assert load_ending(spool) is None
 
 
 def test_killed_recorder_should_leave_evidence_for_who_goes_on_and_only_once(

@@ -30,15 +30,15 @@ from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
 from recording_farm.farm.recovery.endings import fail_or_salvage
 from recording_farm.farm.recovery.local_spool import (
-    look_for_lost,
     recover,
     recover_spool,
     recover_transfers,
     recover_unqueued,
+    resume_lost,
 )
 from recording_farm.farm.recovery.lost_nodes import expect_nodes, look_after
 from recording_farm.farm.spool.manifest import describe
-from recording_farm.farm.spool.record_copy import keep_record
+from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.worker.heartbeat import Watcher
 from testkit.farm import Farm
@@ -193,7 +193,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     monkeypatch.setattr("recording_farm.farm.worker.heartbeat.time", clock)
     watcher = Watcher(farm.settings, farm.redis)
     for _ in range(10):
-        look_for_lost()
+        resume_lost()
         watcher.step()
     assert nodes.gone(HERE) is None
     gone = nodes.gone(GONE)
@@ -266,7 +266,7 @@ def test_files_in_the_store_should_be_carried_on_by_another_node(
 def was_recorded(recording: Recording, settings: Settings) -> None:
     """What a recorder leaves in its spool besides the takes."""
     spool = spool_of(recording, settings)
-    keep_record(spool, recording, {})
+    save_record(spool, recording, {})
     with spool.held():
         pass
 
@@ -368,7 +368,7 @@ def test_spool_in_a_shared_directory_should_be_left_to_the_node_that_records_int
 ) -> None:
     recording = back_with_takes(farm, new_recording(), film)
     spool = spool_of(recording, farm.settings)
-    keep_record(spool, farm.records.get(None, recording.id), {})
+    save_record(spool, farm.records.get(None, recording.id), {})
     farm.records.change_state(recording.id, Status.ERRORED)
     shared = farm.settings.model_copy(update={"node": GONE})
     set_environment(monkeypatch, shared)

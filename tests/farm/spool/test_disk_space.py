@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recording_farm.encoder.formats import Format
 from recording_farm.farm.recorder.observer import observe_disk
-from recording_farm.farm.spool.disk_space import room_for_cuts
+from recording_farm.farm.spool.disk_space import space_for_cuts
 from recording_farm.farm.spool.outbox import Outbox, remove_takes
 from recording_farm.farm.spool.spool import Spool
 
@@ -20,29 +20,29 @@ def spool_with(directory: Path, *takes: int) -> Spool:
 
 def test_room_should_be_kept_for_every_cut_until_it_is_written(tmp_path: Path) -> None:
     spool_dir = tmp_path / "spool"
-    assert room_for_cuts(spool_dir) == 0
+    assert space_for_cuts(spool_dir) == 0
     spool = spool_with(spool_dir / "a-b-c-d-1", 300, 200)
     spool_with(spool_dir / "a-b-c-d-2", 1000)
-    assert room_for_cuts(spool_dir) == 1500
-    assert observe_disk(spool.directory).room_for_cuts == 1500
+    assert space_for_cuts(spool_dir) == 1500
+    assert observe_disk(spool.directory).space_for_cuts == 1500
     outbox = Outbox.of(spool)
     outbox.make()
     # What the cut has written is not free any more, nor needed: in sum nothing changes for the others.
     partial = outbox.directory / ".film.mp4.partial"
     partial.write_bytes(bytes(400))
-    assert room_for_cuts(spool_dir) == 1100
+    assert space_for_cuts(spool_dir) == 1100
     partial.write_bytes(bytes(510))
-    assert room_for_cuts(spool_dir) == 1000
+    assert space_for_cuts(spool_dir) == 1000
     remove_takes(spool)
-    assert room_for_cuts(spool_dir) == 1000
+    assert space_for_cuts(spool_dir) == 1000
 
 
 def test_interactive_recording_should_have_room_for_film_segments_and_archive(tmp_path: Path) -> None:
     spool = spool_with(tmp_path / "a-b-c-d-1", 100)
     spool.begin_texts()
-    assert room_for_cuts(tmp_path) == 300
+    assert space_for_cuts(tmp_path) == 300
     outbox = Outbox.of(spool)
     segments = outbox.directory / ".hls-x"
     segments.mkdir(parents=True)
     (segments / "index0.ts").write_bytes(bytes(90))
-    assert room_for_cuts(tmp_path) == 210
+    assert space_for_cuts(tmp_path) == 210

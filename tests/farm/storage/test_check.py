@@ -18,9 +18,9 @@ from google.cloud.storage import Client
 
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
 from recording_farm.farm.storage import check as module
-from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsPlace
-from recording_farm.farm.storage.check import CheckResult, check_place, check_target
-from recording_farm.farm.storage.customer import CustomerPlace
+from recording_farm.farm.storage.backends.gcs import GcsBackend, GcsBucket
+from recording_farm.farm.storage.check import CheckResult, check_backend, check_target
+from recording_farm.farm.storage.customer import CustomerStorage
 from recording_farm.farm.storage.targets import TARGET, Target
 from testkit.machine.processes import below
 from testkit.storage.azure_account import connection_string
@@ -152,8 +152,8 @@ def test_google_bucket_should_pass_or_be_explained(gcs_port: int) -> None:
     endpoint = f"http://127.0.0.1:{gcs_port}"
 
     def result(bucket: str, credentials: str | None, tokens: str) -> CheckResult:
-        place = GcsPlace(GcsBucket(bucket, credentials, endpoint, tokens))
-        return check_place(CustomerPlace(place, LOCAL), "a/b")
+        place = GcsBackend(GcsBucket(bucket, credentials, endpoint, tokens))
+        return check_backend(CustomerStorage(place, LOCAL), "a/b")
 
     with (
         token_server(accepts=True) as tokens,

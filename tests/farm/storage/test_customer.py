@@ -14,8 +14,8 @@ from recording_farm.browser_bot.network.addresses import AddressRule, parse_addr
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import AddressRefusedError
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
-from recording_farm.farm.storage.backends.azure import AzureContainer, AzurePlace
-from recording_farm.farm.storage.customer import check_target_address, place_of
+from recording_farm.farm.storage.backends.azure import AzureBackend, AzureContainer
+from recording_farm.farm.storage.customer import check_target_address, open_backend
 from recording_farm.farm.storage.targets import TARGET, Target, key_of
 from testkit.storage.azure_account import AZURE_KEY, connection_string
 from testkit.storage.buckets import bucket_at
@@ -65,7 +65,7 @@ def test_file_should_arrive_in_s3_with_all_that_the_target_asks_for(
         metadata={"Team": "a b"},
         tags={"team + co": "a/b=c"},
     )
-    placed = place_of(target, None).upload(film, key_in(target, "film.mp4"), checkpoint, "video/mp4")
+    placed = open_backend(target, None).upload(film, key_in(target, "film.mp4"), checkpoint, "video/mp4")
     assert placed.location == "s3://customer-films/m/films/film.mp4"
     head = bucket.Object("m/films/film.mp4")
     assert head.content_length == film.stat().st_size
@@ -94,7 +94,7 @@ def test_file_should_arrive_in_s3_with_all_that_the_target_asks_for(
 def test_s3_and_its_relatives_should_be_reached_where_they_are(
     fields: dict[str, Any], host: str, region: str
 ) -> None:
-    place = place_of(target_of(**fields), None)._place
+    place = open_backend(target_of(**fields), None)._backend
     meta = place._client.meta  # type: ignore[attr-defined]
     assert (meta.endpoint_url, meta.region_name) == (host, region)
 
@@ -106,7 +106,7 @@ def test_sftp_path_should_stay_absolute_or_relative(
     home = Path.home()
     path = f"{tmp_path}/films/" if absolute else f"farm-test-{tmp_path.name}/films"
     target = sftp_target(ssh_server, path=path)
-    place = place_of(target, None)
+    place = open_backend(target, None)
     placed = place.upload(film, key_in(target, "film.mp4"), checkpoint, "video/mp4")
     arrived = (home / path) / "film.mp4"
     try:
@@ -121,15 +121,15 @@ def test_sftp_path_should_stay_absolute_or_relative(
 
 def test_other_host_key_should_be_refused_with_the_way_to_accept_it(ssh_server: SshServer) -> None:
     target = sftp_target(ssh_server)
-    assert place_of(target, None).host_key is None
-    place = place_of(target, None)
+    assert open_backend(target, None).host_key is None
+    place = open_backend(target, None)
     place.check_writing()
     assert place.host_key == ssh_server.host_key
     with pytest.raises(StorageError, match="set it as host_key in the storage_config") as raised:
-        place_of(target, None, host_key="SHA256:" + "A" * 43).check_writing()
+        open_backend(target, None, host_key="SHA256:" + "A" * 43).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_host_key", True)
     accepting = sftp_target(ssh_server, host_key=ssh_server.host_key)
-    place_of(accepting, None, host_key="SHA256:" + "A" * 43).check_writing()
+    open_backend(accepting, None, host_key="SHA256:" + "A" * 43).check_writing()
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_target_that_can_be_no_place_should_be_said_without_its_secret(
     fields: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(StorageError) as raised:
-        place_of(target_of(**fields), None)
+        open_backend(target_of(**fields), None)
     assert (raised.value.reason, raised.value.lasting) == (reason, True)
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
 def test_bucket_that_can_be_none_should_be_said(s3_endpoint: str) -> None:
     with pytest.raises(StorageError, match="not a valid bucket name") as raised:
-        place_of(s3_target(s3_endpoint, bucket="a b/c"), None).check_writing()
+        open_backend(s3_target(s3_endpoint, bucket="a b/c"), None).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 
 
@@ -175,13 +175,13 @@ def test_what_a_library_takes_ill_should_be_said_and_no_other_error(
     fields: dict[str, Any], film: Path, checkpoint: Checkpoint
 ) -> None:
     with pytest.raises(StorageError) as raised:
-        place_of(target_of(**fields), None, tries=1).upload(film, "film.mp4", checkpoint, "video/mp4")
+        open_backend(target_of(**fields), None, tries=1).upload(film, "film.mp4", checkpoint, "video/mp4")
     for secret in (SECRET, AZURE_KEY, "PRIVATE KEY"):
         assert secret not in "".join(traceback.format_exception(raised.value))
 
 
 def test_google_place_should_be_made_of_a_service_account() -> None:
-    place = place_of(target_of(type="gcs", secret=service_account(), bucket="films"), AddressRule())
+    place = open_backend(target_of(type="gcs", secret=service_account(), bucket="films"), AddressRule())
     assert place.host_key is None
 
 
@@ -241,7 +241,7 @@ def test_upload_should_leave_no_secret_in_the_log(
         service.create_container("films-of-log")
         with caplog.at_level(logging.DEBUG):
             for target in targets:
-                place = place_of(target, None)
+                place = open_backend(target, None)
                 place.upload(film, "film.mp4", checkpoint, "video/mp4")
                 place.link("film.mp4", 60, "film.mp4", "video/mp4")
                 place.delete("film.mp4")
@@ -254,8 +254,8 @@ def test_upload_should_leave_no_secret_in_the_log(
 
 def test_signature_of_a_connection_string_should_be_in_no_message() -> None:
     text = "BlobEndpoint=http://127.0.0.1:9/a;SharedAccessSignature=sv=2022-11-02&sig=hushhush"
-    assert SECRET not in AzurePlace(AzureContainer("films", text)).endpoint
-    place = place_of(target_of(type="azure", access_key=text, bucket="films"), None, tries=1)
+    assert SECRET not in AzureBackend(AzureContainer("films", text)).endpoint
+    place = open_backend(target_of(type="azure", access_key=text, bucket="films"), None, tries=1)
     with pytest.raises(StorageError, match="cannot be reached") as raised:
         place.check_writing()
     assert SECRET not in "".join(traceback.format_exception(raised.value))

@@ -29,9 +29,9 @@ from recording_farm.farm.storage.backend import CHECK_NAME, NOT_READ_BACK, Check
 from recording_farm.farm.storage.backends import azure as azure_module
 from recording_farm.farm.storage.backends import s3 as s3_module
 from recording_farm.farm.storage.backends.azure import BLOCK_BYTES
-from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBackend, GcsBucket
 from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES
-from recording_farm.farm.storage.customer import CustomerPlace, place_of
+from recording_farm.farm.storage.customer import CustomerStorage, open_backend
 from recording_farm.farm.storage.targets import TARGET
 from testkit.farm import Farm
 from testkit.network.faulty_server import refusing_server
@@ -56,9 +56,9 @@ def clip(tmp_path: Path) -> Path:
     return file
 
 
-def s3_place(port: int, **more: Any) -> CustomerPlace:
+def s3_place(port: int, **more: Any) -> CustomerStorage:
     fields = {"type": "s3", "endpoint": f"http://127.0.0.1:{port}", "bucket": "drop"}
-    return place_of(
+    return open_backend(
         TARGET.validate_python({**fields, "access_key": S3_KEY, "secret": S3_SECRET, **more}),
         None,
         tries=1,
@@ -234,7 +234,7 @@ def drop_container(azurite_port: int) -> Iterator[Any]:
         container.delete_container()
 
 
-def azure_place(port: int, permissions: str, *, as_url: bool = False, hours: int = 1) -> CustomerPlace:
+def azure_place(port: int, permissions: str, *, as_url: bool = False, hours: int = 1) -> CustomerStorage:
     signature = generate_container_sas(
         AZURE_ACCOUNT,
         "drop",
@@ -248,7 +248,7 @@ def azure_place(port: int, permissions: str, *, as_url: bool = False, hours: int
     if as_url:
         given = f"{address}/drop?{signature}"
     target = TARGET.validate_python({"type": "azure", "bucket": "drop", "access_key": given})
-    return place_of(target, None, tries=1)
+    return open_backend(target, None, tries=1)
 
 
 @pytest.mark.parametrize("permissions", ["w", "c", "cw"])
@@ -359,7 +359,7 @@ def test_object_that_google_has_acknowledged_should_count_as_arrived(
     gcs_port: int, gcs_bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     with refusing_server(gcs_port, reads_or_deletes) as refusing, wire_to(refusing) as wire:
-        place = GcsPlace(GcsBucket("drop", None, f"http://127.0.0.1:{wire.port}"))
+        place = GcsBackend(GcsBucket("drop", None, f"http://127.0.0.1:{wire.port}"))
         assert place.check_writing("a") == []
         wire.mend()
         wire.cut_after(CHUNK_BYTES + MEBIBYTE)
@@ -372,12 +372,12 @@ def test_object_that_google_has_acknowledged_should_count_as_arrived(
     assert gcs_bucket.blob("film.mp4").download_as_bytes() == film.read_bytes()
 
 
-def sftp_place(port: int, path: str = "") -> CustomerPlace:
+def sftp_place(port: int, path: str = "") -> CustomerStorage:
     target = TARGET.validate_python(
         {"type": "sftp", "host": "127.0.0.1", "port": port, "username": USERNAME, "path": path}
         | {"auth_method": "PASSWORD", "password": PASSWORD}
     )
-    return place_of(target, None)
+    return open_backend(target, None)
 
 
 BOXES = {
@@ -564,7 +564,7 @@ def test_access_token_of_google_should_be_sent_and_its_end_be_told(
         thread.start()
         try:
             endpoint = f"http://127.0.0.1:{server.server_port}"
-            place = GcsPlace(GcsBucket("drop", "ya29.token", endpoint))
+            place = GcsBackend(GcsBucket("drop", "ya29.token", endpoint))
             with pytest.raises(StorageError, match="access token have expired") as raised:
                 place.upload(clip, "clip.mp4", checkpoint, "video/mp4")
         finally:

@@ -21,10 +21,10 @@ from recording_farm.farm.telemetry.counts import (
     TRANSFERS,
     WEBHOOK_ATTEMPTS,
     Counts,
-    buckets_of,
     change_increments,
     claim_increments,
     counted,
+    cumulative_buckets,
     measured,
     transfer_increments,
 )
@@ -48,7 +48,7 @@ def test_histogram_should_have_each_value_in_all_buckets_above_it(redis_client: 
     counts = Counts(redis_client)
     for seconds in (0.5, 1.5, 4000, -0.2):
         counts.add(measured(START, seconds))
-    buckets, total = buckets_of(START, counts.read())
+    buckets, total = cumulative_buckets(START, counts.read())
     found = dict(buckets)
     assert (found["0.5"], found["1.0"], found["2.0"], found["3600.0"], found["+Inf"]) == (2, 2, 3, 3, 4)
     assert total == 4002

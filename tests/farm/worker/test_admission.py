@@ -54,8 +54,8 @@ def test_busy_node_without_a_recording_of_its_own_should_accept_one() -> None:
 
 def test_recording_should_wait_while_the_disk_is_needed_to_cut_others() -> None:
     free = Free(3 * GIB, 2 * GIB, 0.5)
-    assert no_room(free, Settings(), records_already=True, room_for_cuts=GIB) is None
-    found = no_room(free, Settings(), records_already=True, room_for_cuts=GIB + MIB)
+    assert no_room(free, Settings(), records_already=True, space_for_cuts=GIB) is None
+    found = no_room(free, Settings(), records_already=True, space_for_cuts=GIB + MIB)
     assert found is not None
     assert found.message == (
         "3072 MiB of disk free, 3073 MiB required: 2048 MiB (FARM_DISK_RESERVE) and 1025 MiB for pending cuts"

@@ -17,7 +17,7 @@ from recording_farm.farm.queues.recordings import enqueue_recording
 from recording_farm.farm.queues.transfers import transfers_queue
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
-from recording_farm.farm.spool.ending import kept_ending
+from recording_farm.farm.spool.ending import load_ending
 from recording_farm.farm.spool.spool import spool_of
 from testkit.machine.processes import below
 from testkit.network.ports import free_port
@@ -110,11 +110,11 @@ def test_worker_should_end_its_recording_properly_while_redis_is_away(tmp_path: 
         worker.send_signal(signal.SIGTERM)
         told = time.monotonic()
         spool = spool_of(recording, settings)
-        wait_until(lambda: kept_ending(spool))
+        wait_until(lambda: load_ending(spool))
         assert time.monotonic() - told > 2
         worker.send_signal(signal.SIGTERM)  # nobody has a minute to wait for Redis here
         assert worker.wait(30) == 1
-    ending = kept_ending(spool)
+    ending = load_ending(spool)
     assert ending is not None
     assert (ending.status, ending.error and ending.error.code) == (Status.UPLOADING, "node_shut_down")
     assert len(spool.takes()) == 1

@@ -12,9 +12,9 @@ import redis
 from recording_farm.farm.host.resources import Processors
 from recording_farm.farm.nodes.availability import living
 from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.worker.draining import forget_draining, note_draining
+from recording_farm.farm.worker.draining import clear_draining, mark_draining
 from recording_farm.farm.worker.heartbeat import Watcher
-from recording_farm.farm.worker.node_status import condition_of_this_node
+from recording_farm.farm.worker.node_status import read_condition
 from testkit.settings import settings_with
 
 
@@ -52,7 +52,7 @@ def test_stages_of_other_farms_should_not_count(tmp_path: Path, monkeypatch: pyt
     # The farms of other tests may have warm stages; of a worker that has just begun none is.
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     monkeypatch.setattr(os, "getppid", lambda: worker.pid)
-    condition = condition_of_this_node(settings_with(tmp_path, None), Processors())
+    condition = read_condition(settings_with(tmp_path, None), Processors())
     assert condition is not None
     assert condition.warm_stages == 0
     worker.communicate(b"\n", timeout=20)
@@ -60,7 +60,7 @@ def test_stages_of_other_farms_should_not_count(tmp_path: Path, monkeypatch: pyt
 
 def test_spool_that_cannot_be_should_leave_the_condition_unknown(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert condition_of_this_node(settings_with(tmp_path / "data", None), Processors()) is None
+    assert read_condition(settings_with(tmp_path / "data", None), Processors()) is None
 
 
 def test_drained_node_should_stay_drained_through_its_beats(redis_client: redis.Redis) -> None:
@@ -80,7 +80,7 @@ def test_beat_should_tell_that_the_worker_was_told_to_end(
     settings = settings_with(tmp_path, redis_address)
     watcher = Watcher(settings, redis_client)
     told = []
-    for step in (forget_draining, note_draining, forget_draining):
+    for step in (clear_draining, mark_draining, clear_draining):
         step(settings)
         watcher.step()
         told += [node.beat.draining for node in Nodes(redis_client).all()]

@@ -1,13 +1,23 @@
 """A slot as a program of its own."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import redis
+from rq import Queue
 
+from recording_farm.encoder.formats import Format
+from recording_farm.farm.jobs import entry
+from recording_farm.farm.pages.access import environment_of
+from recording_farm.farm.queues.recordings import RECORD_JOB
+from recording_farm.farm.worker import slot
 from recording_farm.farm.worker.draining import is_draining
+from recording_farm.farm.worker.slot import SlotWorker
 from testkit.settings import settings_with
 
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
@@ -51,3 +61,27 @@ def test_slot_should_end_when_it_is_told_to_in_the_middle_of_a_fork(
     assert is_draining(settings_with(tmp_path, redis_address))
     assert "Exception ignored" in done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_warm_work_horse_should_run_the_function_that_the_name_of_its_job_means(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_with(tmp_path, redis_address)
+    queue = Queue("recordings", connection=redis_client)
+    job = queue.enqueue(RECORD_JOB, "a-recording")
+    worker = SlotWorker([queue], connection=redis_client)
+    execution = worker.prepare_execution(job)
+    names = json.dumps([job.id, queue.name, execution.id]).encode()
+    monkeypatch.setattr(worker, "_settings", settings, raising=False)
+    monkeypatch.setattr(worker, "_format", Format(), raising=False)
+    monkeypatch.setattr(worker, "_environment", environment_of(None, settings), raising=False)
+    monkeypatch.setattr(worker, "setup_work_horse_signals", lambda: None)
+    monkeypatch.setattr(slot, "set_process_title", lambda _: None)
+    monkeypatch.setattr(slot, "wait_warm", lambda *_: names)
+    monkeypatch.setenv("RQ_JOB_ID", "")
+    called: list[object] = []
+    monkeypatch.setattr(worker, "main_work_horse", lambda job, _: called.append(job.func))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker._wait_for_job(theirs)
+    assert called == [entry.record]

@@ -44,8 +44,8 @@ from recording_farm.farm.storage.backend import (
     WRONG_MD5,
     Checkpoint,
     Part,
-    Placed,
     StorageError,
+    StoredObject,
     certificate_named,
     check_came_back,
     check_key,
@@ -121,7 +121,7 @@ class _Block:
     name: str
 
 
-class AzurePlace:
+class AzureBackend:
     """A container as a place for files."""
 
     def __init__(
@@ -157,8 +157,8 @@ class AzurePlace:
         # The library's has the signature of a connection string that holds one.
         return str(self._service.url).partition("?")[0]
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
-        """See `Place`. Sends blocks of 8 MiB, four at once; after a crash only those that are missing."""
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
+        """See `StorageBackend`. Uploads blocks of 8 MiB, four at once; after a crash only missing ones."""
         size = source.stat().st_size
         parts = [part for part in parts_of(size, BLOCK_BYTES, MAX_BLOCKS) if part.size]
         blocks, digest = _named(source, parts)
@@ -171,10 +171,12 @@ class AzurePlace:
                 if is_there is False:
                     raise StorageError("damaged", "the file was damaged in transit")
         checkpoint.clear()
-        return Placed(f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None)
+        return StoredObject(
+            f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None
+        )
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `Place`; None if the connection string holds no account key to sign with."""
+        """See `StorageBackend`; None if the connection string holds no account key to sign with."""
         account_key = getattr(self._service.credential, "account_key", None)
         account_name = self._service.account_name
         if account_key is None or account_name is None:
@@ -193,7 +195,7 @@ class AzurePlace:
             return f"{blob.url}?{signature}"
 
     def fetch(self, key: str, target: Path) -> None:
-        """See `StorePlace`. Fetches 8 MiB at a time, four at once, and checks the MD5 if the blob has one."""
+        """See `StoreBackend`. Fetches 8 MiB ranges, four at once, and verifies the MD5 if there is one."""
         with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
             with self._blob(key) as blob, draft.open("xb") as file:
                 size, md5 = _download(blob, file)
@@ -203,12 +205,12 @@ class AzurePlace:
                 raise StorageError("damaged", "the file was damaged in transit")
 
     def delete(self, key: str) -> None:
-        """See `Place`."""
+        """See `StorageBackend`."""
         with self._explained(), self._blob(key) as blob:
             _delete(blob)
 
     def check(self) -> None:
-        """See `StorePlace`."""
+        """See `StoreBackend`."""
         with self._explained(), self._blob(check_key()) as blob:
             blob.upload_blob(CHECK_TEXT)
             read = blob.download_blob().readall()
@@ -216,7 +218,7 @@ class AzurePlace:
         check_came_back(read)
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomersPlace`.
+        """See `CustomerBackend`.
 
         What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
         so nothing is written. Only a server that does not look at MD5s keeps it.

@@ -10,8 +10,8 @@ from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
     Checkpoint,
-    Placed,
     StorageError,
+    StoredObject,
     check_came_back,
     key_parts,
 )
@@ -20,15 +20,15 @@ from recording_farm.farm.storage.backends.encrypted_file import is_encrypted
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
 
 
-class DirectoryPlace:
+class DirectoryBackend:
     """A directory as a place for files. It gives no links: the farm serves these files itself."""
 
     def __init__(self, root: Path) -> None:
         """`root` is made when the first file comes."""
         self._root = root
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:  # noqa: ARG002 - a file in a directory has no type
-        """See `Place`. On one file system the file gets a second name and no byte is copied.
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:  # noqa: ARG002 - a file in a directory has no type
+        """See `StorageBackend`. On one file system the file gets a second name and no byte is copied.
 
         So `source` must not be written to any more. Without a `source` it succeeds if the file is there
         already: the job died before it could say so.
@@ -42,10 +42,10 @@ class DirectoryPlace:
             with closing(self._found(key)) as file:
                 size = file.size
         checkpoint.clear()
-        return Placed(target.as_uri(), size)
+        return StoredObject(target.as_uri(), size)
 
     def fetch(self, key: str, target: Path) -> None:
-        """See `StorePlace`. `target` may be a second name of the file here, and must not be written to."""
+        """See `StoreBackend`. `target` may be a second name of the file here, and must not be written to."""
         with closing(self._found(key)) as file, disk_faults(target.parent):
             file.copy_to(target)
 
@@ -77,11 +77,11 @@ class DirectoryPlace:
         return path
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
-        """See `Place`: None."""
+        """See `StorageBackend`: None."""
         return None
 
     def delete(self, key: str) -> None:
-        """See `Place`. Directories that are empty then go too, but for the root."""
+        """See `StorageBackend`. Directories that are empty then go too, but for the root."""
         with disk_faults(self._root):
             target = self._target(key)
             target.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ class DirectoryPlace:
                     break  # something else is in it, or another node was faster
 
     def check(self) -> None:
-        """See `Place`."""
+        """See `StorageBackend`."""
         file = self._root / f".recording-farm-check-{token_hex(8)}"
         with disk_faults(self._root):
             self._root.mkdir(parents=True, exist_ok=True)

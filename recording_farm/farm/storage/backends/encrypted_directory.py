@@ -6,12 +6,12 @@ from typing import BinaryIO
 
 from recording_farm.encoder.atomic_file import atomic_file
 from recording_farm.farm.storage.backend import StorageError
-from recording_farm.farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
 
 
-class EncryptedDirectoryPlace(DirectoryPlace):
+class EncryptedDirectoryBackend(DirectoryBackend):
     """A directory that encrypts what comes: without the farm's secret nobody can read a file or change one.
 
     Plain files, from before there was encryption, are served as they are. So a file need not come from the

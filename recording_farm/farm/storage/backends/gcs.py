@@ -31,8 +31,8 @@ from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
     NOT_READ_BACK,
     Checkpoint,
-    Placed,
     StorageError,
+    StoredObject,
     certificate_named,
     check_key,
     expired_credentials,
@@ -78,7 +78,7 @@ class GcsBucket:
     token_url: str = GOOGLE_TOKEN_URL
 
 
-class GcsPlace:
+class GcsBackend:
     """A bucket as a place for files."""
 
     def __init__(self, bucket: GcsBucket, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
@@ -102,10 +102,10 @@ class GcsPlace:
             text = f"{bucket.bucket} is not a valid bucket name"
             raise StorageError("no_bucket", text, lasting=True) from error
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
-        """See `Place`. Sends chunks of 8 MiB in turn; after a crash it goes on from what the server has.
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
+        """See `StorageBackend`. Uploads chunks of 8 MiB in turn; after a crash it resumes.
 
-        The checkpoint holds the upload's own URL, with which anybody could go on with it for a week.
+        The checkpoint contains the upload's session URL, which lets anybody continue the upload for a week.
         """
         size = source.stat().st_size
         with source.open("rb") as file, self._explained():
@@ -130,10 +130,10 @@ class GcsPlace:
             is_there = (int(told.get("size", -1)), told.get("md5Hash")) == (size, digest)
         if not is_there:
             raise StorageError("damaged", "the file was damaged in transit")
-        return Placed(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
+        return StoredObject(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `Place`; Google signs links for a week at most, and only a service account's key can sign."""
+        """See `StorageBackend`. Links last a week at most; only a service account can sign."""
         if not isinstance(self._credentials, Credentials):
             return None
         url: str = self._bucket.blob(key).generate_signed_url(
@@ -146,7 +146,7 @@ class GcsPlace:
         return url
 
     def delete(self, key: str) -> None:
-        """See `Place`."""
+        """See `StorageBackend`."""
         with self._explained():
             try:
                 self._bucket.blob(key).delete(retry=None)
@@ -154,7 +154,7 @@ class GcsPlace:
                 logger.debug("%s was not there", key)
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomersPlace`. An upload is begun and given up, which only a key can do that may write."""
+        """See `CustomerBackend`. An upload is begun and given up, which only a key can do that may write."""
         key = check_key(directory, CHECK_NAME)
         with self._explained():
             session = self._begin(key, len(CHECK_TEXT), _md5(io.BytesIO(CHECK_TEXT)), "text/plain")

@@ -37,8 +37,8 @@ from recording_farm.farm.storage.backend import (
     WRONG_MD5,
     Checkpoint,
     Part,
-    Placed,
     StorageError,
+    StoredObject,
     certificate_named,
     check_came_back,
     check_key,
@@ -120,7 +120,7 @@ class S3Bucket:
     """Of temporary credentials."""
 
 
-class S3Place:
+class S3Backend:
     """A bucket as a place for files."""
 
     def __init__(
@@ -163,8 +163,8 @@ class S3Place:
         # It costs a round trip for each part, and a second with servers that do not know it.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:
-        """See `Place`. Sends parts of 8 MiB, four at once; after a crash only those that have not arrived."""
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
+        """See `StorageBackend`. Uploads parts of 8 MiB, four at once; after a crash only missing ones."""
         size = source.stat().st_size
         with self._explained():
             if size <= SINGLE_BYTES:
@@ -172,10 +172,10 @@ class S3Place:
             else:
                 was_read = self._put_in_parts(source, size, key, checkpoint, content_type)
         checkpoint.clear()
-        return Placed(f"s3://{self._bucket.bucket}/{key}", size, None if was_read else NOT_READ_BACK)
+        return StoredObject(f"s3://{self._bucket.bucket}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `Place`; S3 signs links for a week at most."""
+        """See `StorageBackend`; S3 signs links for a week at most."""
         url: str = self._client.generate_presigned_url(
             "get_object",
             Params={
@@ -189,7 +189,7 @@ class S3Place:
         return url
 
     def fetch(self, key: str, target: Path) -> None:
-        """See `StorePlace`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
+        """See `StoreBackend`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
         where = {"Bucket": self._bucket.bucket, "Key": key}
         with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
             answer = self._client.get_object(**where)
@@ -199,12 +199,12 @@ class S3Place:
                 raise StorageError("damaged", "the file was damaged in transit")
 
     def delete(self, key: str) -> None:
-        """See `Place`."""
+        """See `StorageBackend`."""
         with self._explained():
             self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
 
     def check(self) -> None:
-        """See `StorePlace`."""
+        """See `StoreBackend`."""
         where = {"Bucket": self._bucket.bucket, "Key": check_key()}
         with self._explained():
             self._put_check_text(where, _md5(CHECK_TEXT))
@@ -215,7 +215,7 @@ class S3Place:
         check_came_back(read)
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomersPlace`.
+        """See `CustomerBackend`.
 
         What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
         so nothing is written, also where nothing could be deleted again. Only a server that does not look at

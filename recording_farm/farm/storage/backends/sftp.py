@@ -37,8 +37,8 @@ from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
     NOT_READ_BACK,
     Checkpoint,
-    Placed,
     StorageError,
+    StoredObject,
     check_came_back,
     check_key,
     is_time_out,
@@ -84,7 +84,7 @@ class SftpServer:
     host_key: str | None = None
 
 
-class SftpPlace:
+class SftpBackend:
     """A directory on an SSH server as a place for files. It gives no links."""
 
     host_key: str | None
@@ -105,8 +105,8 @@ class SftpPlace:
         self.host_key = server.host_key
         self._renames = True
 
-    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> Placed:  # noqa: ARG002 - a file on an SSH server has no type
-        """See `Place`. Goes on from what is there, and reads all of it back before it gets its name."""
+    def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:  # noqa: ARG002 - a file on an SSH server has no type
+        """See `StorageBackend`. Resumes a partial file, and reads all of it back before it renames it."""
         size = source.stat().st_size
         target = self._path(key)
         with source.open("rb") as file:
@@ -118,19 +118,19 @@ class SftpPlace:
                     is_there = self._put(sftp, file, target, size, digest)
         checkpoint.clear()
         note = None if is_there else NOT_READ_BACK
-        return Placed(f"{self._address}/{target.removeprefix('/')}", size, note)
+        return StoredObject(f"{self._address}/{target.removeprefix('/')}", size, note)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
-        """See `Place`: None."""
+        """See `StorageBackend`: None."""
         return None
 
     def delete(self, key: str) -> None:
-        """See `Place`."""
+        """See `StorageBackend`."""
         with self._connected() as sftp:
             _remove(sftp, self._path(key))
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomersPlace`. A small file is written, read back and deleted, if that may be done.
+        """See `CustomerBackend`. A small file is written, read back and deleted, if that may be done.
 
         Directories made for it go again.
         """

@@ -11,7 +11,7 @@ from recording_farm.browser_bot.network.addresses import AddressRule, parse_addr
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
 from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
 from recording_farm.farm.storage.backends.threads import each
-from recording_farm.farm.storage.customer import place_of
+from recording_farm.farm.storage.customer import open_backend
 from recording_farm.farm.storage.targets import TARGET
 from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 
@@ -137,7 +137,7 @@ def test_storages_at_private_addresses_should_be_refused(
         azure_target(port),
         sftp_target(port),
     ):
-        place = place_of(target, PUBLIC, tries=1)
+        place = open_backend(target, PUBLIC, tries=1)
         for act in (
             lambda place=place: place.upload(film, "f", checkpoint, "video/mp4"),
             lambda place=place: place.delete("f"),
@@ -170,7 +170,7 @@ def test_parts_should_not_be_sent_to_an_address_that_the_name_has_meanwhile(
         sftp_target(port, "rebinding.example"),
     ):
         with pytest.raises(StorageError) as raised:
-            place_of(target, PUBLIC, tries=1).upload(film, "f", checkpoint, "video/mp4")
+            open_backend(target, PUBLIC, tries=1).upload(film, "f", checkpoint, "video/mp4")
         assert raised.value.reason == "address_refused"
 
 
@@ -207,7 +207,7 @@ def test_redirect_to_a_private_address_should_not_be_followed(listener: socket.s
             )
             for target in (s3_target(endpoint), azure):
                 with pytest.raises(StorageError):
-                    place_of(target, rule, tries=1, read_timeout=2).check_writing()
+                    open_backend(target, rule, tries=1, read_timeout=2).check_writing()
         finally:
             server.shutdown()
             runner.join()

@@ -8,7 +8,7 @@ import pytest
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient, ContentSettings
 
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
-from recording_farm.farm.storage.backends.azure import BLOCK_BYTES, AzureContainer, AzurePlace
+from recording_farm.farm.storage.backends.azure import BLOCK_BYTES, AzureBackend, AzureContainer
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.azure_account import AZURE_KEY, connection_string
@@ -30,14 +30,14 @@ def wire(azurite_port: int) -> Iterator[Wire]:
         yield wire
 
 
-def place(port: int, container: str = "films", key: str = AZURE_KEY) -> AzurePlace:
-    return AzurePlace(AzureContainer(container, connection_string(port, key)))
+def place(port: int, container: str = "films", key: str = AZURE_KEY) -> AzureBackend:
+    return AzureBackend(AzureContainer(container, connection_string(port, key)))
 
 
-def impatient_place(port: int) -> AzurePlace:
+def impatient_place(port: int) -> AzureBackend:
     """The container for a client that gives a silent server up after one try of two seconds."""
     container = AzureContainer("films", connection_string(port))
-    return AzurePlace(container, connect_timeout=2, read_timeout=2, tries=1)
+    return AzureBackend(container, connect_timeout=2, read_timeout=2, tries=1)
 
 
 def content(container: ContainerClient, key: str) -> bytes:
@@ -157,7 +157,7 @@ def test_link_should_give_the_file_to_whoever_has_it(
 
 def test_link_should_be_none_without_a_key_to_sign_with(azurite_port: int) -> None:
     text = f"BlobEndpoint=http://127.0.0.1:{azurite_port}/a;SharedAccessSignature=sv=2020&sig=x"
-    assert AzurePlace(AzureContainer("films", text)).link("film.mp4", 60, "film.mp4", "video/mp4") is None
+    assert AzureBackend(AzureContainer("films", text)).link("film.mp4", 60, "film.mp4", "video/mp4") is None
 
 
 def test_check_should_leave_nothing_behind(azurite_port: int, container: ContainerClient) -> None:
@@ -190,7 +190,7 @@ def test_wrong_key_should_be_said(azurite_port: int, film: Path, checkpoint: Che
 @pytest.mark.parametrize("text", ["", "AccountName", "AccountKey=secret;EndpointSuffix=y"])
 def test_bad_connection_string_should_be_said_without_repeating_it(text: str) -> None:
     with pytest.raises(StorageError) as raised:
-        AzurePlace(AzureContainer("films", text))
+        AzureBackend(AzureContainer("films", text))
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "secret" not in str(raised.value)
 

@@ -9,7 +9,7 @@ import pytest
 
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
-from recording_farm.farm.storage.backends.directory import DirectoryPlace
+from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from testkit.machine.memory import watched_memory
 
 MEBIBYTE = 1 << 20
@@ -37,7 +37,7 @@ def failing(number: int) -> Any:
 def test_file_should_arrive_whole_without_being_copied(
     root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    placed = DirectoryPlace(root).upload(film, "a/film.mp4", checkpoint, "video/mp4")
+    placed = DirectoryBackend(root).upload(film, "a/film.mp4", checkpoint, "video/mp4")
     assert (placed.location, placed.size) == (f"file://{root}/a/film.mp4", film.stat().st_size)
     assert (root / "a/film.mp4").samefile(film)
     film.unlink()
@@ -46,7 +46,7 @@ def test_file_should_arrive_whole_without_being_copied(
 
 @pytest.mark.usefixtures("other_file_system")
 def test_file_should_be_copied_between_file_systems(root: Path, film: Path, checkpoint: Checkpoint) -> None:
-    DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+    DirectoryBackend(root).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert not (root / "film.mp4").samefile(film)
     assert (root / "film.mp4").read_bytes() == film.read_bytes()
     assert [file.name for file in root.iterdir()] == ["film.mp4"]
@@ -56,7 +56,7 @@ def test_file_should_be_copied_between_file_systems(root: Path, film: Path, chec
 def test_copy_that_breaks_off_should_leave_nothing_and_what_was_there(
     root: Path, film: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     before = film.read_bytes()
 
@@ -88,7 +88,7 @@ def test_bytes_that_differ_in_the_copy_should_be_noticed(
 
     monkeypatch.setattr(shutil, "copyfile", copy_wrongly)
     with pytest.raises(StorageError, match="damaged in transit") as raised:
-        DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+        DirectoryBackend(root).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert raised.value.reason == "damaged"
     assert list(root.iterdir()) == []
 
@@ -96,7 +96,7 @@ def test_bytes_that_differ_in_the_copy_should_be_noticed(
 def test_file_that_has_arrived_before_should_arrive_again(
     root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     placed = films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert films.upload(film, "film.mp4", checkpoint, "video/mp4") == placed
     film.unlink()
@@ -105,7 +105,7 @@ def test_file_that_has_arrived_before_should_arrive_again(
 
 
 def test_directory_that_cannot_be_made_should_be_said(film: Path, checkpoint: Checkpoint) -> None:
-    below_a_file = DirectoryPlace(film / "below")
+    below_a_file = DirectoryBackend(film / "below")
     for act in (below_a_file.check, lambda: below_a_file.upload(film, "film.mp4", checkpoint, "video/mp4")):
         with pytest.raises(StorageError, match="no directory") as raised:
             act()
@@ -118,7 +118,7 @@ def test_directory_that_may_not_be_written_should_be_said(
     # root may write everywhere, and the tests may run as root
     monkeypatch.setattr(os, "link", failing(errno.EACCES))
     with pytest.raises(StorageError, match="no permission to write there") as raised:
-        DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+        DirectoryBackend(root).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert (raised.value.reason, raised.value.lasting) == ("no_permission", True)
 
 
@@ -128,7 +128,7 @@ def test_directory_that_may_not_be_written_should_be_said(
 def test_key_that_could_lead_elsewhere_should_be_refused(
     root: Path, film: Path, checkpoint: Checkpoint, key: str
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     for act in (lambda: films.upload(film, key, checkpoint, "video/mp4"), lambda: films.delete(key)):
         with pytest.raises(StorageError) as raised:
             act()
@@ -145,7 +145,7 @@ def test_symbolic_link_should_not_be_followed_out(
     root.mkdir(parents=True)
     (root / "out").symlink_to(tmp_path / "outside")
     (root / "film.mp4").symlink_to(tmp_path / "outside/film.mp4")
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     for act in (
         lambda: films.upload(film, "out/film.mp4", checkpoint, "video/mp4"),
         lambda: films.upload(film, "out/new/film.mp4", checkpoint, "video/mp4"),
@@ -162,7 +162,7 @@ def test_symbolic_link_should_not_be_followed_out(
 
 
 def test_path_should_be_that_of_the_file(root: Path, film: Path, checkpoint: Checkpoint) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
     assert films.path_of("a/film.mp4") == root / "a/film.mp4"
     for key in ("a", "a/other.mp4"):
@@ -173,7 +173,7 @@ def test_path_should_be_that_of_the_file(root: Path, film: Path, checkpoint: Che
 def test_delete_should_take_empty_directories_along_and_not_mind_what_is_not_there(
     root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "a/b/1.mp4", checkpoint, "video/mp4")
     films.upload(film, "a/2.mp4", checkpoint, "video/mp4")
     films.delete("a/b/1.mp4")
@@ -185,13 +185,13 @@ def test_delete_should_take_empty_directories_along_and_not_mind_what_is_not_the
 
 
 def test_there_should_be_no_link(root: Path) -> None:
-    assert DirectoryPlace(root).link("film.mp4", 60, "film.mp4", "video/mp4") is None
+    assert DirectoryBackend(root).link("film.mp4", 60, "film.mp4", "video/mp4") is None
 
 
 def test_file_should_be_fetched_without_being_copied(
     root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
     for _ in range(2):
         films.fetch("a/film.mp4", tmp_path / "back.mp4")
@@ -204,7 +204,7 @@ def test_file_should_be_fetched_without_being_copied(
 def test_file_should_be_fetched_from_another_file_system_and_replace_what_is_there(
     root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     (tmp_path / "back").mkdir()
     back = tmp_path / "back" / "film.mp4"
@@ -218,7 +218,7 @@ def test_file_should_be_fetched_from_another_file_system_and_replace_what_is_the
 def test_fetch_should_say_what_is_wrong(
     root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     back = tmp_path / "back.mp4"
     for key in ("gone.mp4", "a/film.mp4", "../film.mp4", ".hidden", ""):
@@ -237,7 +237,7 @@ def test_fetch_should_say_what_is_wrong(
 def test_open_file_should_give_any_part_of_what_it_was(
     root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     content, modified_ns = film.read_bytes(), film.stat().st_mtime_ns
     with closing(films.open("film.mp4")) as file:
@@ -252,7 +252,7 @@ def test_open_file_should_give_any_part_of_what_it_was(
 def test_file_that_shrinks_while_it_is_read_should_be_noticed(
     root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
-    films = DirectoryPlace(root)
+    films = DirectoryBackend(root)
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     with closing(films.open("film.mp4")) as file:
         os.truncate(root / "film.mp4", 5 * MEBIBYTE)
@@ -262,12 +262,12 @@ def test_file_that_shrinks_while_it_is_read_should_be_noticed(
 
 
 def test_check_should_leave_nothing_behind(root: Path) -> None:
-    DirectoryPlace(root).check()
+    DirectoryBackend(root).check()
     assert list(root.iterdir()) == []
 
 
 @pytest.mark.usefixtures("other_file_system")
 def test_memory_should_not_grow_with_the_file(root: Path, long_film: Path, checkpoint: Checkpoint) -> None:
     with watched_memory() as growth:
-        DirectoryPlace(root).upload(long_film, "film.mp4", checkpoint, "video/mp4")
+        DirectoryBackend(root).upload(long_film, "film.mp4", checkpoint, "video/mp4")
     assert growth.bytes <= 64 * MEBIBYTE

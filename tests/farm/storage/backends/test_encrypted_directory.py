@@ -11,8 +11,8 @@ import pytest
 
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
-from recording_farm.farm.storage.backends.directory import DirectoryPlace
-from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace
+from recording_farm.farm.storage.backends.directory import DirectoryBackend
+from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_file import encrypt
 from testkit.machine.memory import watched_memory
 
@@ -27,17 +27,17 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def films(root: Path) -> EncryptedDirectoryPlace:
-    return EncryptedDirectoryPlace(root, SECRET)
+def films(root: Path) -> EncryptedDirectoryBackend:
+    return EncryptedDirectoryBackend(root, SECRET)
 
 
-def content_of(place: DirectoryPlace, key: str) -> bytes:
+def content_of(place: DirectoryBackend, key: str) -> bytes:
     with closing(place.open(key)) as file:
         return b"".join(file.pieces(0, file.size))
 
 
 def test_file_should_lie_there_encrypted_and_come_back(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     placed = films.upload(film, "a/film.mp4", checkpoint, "video/mp4")
     assert (placed.location, placed.size) == (f"file://{root}/a/film.mp4", film.stat().st_size)
@@ -49,7 +49,7 @@ def test_file_should_lie_there_encrypted_and_come_back(
 
 
 def test_empty_file_should_come_back(
-    films: EncryptedDirectoryPlace, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").touch()
     assert films.upload(tmp_path / "empty", "empty", checkpoint, "text/plain").size == 0
@@ -58,7 +58,7 @@ def test_empty_file_should_come_back(
 
 
 def test_file_that_has_arrived_before_should_arrive_again(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
     placed = films.upload(film, "film.mp4", checkpoint, "video/mp4")
     assert films.upload(film, "film.mp4", checkpoint, "video/mp4") == placed
@@ -68,14 +68,14 @@ def test_file_that_has_arrived_before_should_arrive_again(
 
 
 def test_file_that_never_came_should_be_said(
-    films: EncryptedDirectoryPlace, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     with pytest.raises(StorageError, match="No such file"):
         films.upload(tmp_path / "gone", "film.mp4", checkpoint, "video/mp4")
 
 
 def test_upload_that_breaks_off_should_leave_what_was_there(
-    films: EncryptedDirectoryPlace,
+    films: EncryptedDirectoryBackend,
     root: Path,
     film: Path,
     checkpoint: Checkpoint,
@@ -101,7 +101,7 @@ def fail_for_want_of_space(_: int) -> None:
 
 @pytest.mark.parametrize("position", [40, 5 * MEBIBYTE], ids=["salt", "chunk"])
 def test_bytes_that_differ_on_the_disk_should_be_noticed(
-    films: EncryptedDirectoryPlace,
+    films: EncryptedDirectoryBackend,
     root: Path,
     film: Path,
     checkpoint: Checkpoint,
@@ -129,7 +129,7 @@ def flip(path: Path, position: int) -> None:
 
 
 def test_damaged_file_should_not_be_fetched(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     flip(root / "film.mp4", 5 * MEBIBYTE)
@@ -143,7 +143,7 @@ def test_damaged_file_should_not_be_fetched(
 
 
 def test_files_should_not_be_exchanged(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     for key in ("a/film.mp4", "b/film.mp4"):
         films.upload(film, key, checkpoint, "video/mp4")
@@ -156,19 +156,19 @@ def test_files_should_not_be_exchanged(
 
 
 def test_wrong_secret_should_be_said(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     with pytest.raises(StorageError, match="with another secret") as raised:
-        EncryptedDirectoryPlace(root, b"another secret").open("film.mp4")
+        EncryptedDirectoryBackend(root, b"another secret").open("film.mp4")
     assert raised.value.reason == "damaged"
     assert "another secret" not in repr(vars(raised.value)).replace("with another secret", "")
 
 
 def test_files_from_before_there_was_encryption_should_be_served(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    placed = DirectoryPlace(root).upload(film, "film.mp4", checkpoint, "video/mp4")
+    placed = DirectoryBackend(root).upload(film, "film.mp4", checkpoint, "video/mp4")
     assert content_of(films, "film.mp4") == film.read_bytes()
     films.fetch("film.mp4", tmp_path / "back.mp4")
     assert (tmp_path / "back.mp4").read_bytes() == film.read_bytes()
@@ -177,10 +177,10 @@ def test_files_from_before_there_was_encryption_should_be_served(
 
 
 def test_encrypted_file_should_not_be_served_as_a_film_when_there_is_no_encryption(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
-    plain = DirectoryPlace(root)
+    plain = DirectoryBackend(root)
     for act in (lambda: plain.open("film.mp4"), lambda: plain.fetch("film.mp4", tmp_path / "back")):
         with pytest.raises(StorageError, match="FARM_STORE_ENCRYPTION") as raised:
             act()
@@ -194,9 +194,9 @@ def killed(root: Path, long_film: Path) -> None:
     """An upload that was killed in its midst."""
     script = (
         "import sys; from pathlib import Path; from recording_farm.farm.storage.backend import Checkpoint\n"
-        "from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryPlace\n"
+        "from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend\n"
         "root, film = map(Path, sys.argv[1:])\n"
-        "films = EncryptedDirectoryPlace(root, b'secret')\n"
+        "films = EncryptedDirectoryBackend(root, b'secret')\n"
         "films.upload(film, 'a/film.mp4', Checkpoint(film.with_suffix('.checkpoint')), 'video/mp4')\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(root), str(long_film)]) as upload:
@@ -211,7 +211,7 @@ def killed(root: Path, long_film: Path) -> None:
 
 @pytest.mark.usefixtures("killed")
 def test_upload_that_was_killed_should_leave_nothing_when_it_is_tried_again(
-    films: EncryptedDirectoryPlace, root: Path, film: Path, checkpoint: Checkpoint
+    films: EncryptedDirectoryBackend, root: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
     with pytest.raises(NotFoundError):
         films.open("a/film.mp4")
@@ -223,13 +223,13 @@ def test_upload_that_was_killed_should_leave_nothing_when_it_is_tried_again(
 
 @pytest.mark.usefixtures("killed")
 def test_upload_that_was_killed_should_leave_nothing_when_the_file_is_deleted(
-    films: EncryptedDirectoryPlace, root: Path
+    films: EncryptedDirectoryBackend, root: Path
 ) -> None:
     films.delete("a/film.mp4")
     assert list(root.iterdir()) == []
 
 
-def test_missing_file_should_be_said(films: EncryptedDirectoryPlace, tmp_path: Path) -> None:
+def test_missing_file_should_be_said(films: EncryptedDirectoryBackend, tmp_path: Path) -> None:
     for key in ("film.mp4", "../film.mp4"):
         with pytest.raises(NotFoundError):
             films.open(key)
@@ -239,7 +239,7 @@ def test_missing_file_should_be_said(films: EncryptedDirectoryPlace, tmp_path: P
 
 
 def test_file_that_is_replaced_should_be_read_to_its_end(
-    films: EncryptedDirectoryPlace, film: Path, checkpoint: Checkpoint
+    films: EncryptedDirectoryBackend, film: Path, checkpoint: Checkpoint
 ) -> None:
     films.upload(film, "film.mp4", checkpoint, "video/mp4")
     before = film.read_bytes()
@@ -253,7 +253,7 @@ def test_file_that_is_replaced_should_be_read_to_its_end(
 
 
 def test_memory_should_not_grow_with_the_file(
-    films: EncryptedDirectoryPlace, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
+    films: EncryptedDirectoryBackend, long_film: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     with watched_memory() as growth:
         films.upload(long_film, "film.mp4", checkpoint, "video/mp4")

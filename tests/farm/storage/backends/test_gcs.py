@@ -11,7 +11,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
-from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBucket, GcsPlace
+from recording_farm.farm.storage.backends.gcs import CHUNK_BYTES, GcsBackend, GcsBucket
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.google_tokens import service_account, token_server
@@ -39,13 +39,13 @@ def endpoint(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def place(port: int, bucket: str = "films") -> GcsPlace:
-    return GcsPlace(GcsBucket(bucket, None, endpoint(port)))
+def place(port: int, bucket: str = "films") -> GcsBackend:
+    return GcsBackend(GcsBucket(bucket, None, endpoint(port)))
 
 
-def impatient_place(port: int) -> GcsPlace:
+def impatient_place(port: int) -> GcsBackend:
     """The bucket for a client whose tries a silent server can hold up for two seconds."""
-    return GcsPlace(GcsBucket("films", None, endpoint(port)), connect_timeout=2, read_timeout=2)
+    return GcsBackend(GcsBucket("films", None, endpoint(port)), connect_timeout=2, read_timeout=2)
 
 
 def test_file_should_arrive_whole_with_its_type(
@@ -146,7 +146,7 @@ def test_link_should_give_the_file_to_whoever_has_it(
     gcs_port: int, film: Path, checkpoint: Checkpoint
 ) -> None:
     with token_server(accepts=True) as tokens:
-        films = GcsPlace(GcsBucket("films", service_account(), endpoint(gcs_port), tokens))
+        films = GcsBackend(GcsBucket("films", service_account(), endpoint(gcs_port), tokens))
         films.upload(film, "a/film 1.mp4", checkpoint, "video/mp4")
         link = films.link("a/film 1.mp4", 60, "my film.mp4", "video/mp4")
         assert link is not None
@@ -180,7 +180,7 @@ def test_key_that_google_does_not_accept_should_be_said(
     gcs_port: int, film: Path, checkpoint: Checkpoint
 ) -> None:
     with token_server(accepts=False) as tokens:
-        films = GcsPlace(GcsBucket("films", service_account(), endpoint(gcs_port), tokens))
+        films = GcsBackend(GcsBucket("films", service_account(), endpoint(gcs_port), tokens))
         for act in (films.check_writing, lambda: films.upload(film, "film.mp4", checkpoint, "video/mp4")):
             with pytest.raises(StorageError, match="does not accept the service account's key") as raised:
                 act()
@@ -194,7 +194,7 @@ def test_key_that_google_does_not_accept_should_be_said(
 def test_text_that_is_no_service_accounts_key_should_be_said_without_repeating_it(text: str) -> None:
     bucket = GcsBucket("films", text)
     with pytest.raises(StorageError, match="JSON key of a service account") as raised:
-        GcsPlace(bucket)
+        GcsBackend(bucket)
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "secret" not in str(raised.value) + repr(bucket)
 
@@ -218,7 +218,7 @@ def test_server_that_hangs_should_be_said(wire: Wire, film: Path, checkpoint: Ch
 @pytest.mark.long
 @pytest.mark.usefixtures("bucket")
 def test_memory_should_not_grow_with_the_file(gcs_port: int, long_film: Path, checkpoint: Checkpoint) -> None:
-    films = GcsPlace(GcsBucket("films", None, endpoint(gcs_port)))  # the server is slow with long files
+    films = GcsBackend(GcsBucket("films", None, endpoint(gcs_port)))  # the server is slow with long files
     with watched_memory() as growth:
         films.upload(long_film, "film.mp4", checkpoint, "video/mp4")
     assert growth.bytes <= 64 * MEBIBYTE

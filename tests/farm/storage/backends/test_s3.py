@@ -12,7 +12,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from recording_farm.farm.storage.backend import Checkpoint, StorageError, parts_of
 from recording_farm.farm.storage.backends import s3 as module
-from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Bucket, S3Place
+from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Backend, S3Bucket
 from testkit.machine.memory import watched_memory
 from testkit.network.faulty_server import faulty_server
 from testkit.network.wire import Wire, wire_to
@@ -40,15 +40,15 @@ def bucket(endpoint: str) -> Iterator[None]:
         yield
 
 
-def place(endpoint: str, bucket: str = "films", **more: Any) -> S3Place:
+def place(endpoint: str, bucket: str = "films", **more: Any) -> S3Backend:
     values: dict[str, Any] = {"secret": S3_SECRET, "region": "us-east-1", "endpoint": endpoint} | more
-    return S3Place(S3Bucket(bucket, S3_KEY, **values))
+    return S3Backend(S3Bucket(bucket, S3_KEY, **values))
 
 
-def impatient_place(endpoint: str) -> S3Place:
+def impatient_place(endpoint: str) -> S3Backend:
     """The bucket for a client that gives a silent server up after one try of two seconds."""
     bucket = S3Bucket("films", S3_KEY, S3_SECRET, None, endpoint)
-    return S3Place(bucket, connect_timeout=2, read_timeout=2, tries=1)
+    return S3Backend(bucket, connect_timeout=2, read_timeout=2, tries=1)
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def test_bytes_that_change_on_their_way_should_be_refused_and_sent_again(
 @pytest.mark.parametrize("endpoint", ["strict_s3_endpoint"], indirect=True)
 @pytest.mark.usefixtures("bucket")
 def test_keys_that_are_not_accepted_should_be_said(endpoint: str, film: Path, checkpoint: Checkpoint) -> None:
-    wrong_key = S3Place(S3Bucket("films", "other", S3_SECRET, None, endpoint))
+    wrong_key = S3Backend(S3Bucket("films", "other", S3_SECRET, None, endpoint))
     for bucket, text in (
         (place(endpoint, secret="hushhush"), "does not belong to the access key"),
         (wrong_key, "does not exist there"),
@@ -456,7 +456,7 @@ def test_part_should_not_have_to_be_sent_within_one_time_out(
 ) -> None:
     wire.slow_down(0.02)
     bucket = S3Bucket("films", S3_KEY, S3_SECRET, None, through(wire))
-    S3Place(bucket, connect_timeout=1, read_timeout=10, tries=1).upload(
+    S3Backend(bucket, connect_timeout=1, read_timeout=10, tries=1).upload(
         film, "film.mp4", checkpoint, "video/mp4"
     )
     assert content(client, "film.mp4") == film.read_bytes()

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
 from recording_farm.farm.storage.backends import sftp as module
-from recording_farm.farm.storage.backends.sftp import SftpPlace, SftpServer
+from recording_farm.farm.storage.backends.sftp import SftpBackend, SftpServer
 from testkit.machine.memory import watched_memory
 from testkit.network.wire import Wire, wire_to
 from testkit.storage.password_server import FORBIDDEN, PASSWORD, USERNAME, password_server
@@ -41,13 +41,13 @@ def password_port(tmp_path: Path) -> Iterator[int]:
         yield port
 
 
-def place(server: SshServer, remote: Path, **more: Any) -> SftpPlace:
+def place(server: SshServer, remote: Path, **more: Any) -> SftpBackend:
     values: dict[str, Any] = {"port": server.port, "private_key": server.key, "path": str(remote)} | more
-    return SftpPlace(SftpServer("127.0.0.1", USER, **values))
+    return SftpBackend(SftpServer("127.0.0.1", USER, **values))
 
 
-def place_by_password(port: int, password: str = PASSWORD, path: str = "films") -> SftpPlace:
-    return SftpPlace(SftpServer("127.0.0.1", USERNAME, port, password, path=path))
+def place_by_password(port: int, password: str = PASSWORD, path: str = "films") -> SftpBackend:
+    return SftpBackend(SftpServer("127.0.0.1", USERNAME, port, password, path=path))
 
 
 def private_key(kind: str) -> PrivateKey:
@@ -272,7 +272,9 @@ def test_server_that_hangs_should_be_said(
     wire.silent_after(after)
     silent = SftpServer("127.0.0.1", USER, wire.port, private_key=ssh_server.key, path=str(remote))
     with pytest.raises(StorageError, match="did not answer in time") as raised:
-        SftpPlace(silent, connect_timeout=5, read_timeout=2).upload(film, "film.mp4", checkpoint, "video/mp4")
+        SftpBackend(silent, connect_timeout=5, read_timeout=2).upload(
+            film, "film.mp4", checkpoint, "video/mp4"
+        )
     assert (raised.value.reason, raised.value.lasting) == ("timed_out", False)
 
 
@@ -291,7 +293,7 @@ def test_password_should_do_and_a_server_without_atomic_rename_too(
 def test_wrong_password_should_be_said_without_repeating_it(password_port: int) -> None:
     server = SftpServer("127.0.0.1", USERNAME, password_port, "the wrong one")
     with pytest.raises(StorageError, match="rejects this user name and password") as raised:
-        SftpPlace(server).check_writing()
+        SftpBackend(server).check_writing()
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
     assert "the wrong one" not in str(raised.value) + repr(server)
 
@@ -316,13 +318,13 @@ def test_private_keys_of_all_kinds_and_forms_should_be_read(
         pytest.skip("there is no such form of it")
     key = private_key(kind)
     text = private_text(key, passphrase, form)
-    SftpPlace(SftpServer("host", "user", password=passphrase, private_key=text))
+    SftpBackend(SftpServer("host", "user", password=passphrase, private_key=text))
     if passphrase is None:  # one that is not needed does no harm
-        SftpPlace(SftpServer("host", "user", password="secret", private_key=text))
+        SftpBackend(SftpServer("host", "user", password="secret", private_key=text))
         return
     for wrong in (None, "another"):
         with pytest.raises(StorageError, match="passphrase") as raised:
-            SftpPlace(SftpServer("host", "user", password=wrong, private_key=text))
+            SftpBackend(SftpServer("host", "user", password=wrong, private_key=text))
         assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
 
@@ -332,7 +334,7 @@ def test_private_keys_of_all_kinds_and_forms_should_be_read(
 )
 def test_text_that_is_no_private_key_should_be_said(text: str) -> None:
     with pytest.raises(StorageError, match="private key") as raised:
-        SftpPlace(SftpServer("host", "user", private_key=text))
+        SftpBackend(SftpServer("host", "user", private_key=text))
     assert (raised.value.reason, raised.value.lasting) == ("wrong_key", True)
 
 
