@@ -57,18 +57,18 @@ def clean_up_stages(root: Path | None = None) -> int:
 
     This process must not be opening a stage at the same time.
     """
-    count = 0
+    count = logged = killed = 0
     for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
         if not _is_orphaned(directory):
             continue
-        killed = _kill_programs(directory)
+        killed += _kill_programs(directory)
         with suppress(FileNotFoundError):  # several slots may clean up at once; only one logs it
             (directory / OWNER).unlink()
-            logger.warning(
-                "removed the stage %s of a dead recorder (%d programs killed)", directory.name, killed
-            )
+            logged += 1
         shutil.rmtree(directory, ignore_errors=True)
         count += 1
+    if logged:
+        logger.info("removed %d stages of dead recorders, killed %d programs", logged, killed)
     return count
 
 

@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -152,3 +153,15 @@ def test_symlink_in_a_swept_stage_should_not_be_followed(tmp_path: Path) -> None
 
 def test_missing_root_should_hold_no_stages(tmp_path: Path) -> None:
     assert clean_up_stages(tmp_path / "missing") == 0
+
+
+def test_all_stages_of_dead_owners_should_be_one_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage_of(DEAD, tmp_path, "one")
+    stage_of(DEAD, tmp_path, "two")
+    with caplog.at_level(logging.INFO):
+        clean_up_stages(tmp_path)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "removed 2 stages of dead recorders, killed 0 programs")
+    ]
