@@ -16,6 +16,7 @@ from recording_farm.api.services.sessions import SAFE_METHODS
 ASSETS_PATH: Final = "/portal-assets"
 
 DONE: Final = {
+    "ordered": "Command sent.",
     "pause": "Paused.",
     "resume": "Resumed.",
     "stop": "Stopped. The file is being made.",
