@@ -91,7 +91,10 @@ def caddy(directory: Path, port: int, api: int, certificate: Path) -> list[str]:
         pytest.skip("caddy is not installed")
     site = replaced(
         (DIRECTORY / "Caddyfile").read_text(),
-        (r"recordings\.example\.com \{", f"https://127.0.0.1:{port} {{\n\ttls {certificate} {certificate}"),
+        (
+            r"recordings\.example\.com \{",
+            f"https://127.0.0.1:{port}, https://localhost:{port} {{\n\ttls {certificate} {certificate}",
+        ),
         (r"127\.0\.0\.1:8000", f"127.0.0.1:{api}"),
     )
     (directory / "Caddyfile").write_text(CADDY + site)
@@ -101,12 +104,12 @@ def caddy(directory: Path, port: int, api: int, certificate: Path) -> list[str]:
 @pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
 def proxy(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Proxy]:
     authority = own_authority(tmp_path)
-    authority.server("farm.test")
+    authority.server("localhost")
     port = free_port()
     address = f"https://127.0.0.1:{port}"
     changes = {"public_url": address, "trusted_proxies": "127.0.0.1", "failure_limit": 1, "port": free_port()}
     settings = settings.model_copy(update=changes)
-    command = request.param(tmp_path, port, settings.port, tmp_path / "farm.test-good.pem")
+    command = request.param(tmp_path, port, settings.port, tmp_path / "localhost-good.pem")
     api = server_of(settings)
     thread = threading.Thread(target=api.run)
     thread.start()
@@ -148,9 +151,12 @@ async def test_session_should_be_one_of_https_and_come_from_the_clients_address(
         assert (await client.get("/v2/recordings", auth=bad)).status_code == 401
 
 
-async def test_meeting_should_be_joined_by_websocket(proxy: Proxy) -> None:
-    url = f"{proxy.address.replace('https', 'wss')}/meet-rooms/people/room"
-    origin = {"Origin": proxy.address}
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_meeting_should_be_joined_by_websocket(proxy: Proxy, host: str) -> None:
+    # The second is not that of FARM_PUBLIC_URL, so the API has to know what the client asked for.
+    address = proxy.address.replace("127.0.0.1", host)
+    url = f"{address.replace('https', 'wss')}/meet-rooms/people/room"
+    origin = {"Origin": address}
     media = {"audio": True, "video": False, "camera": None, "screen": None}
     async with (
         asyncio.timeout(SECONDS),
