@@ -1,4 +1,4 @@
-"""What a webhook gets for each state of a recording, made by the code that sends it."""
+"""Examples of webhook bodies, one for each state of a recording, made by the code that sends them."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from recording_farm.farm.recording.model import (
     Status,
     organization_caller,
 )
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 from recording_farm.farm.webhooks.payload import status_update
 
 _BEGAN: Final = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -22,6 +23,7 @@ _LINK: Final = DownloadLink(
     url="https://farm.example.com/v2/recordings/8f3c2f0e-6f5d-4d36-9b0f-6a9e7f0c1d2e/download/weekly.mp4?…",
     expiry=_BEGAN + timedelta(days=7),
 )
+_FILES_EXPIRE_AT: Final = _BEGAN + timedelta(days=7, seconds=65)
 _INVOKED: Final = Recording(
     id=UUID("8f3c2f0e-6f5d-4d36-9b0f-6a9e7f0c1d2e"),
     organization_id="acme",
@@ -41,7 +43,12 @@ _FIELDS: Final[Mapping[Status, Mapping[str, Any]]] = {
     Status.RECORDING: _RUNNING,
     Status.PAUSED: _RUNNING,
     Status.UPLOADING: _STOPPED,
-    Status.UPLOADED: {**_STOPPED, "file_size": 10_366_787, "recording_duration": 60},
+    Status.UPLOADED: {
+        **_STOPPED,
+        "file_size": 10_366_787,
+        "recording_duration": 60,
+        "transfers": (Transfer(target=STORE, state=TransferState.DONE),),
+    },
     Status.ERRORED: {
         "stopped_time": _BEGAN + timedelta(seconds=30),
         "stop_reason": Reason(reason=ReasonKind.INTERNAL_ERROR),
@@ -60,4 +67,6 @@ def webhook_examples() -> dict[str, Any]:
 
 def _body(status: Status) -> str:
     recording = _INVOKED.model_copy(update={"status": status, **_FIELDS[status]})
-    return status_update(recording, _LINK if status is Status.UPLOADED else None)
+    if status is Status.UPLOADED:
+        return status_update(recording, _LINK, files_expire_at=_FILES_EXPIRE_AT)
+    return status_update(recording)

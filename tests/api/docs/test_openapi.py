@@ -136,6 +136,9 @@ def test_webhook_should_have_an_example_for_every_state(document: dict[str, Any]
     for name, example in examples.items():
         Draft202012Validator(content["application/json"]["schema"]).validate(example["value"])
         assert example["value"]["recording"]["status"] == name
+    uploaded = examples["UPLOADED"]["value"]["recording"]
+    assert uploaded["filesState"] == "KEPT"
+    assert uploaded["filesExpireAt"] > uploaded["stoppedTime"]
 
 
 def test_type_of_an_error_should_be_one_of_those_explained(document: dict[str, Any]) -> None:
