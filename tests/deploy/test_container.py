@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml say what the farm needs; `build_root.py` runs the Dockerfile's lines."""
+"""Dockerfile and compose.yaml have what the farm needs; `build_root.py` runs the lines of the Dockerfile."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_image_should_not_run_as_root_and_have_a_check() -> None:
     assert not any("no-sandbox" in each.arguments for each in instructions(DOCKERFILE))
 
 
-def test_image_should_take_only_what_is_sent_to_the_builder() -> None:
+def test_image_should_copy_only_files_of_the_build_context() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
     copied = {
         source
@@ -69,7 +69,7 @@ def test_image_should_take_only_what_is_sent_to_the_builder() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_settings_of_the_image_should_be_ones_that_there_are() -> None:
+def test_settings_of_the_image_should_exist() -> None:
     names = set(re.findall(r"FARM_\w+(?==)", last("ENV")))
     assert names
     assert names <= {f"FARM_{name.upper()}" for name in Settings.model_fields}
@@ -175,7 +175,7 @@ def address_of(service: dict[str, Any]) -> IPv4Address:
     return IPv4Address(service["networks"]["default"]["ipv4_address"])
 
 
-def test_redis_of_compose_should_want_its_password() -> None:
+def test_redis_of_compose_should_require_its_password() -> None:
     services = compose()["services"]
     command = services["redis"]["command"]
     assert command[command.index("--requirepass") + 1].startswith("${FARM_REDIS_PASSWORD:?")

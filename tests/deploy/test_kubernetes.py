@@ -1,4 +1,4 @@
-"""The manifests are what Kubernetes takes, and keep what the farm promises."""
+"""Kubernetes accepts the manifests, and they keep the farm's promises."""
 
 import re
 import shutil
@@ -73,7 +73,7 @@ def test_manifest_should_fit_its_schema(manifest: Manifest) -> None:
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_worker_should_wait_for_its_recordings_before_it_goes() -> None:
+def test_worker_should_wait_for_its_recordings_before_it_ends() -> None:
     pod = named("StatefulSet", "worker")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
@@ -82,7 +82,7 @@ def test_worker_should_wait_for_its_recordings_before_it_goes() -> None:
     assert pod["terminationGracePeriodSeconds"] >= drain + 600
 
 
-def test_api_should_serve_until_nobody_is_sent_to_it_any_more() -> None:
+def test_api_should_serve_until_it_gets_no_more_requests() -> None:
     pod = named("Deployment", "api")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
@@ -113,7 +113,7 @@ def test_pods_should_have_no_more_rights_than_they_need(kind: str, name: str) ->
         assert "privileged" not in context
 
 
-def test_settings_should_be_ones_that_there_are() -> None:
+def test_settings_should_exist() -> None:
     known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
     used = set(named("ConfigMap", "recording-farm")["data"])
     for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
@@ -124,7 +124,7 @@ def test_settings_should_be_ones_that_there_are() -> None:
     assert Settings(trusted_proxies=named("ConfigMap", "recording-farm")["data"]["FARM_TRUSTED_PROXIES"])
 
 
-def test_each_part_should_be_given_the_secrets_that_it_needs_and_no_others() -> None:
+def test_each_part_should_get_only_the_secrets_that_it_needs() -> None:
     given = {}
     for kind, name in (("StatefulSet", "worker"), ("Deployment", "api")):
         (container,) = named(kind, name)["spec"]["template"]["spec"]["containers"]
@@ -167,7 +167,7 @@ def test_worker_should_not_reach_the_inside_of_the_cluster() -> None:
     assert all("podSelector" in to for to in inner)
 
 
-def test_who_is_let_out_to_a_pod_of_the_namespace_should_be_let_in_there() -> None:
+def test_egress_to_a_pod_of_the_namespace_should_have_a_matching_ingress() -> None:
     policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
     wanted = {
         (source, target, port["port"])
@@ -229,7 +229,7 @@ def test_scaler_should_scale_the_workers_by_queue_and_load() -> None:
 
 
 class Keda(BaseModel):
-    """What KEDA's reference says of those fields that are used here; any other is a mistake."""
+    """The fields of KEDA's reference that are used here; any other is a mistake."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
 
@@ -285,7 +285,7 @@ class ScaledObject(Keda):
     triggers: list[Trigger]
 
 
-def test_scaler_should_fit_what_keda_says_of_it() -> None:
+def test_scaler_should_fit_the_reference_of_keda() -> None:
     spec = named("ScaledObject", "worker")["spec"]
     ScaledObject.model_validate(spec)
     # How fast it goes up and down is handed on to Kubernetes' own autoscaler as it is.
@@ -318,7 +318,7 @@ def test_prometheus_should_find_api_and_workers_as_the_docs_say() -> None:
         assert re.fullmatch(ports, port["name"])
 
 
-def test_budgets_should_be_of_pods_that_there_are() -> None:
+def test_budgets_should_select_pods_that_exist() -> None:
     for name in ("api", "worker"):
         budget = named("PodDisruptionBudget", name)["spec"]
         kind = "StatefulSet" if name == "worker" else "Deployment"

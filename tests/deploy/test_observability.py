@@ -1,4 +1,4 @@
-"""Dashboard and alerts speak of metrics that there are, and each alert is explained."""
+"""Dashboard and alerts use metrics that exist, and each alert is explained."""
 
 import json
 import re
@@ -107,7 +107,7 @@ def test_panels_of_nodes_should_show_the_chosen_ones() -> None:
     assert [text for text in of_nodes if 'node=~"$node"' not in text] == []
 
 
-def test_panels_should_not_lie_over_each_other() -> None:
+def test_panels_should_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         place = panel["gridPos"]
@@ -203,7 +203,7 @@ def test_every_alert_should_have_a_case_of_its_own() -> None:
 
 
 @WITH_PROMTOOL
-def test_each_alert_should_fire_when_it_is_to_and_only_then(tmp_path: Path) -> None:
+def test_each_alert_should_fire_in_its_case_only(tmp_path: Path) -> None:
     def case(series: dict[str, str], firing: list[str]) -> dict[str, Any]:
         samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in firing]
         expression = 'count by (alertname) (ALERTS{alertstate="firing"})'
@@ -224,7 +224,7 @@ def test_each_alert_should_fire_when_it_is_to_and_only_then(tmp_path: Path) -> N
 
 
 @WITH_PROMTOOL
-def test_promtool_should_take_the_rules(tmp_path: Path) -> None:
+def test_promtool_should_accept_the_rules(tmp_path: Path) -> None:
     rules = tmp_path / "all.yaml"
     recorded = [{"record": f"check:{n}", "expr": text} for n, text in enumerate(expressions())]
     rules.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": recorded}]}))

@@ -1,4 +1,4 @@
-"""The units of systemd are what systemd accepts, and end the farm as it wants to be ended."""
+"""systemd accepts the units, and they stop the farm in the way that it expects."""
 
 import re
 import shutil
@@ -86,7 +86,7 @@ def test_unit_should_leave_chromium_its_sandbox_and_real_time(name: str) -> None
     assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} == set(unit["RestrictAddressFamilies"].split())
 
 
-def test_environment_file_should_have_settings_that_there_are() -> None:
+def test_environment_file_should_have_settings_that_exist() -> None:
     text = (DIRECTORY / "farm.env").read_text()
     names = set(re.findall(r"^#?(FARM_\w+)=", text, re.MULTILINE))
     assert names <= {f"FARM_{field.upper()}" for field in Settings.model_fields}
