@@ -1,4 +1,4 @@
-"""The app: all routes, and what they share."""
+"""The app: all routes and their shared context."""
 
 import asyncio
 import logging
@@ -88,25 +88,25 @@ OPERATIONS: Final = (
     *readiness_operations,
     *metrics_operations,
 )
-"""All that clients can ask for."""
+"""All operations of the API."""
 
 _SWEEP_SECONDS: Final = 10.0
-"""Between two looks for recordings that nobody will make."""
+"""Interval of the check for recordings that no worker takes."""
 
 _MAX_DRAWINGS: Final = 2
-"""Watermarks that are drawn at the same time; others wait."""
+"""Concurrent drawings of watermarks; further ones wait."""
 
 _MAX_EVIDENCE: Final = 8
 _MAX_EVIDENCE_OF_ONE: Final = 4
-"""Zips of evidence that are sent at the same time, in all and to one organization; others are refused."""
+"""Concurrent downloads of evidence, in total and per organization; further ones are rejected."""
 
 
 def create_app(settings: Settings) -> Starlette:
-    """The API, ready for a server that runs its lifespan.
+    """Create the API as an ASGI app with a lifespan.
 
-    It starts without Redis too, and answers 503 until Redis is there. An API key made on this first start is
-    printed to standard error, once. Raises SettingsError when the keys in the data directory cannot be read,
-    or the store's settings do not fit.
+    It also starts without Redis, and answers 503 until Redis is available. An API key created on the first
+    start is printed once to standard error. Raises SettingsError when the keys in the data directory cannot
+    be read, or the store's settings are invalid.
     """
     keys, made = load_api_keys(settings)
     print_first_key(made)
@@ -137,9 +137,9 @@ def create_app(settings: Settings) -> Starlette:
 
 
 class _App(Starlette):
-    """An app whose answers pages of other origins may read, that of an unexpected error included.
+    """An app with CORS headers on all responses, including those to unexpected errors.
 
-    Starlette makes that one outside of the middleware that an app is given.
+    Starlette handles unexpected errors outside of an app's own middleware.
     """
 
     def __init__(self, origins: tuple[str, ...], **options: Any) -> None:
@@ -183,7 +183,7 @@ async def _running(
                 drawings=asyncio.Semaphore(_MAX_DRAWINGS),
                 evidence_downloads=DownloadLimit(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
             )
-            beside = (
+            background_tasks = (
                 asyncio.create_task(_sweep(context), name="sweep"),
                 asyncio.create_task(watch_keys(context), name="watch keys"),
                 asyncio.create_task(
@@ -194,14 +194,14 @@ async def _running(
             try:
                 yield context
             finally:
-                for task in beside:
+                for task in background_tasks:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*background_tasks, return_exceptions=True)
 
 
 async def _sweep(context: Context) -> None:
     waits = QueueWaitTimes(context.redis)
-    outage = Outage("recordings without a job cannot be looked for")
+    outage = Outage("recordings without a job cannot be found")
     while True:
         try:
             timeout = timedelta(seconds=context.settings.invoke_timeout)
@@ -213,5 +213,5 @@ async def _sweep(context: Context) -> None:
         except redis.RedisError as error:
             outage.failed(error)
         except (FarmError, ValidationError) as error:
-            logger.warning("recordings without a job cannot be looked for: %s", error)
+            logger.warning("recordings without a job cannot be found: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -1,4 +1,4 @@
-"""What the API's handlers work with; made once when the app starts."""
+"""The dependencies of the API's handlers; created once when the app starts."""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from recording_farm.farm.webhooks.signature import SigningKey
 
 @dataclass(frozen=True)
 class Context:
-    """The farm, as the API sees it."""
+    """The shared dependencies of all handlers."""
 
     settings: Settings
     keys: ApiKeys
@@ -46,9 +46,9 @@ class Context:
     links: Links
     sealer: Sealer
     redis: redis.Redis
-    """For everything that is answered at once; called in threads."""
+    """For non-blocking commands; called in threads."""
     waiting_redis: AsyncRedis
-    """For what waits: changes announced on a channel."""
+    """For blocking reads, such as streams of changes."""
     records: Records
     recording_configs: RecordingConfigs
     storage_presets: StoragePresets
@@ -59,11 +59,11 @@ class Context:
     signing_key: SigningKey
     rooms: Rooms
     drawings: asyncio.Semaphore
-    """Held while a watermark is drawn, which costs a client nothing and the farm a process."""
+    """Limits concurrent drawing of watermarks, which starts a process each."""
     evidence_downloads: DownloadLimit
-    """Of zips of evidence: each keeps files on this machine until it is sent."""
+    """Limits concurrent zips of evidence, which need temporary files on this machine."""
 
 
 def context_of(connection: HTTPConnection) -> Context:
-    """The context of the app that answers a request, or a WebSocket."""
+    """The context of the app that handles a request or a WebSocket."""
     return cast("Context", connection.app.state.context)

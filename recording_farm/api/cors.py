@@ -1,11 +1,11 @@
-"""Cross-Origin Resource Sharing: which pages of other origins may use the API and read its answers.
+"""Cross-Origin Resource Sharing: which pages of other origins may use the API.
 
-Any page may read what a signed link leads to and a live preview, so that web players work. The rest of the
-API may be used by the pages of the origins in FARM_CORS_ORIGINS. The portal, the built-in meeting and the
-metrics are for no other origin. See the Fetch standard, 3.3.
+Any origin may read signed links and live previews, so that web players work. The rest of the API is open to
+FARM_CORS_ORIGINS. The portal, the built-in meeting and the metrics are same-origin only. See the Fetch
+standard, 3.3.
 
-`Access-Control-Allow-Credentials` is never sent. A page of another origin has to bring a key or a token of
-its own: a browser gives it no answer to a request that carries the portal's cookie.
+`Access-Control-Allow-Credentials` is never sent, so pages of other origins need a key or token of their own;
+the portal's cookie does not work for them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +23,10 @@ from recording_farm.api.operations import Operation
 ANY_ORIGIN: Final = "*"
 
 _API: Final = ("/v2/", "/client/v4/", "/openapi.json")
-"""What the paths of the API begin with."""
+"""Path prefixes of the API."""
 
 _PREFLIGHT_SECONDS: Final = 7200
-"""How long a browser may keep the answer to a preflight; Chromium keeps none longer."""
+"""How long browsers may cache a preflight response; Chromium's maximum."""
 
 _FILE_METHODS: Final = ("GET", "HEAD")
 _API_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -50,10 +50,10 @@ _API_HEADERS: Final = (
 
 
 class CrossOrigin:
-    """An ASGI middleware. It goes around all of the app, so that errors can be read as well."""
+    """An ASGI middleware around the whole app, so that error responses have CORS headers too."""
 
     def __init__(self, app: ASGIApp, operations: Iterable[Operation], origins: Sequence[str]) -> None:
-        """Let pages of `origins` use `operations`, and those of any origin what is `for_any_origin`."""
+        """Open `operations` to `origins`, and those with `for_any_origin` to any origin."""
         self._app = app
         self._open_paths = [
             compile_path(dialect + operation.path)[0]
@@ -65,10 +65,10 @@ class CrossOrigin:
         self._api = _Sharing(app, origins, _API_METHODS, _API_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self._way(scope)(scope, receive, send)
+        """Handle one request."""
+        await self._app_for(scope)(scope, receive, send)
 
-    def _way(self, scope: Scope) -> ASGIApp:
+    def _app_for(self, scope: Scope) -> ASGIApp:
         if scope["type"] != "http":
             return self._app
         path = scope["path"]
@@ -78,7 +78,7 @@ class CrossOrigin:
 
 
 class _Sharing(CORSMiddleware):
-    """Starlette's middleware. What it refuses is an error like any other of the API's."""
+    """Starlette's middleware, with rejections in the API's error format."""
 
     def __init__(
         self, app: ASGIApp, origins: Sequence[str], methods: Sequence[str], exposed: Sequence[str]
@@ -87,8 +87,8 @@ class _Sharing(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=methods,
-            # Any: clients have headers of their own (`x-realtimekit-version`, `tracing-id`, `traceparent`),
-            # and as no cookie counts, none of them opens anything.
+            # Any: clients send headers of their own (`x-realtimekit-version`, `tracing-id`, `traceparent`),
+            # and without cookies none of them grants access.
             allow_headers=("*",),
             allow_private_network=True,
             expose_headers=exposed,
@@ -96,7 +96,7 @@ class _Sharing(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks before it sends the page's request."""
+        """The response to a preflight request."""
         origin, method = request_headers["origin"], request_headers["access-control-request-method"]
         if not self.is_allowed_origin(origin):
             message = f"origin {origin} is not allowed; add it to FARM_CORS_ORIGINS"

@@ -1,4 +1,4 @@
-"""A stored file as an answer: all of it, or the bytes that the client asks for (HTTP Range, RFC 9110)."""
+"""Serves a stored file, whole or as a range (HTTP Range, RFC 9110)."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ _ONE_RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,100})-(?P<last>[0-9]{0,
 
 
 def asked_bytes(header: str, size: int) -> range | None:
-    """The bytes that a Range header asks for in a file of `size` bytes, none when there are no such bytes.
+    """The range of a Range header in a file of `size` bytes; an empty range if it is not satisfiable.
 
-    None is the whole file: the header is no range of bytes, or several. A server may ignore these (RFC 9110,
-    14.2), and each range of many would cost the farm work and the client nothing.
+    None means the whole file: the header is not a byte range, or has several. A server may ignore these
+    (RFC 9110, 14.2), and many ranges would be an easy denial of service.
     """
     asked = _ONE_RANGE.fullmatch(header.strip())
     if asked is None or not (asked["first"] or asked["last"]):
@@ -32,9 +32,9 @@ def asked_bytes(header: str, size: int) -> range | None:
 
 
 def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]) -> Response:
-    """The file as the answer to a GET or HEAD, which closes it; `headers` say what the file is.
+    """The response to a GET or HEAD; it closes the file. `headers` describe the file.
 
-    It is read in threads, and no faster than the client takes it.
+    The file is read in threads, at the pace of the client.
     """
     etag = f'"{file.modified_ns:x}-{file.size:x}"'
     modified = formatdate(file.modified_ns // 10**9, usegmt=True)
@@ -60,7 +60,7 @@ def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]
 
 def _asked(request: Request, size: int, validators: set[str]) -> range | None:
     header = request.headers.get("range")
-    # A range is defined for GET alone, and holds only for the very file that the client has a part of.
+    # Ranges apply to GET only, and with If-Range only to the version that the client has a part of.
     if header is None or request.method != "GET":
         return None
     if request.headers.get("if-range") not in {None, *validators}:
@@ -69,7 +69,7 @@ def _asked(request: Request, size: int, validators: set[str]) -> range | None:
 
 
 class _FileResponse(StreamingResponse):
-    """An answer that closes its file however it ends, also when the client goes."""
+    """A response that always closes its file, also when the client disconnects."""
 
     def __init__(self, file: StoredFile, part: range, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(file.pieces(part.start, part.stop), status, headers)
@@ -79,5 +79,5 @@ class _FileResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # No thread reads any more: Starlette waits for it, also when the answer is broken off.
+            # No thread reads any more: Starlette waits for it, also after a disconnect.
             self._file.close()

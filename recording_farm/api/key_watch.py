@@ -1,4 +1,4 @@
-"""Keys that were made or revoked elsewhere: how this API comes to know of them, and Redis of its own."""
+"""Synchronizes API keys between this API's data directory and Redis."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ from recording_farm.farm.errors import FarmError
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
-"""Between two looks; so long a key that was revoked at another API may open something still."""
+"""Interval of the check; for this long, a key revoked at another API may still be accepted."""
 
 
 async def watch_keys(context: Context) -> None:
-    """Keep the API keys of the data directory and those of Redis the same; never ends by itself."""
+    """Keep the API keys of the data directory and of Redis in sync, until cancelled."""
     seen, complaint = None, ""
     while True:
         try:
@@ -36,12 +36,12 @@ async def watch_keys(context: Context) -> None:
         except (redis.RedisError, FarmError, OSError, ValidationError) as error:
             if complaint != str(error):
                 complaint = str(error)
-                logger.error("API keys made and revoked elsewhere are not known here: %s", error)
+                logger.error("API keys cannot be synchronized with Redis: %s", error)
         await asyncio.sleep(LOOK_SECONDS)
 
 
 def print_first_key(credentials: str | None) -> None:
-    """Print the credentials that were made on a first start, if there are any."""
+    """Print the credentials that the first start created, if any."""
     if credentials is not None:
         organization, _, key = credentials.partition(":")
         print(

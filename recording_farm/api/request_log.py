@@ -1,7 +1,7 @@
-"""One line in the log for each request: what was asked for, the answer's status, and how long it took.
+"""Logs one line for each request: method, route, status and duration.
 
-Neither the path as it was sent nor its query is logged: links have their signature there, and what a client
-writes is not for the log. The path is the route's; the recording that it names is bound to the context.
+The raw path and query are not logged: they contain signatures of links, and arbitrary client input. The path
+is the route's; the id of the recording is bound to the log context.
 """
 
 import logging
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 logger: Final = logging.getLogger(__name__)
 
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What programs ask for all the time."""
+"""Paths that programs poll."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ class RequestLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,12 +54,12 @@ class RequestLog:
 
 
 def path_of(scope: Scope) -> str:
-    """The path of the route that took a request, with the names of its parameters for what was sent."""
+    """The path template of the route that handled a request."""
     return str(getattr(scope.get("route"), "path", "-"))
 
 
 def bind_recording(path_params: Mapping[str, Any]) -> None:
-    """Have what is logged for a request tell of which recording its path speaks."""
+    """Bind the recording in a request's path to the log context."""
     recording_id = str(path_params.get("recording_id", ""))
     if _UUID.fullmatch(recording_id):
         structlog.contextvars.bind_contextvars(recording=recording_id.lower())

@@ -13,17 +13,17 @@ from recording_farm.farm.db.faults import refuse_eviction
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 
 SHUTDOWN_SECONDS = 5
-"""Clients that hang on to a connection do not hold up a shutdown longer than this."""
+"""How long a shutdown waits for open connections."""
 
 UNREAD_SECONDS = 120
-"""How long a client may take nothing of what is sent to it, before its connection is ended."""
+"""How long a client may leave sent data unacknowledged before its connection is closed."""
 
 
 def serve(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT.
 
-    Raises SettingsError when a setting cannot be used or the port is taken, RedisEvictsError when Redis would
-    delete records.
+    Raises SettingsError for an invalid setting or a port in use, RedisEvictsError when Redis may evict
+    records.
     """
     require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
     require_free_port("FARM", settings.host, settings.port)
@@ -32,30 +32,30 @@ def serve(settings: Settings) -> None:
 
 
 def server_of(settings: Settings) -> uvicorn.Server:
-    """The server, which does not run yet. Raises SettingsError when a setting cannot be used."""
+    """Create the server without running it. Raises SettingsError for an invalid setting."""
     return _Server(configuration(settings), settings.base_url)
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
-    """How the server is to run. Raises SettingsError when a setting cannot be used."""
+    """The server's configuration. Raises SettingsError for an invalid setting."""
     return uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
-        log_config=None,  # its lines go the way of all others
+        log_config=None,  # use the farm's logging
         log_level="warning",
         access_log=False,
         server_header=False,
         ws_max_size=4 * MAX_MESSAGE,  # bytes; a character has four at most
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        # Else uvicorn believes every program on this machine.
+        # Otherwise uvicorn trusts all programs on this machine.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
 
 
 class _Server(uvicorn.Server):
-    """A server that says where it is once it is there."""
+    """A server that prints its URL once it is ready."""
 
     def __init__(self, configuration: uvicorn.Config, url: str) -> None:
         super().__init__(configuration)
@@ -65,10 +65,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for listening in server.sockets:
-                # Else a client that reads no further keeps a file open here for as long as it likes. Each
-                # connection has this from the socket it came by, and it counts for a closed window too.
+                # Otherwise a client that stops reading keeps a file open here for ever. Connections inherit
+                # the option from the listening socket; it also covers a zero window.
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
-        # What is there now stays until the end; looking through it for garbage takes tens of milliseconds.
+        # These objects live until the end; scanning them for garbage takes tens of milliseconds.
         gc.collect()
         gc.freeze()
         if self.started:

@@ -1,4 +1,4 @@
-"""What is wrong with a server's certificate, in words for people."""
+"""Explains why a server's certificate is invalid."""
 
 import asyncio
 import ssl
@@ -23,9 +23,9 @@ _MAX_NAME: Final = 100
 
 
 def certificate_problem(error: BaseException, shown: x509.Certificate | None = None) -> str | None:
-    """What is wrong with the certificate that led to an error, of whatever library; None if none did.
+    """Why the certificate behind an error of any library is invalid; None for other errors.
 
-    `shown` is that certificate, if it is known; it says more.
+    `shown` is that certificate, if known, for details.
     """
     for cause in _causes_of(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -34,10 +34,10 @@ def certificate_problem(error: BaseException, shown: x509.Certificate | None = N
 
 
 async def fetch_certificate(address: str, port: int, name: str, seconds: float) -> x509.Certificate | None:
-    """The certificate that a server shows, whatever it is worth; None if it shows none in time."""
+    """The certificate of a server, without verification; None if the server sends none in time."""
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname = False
-    anything.verify_mode = ssl.CERT_NONE  # nothing is sent, and nothing is done with it but to tell of it
+    anything.verify_mode = ssl.CERT_NONE  # nothing is sent; the certificate is used for messages only
     try:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(address, port, ssl=anything, server_hostname=name)
@@ -78,7 +78,7 @@ def _common_name(name: x509.Name) -> str | None:
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, in each of the ways in which libraries keep that."""
+    """An error and its causes, by all attributes in which libraries store them."""
     left: list[object] = [error]
     seen: set[int] = set()
     while left and len(seen) < _MAX_CAUSES:

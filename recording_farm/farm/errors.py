@@ -1,7 +1,7 @@
 """The farm's error tree.
 
-Each error names the recording and says what to do. `code` is stable, for programs. `http_status` is the
-status of the API's answer. The message is for people and never contains a secret.
+`code` is stable, for programs. `http_status` is the status of the API's response. The message is for people
+and never contains a secret.
 
 An error with a `remedy` can reach a client of the API: its docstring and `remedy` are the row of its `type`
 in docs/troubleshooting.md (`api.error_types`).
@@ -11,9 +11,9 @@ from typing import ClassVar
 
 
 class FarmError(Exception):
-    """The root of all errors that the farm raises on purpose.
+    """Base class of the farm's errors.
 
-    Two errors are not below it: `farm.safe_http.BadCertificateError`, an error of httpx, and
+    Two errors are not subclasses: `farm.safe_http.BadCertificateError`, an error of httpx, and
     `farm.jobs.time_limit.TimeLimitError`, which `except Exception` must not catch.
     """
 
@@ -22,7 +22,7 @@ class FarmError(Exception):
     remedy: ClassVar[str] = ""
     """What a client or operator can do; empty for errors that never reach a client."""
     exit_code: ClassVar[int] = 1
-    """What a command ends with: 78 (EX_CONFIG of sysexits.h) if starting it again cannot help."""
+    """Exit code of a command: 78 (EX_CONFIG of sysexits.h) if a restart cannot help."""
 
     def __init__(self, message: str) -> None:
         """`message` is a whole sentence, shown to the client."""

@@ -1,8 +1,7 @@
-"""HTTP requests to servers that strangers name: they go to addresses that were checked, and nowhere else.
+"""HTTP requests to URLs from untrusted users, protected against SSRF.
 
-The name is looked up once, its addresses are checked, and the connection goes to one of these: a name that
-leads elsewhere a moment later leads nowhere. Redirects are not followed, and no proxy of the environment is
-used.
+The host is resolved once, its addresses are checked, and the connection goes to one of these, so that DNS
+rebinding has no effect. Redirects and proxies of the environment are not followed.
 """
 
 import ssl
@@ -25,29 +24,29 @@ from recording_farm.browser_bot.network.host_names import IpAddress, in_url
 from recording_farm.farm.certificates import certificate_problem, fetch_certificate
 
 _CONNECT_SHARE: Final = 0.4
-"""The share of the time that one address may take to accept a connection, so that the next one has some."""
+"""Share of the time-out for one connection attempt, which leaves time for the next address."""
 
 _NAME_SHARE: Final = 0.8
-"""The share that its name may take, so that it is told what took the time."""
+"""Share of the time-out for DNS, so that a slow lookup gets its own error."""
 
 _SHOWN_SECONDS: Final = 1.0
-"""How long a server may take to show its certificate again, which was not valid."""
+"""Time-out for fetching an invalid certificate again, for the error message."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class BadCertificateError(httpx.TransportError):
-    """The server's certificate is not valid; the message says why, in words for the client."""
+    """The server's certificate is invalid; the message explains why, for the client."""
 
 
 class CheckedHttp:
-    """Makes requests. Use it as an asynchronous context manager, in one event loop."""
+    """An HTTP client; an asynchronous context manager, for one event loop."""
 
     def __init__(self, rule: AddressRule, seconds: float) -> None:
-        """To addresses that `rule` allows; each single wait takes `seconds` at most."""
+        """Connect to addresses that `rule` allows; `seconds` is the time-out of each wait."""
         self._rule = rule
         self._name_seconds = min(seconds * _NAME_SHARE, RESOLVE_SECONDS)
-        # Connections are not kept: they would be shared by names that lie at the same address.
+        # No keep-alive: hosts at the same address would share connections.
         transport = httpx.AsyncHTTPTransport(
             verify=_tls(),
             trust_env=False,
@@ -61,21 +60,21 @@ class CheckedHttp:
         )
 
     async def __aenter__(self) -> "CheckedHttp":
-        """Begin."""
+        """Enter."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._client.aclose()
 
     @asynccontextmanager
     async def answer(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request; yields the answer, whose body is still to be read.
+        """Send a request; yields the response, whose body is not read yet.
 
         Raises AddressError when the URL or its address is not allowed or does not resolve, and
-        httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no answer.
+        httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no response.
         """
         destination = await destination_of(url, self._rule, self._name_seconds)
         if not destination.addresses:
@@ -103,7 +102,7 @@ class CheckedHttp:
         try:
             return await self._client.send(request, stream=True)
         except httpx.ConnectError as error:
-            # The name's other addresses would hide it: one that does not answer, say.
+            # Do not try the host's other addresses: their errors would hide this one.
             if not certificate_problem(error):
                 raise
             address, port = request.url.host, destination.port
@@ -119,12 +118,12 @@ class CheckedHttp:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> httpx.Request:
-        """The request to one address; the name stays in the Host header and in TLS, which verifies it."""
+        """A request to one address; the host name stays in the Host header and in TLS (SNI, verification)."""
         parts = urlsplit(url)
         scheme = parts.scheme.lower()
         return self._client.build_request(
             method,
-            # Without the name: httpx reads fewer than browsers do.
+            # The address, not the name: httpx accepts fewer names than browsers do.
             httpx.URL(urlunsplit((scheme, f"{in_url(str(address))}:{destination.port}", *parts[2:4], ""))),
             content=body,
             headers={
@@ -137,7 +136,7 @@ class CheckedHttp:
         )
 
 
-# Reading the certificate authorities takes longer than a delivery.
+# Loading the certificate authorities takes longer than a delivery.
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()

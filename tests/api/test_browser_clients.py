@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from recording_farm.farm.db.clients import connect_async
-from recording_farm.farm.recording.commands import Command, read_orders
+from recording_farm.farm.recording.commands import Command, read_commands
 from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.serving import served
@@ -85,7 +85,7 @@ async def obeying(redis_address: str, records: Records, recording_id: str) -> As
 
     async def obey() -> None:
         async with connect_async(redis_address) as client:
-            async for order in read_orders(client, recording_id):
+            async for order in read_commands(client, recording_id):
                 await asyncio.to_thread(records.change_state, recording_id, DONE[order])
 
     worker = asyncio.create_task(obey())

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from recording_farm.farm.db.clients import connect, connect_async
-from recording_farm.farm.recording.commands import Command, read_orders
+from recording_farm.farm.recording.commands import Command, read_commands
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, client_of
@@ -162,7 +162,7 @@ async def test_order_should_reach_a_recorder_while_redis_takes_no_writes(api: Br
         async def is_refused() -> bool:
             return (await stop()).status_code == 503
 
-        orders = cast("AsyncGenerator[Command]", read_orders(waiting, api.running.id))
+        orders = cast("AsyncGenerator[Command]", read_commands(waiting, api.running.id))
         coming = asyncio.ensure_future(anext(orders))
         await until(is_heard)
         api.server.break_it(how)

@@ -1,7 +1,7 @@
-"""Whether the API lives and has its Redis, for whoever watches over it.
+"""Liveness probe: whether the API runs and Redis answers.
 
-A Redis that answers and refuses, because it is full for instance, is no reason to start anything again: what
-only reads works, and so does stopping. `/readyz` (`api.routes.readiness`) says whether all does.
+A Redis that answers but rejects writes, for example because it is full, is no reason for a restart: reading
+and stopping still work. `/readyz` (`api.routes.readiness`) reports whether everything works.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _SECONDS: Final = 2.0
 
 
 class Health(BaseModel):
-    """What the API needs, and how it is."""
+    """State of the services that the API needs."""
 
     redis: Literal["ready"] = "ready"
 
@@ -32,7 +32,7 @@ async def _healthz(request: Request) -> Response:
         async with asyncio.timeout(_SECONDS):
             await context_of(request).waiting_redis.ping()
     except redis.ResponseError:
-        pass  # it answers; PING too is refused by a Redis that cannot save (MISCONF)
+        pass  # it answers: a Redis that cannot save (MISCONF) rejects even PING
     except (redis.RedisError, OSError, TimeoutError) as error:
         return error_response(503, "redis_unavailable", f"Redis {fault_of(error).sentence}")
     return success(Health())
@@ -44,7 +44,7 @@ health_operations: Final = (
         "GET",
         "/healthz",
         _healthz,
-        "Whether the API lives and Redis answers",
+        "Whether the API runs and Redis answers",
         "farm",
         answer=Health,
         errors=(503,),

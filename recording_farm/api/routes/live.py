@@ -13,7 +13,7 @@ from recording_farm.api.routes.common import find_recording
 from recording_farm.encoder.formats import Codec
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NothingLiveError
-from recording_farm.farm.live.requests import ask, kept_preview
+from recording_farm.farm.live.requests import ask, saved_preview
 from recording_farm.farm.live.view import FRAME, PREVIEW
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.storage.content_types import content_type
@@ -44,13 +44,13 @@ async def _preview(request: Request) -> Response:
     recording = await find_recording(request)
     content = None
     if recording.status not in ACTIVE:
-        content = await kept_preview(context.waiting_redis, recording.id, name)
+        content = await saved_preview(context.waiting_redis, recording.id, name)
     if content is None:
         try:
             content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
         except NothingLiveError:
             # It may have ended just then.
-            content = await kept_preview(context.waiting_redis, recording.id, name)
+            content = await saved_preview(context.waiting_redis, recording.id, name)
             if content is None:
                 raise
     return Response(content, headers=_HEADERS, media_type=content_type(name))

@@ -1,7 +1,7 @@
 """The farm's metrics, for Prometheus.
 
-They are shown to whoever has the token of FARM_METRICS_TOKEN and to nobody else: an address says little of
-who asks, since behind a proxy all come from the same, and a key of an organization is for what is its own.
+Access needs FARM_METRICS_TOKEN. The client's address is no criterion, because all clients of a reverse proxy
+share one, and an organization's key must not reveal other organizations' data.
 """
 
 from typing import Final

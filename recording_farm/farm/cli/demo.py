@@ -1,4 +1,4 @@
-"""`farm demo`: a farm is started, records its own built-in meeting through the REST API, and is ended."""
+"""`farm demo`: starts a farm, records its built-in meeting through the REST API, and stops the farm."""
 
 import os
 import secrets
@@ -25,7 +25,7 @@ MEETING = "demo"
 START_TIMEOUT = 60.0
 STATE_TIMEOUT = 60.0
 POLL_SECONDS = 0.2
-# These would have the demo need something of outside, or put its file elsewhere.
+# These would make the demo depend on other services, or store its file elsewhere.
 _NOT_FOR_THE_DEMO = (
     *("FARM_MEETING_URL", "FARM_PUBLIC_URL", "FARM_REDIS_URL"),
     *("FARM_STORE_URL", "FARM_STORE_ENCRYPTION", "FARM_RETENTION"),
@@ -33,9 +33,9 @@ _NOT_FOR_THE_DEMO = (
 
 
 def run_demo(settings: Settings, seconds: int = SECONDS) -> None:
-    """Record `seconds` of the built-in meeting and print what came of it.
+    """Record `seconds` of the built-in meeting and print the result.
 
-    Raises RecordingFailedError when no file came of it.
+    Raises RecordingFailedError without a file.
     """
     console = Console()
     key = secrets.token_urlsafe(16)
@@ -61,7 +61,7 @@ def _farm(settings: Settings, port: int, key: str) -> Iterator[None]:
     """Run `farm up` on `port` with this one key; its log goes to the data directory."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = settings.data_dir / "demo.log"
-    # The demo's own environment wins over what the user has set, except for the data directory.
+    # The demo's environment overrides the user's, except for the data directory.
     environment = {
         **os.environ,
         "FARM_DATA_DIR": str(settings.data_dir),
@@ -103,7 +103,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) 
 
 
 def _record(client: httpx.Client, seconds: int, progress: Progress) -> dict[str, Any]:
-    """Start, watch and stop one recording; returns it as it is when its file is there."""
+    """Start and stop one recording; returns it once it is UPLOADED."""
     task = progress.add_task("opening the meeting", total=seconds)
     started = _data(client.post("/v2/recordings", json={"meeting_id": MEETING}))
     recording = _wait_for(client, started["id"], {"RECORDING"})

@@ -1,14 +1,14 @@
-"""The address of Redis, as FARM_REDIS_URL has it: one server, or a set of Sentinels that know the master.
+"""FARM_REDIS_URL: the address of one Redis server, or of Sentinels.
 
-    redis://user:password@host:6379/0             rediss:// is the same by TLS
+    redis://user:password@host:6379/0             rediss:// is the same over TLS
     unix:///run/redis.sock?db=0
     redis+sentinel://user:password@host:26379,host:26379/master/0
-                                                  the Sentinels, the master's name, the database; with
-                                                  rediss+sentinel:// all of them are spoken to by TLS
+                                                  the Sentinels, the master's name, the database;
+                                                  rediss+sentinel:// uses TLS for all of them
 
-User and password are those of the servers (ACL). What follows a question mark is handed to redis-py:
-`ssl_ca_certs=/etc/farm/ca.pem` is who signed the servers' certificates, `ssl_certfile` and `ssl_keyfile` are
-a client's own. Sentinels that want credentials too get those of `sentinel_username` and `sentinel_password`.
+User and password are the servers' (ACL). The query is passed to redis-py: `ssl_ca_certs=/etc/farm/ca.pem` is
+the authority of the servers' certificates, `ssl_certfile` and `ssl_keyfile` are a client certificate.
+`sentinel_username` and `sentinel_password` are the credentials of the Sentinels.
 """
 
 from dataclasses import dataclass, field
@@ -16,30 +16,30 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _SENTINEL_PORT: Final = 26379
-"""As Redis' documentation has it."""
+"""Redis' default."""
 
 _SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 
 
 @dataclass(frozen=True)
 class Sentinels:
-    """Where Sentinels listen, and the master that they are asked for."""
+    """The addresses of Sentinels, and the name of their master."""
 
     hosts: tuple[tuple[str, int], ...]
     master: str
     tls: bool
     servers: dict[str, Any] = field(repr=False)
-    """What redis-py's connections to a server are made with."""
+    """Options of redis-py's connections to servers."""
     credentials: dict[str, Any] = field(repr=False)
-    """The same for the Sentinels themselves."""
+    """Options of connections to the Sentinels."""
 
 
 def parse_redis_address(address: str) -> Sentinels | None:
-    """The Sentinels that an address names; None for that of one server.
+    """Parse an address of Sentinels; None for the address of one server.
 
-    Raises ValueError when it is none that redis-py could use; the message repeats nothing of it.
+    Raises ValueError for an invalid address, with a message that does not repeat it.
     """
-    from redis.connection import parse_url  # the settings are read before anything needs all of redis-py
+    from redis.connection import parse_url  # a slow import that most users of the settings do not need
 
     try:
         parts = urlsplit(address)
@@ -49,8 +49,8 @@ def parse_redis_address(address: str) -> Sentinels | None:
             parse_url(address)  # type: ignore[no-untyped-call]
             return None
     except ValueError:
-        # redis-py's and urllib's own words may have a password in them.
-        raise ValueError("is no address of Redis that can be used") from None
+        # Messages of redis-py and urllib may contain the password.
+        raise ValueError("is not a valid address of Redis") from None
     raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://")
 
 
@@ -62,7 +62,7 @@ def _sentinels(parts: SplitResult) -> Sentinels:
     if not hosts or not master:
         raise ValueError("names no Sentinel, or no master")
     scheme = _SENTINEL_SCHEMES[parts.scheme]
-    # One server's address with the same credentials and options is what redis-py can read.
+    # redis-py can parse the address of one server with the same credentials and options.
     plain = f"{scheme}://{user}@placeholder/{database or 0}?{parts.query}"
     options = parse_url(plain)  # type: ignore[no-untyped-call]
     for name in ("host", "port", "connection_class"):

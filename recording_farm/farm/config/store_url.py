@@ -1,4 +1,4 @@
-"""FARM_STORE_URL: where the store is, as one URL."""
+"""FARM_STORE_URL: the location of the store."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class StoreKind(StrEnum):
-    """What a store can be; the URL's scheme."""
+    """The kind of a store; the URL's scheme."""
 
     DIRECTORY = "file"
     S3 = "s3"
@@ -17,9 +17,9 @@ class StoreKind(StrEnum):
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """Where a store is: a `directory`, or a bucket or container with what all keys in it begin with.
+    """The location of a store: a `directory`, or a bucket or container with a key prefix.
 
-    `prefix` is empty or ends with a slash. `endpoint` and `region` are of S3; None is Amazon's own.
+    `prefix` is empty or ends with a slash. `endpoint` and `region` are for S3; None means Amazon's default.
     """
 
     kind: StoreKind
@@ -38,9 +38,9 @@ _PARAMETERS: Final = {
 
 
 def parse_store_url(url: str) -> StoreLocation:
-    """`file:///directory`, `s3://bucket/prefix?endpoint=https://…&region=…` or `azure://container/prefix`.
+    """Parse `file:///directory`, `s3://bucket/prefix?endpoint=https://…&region=…` or `azure://container/prefix`.
 
-    Raises ValueError with one sentence that does not repeat the URL: it may hold a secret by mistake.
+    Raises ValueError with one sentence that does not repeat the URL, which may contain a secret by mistake.
     """
     parts = urlsplit(url)
     try:
@@ -48,16 +48,16 @@ def parse_store_url(url: str) -> StoreLocation:
     except ValueError:
         raise ValueError("must begin with file://, s3:// or azure://") from None
     if "@" in parts.netloc:
-        raise ValueError("must hold no key; use FARM_STORE_ACCESS_KEY and FARM_STORE_SECRET")
+        raise ValueError("must not contain a key; use FARM_STORE_ACCESS_KEY and FARM_STORE_SECRET")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = parameters.keys() - _PARAMETERS[kind]
     if unknown or parts.fragment:
         known = ", ".join(sorted(_PARAMETERS[kind])) or "none"
-        raise ValueError(f"has parameters that a {kind}:// store does not know; it knows {known}")
+        raise ValueError(f"has unknown parameters; known for {kind}:// are: {known}")
     if kind is StoreKind.DIRECTORY:
         return StoreLocation(kind, directory=_directory(parts.netloc, unquote(parts.path)))
     if not parts.netloc:
-        raise ValueError("must name a bucket or container behind the two slashes")
+        raise ValueError("must name a bucket or container after the two slashes")
     endpoint = parameters.get("endpoint") or None
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise ValueError("has an endpoint that does not begin with http:// or https://")

@@ -1,1 +1,1 @@
-"""API keys, the farm's own secret, and what is sealed with it."""
+"""API keys, the farm's secret key, and encryption with it."""

@@ -1,4 +1,4 @@
-"""The farm's own secret (FARM_SECRET_KEY), which seals and signs; made once if it is not set."""
+"""The farm's secret key (FARM_SECRET_KEY), which encrypts and signs; generated once if it is not set."""
 
 import secrets
 from functools import partial
@@ -11,7 +11,7 @@ _SECRET_FILE: Final = "secret-key"  # noqa: S105 - the name of the file, not the
 
 
 def load_secret_key(settings: Settings) -> bytes:
-    """The secret that signs links: the one of the settings, or a random one kept in the data directory.
+    """The secret key of the settings, or a random one stored in the data directory.
 
     Raises SettingsError when the file in the data directory cannot be read or written.
     """

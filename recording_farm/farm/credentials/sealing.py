@@ -1,8 +1,7 @@
-"""Sealing: customers' secrets are kept encrypted, and can be read by the farm's own processes alone.
+"""Sealing: encryption of customers' secrets in Redis.
 
-AES-256-GCM under a key that is derived (HKDF-SHA256) from the farm's secret: FARM_SECRET_KEY, or the file in
-the data directory. What is sealed for one recording cannot be passed off as another's: its context is
-authenticated.
+AES-256-GCM with a key derived (HKDF-SHA256) from the farm's secret key. The context, such as the recording,
+is authenticated, so a sealed secret cannot be moved to another recording.
 """
 
 import base64
@@ -21,7 +20,7 @@ _PURPOSE: Final = b"recording-farm sealing 1"
 
 
 class Sealer:
-    """Seals and opens texts with one secret."""
+    """Encrypts and decrypts texts with one secret."""
 
     def __init__(self, secret: bytes) -> None:
         """`secret` comes from `farm.credentials.farm_secret.load_secret_key`."""
@@ -29,22 +28,22 @@ class Sealer:
         self._cipher = AESGCM(key)
 
     def seal(self, text: str, context: str) -> str:
-        """The text, encrypted; `context` says what it belongs to and must be the same at `open`."""
+        """Encrypt a text; `open` needs the same `context`, which identifies its owner."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, text.encode(), context.encode())
         return base64.b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str, context: str) -> str:
-        """The text again.
+        """Decrypt a text.
 
-        Raises SettingsError when it was sealed with another secret or for something else.
+        Raises SettingsError when it was sealed with another secret or context.
         """
         try:
             data = base64.b64decode(sealed, validate=True)
             plain = self._cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError):
             raise SettingsError(
-                f"what is kept of {context} was sealed with another secret; all processes of a farm need the "
+                f"the secrets of {context} were encrypted with another key; all processes of a farm need the "
                 "same FARM_SECRET_KEY or data directory"
             ) from None
         return plain.decode()

@@ -1,4 +1,4 @@
-"""Files of secrets in the data directory, readable by the farm's user alone."""
+"""Secret files in the data directory, readable only by the farm's user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,15 @@ from recording_farm.farm.errors import SettingsError
 
 
 def read_or_make(path: Path, make: Callable[[], str]) -> str:
-    """What the file holds; if there is none it is made, holding what `make` gives.
+    """The content of a file, which is created with the result of `make` if it is missing.
 
-    Of several processes starting at once one makes it, and no other ever reads half of it. Raises
-    SettingsError when the file cannot be read or written.
+    Atomic: if several processes start at once, all get the same content. Raises SettingsError when the file
+    cannot be read or written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Another process may be quicker; then its file counts.
+            # If another process is faster, its file is used.
             write_file(path, make(), mode=0o600, replace=False)
         return path.read_text()
     except OSError as error:
@@ -24,5 +24,5 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
 
 
 def unusable(path: Path, error: OSError) -> SettingsError:
-    """What to raise when a file in the data directory cannot be read or written."""
+    """The error for a file in the data directory that cannot be read or written."""
     return SettingsError(f"FARM_DATA_DIR: {path} cannot be read or written: {error.strerror}")

@@ -1,12 +1,12 @@
-"""The API keys that all API processes of a farm share, in Redis.
+"""The API keys in Redis, which all API processes of a farm share.
 
 Keys
-    farm:api_keys          hash: what is known of a key by its id, as JSON; of the key itself only its SHA-256
-    farm:api_keys:revoked  set: the ids of keys that were revoked
-    farm:api_keys:version  another text after each change
+    farm:api_keys          hash: each key by its id, as JSON; of the key itself only its SHA-256
+    farm:api_keys:revoked  set: ids of revoked keys
+    farm:api_keys:version  a random text, new after each change
 
-A key that was revoked is noted for good. So it does not matter who writes what first: whoever does not know
-of the revocation yet may put the key back into the hash, and it opens nothing all the same.
+Revocations are permanent and take precedence, so the order of writes does not matter: a process that does not
+know of a revocation may add the key again, and it stays invalid.
 """
 
 import secrets
@@ -23,11 +23,11 @@ VERSION_KEY: Final = "farm:api_keys:version"
 _READ: Final = """
 return {redis.call('HGETALL', KEYS[1]), redis.call('SMEMBERS', KEYS[2]), redis.call('GET', KEYS[3])}
 """
-"""KEYS keys, revoked, version. Not a transaction: a Redis that is full refuses whatever is in one."""
+"""KEYS keys, revoked, version. Not a transaction: a full Redis rejects even reads in one."""
 
 
 class Shared(NamedTuple):
-    """What Redis has: JSON by the keys' ids, the ids of revoked keys, and the version of both."""
+    """The content of Redis: JSON by key id, the ids of revoked keys, and the version of both."""
 
     keys: Mapping[str, bytes]
     revoked: frozenset[str]
@@ -35,7 +35,7 @@ class Shared(NamedTuple):
 
 
 def read_shared(client: redis.Redis) -> Shared:
-    """All that is shared. Raises redis.RedisError."""
+    """Read everything. Raises redis.RedisError."""
     flat, revoked, version = client.register_script(_READ)(keys=[_KEYS, _REVOKED, VERSION_KEY])
     keys = dict(zip(flat[::2], flat[1::2], strict=True))
     return Shared(
@@ -46,7 +46,7 @@ def read_shared(client: redis.Redis) -> Shared:
 
 
 def write_shared(client: redis.Redis, keys: Mapping[str, str], revoked: Iterable[str]) -> bytes:
-    """Add keys, and revoke some; returns the new version. Raises redis.RedisError."""
+    """Add keys and revoke keys; returns the new version. Raises redis.RedisError."""
     version, ended = _new_version(), list(revoked)
     with client.pipeline() as pipe:
         if keys:
@@ -60,7 +60,7 @@ def write_shared(client: redis.Redis, keys: Mapping[str, str], revoked: Iterable
 
 
 def begin_shared(client: redis.Redis) -> bool:
-    """Whether this process is the first to write there: of several at once it is one. Raises RedisError."""
+    """Initialize the version; true for exactly one of several processes. Raises redis.RedisError."""
     return cast("bool | None", client.set(VERSION_KEY, _new_version(), nx=True)) is True
 
 

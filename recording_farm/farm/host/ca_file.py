@@ -1,10 +1,10 @@
-"""The operator's own certificate authorities (FARM_CA_FILE), which count besides those of the system.
+"""FARM_CA_FILE: certificate authorities to trust in addition to the system's.
 
-Most libraries are told of authorities by variables of the environment: OpenSSL (webhooks, watermarks, Redis,
-and ffmpeg, see `farm.live.outputs`) by SSL_CERT_FILE, requests (Azure, Google, traces) by
-REQUESTS_CA_BUNDLE, boto3 by AWS_CA_BUNDLE. So one file with all authorities is made in the data directory,
-and the variables name it, in this process and in those that it starts. Chromium reads authorities from an
-NSS database in its home directory; one is made that each stage gets a copy of.
+Most libraries read authorities from environment variables: OpenSSL (webhooks, watermarks, Redis, and ffmpeg,
+see `farm.live.outputs`) from SSL_CERT_FILE, requests (Azure, Google, traces) from REQUESTS_CA_BUNDLE, boto3
+from AWS_CA_BUNDLE. These are set to a bundle of all authorities in the data directory, for this process and
+its children. Chromium reads authorities from an NSS database in its home directory; each stage gets a copy
+of one that is built here.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----EN
 
 
 def read_authorities(file: Path) -> tuple[str, ...]:
-    """The certificates in a PEM file, as PEM. Raises ValueError, in words for the operator, without any."""
+    """The certificates in a PEM file, as PEM. Raises ValueError, for the operator, if there are none."""
     try:
         with file.open("rb") as opened:
             content = opened.read(_MAX_BYTES + 1)
@@ -40,7 +40,7 @@ def read_authorities(file: Path) -> tuple[str, ...]:
         raise ValueError(f"the file cannot be read: {error.strerror}") from None
     if len(content) > _MAX_BYTES:
         raise ValueError(f"the file has more than {_MAX_BYTES >> 20} MiB")
-    from cryptography import x509  # takes longer than all of the settings
+    from cryptography import x509  # a slow import
 
     found = tuple(_PEM.findall(content.decode("latin-1")))
     if not found or content.count(b"BEGIN CERTIFICATE-----") != len(found):
@@ -54,9 +54,9 @@ def read_authorities(file: Path) -> tuple[str, ...]:
 
 
 def trust(file: Path | None, data_dir: Path) -> None:
-    """Have this process, and those that it starts, trust the authorities in `file` besides the system's.
+    """Make this process and its children trust the authorities in `file` in addition to the system's.
 
-    Raises SettingsError when the data directory cannot be written, ValueError see `read_authorities`.
+    Raises SettingsError when the data directory is not writable, and ValueError as `read_authorities`.
     """
     if file is None:
         return
@@ -65,7 +65,7 @@ def trust(file: Path | None, data_dir: Path) -> None:
     own = "\n".join(read_authorities(file)) + "\n"
     named = {Path(name) for variable in _VARIABLES if (name := os.environ.get(variable))}
     if any(_is_ours(path, data_dir) and path.read_text().startswith(own) for path in named):
-        return  # the process that started this one has done it
+        return  # the parent process has already done it
     named |= {Path(certifi.where()), Path(ssl.get_default_verify_paths().openssl_cafile)}
     others = sorted(path for path in named if path.is_file() and not _is_ours(path, data_dir))
     content = own + "".join(path.read_text(errors="replace") + "\n" for path in others)
@@ -82,10 +82,10 @@ def _is_ours(path: Path, data_dir: Path) -> bool:
 
 
 def nss_database(file: Path | None, data_dir: Path) -> Path | None:
-    """The directory of an NSS database with the authorities in `file`, which is made if there is none.
+    """The directory of an NSS database with the authorities in `file`; built on first use.
 
-    Raises ProgramMissingError without `certutil`, SettingsError when the database cannot be made, ValueError
-    see `read_authorities`.
+    Raises ProgramMissingError without `certutil`, SettingsError when the database cannot be built, and
+    ValueError as `read_authorities`.
     """
     if file is None:
         return None
@@ -94,14 +94,14 @@ def nss_database(file: Path | None, data_dir: Path) -> Path | None:
     def write(directory: Path) -> None:
         certutil = [str(required_program("certutil", NSS_PACKAGE)), "-d", f"sql:{directory}"]
         with tempfile.TemporaryDirectory() as name:
-            orders = []
+            commands = []
             for number, certificate in enumerate(certificates):
                 one = Path(name) / f"{number}.pem"
                 one.write_text(certificate + "\n")
-                # C: an authority for servers. P: the certificate of one server, which signs for itself.
-                orders.append(f"-A -n farm-{number} -t CP,, -i {shlex.quote(str(one))}\n")
+                # C: an authority for servers. P: a self-signed certificate of one server.
+                commands.append(f"-A -n farm-{number} -t CP,, -i {shlex.quote(str(one))}\n")
             batch = Path(name) / "batch"
-            batch.write_text("".join(orders))
+            batch.write_text("".join(commands))
             _run([*certutil, "-N", "--empty-password"])
             _run([*certutil, "-B", "-i", str(batch)])
 
@@ -109,7 +109,7 @@ def nss_database(file: Path | None, data_dir: Path) -> Path | None:
 
 
 def _made(data_dir: Path, name: str, content: str, write: Callable[[Path], None]) -> Path:
-    """A directory that `write` has filled, once for each content."""
+    """A directory filled by `write`; cached by the hash of `content`."""
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     directory = data_dir / _DIRECTORY / f"{name}-{digest}"
     if directory.is_dir():
@@ -123,12 +123,12 @@ def _made(data_dir: Path, name: str, content: str, write: Callable[[Path], None]
             try:
                 draft.rename(directory)
             except OSError:
-                if not directory.is_dir():  # another process was faster
+                if not directory.is_dir():  # else another process was faster
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise SettingsError(f"what is in FARM_CA_FILE cannot be kept in {directory}: {error}") from None
+        raise SettingsError(f"FARM_CA_FILE: {directory} cannot be written: {error}") from None
     return directory
 
 

@@ -1,4 +1,4 @@
-"""The scripts that people write in, and which of them the fonts of a machine have no letters for."""
+"""Checks which scripts the installed fonts do not cover."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -22,21 +22,21 @@ SCRIPTS: Final[Mapping[str, str]] = MappingProxyType(
         "Miao": "𖼀𖼁", "Hanifi Rohingya": "𐴌𐴗",
     }
 )  # fmt: skip
-"""By its name a few letters of each script in daily use (Unicode's UAX #31, tables 5 and 7)."""
+"""Sample letters of each script in daily use (Unicode's UAX #31, tables 5 and 7)."""
 
 CJK: Final = frozenset({"Han", "Kana", "Bopomofo", "Hangul"})
-"""Those of Chinese, Japanese and Korean."""
+"""The scripts of Chinese, Japanese and Korean."""
 
 _CODES: Final = re.compile(r"\b([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?\b")
 
 
 def parse_charsets(listing: str) -> list[range]:
-    """The code points in what `fc-list --format '%{charset}\\n'` lists."""
+    """Parse the code points in the output of `fc-list --format '%{charset}\\n'`."""
     return [range(int(first, 16), int(last or first, 16) + 1) for first, last in _CODES.findall(listing)]
 
 
 def uncovered_scripts(scripts: Collection[str], there: Iterable[range]) -> list[str]:
-    """Those of the `scripts` of which a letter is missing."""
+    """The `scripts` with a sample letter that no font has."""
     missing = {letter for script in scripts for letter in SCRIPTS[script]}
     for codes in there:
         missing -= {letter for letter in missing if ord(letter) in codes}

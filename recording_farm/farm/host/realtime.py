@@ -1,17 +1,17 @@
-"""Threads that must be on time run in real time, where the machine allows it.
+"""Real-time scheduling of latency-critical threads, where the machine allows it.
 
-A frame goes through a chain of short works: Chromium composes what the page draws, X copies, ffmpeg grabs;
-sound goes through one of its own. Each begins when the one before wakes it. The scheduler lets whoever runs
-go on for some milliseconds first, an encoder above all, and so now and then a chain does not end within its
-frame. Figures, and how they were taken, are in `benchmarks/README.md`.
+A frame passes a chain of short tasks: Chromium composites the page, X copies it, ffmpeg grabs it; audio has a
+chain of its own. Each task is woken by the one before. The normal scheduler lets a running thread, above all
+an encoder, continue for some milliseconds first, so that a chain sometimes misses its frame. Measurements are
+in `benchmarks/README.md`.
 
-A page could misuse it: what runs in real time runs before all else on its processor. So a recording may use
-less of a processor this way than the kernel would leave it; when it is more, what used most loses it for a
-while: all threads of its kind, also those that the page makes meanwhile.
+A page could misuse this, because real-time threads preempt all others on their processor. So the real-time
+processor use of a recording is limited, below the kernel's own limit. Above it, the thread kinds that used
+most lose their priority for a while, including new threads of the same kind.
 
-Who looks at that runs as usual, so a page could keep it from looking. The kernel leaves a twentieth of each
-processor for such, if it is not told otherwise (sched(7), "Limiting the CPU usage"); where it is, nothing
-runs in real time.
+The code that enforces this runs with normal priority, so a page could starve it. By default the kernel
+reserves a twentieth of each processor for normal threads (sched(7), "Limiting the CPU usage"); without that
+reserve, nothing runs in real time.
 """
 
 import logging
@@ -32,80 +32,80 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PRIORITY: Final = os.sched_param(1)
-"""The lowest priority: all of these threads share it, and what a machine has of its own comes before."""
+"""The lowest real-time priority: the machine's own real-time threads take precedence."""
 
 REAL_TIME: Final = os.SCHED_RR | os.SCHED_RESET_ON_FORK
-"""What they start is as any other, Chromium's helpers and the workers that draw a page above all."""
+"""Not inherited: threads that these start, such as Chromium's raster workers, have normal priority."""
 
-USUAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+NORMAL: Final = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 
 SECOND_NS: Final = 1_000_000_000
 TICK_NS: Final = SECOND_NS // os.sysconf("SC_CLK_TCK")
 
 MAX_NS: Final = 800_000_000
-"""How much of a processor all threads of a recording may use this way, in a second. 720p30 takes 0.2 s."""
+"""Limit of real-time processor use per second, of all threads of a recording. 720p30 uses 0.2 s."""
 
 COUNT_NS: Final = 900_000_000
-"""What is used is counted over so much time at least; a page may be busy for a moment."""
+"""Minimum measuring interval, so that a short burst is tolerated."""
 
 REST_NS: Final = 60_000_000_000
 MAX_REST_NS: Final = 3600_000_000_000
-"""For so long a kind that used too much runs as usual: each time twice as long as the time before."""
+"""Limits of the exponential backoff of a thread kind that used too much."""
 
 SCAN_NS: Final = 5_000_000_000
-"""Between two looks for new threads: a page that is led on has a new process."""
+"""Interval of the scan for new threads: a page that navigates may get a new process."""
 
 CHROMIUM: Final = {
     "gpu-process": {"Chrome_ChildIOT", "VizCompositorTh"},
     "renderer": {"Chrome_ChildIOT", "Compositor", "AudioOutputDevi"},
     "audio.mojom.AudioService": {"Chrome_ChildIOT", "threaded-ml"},
 }
-"""What is in the chains, by the kind of process and the name of the thread (15 letters of it).
+"""The latency-critical threads by kind of process and name of thread (15 characters of it).
 
-Never a first thread of Chromium's processes; a renderer's runs the page's scripts. In real time those were
-seen to use both processors up for 0.9 s, half a minute after the start, and everything else stood still.
+Never the main thread of a process; a renderer's runs the page's scripts. In real time, these were seen to
+block both processors for 0.9 s, half a minute after the start.
 """
 
 INPUTS: Final = 2
-"""ffmpeg reads each of its inputs in a thread; those at the gates have ended when a take runs."""
+"""ffmpeg reads each input in its own thread; the gates' threads have exited once a take runs."""
 
 KERNEL: Final = Path("/proc/sys/kernel")
 
 
 def is_limited() -> bool:
-    """Whether the kernel leaves something of each processor to what does not run in real time."""
+    """Whether the kernel reserves processor time for normal threads."""
     files = KERNEL / "sched_rt_runtime_us", KERNEL / "sched_rt_period_us"
     try:
         runtime, period = (int(file.read_text()) for file in files)
     except (OSError, ValueError):
         return False
-    return 0 < runtime < period  # -1 is without limit
+    return 0 < runtime < period  # -1 means no limit
 
 
 def is_allowed() -> bool:
-    """Whether threads may run in real time here; the calling thread is as usual afterwards."""
+    """Whether real-time scheduling is permitted; the calling thread ends up with normal priority."""
     if not is_limited():
         return False
     try:
         os.sched_setscheduler(0, REAL_TIME, PRIORITY)
-    except OSError:  # EPERM of the kernel; a sandbox may answer EINVAL or ENOSYS
+    except OSError:  # EPERM from the kernel; a sandbox may return EINVAL or ENOSYS
         return False
-    os.sched_setscheduler(0, USUAL, os.sched_param(0))
+    os.sched_setscheduler(0, NORMAL, os.sched_param(0))
     return True
 
 
 class Thread(NamedTuple):
-    """A thread that is in one of the chains, and its kind: what it loses together with others."""
+    """A latency-critical thread and its kind, which shares one budget."""
 
     kind: str
     id: int
 
 
 class RealTime:
-    """Keeps the threads of one stage, and of the encoder that records it, on time."""
+    """Schedules the threads of one stage and of its encoder in real time."""
 
     def __init__(self, stage: "Stage") -> None:
-        """Nothing is looked at yet."""
+        """Nothing is scheduled yet."""
         self._stage = stage
         self._encoder: int | None = None
         self._used_ns: dict[Thread, int] = {}
@@ -115,14 +115,14 @@ class RealTime:
         self._is_allowed = True
         self._looking = threading.Lock()
         if not is_limited():
-            self._do_without()
+            self._disable()
 
     def look(self, encoder: int | None) -> None:
-        """Look at what is used, and now and then for new threads; `encoder` is ffmpeg's pid while it records.
+        """Enforce the limit and periodically scan for threads; `encoder` is ffmpeg's pid while it records.
 
-        Takes 1 ms, and 6 ms when it looks for new ones. Call it once a second.
+        Takes 1 ms, or 6 ms with a scan. Call it once a second.
         """
-        # A machine that is too busy for one look in a second needs no two at once.
+        # On an overloaded machine, do not run two of these at once.
         if not self._looking.acquire(blocking=False):
             return
         try:
@@ -131,7 +131,7 @@ class RealTime:
             self._looking.release()
 
     def _look(self, encoder: int | None, now: int) -> None:
-        self._hold_to(now)
+        self._enforce_limit(now)
         if self._is_allowed and (encoder != self._encoder or now - self._scanned_ns >= SCAN_NS):
             self._encoder, self._scanned_ns = encoder, now
             self._promote_new(now)
@@ -141,29 +141,28 @@ class RealTime:
             if thread in self._used_ns:
                 continue
             if self._rests_until.get(thread.kind, 0) > now:
-                # As root, Chromium puts its threads for sound into real time itself when they start.
-                _run_as_usual(thread)
+                # As root, Chromium itself starts its audio threads in real time.
+                _demote(thread)
                 continue
             try:
-                # First: what cannot be counted could not be held to anything.
+                # First: a thread that cannot be measured could not be limited.
                 used = used_ns(thread.id)
                 os.sched_setscheduler(thread.id, REAL_TIME, PRIORITY)
             except (ProcessLookupError, FileNotFoundError):
                 continue
             except OSError:
-                self._do_without()
+                self._disable()
                 return
             self._used_ns[thread] = used
 
-    def _do_without(self) -> None:
+    def _disable(self) -> None:
         self._is_allowed = False
         logger.info(
-            "threads may not run in real time here, so a busy machine loses frames sooner; "
-            "`farm doctor` tells what to do"
+            "real-time scheduling is not permitted, so a busy machine loses frames sooner; see `farm doctor`"
         )
 
-    def _hold_to(self, now: int) -> None:
-        """Take the kinds that used most out if all together have used too much since it was last counted."""
+    def _enforce_limit(self, now: int) -> None:
+        """Demote the kinds that used most if all together used too much since the last measurement."""
         if now - self._counted_ns < COUNT_NS:
             return
         elapsed, self._counted_ns = now - self._counted_ns, now
@@ -173,30 +172,32 @@ class RealTime:
                 self._used_ns[thread] = used_ns(thread.id)
                 used[thread.kind] += self._used_ns[thread] - before
             except OSError:
-                self._take_out(thread)  # most likely it has ended
+                self._remove(thread)  # it has probably exited
         for kind in too_busy(used, elapsed):
             self._rest(kind, now)
 
     def _rest(self, kind: str, now: int) -> None:
-        """Have a kind run as usual, also what there will be of it until its rest is over."""
+        """Demote all threads of a kind, including new ones, until its backoff is over."""
         rest = self._rest_ns[kind] = next_rest(self._rest_ns.get(kind, 0))
         self._rests_until[kind] = now + rest
-        logger.info("%s used too much of a processor: not in real time for %d s", kind, rest // SECOND_NS)
+        logger.info(
+            "%s used too much processor time: no real-time scheduling for %d s", kind, rest // SECOND_NS
+        )
         for thread in [thread for thread in self._used_ns if thread.kind == kind]:
-            self._take_out(thread)
+            self._remove(thread)
 
-    def _take_out(self, thread: Thread) -> None:
+    def _remove(self, thread: Thread) -> None:
         del self._used_ns[thread]
-        _run_as_usual(thread)
+        _demote(thread)
 
 
-def _run_as_usual(thread: Thread) -> None:
+def _demote(thread: Thread) -> None:
     with suppress(OSError):
-        os.sched_setscheduler(thread.id, USUAL, os.sched_param(0))
+        os.sched_setscheduler(thread.id, NORMAL, os.sched_param(0))
 
 
 def too_busy(used: Mapping[str, int], elapsed: int) -> list[str]:
-    """The kinds that are to lose it, those that used most, until the others are within bounds; all in ns."""
+    """The kinds to demote, heaviest first, until the others are within the limit; all in ns."""
     busy, left = [], sum(used.values())
     for kind in sorted(used, key=used.__getitem__, reverse=True):
         if left * SECOND_NS <= MAX_NS * elapsed:
@@ -207,7 +208,7 @@ def too_busy(used: Mapping[str, int], elapsed: int) -> list[str]:
 
 
 def next_rest(before: int) -> int:
-    """How long a kind rests whose rest `before` was so long, in ns; 0 if there was none."""
+    """The next backoff of a kind after the backoff `before` (0 if there was none), in ns."""
     return min(max(REST_NS, 2 * before), MAX_REST_NS)
 
 
@@ -225,10 +226,10 @@ def _urgent(stage: "Stage", encoder: int | None) -> Iterator[Thread]:
 
 
 def inputs_of(encoder: int) -> Iterator[int]:
-    """The threads of an ffmpeg that read sound and display.
+    """The threads of an ffmpeg that read audio and display.
 
-    They come first after its main thread (ffmpeg 5.1 starts what filters and encodes when the first frame is
-    there), but for one of PulseAudio's, which has its name. In ffmpeg 7 they have names of their own.
+    In ffmpeg 5.1 they are the first after the main thread (filters and encoders start with the first frame),
+    except for PulseAudio's, which is found by name. In ffmpeg 7 they have names of their own.
     """
     threads = [thread for thread in _threads(encoder) if thread != encoder]
     names = {thread: _name(thread) for thread in threads}
@@ -239,7 +240,7 @@ def inputs_of(encoder: int) -> Iterator[int]:
 
 
 def _threads(pid: int) -> list[int]:
-    """The threads of a process, in the order of their start; none of one that has ended."""
+    """The threads of a process in the order of their start; none if it has exited."""
     try:
         return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
     except (FileNotFoundError, ProcessLookupError):
@@ -251,14 +252,14 @@ def _name(thread: int) -> str:
 
 
 def _kind(pid: int) -> str:
-    """What kind of process of Chromium's it is, by its command line."""
+    """The kind of a Chromium process, from its command line."""
     return kind_of(_read(Path(f"/proc/{pid}/cmdline")))
 
 
 def kind_of(command: str) -> str:
-    """The value of `--utility-sub-type`, or else of `--type`; nothing for Chromium's first process.
+    """The value of `--utility-sub-type`, or else of `--type`; empty for Chromium's browser process.
 
-    Chromium's processes write their own command lines, with spaces between the words.
+    Chromium's processes rewrite their command lines with spaces between the arguments.
     """
     words = command.replace("\0", " ").split(" ")
     switches = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
@@ -273,15 +274,15 @@ def _read(file: Path) -> str:
 
 
 def used_ns(thread: int) -> int:
-    """The processor time that a thread has used so far (proc(5)); in ticks, if there is no schedstat.
+    """The processor time of a thread so far in ns (proc(5)), with the resolution of a tick without schedstat.
 
-    Raises OSError when that cannot be told.
+    Raises OSError when it is not readable.
     """
     with suppress(FileNotFoundError):
         used, _, turns = map(int, Path(f"/proc/{thread}/schedstat").read_text().split())
         if turns:
             return used
-    # Not /proc/THREAD/stat, which is about the whole process. The name, in brackets, may hold brackets.
+    # Not /proc/THREAD/stat, which is about the whole process. The name, in brackets, may contain brackets.
     _, _, tail = Path(f"/proc/{thread}/task/{thread}/stat").read_text(errors="replace").rpartition(")")
     fields = tail.split()
     return (int(fields[11]) + int(fields[12])) * TICK_NS

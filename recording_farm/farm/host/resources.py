@@ -1,4 +1,4 @@
-"""The machine a node runs on: what it has, and what of it is free now."""
+"""Resources of the machine or container: disk, memory and processors, in total and free."""
 
 import os
 import shutil
@@ -12,18 +12,18 @@ import psutil
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
 RECORDING_CORES: Final = Fraction(4, 5)
-"""Of a core, what one recording of 720p30 takes with room for bursts (measured: 0.62 to 0.66 in the mean)."""
+"""Cores for one recording of 720p30, with headroom for bursts (measured average: 0.62 to 0.66)."""
 
 RECORDING_MEMORY: Final = 1 << 30
-"""Bytes one recording takes, rounded up (measured: 833 to 861 MB, all its programs)."""
+"""Bytes for one recording, rounded up (measured: 833 to 861 MB for all its programs)."""
 
 _FARM_MEMORY: Final = 1 << 30
-"""Bytes left to the rest: the farm's own processes and the system."""
+"""Bytes reserved for the farm's own processes and the system."""
 
 
 @dataclass(frozen=True)
 class Free:
-    """What is free: bytes of the spool's disk and of memory, and the share of the processors' time."""
+    """Free resources: bytes of the spool's disk and of memory, and the share of processor time."""
 
     disk: int
     memory: int
@@ -31,9 +31,9 @@ class Free:
 
 
 def cores(cgroup: Path = _CGROUP) -> Fraction:
-    """How many processors this process may use; a container's share need not be a whole one.
+    """The number of cores available to this process; a container's quota may be fractional.
 
-    As the kernel tells it: sched_getaffinity(2) and `cpu.max` of cgroup v2.
+    From sched_getaffinity(2) and `cpu.max` of cgroup v2.
     """
     here = Fraction(len(os.sched_getaffinity(0)))
     quota, _, period = _first_line(cgroup / "cpu.max").partition(" ")
@@ -41,37 +41,37 @@ def cores(cgroup: Path = _CGROUP) -> Fraction:
 
 
 def memory(cgroup: Path = _CGROUP) -> int:
-    """How much memory in bytes this process may use, of the machine's or of its container's."""
+    """The memory limit in bytes, of the machine or of the container."""
     limit = _first_line(cgroup / "memory.max")
     total = psutil.virtual_memory().total
     return min(total, int(limit)) if limit.isdigit() else total
 
 
 def slots_for(cores: Fraction, memory: int) -> int:
-    """How many recordings a machine makes at the same time without losing frames; one at least."""
+    """How many recordings a machine can make concurrently without losing frames; at least one."""
     return max(1, min(cores // RECORDING_CORES, (memory - _FARM_MEMORY) // RECORDING_MEMORY))
 
 
 class Processors:
-    """Tells how busy the processors are, from one look to the next."""
+    """Measures the processor load between two calls."""
 
     def __init__(self) -> None:
-        """Begin to look."""
+        """Take the first sample."""
         self._last = psutil.cpu_times()
         self._free = 1.0
 
     def free(self) -> float:
-        """The share of their time that was free lately; over less than a second it would be chance."""
+        """The idle share since the last sample; samples are at least a second apart."""
         present = psutil.cpu_times()
         passed = sum(present) - sum(self._last)
-        if passed >= (os.cpu_count() or 1):  # a second of each
+        if passed >= (os.cpu_count() or 1):  # one second on each processor
             idle = present.idle + present.iowait - self._last.idle - self._last.iowait
             self._free, self._last = idle / passed, present
         return self._free
 
 
 def free_resources(directory: Path, processors: Processors, cgroup: Path = _CGROUP) -> Free:
-    """What is free now, the disk being that of `directory`."""
+    """The free resources, with the disk of `directory`."""
     available = psutil.virtual_memory().available
     limit, used = _first_line(cgroup / "memory.max"), _first_line(cgroup / "memory.current")
     if limit.isdigit() and used.isdigit():
@@ -80,7 +80,7 @@ def free_resources(directory: Path, processors: Processors, cgroup: Path = _CGRO
 
 
 def _page_cache(cgroup: Path) -> int:
-    """Bytes of files kept in memory, which the kernel gives up when it needs them."""
+    """Bytes of the page cache that the kernel can reclaim."""
     try:
         lines = (cgroup / "memory.stat").read_text().splitlines()
     except OSError:

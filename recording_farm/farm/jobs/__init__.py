@@ -1,1 +1,1 @@
-"""The jobs that RQ runs: record, finish, transfer, and delete what has expired."""
+"""The RQ jobs: record, finish, transfer, and expire."""

@@ -1,8 +1,8 @@
-"""The jobs that RQ runs, by the names they have in Redis.
+"""The entry points of RQ jobs, by their names in Redis.
 
-Names in Redis are the interface between versions of the farm: a job that an older or a newer version enqueued
-must find its function here. So no name changes, no function takes other arguments, and a job reads all else
-from the record of its recording.
+These names are an interface between versions of the farm: jobs that an older or newer version enqueued must
+find their functions here. So names and arguments never change, and a job reads everything else from its
+recording's record.
 """
 
 from collections.abc import Callable
@@ -19,37 +19,37 @@ from recording_farm.farm.webhooks import sender as _sender
 
 
 def record(recording_id: str) -> None:
-    """Make a recording, or go on with one whose recorder has died."""
+    """Make a recording, or resume one whose recorder died."""
     _record.record(recording_id)
 
 
 def finish(recording_id: str) -> None:
-    """Cut and store what this node has recorded of a recording."""
+    """Cut and store this node's takes of a recording."""
     _finish.finish(recording_id)
 
 
 def transfer(recording_id: str, target: str) -> None:
-    """Try once to carry the files of a recording to one place."""
+    """Try once to upload the files of a recording to one target."""
     _transfer.transfer(recording_id, target)
 
 
 def send_webhooks() -> None:
-    """Send the webhooks that are due."""
+    """Send due webhooks."""
     _sender.send_due()
 
 
 def delete_expired() -> None:
-    """Delete recordings and evidence that have been kept for as long as the settings say."""
+    """Delete recordings and evidence older than FARM_RETENTION."""
     _retention.sweep()
 
 
 def resume_unqueued() -> None:
-    """Look for recordings on this node that no job cares for, and queue their jobs again."""
+    """Find recordings on this node that have no job, and enqueue their jobs again."""
     _local_spool.resume_lost()
 
 
 _PREFIXES: Final = frozenset({"farm.jobs.entry", __name__})
-"""What stands before the name of a function: in what this farm enqueues, and in what RQ's cron does."""
+"""Prefixes of function names: in jobs that the farm enqueues, and in those of RQ's cron."""
 
 _JOBS: Final[dict[str, Callable[..., None]]] = {
     job.__name__: job for job in (record, finish, transfer, send_webhooks, delete_expired, resume_unqueued)
@@ -63,18 +63,18 @@ _OLD_NAMES: Final[dict[str, Callable[..., None]]] = {
     "farm.retention.sweep": delete_expired,
     "farm.recovery.look_for_lost": resume_unqueued,
 }
-"""Names that version 0.1 enqueued; they go after 0.2."""
+"""Names that version 0.1 enqueued; to be removed after 0.2."""
 
 
 class NamedJob(Job):
-    """A job that runs the function of this module that its name in Redis means.
+    """A job that maps its name in Redis to a function of this module.
 
-    RQ's own class would import whatever the name says.
+    RQ's own class would import any name.
     """
 
     @property
     def func(self) -> Callable[..., None]:
-        """The function. Raises ValueError when this version knows no job of that name."""
+        """The function. Raises ValueError for an unknown name."""
         name = self.func_name or ""
         prefix, _, function = name.rpartition(".")
         found = _JOBS.get(function) if prefix in _PREFIXES else _OLD_NAMES.get(name)

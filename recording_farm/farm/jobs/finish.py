@@ -1,6 +1,6 @@
-"""The RQ job that finishes a recording: its takes become files, which then go where they are to be.
+"""The RQ job that finishes a recording: it cuts the takes into files and starts their uploads.
 
-It may be run again after it was killed half-way, and by two workers at once.
+Safe to run again after a crash, and by two workers at once.
 """
 
 import logging
@@ -48,18 +48,18 @@ logger = logging.getLogger(__name__)
 
 
 def finish(recording_id: str) -> None:
-    """Cut the takes of an ended recording, and begin its transfers; that to the store is made here and now.
+    """Cut the takes of an ended recording, enqueue its transfers, and upload to the store in this job.
 
-    Raises OSError or CutError when the disk fails, StorageError when the store must be asked and is away; RQ
-    then tries again.
+    Raises OSError or CutError when the disk fails, StorageError when the store is needed and unavailable; RQ
+    then retries.
     """
     settings = load_settings()
     with connect(settings.redis_address) as client:
         try:
             recording = Records(client).get(None, recording_id)
         except NotFoundError:
-            # It may have been deleted; or Redis has lost it, and then its takes must stay.
-            logger.error("recording %s is not known; its spool is left alone", recording_id)
+            # It was deleted, or Redis has lost it; then its takes must stay.
+            logger.error("recording %s does not exist; its spool is kept", recording_id)
             return
         with logging_to(evidence_dir(settings, recording_id)):
             _finish(recording, settings, client)
@@ -72,7 +72,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
         _set_aside(recording, spool, settings, records)
         return
     if recording.node not in {None, settings.node}:
-        logger.info("recording %s is another node's now", recording.id)
+        logger.info("recording %s belongs to another node now", recording.id)
         return
     if recording.status is not Status.UPLOADING:
         settle(recording.id, settings, client)
@@ -88,13 +88,13 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 recording = _make_files(recording, spool, outbox, records, settings)
             except NothingRecordedError as error:
                 logger.error("recording %s: %s", recording.id, error)
-                # Before the state: once it is ERRORED nobody comes for the takes any more.
+                # Before the state: once it is ERRORED, nothing handles the takes any more.
                 _keep_broken(recording, spool, settings, records)
                 failure = Failure(code="nothing_recorded", message=str(error))
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 return
         if not has_running_outputs(records.get(None, recording.id), spool):
-            # Else this job is queued again when the outputs have ended.
+            # Otherwise this job is enqueued again when the outputs have ended.
             remove_takes(spool)
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
@@ -109,20 +109,20 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
     if not has_recorded(spool, settings):
         return
     with Outbox.of(spool).claimed("finish") as mine:
-        place = set_aside(recording, spool, settings) if mine else None
-    if place is not None:
-        logger.warning("recording %s: what this node had of it lies in %s", recording.id, place)
+        directory = set_aside(recording, spool, settings) if mine else None
+    if directory is not None:
+        logger.warning("recording %s: this node's takes were set aside in %s", recording.id, directory)
         fault = f"the node {settings.node} is back; its part of the recording was set aside there"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
 def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
-    """Set aside takes that nothing can be made of, for whoever can read more of them, and clear the spool."""
+    """Set unreadable takes aside, for manual repair, and clear the spool."""
     if not any(take.path.stat().st_size for take in spool.takes()):
         spool.remove()
         return
-    place = set_aside(recording, spool, settings)
-    logger.warning("recording %s: its takes lie in %s", recording.id, place)
+    directory = set_aside(recording, spool, settings)
+    logger.warning("recording %s: its takes were set aside in %s", recording.id, directory)
     fault = f"no take was readable; they are set aside on the node {settings.node}"
     records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
@@ -130,7 +130,7 @@ def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records
 def _make_files(
     recording: Recording, spool: Spool, outbox: Outbox, records: Records, settings: Settings
 ) -> Recording:
-    """Make all files of a recording in its outbox, unless they are there, and note them in its record."""
+    """Create a recording's files in its outbox, unless they exist, and add them to its record."""
     manifest = manifest_path(outbox.directory, recording)
     if not spool.takes():
         _fetch_manifest(recording, manifest, settings)
@@ -150,9 +150,9 @@ def _make_files(
 
 
 def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) -> None:
-    """Bring the manifest back if the store has it: Redis may have lost its last moments, and them alone.
+    """Download the manifest if the store has it: Redis may have lost its last writes.
 
-    Raises StorageError when the store cannot tell.
+    Raises StorageError when the store is unavailable.
     """
     if manifest.exists():
         return
@@ -164,11 +164,11 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 
 
 def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
-    """Join the takes to the files of a recording; its manifest, which is written beside them, comes last."""
+    """Cut the takes into the files of a recording; the manifest is written last."""
     file = manifest.with_name(recording.output_file_name)
     target = file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file
     cut = spool.cut(target, recording.meeting_id)
-    logger.info("%d takes are cut into %s", cut.takes, cut.path.name)
+    logger.info("cut %d takes into %s", cut.takes, cut.path.name)
     media = probe(cut.path)
     if recording.timed_texts:
         make_archive(cut, read_timed_texts(spool.texts), file)
@@ -179,8 +179,8 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
             export_audio(cut.path, path, recording.audio_file)
             made.append((describe(path, FileKind.AUDIO), probe(path)))
         except NothingRecordedError as error:
-            # A recording that was killed in its first moments can have frames and no sound.
-            logger.warning("recording %s gets no audio file: %s", recording.id, error)
+            # A recording that was killed right after its start may have frames but no audio.
+            logger.warning("recording %s has no audio file: %s", recording.id, error)
     if recording.timed_texts:
         cut.path.unlink()
     quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
@@ -188,7 +188,7 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
 
 
 def takes_in(file: CutFile) -> list[TakeInFile]:
-    """Where each take is in a finished file."""
+    """The position of each take in a finished file."""
     return [
         TakeInFile(
             take=joint.take,
@@ -203,9 +203,9 @@ def takes_in(file: CutFile) -> list[TakeInFile]:
 
 
 def quality_of(file: CutFile, journals: Sequence[Journal], tally: Tally) -> dict[str, JsonValue]:
-    """What is told about a finished file, and what the watch found while it was recorded.
+    """The `quality` of a finished file, with the monitor's tally.
 
-    The speed is that of its slowest take, null if none is known; the encoder's steps those of its cheapest.
+    `speed` is that of the slowest take, null if unknown; `encoder_steps` is the highest of all takes.
     """
     speeds = [journal.speed for journal in journals if journal.speed]
     return {

@@ -34,7 +34,7 @@ WATERMARK = "watermark.png"
 
 
 def watermark_of(recording: Recording, settings: Settings, records: Records) -> Watermark | None:
-    """What is drawn over the picture; it is kept in the spool, for a Redis that forgets it."""
+    """The watermark, copied into the spool in case Redis loses it."""
     if recording.watermark is None:
         return None
     spool = spool_of(recording, settings)
@@ -42,7 +42,9 @@ def watermark_of(recording: Recording, settings: Settings, records: Records) -> 
     if not file.exists():
         png = records.watermark(recording.id)
         if png is None:
-            logger.error("recording %s: its watermark is gone; it is recorded without", recording.id)
+            logger.error(
+                "recording %s: the watermark is missing in Redis; recording without it", recording.id
+            )
             return None
         spool.make()
         write_file(file, png)
@@ -51,7 +53,7 @@ def watermark_of(recording: Recording, settings: Settings, records: Records) -> 
 
 
 def access_of(recording: Recording, settings: Settings, records: Records) -> PageAccess:
-    """What the client gave to open the page with."""
+    """The client's credentials and parameters for the page."""
     sealed = records.sealed_target(recording.id, PAGE_ACCESS)
     if sealed is None:
         return PageAccess()
@@ -64,7 +66,7 @@ def plan_of(
     watermark: Watermark | None = None,
     access: PageAccess | None = None,
 ) -> Plan:
-    """What the recorder is to do for a recording on this node."""
+    """The recorder's plan for a recording on this node."""
     opening = opening_of(recording, access or PageAccess(), settings)
     return Plan(
         url=opening.url,

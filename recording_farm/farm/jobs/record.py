@@ -1,6 +1,6 @@
 """The RQ job that makes a recording, from its page to its last take.
 
-When its process was killed, another one goes on from what is in the spool.
+If its process is killed, another one resumes from the spool.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from recording_farm.farm.recorder.listener import EndReason
 from recording_farm.farm.recorder.opened_stage import OpenedStage
 from recording_farm.farm.recorder.recorder import Recorder
 from recording_farm.farm.recorder.warm_stage import ready_stage
-from recording_farm.farm.recording.commands import read_orders
+from recording_farm.farm.recording.commands import read_commands
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.continuation import claim_from_gone_node, prepare_to_resume
@@ -36,21 +36,21 @@ from recording_farm.farm.telemetry.recording_log import logging_to
 
 logger = logging.getLogger(__name__)
 
-TELL_TIMEOUT = 60.0
-"""How long a recorder that is done tries to tell of a record that it cannot read, and keeps its slot by that.
-While Redis fails it tries for as long as that lasts, as the slot could take nothing else anyway. How it ended
-is kept in the spool meanwhile, and told by another one if this one dies."""
+FLUSH_TIMEOUT = 60.0
+"""How long a finished recorder keeps its slot to flush its reports while Redis works but the record is not
+readable. During an outage of Redis it waits without limit, because the slot could take no other job. The
+ending is saved in the spool meanwhile, so another process can report it."""
 
 
 def record(recording_id: str) -> None:
-    """Make a recording, from its page to its last take; one that was stopped meanwhile is left alone."""
+    """Make a recording, from its page to its last take, unless it was stopped meanwhile."""
     settings = load_settings()
     with connect(settings.redis_address) as client:
         records = Records(client)
         try:
             recording = records.get(None, recording_id)
         except NotFoundError:
-            logger.info("recording %s was stopped and deleted already", recording_id)
+            logger.info("recording %s was already stopped and deleted", recording_id)
             return
         with logging_to(evidence_dir(settings, recording_id)):
             _make(recording, settings, records, client)
@@ -58,18 +58,18 @@ def record(recording_id: str) -> None:
 
 def _make(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
     if recording.status not in ACTIVE:
-        logger.info("recording %s is %s already", recording.id, recording.status)
+        logger.info("recording %s is already %s", recording.id, recording.status)
         return
     if recording.node is not None and spool_of(recording, settings).is_held():
-        logger.info("recording %s is being recorded", recording.id)
+        logger.info("recording %s already has a recorder", recording.id)
         return
     try:
         claimed = _claim(recording, settings, records, client)
     except (NotFoundError, WrongStateError, TakenOverError) as error:
-        logger.info("recording %s is left alone: %s", recording.id, error)
+        logger.info("recording %s is not recorded here: %s", recording.id, error)
         return
     if recording.node is None:
-        # Of a recorder that died before it had claimed the recording.
+        # The report of a recorder that died before it had claimed the recording.
         pop_reported(evidence_dir(settings, str(recording.id)))
         Counts(client).add(claim_increments(claimed, now()))
     elif not prepare_to_resume(claimed, recording.node, settings, client):
@@ -87,13 +87,13 @@ def _claim(recording: Recording, settings: Settings, records: Records, client: r
 def _run_recorder(recording: Recording, settings: Settings, records: Records, client: redis.Redis) -> None:
     try:
         with ready_stage() as (runner, warm):
-            # The runner of a warm stage has the context of when nobody knew of the recording.
+            # The runner of a warm stage was created before the log context of the recording existed.
             runner.run(_record(recording, settings, records, client, warm), context=copy_context())
     except SpoolHeldError:
-        # Another job for the same recording was quicker by a moment; it must not be ended under its hands.
-        logger.info("recording %s is being recorded", recording.id)
+        # Another job of the same recording was faster; leave the recording to it.
+        logger.info("recording %s already has a recorder", recording.id)
     except Exception as error:
-        # A defect of ours must not lose what was recorded until then, nor leave the recording waiting.
+        # A bug must neither lose what was recorded so far nor leave the recording unfinished.
         spool = spool_of(recording, settings)
         save_crash_report(evidence_dir(settings, str(recording.id)), spool.directory, describe_defect(error))
         fail_or_salvage(recording.id, settings, client)
@@ -107,7 +107,7 @@ async def _record(
     client: redis.Redis,
     warm: OpenedStage | None,
 ) -> None:
-    async with connect_async(settings.redis_address) as orders_client:
+    async with connect_async(settings.redis_address) as waiting_client:
         reporter = Reporter(recording, settings, records, client)
         if recording.timed_texts:
             spool_of(recording, settings).begin_texts()
@@ -120,33 +120,33 @@ async def _record(
             ),
             spool_of(recording, settings),
             evidence_dir(settings, str(recording.id)),
-            read_orders(orders_client, recording.id),
+            read_commands(waiting_client, recording.id),
             reporter,
             warm,
         )
         reporter.when_refused = recorder.stop
-        # The worker passes a shutdown on as SIGTERM; RQ has SIGINT ignored here.
+        # The worker forwards a shutdown as SIGTERM; RQ ignores SIGINT here.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, recorder.stop, EndReason.SHUTDOWN)
-        telling = asyncio.create_task(reporter.run())
+        reporting = asyncio.create_task(reporter.run())
         with spool_of(recording, settings).followed():
             async with live_session(
-                recording, settings, client, orders_client, lambda: recorder.shown
+                recording, settings, client, waiting_client, lambda: recorder.shown
             ) as end:
                 reporter.when_over = end
                 await recorder.run()
-        await reporter.flush(TELL_TIMEOUT)
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        await reporter.flush(FLUSH_TIMEOUT)
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
         await asyncio.to_thread(_finish_after_outputs, recording, settings, records, client)
 
 
 def _finish_after_outputs(
     recording: Recording, settings: Settings, records: Records, client: redis.Redis
 ) -> None:
-    """Have a recording become UPLOADED whose files were where they go before its live outputs had ended."""
+    """Enqueue the finish job again: if the uploads ended before the live outputs, it sets UPLOADED now."""
     try:
         recording = records.get(None, recording.id)
         if recording.outputs and recording.status is Status.UPLOADING and recording.node == settings.node:
             enqueue_finish(client, recording, settings.node)
     except (NotFoundError, RecordUnreadableError, redis.RedisError) as error:
-        logger.warning("recording %s is finished later: %s", recording.id, error)
+        logger.warning("recording %s will be finished later: %s", recording.id, error)

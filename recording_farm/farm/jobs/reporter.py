@@ -1,4 +1,4 @@
-"""Tells Redis what happens to a recording."""
+"""Reports the events of a recording to Redis."""
 
 import asyncio
 import logging
@@ -41,16 +41,16 @@ from recording_farm.farm.spool.spool import spool_of
 logger = logging.getLogger(__name__)
 
 UNDELETABLE = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING})
-"""In these states nobody can delete a recording: if Redis does not know it, Redis has lost it."""
+"""States in which a recording cannot be deleted: if Redis has no record, it has lost it."""
 
-LOOK_SECONDS = 5.0
-"""Between two looks whether Redis still knows of the recording."""
+SYNC_SECONDS = 5.0
+"""Interval of the check that Redis still has the record."""
 
 _FAULTS: Final = {
     EndReason.SHUTDOWN: (NODE_SHUT_DOWN, "the node was shut down"),
     EndReason.DISK_FULL: ("disk_full", "the node's disk was nearly full"),
 }
-"""Code and sentence for each way in which the farm itself ends a recording."""
+"""Error code and sentence for each reason for which the farm itself ends a recording."""
 
 INTERNAL = Caller(type="INTERNAL")
 
@@ -65,15 +65,15 @@ STOP_REASONS = {
 
 
 class Reporter(Listener):
-    """Tells Redis what happens to a recording, in order, and for as long as it takes when Redis is away.
+    """Reports events to Redis in order, and retries until Redis accepts them.
 
-    The recorder never waits for it: a recording goes on whatever becomes of Redis.
+    The recorder never waits for it: a recording continues during an outage of Redis.
     """
 
     def __init__(
         self, recording: Recording, settings: Settings, records: Records, client: redis.Redis
     ) -> None:
-        """Report on `recording`, in the slot that it was claimed for; nothing is sent until `run`."""
+        """Report on `recording`, in the slot that claimed it; nothing is sent until `run`."""
         self.when_refused = _nothing
         self.when_over = _nothing
         self._recording = recording
@@ -81,61 +81,63 @@ class Reporter(Listener):
         self._records = records
         self._client = client
         self._started = recording.started_time is not None
-        self._kept: Recording | None = None
-        self._gives_way = False
+        self._saved: Recording | None = None
+        self._is_taken_over = False
         self._pending: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._outage = Outage(f"recording {recording.id}: Redis cannot be told what happens", logging.WARNING)
+        self._outage = Outage(
+            f"recording {recording.id}: its state cannot be written to Redis", logging.WARNING
+        )
 
     async def recording(self, take: Journal) -> None:
-        """A take has begun."""
-        logger.info("take %d has begun at phase %d µs", take.number, take.phase_us)
+        """A take has started."""
+        logger.info("take %d started at phase %d µs", take.number, take.phase_us)
         fields = {} if self._started else {"started_time": now()}
         self._started = True
         began = datetime.fromtimestamp(take.wall_us / 1e6, UTC)
-        self._say_event("take_began", take, began)
-        self._say(Status.RECORDING, **fields)
+        self._report_take("take_began", take, began)
+        self._report_state(Status.RECORDING, **fields)
 
     async def take_ended(self, take: Journal) -> None:
         """A take has ended."""
         spool = spool_of(self._recording, self._settings)
         length = await asyncio.to_thread(spool.length_us, take.number)
-        self._say_event("take_ended", take, now(), None if length is None else round(length / 1e6, 3))
+        self._report_take("take_ended", take, now(), None if length is None else round(length / 1e6, 3))
 
     async def paused(self) -> None:
         """The last take has ended and the next one waits for a resume."""
-        self._say(Status.PAUSED)
+        self._report_state(Status.PAUSED)
 
     async def broken(self, fault: str) -> None:
-        """Something broke; the recording goes on with a new take."""
-        self._say_entry(TimelineEntry(event="fault", fault=fault, time=now()))
+        """Something broke; the recording continues with a new take."""
+        self._report_entry(TimelineEntry(event="fault", fault=fault, time=now()))
 
     async def finding_began(self, finding: Finding) -> None:
-        """The watch has found something."""
-        self._say_entry(TimelineEntry(event="finding_began", finding=finding, time=now()))
+        """A finding of the monitor has started."""
+        self._report_entry(TimelineEntry(event="finding_began", finding=finding, time=now()))
 
     async def finding_ended(self, finding: Finding, seconds: float) -> None:
-        """What it had found is over."""
-        self._say_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
+        """A finding of the monitor has ended."""
+        self._report_entry(TimelineEntry(event="finding_ended", finding=finding, seconds=seconds, time=now()))
 
     async def page_event(self, event: PageEvent) -> None:
-        """The page did something that explains what is seen."""
-        self._say_entry(TimelineEntry(event=event.event, message=event.message, time=now()))
+        """The page did something that explains the recorded video."""
+        self._report_entry(TimelineEntry(event=event.event, message=event.message, time=now()))
 
     async def participant_joined(self) -> None:
-        """Somebody is in the meeting."""
-        self._pending.put_nowait(self._note_company)
+        """A participant has joined the meeting."""
+        self._pending.put_nowait(self._send_participant_joined)
 
-    def _note_company(self) -> None:
-        with suppress(NotFoundError):  # it is deleted, or Redis has lost it and is told by the next look
+    def _send_participant_joined(self) -> None:
+        with suppress(NotFoundError):  # deleted; or lost by Redis, and then the next check restores it
             self._records.update(self._recording.id, had_company=True)
 
     async def ended(self, outcome: Outcome) -> None:
         """The last take is closed."""
         self.when_over()
         ending = self._ending(outcome)
-        if not self._gives_way:
+        if not self._is_taken_over:
             await asyncio.to_thread(save_ending, spool_of(self._recording, self._settings), ending)
-        self._say(ending.status, **ending.fields)
+        self._report_state(ending.status, **ending.fields)
 
     def _ending(self, outcome: Outcome) -> Ending:
         node = self._settings.node
@@ -151,19 +153,19 @@ class Reporter(Listener):
             node=keeper,
         )
 
-    def _say(self, status: Status, **fields: Any) -> None:
+    def _report_state(self, status: Status, **fields: Any) -> None:
         self._pending.put_nowait(partial(self._send, status, fields))
 
-    def _say_event(
+    def _report_take(
         self,
         event: Literal["take_began", "take_ended"],
         take: Journal,
         time: datetime,
         seconds: float | None = None,
     ) -> None:
-        self._say_entry(TimelineEntry(event=event, take=take.number, time=time, seconds=seconds))
+        self._report_entry(TimelineEntry(event=event, take=take.number, time=time, seconds=seconds))
 
-    def _say_entry(self, entry: TimelineEntry) -> None:
+    def _report_entry(self, entry: TimelineEntry) -> None:
         self._pending.put_nowait(partial(self._note, entry))
 
     def _stop_reason(self, outcome: Outcome) -> Reason:
@@ -173,13 +175,13 @@ class Reporter(Listener):
         return STOP_REASONS[outcome.reason]
 
     async def run(self) -> None:
-        """Send what happens, as it happens, until cancelled; see to it that Redis knows of the recording."""
+        """Send reports until cancelled, and periodically check that Redis still has the record."""
         while True:
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(SYNC_SECONDS):
                     send = await self._pending.get()
             except TimeoutError:
-                await self._retry_until_available(self._look)
+                await self._retry_until_available(self._sync_record)
                 continue
             await self._retry_until_available(send)
             self._pending.task_done()
@@ -187,49 +189,49 @@ class Reporter(Listener):
     async def _retry_until_available(self, send: Callable[[], None]) -> None:
         while True:
             try:
-                if not self._gives_way:
+                if not self._is_taken_over:
                     await asyncio.to_thread(send)
                 self._outage.recovered()
                 return
             except TakenOverError as error:
-                # What is recorded here is set aside when the recording has ended; see `farm.spool.set_aside`.
-                logger.warning("%s; this one's recorder stops", error)
-                self._gives_way = True
+                # The takes of this node are set aside after the end; see `farm.spool.set_aside`.
+                logger.warning("%s; the recorder on this node stops", error)
+                self._is_taken_over = True
                 self.when_refused()
                 return
             except redis.RedisError as error:
                 await asyncio.sleep(self._outage.failed(error))
             except RecordUnreadableError as error:
-                # A newer API has written to it, and this node is not updated yet.
-                logger.warning("recording %s: Redis cannot be told: %s", self._recording.id, error)
+                # A newer API has written the record, and this node is not upgraded yet.
+                logger.warning("recording %s: its state cannot be written: %s", self._recording.id, error)
                 self._outage.recovered()
                 await asyncio.sleep(Outage.MAX_PAUSE)
 
-    def _look(self) -> None:
-        """Keep the record in the spool, or tell Redis of it if it has lost it."""
+    def _sync_record(self) -> None:
+        """Save the record in the spool, or restore it if Redis has lost it."""
         spool = spool_of(self._recording, self._settings)
         try:
             recording = self._records.get(None, self._recording.id)
         except NotFoundError:
             if restore_to_redis(spool.directory, self._records):
-                logger.warning("recording %s: Redis had lost it and knows it again", self._recording.id)
-                self._say_slot()
+                logger.warning("recording %s: restored to Redis, which had lost it", self._recording.id)
+                self._rewrite_slot()
             return
         if recording.node != self._settings.node:
-            raise TakenOverError(f"the node {recording.node} has the recording {recording.id} now")
+            raise TakenOverError(f"recording {recording.id} was taken over by the node {recording.node}")
         if recording.slot != self._recording.slot and recording.status in ACTIVE:
-            self._say_slot()
-        if recording.status in UNDELETABLE and recording != self._kept:
+            self._rewrite_slot()
+        if recording.status in UNDELETABLE and recording != self._saved:
             save_record(spool, recording, self._records.sealed_targets(recording.id))
-            self._kept = recording
+            self._saved = recording
 
-    def _say_slot(self) -> None:
-        """Say again which slot it is in: Redis has lost it, or a second job has claimed it in vain."""
-        with suppress(NotFoundError, WrongStateError):  # ended just now
+    def _rewrite_slot(self) -> None:
+        """Write the slot again: Redis lost it, or a second job overwrote it."""
+        with suppress(NotFoundError, WrongStateError):  # it just ended
             self._records.claim(self._recording, self._settings.node, slot=self._recording.slot)
 
     async def flush(self, timeout: float) -> None:
-        """Wait until everything has been sent; no longer than `timeout` (s) for a Redis that works."""
+        """Wait until all reports are sent; at most `timeout` (s) unless Redis has an outage."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -237,26 +239,28 @@ class Reporter(Listener):
                     return
             if not self._outage.is_ongoing:
                 break
-        logger.error("recording %s cannot be told of; its takes stay in the spool", self._recording.id)
+        logger.error(
+            "recording %s: its state could not be written; its takes stay in the spool", self._recording.id
+        )
 
     def _note(self, entry: TimelineEntry) -> None:
         self._records.note(self._recording.id, entry, by=self._settings.node)
 
     def _send(self, status: Status, fields: dict[str, Any]) -> None:
-        self._look()
+        self._sync_record()
         try:
             self._change_state(status, fields)
         except (NotFoundError, WrongStateError) as error:
-            # It was ended behind our back, by a stop before its start for instance, and may be deleted.
+            # Something else ended it, for example a stop before its start, and it may be deleted.
             logger.warning("%s", error)
             self.when_refused()
             if isinstance(error, NotFoundError) and status is Status.ERRORED:
-                # Nothing was recorded, and nobody else would ever clear what is there.
+                # Nothing was recorded, and nothing else would clear the spool.
                 spool_of(self._recording, self._settings).remove()
             return
         keeper = fields.get("node", self._settings.node)
         if keeper == self._settings.node:
-            self._look()
+            self._sync_record()
         if status is Status.UPLOADING:
             enqueue_finish(self._client, self._recording, keeper)
         if status is Status.ERRORED or keeper != self._settings.node:
@@ -266,13 +270,13 @@ class Reporter(Listener):
         try:
             self._records.change_state(self._recording.id, status, by=self._settings.node, **fields)
         except WrongStateError:
-            # Perhaps it was said before, and the answer was lost.
+            # An earlier attempt may have succeeded, with its reply lost.
             if self._records.get(None, self._recording.id).status is not status:
                 raise
 
 
 def _failure(outcome: Outcome, *, has_file: bool) -> Failure | None:
-    """Why a recording has no file, or the fault that ended it; None if it ended as it should."""
+    """Why a recording has no file, or the fault that ended it; None if it ended normally."""
     if outcome.fault is not None:
         return Failure(code="recording_failed", message=outcome.fault)
     if fault := _FAULTS.get(outcome.reason):

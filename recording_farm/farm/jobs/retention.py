@@ -1,6 +1,6 @@
-"""Retention: files are deleted when they are old enough, and what is left of their recordings says so.
+"""Retention: deletes expired files and marks their recordings as expired.
 
-The RQ job runs on every node each minute. What is the same for all of them is harmless to do twice.
+The RQ job runs on every node each minute. Its work on shared data is idempotent.
 """
 
 import logging
@@ -25,11 +25,11 @@ from recording_farm.farm.storage.store import Store, open_store
 logger = logging.getLogger(__name__)
 
 _MAX: Final = 1000
-"""How many recordings one look deletes the files of; the next goes on."""
+"""Recordings whose files one run deletes; the next run continues."""
 
 
 def sweep() -> None:
-    """Delete what is older than FARM_RETENTION: files and evidence in the store, and what this node has."""
+    """Delete data older than FARM_RETENTION: files and evidence in the store, and on this node."""
     settings = load_settings()
     if not settings.retention:
         return
@@ -43,9 +43,9 @@ def sweep() -> None:
 
 
 def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> int:
-    """Delete the files of recordings that have been UPLOADED since before `oldest`; returns of how many.
+    """Delete the files of recordings that were UPLOADED before `oldest`; returns the number of recordings.
 
-    One whose files the store cannot delete now stays as it is, for the next look. Raises redis.RedisError.
+    If the store cannot delete a file now, the next run retries. Raises redis.RedisError.
     """
     records = Records(client)
     expired = 0
@@ -58,7 +58,7 @@ def expire_recordings(client: redis.Redis, store: Store, oldest: datetime) -> in
         if has_been_stored(recording):
             expired += records.expire(recording)
         else:
-            # Its files are only in the customer's storage: nothing of it has expired.
+            # Its files are only in the customer's storage, which does not expire.
             records.forget_files(recording)
     return expired
 
@@ -79,7 +79,7 @@ def _remove_evidence(settings: Settings, oldest: datetime) -> None:
         try:
             changed = (log if log.exists() else directory).stat().st_mtime
         except FileNotFoundError:
-            continue  # its recording was deleted just now
+            continue  # its recording was just deleted
         if changed < oldest.timestamp():
             shutil.rmtree(directory, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""What follows a transfer: after the last one the recording is UPLOADED, and its spool is cleared."""
+"""Settles a recording: after its last transfer it becomes UPLOADED, and its spool is deleted."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -17,10 +17,9 @@ from recording_farm.farm.spool.spool import Spool, spool_of
 
 
 def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
-    """Make a recording UPLOADED once all of its transfers and live outputs are over, and clear its spool.
+    """Set a recording to UPLOADED once all its transfers and live outputs have ended, and delete its spool.
 
-    Harmless to call often, by several processes and on a recording that is not so far. Raises NotFoundError,
-    redis.RedisError.
+    Idempotent, and safe to call too early. Raises NotFoundError, redis.RedisError.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -32,8 +31,8 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
     spool = spool_of(recording, settings)
     if recording.status is Status.UPLOADING:
         if has_running_outputs(recording, spool):
-            # Their ends are told first. The recorder comes back to this then, or `farm.recovery.local_spool`
-            # if it dies.
+            # They report their ends first. Then the recorder, or `farm.recovery.local_spool` if it dies,
+            # settles the recording.
             return
         try:
             recording = records.change_state(recording_id, Status.UPLOADED)
@@ -45,8 +44,8 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
 
 
 def _send_to_store(recording: Recording, records: Records, settings: Settings, client: redis.Redis) -> None:
-    """Have the store take the files after all: the customer's storage never took them."""
-    with suppress(WrongStateError):  # another process was quicker
+    """Upload to the store as a fallback: the upload to the customer's storage was given up."""
+    with suppress(WrongStateError):  # another process was faster
         records.set_transfer(recording.id, Transfer(target=STORE), only_new=True)
     enqueue_transfer(client, recording, STORE, settings.node)
 

@@ -1,4 +1,4 @@
-"""How long a job may take, told so that nothing on the way swallows it."""
+"""The time limit of a job, as an exception that libraries do not swallow."""
 
 from types import FrameType
 from typing import Any
@@ -7,25 +7,25 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 
 class TimeLimitError(BaseException):
-    """A job has taken longer than it may.
+    """A job exceeded its time limit.
 
-    RQ's own JobTimeoutException is an Exception, which libraries take for a fault of what they were at:
-    boto3 tries again then, for as long as its own limits allow.
+    RQ's own JobTimeoutException is an Exception, which libraries take for a failed operation: boto3 would
+    retry for as long as its own limits allow.
     """
 
 
 class TimeLimit(UnixSignalDeathPenalty):
-    """What RQ's workers put around a job, in which it raises TimeLimitError, and around their own waiting."""
+    """RQ's "death penalty": raises TimeLimitError in a job, and RQ's own exception elsewhere."""
 
     def handle_death_penalty(self, signal: int, frame: FrameType | None) -> None:
-        """Interrupt what is limited, wherever it is."""
+        """Interrupt the code that exceeded the limit."""
         if self._exception is JobTimeoutException:
             raise TimeLimitError(f"the job took longer than {self._timeout} s")
-        # RQ itself waits for this one: it looks after its work horse now and then.
+        # RQ itself expects this one: it interrupts the wait for its work horse.
         super().handle_death_penalty(signal, frame)  # type: ignore[no-untyped-call]
 
     def __exit__(self, *raised: Any) -> None:
-        """Take the limit away; one that comes just now is late, and the job is done."""
+        """Cancel the limit; if it fires at this moment, the job is done and it is ignored."""
         try:
             super().__exit__(*raised)  # type: ignore[no-untyped-call]
         except TimeLimitError:

@@ -1,7 +1,7 @@
-"""The RQ job that carries a recording's files to one place, the store or the customer's storage.
+"""The RQ job that uploads a recording's files to one target: the store or a customer's storage.
 
-It may be run again after it was killed half-way, by two workers at once, and on another node when the files
-are in the store already. The record says what is to be done; the job itself carries no more than names.
+Safe to run again after a crash, by two workers at once, and on another node once the files are in the store.
+All state is in the record; the job has only the ids.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def transfer(recording_id: str, target: str) -> None:
-    """Carry a recording's files to the place that it calls `target`, if that is still to be done."""
+    """Upload a recording's files to `target`, if that is still to be done."""
     settings = load_settings()
     with connect(settings.redis_address) as client, logging_to(evidence_dir(settings, recording_id)):
         try:
@@ -35,9 +35,9 @@ def transfer(recording_id: str, target: str) -> None:
 
 
 def forget_deleted(recording_id: UUID, settings: Settings) -> None:
-    """Delete what uploads have fetched of a recording that is not there any more, and their log.
+    """Delete the files that uploads fetched for a deleted recording, and their log.
 
-    Files that did not come from the store stay: they may be all there is, and Redis have lost their record.
+    Files that did not come from the store stay: if Redis lost the record, they may be the only copy.
     """
     directory = spool_directory(settings, recording_id)
     if Outbox.below(directory).is_from_store():

@@ -1,6 +1,6 @@
-"""One attempt of a transfer: a recording's files are copied to one place, the store or a customer's storage.
+"""One attempt of a transfer: uploads a recording's files to one target, the store or a customer's storage.
 
-It starts where the last one stopped. The record says afterwards how it went, and a failure queues the next.
+It resumes the last attempt. Its result is written to the record, and a failure enqueues the next attempt.
 """
 
 import logging
@@ -46,13 +46,13 @@ from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 logger = logging.getLogger(__name__)
 
 Put = Callable[[Path, FinishedFile, Checkpoint], StoredObject]
-"""Carries one file to the place that a transfer is for."""
+"""Uploads one file to a transfer's target."""
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
-    """Try a transfer once, if it is due and nobody else on this node is at it; a failure queues the next.
+    """Try a transfer once, if it is due and not running on this node; a failure enqueues the next attempt.
 
-    Raises NotFoundError when the recording is not there any more, redis.RedisError when Redis is not.
+    Raises NotFoundError when the recording was deleted, redis.RedisError.
     """
     records = Records(client)
     recording = records.get(None, recording_id)
@@ -67,15 +67,15 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
         begun = tried(before, now())
         records.set_transfer(recording_id, begun)
         try:
-            placed = _carry_in_time(recording, target, outbox, settings, client)
+            placed = _upload_in_time(recording, target, outbox, settings, client)
         except StorageError as error:
             after = failed(begun, error, now(), may_give_up=may_give_up(recording.transfers, target))
             logger.warning("recording %s to %s: %s (%s)", recording_id, target, error.message, after.state)
         else:
             after = arrived(begun, placed)
-            logger.info("recording %s has arrived at %s", recording_id, placed.location)
+            logger.info("recording %s was uploaded to %s", recording_id, placed.location)
         if after.state is TransferState.WAITING:
-            # First of all: were this process killed in between, nobody would come back to it.
+            # First: if this process died in between, the transfer would never be retried.
             enqueue_transfer(client, recording, target, settings.node, at=after.next_try)
         records.set_transfer(recording_id, after)
         Counts(client).add(transfer_increments(after))
@@ -89,20 +89,20 @@ def _is_due(transfer: Transfer | None) -> bool:
     )
 
 
-def _carry_in_time(
+def _upload_in_time(
     recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
 ) -> StoredObject:
     try:
-        return _carry(recording, target, outbox, settings, client)
+        return _upload(recording, target, outbox, settings, client)
     except TimeLimitError:
         text = f"the upload was slower than {MIN_TRANSFER_RATE >> 10} KiB/s"
         raise StorageError("too_slow", text) from None
 
 
-def _carry(
+def _upload(
     recording: Recording, target: str, outbox: Outbox, settings: Settings, client: redis.Redis
 ) -> StoredObject:
-    """Carry all files that have not arrived yet; returns where the main one is. Raises StorageError."""
+    """Upload all files that are not uploaded yet; returns the main one. Raises StorageError."""
     try:
         store = open_store(settings)
         if target == STORE:
@@ -112,10 +112,10 @@ def _carry(
         host_key = None
         if isinstance(customers, SftpTarget):
             host_key = host_keys.known(recording.organization_id, customers)
-        place = open_backend(customers, settings.address_rule, host_key=host_key)
-        placed = _put_all(recording, target, outbox, store, _into(place, customers, recording))
-        if isinstance(customers, SftpTarget) and place.host_key is not None:
-            host_keys.keep(recording.organization_id, customers, place.host_key)
+        backend = open_backend(customers, settings.address_rule, host_key=host_key)
+        placed = _put_all(recording, target, outbox, store, _into(backend, customers, recording))
+        if isinstance(customers, SftpTarget) and backend.host_key is not None:
+            host_keys.keep(recording.organization_id, customers, backend.host_key)
         return placed
     except SettingsError as error:
         raise StorageError("farm_settings", error.message, lasting=True) from None
@@ -124,9 +124,9 @@ def _carry(
 
 
 def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> StoredObject:
-    """Each file in turn, the manifest last: where it is, the others are."""
+    """Upload each file in turn, the manifest last: a stored manifest means that all files are stored."""
     placed = [_put_one(recording, file, target, outbox, store, put) for file in recording.files]
-    # Somebody may want the same again later, and then nothing has arrived.
+    # A later upload to the same target starts over.
     outbox.forget_arrivals(target)
     return placed[0]
 
@@ -138,7 +138,7 @@ def _put_one(
     if before is not None:
         return before
     source = outbox.path_of(file)
-    # Redis may have lost its last moments, in which the file came into the store and was removed here.
+    # Redis may have lost its last writes, after which the file was stored and removed here.
     if not source.exists() and (target == STORE or is_in_store(recording)):
         _fetch(recording, file, outbox, store)
     placed = put(source, file, outbox.checkpoint(target, file))
@@ -147,7 +147,7 @@ def _put_one(
 
 
 def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:
-    """Bring a file back from the store; of two uploads at once the second finds what the first fetched."""
+    """Download a file from the store; concurrent uploads share it."""
     source = outbox.path_of(file)
     with outbox.fetching():
         if source.exists():
@@ -165,16 +165,16 @@ def _into_store(recording: Recording, store: Store) -> Put:
     return put
 
 
-def _into(place: StorageBackend, target: Target, recording: Recording) -> Put:
+def _into(backend: StorageBackend, target: Target, recording: Recording) -> Put:
     def put(source: Path, file: FinishedFile, checkpoint: Checkpoint) -> StoredObject:
         key = key_at(target, recording, file.name)
-        return place.upload(source, key, checkpoint, content_type(file.name))
+        return backend.upload(source, key, checkpoint, content_type(file.name))
 
     return put
 
 
 def _target_of(recording: Recording, name: str, settings: Settings, client: redis.Redis) -> Target:
-    """The customer's storage with its keys. Raises StorageError when they are not kept any more."""
+    """The customer's storage with its keys. Raises StorageError when the keys have been deleted."""
     sealed = Records(client).sealed_target(recording.id, name)
     if sealed is None:
         raise StorageError(

@@ -1,7 +1,7 @@
-"""The program that makes HLS of a recording while it is recorded, and uploads it.
+"""The program that makes HLS of a running recording and uploads it.
 
-Like `farm.live.stream` it gets its order as a line of JSON, ends with its input, and says how far it is.
-The playlist goes to a place after the segments that it names, so nobody finds one that is not there yet.
+Like `farm.live.stream`, it reads its spec as a line of JSON, stops at the end of its input, and reports its
+progress. A playlist is uploaded after its segments, so clients never see a missing segment.
 """
 
 import json
@@ -45,27 +45,27 @@ from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.storage.targets import TARGET, Target
 
 RETRY_SECONDS: Final = 1.0, 2.0, 5.0, 10.0
-"""Between tries of one file; the last is that of all that follow."""
+"""Pauses between attempts for one file; the last one repeats."""
 
 MAX_WAITING: Final = 450
-"""Segments that wait for a place that is away: half an hour. Older ones will be missing there."""
+"""Segments queued for an unavailable target: half an hour. Older ones are dropped and missing there."""
 
 CUSTOMERS: Final = "customers"
 STORE_FAILED: Final = "the farm's own store does not take the files now; it is tried again"
 
 Put = Callable[[Path], None]
-"""Uploads one file to one place; raises StorageError."""
+"""Uploads one file to one target; raises StorageError."""
 
 
 @dataclass(frozen=True)
 class HlsSpec:
-    """Which HLS to make, and where to upload it.
+    """The HLS to make, and its upload targets.
 
-    Of the takes in the directory `spool`, `name.m3u8` and segments of so many `seconds` in `directory`.
-    With a `window` only so many of the newest are kept, from now on. `texts` is the file of its timed texts.
-    With the `recording` as JSON it is carried to the store, unless that keeps no copy, and to the customer's
-    `target` (with its keys; `host_key` is what its SFTP server has shown before), which is kept for the
-    `transfer` of that name.
+    Input are the takes in the directory `spool`; output are `name.m3u8` and segments of `seconds` in
+    `directory`. With a `window`, only that many of the newest segments are kept, starting live. `texts` is
+    the file of timed texts. With a `recording` (as JSON), files are uploaded to the store, unless it keeps no
+    copy, and to the customer's `target`, which belongs to the `transfer` of that name. `host_key` is the
+    known fingerprint of its SFTP server.
     """
 
     spool: str
@@ -83,20 +83,20 @@ class HlsSpec:
 
     @property
     def format(self) -> Format:
-        """As far as it matters to who follows."""
+        """The format, as far as `follow` needs it."""
         return Format(fps=self.fps, audio_only=AudioExport() if self.audio_only else None)
 
 
 def main() -> None:
-    """Make HLS until the recording is over; exit when all of it is uploaded."""
-    order = HlsSpec(**json.loads(sys.stdin.readline()))
+    """Make HLS until the recording ends; exit when everything is uploaded."""
+    spec = HlsSpec(**json.loads(sys.stdin.readline()))
     over = input_ended(sys.stdin)
-    directory = Path(order.directory)
-    puts = _places(order)
+    directory = Path(spec.directory)
+    puts = _targets(spec)
     reaper = SegmentReaper(len(puts))
     reporter = StatusReporter(list(puts))
     uploaders = [Uploader(name, put, directory / name, reaper, reporter) for name, put in puts.items()]
-    is_made = _make(order, over, uploaders) or order.recording is None
+    is_made = _make(spec, over, uploaders) or spec.recording is None
     if not is_made:
         say(error="the recording ended before the first segment was made")
     complete = [uploader.end() for uploader in uploaders]
@@ -104,25 +104,25 @@ def main() -> None:
         sys.exit(1)
 
 
-def _make(order: HlsSpec, over: threading.Event, uploaders: Sequence["Uploader"]) -> bool:
-    """Make segments until the recording is over; false if there is none."""
+def _make(spec: HlsSpec, over: threading.Event, uploaders: Sequence["Uploader"]) -> bool:
+    """Make segments until the recording ends; false if there are none."""
 
     def is_over() -> bool:
         return over.is_set() or any(uploader.has_died for uploader in uploaders)
 
-    directory = Path(order.directory)
-    texts = _Texts(Path(order.texts)) if order.texts else None
+    directory = Path(spec.directory)
+    texts = _Texts(Path(spec.texts)) if spec.texts else None
     writer: HlsWriter | None = None
-    told: set[str] = set()
+    reported: set[str] = set()
     reached = 0
-    for streams, packets in follow(Path(order.spool), order.format, is_over, live=order.window is not None):
+    for streams, packets in follow(Path(spec.spool), spec.format, is_over, live=spec.window is not None):
         if writer is None:
             writer = HlsWriter(
                 directory,
-                order.name,
+                spec.name,
                 streams,
-                seconds=order.seconds,
-                window=order.window,
+                seconds=spec.seconds,
+                window=spec.window,
                 with_texts=texts is not None,
             )
         for each in packets:
@@ -131,43 +131,43 @@ def _make(order: HlsSpec, over: threading.Event, uploaders: Sequence["Uploader"]
                     writer.write_text(text, time_us)
             writer.write(each.packet, each.kind, each.time_us)
             reached = each.time_us
-            if each.packet.is_keyframe and (each.kind == "video" or order.audio_only):
+            if each.packet.is_keyframe and (each.kind == "video" or spec.audio_only):
                 _check_uploaders(uploaders)
-                _tell_new(directory, order.name, told, uploaders)
+                _upload_new(directory, spec.name, reported, uploaders)
     _check_uploaders(uploaders)
     if writer is not None:
         if texts is not None:
             for text in texts.left():
                 writer.write_text(text, reached)
         writer.close()
-        _tell_new(directory, order.name, told, uploaders)
-    return bool(told)
+        _upload_new(directory, spec.name, reported, uploaders)
+    return bool(reported)
 
 
 def _check_uploaders(uploaders: Sequence["Uploader"]) -> None:
-    """Exit, so that the program is restarted, if an uploader has died: its place would get nothing more."""
+    """Exit, so that the program is restarted, if an uploader has died."""
     if any(uploader.has_died for uploader in uploaders):
         sys.exit(1)
 
 
-def _tell_new(directory: Path, name: str, told: set[str], uploaders: Sequence["Uploader"]) -> None:
+def _upload_new(directory: Path, name: str, reported: set[str], uploaders: Sequence["Uploader"]) -> None:
     """Upload new segments, and report them."""
     playlist = directory / f"{name}{PLAYLIST_SUFFIX}"
     if not playlist.exists():
         return
     text = playlist.read_text()
-    new = [segment for segment in segments_in(text) if segment not in told]
+    new = [segment for segment in segments_in(text) if segment not in reported]
     ended = "#EXT-X-ENDLIST" in text
     if not new and not ended:
         return
-    told.update(new)
+    reported.update(new)
     for uploader in uploaders:
-        uploader.carry([directory / segment for segment in new], name + PLAYLIST_SUFFIX, text)
-    say(segments=len(told), ended=ended)
+        uploader.add([directory / segment for segment in new], name + PLAYLIST_SUFFIX, text)
+    say(segments=len(reported), ended=ended)
 
 
 class _Texts:
-    """The timed texts of a recording, as they come."""
+    """The timed texts of a running recording."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -176,14 +176,14 @@ class _Texts:
         self._waiting: list[TimedText] = []
 
     def until(self, followed: FollowedPacket) -> list[tuple[str, int]]:
-        """Those that come before a packet and have not been given yet, with their times in µs."""
+        """The unread texts up to a packet, with their times in µs."""
         self._look()
         due = [each for each in self._waiting if _is_due(each, followed)]
         self._waiting = [each for each in self._waiting if not _is_due(each, followed)]
         return [(each.text, _time_of(each, followed)) for each in due]
 
     def left(self) -> list[str]:
-        """Those behind the last packet."""
+        """The texts after the last packet."""
         self._look()
         return [each.text for each in self._waiting]
 
@@ -191,7 +191,7 @@ class _Texts:
         try:
             size = self._file.stat().st_size
         except FileNotFoundError:
-            # Nothing was said yet; or all is done, and the spool has been cleared.
+            # There are no texts yet, or the recording is finished and its spool deleted.
             return
         if size != self._size:
             self._size = size
@@ -211,35 +211,35 @@ def _time_of(text: TimedText, followed: FollowedPacket) -> int:
 
 
 class SegmentReaper:
-    """Deletes a segment once it has arrived everywhere."""
+    """Deletes a segment once all targets have it."""
 
-    def __init__(self, places: int) -> None:
-        """It is carried to so many."""
-        self._places = places
+    def __init__(self, targets: int) -> None:
+        """`targets` is the number of targets."""
+        self._targets = targets
         self._arrivals: Counter[Path] = Counter()
         self._lock = threading.Lock()
 
-    def at_one(self, segment: Path) -> None:
-        """It has arrived at one more place."""
+    def release(self, segment: Path) -> None:
+        """One more target has the segment, or will never get it."""
         with self._lock:
             self._arrivals[segment] += 1
-            if self._arrivals[segment] < self._places:
+            if self._arrivals[segment] < self._targets:
                 return
             del self._arrivals[segment]
         segment.unlink(missing_ok=True)
 
 
 class StatusReporter:
-    """Reports the state of all places as that of one output, which fails while any place does."""
+    """Reports the state of all targets as one output, which fails while any target fails."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """They are called so."""
+        """`names` are the targets."""
         self._missing = set(names)
         self._errors: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def arrived(self, name: str) -> None:
-        """A playlist, and what it names, has arrived at a place."""
+        """A target has a playlist and all its segments."""
         with self._lock:
             self._missing.discard(name)
             self._errors.pop(name, None)
@@ -249,23 +249,23 @@ class StatusReporter:
                 say(arrived=True)
 
     def failed(self, name: str, error: str) -> None:
-        """A place does not take what is carried to it."""
+        """A target rejected a file."""
         with self._lock:
-            # What is the matter with the farm's own store is for its log and not for clients.
+            # Errors of the farm's own store are for the log, not for clients.
             shown = self._errors[name] = STORE_FAILED if name == STORE else error
             say(error=shown, failed=True, reason=error)
 
 
 class Uploader:
-    """Uploads files to one place, one after the other, each until the place accepts it.
+    """Uploads files to one target in order, and retries each until the target accepts it.
 
-    Of what waits only the newest is kept, when a place is away for long.
+    If the target is unavailable for long, the oldest queued segments are dropped.
     """
 
     def __init__(
         self, name: str, put: Put, outgoing: Path, reaper: SegmentReaper, reporter: StatusReporter
     ) -> None:
-        """`outgoing` is a directory of its own, for playlists on their way."""
+        """`outgoing` is a directory for copies of playlists during their upload."""
         self._name = name
         self._put = put
         self._reaper = reaper
@@ -277,26 +277,26 @@ class Uploader:
         self._lost: set[str] = set()
         self._ending = False
         self.has_died = False
-        """By a defect of ours."""
+        """Because of a bug."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         outgoing.mkdir()
         self._thread.start()
 
-    def carry(self, segments: list[Path], name: str, playlist: str) -> None:
-        """Carry segments, then the playlist that names them, of which this is the text."""
+    def add(self, segments: list[Path], name: str, playlist: str) -> None:
+        """Queue segments and then their playlist, with this text, for upload."""
         with self._changed:
             self._waiting += segments
             self._playlist = name, playlist
-            given_up = [self._waiting.popleft() for _ in range(len(self._waiting) - MAX_WAITING)]
-            self._lost |= {segment.name for segment in given_up}
+            dropped = [self._waiting.popleft() for _ in range(len(self._waiting) - MAX_WAITING)]
+            self._lost |= {segment.name for segment in dropped}
             self._changed.notify()
-        for segment in given_up:
-            self._reaper.at_one(segment)
+        for segment in dropped:
+            self._reaper.release(segment)
 
     def end(self) -> bool:
-        """Wait until everything has arrived, and say whether it has.
+        """Wait until everything is uploaded; returns whether nothing was lost.
 
-        Whoever started the program ends it when that takes too long.
+        The parent process kills the program if this takes too long.
         """
         with self._changed:
             self._ending = True
@@ -308,12 +308,12 @@ class Uploader:
         try:
             while (batch := self._next()) is not None:
                 self._work(*batch)
-        except Exception:  # noqa: BLE001 - the program ends by it, and is begun anew
+        except Exception:  # noqa: BLE001 - the program exits and is restarted
             self.has_died = True
             traceback.print_exc()
 
     def _next(self) -> tuple[list[Path], str, str] | None:
-        """What has come meanwhile; None when nothing more will."""
+        """The files queued since the last call; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending or self._playlist is not None)
             if self._playlist is None:
@@ -326,8 +326,8 @@ class Uploader:
     def _work(self, segments: list[Path], name: str, playlist: str) -> None:
         for segment in segments:
             self._upload_until_accepted(segment)
-            self._reaper.at_one(segment)
-        # A file of its own: a place may keep what it gets as a second name of it.
+            self._reaper.release(segment)
+        # A copy: a directory store may hard-link the file it gets.
         copy = self._outgoing / name
         copy.unlink(missing_ok=True)
         copy.write_text(playlist)
@@ -345,15 +345,15 @@ class Uploader:
                 time.sleep(next(pauses))
 
 
-def _places(order: HlsSpec) -> dict[str, Put]:
-    if order.recording is None:
+def _targets(spec: HlsSpec) -> dict[str, Put]:
+    if spec.recording is None:
         return {}
     settings = load_settings()
-    recording = Recording.model_validate(order.recording)
-    puts = {STORE: _store_of(recording, settings, Path(order.directory))} if recording.keep_copy else {}
-    if order.target is not None:
-        target = TARGET.validate_json(json.dumps(order.target))
-        puts[CUSTOMERS] = customers_put(recording, target, order, settings)
+    recording = Recording.model_validate(spec.recording)
+    puts = {STORE: _store_of(recording, settings, Path(spec.directory))} if recording.keep_copy else {}
+    if spec.target is not None:
+        target = TARGET.validate_json(json.dumps(spec.target))
+        puts[CUSTOMERS] = customers_put(recording, target, spec, settings)
     return puts
 
 
@@ -367,27 +367,27 @@ def _store_of(recording: Recording, settings: Settings, directory: Path) -> Put:
     return put
 
 
-def customers_put(recording: Recording, target: Target, order: HlsSpec, settings: Settings) -> Put:
-    """Carries files to the customer's storage, with the keys that are kept for it once these have expired."""
-    place = open_backend(target, settings.address_rule, host_key=order.host_key)
-    checkpoint = Checkpoint(Path(order.directory) / ".customers.checkpoint")
+def customers_put(recording: Recording, target: Target, spec: HlsSpec, settings: Settings) -> Put:
+    """Uploads files to the customer's storage; if its credentials expire, with the currently stored ones."""
+    backend = open_backend(target, settings.address_rule, host_key=spec.host_key)
+    checkpoint = Checkpoint(Path(spec.directory) / ".customers.checkpoint")
 
     def put(file: Path) -> None:
-        nonlocal place
+        nonlocal backend
         try:
-            place.upload(file, key_at(target, recording, file.name), checkpoint, content_type(file.name))
+            backend.upload(file, key_at(target, recording, file.name), checkpoint, content_type(file.name))
         except StorageError as error:
-            if error.final and order.transfer is not None:
-                # The client may have given new keys by now, with an API call.
-                kept = _kept_target(recording, order.transfer, settings)
-                place = open_backend(kept or target, settings.address_rule, host_key=order.host_key)
+            if error.final and spec.transfer is not None:
+                # The client may have sent new keys with an API call.
+                kept = _kept_target(recording, spec.transfer, settings)
+                backend = open_backend(kept or target, settings.address_rule, host_key=spec.host_key)
             raise
 
     return put
 
 
 def _kept_target(recording: Recording, name: str, settings: Settings) -> Target | None:
-    """The customer's storage with the keys that are kept now; None if nobody can tell."""
+    """The customer's storage with its currently stored keys; None if they are not available."""
     try:
         with connect(settings.redis_address) as client:
             sealed = Records(client).sealed_target(recording.id, name)

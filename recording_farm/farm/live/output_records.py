@@ -1,4 +1,4 @@
-"""A recording's outputs in its record, and their URLs, which are kept sealed beside it."""
+"""A recording's live outputs in its record, and their sealed URLs."""
 
 from typing import Final
 from uuid import UUID
@@ -13,12 +13,12 @@ _PREFIX: Final = "output:"
 
 
 def sealed_name(output_id: UUID) -> str:
-    """The name under which an output's URL is kept; no transfer is called so."""
+    """The name of an output's sealed URL; distinct from names of transfers."""
     return f"{_PREFIX}{output_id}"
 
 
 def seal_url(sealer: Sealer, recording_id: UUID, output_id: UUID, url: str) -> str:
-    """An output's URL, sealed for this output alone."""
+    """Encrypt an output's URL for this output."""
     return sealer.seal(url, _context(recording_id, output_id))
 
 
@@ -30,26 +30,26 @@ class RecordedOutputs:
     """The outputs of one recording; see `farm.live.outputs.OutputBook`."""
 
     def __init__(self, recording: Recording, records: Records, sealer: Sealer) -> None:
-        """`sealer` opens what the API has sealed."""
+        """`sealer` decrypts the URLs that the API has sealed."""
         self._recording = recording
         self._records = records
         self._sealer = sealer
 
     def wanted(self) -> list[Output]:
-        """The outputs as the record has them. Raises NotFoundError, redis.RedisError."""
+        """The outputs in the record. Raises NotFoundError, redis.RedisError."""
         return list(self._records.get(None, self._recording.id).outputs)
 
-    def tell(self, output: Output) -> None:
-        """Write down how an output is; of one that is removed, or lost, nothing. Raises redis.RedisError."""
+    def save(self, output: Output) -> None:
+        """Save the state of an output, unless it was removed or lost. Raises redis.RedisError."""
         try:
             self._records.set_output(self._recording, output)
         except (NotFoundError, WrongStateError):
-            # An API call was faster; what is wanted is looked up again.
+            # An API call was faster; the supervisor reads the outputs again.
             return
 
     def url(self, output: Output) -> StreamUrl:
-        """Where an output goes. Raises NotFoundError, SettingsError, redis.RedisError."""
+        """The URL of an output. Raises NotFoundError, SettingsError, redis.RedisError."""
         sealed = self._records.sealed_target(self._recording.id, sealed_name(output.id))
         if sealed is None:
-            raise NotFoundError(f"the URL of output {output.id} is not kept any more")
+            raise NotFoundError(f"the URL of output {output.id} has been deleted")
         return read_stream_url(self._sealer.open(sealed, _context(self._recording.id, output.id)))

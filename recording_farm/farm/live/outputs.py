@@ -1,7 +1,7 @@
-"""The live outputs of a recording while it is made: each has a program, which is started again when it ends.
+"""Supervises the live outputs of a running recording: one program for each, restarted when it exits.
 
-The record says which outputs are wanted, and is told how each of them is. It is read again when somebody says
-that it has changed, and every few seconds in case nobody could.
+The record has the requested outputs and their states. It is read again on notification, and every few seconds
+in case a notification was lost.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.program import OutputProgram
-from recording_farm.farm.live.stream import StreamOrder
+from recording_farm.farm.live.stream import StreamSpec
 from recording_farm.farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
 from recording_farm.farm.telemetry.recording_log import NOT_FOR_CLIENTS
 
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 END_SECONDS: Final = 5.0
-"""How long a receiver may take to get the last of the stream."""
+"""Time to flush the end of a stream to its receiver."""
 
 HLS_END_SECONDS: Final = 60.0
-"""The same of the places that HLS is carried to."""
+"""Time to upload the end of HLS."""
 
 PAUSES: Final = 1.0, 2.0, 4.0, 8.0, 15.0
-"""Seconds between tries; the last is that of all that follow. One that was live begins anew."""
+"""Seconds between attempts; the last one repeats. An output that was live starts from the first."""
 
 RW_TIMEOUT_US: Final = 10_000_000
-"""How long one write to a receiver may take."""
+"""Time-out of one write to a receiver."""
 
 _SRT_OPTIONS: Final = {
     "streamid": "-srt_streamid",
@@ -51,15 +51,15 @@ _SRT_OPTIONS: Final = {
     "latency": "-latency",
     "pkt_size": "-pkt_size",
 }
-"""What ffmpeg calls the options of an SRT URL."""
+"""ffmpeg's names of the options of an SRT URL."""
 
 _MAX_ERROR: Final = 300
-_TELL_SECONDS: Final = 10.0
+_SAVE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Takes:
-    """A recording's takes, for those who follow them: their directory, and how they are encoded."""
+    """A recording's takes, for programs that follow them: their directory and format."""
 
     directory: Path
     fps: int
@@ -67,23 +67,23 @@ class Takes:
 
 
 class OutputBook(Protocol):
-    """Where outputs are written down. Blocking; raises redis.RedisError or OSError when it cannot be had."""
+    """Access to the outputs in the record. Blocking; raises redis.RedisError or OSError on an outage."""
 
     def wanted(self) -> list[Output]:
-        """The recording's outputs as the record has them."""
+        """The recording's outputs in the record."""
 
-    def tell(self, output: Output) -> None:
-        """How an output is now; of one that was removed meanwhile nothing is changed."""
+    def save(self, output: Output) -> None:
+        """Save the state of an output, unless it was removed meanwhile."""
 
     def url(self, output: Output) -> StreamUrl:
-        """Where an RTMP or SRT output goes, with its secrets. Raises FarmError when that is not kept."""
+        """The URL of an RTMP or SRT output, with its secrets. Raises FarmError when it is not available."""
 
 
 @dataclass(frozen=True)
 class OutputDependencies:
     """What live outputs need: the takes, their records, the address rule, and the HLS to make.
 
-    Connections are made where `rule` allows it. `hls_spec` says what HLS is made, in a directory.
+    `rule` limits the addresses of receivers. `hls_spec` returns the spec of HLS in a directory.
     """
 
     takes: Takes
@@ -93,28 +93,28 @@ class OutputDependencies:
 
 
 class LiveOutputs:
-    """Keeps a recording's outputs going. `run` is called once, `end` when its last take is closed."""
+    """Runs a recording's outputs. Call `run` once, and `end` when the last take is closed."""
 
     def __init__(self, dependencies: OutputDependencies, directory: Path) -> None:
-        """`directory` is for what the programs make."""
+        """`directory` is the programs' working directory."""
         self._dependencies = dependencies
         self._directory = directory
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._supervisors: dict[UUID, _OutputSupervisor] = {}
-        self._outage = Outage("the outputs cannot be looked up")
+        self._outage = Outage("the live outputs cannot be read")
 
-    def look_again(self) -> None:
-        """The record has changed."""
+    def reload(self) -> None:
+        """Read the record again: it has changed."""
         self._changed.set()
 
     def end(self) -> None:
-        """The recording is over: have the programs come to their end."""
+        """The recording has ended: make the programs finish."""
         self._ending.set()
         self._changed.set()
 
     async def run(self) -> None:
-        """Keep them going until `end`, and then until all have come to theirs."""
+        """Run the outputs until `end`, then wait until all have finished."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -135,7 +135,7 @@ class LiveOutputs:
             self._outage.failed(error)
             return []
         except FarmError as error:
-            logger.warning("the outputs cannot be looked up: %s", error)
+            logger.warning("the live outputs cannot be read: %s", error)
             return []
         self._outage.recovered()
         return wanted
@@ -167,7 +167,7 @@ class _OutputSupervisor:
         self._error: str | None = None
 
     def end(self, state: OutputState) -> None:
-        """Have it end, for the reason that `state` is."""
+        """Make it finish, with this final state."""
         if not self._ending.is_set():
             self._end_state = state
             self._ending.set()
@@ -175,28 +175,28 @@ class _OutputSupervisor:
             self._program.end()
 
     async def run(self) -> None:
-        telling = asyncio.create_task(self._tell())
+        saving = asyncio.create_task(self._save_changes())
         try:
             code = await self._run_until_it_ends()
         except Exception:
-            # A defect of ours must not end the recording beside it.
+            # A bug here must not end the recording.
             logger.exception("output %s", self._output.id)
             code = 1
-        self._say(state=self._end_state if code == 0 or self._is_stream else OutputState.FAILED)
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        self._update(state=self._end_state if code == 0 or self._is_stream else OutputState.FAILED)
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
         try:
-            async with asyncio.timeout(_TELL_SECONDS):
-                await self._tell_once()
+            async with asyncio.timeout(_SAVE_SECONDS):
+                await self._save()
         except TimeoutError:
-            logger.warning("output %s: its end could not be told", self._output.id)
+            logger.warning("output %s: its final state could not be saved", self._output.id)
 
     @property
     def _is_stream(self) -> bool:
         return self._output.kind is not OutputKind.HLS
 
     async def _run_until_it_ends(self) -> int:
-        """The exit code of the last program; that of one that ended by itself is none."""
+        """Run and restart the program until `end`; returns the exit code of its last run."""
         tries = 0
         while not self._ending.is_set():
             self._was_live = False
@@ -208,9 +208,9 @@ class _OutputSupervisor:
             tries += 1
             retries = self._output.retries + 1
             why = self._error or self._last_words()
-            logger.warning("output %s is tried again in %.0f s: %s", self._output.id, pause, why)
+            logger.warning("output %s is retried in %.0f s: %s", self._output.id, pause, why)
             error = self._error or "the program that sends it has failed; the node's log says why"
-            self._say(state=OutputState.RETRYING, retries=retries, error=error)
+            self._update(state=OutputState.RETRYING, retries=retries, error=error)
             await _wait_for(self._ending, pause)
         return 1
 
@@ -238,18 +238,18 @@ class _OutputSupervisor:
     async def _new_program(self) -> OutputProgram:
         log = self._directory / "log"
         if not self._is_stream:
-            order = await asyncio.to_thread(self._dependencies.hls_spec, self._directory)
+            spec = await asyncio.to_thread(self._dependencies.hls_spec, self._directory)
             return OutputProgram(
-                "recording_farm.farm.live.hls", order, log, self._heard, environment=os.environ
+                "recording_farm.farm.live.hls", spec, log, self._heard, environment=os.environ
             )
         url = await asyncio.to_thread(self._dependencies.book.url, self._output)
         destination = await destination_at(url.host, url.port, self._dependencies.rule)
         if not destination.addresses:
             raise AddressError(why_unresolved(url.host))
-        # Of a name with several addresses each has its turn: one of them may be dead.
+        # Rotate through the addresses of the host: one of them may be dead.
         address = destination.addresses[self._tries % len(destination.addresses)]
         self._tries += 1
-        stream = StreamOrder(
+        stream = StreamSpec(
             spool=str(self._dependencies.takes.directory),
             fps=self._dependencies.takes.fps,
             audio_only=self._dependencies.takes.audio_only,
@@ -262,36 +262,36 @@ class _OutputSupervisor:
         if "error" in said:
             self._error = str(said["error"])[:_MAX_ERROR]
             if self._output.kind is OutputKind.HLS:
-                # It goes on trying by itself.
+                # The program retries by itself.
                 retries = self._output.retries + bool(said.get("failed"))
                 if "reason" in said:
                     logger.warning("output %s: %s", self._output.id, said["reason"], extra=NOT_FOR_CLIENTS)
-                self._say(state=OutputState.RETRYING, retries=retries, error=self._error)
+                self._update(state=OutputState.RETRYING, retries=retries, error=self._error)
         elif "segments" in said:
-            # What there may be in the store, and has to be deleted one day; how it arrives is said besides.
-            self._say(segments=max(self._output.segments, said["segments"]))
+            # Segments that may be in the store and must expire there; the upload reports its own state.
+            self._update(segments=max(self._output.segments, said["segments"]))
         else:
             self._was_live = True
             self._error = None
-            self._say(state=OutputState.LIVE, error=None)
+            self._update(state=OutputState.LIVE, error=None)
 
-    def _say(self, **changes: Any) -> None:
+    def _update(self, **changes: Any) -> None:
         changed = self._output.model_copy(update=changes)
         if changed != self._output:
             self._output = changed
             self._changes.set()
 
-    async def _tell(self) -> None:
+    async def _save_changes(self) -> None:
         while True:
             await self._changes.wait()
-            await self._tell_once()
+            await self._save()
 
-    async def _tell_once(self) -> None:
-        outage = Outage(f"output {self._output.id}: Redis cannot be told how it is")
+    async def _save(self) -> None:
+        outage = Outage(f"output {self._output.id}: its state cannot be saved")
         while True:
             self._changes.clear()
             try:
-                await asyncio.to_thread(self._dependencies.book.tell, self._output)
+                await asyncio.to_thread(self._dependencies.book.save, self._output)
                 outage.recovered()
                 return
             except redis.RedisError as error:
@@ -299,28 +299,38 @@ class _OutputSupervisor:
 
 
 def stream_arguments(url: StreamUrl, address: str) -> list[str]:
-    """What ffmpeg needs to send to a URL at the address that was checked.
+    """ffmpeg's arguments for sending to a URL at the checked address.
 
-    Over TLS it looks the name up again, and the certificate says who is there: ffmpeg has no other way to
-    send the name along.
+    With TLS, ffmpeg resolves the host again, because it has no other way to set the server name; there the
+    certificate authenticates the server.
     """
     if url.scheme == "srt":
-        # Not in the URL, whose options libsrt takes as they stand there, percent signs and all.
-        told = ["-connect_timeout", "5000"]
+        # Not in the URL: libsrt does not percent-decode its options.
+        arguments = ["-connect_timeout", "5000"]
         for name, value in url.options:
-            # ffmpeg counts the latency in microseconds, whoever writes such a URL in milliseconds.
-            told += [_SRT_OPTIONS[name], f"{value}000" if name == "latency" else value]
-        return [*told, "-f", "mpegts", f"srt://{in_url(address)}:{url.port}"]
-    told = ["-rtmp_app", url.app, "-rtmp_playpath", url.key, "-rtmp_live", "live"]
-    told += ["-rtmp_tcurl", f"{url.scheme}://{url.authority}/{url.app}", "-rw_timeout", str(RW_TIMEOUT_US)]
+            # ffmpeg's latency is in microseconds, that of SRT URLs in milliseconds.
+            arguments += [_SRT_OPTIONS[name], f"{value}000" if name == "latency" else value]
+        return [*arguments, "-f", "mpegts", f"srt://{in_url(address)}:{url.port}"]
+    arguments = ["-rtmp_app", url.app, "-rtmp_playpath", url.key, "-rtmp_live", "live"]
+    arguments += [
+        "-rtmp_tcurl",
+        f"{url.scheme}://{url.authority}/{url.app}",
+        "-rw_timeout",
+        str(RW_TIMEOUT_US),
+    ]
     host = in_url(address)
     if url.scheme == "rtmps":
         host = in_url(url.host)
         authorities = ssl.get_default_verify_paths()
-        told += ["-tls_verify", "1", "-ca_file", os.environ.get("SSL_CERT_FILE") or authorities.cafile or ""]
+        arguments += [
+            "-tls_verify",
+            "1",
+            "-ca_file",
+            os.environ.get("SSL_CERT_FILE") or authorities.cafile or "",
+        ]
     login = ":".join(url.login) + "@" if url.login else ""
     where = f"{url.scheme}://{login}{host}:{url.port}"
-    return [*told, "-flvflags", "no_duration_filesize", "-f", "flv", where]
+    return [*arguments, "-flvflags", "no_duration_filesize", "-f", "flv", where]
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

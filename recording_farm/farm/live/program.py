@@ -1,6 +1,6 @@
-"""A program beside a recording that follows its takes: started with an order, heard line by line, ended.
+"""A child process that follows the takes of a recording: started with a spec, read line by line, stopped.
 
-Whatever becomes of it, the recording goes on: it shares nothing with the encoder but the files it reads.
+Its failure never affects the recording: it shares only the files of takes with the encoder.
 """
 
 import asyncio
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Of the environment what holds none of the farm's secrets."""
+"""Environment variables without secrets of the farm."""
 
 _MAX_LINE: Final = 1 << 16
 
 
 class OutputProgram:
-    """A running program; `run` is called once."""
+    """A child process; call `run` once."""
 
     def __init__(
         self,
         module: str,
-        order: "DataclassInstance",
+        spec: "DataclassInstance",
         log: Path,
         heard: Callable[[Any], None],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Run `python -m module`, give it `order`, call `heard` with each thing it says; errors go to `log`.
+        """Run `python -m module` with `spec` on stdin; `heard` gets each line of JSON, stderr goes to `log`.
 
-        Of this process's environment it gets what everybody may know, unless an `environment` is given.
+        By default, its environment has no secrets of the farm.
         """
         if environment is None:
             environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._environment = dict(environment)
         self._module = module
-        self._order = order
+        self._spec = spec
         self._log = log
         self._heard = heard
         self._ending = asyncio.Event()
 
     def end(self) -> None:
-        """Have it come to its end, with what is there by now."""
+        """Make it finish."""
         self._ending.set()
 
     async def run(self, end_seconds: float) -> int:
-        """Run it until it ends; killed if that takes longer than `end_seconds` after `end`. Its exit code."""
+        """Run it until it exits; kill it `end_seconds` after `end`. Returns its exit code."""
         with self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *DIES_WITH_PARENT,
@@ -71,8 +71,8 @@ class OutputProgram:
             )
         try:
             assert process.stdin is not None
-            # The order is small: the pipe takes it whatever the program does.
-            process.stdin.write(json.dumps(asdict(self._order)).encode() + b"\n")
+            # The spec is small: it fits into the pipe's buffer.
+            process.stdin.write(json.dumps(asdict(self._spec)).encode() + b"\n")
             return await self._until_it_ends(process, end_seconds)
         finally:
             signal_group(process.pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ class OutputProgram:
                 await hearing
                 return await process.wait()
         except TimeoutError:
-            logger.warning("%s did not come to its end within %.0f s", self._module, end_seconds)
+            logger.warning("%s did not exit within %.0f s", self._module, end_seconds)
             return -signal.SIGKILL
         finally:
             hearing.cancel()
@@ -100,6 +100,6 @@ class OutputProgram:
             try:
                 said = json.loads(line)
             except ValueError:
-                logger.warning("%s said what is no JSON", self._module)
+                logger.warning("%s printed a line that is not JSON", self._module)
                 continue
             self._heard(said)

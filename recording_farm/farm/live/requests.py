@@ -1,11 +1,11 @@
-"""What is asked of a recording while it is made, and answered by its recorder: a frame, say.
+"""Requests from the API to a running recorder, for example for a frame, and their replies.
 
 Keys
-    farm:asked:{id}         list: what is asked, as JSON, with the token of the answer's key
-    farm:answered:{token}   list of one: the answer, for some seconds
-    farm:preview:{id}       hash: the files of a preview that has ended, for whoever looks at it still
+    farm:asked:{id}         list: requests, as JSON, with the token of the reply's key
+    farm:answered:{token}   list of one: the reply, for some seconds
+    farm:preview:{id}       hash: the files of a preview that has ended, for players that still show it
 
-Through Redis, because the API knows of no node but what Redis says. Nothing is made that nobody asks for.
+They go through Redis, because the API does not connect to nodes. Frames and previews are made on demand only.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ _BLOCK_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
 _PREVIEW_SECONDS: Final = 30
-"""How long a preview is kept that has ended: players ask for its playlist every few seconds."""
+"""TTL of a preview that has ended: players poll its playlist every few seconds."""
 _AT_ONCE: Final = 4
-"""So many are answered at once, so that no client can keep a recorder busy."""
+"""Concurrent replies, so that no client can overload a recorder."""
 
 _GOOD, _MISSING, _BAD = b"0", b"1", b"2"
 
 Answer = Callable[[str], Awaitable[bytes]]
-"""Answers one thing asked. Raises NotFoundError for what there is not, NothingLiveError."""
+"""Answers one request. Raises NotFoundError or NothingLiveError."""
 
 
 def _asked_key(recording_id: UUID | str) -> str:
@@ -52,8 +52,8 @@ def _preview_key(recording_id: UUID | str) -> str:
     return f"farm:preview:{str(recording_id).lower()}"
 
 
-async def keep_preview(client: redis.asyncio.Redis, recording_id: UUID, files: Mapping[str, bytes]) -> None:
-    """Keep the files of a preview that has ended, by their names; not if Redis is away."""
+async def save_preview(client: redis.asyncio.Redis, recording_id: UUID, files: Mapping[str, bytes]) -> None:
+    """Save the files of a preview that has ended, by name. Redis errors are only logged."""
     key = _preview_key(recording_id)
     try:
         async with asyncio.timeout(_READ_SECONDS), client.pipeline() as pipeline:
@@ -61,19 +61,19 @@ async def keep_preview(client: redis.asyncio.Redis, recording_id: UUID, files: M
             pipeline.expire(key, _PREVIEW_SECONDS)
             await pipeline.execute()
     except (redis.RedisError, OSError, TimeoutError) as error:
-        logger.warning("recording %s: the end of its preview cannot be kept: %r", recording_id, error)
+        logger.warning("recording %s: the end of its preview cannot be saved: %r", recording_id, error)
 
 
-async def kept_preview(client: redis.asyncio.Redis, recording_id: UUID, name: str) -> bytes | None:
-    """A file of a preview that has ended some seconds ago. Raises redis.RedisError."""
+async def saved_preview(client: redis.asyncio.Redis, recording_id: UUID, name: str) -> bytes | None:
+    """A file of a preview that ended some seconds ago. Raises redis.RedisError."""
     async with in_time():
         return cast("bytes | None", await client.hget(_preview_key(recording_id), name))
 
 
 async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, seconds: float) -> bytes:
-    """Ask a recording's recorder, and wait so long for its answer.
+    """Send a request to a recording's recorder, and wait up to `seconds` for its reply.
 
-    Raises NothingLiveError when there is none, NotFoundError, redis.RedisError.
+    Raises NothingLiveError without a reply, NotFoundError, redis.RedisError.
     """
     token = token_hex(16)
     key = _asked_key(recording_id)
@@ -96,7 +96,7 @@ async def ask(client: redis.asyncio.Redis, recording_id: UUID | str, what: str, 
 
 
 async def answer_requests(client: redis.asyncio.Redis, recording_id: UUID, answer: Answer) -> None:
-    """Answer what is asked of a recording, until cancelled."""
+    """Answer requests to a recording until cancelled."""
     room = asyncio.Semaphore(_AT_ONCE)
     async with asyncio.TaskGroup() as tasks:
         while True:
@@ -114,7 +114,7 @@ async def _next(client: redis.asyncio.Redis, key: str) -> bytes:
             if found is not None:
                 return cast("bytes", found[1])
         except (redis.RedisError, OSError, TimeoutError) as error:
-            logger.debug("what is asked cannot be read: %r", error)
+            logger.debug("live requests cannot be read: %r", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
 
@@ -123,14 +123,14 @@ async def _answer(client: redis.asyncio.Redis, recording_id: UUID, asked: bytes,
         request = json.loads(asked)
         what, token = str(request["what"]), str(request["token"])
     except (ValueError, KeyError, TypeError):
-        logger.warning("recording %s: something was asked that is no request", recording_id)
+        logger.warning("recording %s: malformed live request", recording_id)
         return
     try:
         reply = _GOOD + await answer(what)
     except FarmError as error:
         reply = (_MISSING if isinstance(error, NotFoundError) else _BAD) + error.message.encode()
     except Exception:
-        # A defect in what is shown must not end what is recorded.
+        # A bug in the preview must not end the recording.
         logger.exception("recording %s: %s cannot be answered", recording_id, what)
         reply = _BAD + b"the recorder cannot show it; its log says more"
     try:
@@ -139,4 +139,4 @@ async def _answer(client: redis.asyncio.Redis, recording_id: UUID, asked: bytes,
             pipeline.expire(_answered_key(token), _KEPT_SECONDS)
             await pipeline.execute()
     except (redis.RedisError, OSError, TimeoutError) as error:
-        logger.debug("an answer cannot be given: %r", error)
+        logger.debug("a reply cannot be sent: %r", error)

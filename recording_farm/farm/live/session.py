@@ -1,6 +1,6 @@
-"""What goes on beside a recording while it is made: its live outputs, and whatever is asked of it.
+"""The live session of a running recording: its live outputs, and replies to live requests.
 
-Nothing here can end a recording or hold it up; what breaks is logged.
+Nothing here can end or block a recording; errors are logged.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.output_records import RecordedOutputs
 from recording_farm.farm.live.outputs import LiveOutputs, OutputDependencies, Takes
-from recording_farm.farm.live.requests import answer_requests, keep_preview
+from recording_farm.farm.live.requests import answer_requests, save_preview
 from recording_farm.farm.live.view import (
     OUTPUTS,
     PREVIEW_NAME,
@@ -53,7 +53,7 @@ async def live_session(
 ) -> AsyncIterator[Callable[[], None]]:
     """Run a recording's live outputs and preview while the block runs; then wait for the outputs to end.
 
-    Yields what is to be called when the last take is closed. `shown` says what can be seen now.
+    Yields a function to call when the last take is closed. `shown` returns the current display.
     """
     takes = takes_of(recording, settings)
     sealer = Sealer(load_secret_key(settings))
@@ -64,12 +64,12 @@ async def live_session(
     )
     outputs = LiveOutputs(dependencies, directory / "outputs")
     is_followed = recording.codec is Codec.H264
-    keep = partial(keep_preview, waiting_client, recording.id)
+    keep = partial(save_preview, waiting_client, recording.id)
     view = LiveView(shown, directory / "preview", partial(preview_spec, takes) if is_followed else None, keep)
 
     async def answer(what: str) -> bytes:
         if what == OUTPUTS:
-            outputs.look_again()
+            outputs.reload()
             return b""
         return await view.answer(what)
 
@@ -88,17 +88,17 @@ async def live_session(
         answering.cancel()
         for problem in await asyncio.gather(viewing, answering, following, return_exceptions=True):
             if isinstance(problem, Exception):
-                logger.error("recording %s: what is beside it had ended", recording.id, exc_info=problem)
+                logger.error("recording %s: its live session failed", recording.id, exc_info=problem)
 
 
 def takes_of(recording: Recording, settings: Settings) -> Takes:
-    """The takes of a recording, for who follows them."""
+    """The takes of a recording, for programs that follow them."""
     spool = spool_of(recording, settings)
     return Takes(spool.directory, spool.format.fps, audio_only=spool.format.audio_only is not None)
 
 
 def preview_spec(takes: Takes, directory: Path) -> HlsSpec:
-    """The HLS that people look at while it is recorded: the newest seconds, in short segments."""
+    """The HLS preview: the newest seconds, in short segments."""
     return HlsSpec(
         spool=str(takes.directory),
         fps=takes.fps,
@@ -111,7 +111,7 @@ def preview_spec(takes: Takes, directory: Path) -> HlsSpec:
 
 
 def hls_spec(recording: Recording, settings: Settings, client: redis.Redis, directory: Path) -> HlsSpec:
-    """The HLS that is an output: all of the recording, carried to its places."""
+    """The HLS output: all of the recording, uploaded to its targets."""
     takes = takes_of(recording, settings)
     target, host_key = None, None
     name = next((each.target for each in recording.transfers if each.target != STORE), None)

@@ -1,11 +1,12 @@
-"""The program that sends a recording to one receiver, by RTMP or SRT, while it is made.
+"""The program that streams a running recording to one RTMP or SRT receiver.
 
-It reads what to do as a line of JSON, then its input until the recording is over; it says as lines of JSON
-how far it is, and at the end what went wrong. It begins with the newest key frame, so that a receiver that
-was away gets what is live and not what it has missed.
+It reads its spec as a line of JSON, then its input until the recording ends. It reports progress and errors
+as lines of JSON. It starts at the newest key frame, so a receiver that reconnects gets the live position, not
+what it missed.
 
-The packets go through a pipe to an ffmpeg that speaks the protocol: a receiver that hangs blocks that pipe
-and this program, and nothing else.
+
+Packets go through a pipe to an ffmpeg that speaks the protocol: a receiver that hangs blocks only that pipe
+and this program.
 """
 
 import json
@@ -31,10 +32,10 @@ from recording_farm.farm.recording.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5
 LATE_US: Final = 10_000_000
-"""A receiver that is so far behind gets what is live again."""
+"""A receiver that lags this far behind is restarted at the live position."""
 
 STALL_SECONDS: Final = 10.0
-"""A receiver that takes nothing for so long is given up."""
+"""Time without progress after which a receiver is considered dead."""
 
 CLOSE_SECONDS: Final = 3.0
 
@@ -42,14 +43,14 @@ _MAX_ERROR: Final = 300
 
 
 class ReceiverError(FarmError):
-    """Why a receiver does not take the stream, in one line without secrets."""
+    """A receiver rejected the stream; the message is one line without secrets."""
 
 
 @dataclass(frozen=True)
-class StreamOrder:
-    """What to send, and where to.
+class StreamSpec:
+    """The takes to send, and the receiver.
 
-    `arguments` are ffmpeg's for the output, `secrets` what of them must not be said.
+    `arguments` are ffmpeg's for the output; `secrets` must not appear in messages.
     """
 
     spool: str
@@ -60,30 +61,30 @@ class StreamOrder:
 
     @property
     def format(self) -> Format:
-        """As far as it matters to who follows."""
+        """The format, as far as `follow` needs it."""
         return Format(fps=self.fps, audio_only=AudioExport() if self.audio_only else None)
 
 
 def main() -> None:
-    """Send until the recording is over; exit with 1 when the receiver does not want it."""
-    order = StreamOrder(**json.loads(sys.stdin.readline()))
+    """Send until the recording ends; exit with 1 when the receiver rejects it."""
+    spec = StreamSpec(**json.loads(sys.stdin.readline()))
     over = input_ended(sys.stdin)
     try:
-        _send(order, over)
+        _send(spec, over)
     except ReceiverError as error:
         say(error=str(error))
         sys.exit(1)
 
 
 def say(**what: Any) -> None:
-    """Tell the recorder, as a line of JSON."""
-    # In one piece, because threads speak too.
+    """Report to the recorder, as a line of JSON."""
+    # One write, because several threads report.
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
 
 def input_ended(source: TextIO) -> threading.Event:
-    """Set once nothing more can come: whoever started this program has closed its input, or died."""
+    """An event that is set at the end of the input: the parent closed it, or died."""
     over = threading.Event()
 
     def wait() -> None:
@@ -95,13 +96,13 @@ def input_ended(source: TextIO) -> threading.Event:
     return over
 
 
-def _send(order: StreamOrder, over: threading.Event) -> None:
+def _send(spec: StreamSpec, over: threading.Event) -> None:
     sender: _Sender | None = None
     try:
-        for streams, packets in follow(Path(order.spool), order.format, over.is_set, live=True):
+        for streams, packets in follow(Path(spec.spool), spec.format, over.is_set, live=True):
             for each in packets:
                 if sender is None:
-                    sender = _Sender(order, streams)
+                    sender = _Sender(spec, streams)
                 if each.age_us is not None and each.age_us > LATE_US:
                     raise ReceiverError("the receiver is too slow")
                 sender.send(each)
@@ -113,12 +114,12 @@ def _send(order: StreamOrder, over: threading.Event) -> None:
 
 
 class _Sender:
-    """An ffmpeg that is given packets in NUT, which keeps every time as it is."""
+    """An ffmpeg that gets packets in NUT, which preserves timestamps."""
 
-    def __init__(self, order: StreamOrder, streams: Sequence[Stream]) -> None:
-        self._order = order
+    def __init__(self, spec: StreamSpec, streams: Sequence[Stream]) -> None:
+        self._spec = spec
         self._process = subprocess.Popen(
-            [*DIES_WITH_PARENT, *_ffmpeg(order.arguments)],
+            [*DIES_WITH_PARENT, *_ffmpeg(spec.arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -178,7 +179,7 @@ class _Sender:
     def _refusal(self) -> ReceiverError:
         self.kill()
         words = why_ended(self._said)
-        return ReceiverError(redact(words, self._order.secrets, HIDDEN)[:_MAX_ERROR])
+        return ReceiverError(redact(words, self._spec.secrets, HIDDEN)[:_MAX_ERROR])
 
     def _tell_progress(self) -> None:
         assert self._process.stdout is not None
@@ -186,7 +187,7 @@ class _Sender:
             say(sent_us=sent)
 
     def _give_up_stalled(self) -> None:
-        """A receiver that takes nothing more blocks the pipe, which only the end of ffmpeg frees."""
+        """Kill ffmpeg if the receiver stalls: nothing else unblocks the pipe."""
         while not self._over.wait(1.0):
             since = self._giving_since
             if since is not None and time.monotonic() - since > STALL_SECONDS:
@@ -201,14 +202,14 @@ class _Sender:
 
 
 def why_ended(said: Sequence[str]) -> str:
-    """Why ffmpeg has ended, by what it has said; the last line is not the one that tells of a certificate."""
+    """Why ffmpeg exited, from its log; a certificate error is not in the last line."""
     if any("certificate failed verification" in line for line in said):
         return "the receiver's certificate is not valid: too old, for another name, or not trusted here"
     return next((line for line in reversed(said) if line), "the connection was closed")
 
 
 def _sent(progress: Iterable[str]) -> Iterator[int]:
-    """What ffmpeg has sent, in µs, each time that it has sent more."""
+    """ffmpeg's output position in µs, each time that it increases."""
     last = 0
     for line in progress:
         name, _, value = line.strip().partition("=")
@@ -221,7 +222,7 @@ def _ffmpeg(arguments: list[str]) -> list[str]:
     return [
         *("ffmpeg", "-hide_banner", "-nostats", "-loglevel", "error"),
         *("-progress", "pipe:1", "-stats_period", str(SAY_SECONDS)),
-        # What introduces the stream says all there is to know.
+        # The header of the stream is complete, so no probing is needed.
         *("-f", "nut", "-probesize", "32768", "-analyzeduration", "0", "-i", "pipe:0"),
         *("-map", "0", "-c", "copy", "-flush_packets", "1", *arguments),
     ]

@@ -1,7 +1,7 @@
-"""What can be seen of a recording while it is made: a frame of it now, and a preview as HLS.
+"""The live view of a running recording: the current frame, and an HLS preview.
 
-Both are made while somebody asks: a frame is taken of the display itself, the preview of the takes, by a
-program that ends when nobody has asked for a while.
+Both are made on demand. A frame is grabbed from the display; the preview is made from the takes by a program
+that stops after some idle time.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from recording_farm.farm.live.program import OutputProgram
 
 FRAME: Final = "frame"
 OUTPUTS: Final = "outputs"
-"""What is asked to say that the outputs have changed."""
+"""Request: the live outputs have changed."""
 
 PREVIEW: Final = "preview/"
-"""What is asked for a file of the preview begins so."""
+"""Prefix of requests for files of the preview."""
 
 PREVIEW_NAME: Final = "index"
 PREVIEW_SECONDS: Final = 2
 PREVIEW_WINDOW: Final = 6
 
 _FRESH_SECONDS: Final = 0.5
-"""So old a frame is given to the next who asks."""
+"""How long a frame is cached."""
 
 _GRAB_SECONDS: Final = 3.0
 _QUALITY: Final = 80
@@ -48,27 +48,27 @@ _FILE: Final = re.compile(rf"{PREVIEW_NAME}(\.m3u8|-\d{{5,9}}\.ts)", re.ASCII)
 _OVER: Final = "#EXT-X-ENDLIST"
 
 Keep = Callable[[dict[str, bytes]], Awaitable[None]]
-"""Keeps files by their names, so that they can be had for some seconds more."""
+"""Saves files by name for some more seconds."""
 
 Shown = Callable[[], tuple[Display, int, int, Watermark | None] | None]
-"""The display, its recorded size, and what is drawn over it; None while nothing is recorded."""
+"""The display, its recorded size, and the watermark; None while nothing is recorded."""
 
 
 class LiveView:
-    """Answers for one recording. `run` is called once."""
+    """The live view of one recording. Call `run` once."""
 
     def __init__(
-        self, shown: Shown, directory: Path, order: Callable[[Path], HlsSpec] | None, keep: Keep
+        self, shown: Shown, directory: Path, spec: Callable[[Path], HlsSpec] | None, keep: Keep
     ) -> None:
-        """`directory` is for the preview, whose `order` is None where there can be none.
+        """`directory` is for the preview; `spec` is None if the codec allows no preview.
 
-        What there is of it at the end is given to `keep`.
+        `keep` gets the last files of the preview.
         """
         self._shown = shown
         self._keep = keep
         self._ending = asyncio.Event()
         self._directory = directory
-        self._order = order
+        self._spec = spec
         self._lock = asyncio.Lock()
         self._frame = b""
         self._frame_ns = 0
@@ -82,12 +82,12 @@ class LiveView:
         return await self._preview_file(what.removeprefix(PREVIEW))
 
     def end(self) -> None:
-        """The recording is over: have the preview come to its end."""
+        """The recording has ended: finish the preview."""
         self._ending.set()
         self._wanted.set()
 
     async def run(self) -> None:
-        """Make the preview while it is asked for, until `end`."""
+        """Make the preview while it is requested, until `end`."""
         try:
             while not self._ending.is_set():
                 await self._wanted.wait()
@@ -114,7 +114,7 @@ class LiveView:
             return self._frame
 
     async def _preview_file(self, name: str) -> bytes:
-        if self._order is None:
+        if self._spec is None:
             raise NothingLiveError("there is no preview of what is recorded as VP8; live.jpg shows it")
         if not _FILE.fullmatch(name):
             raise NotFoundError(f"the preview has no file {name}")
@@ -133,11 +133,11 @@ class LiveView:
             raise NotFoundError(f"the preview has no file {name}; it has only the newest") from None
 
     async def _make_preview(self) -> None:
-        assert self._order is not None
+        assert self._spec is not None
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, mode=0o700)
         program = OutputProgram(
-            "recording_farm.farm.live.hls", self._order(self._directory), self._directory / "log", self._heard
+            "recording_farm.farm.live.hls", self._spec(self._directory), self._directory / "log", self._heard
         )
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(program.run(_END_SECONDS))
@@ -150,7 +150,7 @@ class LiveView:
             await self._keep(files)
 
     async def _until_idle(self) -> None:
-        """Return when nobody has asked for a while, or the recording is over."""
+        """Return when the preview is idle for a while, or the recording has ended."""
         with suppress(TimeoutError):
             while not self._ending.is_set():
                 self._wanted.clear()
@@ -158,14 +158,14 @@ class LiveView:
                     await self._wanted.wait()
 
     def _last_files(self) -> dict[str, bytes]:
-        """The playlist of a preview that has ended, and the segments it names; nothing if there are none."""
+        """The playlist of an ended preview and its segments; empty if there are none."""
         name = f"{PREVIEW_NAME}{PLAYLIST_SUFFIX}"
         try:
             playlist = (self._directory / name).read_text()
             files = {segment: (self._directory / segment).read_bytes() for segment in segments_in(playlist)}
         except FileNotFoundError:
             return {}
-        if _OVER not in playlist:  # the program was ended before it was through
+        if _OVER not in playlist:  # the program was killed before it finished
             playlist = f"{playlist}{_OVER}\n"
         return files | {name: playlist.encode()} if files else {}
 

@@ -69,7 +69,7 @@ def send_order(client: redis.Redis, recording_id: UUID | str, order: Command) ->
     return True
 
 
-async def read_orders(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Command]:
+async def read_commands(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Command]:
     """All orders of a recording from the first one on, then each new one as it comes; never ends by itself.
 
     `client` comes from `farm.db.clients.connect_async`, so that cancelling the reader always works.

@@ -1,1 +1,1 @@
-"""The spool: takes of recordings that are not finished, and the files that wait to be uploaded."""
+"""The spool: takes of unfinished recordings, and finished files that wait for their upload."""

@@ -1,4 +1,4 @@
-"""How often a recording broke: noted in its spool, because whoever noted the last break may be dead."""
+"""How often a recording's recorder died: stored in its spool, because the process that counts may die too."""
 
 import json
 import time
@@ -10,13 +10,13 @@ from recording_farm.farm.spool.spool import Spool
 
 MAX_BREAKS: Final = 3
 BREAK_SECONDS: Final = 300
-"""A recording that breaks so often within so many seconds has a reason that a new start does not cure."""
+"""So many breaks within so many seconds have a cause that another restart does not fix."""
 
 
 def breaks_too_often(spool: Spool) -> bool:
-    """Note that the recording broke now; whether that is the third time in five minutes.
+    """Record a break; returns whether it is the third one in five minutes.
 
-    What was noted before the clock was set back does not count: nobody knows how long ago it was.
+    Breaks with a time in the future, from before the clock was set back, do not count.
     """
     file = spool.directory / "breaks.json"
     try:
@@ -25,6 +25,6 @@ def breaks_too_often(spool: Spool) -> bool:
         breaks = []
     present = time.time()
     breaks = [*(moment for moment in breaks if moment <= present), present][-MAX_BREAKS:]
-    with suppress(OSError):  # a full disk must not end the recording here, nor what it knows be lost
+    with suppress(OSError):  # a full disk must not end the recording here
         write_file(file, json.dumps(breaks))
     return len(breaks) == MAX_BREAKS and breaks[-1] - breaks[0] < BREAK_SECONDS

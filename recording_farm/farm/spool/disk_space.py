@@ -1,4 +1,4 @@
-"""The room on the disk that the cuts of the takes in the spool will need."""
+"""Estimates the disk space that pending cuts need."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,18 +10,18 @@ from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import TEXTS, spools
 
 _COPIES_OF_INTERACTIVE: Final = 3
-"""Of an interactive recording its cut makes the film, its segments, and the archive of these."""
+"""The cut of an interactive recording writes the video, its segments, and their archive."""
 
 
 def space_for_cuts(spool_dir: Path) -> int:
-    """Bytes that the cuts of all takes below `spool_dir` have still to write beside them.
+    """Bytes that the cuts of all takes below `spool_dir` have yet to write.
 
-    The takes of a recording are removed when its cut is done, so until then there are two copies of it.
+    Takes are removed after the cut, so until then a recording needs its space twice.
     """
-    return sum(_room_for_cut(directory) for directory in spools(spool_dir))
+    return sum(_space_for_cut(directory) for directory in spools(spool_dir))
 
 
-def _room_for_cut(spool_directory: Path) -> int:
+def _space_for_cut(spool_directory: Path) -> int:
     takes = _bytes_of(spool_directory.glob("take-*"))
     if not takes:
         return 0
@@ -32,7 +32,7 @@ def _room_for_cut(spool_directory: Path) -> int:
 def _bytes_of(files: Iterable[Path]) -> int:
     total = 0
     for file in files:
-        with suppress(FileNotFoundError):  # it was removed just now
+        with suppress(FileNotFoundError):  # it was just removed
             status = file.stat()
             total += status.st_size if S_ISREG(status.st_mode) else 0
     return total

@@ -1,6 +1,6 @@
-"""How a recording has ended, kept in its spool until Redis knows.
+"""The final state of a recording, saved in its spool until Redis has it.
 
-Redis may be away for longer than a recorder waits for it.
+An outage of Redis may outlast the recorder.
 """
 
 from contextlib import suppress
@@ -17,7 +17,7 @@ _FILE: Final = "ending.json"
 
 
 class Ending(BaseModel):
-    """The state a recording is to have now, and what is set with it; `node` has the takes, if any has."""
+    """The state to set, with its fields; `node` is the node that has the takes, if any."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,20 +29,20 @@ class Ending(BaseModel):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What is set, for `Records.change_state`."""
+        """The fields for `Records.change_state`."""
         names = ("stopped_time", "stop_reason", "error", "node")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def save_ending(spool: Spool, ending: Ending) -> None:
-    """Keep it; it is there whole or not at all, also after a power cut. A full disk is no error here."""
+    """Save an ending atomically and durably. A full disk is not an error here."""
     file = _file(spool)
     with suppress(OSError):
         write_file(file, ending.model_dump_json())
 
 
 def load_ending(spool: Spool) -> Ending | None:
-    """The ending that is kept; None if the recording had not ended."""
+    """The saved ending; None if the recording had not ended."""
     try:
         return Ending.model_validate_json(_file(spool).read_bytes())
     except (OSError, ValidationError):
@@ -50,7 +50,7 @@ def load_ending(spool: Spool) -> Ending | None:
 
 
 def forget_ending(spool: Spool) -> None:
-    """Forget an ending: the recording goes on."""
+    """Delete the saved ending: the recording resumes."""
     _file(spool).unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
-"""The file of an interactive recording: HLS whose segments carry what the page said as ID3 tags, in one tar.
+"""The file of an interactive recording: a tar of HLS with the page's timed texts as ID3 tags.
 
-So it is in the recording API: a playlist, segments of about ten seconds, tags in MPEG-TS.
+The format is the recording API's: a playlist, segments of about ten seconds, tags in MPEG-TS.
 """
 
 import tarfile
@@ -20,9 +20,9 @@ _NAME: Final = "index"
 
 
 def make_archive(cut: CutFile, texts: Sequence[TimedText], target: Path) -> None:
-    """Make the archive `target` of a finished MP4; it is there whole or not at all.
+    """Write the archive `target` of a finished MP4 atomically.
 
-    Texts of takes that are not in the file are left out. Raises OSError, CutError.
+    Texts of takes that are not in the file are omitted. Raises OSError, CutError.
     """
     placed = place_texts(cut, texts)
     with (
@@ -35,7 +35,7 @@ def make_archive(cut: CutFile, texts: Sequence[TimedText], target: Path) -> None
 
 
 def place_texts(cut: CutFile, texts: Sequence[TimedText]) -> list[tuple[int, str]]:
-    """The texts with their times in the finished file, in µs; one beyond its end stands at the end."""
+    """The texts with their times in the finished file, in µs, clamped to its duration."""
     offsets = {joint.take: joint.offset for joint in cut.joints}
     return [
         (min(max(0, text.us + offsets[text.take]), cut.duration_us), text.text)

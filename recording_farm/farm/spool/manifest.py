@@ -1,4 +1,4 @@
-"""The manifest: what the files of a recording hold, as JSON beside them."""
+"""The manifest: a JSON description of a recording's files, stored beside them."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def describe(path: Path, kind: FileKind) -> FinishedFile:
 
 
 def manifest_path(directory: Path, recording: Recording) -> Path:
-    """Where the manifest lies in the directory of a recording's files, if it is there."""
+    """Path of the manifest in the directory of a recording's files."""
     return directory / Path(recording.output_file_name).with_suffix(_SUFFIX).name
 
 
@@ -42,13 +42,13 @@ def write_manifest(
     quality: dict[str, JsonValue],
     takes: Sequence[TakeInFile],
 ) -> None:
-    """Describe `files` in a file beside them, atomically and durably."""
+    """Write the manifest of `files` atomically and durably."""
     write_file(path, json.dumps(_manifest(recording, files, quality, takes), ensure_ascii=False, indent=2))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The content of a manifest: the files with itself at the end, their length, measurements, takes."""
+    """The content of a manifest: the files (the manifest last), their duration, quality, and takes."""
 
     files: list[FinishedFile]
     duration_us: int
@@ -57,9 +57,9 @@ class Finished:
 
 
 def read_manifest(path: Path) -> Finished | None:
-    """What an earlier try has finished; None if it did not come so far.
+    """Read the manifest of an earlier attempt; None if there is none.
 
-    The takes may be gone by then, so this is all there is when Redis has lost what it was told.
+    The takes may be deleted by then, so the manifest is the only source if Redis has lost the record.
     """
     try:
         manifest = json.loads(path.read_text())
@@ -86,7 +86,7 @@ def _manifest(
     quality: dict[str, JsonValue],
     takes: Sequence[TakeInFile],
 ) -> dict[str, Any]:
-    told = {
+    included = {
         "id",
         "organization_id",
         "meeting_id",
@@ -98,7 +98,7 @@ def _manifest(
     shown = recording.model_copy(update={"stop_reason": stop_reason_of(recording)})
     return {
         "version": 1,
-        "recording": shown.model_dump(mode="json", include=told, exclude_none=True),
+        "recording": shown.model_dump(mode="json", include=included, exclude_none=True),
         "timeline": [entry.model_dump(mode="json", exclude_none=True) for entry in recording.timeline],
         "quality": quality,
         "takes": [take.model_dump() for take in takes],

@@ -1,6 +1,6 @@
-"""The outbox: a recording's finished files on the node that made them, until they are where they are to be.
+"""The outbox: a recording's finished files on the node that made them, until all uploads are done.
 
-It lies in the recording's spool. The manifest is written last, so an outbox with one is complete.
+It is a directory in the recording's spool. The manifest is written last, so an outbox with one is complete.
 """
 
 from collections.abc import Iterator
@@ -27,28 +27,28 @@ class Outbox:
 
     @classmethod
     def of(cls, spool: Spool) -> "Outbox":
-        """That of the recording in a spool."""
+        """The outbox of a spool."""
         return cls.below(spool.directory)
 
     @classmethod
     def below(cls, directory: Path) -> "Outbox":
-        """The same by the directory of the spool."""
+        """The outbox of a spool's directory."""
         return cls(directory / _DIRECTORY)
 
     def make(self) -> None:
-        """Make the directory, which only this user may enter."""
+        """Create the directory, accessible only to this user."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path_of(self, file: FinishedFile) -> Path:
-        """Where a file lies, if it is there."""
+        """The path of a file, which may not exist."""
         return self.directory / file.name
 
     def checkpoint(self, target: str, file: FinishedFile) -> Checkpoint:
-        """What the upload of a file to a target remembers."""
+        """The checkpoint of the upload of a file to a target."""
         return Checkpoint(self.directory / f".{target}.{file.kind}.checkpoint")
 
     def arrival(self, target: str, file: FinishedFile) -> StoredObject | None:
-        """Where a file has arrived already, of a transfer whose other files have not; None if it has not."""
+        """The location of a file that an unfinished transfer has already uploaded; None otherwise."""
         try:
             location, _, note = self._arrival(target, file).read_text().partition("\n")
         except FileNotFoundError:
@@ -56,11 +56,11 @@ class Outbox:
         return StoredObject(location, file.size, note or None)
 
     def note_arrival(self, target: str, file: FinishedFile, placed: StoredObject) -> None:
-        """Remember that a file has arrived."""
+        """Record that a file has been uploaded."""
         write_file(self._arrival(target, file), f"{placed.location}\n{placed.note or ''}")
 
     def forget_arrivals(self, target: str) -> None:
-        """Forget what has arrived at a target."""
+        """Delete the record of uploads to a target."""
         for file in self.directory.glob(f".{target}.*.arrived"):
             file.unlink(missing_ok=True)
 
@@ -69,9 +69,9 @@ class Outbox:
 
     @contextmanager
     def claimed(self, what: str) -> Iterator[bool]:
-        """Claim one piece of the work on the files for this process; false if another one has it.
+        """Lock one task on the files for this process; yields false if another process holds it.
 
-        The kernel gives the claim back when the process dies, whatever killed it.
+        The kernel releases the lock when the process dies.
         """
         self.make()
         with (self.directory / f".{what}.lock").open("w") as file:
@@ -84,19 +84,19 @@ class Outbox:
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Be the only process that brings files back here from the store, after waiting for any other one."""
+        """Hold the lock for downloading files from the store; waits for other processes."""
         with (self.directory / ".fetch.lock").open("w") as file:
             flock(file, LOCK_EX)
             (self.directory / _FROM_STORE).touch()
             yield
 
     def is_from_store(self) -> bool:
-        """Whether the files here were brought back from the store."""
+        """Whether the files were downloaded from the store."""
         return (self.directory / _FROM_STORE).exists()
 
 
 def remove_takes(spool: Spool) -> None:
-    """Delete the takes, of which the finished files are made; what cannot be deleted goes with the spool."""
+    """Delete the takes after the cut; any that cannot be deleted now go with the spool."""
     for file in spool.directory.glob("take-*"):
         with suppress(OSError):
             file.unlink()

@@ -1,4 +1,4 @@
-"""The record of a recording, kept in its spool too: for a Redis that has forgotten it."""
+"""A copy of a recording's record in its spool, for a Redis that has lost it."""
 
 import json
 from contextlib import suppress
@@ -21,14 +21,14 @@ class _Kept(NamedTuple):
 
 
 def save_record(spool: Spool, recording: Recording, targets: dict[str, str]) -> None:
-    """Keep a recording as it is now, with its storages, which stay sealed. A full disk is no error here."""
+    """Save a recording with its targets, which stay sealed. A full disk is not an error here."""
     file = spool.directory / _FILE
     with suppress(OSError):
         write_file(file, json.dumps({"recording": recording.model_dump(mode="json"), "targets": targets}))
 
 
 def restore_to_redis(spool_directory: Path, records: Records) -> bool:
-    """Tell Redis of a recording that it has lost; false if it has not, or the spool knows too little.
+    """Restore a record that Redis has lost; false if it is there, or the spool has no usable copy.
 
     Raises TakenOverError when it was deleted after another node had taken it over, redis.RedisError when
     Redis cannot be reached.
@@ -39,8 +39,8 @@ def restore_to_redis(spool_directory: Path, records: Records) -> bool:
     return records.restore(kept.recording, kept.targets)
 
 
-def kept_by(spool_directory: Path) -> str | None:
-    """The node that has recorded into a spool, as its record says; None if there is none."""
+def recorded_by(spool_directory: Path) -> str | None:
+    """The node that recorded into a spool, from the saved record; None without a record."""
     kept = _read(spool_directory / _FILE)
     return None if kept is None else kept.recording.node
 

@@ -1,7 +1,8 @@
-"""What this node had recorded of a recording that others finished, or that was given up: it is set aside.
+"""Sets superseded takes aside: those of a recording that another node finished, or that was given up.
 
-So are takes that no file can be made of. All of it lies in the data directory, in `left/{id}`: one playable
-file if the takes can be joined, else the takes. Nobody is served it; it goes with FARM_RETENTION.
+Takes that cannot be cut into a file are set aside too. They are stored in the data directory, in `left/{id}`:
+as one playable file if they can be joined, else as they are. They are not served, and FARM_RETENTION expires
+them.
 """
 
 import logging
@@ -14,17 +15,17 @@ from recording_farm.encoder.errors import CutError
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.recording.model import FINAL, Recording, Status
 from recording_farm.farm.spool.outbox import Outbox
-from recording_farm.farm.spool.record_copy import kept_by
+from recording_farm.farm.spool.record_copy import recorded_by
 from recording_farm.farm.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 NODE_LOST: Final = "node_lost"
-"""The code of the failure of a recording whose node was waited for in vain."""
+"""Error code of a recording whose node did not come back in time."""
 
 
 def is_superseded(recording: Recording, settings: Settings) -> bool:
-    """Whether what this node has of an ended recording will never become its file."""
+    """Whether this node's takes of an ended recording will never become its file."""
     if recording.status not in FINAL:
         return False
     if recording.node not in {None, settings.node}:
@@ -34,34 +35,34 @@ def is_superseded(recording: Recording, settings: Settings) -> bool:
 
 
 def has_recorded(spool: Spool, settings: Settings) -> bool:
-    """Whether a spool holds what this node recorded, and not another one that shares its data directory."""
-    keeper = kept_by(spool.directory)
+    """Whether this node recorded into a spool, and not another node that shares its data directory."""
+    keeper = recorded_by(spool.directory)
     return bool(spool.takes()) if keeper is None else keeper == settings.node
 
 
 def set_aside(recording: Recording, spool: Spool, settings: Settings) -> Path | None:
-    """Set aside what is in a spool, and clear it; returns where it is now, None if there was nothing.
+    """Set the takes of a spool aside and clear it; returns their directory, None if there were none.
 
-    May be called again after it was killed half-way. Raises OSError when the disk fails.
+    May be called again after a crash. Raises OSError when the disk fails.
     """
-    place = settings.left_dir / str(recording.id)
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory = settings.left_dir / str(recording.id)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         if spool.takes():
-            spool.cut(place / recording.output_file_name, recording.meeting_id)
+            spool.cut(directory / recording.output_file_name, recording.meeting_id)
         else:
-            _move(Outbox.of(spool).directory.glob("[!.]*"), place)
+            _move(Outbox.of(spool).directory.glob("[!.]*"), directory)
     except (CutError, OSError) as error:
-        logger.warning("the takes of %s cannot be joined and stay as they are: %s", recording.id, error)
-        (place / recording.output_file_name).unlink(missing_ok=True)
-        _move(spool.directory.glob("take-*"), place)
+        logger.warning("the takes of %s cannot be cut and are kept as they are: %s", recording.id, error)
+        (directory / recording.output_file_name).unlink(missing_ok=True)
+        _move(spool.directory.glob("take-*"), directory)
     spool.remove()
-    if not any(place.iterdir()):
-        place.rmdir()
+    if not any(directory.iterdir()):
+        directory.rmdir()
         return None
-    return place
+    return directory
 
 
-def _move(files: Iterable[Path], place: Path) -> None:
+def _move(files: Iterable[Path], directory: Path) -> None:
     for file in files:
-        shutil.move(file, place / file.name)
+        shutil.move(file, directory / file.name)

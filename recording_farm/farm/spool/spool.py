@@ -1,4 +1,4 @@
-"""The spool: a node's directory of the takes of recordings that are not finished, one directory for each."""
+"""The spool of a node: takes of unfinished recordings, a directory for each recording."""
 
 import fcntl
 import shutil
@@ -28,7 +28,7 @@ LOCK_PAUSE = 0.01
 MAKING_SECONDS = 60
 
 _UUID: Final = "*-*-*-*-*"
-"""The name of a spool's directory, which is its recording's id; nothing else in there is called so."""
+"""Pattern of the names of spool directories, which are recording ids."""
 
 
 class SpoolHeldError(FarmError):
@@ -37,55 +37,55 @@ class SpoolHeldError(FarmError):
 
 @dataclass(frozen=True)
 class Spool:
-    """The takes of one recording, and how they are encoded."""
+    """The takes of one recording, and their format."""
 
     directory: Path
     format: Format
 
     @property
     def texts(self) -> Path:
-        """What the page said to be put into the file, each as a line; there only if that is wanted."""
+        """The timed texts of the page, one per line; exists only for interactive recordings."""
         return self.directory / TEXTS
 
     @property
     def texts_over(self) -> Path:
-        """Is there once the page has said that nothing more is to be put into the file."""
+        """Marker: the page has finished its timed texts."""
         return self.directory / "texts.over"
 
     def make(self) -> None:
-        """Make the directory, which only this user may enter."""
+        """Create the directory, accessible only to this user."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def begin_texts(self) -> None:
-        """Have texts be put into the file; there may come none."""
+        """Create the file of timed texts, which may stay empty."""
         self.make()
         self.texts.touch()
 
     def takes(self) -> list[TakeMedia]:
-        """The takes in their order."""
+        """The takes in order."""
         media = sorted(self.directory.glob(f"take-[0-9]*{self.format.take_suffix}"), key=_number)
         return [_take(file) for file in media]
 
     def journals(self) -> list[Journal]:
-        """What is known of the takes, in their order; a crash may have left one without."""
+        """The journals of the takes, in order; after a crash a take may have none."""
         files = sorted(self.directory.glob("take-[0-9]*.json"), key=_number)
         return [journal for file in files if (journal := read_journal(file)) is not None]
 
     def length_us(self, number: int) -> int | None:
-        """How long the take of a number is by the clock, in µs; None if its end is not known."""
+        """The length of a take by the clock, in µs; None if its end is not known."""
         journal = read_journal(self.directory / f"take-{number:03d}.json")
         return None if journal is None else journal.length_us
 
     def numbers(self) -> set[int]:
-        """The numbers of all takes that were begun."""
+        """The numbers of all takes that were started."""
         return {_number(file) for file in self.directory.glob("take-[0-9]*.*")}
 
     def next_take(self) -> int:
-        """The number of the next take, behind all those that were begun."""
+        """The number of the next take."""
         return max(self.numbers(), default=-1) + 1
 
     def recorded_us(self, journal: Journal) -> int:
-        """How long a take is, in µs; of one that was killed, by when its file was last written."""
+        """The length of a take, in µs; for a killed take, estimated from the time of its last write."""
         if (length := journal.length_us) is not None:
             return length
         media = self.directory / f"take-{journal.number:03d}{self.format.take_suffix}"
@@ -95,7 +95,7 @@ class Spool:
             return 0
 
     def cut(self, target: Path, title: str | None = None) -> CutFile:
-        """Join the takes into the file `target`, which says that it has this `title`.
+        """Cut the takes into the file `target`, with `title` in its metadata.
 
         Raises NothingRecordedError when there is nothing to join, CutError when the disk fails.
         """
@@ -105,26 +105,25 @@ class Spool:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Mark the spool as being recorded into, for as long as this process lives at most.
+        """Hold the recorder's lock of the spool; the kernel releases it when this process dies.
 
         Raises SpoolHeldError when another process records into it.
         """
         with (self.directory / HOLD).open("w") as file:
-            # The kernel gives the lock back when the process dies, whatever killed it.
             if not _lock(file.fileno()):
                 raise SpoolHeldError(f"another process records into {self.directory}")
             yield
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Mark the spool as being followed by live outputs, for as long as this process lives at most."""
+        """Hold the lock that shows that live outputs follow the takes."""
         self.make()
         with (self.directory / FOLLOWED).open("w") as file:
             _lock(file.fileno())
             yield
 
     def is_followed(self) -> bool:
-        """Whether a living recorder has live outputs that are not at their end yet."""
+        """Whether a live recorder still has running live outputs."""
         try:
             with (self.directory / FOLLOWED).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -135,11 +134,11 @@ class Spool:
         return False
 
     def is_held(self) -> bool:
-        """Whether a living recorder records into it."""
+        """Whether a live recorder holds the spool."""
         return _is_held(self.directory)
 
     def remove(self) -> None:
-        """Delete all of it."""
+        """Delete the spool."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -148,7 +147,7 @@ def _lock(descriptor: int) -> bool:
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        # Whoever only looks whether it is held (`_is_held`) has it for some microseconds.
+        # `_is_held` holds the lock for some microseconds.
         time.sleep(LOCK_PAUSE)
     return False
 
@@ -158,7 +157,7 @@ def _is_held(directory: Path) -> bool:
         with (directory / HOLD).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        # It is just being made, unless it has been there for long.
+        # A new spool, unless the directory is old.
         return directory.is_dir() and time.time() - directory.stat().st_mtime < MAKING_SECONDS
     except BlockingIOError:
         return True
@@ -166,22 +165,22 @@ def _is_held(directory: Path) -> bool:
 
 
 def spools(spool_dir: Path) -> Iterator[Path]:
-    """The directories of all spools of a node, in `spool_dir`; each is named by its recording's id."""
+    """The spool directories in `spool_dir`; each is named after its recording's id."""
     return spool_dir.glob(_UUID)
 
 
 def running_spools(spool_dir: Path) -> Iterator[Path]:
-    """The spools that a node records into now, `spool_dir` being where all of its are."""
+    """The spools in `spool_dir` that a recorder holds."""
     return (directory for directory in spools(spool_dir) if _is_held(directory))
 
 
 def has_running_recording(spool_dir: Path) -> bool:
-    """Whether a node records anything now, `spool_dir` being where its spools are."""
+    """Whether any spool in `spool_dir` is held by a recorder."""
     return any(True for _ in running_spools(spool_dir))
 
 
 def count_running_recordings(spool_dir: Path) -> int:
-    """How many recordings a node makes now, `spool_dir` being where its spools are."""
+    """How many spools in `spool_dir` are held by a recorder."""
     return sum(_is_held(directory) for directory in spools(spool_dir))
 
 
@@ -198,7 +197,7 @@ def _take(media: Path) -> TakeMedia:
 
 
 def spool_of(recording: Recording, settings: Settings) -> Spool:
-    """Where the takes of a recording lie on this node."""
+    """The spool of a recording on this node."""
     return Spool(spool_directory(settings, recording.id), format_of(recording))
 
 

@@ -14,7 +14,7 @@ from recording_farm.api.context import Context
 from recording_farm.api.routes import recordings as module
 from recording_farm.farm.clock import now
 from recording_farm.farm.db.clients import connect_async
-from recording_farm.farm.recording.commands import Command, orders_key, read_orders
+from recording_farm.farm.recording.commands import Command, orders_key, read_commands
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -123,7 +123,7 @@ async def worker(
 
     async def work() -> None:
         async with connect_async(redis_address) as client:
-            async for order in read_orders(client, recording_id):
+            async for order in read_commands(client, recording_id):
                 got.append(order)
                 await obey(order)
 

@@ -29,7 +29,7 @@ class Book:
     def wanted(self) -> list[Output]:
         return [self.output]
 
-    def tell(self, output: Output) -> None:
+    def save(self, output: Output) -> None:
         self.told.append(output)
 
     def url(self, output: Output) -> StreamUrl:
@@ -155,10 +155,10 @@ def test_what_waits_for_a_place_should_not_pile_up(
     uploader = Uploader(
         "customers", place.put, tmp_path / "out", SegmentReaper(1), StatusReporter(["customers"])
     )
-    uploader.carry(made[:1], "film.m3u8", playlist_of(made[:1]))
+    uploader.add(made[:1], "film.m3u8", playlist_of(made[:1]))
     assert place.asked.wait(20)
     for number in range(1, 10):
-        uploader.carry([made[number]], "film.m3u8", playlist_of(made[: number + 1]))
+        uploader.add([made[number]], "film.m3u8", playlist_of(made[: number + 1]))
     # The one that is being tried, and the newest three.
     assert [file for file in made if file.exists()] == [made[0], *made[7:]]
     place.open.set()
@@ -190,6 +190,6 @@ def test_carrier_that_dies_of_a_defect_should_be_known(tmp_path: Path) -> None:
 
     made = segments(tmp_path, 1)
     uploader = Uploader("store", put, tmp_path / "out", SegmentReaper(1), StatusReporter(["store"]))
-    uploader.carry(made, "film.m3u8", playlist_of(made))
+    uploader.add(made, "film.m3u8", playlist_of(made))
     assert not uploader.end()
     assert uploader.has_died

@@ -22,7 +22,7 @@ class Book:
     def wanted(self) -> list[Output]:
         return [self.output]
 
-    def tell(self, output: Output) -> None:
+    def save(self, output: Output) -> None:
         assert output.id == self.output.id
 
     def url(self, output: Output) -> StreamUrl:

@@ -21,7 +21,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import pytest
 
 from recording_farm.farm.live.outputs import stream_arguments
-from recording_farm.farm.live.stream import StreamOrder, why_ended
+from recording_farm.farm.live.stream import StreamSpec, why_ended
 from recording_farm.farm.recording.outputs import read_stream_url
 from testkit.encoder.takes import make_take
 from testkit.network.ports import free_port
@@ -54,7 +54,7 @@ def send(spool: Path, url: str, **environment: str) -> tuple[int, list[dict[str,
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    order = StreamOrder(str(spool), 30, audio_only=False, arguments=arguments, secrets=list(stream.secrets))
+    order = StreamSpec(str(spool), 30, audio_only=False, arguments=arguments, secrets=list(stream.secrets))
     done = subprocess.run(
         [sys.executable, "-m", "recording_farm.farm.live.stream"],
         input=json.dumps(asdict(order)).encode() + b"\n",

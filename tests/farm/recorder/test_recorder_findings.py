@@ -81,7 +81,7 @@ class Watched(Listener):
         except TimeoutError:
             raise AssertionError(f"not in time; told was {self}") from None
 
-    async def read_orders(self) -> AsyncIterator[Command]:
+    async def read_commands(self) -> AsyncIterator[Command]:
         while True:
             yield await self.orders.get()
 
@@ -141,7 +141,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
 
         monkeypatch.setattr(recorder_module, "Observer", Seeing)
         plan = Plan(url, fmt, max_seconds=120, limits=Limits(**limits))
-        recorder = Recorder(plan, spool, watched.evidence, watched.read_orders(), watched)
+        recorder = Recorder(plan, spool, watched.evidence, watched.read_commands(), watched)
         recording = asyncio.create_task(recorder.run())
         try:
             await watched.until(lambda: len(watched.takes) == 1)

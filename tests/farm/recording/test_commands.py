@@ -8,7 +8,7 @@ import redis
 
 from recording_farm.farm.db.clients import connect, connect_async
 from recording_farm.farm.db.embedded import embedded_redis
-from recording_farm.farm.recording.commands import Command, orders_key, read_orders, send_order
+from recording_farm.farm.recording.commands import Command, orders_key, read_commands, send_order
 from testkit.settings import settings_with
 
 
@@ -25,7 +25,7 @@ async def test_orders_should_arrive_in_order_from_the_first_one_on(
     send_order(redis_client, recording_id, Command.RESUME)
     send_order(redis_client, uuid4(), Command.STOP)
     async with connect_async(redis_address) as client:
-        orders = read_orders(client, recording_id)
+        orders = read_commands(client, recording_id)
         assert await take(orders, 2) == [Command.PAUSE, Command.RESUME]
         coming = asyncio.create_task(take(orders, 1))
         await asyncio.sleep(0.05)
@@ -44,7 +44,7 @@ async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
 ) -> None:
     async def read(recording_id: UUID) -> None:
         async with connect_async(redis_address) as client:
-            async for _order in read_orders(client, recording_id):
+            async for _order in read_commands(client, recording_id):
                 pass
 
     for number in range(100):
@@ -68,14 +68,14 @@ async def test_order_that_is_none_should_be_passed_over(
     redis_client.xadd(orders_key("a"), {"color": "red"})
     send_order(redis_client, "a", Command.STOP)
     async with connect_async(redis_address) as client:
-        assert await take(read_orders(client, "a"), 1) == [Command.STOP]
+        assert await take(read_commands(client, "a"), 1) == [Command.STOP]
     assert "explode" in caplog.text
 
 
 async def test_orders_should_survive_a_restart_of_redis(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, None)
     async with connect_async(settings.redis_address) as client:
-        orders = read_orders(client, "a")
+        orders = read_commands(client, "a")
         with embedded_redis(settings), connect(settings.redis_address) as sender:
             send_order(sender, "a", Command.PAUSE)
             assert await take(orders, 1) == [Command.PAUSE]
