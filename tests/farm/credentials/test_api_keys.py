@@ -137,7 +137,7 @@ def test_revoked_key_should_open_nothing_while_another_thread_reads_the_file(
     read = module._read
     found_meanwhile = []
 
-    def read_slowly(path: Path) -> module._Kept:
+    def read_slowly(path: Path) -> module._KeySet:
         monkeypatch.setattr(module, "_read", read)
         found_meanwhile.append(keys.find(new.text))
         return read(path)

@@ -1,11 +1,11 @@
-"""Connections to addresses that the farm may open alone, whatever a library makes of names and redirects.
+"""Restricts connections to allowed addresses, whatever a library does with names and redirects.
 
-Names get the time that they get everywhere in the farm: the system's resolver, which libraries ask, takes
-half a minute for one that nobody answers for, and then they ask again.
+The endpoint of a customer's storage is untrusted. Its address is checked when it is configured, but DNS may
+change later, and a server may redirect. So each connection is checked again when it is opened: Python calls
+an audit hook (PEP 578, `socket.connect`) with the actual address.
 
-A customer's storage is named by a stranger. Its address is looked at when it is named, but a name may lead
-elsewhere by the time it is used, and a server may send its client on to another one. So every connection is
-looked at again when it is made: Python calls an audit hook (PEP 578, `socket.connect`) with the very address.
+Host names are also resolved here first, with the farm's own time-out: the system's resolver, which libraries
+use, takes half a minute for a name without an answer, and libraries retry.
 """
 
 import errno
@@ -27,7 +27,7 @@ from recording_farm.farm.storage.backend import StorageError
 
 @dataclass
 class _Guard:
-    """The rule that holds, the host whose address it forbade, and why a name was not found."""
+    """The rule in force, the host whose address it rejected, and why a name was not resolved."""
 
     rule: AddressRule
     forbidden: str | None = None
@@ -39,10 +39,10 @@ _guard: ContextVar[_Guard | None] = ContextVar("allowed_addresses", default=None
 
 @contextmanager
 def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
-    """Let this context connect only where `rule` allows it; None is everywhere.
+    """Allow this context to connect only to addresses that `rule` allows; None allows all.
 
-    Threads are contexts of their own, see `farm.storage.backends.threads`. Raises StorageError in place of
-    whatever a library made of a connection that was refused.
+    Threads have their own contexts, see `farm.storage.backends.threads`. Raises StorageError instead of a
+    library's error for a rejected connection.
     """
     _install()
     guard = _Guard(rule or AddressRule(allow_all=True))
@@ -62,7 +62,7 @@ def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
 
 @cache
 def _install() -> None:
-    # A hook stays as long as the process; most processes never need this one.
+    # Hooks cannot be removed, and most processes never need this one.
     sys.addaudithook(_look_at)
 
 
@@ -80,16 +80,16 @@ def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
     host = address[0] if connection.family in {socket.AF_INET, socket.AF_INET6} else ""
     if not _is_allowed(host, guard.rule):
         guard.forbidden = str(host)
-        # The libraries take it for a host that is down, and close the socket.
+        # Libraries treat this as an unreachable host, and close the socket.
         raise PermissionError(errno.EACCES, "connections to this address are not allowed")
 
 
 def _why_unresolved(host: object) -> str | None:
-    """Why a name cannot be looked up in time; None if it can, or is none."""
+    """Why a name cannot be resolved in time; None if it can, or is not a name."""
     try:
         name = host_of(host.decode() if isinstance(host, bytes) else str(host or "localhost"))
     except ValueError:
-        return None  # the library is told by the system what is wrong with it
+        return None  # the system's resolver reports the error to the library
     if address_in(name) is not None or name == "localhost" or resolve_here(name):
         return None
     return why_unresolved(name)
@@ -97,7 +97,7 @@ def _why_unresolved(host: object) -> str | None:
 
 def _is_allowed(host: object, rule: AddressRule) -> bool:
     try:
-        # What is no address is a name that the system would look up after this.
+        # Anything but an address is a name, which the system would resolve next.
         return isinstance(host, str) and rule.is_allowed(ip_address(host))
     except ValueError:
         return False

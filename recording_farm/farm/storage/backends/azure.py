@@ -1,8 +1,8 @@
-"""Azure's blob storage.
+"""Azure Blob Storage.
 
-A file is sent in blocks. Each block's name holds its MD5, which the server has checked on arrival, so the
-server's own list of blocks tells what is still to be sent, and later that the file is whole. For a key that
-may not read that list, what the server has acknowledged is remembered here.
+A file is uploaded in blocks. Each block's id contains its MD5, which the server verifies on arrival, so the
+server's block list tells which blocks are missing, and finally that the file is complete. If the credentials
+may not read that list, the checkpoint records the acknowledged blocks.
 """
 
 import base64
@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 8 << 20
 MAX_BLOCKS: Final = 50_000
-"""Azure's own limit; blocks of larger files are larger."""
+"""Azure's maximum number of blocks; blocks of larger files are larger."""
 THREADS: Final = 4
 
 _NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
@@ -91,7 +91,7 @@ _REASONS: Final = {
     "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace existing files"),
     "BlobImmutableDueToPolicy": ("no_permission", "a policy protects the existing file"),
 }
-"""What Azure's error codes mean for the customer. All of these last until the customer changes something."""
+"""Azure's error codes in words for the customer. All are lasting: the customer must change something."""
 
 _REFUSED: Final = frozenset(
     {
@@ -101,15 +101,15 @@ _REFUSED: Final = frozenset(
         "InsufficientAccountPermissions",
     }
 )
-"""What a key is told that may not do this, and may do other things."""
+"""Error codes for missing permissions; the credentials may still allow other operations."""
 
 _MAX_AT_ONCE: Final = 5000 << 20
-"""Azure's own limit of a blob that is sent in one request (Put Blob, since version 2019-12-12)."""
+"""Azure's maximum size of a blob in one request (Put Blob, since version 2019-12-12)."""
 
 
 @dataclass(frozen=True)
 class AzureContainer:
-    """A container and the connection string of its account, as Azure's portal shows it."""
+    """A container and the connection string of its account, as in Azure's portal."""
 
     container: str
     connection_string: str = field(repr=False)
@@ -122,7 +122,7 @@ class _Block:
 
 
 class AzureBackend:
-    """A container as a place for files."""
+    """The backend for a container."""
 
     def __init__(
         self,
@@ -132,9 +132,9 @@ class AzureBackend:
         read_timeout: float = 60,
         tries: int = 3,
     ) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
+        """Does not connect yet. The time-outs (s) apply to each of the `tries`.
 
-        Raises StorageError when the connection string is none.
+        Raises StorageError for an invalid connection string.
         """
         self._container = container.container
         try:
@@ -145,7 +145,7 @@ class AzureBackend:
                 max_single_get_size=BLOCK_BYTES,
                 max_chunk_get_size=BLOCK_BYTES,
                 retry_policy=LinearRetry(backoff=1, retry_total=tries - 1, random_jitter_range=1),
-                # A server that sends us elsewhere is not the one that the customer named.
+                # No redirects: they would lead away from the customer's server.
                 permit_redirects=False,
             )
         except ValueError as error:
@@ -153,8 +153,8 @@ class AzureBackend:
 
     @property
     def endpoint(self) -> str:
-        """The URL that everything is sent to; the connection string's writer chose it."""
-        # The library's has the signature of a connection string that holds one.
+        """The URL of the service, from the connection string."""
+        # Without the query, which may contain a signature.
         return str(self._service.url).partition("?")[0]
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
@@ -176,7 +176,7 @@ class AzureBackend:
         )
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `StorageBackend`; None if the connection string holds no account key to sign with."""
+        """See `StorageBackend`. None if the connection string has no account key to sign with."""
         account_key = getattr(self._service.credential, "account_key", None)
         account_name = self._service.account_name
         if account_key is None or account_name is None:
@@ -220,8 +220,8 @@ class AzureBackend:
     def check_writing(self, directory: str = "") -> list[str]:
         """See `CustomerBackend`.
 
-        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
-        so nothing is written. Only a server that does not look at MD5s keeps it.
+        Uploads with a wrong MD5: the server first checks the permission to write, then rejects the MD5, so
+        nothing is written. Only a server that does not verify MD5s stores the file.
         """
         key = check_key(directory, CHECK_NAME)
         with self._explained(), self._blob(key) as blob:
@@ -229,7 +229,7 @@ class AzureBackend:
             try:
                 blob.upload_blob(CHECK_TEXT, headers=md5, overwrite=self._may_replace)
             except HttpResponseError as error:
-                # Azurite has a word of its own for it.
+                # Azurite uses a different code.
                 if _code(error) in {"Md5Mismatch", "BlobAlreadyExists"} or "MD5" in str(error):
                     return []
                 raise
@@ -246,13 +246,13 @@ class AzureBackend:
 
     @property
     def _signed(self) -> dict[str, str]:
-        """What the connection string's signature says of itself, if it has one: `sp`, `se` and so on."""
+        """The parameters of the connection string's SAS signature, if any: `sp`, `se` and so on."""
         query = parse_qs(str(self._service.url).partition("?")[2])
         return {name: values[-1] for name, values in query.items()}
 
     @property
     def _has_expired(self) -> bool:
-        # The server says only that it does not accept the signature.
+        # The server does not say why it rejects a signature.
         try:
             expiry = datetime.fromisoformat(self._signed.get("se", "9999-01-01T00:00:00Z"))
         except ValueError:
@@ -273,7 +273,7 @@ class AzureBackend:
         checkpoint: Checkpoint,
     ) -> None:
         if not self._may_replace:
-            # The permission to create and not to write is one to send a blob in one request.
+            # The permission to create, without that to write, allows uploads in one request only.
             self._put_at_once(source, blob, settings, checkpoint)
             return
         self._send(source, blob, blocks, checkpoint)
@@ -283,7 +283,7 @@ class AzureBackend:
             )
         except HttpResponseError as error:
             if _code(error) == "InvalidBlockList":
-                # The next try begins anew: what was remembered is not there any more.
+                # The next attempt starts over: the acknowledged blocks are gone.
                 checkpoint.clear()
             raise
 
@@ -296,7 +296,7 @@ class AzureBackend:
         try:
             self._put_blob(source, blob, settings)
         except HttpResponseError as error:
-            # An earlier try got to its end, and only the answer was lost: a part of a file is never there.
+            # An earlier attempt succeeded and only its response was lost: blobs appear atomically.
             if not (was_sent and _code(error) in {"UnauthorizedBlobOverwrite", "BlobAlreadyExists"}):
                 raise
 
@@ -307,12 +307,12 @@ class AzureBackend:
             raise StorageError("no_permission", text, lasting=True)
         digest = base64.b64encode(bytes(settings.content_md5 or b"")).decode()
         with source.open("rb") as file:
-            # The library's own way reads a file that is sent at once into memory.
+            # The library would read a file that is sent in one request into memory.
             blob._client.block_blob.upload(
                 size,
                 file,
                 headers={
-                    # The server refuses a file that was damaged on its way.
+                    # The server rejects a corrupted upload.
                     "Content-MD5": digest,
                     "x-ms-blob-content-md5": digest,
                     "x-ms-blob-content-type": str(settings.content_type),
@@ -320,9 +320,9 @@ class AzureBackend:
             )
 
     def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool | None:
-        """Whether the blob is made of just these blocks, and tells its type and MD5; None if nobody may look.
+        """Whether the blob has exactly these blocks, with type and MD5; None if it may not be read.
 
-        A blob that was sent in one request has no blocks.
+        A blob that was uploaded in one request has no blocks.
         """
         try:
             properties = blob.get_blob_properties()
@@ -356,7 +356,7 @@ class AzureBackend:
 
         def send(block: _Block) -> None:
             with slice_of(source, block.part) as body:
-                # The server refuses a block that was damaged on its way.
+                # The server rejects a corrupted block.
                 blob.stage_block(
                     block.name, cast("BinaryIO", body), length=block.part.size, validate_content="md5"
                 )
@@ -367,7 +367,7 @@ class AzureBackend:
         each(send, missing, THREADS)
 
     def _arrived(self, blob: BlobClient) -> dict[str, int] | None:
-        """The size of each block that has arrived and is not part of a file yet; None if nobody may look."""
+        """The size of each uncommitted block by id; None if the list may not be read."""
         try:
             _, uncommitted = blob.get_block_list("uncommitted")
         except ResourceNotFoundError as error:
@@ -382,7 +382,7 @@ class AzureBackend:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what went wrong in a sentence for the customer."""
+        """Turn errors into StorageErrors for the customer."""
         try:
             with certificate_named():
                 yield
@@ -451,7 +451,7 @@ def _delete(blob: BlobClient) -> None:
 
 
 def _code(error: HttpResponseError) -> str:
-    """Azure's own word for what is wrong; empty if it said none."""
+    """Azure's error code; empty if there is none."""
     code = getattr(error, "error_code", None)  # the storage library adds it, where it is asked itself
     if code is None and error.response is not None:
         code = cast("HttpResponse", error.response).headers.get("x-ms-error-code")
@@ -459,5 +459,5 @@ def _code(error: HttpResponseError) -> str:
 
 
 def _may_not(error: HttpResponseError) -> bool:
-    """Whether a key is told that it may not do this; it may do other things. To HEAD there may be no code."""
+    """Whether the error is a missing permission. Responses to HEAD may have no error code."""
     return error.status_code == 403 and _code(error) in _REFUSED | {""}

@@ -1,4 +1,4 @@
-"""A directory, maybe on a network file system that several nodes share."""
+"""The backend for a directory, possibly on a network file system that several nodes share."""
 
 from contextlib import closing
 from pathlib import Path
@@ -21,17 +21,17 @@ from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFi
 
 
 class DirectoryBackend:
-    """A directory as a place for files. It gives no links: the farm serves these files itself."""
+    """The backend for a directory. It has no links: the farm serves these files itself."""
 
     def __init__(self, root: Path) -> None:
-        """`root` is made when the first file comes."""
+        """`root` is created with the first file."""
         self._root = root
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:  # noqa: ARG002 - a file in a directory has no type
-        """See `StorageBackend`. On one file system the file gets a second name and no byte is copied.
+        """See `StorageBackend`. On the same file system the file is hard-linked, not copied.
 
-        So `source` must not be written to any more. Without a `source` it succeeds if the file is there
-        already: the job died before it could say so.
+        So `source` must not be modified afterwards. If `source` is missing but the file is stored, an earlier
+        attempt succeeded and died before it reported it.
         """
         with disk_faults(self._root):
             target = self._target(key)
@@ -45,14 +45,14 @@ class DirectoryBackend:
         return StoredObject(target.as_uri(), size)
 
     def fetch(self, key: str, target: Path) -> None:
-        """See `StoreBackend`. `target` may be a second name of the file here, and must not be written to."""
+        """See `StoreBackend`. `target` may be a hard link to the stored file and must not be modified."""
         with closing(self._found(key)) as file, disk_faults(target.parent):
             file.copy_to(target)
 
     def open(self, key: str) -> StoredFile:
-        """A file, to be read; whoever opens it closes it.
+        """Open a file for reading; the caller closes it.
 
-        Raises NotFoundError as `path_of` does, StorageError when the file cannot be read as what it is.
+        Raises NotFoundError as `path_of` does, StorageError when the file is not readable.
         """
         path = self.path_of(key)
         with disk_faults(path):
@@ -67,7 +67,7 @@ class DirectoryBackend:
                 raise
 
     def path_of(self, key: str) -> Path:
-        """The path of a file. Raises NotFoundError, also for keys that could not be there."""
+        """The path of a file. Raises NotFoundError, also for invalid keys."""
         try:
             path = self._target(key)
         except StorageError:
@@ -76,12 +76,12 @@ class DirectoryBackend:
             raise _no_file(key)
         return path
 
-    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
+    def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - a directory has no links
         """See `StorageBackend`: None."""
         return None
 
     def delete(self, key: str) -> None:
-        """See `StorageBackend`. Directories that are empty then go too, but for the root."""
+        """See `StorageBackend`. Removes empty parent directories too, except for the root."""
         with disk_faults(self._root):
             target = self._target(key)
             target.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ class DirectoryBackend:
                 try:
                     directory.rmdir()
                 except OSError:
-                    break  # something else is in it, or another node was faster
+                    break  # it is not empty, or another node was faster
 
     def check(self) -> None:
         """See `StorageBackend`."""
@@ -114,7 +114,7 @@ class DirectoryBackend:
         return target
 
     def _directories(self, directory: Path) -> list[Path]:
-        """A directory and those above it, up to the root."""
+        """A directory and its parents, up to the root."""
         above = len(directory.relative_to(self._root).parts)
         return [directory, *directory.parents][: above + 1]
 
@@ -128,7 +128,7 @@ class DirectoryBackend:
         except NotFoundError as error:
             raise StorageError("not_found", error.message, lasting=True) from error
 
-    def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for places that encrypt
+    def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for the encrypted subclass
         link_or_copy(source, target)
 
     def _stored(self, file: BinaryIO, key: str) -> StoredFile:

@@ -1,4 +1,4 @@
-"""Files on this machine's disks: linked or copied, read at an offset, and a sentence for what goes wrong."""
+"""Files on local disks: hard links or copies, reads at an offset, and errors in words."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ _NO_LINKS: Final = {
     errno.ENOSYS,
     errno.EOPNOTSUPP,
 }
-"""A file cannot get a second name there: another file system, or one that knows no links."""
+"""Errors of link(2) when hard links are not possible: another file system, or one without links."""
 
 _REASONS: Final = {
     errno.ENOSPC: ("full", "the disk is full", False),
@@ -35,7 +35,7 @@ _REASONS: Final = {
 
 @contextmanager
 def disk_faults(where: Path) -> Iterator[None]:
-    """Turn an OSError into a StorageError that says in a sentence what is wrong at `where`."""
+    """Turn an OSError into a StorageError that explains the error at `where`."""
     try:
         yield
     except OSError as error:
@@ -46,9 +46,9 @@ def disk_faults(where: Path) -> Iterator[None]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give `source` the second name `target`, or put a copy there where files have only one.
+    """Hard-link `source` to `target`, or copy it where links are not possible.
 
-    Raises StorageError when the copy is not what `source` is, OSError.
+    Raises StorageError when the copy differs from `source`, OSError.
     """
     with atomic_file(target) as draft:
         try:
@@ -62,9 +62,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Just these bytes of an open file; threads may read it at the same time.
+    """Read a range of an open file; thread-safe.
 
-    Raises StorageError when the disk fails, or the file ends before.
+    Raises StorageError when the disk fails, or the file is too short.
     """
     with disk_faults(Path(file.name)):
         data = os.pread(file.fileno(), size, offset)

@@ -1,4 +1,4 @@
-"""A directory whose files are encrypted at rest."""
+"""The backend for a directory with encryption at rest."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFi
 
 
 class EncryptedDirectoryBackend(DirectoryBackend):
-    """A directory that encrypts what comes: without the farm's secret nobody can read a file or change one.
+    """A directory whose files are encrypted and authenticated with the farm's secret.
 
-    Plain files, from before there was encryption, are served as they are. So a file need not come from the
-    farm: whoever may write into the directory can put a plain one there.
+    Plain files, from before encryption was enabled, are served as they are. So this does not prove that a
+    file comes from the farm: anybody with write access to the directory can add a plain one.
     """
 
     def __init__(self, root: Path, secret: bytes) -> None:
-        """`root` is made with the first file; `secret` is that of the farm."""
+        """`root` is created with the first file; `secret` is the farm's secret key."""
         super().__init__(root)
         self._secret = secret
 

@@ -1,12 +1,11 @@
-"""Files that are encrypted at rest in chunks, so that any part of one can be read by itself.
+"""Files encrypted at rest in chunks, for random access.
 
-A file is a header, which is `MAGIC` and a random salt, and then the chunks: `CHUNK_BYTES` of the content
-each, the last one what is left, encrypted with AES-256-GCM. HKDF-SHA256 makes the cipher's key from the
-farm's secret, the salt, and the file's path in its place; so a file cannot be passed off as another. A
-chunk's nonce is its number and whether it is the last one. That is the STREAM construction (Hoang,
-Reyhanitabar, Rogaway, Vizár: "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015)
-with the nonces of the file format age: chunks cannot be exchanged or left out, nor the file be cut off,
-without being noticed.
+A file is a header (`MAGIC` and a random salt), followed by chunks of `CHUNK_BYTES` of content (the last one
+is shorter), each encrypted with AES-256-GCM. HKDF-SHA256 derives the key from the farm's secret, the salt and
+the file's key in the store, so one file cannot replace another. A chunk's nonce is its number and a flag for
+the last one. This is the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: "Online
+Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015) with the nonces of the file format age:
+it detects reordered, missing and truncated chunks.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ from recording_farm.farm.storage.backends.disk import read_at
 from recording_farm.farm.storage.backends.stored_file import PIECE_BYTES
 
 MAGIC: Final = b"recording-farm 1"
-"""What encrypted files begin with; the number is that of the format."""
+"""Start of encrypted files, with the version of the format."""
 
 CHUNK_BYTES: Final = 64 << 10
 
@@ -39,12 +38,12 @@ _PURPOSE: Final = b"recording-farm file at rest 1\n"
 
 
 def is_encrypted(file: BinaryIO) -> bool:
-    """Whether an open file has been written by `encrypt`."""
+    """Whether an open file was written by `encrypt`."""
     return os.pread(file.fileno(), len(MAGIC), 0) == MAGIC
 
 
 def encrypt(source: Path, target: Path, secret: bytes, key: str) -> bytes:
-    """Write `source` to the new file `target`, which is to lie at `key`; returns the SHA-256 of `source`.
+    """Encrypt `source` to the new file `target` for `key`; returns the SHA-256 of `source`.
 
     Raises OSError.
     """
@@ -60,14 +59,14 @@ def encrypt(source: Path, target: Path, secret: bytes, key: str) -> bytes:
 
 
 def content_size(file_size: int) -> int:
-    """The bytes of content in an encrypted file of so many bytes.
+    """The size of the content of an encrypted file.
 
-    Raises ValueError when no encrypted file has that size.
+    Raises ValueError for an impossible size.
     """
     sealed = file_size - _HEADER_BYTES
     chunks = -(-sealed // _SEALED_BYTES)
     size = sealed - chunks * _TAG_BYTES
-    # Nothing is one empty chunk; behind a full chunk there is never an empty one.
+    # Empty content is one empty chunk; after a full chunk there is never an empty one.
     if chunks < 1 or size < 0 or (chunks > 1 and size <= (chunks - 1) * CHUNK_BYTES):
         raise ValueError(f"no encrypted file has {file_size} bytes")
     return size
@@ -77,10 +76,10 @@ class EncryptedFile:
     """An encrypted file as a `StoredFile`."""
 
     def __init__(self, file: BinaryIO, secret: bytes, key: str) -> None:
-        """`file` is open without a buffer; it is the caller's to close when this fails.
+        """`file` is opened unbuffered; the caller closes it if this fails.
 
-        The last chunk is decrypted at once: that proves the size. Raises StorageError for a file that is
-        damaged, was cut off, lay at another key or was encrypted with another secret.
+        Decrypts the last chunk, which authenticates the size. Raises StorageError for a file that is damaged,
+        truncated, or encrypted for another key or with another secret.
         """
         stat = os.fstat(file.fileno())
         self._file = file
@@ -95,7 +94,7 @@ class EncryptedFile:
         self._decrypted(self._last, self._last + 1)
 
     def pieces(self, start: int, end: int) -> Iterator[bytes]:
-        """See `StoredFile`. Only the chunks that are touched are read."""
+        """See `StoredFile`. Reads only the chunks of the range."""
         stop = -(-end // CHUNK_BYTES)
         while start < end:
             first = start // CHUNK_BYTES
@@ -151,7 +150,7 @@ def _nonce(number: int, last: bool) -> bytes:
 
 
 def _chunks(content: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """The chunks of a content, and whether each is the last one; of nothing one that is empty."""
+    """The chunks of a content, and whether each is the last one; empty content has one empty chunk."""
     chunk = content.read(CHUNK_BYTES)
     while following := content.read(CHUNK_BYTES):
         yield chunk, False

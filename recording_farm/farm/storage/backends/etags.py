@@ -1,4 +1,4 @@
-"""S3's ETags: the MD5 of an object, or that of the MD5s of the parts that it was sent in."""
+"""S3's ETags: the MD5 of an object, or of the MD5s of its multipart upload."""
 
 import hashlib
 import re
@@ -14,8 +14,8 @@ _ETAG: Final = re.compile(r'"?(?P<md5>[0-9a-f]{32})(-(?P<parts>[0-9]{1,5}))?"?')
 def can_be_of(etag: str, file: Path, first_part_size: Callable[[], int]) -> bool:
     """Whether an object with this ETag can have the content of `file`.
 
-    An ETag that is no MD5 can be any object's. `first_part_size` is asked only when there are parts, of which
-    all but the last have that size (B); a server that does not know parts says the size of the whole object.
+    An ETag that is not an MD5 matches any content. `first_part_size` is called only for multipart uploads; it
+    returns the size of all parts but the last (B), or the size of the object if the server has no parts.
     """
     known = _ETAG.fullmatch(etag)
     if known is None:

@@ -61,15 +61,15 @@ _REASONS: Final[dict[int, tuple[str, str]]] = {
     ),
     HTTPStatus.NOT_FOUND: ("no_bucket", "there is no bucket {bucket}"),
 }
-"""What Google's answers mean for the customer. All of these last until the customer changes something."""
+"""Google's errors in words for the customer. All are lasting: the customer must change something."""
 
 
 @dataclass(frozen=True)
 class GcsBucket:
-    """A bucket and what may write there: the JSON text that Google gives, or an access token.
+    """A bucket and its credentials: Google's JSON, or an access token.
 
     The JSON is the key of a service account, or a user's (`authorized_user`, with a refresh token).
-    `endpoint` and `token_url` are Google's own but for emulators; an emulator needs no `credentials`.
+    `endpoint` and `token_url` are for emulators, which need no `credentials`.
     """
 
     bucket: str
@@ -79,12 +79,12 @@ class GcsBucket:
 
 
 class GcsBackend:
-    """A bucket as a place for files."""
+    """The backend for a bucket."""
 
     def __init__(self, bucket: GcsBucket, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of a single request.
+        """Does not connect yet. The time-outs (s) apply to each request.
 
-        Raises StorageError when the credentials are no service account's, or the name can be no bucket's.
+        Raises StorageError for invalid credentials or an invalid bucket name.
         """
         self._name = bucket.bucket
         self._endpoint = bucket.endpoint
@@ -118,7 +118,7 @@ class GcsBackend:
             told = None
             if state is not None:
                 told = self._go_on(going_on(str(state["session"])), checkpoint)
-            # An earlier try may have got to its end, and only the answer was lost.
+            # An earlier attempt may have succeeded, with its response lost.
             if told is None and (state is None or not self._is_there(key, size, digest)):
                 session = self._begin(key, size, digest, content_type)
                 checkpoint.save(source, key, {"session": session})
@@ -154,7 +154,7 @@ class GcsBackend:
                 logger.debug("%s was not there", key)
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomerBackend`. An upload is begun and given up, which only a key can do that may write."""
+        """See `CustomerBackend`. Starts and cancels an upload, which needs the permission to write."""
         key = check_key(directory, CHECK_NAME)
         with self._explained():
             session = self._begin(key, len(CHECK_TEXT), _md5(io.BytesIO(CHECK_TEXT)), "text/plain")
@@ -163,7 +163,7 @@ class GcsBackend:
         return []
 
     def _begin(self, key: str, size: int, digest: str, content_type: str) -> str:
-        """Begin an upload; returns its own URL, by which anybody can go on with it for a week."""
+        """Start an upload; returns its session URL, which lets anybody continue it for a week."""
         blob = self._bucket.blob(key)
         # The server refuses the file when this is not its MD5.
         blob.md5_hash = digest
@@ -173,9 +173,9 @@ class GcsBackend:
         return url
 
     def _go_on(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any] | None:
-        """Send what is missing of an upload that was begun before; None when the server has forgotten it.
+        """Resume an upload; None if the server no longer knows it.
 
-        Returns what the server says of the object, as `_send` does.
+        Returns the server's description of the object, as `_send` does.
         """
         try:
             upload.recover(self._session)
@@ -188,7 +188,7 @@ class GcsBackend:
         return self._send(upload, checkpoint)
 
     def _send(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any]:
-        """Send what is missing; returns what the server says of the object when it has all of it."""
+        """Send the missing chunks; returns the server's description of the complete object."""
         logger.info("%s: sending from byte %d on", self._name, upload.bytes_uploaded)
         try:
             while True:
@@ -203,7 +203,7 @@ class GcsBackend:
             raise StorageError("damaged", "the file was damaged in transit") from error
 
     def _is_there(self, key: str, size: int, digest: str) -> bool | None:
-        """Whether the object is this file; None if the key may not look."""
+        """Whether the object is this file; None if the key may not read it."""
         blob = self._bucket.blob(key)
         try:
             blob.reload(retry=None)
@@ -215,7 +215,7 @@ class GcsBackend:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what went wrong in a sentence for the customer."""
+        """Turn errors into StorageErrors for the customer."""
         try:
             with certificate_named():
                 yield
@@ -252,7 +252,7 @@ class GcsBackend:
 
 
 class _Session(AuthorizedSession):  # type: ignore[misc]  # the library has no types
-    """Every request has the same time-outs: not every call of the library takes them."""
+    """A session with time-outs for all requests: not all of the library's methods accept them."""
 
     def __init__(self, credentials: Any, timeouts: tuple[float, float]) -> None:
         super().__init__(credentials, refresh_timeout=sum(timeouts))
@@ -265,7 +265,7 @@ class _Session(AuthorizedSession):  # type: ignore[misc]  # the library has no t
 
 
 class _Upload(ResumableUpload):  # type: ignore[misc]  # the library has no types
-    """An upload that has been begun, by this process or by another one."""
+    """A resumable upload that this process or another one has started."""
 
     def __init__(self, session: str, file: BinaryIO, size: int, content_type: str) -> None:
         super().__init__(session, CHUNK_BYTES)
@@ -310,7 +310,7 @@ def _credentials(bucket: GcsBucket) -> Any:
 
 
 def _told(answer: requests.Response) -> dict[str, Any]:
-    """What the server says of an object that it has all of."""
+    """The server's description of a complete object."""
     try:
         told = answer.json()
     except ValueError:
@@ -319,7 +319,7 @@ def _told(answer: requests.Response) -> dict[str, Any]:
 
 
 def _md5(file: BinaryIO) -> str:
-    """The MD5 of a whole file, as Google writes it."""
+    """The MD5 of a file, in Google's format."""
     digest = hashlib.md5(usedforsecurity=False)
     for data in pieces_of(file):
         digest.update(data)

@@ -1,4 +1,4 @@
-"""S3, and everything that speaks it: AWS, DigitalOcean Spaces, Cloudflare R2, MinIO and others."""
+"""S3 and compatible storage: AWS, DigitalOcean Spaces, Cloudflare R2, MinIO and others."""
 
 import base64
 import hashlib
@@ -55,9 +55,9 @@ logger = logging.getLogger(__name__)
 
 PART_BYTES: Final = 8 << 20
 MAX_PARTS: Final = 10_000
-"""S3's own limit; parts of larger files are larger."""
+"""S3's maximum number of parts; parts of larger files are larger."""
 SINGLE_BYTES: Final = 2 * PART_BYTES
-"""A file up to this size is sent in one request, which costs two round trips in place of five."""
+"""Files up to this size are uploaded in one request: two round trips instead of five."""
 THREADS: Final = 4
 _READ_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = THREADS * PART_BYTES
@@ -90,7 +90,7 @@ _REASONS: Final = {
     "403": ("no_permission", "the key has no permission for this in the bucket {bucket}"),
     "404": ("no_bucket", "there is no bucket {bucket}"),
 }
-"""What S3's error codes mean for the customer. All of these last until the customer changes something."""
+"""S3's error codes in words for the customer. All are lasting: the customer must change something."""
 
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _REFUSED: Final = frozenset({400, 401, 403, 405, 501})
@@ -101,10 +101,10 @@ _BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 
 @dataclass(frozen=True)
 class S3Bucket:
-    """A bucket and how it is reached.
+    """A bucket and its credentials.
 
-    `endpoint` None is AWS. `encryption` is S3's name for encryption at rest (`AES256`, `aws:kms`), with the
-    key's id for the latter.
+    `endpoint` is AWS by default. `encryption` is S3's name of the encryption at rest (`AES256`, `aws:kms`),
+    with the key's id for the latter.
     """
 
     bucket: str
@@ -117,18 +117,18 @@ class S3Bucket:
     metadata: tuple[tuple[str, str], ...] = ()
     tags: str = ""
     session_token: str | None = field(default=None, repr=False)
-    """Of temporary credentials."""
+    """Session token of temporary credentials."""
 
 
 class S3Backend:
-    """A bucket as a place for files."""
+    """The backend for a bucket."""
 
     def __init__(
         self, bucket: S3Bucket, *, connect_timeout: float = 10, read_timeout: float = 60, tries: int = 3
     ) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of a single one of the `tries`.
+        """Does not connect yet. The time-outs (s) apply to each of the `tries`.
 
-        Raises StorageError when the region or the endpoint cannot be one.
+        Raises StorageError for an invalid region or endpoint.
         """
         self._bucket = bucket
         config = Config(
@@ -175,7 +175,7 @@ class S3Backend:
         return StoredObject(f"s3://{self._bucket.bucket}/{key}", size, None if was_read else NOT_READ_BACK)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
-        """See `StorageBackend`; S3 signs links for a week at most."""
+        """See `StorageBackend`. Links last a week at most."""
         url: str = self._client.generate_presigned_url(
             "get_object",
             Params={
@@ -217,9 +217,9 @@ class S3Backend:
     def check_writing(self, directory: str = "") -> list[str]:
         """See `CustomerBackend`.
 
-        What is sent has a wrong MD5: a key that may not write is refused for that, and any other for the MD5,
-        so nothing is written, also where nothing could be deleted again. Only a server that does not look at
-        MD5s keeps it.
+        Uploads with a wrong MD5: the server first checks the permission to write, then rejects the MD5, so
+        nothing is written, even if the key could not delete it. Only a server that does not verify MD5s
+        stores the file.
         """
         key = check_key(directory, CHECK_NAME)
         where = {"Bucket": self._bucket.bucket, "Key": key}
@@ -248,7 +248,7 @@ class S3Backend:
         except ClientError as error:
             if _status(error) in _REFUSED:
                 notes.append("the key may not read, so files are not read back after the upload")
-            elif _status(error) != 404:  # another check may have been quicker
+            elif _status(error) != 404:  # another check may have been faster
                 raise
         # Of a bucket with versions this very one, so that no mark of a deletion stays.
         version = {"VersionId": answer["VersionId"]} if answer.get("VersionId") else {}
@@ -282,7 +282,7 @@ class S3Backend:
         parts = parts_of(size, PART_BYTES, MAX_PARTS)
         state = checkpoint.load(source, key)
         arrived = self._arrived(key, state) if state else None
-        # An earlier try may have got to its end, and only the answer was lost.
+        # An earlier attempt may have succeeded, with its response lost.
         if state and arrived is None and self._is_there(source, size, key, parts):
             return True
         if state is None or arrived is None:
@@ -304,26 +304,26 @@ class S3Backend:
             # The library asks again when the answer takes too long, and the upload may have ended meanwhile.
             if self._is_there(source, size, key, parts):
                 return True
-            # The next try begins anew: what was remembered of this one is not there any more.
+            # The next attempt starts over: this upload no longer exists.
             checkpoint.clear()
             raise
         etag = _etag([sent[part.number].digest for part in parts])
         return self._verify(source, key, size, etag, answer)
 
     def _is_there(self, source: Path, size: int, key: str, parts: list[Part]) -> bool:
-        """Whether the object is this file, sent in these parts, and tells so."""
+        """Whether the object is verifiably this file, uploaded in these parts."""
         head = self._head(key)
         return isinstance(head, dict) and bool(_is_of(head, source, size, _etag(_digests(source, parts))))
 
     def _create(self, key: str, content_type: str) -> dict[str, Any]:
-        """Begin an upload; returns what must be remembered of it."""
+        """Start an upload; returns its state for the checkpoint."""
         answer = self._client.create_multipart_upload(
             Bucket=self._bucket.bucket, Key=key, ContentType=content_type, **self._properties()
         )
         return {"upload_id": answer["UploadId"], "etag_is_md5": _etag_is_md5(answer), "parts": {}}
 
     def _properties(self) -> dict[str, Any]:
-        """What an object gets besides its content."""
+        """Headers of a new object: encryption, metadata, tags."""
         properties = {
             "ServerSideEncryption": self._bucket.encryption,
             "SSEKMSKeyId": self._bucket.kms_key_id,
@@ -333,9 +333,9 @@ class S3Backend:
         return {name: value for name, value in properties.items() if value}
 
     def _arrived(self, key: str, state: dict[str, Any]) -> dict[int, tuple[int, str]] | None:
-        """Size and ETag of each part that has arrived; None if there is no such upload any more.
+        """Size and ETag of each uploaded part; None if the upload no longer exists.
 
-        A key that may only write is told nothing: then it is what was acknowledged before.
+        A write-only key may not list parts: then the acknowledged parts of the checkpoint count.
         """
         arrived: dict[int, tuple[int, str]] = {}
         try:
@@ -362,7 +362,7 @@ class S3Backend:
         arrived: dict[int, tuple[int, str]],
         checkpoint: Checkpoint,
     ) -> dict[int, "_Sent"]:
-        """Send the parts that have not arrived. Each is read only once, for its MD5 and to be sent."""
+        """Upload the missing parts. Each is read once, for its MD5 and for the upload."""
         sent: dict[int, _Sent] = {}
         acknowledged: dict[int, tuple[int, str]] = dict(arrived)
         lock = threading.Lock()
@@ -423,7 +423,7 @@ class S3Backend:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what went wrong in a sentence for the customer."""
+        """Turn errors into StorageErrors for the customer."""
         try:
             with certificate_named():
                 yield
@@ -459,7 +459,7 @@ class S3Backend:
         return StorageError("failed", f"the server answered {code}")
 
     def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
-        """Whether a file that was fetched is the object, as far as the server's answer tells."""
+        """Whether a downloaded file matches the object, as far as its ETag tells."""
 
         def first_part_size() -> int:
             return int(self._client.head_object(**where, PartNumber=1)["ContentLength"])
@@ -480,16 +480,16 @@ def _status(error: ClientError) -> int:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A part that is there: its MD5, and what the server calls it."""
+    """An uploaded part: its MD5, and its ETag on the server."""
 
     digest: bytes
     etag: str
 
 
 class _Body:
-    """Bytes to be sent, for a library that reads 16 KiB at a time and gets more, which it sends as it is.
+    """Bytes as a file-like object that returns larger reads than the 16 KiB that the library asks for.
 
-    As bytes they would have to be sent as a whole within the time-out of one call.
+    Plain bytes would have to be sent as a whole within the time-out of one call.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -536,12 +536,12 @@ def _base64(digest: bytes) -> str:
 
 
 def _etag(digests: list[bytes]) -> str:
-    """The ETag of an object that was sent in parts: the MD5 of their MD5s, and how many there were."""
+    """The ETag of a multipart upload: the MD5 of the parts' MD5s, and their number."""
     return f"{_md5(b''.join(digests)).hex()}-{len(digests)}"
 
 
 def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | None:
-    """Whether an object is a file of that size and ETag; None if it is of the size but does not tell more."""
+    """Whether an object has this size and ETag; None if the size matches and the ETag is not an MD5."""
     found = _known_etag(head)
     if head["ContentLength"] != size:
         return False
@@ -555,7 +555,7 @@ def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | N
 
 
 def _known_etag(answer: dict[str, Any]) -> str | None:
-    """The ETag if it comes of MD5s, as Amazon's does; None where it says nothing of the content."""
+    """The ETag if it is made of MD5s, as Amazon's is; None if it does not depend on the content."""
     etag = _unquoted(answer.get("ETag", ""))
     return etag if _etag_is_md5(answer) and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) else None
 

@@ -1,9 +1,8 @@
 """SFTP, to any SSH server.
 
-A file grows under the name `.NAME.part` beside its place, and gets its own name at the end. After a lost
-connection it goes on growing: what is there is read back anyway to be verified, so nothing needs to be kept
-here. In a drop box, where nothing may be read, what the server has acknowledged counts, and its size if that
-may be seen.
+A file is uploaded as `.NAME.part` and renamed at the end. After a lost connection the upload resumes: the
+partial file is read back for verification anyway, so no checkpoint is needed. In a write-only drop box, the
+server's acknowledgments count, and the size if it is readable.
 """
 
 import errno
@@ -68,11 +67,11 @@ _KEY_KINDS: Final[dict[type, type[paramiko.PKey]]] = {
 
 @dataclass(frozen=True)
 class SftpServer:
-    """A server, who logs in there, and the directory that files go to (made when it is not there).
+    """A server, its login, and the directory for files (created if missing).
 
-    `path` is relative to where the login ends up, unless it begins with a slash. With a `private_key` (PEM or
-    OpenSSH's own form: RSA, Ed25519 or ECDSA) the `password` is that key's passphrase. `host_key` is the
-    fingerprint (`SHA256:…`) of the only host key that is accepted; with None any is.
+    `path` is relative to the home directory unless it starts with a slash. With a `private_key` (PEM or
+    OpenSSH format: RSA, Ed25519 or ECDSA), `password` is its passphrase. `host_key` is the fingerprint
+    (`SHA256:…`) of the expected host key; None accepts any.
     """
 
     host: str
@@ -85,16 +84,16 @@ class SftpServer:
 
 
 class SftpBackend:
-    """A directory on an SSH server as a place for files. It gives no links."""
+    """The backend for a directory on an SSH server. It has no links."""
 
     host_key: str | None
-    """The fingerprint of the host key that the server showed last.
+    """The fingerprint of the server's host key at the last connection.
 
-    Whoever gave none should keep this one after the first use and give it from then on.
+    For trust on first use, save it and pass it as the expected one from then on.
     """
 
     def __init__(self, server: SftpServer, *, connect_timeout: float = 10, read_timeout: float = 60) -> None:
-        """Nothing is sent before the first call. The time-outs (s) are those of the login, and of an answer.
+        """Does not connect yet. The time-outs (s) apply to the login and to each response.
 
         Raises StorageError when the private key cannot be read, or needs another passphrase.
         """
@@ -130,9 +129,9 @@ class SftpBackend:
             _remove(sftp, self._path(key))
 
     def check_writing(self, directory: str = "") -> list[str]:
-        """See `CustomerBackend`. A small file is written, read back and deleted, if that may be done.
+        """See `CustomerBackend`. Writes, reads back and deletes a small file, as far as permitted.
 
-        Directories made for it go again.
+        Directories created for it are deleted too.
         """
         key = check_key(directory, CHECK_NAME)
         with self._connected() as sftp:
@@ -154,7 +153,7 @@ class SftpBackend:
     def _put(
         self, sftp: paramiko.SFTPClient, file: BinaryIO, target: str, size: int, digest: bytes
     ) -> bool | None:
-        """Send a file; returns whether it was seen to be there whole, None if nobody may look."""
+        """Upload a file; returns whether it was verified, None if it is not readable."""
         directory, name = posixpath.split(target)
         draft = posixpath.join(directory, f".{name}.part")
         if self._renames:
@@ -184,7 +183,7 @@ class SftpBackend:
 
     @contextmanager
     def _connected(self) -> Iterator[paramiko.SFTPClient]:
-        """A session on the server, whose errors are explained."""
+        """A session on the server; errors become StorageErrors."""
         address = (self._server.host, self._server.port)
         with (
             self._explained(),
@@ -230,7 +229,7 @@ class SftpBackend:
         return client.open_sftp()
 
     def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool | None:
-        """Whether this file is there whole; None if nobody may look, as far as may be seen."""
+        """Whether this file is complete on the server; None if it is not readable."""
         found = hashlib.sha256()
         with _MayBeRefused(sftp):
             try:
@@ -246,7 +245,7 @@ class SftpBackend:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what went wrong in a sentence for the customer."""
+        """Turn errors into StorageErrors for the customer."""
         server = f"{self._server.host}:{self._server.port}"
         try:
             yield
@@ -284,7 +283,7 @@ class SftpBackend:
 
 
 class _HostKey(paramiko.MissingHostKeyPolicy):
-    """Accepts the host key that is expected, or any if none is; nothing was sent to the server before."""
+    """Accepts the expected host key, or any if there is none, before any credentials are sent."""
 
     def __init__(self, expected: str | None) -> None:
         self.shown = expected
@@ -302,7 +301,7 @@ class _HostKey(paramiko.MissingHostKeyPolicy):
 
 @contextmanager
 def _closed_after(seconds: float, client: paramiko.SSHClient) -> Iterator[None]:
-    """Close the client if this takes longer: the library has no time-out for some of its steps.
+    """Close the client after a time-out, which the library lacks for some steps.
 
     Raises TimeoutError then.
     """
@@ -350,7 +349,7 @@ def _private_key(server: SftpServer) -> paramiko.PKey:
 
 
 def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> None:
-    """Let `draft` grow to all of `file`."""
+    """Append the rest of `file` to `draft`."""
     begin = _agreed(sftp, file, draft, size)
     logger.info("%s: sending from byte %d of %d on", draft, begin, size)
     with sftp.open(draft, "r+b" if begin else "wb") as remote:
@@ -364,7 +363,7 @@ def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> N
 
 
 def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> int:
-    """How many bytes of `file` are in `draft` already; 0 if it is another file's, or nobody may look."""
+    """How many bytes of `file` `draft` already has; 0 if it belongs to another file or is not readable."""
     with _MayBeRefused(sftp):
         try:
             there = sftp.stat(draft).st_size or 0
@@ -381,7 +380,7 @@ def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) ->
 
 
 def _write(remote: paramiko.SFTPFile, data: bytes) -> None:
-    """Write without waiting for each answer; all have come, and told no error, when this returns."""
+    """Write with pipelining; when this returns, the server has acknowledged all writes."""
     remote.set_pipelined(True)
     remote.write(data[:-_PIECE_BYTES])
     # The library looks at all answers that are due when it waits for one.
@@ -398,7 +397,7 @@ def _writing_explanation(sftp: paramiko.SFTPClient, error: OSError) -> OSError |
 
 
 def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
-    """The bytes from `begin` to `end`, asked for ahead, but never more than a window."""
+    """Read the bytes from `begin` to `end` with pipelining, up to a window."""
     for window in range(begin, end, WINDOW_BYTES):
         window_end = min(window + WINDOW_BYTES, end)
         yield from remote.readv(
@@ -410,7 +409,7 @@ def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
 
 
 def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
-    """Make a directory and those above it, as far as they are not there; returns those that were made."""
+    """Create a directory with its missing parents; returns the created ones."""
     if path in {"", "/"}:
         return []
     is_missing = False
@@ -438,7 +437,7 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
 
 
 def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> bool:
-    """Give a file its name; false if that may not be done."""
+    """Rename a file; false if that is not permitted."""
     with _MayBeRefused(sftp):
         sftp.posix_rename(draft, target)
         return True
@@ -452,10 +451,9 @@ def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> bool:
 
 
 class _MayBeRefused:
-    """Goes on behind its block when the server refuses something that is in it.
+    """Suppresses missing permissions in its block.
 
-    The server's word is "permission denied" or, for want of rights too, just "failure"; a connection that is
-    lost or silent is another thing.
+    Servers report "permission denied" or just "failure"; lost connections and time-outs are not suppressed.
     """
 
     def __init__(self, sftp: paramiko.SFTPClient) -> None:
@@ -484,7 +482,7 @@ def _remove_or_empty(sftp: paramiko.SFTPClient, path: str) -> None:
 
 
 def _check_with(sftp: paramiko.SFTPClient, path: str) -> tuple[bytes | None, list[str]]:
-    """Write a small file, read it back and delete it; returns what was read, None if that may not be done."""
+    """Write, read back and delete a small file; returns the data read, None if reading is not permitted."""
     read: bytes | None = None
     notes = []
     with sftp.open(path, "wb") as file:

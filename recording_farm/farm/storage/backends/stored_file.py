@@ -1,4 +1,4 @@
-"""A file of a directory that is open to be read, for whoever serves it."""
+"""An open stored file, for serving it."""
 
 import os
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from typing import BinaryIO, Final, Protocol
 from recording_farm.farm.storage.backends.disk import link_or_copy, read_at
 
 PIECE_BYTES: Final = 256 << 10
-"""What is read at once. A client that is slow keeps about two of these in memory."""
+"""Size of one read. A slow client keeps about two of these in memory."""
 
 
 class StoredFile(Protocol):
-    """A file's content, whatever way it is kept; whoever opened it closes it.
+    """The content of a stored file; the caller closes it.
 
-    A file that is replaced or deleted meanwhile is read to its end as it was.
+    A file that is replaced or deleted meanwhile stays readable.
     """
 
     size: int
-    """Bytes of content."""
+    """Size of the content in bytes."""
     modified_ns: int
-    """When it was last written, in ns since 1970."""
+    """Time of the last modification, in ns since 1970."""
 
     def pieces(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes from `start` up to `end`, `PIECE_BYTES` at a time at most; 0 ≤ start ≤ end ≤ size.
@@ -29,20 +29,20 @@ class StoredFile(Protocol):
         """
 
     def copy_to(self, target: Path) -> None:
-        """Bring the content to `target`, whole or not at all.
+        """Copy the content to `target` atomically.
 
         Raises StorageError as `pieces` does, OSError when `target` cannot be written.
         """
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file."""
 
 
 class PlainFile:
-    """A file that is kept as it is."""
+    """An unencrypted file."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """`file` is open at a path, without a buffer."""
+        """`file` is opened unbuffered from a path."""
         stat = os.fstat(file.fileno())
         self._file = file
         self.size = stat.st_size
@@ -54,7 +54,7 @@ class PlainFile:
             yield read_at(self._file, offset, min(PIECE_BYTES, end - offset))
 
     def copy_to(self, target: Path) -> None:
-        """See `StoredFile`. On one file system the file gets a second name and no byte is copied."""
+        """See `StoredFile`. On the same file system the file is hard-linked, not copied."""
         link_or_copy(Path(self._file.name), target)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Doing the same with many things, a few at a time."""
+"""A parallel map with a limited number of threads."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +9,10 @@ Item = TypeVar("Item")
 
 
 def each(act: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
-    """Call `act` with each item, in so many threads, and return when all are done.
+    """Call `act` with each item in a pool of threads, and return when all calls are done.
 
-    What holds in the caller's context (see `farm.storage.backends.allowed_addresses`) holds in the threads
-    too.
-    Raises the first error in the order of the items; after an error nothing more is begun, and what is under
-    way comes to its end.
+    The threads inherit the caller's context (see `farm.storage.backends.allowed_addresses`). Raises the first
+    error in the order of the items; after an error no further calls start, and running ones complete.
     """
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(copy_context().run, act, item) for item in items]
