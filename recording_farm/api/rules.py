@@ -8,7 +8,7 @@ from recording_farm.browser_bot.network.addresses import (
     CHECK_SECONDS,
     AddressError,
     check_url,
-    destination_at,
+    resolve_host,
 )
 from recording_farm.encoder.formats import Codec
 from recording_farm.farm.errors import AddressRefusedError, InvalidRequestError, NotFoundError
@@ -43,7 +43,7 @@ async def check_output_address(context: Context, url: str, field: str) -> None:
     """Raises AddressRefusedError when nothing may be sent to the receiver at `url`, which can be read."""
     stream = read_stream_url(url)
     try:
-        await destination_at(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
+        await resolve_host(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
     except AddressError as error:
         raise AddressRefusedError(f"{field}: {error}") from None
 

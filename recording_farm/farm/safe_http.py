@@ -17,9 +17,9 @@ from recording_farm.browser_bot.network.addresses import (
     AddressError,
     AddressRule,
     Destination,
-    destination_of,
+    resolve_url,
 )
-from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
+from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, unresolved_message
 from recording_farm.browser_bot.network.host_names import IpAddress, in_url
 from recording_farm.farm.certificates import certificate_problem, fetch_certificate
 
@@ -76,9 +76,9 @@ class CheckedHttp:
         Raises AddressError when the URL or its address is not allowed or does not resolve, and
         httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no response.
         """
-        destination = await destination_of(url, self._rule, self._name_seconds)
+        destination = await resolve_url(url, self._rule, self._name_seconds)
         if not destination.addresses:
-            raise AddressError(why_unresolved(destination.host))
+            raise AddressError(unresolved_message(destination.host))
         response = await self._first_answer(method, url, destination, headers, body)
         try:
             yield response

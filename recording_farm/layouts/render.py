@@ -16,7 +16,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from recording_farm.browser_bot.errors import NoAnswerError, StageError
 from recording_farm.browser_bot.page.added_css import AddedCss
-from recording_farm.browser_bot.page.console import ConsoleMessage, signal_in
+from recording_farm.browser_bot.page.console import ConsoleMessage, find_signal
 from recording_farm.browser_bot.page.contracts import START_SIGNAL
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.page.opening import HAS_SCRIPT
@@ -130,8 +130,8 @@ class Renderer:
         self._session = session
         self._browser = browser
         self._started = asyncio.Event()
-        self._world = IsolatedWorld(self._page, printed=self._heard)
-        self._world.script(RANDOM)
+        self._world = IsolatedWorld(self._page, on_console=self._heard)
+        self._world.add_script(RANDOM)
         self._faults = PageFaults(self._page)
         AddedCss(self._world, STOP_ANIMATIONS, from_start=True)
         self._masks = AddedCss(self._world)
@@ -223,7 +223,7 @@ class Renderer:
             slow.cancel()
 
     def _heard(self, printed: ConsoleMessage) -> None:
-        if printed.is_pages and signal_in(printed, (START_SIGNAL,))[0]:
+        if printed.is_pages and find_signal(printed, (START_SIGNAL,))[0]:
             self._started.set()
 
     async def _load(self, address: str) -> tuple[str, tuple[str, ...]]:
@@ -257,7 +257,7 @@ class Renderer:
             if frame != self._world.main_frame and await self._is_masked(frame, masked):
                 await self._world.ask(f"{MASK_FRAME}({color})", frame=frame)
             await self._world.ask(SETTLE, frame=frame)
-        found = await self._masks.finds(selectors)
+        found = await self._masks.matches(selectors)
         return tuple(selector for selector, finds in zip(selectors, found, strict=True) if not finds)
 
     async def _is_masked(self, frame: str, masked: str) -> bool:

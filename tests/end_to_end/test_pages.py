@@ -70,7 +70,7 @@ def test_page_that_loads_itself_anew_should_be_joined_again_and_one_that_is_over
         time.sleep(2)
         farm.order(started["id"], "stop")
         recording = farm.wait_for(started["id"], "UPLOADED")
-        assert again == ["the page has loaded itself anew, and was joined again by its hints"]
+        assert again == ["the page reloaded itself, and was joined again by its hints"]
         assert recording["quality"]["takes"] == 1
         with av.open(recording["download_url"]) as file:
             *_, last = file.decode(video=0)

@@ -8,10 +8,10 @@ from recording_farm.browser_bot.network.addresses import (
     AddressError,
     AddressRule,
     check_url,
-    destination_at,
-    lies_under,
+    is_under,
     origin_of,
     parse_address_rule,
+    resolve_host,
 )
 from recording_farm.browser_bot.network.host_names import IpAddress, with_host_in_ascii
 from recording_farm.browser_bot.page.hints import is_jitsi
@@ -61,11 +61,11 @@ async def test_address_should_be_the_same_for_check_and_connection(host: str) ->
     with pytest.raises(AddressError, match=r"private address"):
         await check_url(f"http://{host}/", AddressRule())
     with pytest.raises(AddressError, match=r"private address"):
-        await destination_at(host, 80, AddressRule())
+        await resolve_host(host, 80, AddressRule())
     with receiver() as hook:
         async with Poster(LOOPBACK, 5) as poster:
             assert (await poster.post(f"http://{host}:{hook.port}/", b"{}", {})).is_success
-    assert str((await destination_at(host, 80, LOOPBACK)).addresses[0]) == "127.0.0.1"
+    assert str((await resolve_host(host, 80, LOOPBACK)).addresses[0]) == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_hosts_should_be_compared_as_chromium_opens_them() -> None:
     assert is_jitsi("https://meet.straße.test/room", settings.jitsi_hosts)
     assert is_jitsi(f"https://MEET.{SHARP_S}./room", settings.jitsi_hosts)
     assert not is_jitsi("https://meet.strasse.test/room", settings.jitsi_hosts)
-    assert lies_under("https://STRASSE.test/meet/x", ["https://strasse.test/meet/"])
-    assert lies_under("https://straße.test/meet/x", settings.built_in_meetings)
-    assert not lies_under("https://strasse.test/meet/x", settings.built_in_meetings)
+    assert is_under("https://STRASSE.test/meet/x", ["https://strasse.test/meet/"])
+    assert is_under("https://straße.test/meet/x", settings.built_in_meetings)
+    assert not is_under("https://strasse.test/meet/x", settings.built_in_meetings)
 
 
 def test_outputs_and_storages_should_have_the_host_in_ascii() -> None:

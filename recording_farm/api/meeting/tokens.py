@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recording_farm.api.http_errors import UnauthorizedError
 from recording_farm.api.meeting.page import is_demo
-from recording_farm.browser_bot.network.addresses import lies_under
+from recording_farm.browser_bot.network.addresses import is_under
 from recording_farm.farm.config.settings import MEETING_PATH, Settings
 
 TOKEN_PREFIX: Final = "meet_"  # noqa: S105 - what every token begins with, not one of them
@@ -98,7 +98,7 @@ def recorder_address(
     settings: Settings, secret: bytes, page: str, organization_id: str, recording_id: UUID
 ) -> str:
     """Return the URL at which the recorder opens `page`; pages of the built-in meeting get a token."""
-    if not lies_under(page, settings.built_in_meetings):
+    if not is_under(page, settings.built_in_meetings):
         return page
     parts = urlsplit(page)
     meeting_id = unquote(parts.path.removeprefix(MEETING_PATH))

@@ -1,1 +1,1 @@
-"""Which addresses a page may reach: the address rule, name resolution, and the proxy that applies them."""
+"""The network access of pages: the address rule, name resolution, and the proxy that enforces the rule."""

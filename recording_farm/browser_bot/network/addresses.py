@@ -1,8 +1,8 @@
-"""Which addresses the farm may open: the rule that keeps strangers' pages out of private networks.
+"""The address rule: which addresses the farm may open, so that pages cannot reach private networks.
 
-The API applies it to the URL a client names, the stage to every address the browser is sent to afterwards
-(redirects, and names that resolve differently later), the webhooks to each delivery. Hosts are read the way
-Chromium reads them, see `browser_bot.network.host_names`.
+The API applies it to URLs in requests, the gateway to every connection of the browser (redirects, and names
+that resolve differently later), the webhooks to each delivery. Hosts are parsed like in Chromium, see
+`browser_bot.network.host_names`.
 """
 
 import re
@@ -19,16 +19,22 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from recording_farm.browser_bot.errors import BrowserBotError
 from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, resolve
-from recording_farm.browser_bot.network.host_names import HostError, IpAddress, address_in, host_of, in_url
+from recording_farm.browser_bot.network.host_names import (
+    HostError,
+    IpAddress,
+    in_url,
+    normalize_host,
+    parse_address,
+)
 
 IpNetwork = IPv4Network | IPv6Network
 
 CHECK_SECONDS = 2.0
-"""How long a name may take that is only looked at beforehand: a client waits for it."""
+"""Time-out of a DNS lookup in a check before the page is opened, while a client waits."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Listed here although `is_global` knows most of them, because what it knows differs between Pythons.
+# Explicit although `is_global` covers most of them, because it differs between Python versions.
 _REFUSED_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -52,9 +58,9 @@ _GLOBAL_V6 = IPv6Network("2000::/3")
 _REFUSED_V6 = tuple(
     IPv6Network(network)
     for network in (
-        "2001::/23",  # protocol assignments, with Teredo, which hides an IPv4 address
+        "2001::/23",  # protocol assignments, with Teredo, which embeds an IPv4 address
         "2001:db8::/32",
-        "2002::/16",  # 6to4, which hides an IPv4 address
+        "2002::/16",  # 6to4, which embeds an IPv4 address
         "3fff::/20",
     )
 )
@@ -62,14 +68,14 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class AddressError(BrowserBotError):
-    """A URL leads to an address that must not be opened; the message says why, in words for the client."""
+    """A URL leads to an address that must not be opened; the message is for clients."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a URL leads: the host as it is looked up, the port, and its addresses, all of them allowed.
+    """The normalized host, port and addresses of a URL; the rule allows all of them.
 
-    There are none when the name does not resolve.
+    `addresses` is empty if the name does not resolve.
     """
 
     host: str
@@ -79,41 +85,41 @@ class Destination:
 
 @dataclass(frozen=True)
 class AddressRule:
-    """What may be opened besides public addresses.
+    """Which addresses are allowed besides public ones.
 
-    `allowed` are networks the operator has opened up; with `allow_all` everything may be opened.
+    `allowed` are networks that the operator allows; `allow_all` allows every address.
     """
 
     allowed: tuple[IpNetwork, ...] = ()
     allow_all: bool = False
 
     def is_allowed(self, ip: IpAddress) -> bool:
-        """Whether the browser may open a connection to `ip`."""
-        ip = _without_wrapping(ip)
+        """Whether the browser may connect to `ip`."""
+        ip = _unwrap(ip)
         if self.allow_all or any(ip in network for network in self.allowed):
             return True
         return _is_public(ip)
 
 
 def parse_address_rule(text: str) -> AddressRule:
-    """The rule written as `all` or as networks between commas (`10.0.0.0/8, fd00::/8`); empty allows none.
+    """Parse `all` or comma-separated networks (`10.0.0.0/8, fd00::/8`); an empty text allows none.
 
-    Raises ValueError, naming the part that is no network.
+    Raises ValueError that names the invalid network.
     """
     if text.strip().lower() == "all":
         return AddressRule(allow_all=True)
     return AddressRule(allowed=tuple(ip_network(part.strip()) for part in text.split(",") if part.strip()))
 
 
-def _without_wrapping(ip: IpAddress) -> IpAddress:
-    """The IPv4 address that an IPv6 address only stands for (mapped, or through NAT64), else the address."""
+def _unwrap(ip: IpAddress) -> IpAddress:
+    """Return the IPv4 address inside of an IPv4-mapped or NAT64 address, else the address."""
     if isinstance(ip, IPv4Address):
         return ip
     if ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
     if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)
-    # A link-local address may come from the resolver with its interface, which no network contains.
+    # The resolver may return a link-local address with its interface, which is in no network.
     return IPv6Address(int(ip))
 
 
@@ -124,58 +130,58 @@ def _is_public(ip: IpAddress) -> bool:
 
 
 async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] = ()) -> None:
-    """Return quietly when the browser may be sent to `url`, raise AddressError when not.
+    """Raise AddressError if the browser must not open `url`.
 
-    `always_allowed` are the beginnings of URLs that need no check, origin and path (`http://127.0.0.1:8000/meet/`).
-    A name that does not resolve, or not soon, is not refused here: whoever opens the page reports it.
+    `always_allowed` are URL prefixes (origin and path) without a check, such as
+    `http://127.0.0.1:8000/meet/`. A name that does not resolve in time passes; opening the page reports it.
     """
     parts = _parse(url)
-    if any(_lies_under(parts, _parse(allowed)) for allowed in always_allowed):
+    if any(_is_under(parts, _parse(allowed)) for allowed in always_allowed):
         return
-    await destination_at(_host(parts), _port(parts), rule, CHECK_SECONDS)
+    await resolve_host(_host(parts), _port(parts), rule, CHECK_SECONDS)
 
 
-async def destination_of(url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS) -> Destination:
-    """Where `url` leads. Who connects to one of the addresses, and looks nothing up again, cannot be misled.
+async def resolve_url(url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS) -> Destination:
+    """Resolve the host of `url`. Connect to one of the addresses; a second lookup may return others.
 
-    There are none if they are not found within `seconds`. Raises AddressError when any of the addresses
-    must not be opened.
+    There are no addresses if the lookup takes longer than `seconds`. Raises AddressError if the rule forbids
+    any of them.
     """
     parts = _parse(url)
-    return await destination_at(_host(parts), _port(parts), rule, seconds)
+    return await resolve_host(_host(parts), _port(parts), rule, seconds)
 
 
-async def destination_at(
+async def resolve_host(
     host: str, port: int, rule: AddressRule, seconds: float = RESOLVE_SECONDS
 ) -> Destination:
-    """The same for a host (see `browser_bot.network.host_names`) and port that are not those of a page.
+    """Resolve a host (see `browser_bot.network.host_names`) and a port like `resolve_url`.
 
-    Raises AddressError when it is none, or any of the addresses must not be opened.
+    Raises AddressError if the host is invalid or the rule forbids any of its addresses.
     """
     try:
-        host = host_of(host)
+        host = normalize_host(host)
     except HostError as error:
         raise AddressError(str(error)) from None
-    addresses = await addresses_of(host, seconds)
+    addresses = await lookup_addresses(host, seconds)
     for ip in addresses:
         if not rule.is_allowed(ip):
-            raise AddressError(why_refused(host, ip))
+            raise AddressError(refusal_message(host, ip))
     return Destination(host, port, addresses)
 
 
-def why_refused(host: str, ip: IpAddress) -> str:
-    """A message about a host whose address the rule does not allow."""
+def refusal_message(host: str, ip: IpAddress) -> str:
+    """Return the error message for a host with an address that the rule forbids."""
     private = f"{host} has the private address {ip}" if host != str(ip) else f"{ip} is a private address"
-    # A worker on another machine than the API does not find the built-in meeting at its own address.
+    # A worker on another machine than the API does not reach the built-in meeting at 127.0.0.1.
     hint = "; for the built-in meeting, set FARM_MEETING_URL" if ip.is_loopback else ""
     return f"{private}; allow it with FARM_ALLOW_PRIVATE_ADDRESSES{hint}"
 
 
 def _parse(url: str) -> SplitResult:
-    """Split a URL that every browser reads the same way; whatever can be read in two ways is refused."""
+    """Split a URL; reject URLs that browsers and Python parse differently."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         raise AddressError("the URL must begin with http:// or https://")
-    # Browsers drop control characters and take a backslash for a slash: http://a.example\@127.0.0.1/
+    # Browsers drop control characters and treat a backslash as a slash: http://a.example\@127.0.0.1/
     if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
         raise AddressError("the URL must not contain spaces, control characters or backslashes")
     try:
@@ -196,7 +202,7 @@ def _parse(url: str) -> SplitResult:
 def _host(parts: SplitResult) -> str:
     text = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname or ""
     try:
-        return host_of(text)
+        return normalize_host(text)
     except HostError as error:
         raise AddressError(str(error)) from None
 
@@ -206,41 +212,41 @@ def _port(parts: SplitResult) -> int:
 
 
 def origin_of(url: str) -> str:
-    """The origin of a URL as browsers send it (Fetch, 3.1). Raises AddressError when there is none."""
+    """Return the origin of a URL as browsers send it (Fetch, 3.1). Raises AddressError if it has none."""
     parts = _parse(url)
     scheme, host, port = parts.scheme.lower(), _host(parts), _port(parts)
     return f"{scheme}://{in_url(host)}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
-def lies_under(url: str, beginnings: Iterable[str]) -> bool:
-    """Whether a URL begins with one of `beginnings` (origin and path), however it is spelled."""
+def is_under(url: str, prefixes: Iterable[str]) -> bool:
+    """Whether a URL starts with one of `prefixes` (origin and path) after normalization."""
     try:
         parts = _parse(url)
     except AddressError:
         return False
-    return any(_lies_under(parts, _parse(beginning)) for beginning in beginnings)
+    return any(_is_under(parts, _parse(prefix)) for prefix in prefixes)
 
 
-def _lies_under(parts: SplitResult, allowed: SplitResult) -> bool:
+def _is_under(parts: SplitResult, allowed: SplitResult) -> bool:
     origin, other = ((part.scheme.lower(), _host(part), _port(part)) for part in (parts, allowed))
     if origin != other:
         return False
-    # A browser resolves /meet/../v2 and /meet/%2e%2e/v2 before it asks for the page.
+    # Browsers resolve /meet/../v2 and /meet/%2e%2e/v2 before they send the request.
     segments = [unquote(segment) for segment in re.split(r"/", parts.path)]
     return ".." not in segments and "." not in segments and parts.path.startswith(allowed.path)
 
 
-async def addresses_of(
-    host: str, seconds: float = RESOLVE_SECONDS, asker: object = None
+async def lookup_addresses(
+    host: str, seconds: float = RESOLVE_SECONDS, requester: object = None
 ) -> tuple[IpAddress, ...]:
-    """All addresses of a host (`browser_bot.network.host_names`); none if it has none, or not in `seconds`.
+    """Return all addresses of a host (`browser_bot.network.host_names`); none if not found within `seconds`.
 
-    `asker` is who asks: `browser_bot.network.dns` bounds the names that one looks up at once.
+    `browser_bot.network.dns` limits the concurrent lookups of each `requester`.
     """
-    literal = address_in(host)
+    literal = parse_address(host)
     if literal is not None:
         return (literal,)
     if host == "localhost" or host.endswith(".localhost"):
-        # Browsers do not ask the resolver for these.
+        # Browsers do not look these up.
         return IPv4Address("127.0.0.1"), IPv6Address("::1")
-    return await resolve(host, seconds, asker)
+    return await resolve(host, seconds, requester)

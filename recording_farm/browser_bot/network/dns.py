@@ -1,12 +1,12 @@
-"""DNS look-ups with time-outs: addresses of names, resolved in threads of their own and cached.
+"""DNS lookups with time-outs, in threads of their own, with a cache.
 
-The system's resolver has no time-out that could be set for one call: a name whose server does not answer
-keeps a thread for 10 to 30 s. In asyncio's own pool of threads that would hold up files, Redis and the end
-of the process. So each lookup has a daemon thread, and the number of these is bounded: for a process, for
-whoever asks (a page), and for names of one domain, so that many dead names leave room for the others.
+The system's resolver has no time-out per call: a name whose server does not answer blocks a thread for 10 to
+30 s. In asyncio's default executor this would delay file and Redis access and the end of the process. So each
+lookup has a daemon thread. The number of threads is limited per process, per requester (a page) and per
+domain, so that many dead names do not block the others.
 
-What was found is remembered for as long as Chromium remembers it without a proxy. What was not found is
-remembered for a moment, and a name that is still being looked up after its time counts as not found.
+Addresses are cached as long as in Chromium without a proxy. Failures are cached for a moment. A lookup that
+exceeds its time-out counts as not found.
 """
 
 import asyncio
@@ -24,35 +24,35 @@ from typing import Final
 from recording_farm.browser_bot.network.host_names import IpAddress
 
 RESOLVE_SECONDS: Final = 5.0
-"""How long one name may take; the system's resolver asks a second time after 5 s."""
+"""Time-out of a lookup; the system's resolver retries after 5 s."""
 
 FOUND_SECONDS: Final = 60.0
-"""How long addresses are remembered, as in Chromium (`net/dns/host_resolver_manager.cc`)."""
+"""TTL of cached addresses, as in Chromium (`net/dns/host_resolver_manager.cc`)."""
 
 NOT_FOUND_SECONDS: Final = 2.0
-"""How long a name is remembered that was not found."""
+"""TTL of failed lookups."""
 
 _STALE_SECONDS: Final = 600.0
-"""How long addresses are still good for a name that is not found in time any more."""
+"""How long stale addresses are used if a new lookup does not finish in time."""
 
-_STALE_PATIENCE: Final = 0.5
-"""How long a lookup may take in seconds if there are such addresses."""
+_STALE_TIMEOUT: Final = 0.5
+"""Time-out of a lookup (s) if there are stale addresses."""
 
-_THREADS: Final = {"all": 128, "asker": 64, "domain": 16}
-"""How many names are looked up at the same time: in all, for one who asks, and in one domain."""
+_THREADS: Final = {"all": 128, "requester": 64, "domain": 16}
+"""Maximum concurrent lookups: in total, per requester, and per domain."""
 
-_WAITING: Final = 1000
-"""How many names may wait for that; beyond these none is found."""
+_MAX_QUEUED: Final = 1000
+"""Maximum queued lookups; further ones fail at once."""
 
-_REMEMBERED: Final = 1000
-"""How many names are remembered."""
+_MAX_CACHED: Final = 1000
+"""Maximum cached names."""
 
 _NO_SUCH_NAME: Final = {socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAMILY}
 
 
 @dataclass
 class _Lookup:
-    """One name that is looked up, or waits for it."""
+    """A running or queued lookup of a name, and how many callers wait for it."""
 
     host: str
     keys: tuple[tuple[str, object], ...]
@@ -62,8 +62,8 @@ class _Lookup:
 
 
 @dataclass
-class _Known:
-    """What was found of a name and when, when it was asked for last, and whether there is such a name."""
+class _CacheEntry:
+    """The addresses of a name, when they were found and last looked up, and whether the name exists."""
 
     addresses: tuple[IpAddress, ...] = ()
     found: float = -math.inf
@@ -71,7 +71,7 @@ class _Known:
     exists: bool = True
 
     def addresses_at(self, present: float) -> tuple[IpAddress, ...]:
-        """The addresses if they are still good."""
+        """Return the addresses, unless they are too old even as stale ones."""
         return self.addresses if present - self.found < _STALE_SECONDS else ()
 
 
@@ -79,29 +79,29 @@ class Resolver:
     """Looks up names in threads of its own. Safe to use from several threads and event loops."""
 
     def __init__(self) -> None:
-        """Begin without any thread."""
-        self.forget()
+        """Create a resolver without threads."""
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew; a forked process has none of the threads."""
+    def reset(self) -> None:
+        """Drop the state, for a forked process, which has none of the threads."""
         self._lock = threading.Lock()
         self._lookups: dict[str, _Lookup] = {}
         self._queue: deque[_Lookup] = deque()
         self._running: Counter[tuple[str, object]] = Counter()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._cache: OrderedDict[str, _CacheEntry] = OrderedDict()
 
     async def resolve(
-        self, host: str, seconds: float = RESOLVE_SECONDS, asker: object = None
+        self, host: str, seconds: float = RESOLVE_SECONDS, requester: object = None
     ) -> tuple[IpAddress, ...]:
-        """All addresses of a name; none when it has none, or none were found within `seconds`.
+        """Return all addresses of a name; none if it has none or the lookup takes longer than `seconds`.
 
-        `asker` is who asks: all lookups of one have a bound of their own.
+        The concurrent lookups of each `requester` are limited.
         """
-        found, lookup, patience = self._ask(host, seconds, asker)
+        found, lookup, timeout = self._request(host, seconds, requester)
         if lookup is None:
             return found
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 return await asyncio.shield(asyncio.wrap_future(lookup.found))
         except TimeoutError:
             return found
@@ -109,51 +109,51 @@ class Resolver:
             self._leave(lookup)
 
     def resolve_here(self, host: str, seconds: float = RESOLVE_SECONDS) -> tuple[IpAddress, ...]:
-        """The same for a thread that may wait."""
-        found, lookup, patience = self._ask(host, seconds, None)
+        """Like `resolve`, but blocks the calling thread."""
+        found, lookup, timeout = self._request(host, seconds, None)
         if lookup is None:
             return found
         try:
-            return lookup.found.result(patience)
+            return lookup.found.result(timeout)
         except TimeoutError:
             return found
         finally:
             self._leave(lookup)
 
-    def _ask(
-        self, host: str, seconds: float, asker: object
+    def _request(
+        self, host: str, seconds: float, requester: object
     ) -> tuple[tuple[IpAddress, ...], _Lookup | None, float]:
-        """What is known of a name; if that is not enough, its lookup, and for how many seconds to wait."""
+        """Return cached addresses; unless they are fresh, also the lookup and its remaining time-out (s)."""
         present = time.monotonic()
         with self._lock:
-            known = self._known.get(host, _Known())
+            known = self._cache.get(host, _CacheEntry())
             found = known.addresses_at(present)
             if present - known.found < FOUND_SECONDS or present - known.asked < NOT_FOUND_SECONDS:
                 return found, None, 0.0
-            lookup = self._begin(host, asker)
-        patience = min(seconds, _STALE_PATIENCE) if found else seconds
-        return found, lookup, max(0.0, lookup.began + patience - present) if lookup else 0.0
+            lookup = self._begin(host, requester)
+        timeout = min(seconds, _STALE_TIMEOUT) if found else seconds
+        return found, lookup, max(0.0, lookup.began + timeout - present) if lookup else 0.0
 
     def _leave(self, lookup: _Lookup) -> None:
         with self._lock:
             lookup.waiting -= 1
 
-    def why_unresolved(self, host: str) -> str:
-        """Why `resolve` has just found no address of a name, in words for the client."""
+    def unresolved_message(self, host: str) -> str:
+        """Return the error message, for clients, after `resolve` returned no address."""
         with self._lock:
-            exists = self._known.get(host, _Known()).exists
+            exists = self._cache.get(host, _CacheEntry()).exists
         if exists:
             return f"no name server answers for the host name {host}"
         return f"the host name {host} does not resolve"
 
-    def _begin(self, host: str, asker: object) -> _Lookup | None:
-        """The lookup of a name, which may run already; None when too many wait. The lock is held."""
+    def _begin(self, host: str, requester: object) -> _Lookup | None:
+        """Join or queue the lookup of a name; None if the queue is full. The caller holds the lock."""
         lookup = self._lookups.get(host)
         if lookup is None:
-            if len(self._queue) >= _WAITING:
+            if len(self._queue) >= _MAX_QUEUED:
                 return None
             domain = ".".join(host.rsplit(".", 2)[-2:])
-            keys = (("all", None), ("asker", asker), ("domain", domain))
+            keys = (("all", None), ("requester", requester), ("domain", domain))
             lookup = self._lookups[host] = _Lookup(host, keys, time.monotonic())
             self._queue.append(lookup)
         lookup.waiting += 1
@@ -161,7 +161,7 @@ class Resolver:
         return lookup
 
     def _start(self) -> None:
-        """Start the lookups for which there is room. The lock is held."""
+        """Start queued lookups within the limits. The caller holds the lock."""
         left: deque[_Lookup] = deque()
         while self._queue:
             lookup = self._queue.popleft()
@@ -175,18 +175,18 @@ class Resolver:
         self._queue = left
 
     def _look_up(self, lookup: _Lookup) -> None:
-        """Look a name up, which may take half a minute."""
-        addresses = _addresses_of(lookup.host)
+        """Look up a name; blocks for up to half a minute."""
+        addresses = _getaddrinfo(lookup.host)
         present = time.monotonic()
         with self._lock:
-            known = self._known.pop(lookup.host, _Known())
+            known = self._cache.pop(lookup.host, _CacheEntry())
             if addresses is None:
                 known.asked = present
             else:
-                known = _Known(addresses, present if addresses else -math.inf, present, bool(addresses))
-            self._known[lookup.host] = known
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+                known = _CacheEntry(addresses, present if addresses else -math.inf, present, bool(addresses))
+            self._cache[lookup.host] = known
+            if len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
             del self._lookups[lookup.host]
             for key in lookup.keys:
                 self._running[key] -= 1
@@ -196,10 +196,10 @@ class Resolver:
         lookup.found.set_result(known.addresses_at(present))
 
 
-def _addresses_of(host: str) -> tuple[IpAddress, ...] | None:
-    """The addresses of a name, none if it has none; None when the resolver has no answer."""
+def _getaddrinfo(host: str) -> tuple[IpAddress, ...] | None:
+    """Return the addresses of a name, empty if it has none; None if the resolver gets no answer."""
     try:
-        # As bytes: a text would go through Python's codec for names, which follows another standard.
+        # As bytes, because a str would go through Python's `idna` codec, which follows an older standard.
         found = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         return () if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME else None
@@ -211,6 +211,6 @@ RESOLVER: Final = Resolver()
 
 resolve = RESOLVER.resolve
 resolve_here = RESOLVER.resolve_here
-why_unresolved = RESOLVER.why_unresolved
+unresolved_message = RESOLVER.unresolved_message
 
-os.register_at_fork(after_in_child=RESOLVER.forget)
+os.register_at_fork(after_in_child=RESOLVER.reset)

@@ -1,7 +1,7 @@
-"""The HTTP proxy of a browser, its only way out: applies the address rule to every connection.
+"""The gateway: the only HTTP proxy of a browser, which applies the address rule to every connection.
 
-A check of the URL alone would miss redirects, frames, pictures, scripts' own requests and names that resolve
-differently the second time. Here the address that was checked is the address that is connected to.
+A check of the URL alone would miss redirects, frames, images, requests by scripts, and names that resolve
+differently the second time (DNS rebinding). The gateway connects to the address that it checked.
 """
 
 import asyncio
@@ -12,40 +12,44 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from recording_farm.browser_bot.errors import BrowserBotError
-from recording_farm.browser_bot.network.addresses import AddressRule, addresses_of, lies_under, why_refused
-from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, why_unresolved
-from recording_farm.browser_bot.network.host_names import IpAddress, host_of
+from recording_farm.browser_bot.network.addresses import (
+    AddressRule,
+    is_under,
+    lookup_addresses,
+    refusal_message,
+)
+from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, unresolved_message
+from recording_farm.browser_bot.network.host_names import IpAddress, normalize_host
 from recording_farm.browser_bot.waiting import first_of
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-SLOW_NAMES = 8
-"""Chromium has 32 connections to its proxy at most, and a page's other requests are to have some of them
-while it waits for names that nobody answers for: so many may take as long as a name may, the others this
-long."""
+MAX_SLOW_LOOKUPS = 8
+"""How many concurrent DNS lookups get the full time-out; further ones get SHORT_LOOKUP_SECONDS. Chromium
+opens at most 32 connections to its proxy, and lookups without an answer must not block all of them."""
 
-IMPATIENT_SECONDS = 1.0
+SHORT_LOOKUP_SECONDS = 1.0
 HEADER_TIMEOUT = 60.0
 LINGER_TIMEOUT = 10.0
-"""How long the other side may take for the last bytes that wait for it when a connection ends."""
+"""How long a closing connection may take to flush its last bytes."""
 
 MAX_PROBLEMS = 1_000
-"""How many servers' problems are kept; a page may ask for any number."""
+"""How many servers the gateway remembers a problem for; a page may contact any number."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HEADER_BYTES = 64 * 1024
 CHUNK = 64 * 1024
 REQUEST_LINE = re.compile(r"([A-Z]+) ([!-~]+) HTTP/1\.[01]")
 AMBIGUOUS = re.compile(r"[\r\n\0]")
-"""What one reader of a header takes for its end or the end of a line, and another one does not."""
+"""Characters that some HTTP parsers treat as the end of a line or of the header, and others do not."""
 
 PROBLEM_HEADER = "x-farm-gateway"
-"""Marks an answer of the gateway itself, which the bot must not take for the page's."""
+"""Marks a response by the gateway itself, so that the bot does not mistake it for the page."""
 
 
 class _GatewayError(BrowserBotError):
-    """A request that goes nowhere: the HTTP status to answer and the reason in words for people."""
+    """The gateway refuses or cannot forward a request: the HTTP status and a message for users."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -53,34 +57,37 @@ class _GatewayError(BrowserBotError):
 
 
 class Gateway:
-    """The proxy of one stage. `problem` is the last reason for which it let a request go nowhere."""
+    """The proxy of one stage. `problem` is why it did not forward a request, the last time."""
 
     def __init__(self, rule: AddressRule, always_allowed: Collection[str]) -> None:
-        """Apply `rule`, except to http URLs that begin with one of `always_allowed` (origin and path).
+        """Apply `rule`, except to http URLs that start with one of `always_allowed` (origin and path).
 
-        What a tunnel asks for cannot be seen, so the rule holds for every tunnel.
+        The rule applies to every tunnel (CONNECT), because the requests in it are encrypted.
         """
         self._rule = rule
         self._always_allowed = tuple(always_allowed)
-        self._names_asked = 0
+        self._lookups = 0
         self.problem: str | None = None
         self._problems: dict[tuple[str, int], str] = {}
 
     def problem_with(self, url: str) -> str | None:
-        """The last reason for which requests to the server of `url` went nowhere."""
+        """Return why the gateway did not forward a request to the server of `url`, the last time."""
         parts = urlsplit(url)
         try:
-            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+            host, port = (
+                normalize_host(parts.hostname or ""),
+                parts.port or DEFAULT_PORTS.get(parts.scheme, 0),
+            )
         except ValueError:
             return None
         return self._problems.get((host, port))
 
-    async def reaches(self, url: str) -> bool:
-        """Whether the server of an http or https `url` takes connections, as far as the rule lets it."""
+    async def can_reach(self, url: str) -> bool:
+        """Whether the rule allows the server of an http or https `url` and it accepts connections."""
         parts = urlsplit(url)
-        exempt = parts.scheme == "http" and lies_under(url, self._always_allowed)
+        exempt = parts.scheme == "http" and is_under(url, self._always_allowed)
         try:
-            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+            host, port = normalize_host(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
             _, writer = await self._connect(host, port, exempt)
         except (_GatewayError, ValueError):
             return False
@@ -88,7 +95,7 @@ class Gateway:
         return True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection of the browser; one request, then it is closed."""
+        """Serve one connection of the browser: one request, then close it."""
         try:
             async with asyncio.timeout(HEADER_TIMEOUT):
                 header = await reader.readuntil(b"\r\n\r\n")
@@ -97,7 +104,7 @@ class Gateway:
             self.problem = str(problem)
             logger.info("gateway: %s", problem)
             with suppress(OSError):
-                writer.write(_answer(problem))
+                writer.write(_response(problem))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             logger.debug("gateway: a connection ended: %r", error)
@@ -108,12 +115,12 @@ class Gateway:
         request_line, *fields = header.removesuffix("\r\n\r\n").split("\r\n")
         match = REQUEST_LINE.fullmatch(request_line)
         if match is None or any(AMBIGUOUS.search(field) for field in fields):
-            raise _GatewayError(400, "the browser sent no HTTP request")
+            raise _GatewayError(400, "the browser sent a malformed HTTP request")
         method, target = match[1], match[2]
         host, port, path = _destination(method, target)
         body = _body_length(fields)
         try:
-            exempt = method != "CONNECT" and lies_under(target, self._always_allowed)
+            exempt = method != "CONNECT" and is_under(target, self._always_allowed)
             server_reader, server_writer = await self._connect(host, port, exempt)
         except _GatewayError as problem:
             if len(self._problems) >= MAX_PROBLEMS:
@@ -127,7 +134,7 @@ class Gateway:
             else:
                 server_writer.write(_origin_form(method, path, fields))
                 upload = _copy_body(body, reader, server_writer)
-            # Until either side has no more to say.
+            # Until either side is done.
             await first_of(upload=upload, download=_copy(server_reader, writer))
         finally:
             await _close(server_writer)
@@ -137,11 +144,11 @@ class Gateway:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await self._addresses_of(host)
         if not addresses:
-            raise _GatewayError(502, why_unresolved(host))
+            raise _GatewayError(502, unresolved_message(host))
         if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
-                raise _GatewayError(403, why_refused(host, refused[0]))
+                raise _GatewayError(403, refusal_message(host, refused[0]))
         reason = ""
         for ip in addresses:
             try:
@@ -156,15 +163,15 @@ class Gateway:
         raise _GatewayError(502, f"the server {host}:{port} {reason}")
 
     async def _addresses_of(self, host: str) -> tuple[IpAddress, ...]:
-        seconds = RESOLVE_SECONDS if self._names_asked < SLOW_NAMES else IMPATIENT_SECONDS
-        self._names_asked += 1
+        seconds = RESOLVE_SECONDS if self._lookups < MAX_SLOW_LOOKUPS else SHORT_LOOKUP_SECONDS
+        self._lookups += 1
         try:
-            return await addresses_of(host, seconds, self)
+            return await lookup_addresses(host, seconds, self)
         finally:
-            self._names_asked -= 1
+            self._lookups -= 1
 
 
-def _answer(problem: _GatewayError) -> bytes:
+def _response(problem: _GatewayError) -> bytes:
     reason = str(problem).encode("ascii", "replace")
     header = (
         f"HTTP/1.1 {problem.status} Gateway\r\ncontent-type: text/plain\r\nconnection: close\r\n"
@@ -174,11 +181,11 @@ def _answer(problem: _GatewayError) -> bytes:
 
 
 def _destination(method: str, target: str) -> tuple[str, int, str]:
-    """The host, port and path that a request is for; the path of a tunnel is `/`."""
+    """Return host, port and path of a request; the path of a tunnel is `/`."""
     tunnel = method == "CONNECT"
     try:
         url = urlsplit(f"//{target}" if tunnel else target)
-        host, port = host_of(url.hostname or ""), url.port or (443 if tunnel else 80)
+        host, port = normalize_host(url.hostname or ""), url.port or (443 if tunnel else 80)
     except ValueError:
         raise _GatewayError(400, f"the gateway cannot open {target[:200]!r}") from None
     if not (tunnel or url.scheme == "http"):
@@ -192,28 +199,28 @@ def _name(field: str) -> str:
 
 
 def _body_length(fields: Sequence[str]) -> int:
-    """How many bytes of body the request says that it has."""
+    """Return the length of the request body."""
     if any(_name(field) == "transfer-encoding" for field in fields):
-        raise _GatewayError(411, "the gateway takes no request of unknown length")
+        raise _GatewayError(411, "the gateway does not support requests of unknown length")
     lengths = {field.partition(":")[2].strip() for field in fields if _name(field) == "content-length"}
     if not lengths:
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,15}", length := lengths.pop()):
-        raise _GatewayError(400, "the request does not say clearly how long it is")
+        raise _GatewayError(400, "the request has an invalid content-length")
     return int(length)
 
 
 def _origin_form(method: str, path: str, fields: Sequence[str]) -> bytes:
-    # One request a connection: on a kept one the browser would send requests for other hosts.
+    # One request per connection: on a persistent one the browser would send requests for other hosts.
     kept = [field for field in fields if _name(field) not in {"connection", "proxy-connection"}]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *kept, "connection: close", "", ""]).encode("latin-1")
 
 
 async def _copy_body(length: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on the request's body; return when the browser has gone, or comes with a next request.
+    """Forward the request body; return when the browser disconnects or sends another request.
 
-    A next one comes if the server answers that it keeps the connection, although told not to; when this
-    connection ends, the browser sends it again on a new one.
+    It sends another one if the server keeps the connection alive in spite of `connection: close`. When the
+    connection closes, the browser retries on a new one.
     """
     while length and (chunk := await reader.read(min(length, CHUNK))):
         length -= len(chunk)
@@ -223,7 +230,7 @@ async def _copy_body(length: int, reader: asyncio.StreamReader, writer: asyncio.
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    """Close a connection when its last bytes are out; at once when that takes too long or is cancelled."""
+    """Flush and close a connection; abort it after LINGER_TIMEOUT or when cancelled."""
     writer.close()
     try:
         async with asyncio.timeout(LINGER_TIMEOUT):
@@ -244,7 +251,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def open_gateway(
     rule: AddressRule, always_allowed: Collection[str] = ()
 ) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway on the loopback; yields it and its address for the browser's proxy setting."""
+    """Run a gateway on the loopback interface; yield it and its URL for the browser's proxy setting."""
     gateway = Gateway(rule, always_allowed)
     connections: set[asyncio.Task[None]] = set()
 
@@ -252,7 +259,7 @@ async def open_gateway(
         connection = asyncio.ensure_future(gateway.serve(reader, writer))
         connections.add(connection)
         connection.add_done_callback(connections.discard)
-        # It may be cancelled before it has run at all.
+        # The task may be cancelled before its first step.
         connection.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=MAX_HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""Host names as Chromium parses them, so that what is checked is what is connected to.
+"""Parses host names like Chromium, so that the checked host is the one that the browser connects to.
 
 Chromium follows the URL standard (https://url.spec.whatwg.org/#host-parsing). Percent signs are decoded.
 Names that are not ASCII are mapped by UTS 46 without its transitional rules: `straße.test` is
@@ -21,21 +21,21 @@ IpAddress = IPv4Address | IPv6Address
 
 _MAX_NAME: Final = 253
 _MAX_LABEL: Final = 63
-"""Bytes (RFC 1035, 2.3.4). Chromium takes longer names, which no resolver can be asked for."""
+"""Bytes (RFC 1035, 2.3.4). Chromium accepts longer names, but no resolver does."""
 
 _MAX_TEXT: Final = 9 * _MAX_NAME
-"""Characters of a host before it is decoded: three for each byte of UTF-8, of which there may be several."""
+"""Characters of a host before percent-decoding: three for each of up to three bytes of UTF-8."""
 
 
 class HostError(BrowserBotError, ValueError):
-    """A text that is no host; the message says why, in words for the client."""
+    """A text is not a valid host; the message is for clients."""
 
 
-def host_of(text: str) -> str:
-    """The host that Chromium opens for the host in a URL; an IPv6 address may be without its brackets.
+def normalize_host(text: str) -> str:
+    """Normalize the host of a URL like Chromium; an IPv6 address may lack its brackets.
 
-    A name is in ASCII and lower case, without a dot at its end; an address is in its shortest form, an IPv6
-    address without brackets. Raises HostError for what Chromium refuses, and for what can be no name in DNS.
+    The result is a name in lower-case ASCII without a trailing dot, or an address in its shortest form
+    without brackets. Raises HostError for hosts that Chromium rejects and for names that are invalid in DNS.
     """
     if text.startswith("[") or ":" in text:
         return str(_ipv6(text.removeprefix("[").removesuffix("]")))
@@ -52,25 +52,25 @@ def host_of(text: str) -> str:
     return name
 
 
-def address_in(host: str) -> IpAddress | None:
-    """The address that a host of `host_of` is, None for a name."""
+def parse_address(host: str) -> IpAddress | None:
+    """Return the IP address that a normalized host is; None for a name."""
     if ":" in host:
         return IPv6Address(host)
     return IPv4Address(host) if re.fullmatch(r"[0-9.]+", host) else None
 
 
 def in_url(host: str) -> str:
-    """A host as a URL has it."""
+    """Format a normalized host for a URL: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def with_host_in_ascii(url: str) -> str:
-    """A URL whose host is written as in `host_of`, for libraries that know fewer ways. Raises HostError."""
+    """Normalize the host in a URL, for libraries that parse fewer forms. Raises HostError."""
     parts = urlsplit(url)
     text = f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname or ""
     user, at, authority = parts.netloc.rpartition("@")
     port = re.search(r":[0-9]*$", authority)
-    netloc = f"{user}{at}{in_url(host_of(text))}{port[0] if port else ''}"
+    netloc = f"{user}{at}{in_url(normalize_host(text))}{port[0] if port else ''}"
     before, _, rest = url.partition("//")
     return f"{before}//{netloc}{rest[len(parts.netloc) :]}"
 
@@ -87,9 +87,9 @@ def _decoded(text: str) -> str:
 
 
 def _in_ascii(name: str) -> str:
-    """UTS 46, section 4: mapped, in NFC, each label checked, and those that are not ASCII in Punycode."""
+    """UTS 46, section 4: map and normalize, validate each label, convert non-ASCII ones to Punycode."""
     if name.isascii():
-        return name.lower()  # Chromium takes any label that begins with `xn--` for what it is
+        return name.lower()  # Chromium does not validate ASCII labels, not even `xn--` ones
     try:
         mapped = idna.uts46_remap(name, std3_rules=False)
         labels = mapped.split(".")
@@ -105,7 +105,7 @@ def _in_ascii(name: str) -> str:
 
 
 def _unicode(label: str) -> str:
-    """What a label of a mapped name stands for. Raises UnicodeError when it is not valid."""
+    """Return the Unicode form of a label of a mapped name. Raises UnicodeError if it is not valid."""
     if label.startswith("xn--"):
         text = label.removeprefix("xn--").encode("ascii").decode("punycode")
         if not text or text.isascii() or idna.uts46_remap(text, std3_rules=False) != text:
@@ -137,9 +137,9 @@ def _ipv6(text: str) -> IPv6Address:
 
 
 def _ipv4(labels: list[str]) -> IPv4Address:
-    """The address in any of the ways browsers accept: up to four numbers, decimal, octal or hexadecimal.
+    """Parse an address in any form that browsers accept: up to four decimal, octal or hexadecimal numbers.
 
-    The last number fills all the bytes that are left.
+    The last number fills all remaining bytes.
     """
     not_an_address = HostError(f"the host {'.'.join(labels)} is not a valid address")
     try:

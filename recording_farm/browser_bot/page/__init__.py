@@ -1,1 +1,1 @@
-"""The bot that opens a meeting's page, joins, follows its signals, and tells when it is over or lost."""
+"""The bot: opens and joins a meeting's page, follows its signals, and detects when it is over or lost."""

@@ -1,10 +1,10 @@
-"""CSS added to a page: in every frame and document of it, and in their shadow roots.
+"""Adds CSS to a page: to all frames and documents, and to their shadow roots.
 
-A sheet that is adopted (https://drafts.csswg.org/cssom/#dom-documentorshadowroot-adoptedstylesheets),
-because style elements are what many a page's policy forbids, and only of adopted sheets a shadow root need
-not be changed. A script in the page's own world, which runs before the page's first one, is there when
-shadow roots are made, closed ones too, and when a page gives a root other sheets than it had. It keeps the
-browser's own functions.
+It uses adopted style sheets (https://drafts.csswg.org/cssom/#dom-documentorshadowroot-adoptedstylesheets):
+the content security policy of many pages forbids style elements, and adopted sheets do not change the content
+of a shadow root. A script in the page's own world, which runs before the page's scripts, wraps the functions
+that create shadow roots, closed ones too, and the setters that replace adopted sheets. It keeps references to
+the browser's own functions.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 logger = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT: Final = 3.0
-"""Seconds for a frame to answer; one that hangs shows nothing else in any case."""
+"""Seconds for a frame to answer; a frame that hangs does not change on screen anyway."""
 
-# The selectors of a sheet's rules, as they are and without what changes while a page is looked at (:hover)
-# and what is no element (::before): whether they find anything then tells whether a rule has an effect.
+# The selectors of a sheet's rules, each as it is and without pseudo-elements (::before) and transient
+# pseudo-classes (:hover). If the second form matches nothing, the rule has no effect.
 _SELECTORS: Final = r"""
 ((CSS) => {
   const sheet = new CSSStyleSheet();
@@ -47,10 +47,10 @@ _SELECTORS: Final = r"""
 _HOOK: Final = r"""
 ((NAME) => {
   "use strict";
-  if (Object.hasOwn(globalThis, NAME)) return globalThis[NAME]("anew");
+  if (Object.hasOwn(globalThis, NAME)) return globalThis[NAME]("restart");
 
-  // The browser's own functions, whatever the page puts in their place later. What runs later has no spread,
-  // no `for of` and no methods of arrays: they go through the page's prototypes.
+  // References to the browser's own functions, because the page may replace them. Code that runs later must
+  // not use spread, `for of` or array methods: they use prototypes that the page can change.
   const { apply, construct, defineProperty, getOwnPropertyDescriptor } = Reflect;
   const getter = (type, name) => {
     const { get } = getOwnPropertyDescriptor(type.prototype, name);
@@ -92,7 +92,7 @@ _HOOK: Final = r"""
       for (let i = 0; i < sheets.length; i++) if (sheets[i] === sheet) return;
       push(sheets, sheet);
     } catch {
-      // Another document's, which has a sheet of its own.
+      // The root belongs to another document, which has its own sheet.
     }
   };
 
@@ -114,7 +114,7 @@ _HOOK: Final = r"""
   watch(Document.prototype, "adoptedStyleSheets", "set", (each) => adopt(each, "document"));
   watch(ShadowRoot.prototype, "adoptedStyleSheets", "set", (each) => adopt(each, "root"));
 
-  // Each root, also those that come with the document's text and that nobody has called a function for.
+  // All shadow roots, including declarative ones in the HTML, for which no function is called.
   const eachRoot = (where, kind, act) => {
     const elements = finders[kind][0](where, "*");
     for (let i = 0; i < count(elements); i++) {
@@ -134,24 +134,24 @@ _HOOK: Final = r"""
     try {
       return finders[kind][1](where, selector) !== null;
     } catch {
-      return true; // a selector that only a sheet understands
+      return true; // a selector that is only valid in a style sheet
     }
   };
   const effects = (selectors) => {
-    let said = "";
+    let answer = "";
     for (let i = 0; i < selectors.length; i++) {
       let found = finds(page, "document", selectors[i]);
       eachRoot(page, "document", (root) => { found ||= finds(root, "root", selectors[i]); });
-      said += found ? "1" : "0";
+      answer += found ? "1" : "0";
     }
-    return said;
+    return answer;
   };
 
   begin();
   defineProperty(globalThis, NAME, {
     value: (what, of) => {
       if (what === "effects") return effects(of);
-      if (what === "anew") {
+      if (what === "restart") {
         if (page !== apply(shown, globalThis, [])) begin();
         return "";
       }
@@ -166,38 +166,38 @@ _HOOK: Final = r"""
 
 
 class AddedCss:
-    """Rules on the page of a world."""
+    """CSS rules added to the page of an isolated world."""
 
     def __init__(self, world: IsolatedWorld, css: str = "", *, from_start: bool = False) -> None:
-        """Add `css` to the page of `world`, which is not open yet; it is `on` later, or `from_start`."""
+        """Prepare `css` for the page of `world`, which must not be open yet; see `on` and `from_start`."""
         self._world = world
         self._css = css
         self._is_on = from_start
         self._name = f"recordingFarm{secrets.token_hex(8)}"
-        world.script(f"{_HOOK}({json.dumps(self._name)})")
+        world.add_script(f"{_HOOK}({json.dumps(self._name)})")
         if from_start:
-            world.script(self._told("css", css))
+            world.add_script(self._call("css", css))
 
     async def on(self) -> None:
-        """Have the rules hold, in the frames and documents to come too. Raises NoAnswerError."""
+        """Apply the rules, in future frames and documents too. Raises NoAnswerError."""
         if self._is_on:
             await self.put(self._css)
             return
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            await self._world.run(self._told("css", self._css))
+            await self._world.run(self._call("css", self._css))
         self._is_on = True
 
     async def off(self) -> None:
-        """Have them hold no more in the documents that are shown now."""
+        """Remove the rules from the current documents."""
         if self._is_on:
             await self.put("")
 
     async def put(self, css: str) -> None:
-        """Have `css` hold instead, in the documents that are shown now."""
-        await self._tell_frames("css", css)
+        """Replace the rules with `css` in the current documents."""
+        await self._call_frames("css", css)
 
-    async def idle(self) -> list[str] | None:
-        """The selectors of its rules that find nothing on the page just now; None if it has no rule at all.
+    async def unmatched(self) -> list[str] | None:
+        """Return the selectors of its rules that match nothing on the page now; None if it has no valid rule.
 
         Raises NoAnswerError.
         """
@@ -205,30 +205,32 @@ class AddedCss:
             selectors = await self._world.ask(f"{_SELECTORS}({json.dumps(self._css)})")
         if not selectors:
             return None
-        found = await self.finds([lasting for _, lasting in selectors])
-        return [selector for (selector, _), finds in zip(selectors, found, strict=True) if not finds]
+        matched = await self.matches([lasting for _, lasting in selectors])
+        return [selector for (selector, _), found in zip(selectors, matched, strict=True) if not found]
 
-    async def finds(self, selectors: Sequence[str]) -> list[bool]:
-        """Which of `selectors` find anything on the page just now, in whatever frame and shadow root."""
-        return combined(len(selectors), await self._tell_frames("effects", list(selectors)))
+    async def matches(self, selectors: Sequence[str]) -> list[bool]:
+        """Whether each of `selectors` matches anything on the page now, in any frame or shadow root."""
+        return combine_answers(len(selectors), await self._call_frames("effects", list(selectors)))
 
-    def _told(self, what: str, of: object) -> str:
-        return f"typeof {self._name} === 'function' ? {self._name}({json.dumps(what)}, {json.dumps(of)}) : ''"
+    def _call(self, command: str, value: object) -> str:
+        arguments = f"{json.dumps(command)}, {json.dumps(value)}"
+        return f"typeof {self._name} === 'function' ? {self._name}({arguments}) : ''"
 
-    async def _tell_frames(self, what: str, of: object) -> list[object]:
-        """Tell all frames at once, and return what they answer."""
-        return list(await asyncio.gather(*(self._tell(frame, what, of) for frame in self._world.frames)))
+    async def _call_frames(self, command: str, value: object) -> list[object]:
+        """Call all frames concurrently and return their answers."""
+        calls = (self._call_frame(frame, command, value) for frame in self._world.frames)
+        return list(await asyncio.gather(*calls))
 
-    async def _tell(self, frame: str, what: str, of: object) -> object:
+    async def _call_frame(self, frame: str, command: str, value: object) -> object:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await self._world.ask_main_world(self._told(what, of), frame=frame)
+                return await self._world.ask_main_world(self._call(command, value), frame=frame)
         except (NoAnswerError, TimeoutError) as error:
-            logger.debug("a frame could not be told of CSS: %r", error)
+            logger.debug("cannot change the CSS of a frame: %r", error)
             return None
 
 
-def combined(count: int, answers: Sequence[object]) -> list[bool]:
-    """Whether each of `count` selectors was found by any frame; strangers may answer anything."""
+def combine_answers(count: int, answers: Sequence[object]) -> list[bool]:
+    """Whether each of `count` selectors matched in any frame; invalid answers of a page are ignored."""
     digits = [each for each in answers if isinstance(each, str) and re.fullmatch(f"[01]{{{count}}}", each)]
-    return [any(each[place] == "1" for each in digits) for place in range(count)]
+    return [any(each[index] == "1" for each in digits) for index in range(count)]

@@ -1,4 +1,4 @@
-"""The bot: opens and joins a meeting's page, and tells when recording may start and when the page is over."""
+"""The bot: opens and joins a meeting's page, and detects when it is ready, over or lost."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ from recording_farm.browser_bot.page.joining import Joining
 from recording_farm.browser_bot.page.opening import ERROR_PAGE, Opening
 from recording_farm.browser_bot.page.page_log import PageLog
 from recording_farm.browser_bot.page.probe import PageState, Probe
-from recording_farm.browser_bot.page.readiness import ready
+from recording_farm.browser_bot.page.readiness import wait_until_ready
 from recording_farm.browser_bot.page.rejoining import PageEvent, Rejoining
 from recording_farm.browser_bot.page.signals import PageSignals
 from recording_farm.browser_bot.page.steps import Steps
@@ -39,27 +39,27 @@ from recording_farm.browser_bot.waiting import first_done, first_of
 logger = logging.getLogger(__name__)
 
 SCREENSHOT_TIMEOUT = 4.0
-ASK_PERIOD = 2.0
-"""A question costs the driver, the browser and us 1.3 ms of processor time together (measured)."""
+PROBE_PERIOD = 2.0
+"""A probe costs 1.3 ms of CPU in the driver, the browser and this process together (measured)."""
 
-ASKS_MISSED = 5
+PROBES_MISSED = 5
 WATCH_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
-MAX_MOVES = 5
-"""How often a page may go elsewhere before it is recorded."""
+MAX_NAVIGATIONS = 5
+"""How often a page may navigate before the recording starts; after that it is not rejoined."""
 
 FIRST_PAUSE = 5.0
-"""Between tries to load a page anew, doubled each time."""
+"""Pause (s) after the first failed attempt to reload a page; it doubles with each attempt."""
 
 MAX_PAUSE = 60.0
 
 T = TypeVar("T")
-Tell = Callable[[PageEvent], Awaitable[None]]
+OnEvent = Callable[[PageEvent], Awaitable[None]]
 
-LED_AWAY = "the page has gone to an address that does not load"
+NAVIGATION_FAILED = "the page navigated to an address that does not load"
 
 
-def _tries_in_words(tries: int, seconds: float) -> str:
+def _describe_tries(tries: int, seconds: float) -> str:
     return f" (tried {tries} times in {seconds:.0f} s)" if tries > 1 else ""
 
 
@@ -74,19 +74,21 @@ class Bot:
         hints: PageHints | None = None,
         secrets: Collection[str] = (),
         on_text: Callable[[str], None] | None = None,
-        tell: Tell | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
-        """Listen to the page of `browser`, which goes out through `gateway` if there is one.
+        """Drive the page of `browser`, which uses `gateway` if there is one.
 
-        `secrets` are texts that come up in its URL and must not in logs and errors. `on_text` gets what the
-        page's SDK sends to be put into the recording, see `recording_sdk`. `tell` gets what explains the
-        picture, as that the page was joined again.
+        `secrets` are redacted in logs and errors. `on_text` is called with texts of the page's SDK for the
+        recording, see `recording_sdk`. `on_event` is called with events that explain the recording, such as a
+        rejoin.
         """
         self._page_log = PageLog(secrets)
         self._page = browser.page
         self._browser = browser
         self._contract = contract
-        self._world = IsolatedWorld(browser.page, printed=self._heard, thrown=self._thrown)
+        self._world = IsolatedWorld(
+            browser.page, on_console=self._on_console, on_exception=self._on_exception
+        )
         self._probe = Probe(self._world)
         self._documents = Documents(self._page)
         self._signals = PageSignals(self._world, self._documents, contract, self._page_log, on_text)
@@ -94,28 +96,28 @@ class Bot:
         self._steps = steps = Steps(self._page, self._world, hints or NO_HINTS)
         self._joining = Joining(contract, steps, self._documents, self._opening, self._signals)
         self._rejoining = Rejoining(self._documents, self._opening, steps)
-        self._tell = tell
-        self._css_told = False
+        self._on_event = on_event
+        self._css_checked = False
         self._url, self._seconds, self._tries = "", 0.0, 1
-        self._why = ""
-        self._wanted_anew = asyncio.Event()
+        self._reload_reason = ""
+        self._reload_wanted = asyncio.Event()
         self._navigation: Request | None = None
         self._navigating = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._page.on("request", self._requested)
-        self._page.on("requestfailed", self._request_failed)
-        self._page.on("requestfinished", self._request_over)
-        self._page.on("framenavigated", self._navigated)
+        self._page.on("request", self._on_request)
+        self._page.on("requestfailed", self._on_request_failed)
+        self._page.on("requestfinished", self._on_request_over)
+        self._page.on("framenavigated", self._on_navigated)
         self._page.on("crash", lambda _: self._lose("the page has crashed"))
         self._page.on("close", lambda _: self._lose("the page was closed"))
         browser.context.on("close", lambda _: self._lose("the browser has died"))
 
     async def join(self, url: str, *, seconds: float, tries: int) -> None:
-        """Open the page and wait until it says that recording may start.
+        """Open the page and wait until recording may start.
 
-        Each of the `tries` gets its share of `seconds`; a try that fails early waits for the next one's turn.
-        Raises PageError, in words for people, when none succeeds, PagePermanentError as soon as no other try
-        can succeed, PageLostError when the page dies or the browser hangs.
+        Each attempt gets an equal share of `seconds`; after an early failure the rest of the share is waited
+        for. Raises PageError, with a message for users, if all `tries` fail; PagePermanentError as soon as a
+        retry cannot help; PageLostError if the page dies or the browser hangs.
         """
         self._url, self._seconds, self._tries = url, seconds, tries
         hanging = asyncio.ensure_future(self._until_browser_hangs())
@@ -126,7 +128,7 @@ class Bot:
             await asyncio.gather(hanging, return_exceptions=True)
 
     async def _join(self, url: str, seconds: float, tries: int) -> None:
-        await self._watch_page()
+        await self._attach()
         share = seconds / tries
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -139,151 +141,152 @@ class Bot:
             except (PageLostError, PageDeclinedError, PagePermanentError):
                 raise
             except PageError as error:
-                logger.warning("try %d of %d: %s", attempt, tries, error)
+                logger.warning("attempt %d of %d: %s", attempt, tries, error)
                 if await self._browser.is_hung():
-                    # No page would load in it.
+                    # A retry in this browser cannot succeed.
                     raise PageLostError("the browser does not answer") from error
                 if attempt == tries:
-                    raise PageError(f"{error}{_tries_in_words(tries, loop.time() - began)}") from error
+                    raise PageError(f"{error}{_describe_tries(tries, loop.time() - began)}") from error
             await self._unless_lost(asyncio.sleep(turn_ends - loop.time()))
         await self._unless_lost(self._until_ready())
 
-    async def _tell_of_css(self) -> None:
-        """A rule that is written wrong looks like one for what comes later; whoever wrote it can tell."""
-        if self._css_told:
+    async def _check_css(self) -> None:
+        """Warn once about CSS that matches nothing; it may also be meant for elements that appear later."""
+        if self._css_checked:
             return
-        idle = await self._steps.without_effect()
-        self._css_told = True
-        if idle:
-            logger.warning("%s", self._page_log.clean(idle))
-            await self._say(PageEvent("warning", self._page_log.clean(idle)))
+        warning = await self._steps.css_warning()
+        self._css_checked = True
+        if warning:
+            logger.warning("%s", self._page_log.clean(warning))
+            await self._emit(PageEvent("warning", self._page_log.clean(warning)))
 
     async def _until_ready(self) -> None:
-        """Wait until the contract says that the page may be recorded.
+        """Wait until the page may be recorded according to its contract.
 
-        A page that moves meanwhile is joined again; one that does so on and on is recorded as it is.
+        A page that navigates meanwhile is rejoined, but at most MAX_NAVIGATIONS times.
         """
         signals = self._signals
-        for _ in range(MAX_MOVES):
+        for _ in range(MAX_NAVIGATIONS):
             happened = await first_of(
-                ready=ready(self._page, self._world, self._contract, signals),
+                ready=wait_until_ready(self._page, self._world, self._contract, signals),
                 declined=signals.declined(),
-                moved=self._rejoining.moved(),
+                navigated=self._rejoining.wait_navigated(),
             )
             if happened == "ready":
                 return
-            await first_of(again=self._join_again(paced=False), declined=signals.declined())
+            await first_of(rejoined=self._rejoin(is_limited=False), declined=signals.declined())
         await first_of(
-            ready=ready(self._page, self._world, self._contract, signals), declined=signals.declined()
+            ready=wait_until_ready(self._page, self._world, self._contract, signals),
+            declined=signals.declined(),
         )
 
-    async def _join_again(self, *, paced: bool) -> None:
-        event = await self._rejoining.join_again(paced=paced)
+    async def _rejoin(self, *, is_limited: bool) -> None:
+        event = await self._rejoining.rejoin(is_limited=is_limited)
         if event is not None:
-            await self._say(event)
+            await self._emit(event)
 
     async def _join_from_lobby(self) -> None:
-        await self._say(await self._rejoining.join_from_lobby())
+        await self._emit(await self._rejoining.join_from_lobby())
 
     async def _stay_joined(self) -> None:
-        """Join the page again when it moves, and load it anew when that is wanted."""
+        """Rejoin the page when it navigates, and reload it on request."""
         while True:
             happened = await first_of(
-                anew=self._wanted_anew.wait(),
-                moved=self._rejoining.moved(),
-                lobby=self._rejoining.lobby_is_back(),
+                reload=self._reload_wanted.wait(),
+                navigated=self._rejoining.wait_navigated(),
+                lobby=self._rejoining.wait_for_lobby(),
             )
-            if happened == "anew":
+            if happened == "reload":
                 await self._reload()
                 continue
-            joining = self._join_from_lobby() if happened == "lobby" else self._join_again(paced=True)
+            joining = self._join_from_lobby() if happened == "lobby" else self._rejoin(is_limited=True)
             try:
-                await first_of(anew=self._wanted_anew.wait(), again=joining)
+                await first_of(reload=self._reload_wanted.wait(), rejoined=joining)
             except PageLostError:
                 raise
             except PageError as error:
-                # Its server is away for a moment, say.
+                # For example its server is down for a moment.
                 self.reload(str(error))
 
     async def _reload(self) -> None:
-        """Open the page once more, for as long as it takes: no other stage would do it better.
+        """Reload the page, retrying without limit, because another stage would not help.
 
-        Whoever interrupts it has it done anew: it is wanted until it is done.
+        `_reload_wanted` stays set until it is done, so an interrupted reload is repeated.
         """
-        why, share = self._why, self._seconds / self._tries
+        reason, share = self._reload_reason, self._seconds / self._tries
         pause = FIRST_PAUSE
         for attempt in count(1):
             try:
                 self._rejoining.begin(await self._joining.try_once(self._url, share, is_last=False))
-                self._wanted_anew.clear()
-                await self._say(PageEvent("rejoined", f"{why}; the page was loaded anew and joined"))
+                self._reload_wanted.clear()
+                await self._emit(PageEvent("rejoined", f"{reason}; the page was reloaded and joined"))
                 return
             except PageDeclinedError as error:
-                self._wanted_anew.clear()
-                await self._say(PageEvent("warning", f"{why}; the page was loaded anew, and {error}"))
+                self._reload_wanted.clear()
+                await self._emit(PageEvent("warning", f"{reason}; the page was reloaded, and {error}"))
                 return
             except PageError as error:
                 if await self._browser.is_hung():
                     raise PageLostError("the browser does not answer") from error
-                logger.warning("try %d to load the page anew: %s", attempt, error)
+                logger.warning("attempt %d to reload the page: %s", attempt, error)
                 if attempt == 1:
-                    failed = f"{why}; it could not be loaded anew, and is tried again: {error}"
-                    await self._say(PageEvent("warning", failed))
+                    failed = f"{reason}; reloading the page failed and is retried: {error}"
+                    await self._emit(PageEvent("warning", failed))
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE)
 
-    async def _say(self, event: PageEvent) -> None:
-        if self._tell is not None:
-            await self._tell(event)
+    async def _emit(self, event: PageEvent) -> None:
+        if self._on_event is not None:
+            await self._on_event(event)
 
     async def over(self) -> None:
-        """Wait until the page says that it is over. Raises PageLostError when it dies, or hangs for 10 s."""
-        beside = [
+        """Wait until the page signals its end. Raises PageLostError if it dies or hangs for 10 s."""
+        background = [
             asyncio.ensure_future(self._until_hung()),
-            asyncio.ensure_future(self._signals.until_sdk_is_over()),
-            asyncio.ensure_future(self._tell_of_css()),
+            asyncio.ensure_future(self._signals.wait_until_sdk_over()),
+            asyncio.ensure_future(self._check_css()),
         ]
         try:
             await self._unless_lost(first_of(ended=self._signals.ended.wait(), stays=self._stay_joined()))
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
             await self._probe.close()
 
     async def close(self) -> None:
-        """Ask and hear the page no more: another one may drive it."""
+        """Detach from the page, so that another bot can drive it."""
         await self._probe.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._world.close()
 
-    def reload(self, why: str) -> None:
-        """Have the page loaded anew and joined, while `over` waits. `why` is told, in words."""
-        self._why = why
-        self._wanted_anew.set()
+    def reload(self, reason: str) -> None:
+        """Reload and join the page while `over` waits. `reason` is part of the event's message."""
+        self._reload_reason = reason
+        self._reload_wanted.set()
 
     async def is_reachable(self) -> bool:
-        """Whether the page's server takes connections just now."""
+        """Whether the page's server accepts connections now."""
         return await self._opening.is_reachable(self._url)
 
     @property
     def uses_sdk(self) -> bool:
-        """Whether the page has turned out to have the recording SDK."""
+        """Whether the page's recording SDK has connected."""
         return self._signals.has_sdk
 
     @property
     def page_state(self) -> PageState | None:
-        """What the page said of itself just now, None if nothing; it is asked while `over` waits."""
+        """The last state that the page reported, None if none; it is sampled while `over` waits."""
         return self._probe.state
 
     @property
     def page_log(self) -> list[str]:
-        """The last 2000 lines of what the page printed and could not load, each with its time."""
+        """The last 2000 console messages, exceptions and failed requests, each with its time."""
         return self._page_log.lines
 
     async def screenshot(self, file: Path) -> bool:
-        """Keep what the page shows in a PNG; False if it cannot show anything any more."""
+        """Save a screenshot of the page as PNG; False if that is not possible."""
         if self._lost.done():
             return False
         try:
@@ -298,34 +301,34 @@ class Bot:
         return True
 
     async def _until_browser_hangs(self) -> None:
-        await wait_until_hung(self._ask_browser, ASK_PERIOD, ASKS_MISSED)
-        self._lose(f"the browser has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
+        await wait_until_hung(self._ping_browser, PROBE_PERIOD, PROBES_MISSED)
+        self._lose(f"the browser has hung for {PROBE_PERIOD * PROBES_MISSED:.0f} s")
 
-    async def _ask_browser(self) -> None:
-        with suppress(PlaywrightError):  # what is gone is noticed elsewhere
+    async def _ping_browser(self) -> None:
+        with suppress(PlaywrightError):  # the death of the browser is handled elsewhere
             await self._browser.ping()
 
     async def _until_hung(self) -> None:
-        await wait_until_hung(self._ask, ASK_PERIOD, ASKS_MISSED)
-        self._lose(f"the page's script has hung for {ASK_PERIOD * ASKS_MISSED:.0f} s")
+        await wait_until_hung(self._ping_page, PROBE_PERIOD, PROBES_MISSED)
+        self._lose(f"the page's script has hung for {PROBE_PERIOD * PROBES_MISSED:.0f} s")
 
-    async def _ask(self) -> None:
-        """Ask the page's script for a sign of life.
+    async def _ping_page(self) -> None:
+        """Wait for an answer of the page's script.
 
-        While the page navigates it is not asked: Chromium keeps back what is sent to it until the next one is
-        there. Only the network can then tell how long that takes, and it does.
+        Navigating counts as an answer, because Chromium delays commands until the next document is there; the
+        network has its own time-outs.
         """
-        await first_of(answer=self._question(), navigating=self._navigating.wait())
+        await first_of(answer=self._sample_page(), navigating=self._navigating.wait())
 
-    async def _question(self) -> None:
+    async def _sample_page(self) -> None:
         try:
-            await self._probe.look()
+            await self._probe.sample()
         except NoAnswerError as error:
-            # An answer too: of a page that goes away, which others notice.
-            logger.debug("the page could not be asked: %s", error)
+            # The page is navigating or closing, which is handled elsewhere.
+            logger.debug("cannot sample the page: %s", error)
 
-    async def _watch_page(self) -> None:
-        """Be there before the page is; without that it could neither be heard nor asked."""
+    async def _attach(self) -> None:
+        """Attach to the page before it is opened; the scripts must run before its own."""
         if self._world.is_open:
             return
         try:
@@ -335,10 +338,10 @@ class Bot:
         except TimeoutError:
             raise PageLostError("the browser does not answer") from None
         except (PlaywrightError, NoAnswerError) as error:
-            raise PageLostError(f"the page cannot be asked: {error}") from error
+            raise PageLostError(f"cannot attach to the page: {error}") from error
 
     async def _unless_lost(self, waiting: Awaitable[T]) -> T:
-        """Wait for something of the page's, but not longer than the page lives."""
+        """Wait for something; raise PageLostError if the page is lost meanwhile."""
         event = asyncio.ensure_future(waiting)
         await first_done(self._browser.gone.wait(), asyncio.shield(self._lost), event)
         if self._browser.gone.is_set():
@@ -347,40 +350,40 @@ class Bot:
             raise PageLostError(self._lost.result())
         return event.result()
 
-    def _heard(self, printed: ConsoleMessage) -> None:
+    def _on_console(self, printed: ConsoleMessage) -> None:
         self._page_log.write(f"page {printed.kind}: {self._page_log.start_of(printed.text.strip())!r}")
-        self._signals.hear(printed)
+        self._signals.on_console(printed)
 
-    def _thrown(self, exception: str) -> None:
+    def _on_exception(self, exception: str) -> None:
         self._page_log.write(f"pageerror: {self._page_log.start_of(exception)!r}")
 
-    def _requested(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         if self._is_navigation(request):
             self._navigation = request
             self._navigating.set()
 
-    def _request_over(self, request: Request) -> None:
-        # Not so the end of a navigation that a newer one has taken the place of.
+    def _on_request_over(self, request: Request) -> None:
+        # Ignore the end of a navigation that a newer one has replaced.
         if request == self._navigation:
             self._navigating.clear()
-            self._look_at_answer(request.existing_response)
+            self._check_response(request.existing_response)
 
-    def _look_at_answer(self, answer: Response | None) -> None:
-        """See whether the page is now what the gateway says where there is none."""
+    def _check_response(self, answer: Response | None) -> None:
+        """Check whether the page navigated to an error of the gateway."""
         if not self._joining.is_trying and answer is not None and PROBLEM_HEADER in answer.headers:
-            self._lose(f"{LED_AWAY}: {self._opening.gateway_problem(answer.url)}")
+            self._lose(f"{NAVIGATION_FAILED}: {self._opening.gateway_problem(answer.url)}")
 
-    def _navigated(self, frame: Frame) -> None:
+    def _on_navigated(self, frame: Frame) -> None:
         if frame == self._page.main_frame:
             self._navigating.clear()
             if not self._joining.is_trying and frame.url.startswith(ERROR_PAGE):
-                self._lose(LED_AWAY)
+                self._lose(NAVIGATION_FAILED)
 
     def _is_navigation(self, request: Request) -> bool:
         return request.is_navigation_request() and request.frame == self._page.main_frame
 
-    def _request_failed(self, request: Request) -> None:
-        self._request_over(request)
+    def _on_request_failed(self, request: Request) -> None:
+        self._on_request_over(request)
         self._page_log.write(
             f"page could not load {self._page_log.start_of(request.url)!r}: {request.failure}"
         )

@@ -1,9 +1,9 @@
 """Targets of the DevTools protocol (CDP): a page, its frames in other processes and its workers.
 
-Playwright gives a session for the page alone, so sessions of what is in it are its children in the protocol's
-older, nested form: `Target.sendMessageToTarget` carries their messages
-(https://chromedevtools.github.io/devtools-protocol/tot/Target/). Unlike Playwright's `evaluate`, nothing that
-is sent here counts as a gesture of the user.
+Playwright only provides a session for the page. The sessions of its frames and workers use the protocol's
+older, nested form: their messages are wrapped in `Target.sendMessageToTarget`
+(https://chromedevtools.github.io/devtools-protocol/tot/Target/). Unlike Playwright's `evaluate`, these
+commands do not count as user gestures.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from recording_farm.browser_bot.errors import NoAnswerError
 logger = logging.getLogger(__name__)
 
 MAX_CHILDREN: Final = 100
-"""Frames and workers of one parent that are asked and heard; more of them only run."""
+"""Maximum attached frames and workers of one parent; further ones just run."""
 
 Params = dict[str, Any]
 Commands = list[tuple[str, Params]]
 SetUp = Callable[["Target"], Commands]
-Hear = Callable[["Target", str, Params], None]
+OnEvent = Callable[["Target", str, Params], None]
 
 
 class Target:
-    """One target of the protocol: a page, a frame in a process of its own, or a worker."""
+    """A target of the protocol: a page, a frame in its own process, or a worker."""
 
-    def __init__(self, kind: str, target_id: str, set_up: SetUp, hear: Hear) -> None:
-        """Make one of `kind` (page, iframe, worker, …); `set_up` says what it is told before it runs."""
+    def __init__(self, kind: str, target_id: str, set_up: SetUp, on_event: OnEvent) -> None:
+        """Create a target of `kind` (page, iframe, worker, …); `set_up` returns its first commands."""
         self.kind = kind
         self.id = target_id
         self._set_up = set_up
-        self._hear = hear
+        self._on_event = on_event
         self._children: dict[str, ChildTarget] = {}
         self._beginning: set[asyncio.Task[None]] = set()
 
@@ -45,18 +45,18 @@ class Target:
         raise NotImplementedError
 
     async def begin(self) -> None:
-        """Set it up, its children from now on too, and let it run. Raises NoAnswerError."""
+        """Send the set-up commands, attach to future children, and let it run. Raises NoAnswerError."""
         children = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": False}
         commands = [
             *self._set_up(self),
             ("Target.setAutoAttach", children),
             ("Runtime.runIfWaitingForDebugger", {}),
         ]
-        # All at once: the target carries them out in this order, and waits for nobody in between.
+        # Concurrently: the target executes them in this order without waiting in between.
         await asyncio.gather(*(self.send(method, params) for method, params in commands))
 
-    def take(self, method: str, params: Params) -> None:
-        """Take an event of the target's."""
+    def handle(self, method: str, params: Params) -> None:
+        """Handle an event of the target."""
         match method:
             case "Target.attachedToTarget":
                 self._attached(params)
@@ -67,7 +67,7 @@ class Target:
                 if child is not None:
                     child.receive(str(params.get("message")))
             case _:
-                self._hear(self, method, params)
+                self._on_event(self, method, params)
 
     def end(self) -> None:
         """Nobody answers any more."""
@@ -79,7 +79,7 @@ class Target:
     def _attached(self, params: Params) -> None:
         info = params["targetInfo"]
         child = ChildTarget(
-            self, params["sessionId"], info["type"], info["targetId"], self._set_up, self._hear
+            self, params["sessionId"], info["type"], info["targetId"], self._set_up, self._on_event
         )
         self._children[params["sessionId"]] = child
         is_wanted = child.kind in {"iframe", "worker"} and len(self._children) <= MAX_CHILDREN
@@ -94,21 +94,21 @@ class Target:
             else:
                 await child.send("Runtime.runIfWaitingForDebugger")
         except NoAnswerError as error:
-            logger.debug("a %s in the page could not be asked: %s", child.kind, error)
+            logger.debug("cannot attach to a %s in the page: %s", child.kind, error)
 
     def _detached(self, session: str) -> None:
         child = self._children.pop(session, None)
         if child is not None:
             child.end()
-            self._hear(child, "Inspector.detached", {})
+            self._on_event(child, "Inspector.detached", {})
 
 
 class PageTarget(Target):
-    """The page itself, through a session of Playwright's."""
+    """The page itself, through a session of Playwright."""
 
-    def __init__(self, session: CDPSession, target_id: str, set_up: SetUp, hear: Hear) -> None:
-        """Use a session that is the page's; see `open_page_target`."""
-        super().__init__("page", target_id, set_up, hear)
+    def __init__(self, session: CDPSession, target_id: str, set_up: SetUp, on_event: OnEvent) -> None:
+        """Use a session with the page; see `open_page_target`."""
+        super().__init__("page", target_id, set_up, on_event)
         self._session = session
         session.on("event", self._received)
         session.on("close", lambda _: self.end())
@@ -122,25 +122,25 @@ class PageTarget(Target):
         return answer
 
     async def close(self) -> None:
-        """Ask no more. What the session has put into the page goes with it."""
+        """Detach; this also removes what the session has added to the page."""
         self.end()
         try:
             await self._session.detach()
         except PlaywrightError as error:
-            logger.debug("the page was gone before its session: %s", error.message)
+            logger.debug("the page closed before its session: %s", error.message)
 
     def _received(self, event: Params) -> None:
-        self.take(event["method"], event.get("params") or {})
+        self.handle(event["method"], event.get("params") or {})
 
 
 class ChildTarget(Target):
-    """A frame or a worker, through the session of its parent."""
+    """A frame or a worker, through its parent's session."""
 
     def __init__(
-        self, parent: Target, session: str, kind: str, target_id: str, set_up: SetUp, hear: Hear
+        self, parent: Target, session: str, kind: str, target_id: str, set_up: SetUp, on_event: OnEvent
     ) -> None:
-        """Begin with a target that is attached to `parent` as `session`."""
-        super().__init__(kind, target_id, set_up, hear)
+        """Wrap a target that is attached to `parent` as `session`."""
+        super().__init__(kind, target_id, set_up, on_event)
         self._parent = parent
         self._session = session
         self._sent = 0
@@ -166,14 +166,14 @@ class ChildTarget(Target):
             answer.cancel()
 
     def receive(self, text: str) -> None:
-        """Take a message of the target's: an answer or an event."""
+        """Handle a message of the target: an answer or an event."""
         try:
             message = json.loads(text)
         except ValueError:
-            logger.debug("a %s in the page sent what is no message", self.kind)
+            logger.debug("a %s in the page sent a malformed message", self.kind)
             return
         if "id" not in message:
-            self.take(str(message.get("method")), message.get("params") or {})
+            self.handle(str(message.get("method")), message.get("params") or {})
             return
         answer = self._answers.get(message["id"])
         if answer is None or answer.done():
@@ -189,16 +189,17 @@ class ChildTarget(Target):
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(NoAnswerError(f"the {self.kind} is gone"))
-                # Whoever sent may itself wait for its parent to have passed it on.
+                # Retrieve the exception; the sender may still be waiting for the parent to forward the
+                # command.
                 answer.exception()
         super().end()
 
 
-async def open_page_target(page: Page, set_up: SetUp, hear: Hear) -> PageTarget:
-    """A session with `page`. Raises NoAnswerError; put a time-out around it."""
+async def open_page_target(page: Page, set_up: SetUp, on_event: OnEvent) -> PageTarget:
+    """Open a session with `page`. Raises NoAnswerError. Needs a time-out from the caller."""
     try:
         session = await page.context.new_cdp_session(page)
         info = await session.send("Target.getTargetInfo")
     except PlaywrightError as error:
         raise NoAnswerError(error.message) from error
-    return PageTarget(session, info["targetInfo"]["targetId"], set_up, hear)
+    return PageTarget(session, info["targetInfo"]["targetId"], set_up, on_event)

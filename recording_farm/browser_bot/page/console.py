@@ -1,4 +1,4 @@
-"""Console messages of a page as text, and the signals among them.
+"""Formats console messages of a page as text and finds signals in them.
 
 Pure functions over the protocol's Runtime.RemoteObject and Runtime.ExceptionDetails.
 """
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_TEXT: Final = 64 * 1024
-"""Characters of a printed line that are kept."""
+"""Maximum length of a printed line."""
 
 MAX_PARTS: Final = 100
-"""Arguments of one call that are looked at."""
+"""Maximum arguments of one call that are read."""
 
 _DIRECTIVE: Final = re.compile(r"%([sdifoOc%])")
 
 _PREFIX_ENDS: Final = tuple("])}>|»›")
-"""What logging libraries put before a line in the same string: "[rec] ", "12:30 INFO: ", "app | "."""
+"""Ends of the prefixes that logging libraries add: "[rec] ", "12:30 INFO: ", "app | "."""
 
 _LEVEL: Final = re.compile(r"\b(?:trace|debug|info|log|notice|warn|warning|error)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ConsoleMessage:
-    """One call of a method of the console: its name in the protocol, and its arguments as text.
+    """One console call: the method's name in the protocol, and the arguments as text.
 
-    `frame` is the frame that printed it, None a worker; `is_pages` tells whether that is the page's own.
+    `frame` is the frame that printed it, None for a worker; `is_pages`: the page's main frame printed it.
     """
 
     kind: str
@@ -37,26 +37,24 @@ class ConsoleMessage:
 
     @property
     def text(self) -> str:
-        """The line as a console shows it."""
+        """The line as a console displays it."""
         return _formatted(self.parts, self.is_text)[:MAX_TEXT]
 
 
-def parts_of(arguments: Sequence[Any]) -> tuple[tuple[str, ...], tuple[bool, ...]]:
-    """The arguments of one call as texts, and which of them are texts themselves."""
-    looked_at = [each for each in arguments[:MAX_PARTS] if isinstance(each, dict)]
-    texts = tuple(_text_of(each)[:MAX_TEXT] for each in looked_at)
-    return texts, tuple(each.get("type") == "string" for each in looked_at)
+def argument_texts(arguments: Sequence[Any]) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Return the arguments of one call as text, and which of them are strings."""
+    read = [each for each in arguments[:MAX_PARTS] if isinstance(each, dict)]
+    texts = tuple(_text_of(each)[:MAX_TEXT] for each in read)
+    return texts, tuple(each.get("type") == "string" for each in read)
 
 
-def signal_in(
-    printed: ConsoleMessage, signals: Collection[str], opening: Collection[str] = ()
+def find_signal(
+    printed: ConsoleMessage, signals: Collection[str], prefixes: Collection[str] = ()
 ) -> tuple[str, str]:
-    """Which of `signals` is printed, with ""; or which of `opening` something begins with, and what follows.
+    """Return a printed signal and ""; or one of `prefixes` and the text after it; or "" twice.
 
-    Twice "" if none is.
-
-    A signal is any argument that equals it, as for LiveKit's Egress (pkg/pipeline/source/web.go), and the
-    whole line, also behind the prefix of a logging library. A sentence with one in it is none.
+    A signal must equal an argument, like in LiveKit's Egress (pkg/pipeline/source/web.go), or the whole line
+    after an optional prefix of a logging library. A sentence that contains it does not count.
     """
     line = printed.text.strip()
     texts = [part.strip() for part, is_text in zip(printed.parts, printed.is_text, strict=True) if is_text]
@@ -64,7 +62,7 @@ def signal_in(
         before = line.removesuffix(signal)
         if signal in texts or (before != line and _is_prefix(before)):
             return signal, ""
-    for each in opening:
+    for each in prefixes:
         for text in (line, *texts):
             if text.startswith(each):
                 return each, text.removeprefix(each).strip()
@@ -72,14 +70,14 @@ def signal_in(
 
 
 def exception_text(details: dict[str, Any]) -> str:
-    """An exception that the page does not catch, as a console shows it."""
+    """Format an uncaught exception like a console."""
     thrown = details.get("exception")
     text = str(details.get("text") or "Uncaught")
     if isinstance(thrown, dict):
         text = f"{text} {_text_of(thrown)}"
-    place = details.get("url")
-    if place and "\n" not in text:
-        text = f"{text} ({place}:{int(details.get('lineNumber') or 0) + 1})"
+    url = details.get("url")
+    if url and "\n" not in text:
+        text = f"{text} ({url}:{int(details.get('lineNumber') or 0) + 1})"
     return text[:MAX_TEXT]
 
 
@@ -90,7 +88,7 @@ def _is_prefix(text: str) -> bool:
 
 
 def _formatted(parts: Sequence[str], is_text: Sequence[bool]) -> str:
-    """Put arguments in the place of %s and its like (https://console.spec.whatwg.org/#formatter)."""
+    """Substitute arguments for %s and similar directives (https://console.spec.whatwg.org/#formatter)."""
     if not parts:
         return ""
     rest = list(parts[1:])
@@ -129,7 +127,7 @@ def _text_of(thing: dict[str, Any]) -> str:
 
 
 def _preview(preview: dict[str, Any]) -> str:
-    """An object by its first properties, which the browser has shortened."""
+    """Format an object by its first properties, as abbreviated by the browser."""
     properties: Iterable[Any] = preview.get("properties") or ()
     if preview.get("subtype") not in {None, "array", "map", "set"}:
         return str(preview.get("description"))

@@ -5,17 +5,17 @@ from enum import StrEnum
 START_SIGNAL = "START_RECORDING"
 END_SIGNAL = "END_RECORDING"
 REFUSAL_SIGNAL = "REFUSE_RECORDING:"
-"""What follows is why the page cannot be recorded; ours, the built-in meeting prints it."""
+"""Prefix of a reason why the page cannot be recorded; our own, printed by the built-in meeting."""
 
 
 class PageContract(StrEnum):
-    """How the page says "start now" and "I am over"."""
+    """How a page signals the start and the end of the recording."""
 
     AUTO = "auto"
-    """Whichever comes first: the signal of `console`, or what `plain` waits for."""
+    """Whichever comes first: the signal of `console`, or the conditions of `plain`."""
     PLAIN = "plain"
-    """The page says nothing: it has loaded, with fonts and pictures, and its videos show first frames."""
+    """No signals: the page is ready when it has loaded with fonts and images, and its videos have a frame."""
     CONSOLE = "console"
     """The page prints START_RECORDING and END_RECORDING, as LiveKit's templates do."""
     SDK = "sdk"
-    """The page has the recording SDK of Dyte or RealtimeKit, see `recording_sdk`."""
+    """The page uses the recording SDK of Dyte or RealtimeKit, see `recording_sdk`."""

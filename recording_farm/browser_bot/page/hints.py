@@ -1,16 +1,16 @@
-"""Page hints: the steps that join a meeting, and CSS to add, on a page that knows no recorders."""
+"""Page hints: the steps to join a meeting, and CSS to add, on a page without support for recorders."""
 
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from recording_farm.browser_bot.network.host_names import host_of
+from recording_farm.browser_bot.network.host_names import normalize_host
 
 MAX_FRAMES = 5
 
 Selector = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-"""A CSS selector, or one of Playwright's, such as `text=Join`; open shadow roots are looked through too."""
+"""A CSS selector or a Playwright selector such as `text=Join`; both pierce open shadow roots."""
 
 
 class _Hint(BaseModel):
@@ -52,20 +52,20 @@ class WaitForText(_Step):
 Step = Click | Fill | WaitFor | WaitForText
 
 
-def acts(step: Step) -> bool:
-    """Whether a step changes anything on the page."""
+def is_action(step: Step) -> bool:
+    """Whether a step clicks or fills, rather than waits."""
     return isinstance(step, Click | Fill)
 
 
-def frames_of(step: Step) -> list[str]:
-    """The iframes that a step names, the outermost first."""
+def frame_path(step: Step) -> list[str]:
+    """Return the selectors of the iframes around a step's element, the outermost first."""
     if step.frame is None:
         return []
     return [step.frame] if isinstance(step.frame, str) else list(step.frame)
 
 
-def name_of(step: Step) -> str:
-    """A step as it is named in errors, without the text that it writes."""
+def describe_step(step: Step) -> str:
+    """Describe a step for errors, without the text that it fills in."""
     match step:
         case Click(click=selector) | Fill(fill=selector) | WaitFor(wait_for=selector):
             return f"the hint {selector!r}"
@@ -87,7 +87,7 @@ class PageHints(_Hint):
 NO_HINTS = PageHints()
 
 
-# Of Jitsi Meet: its configuration can be overridden in the fragment (`config.…`), so nobody has to click.
+# Jitsi Meet's configuration can be overridden in the fragment (`config.…`), so no clicks are needed.
 _JITSI_FRAGMENT = (
     "config.prejoinConfig.enabled=false&config.startWithAudioMuted=true&config.startWithVideoMuted=true"
     "&config.disableDeepLinking=true&config.disableInitialGUM=true&config.toolbarButtons=[]"
@@ -102,15 +102,15 @@ JITSI = PageHints(
 
 
 def is_jitsi(url: str, hosts: tuple[str, ...]) -> bool:
-    """Whether a page is a Jitsi meeting, by its host."""
+    """Whether the URL's host is one of the Jitsi `hosts`."""
     try:
-        return host_of(urlsplit(url).hostname or "") in hosts
+        return normalize_host(urlsplit(url).hostname or "") in hosts
     except ValueError:
         return False
 
 
 def jitsi_url(url: str) -> str:
-    """The URL that joins a Jitsi meeting without asking anything; what its fragment says already wins."""
+    """Return the URL that joins a Jitsi meeting without a prejoin page; settings in its fragment win."""
     parts = urlsplit(url)
     fragment = "&".join(part for part in (_JITSI_FRAGMENT, parts.fragment) if part)
     return urlunsplit(parts._replace(fragment=fragment))

@@ -1,13 +1,13 @@
-"""An isolated world of JavaScript in a page: questions to the page and its frames, console and errors.
+"""An isolated JavaScript world in a page: evaluates scripts in its frames, receives console and exceptions.
 
-A page is a stranger: it may replace `eval`, `JSON`, `Array.prototype`, `Promise` or `console`. Playwright's
-`evaluate` goes through some of these, and counts as a gesture of the user, with which a page may open
-windows, file choosers and full screen. So questions go by the browser's protocol, without a gesture, into an
-isolated world: the same document, with a JavaScript of its own. What has to be in the page's world is a
-script that runs there before the page's own and keeps the browser's functions (`script`).
+A page is untrusted: it may replace `eval`, `JSON`, `Array.prototype`, `Promise` or `console`. Playwright's
+`evaluate` uses some of these, and counts as a user gesture, which allows a page to open windows, file
+choosers and full screen. So scripts are evaluated through CDP, without a gesture, in an isolated world: the
+same document with its own JavaScript environment. Code that must be in the page's world runs there before the
+page's scripts and keeps references to the browser's functions (`add_script`).
 
-What a page prints and throws is heard from the browser and not from the page. The browser keeps what was
-printed, so that a console opened later can show it, and hands out handles of it: both are let go again.
+Console messages and exceptions come from the browser, not from the page. The browser keeps printed objects
+for a console that is opened later, and creates handles for them; both are released.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from playwright.async_api import Page
 
 from recording_farm.browser_bot.errors import NoAnswerError
 from recording_farm.browser_bot.page.cdp_targets import Commands, PageTarget, Params, Target, open_page_target
-from recording_farm.browser_bot.page.console import ConsoleMessage, exception_text, parts_of
+from recording_farm.browser_bot.page.console import ConsoleMessage, argument_texts, exception_text
 
 logger = logging.getLogger(__name__)
 
 WORLD: Final = "recordingFarm"
 
-LET_GO_SECONDS: Final = 1.0
-"""How long the browser keeps what was printed: all that an object holds stays in memory until then."""
+RELEASE_SECONDS: Final = 1.0
+"""After this time printed objects are released; until then they and all that they refer to stay in memory."""
 
 MAX_KEPT: Final = 20
-"""So many printed objects are let go at once."""
+"""With this many printed objects they are released at once."""
 
 _NO_FILES: Final = {"enabled": True, "cancel": True}
-"""File choosers of frames in other processes are cancelled as the page's own are (`popups`)."""
+"""Cancels file choosers of frames in other processes; `popups` does it for the page itself."""
 
 
 @dataclass
 class _Contexts:
-    """The worlds of one frame's document, by the ids that the browser gave them."""
+    """The ids of the execution contexts of a frame's document."""
 
     target: Target
     main: str | None = None
@@ -48,56 +48,56 @@ class _Contexts:
 
 @dataclass
 class _Kept:
-    """What the browser still keeps of a target's prints."""
+    """The printed objects of a target that the browser still keeps."""
 
     objects: int = 0
-    letting_go: asyncio.Task[None] | None = field(default=None, repr=False)
+    release: asyncio.Task[None] | None = field(default=None, repr=False)
     now: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class IsolatedWorld:
-    """Asks one page; `open` before the page is opened, `close` when it is asked no more."""
+    """Evaluates scripts in one page; call `open` before the page is loaded, and `close` at the end."""
 
     def __init__(
         self,
         page: Page,
         *,
-        printed: Callable[[ConsoleMessage], None] = lambda _: None,
-        thrown: Callable[[str], None] = lambda _: None,
+        on_console: Callable[[ConsoleMessage], None] = lambda _: None,
+        on_exception: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Ask `page`.
+        """Prepare the world of `page`.
 
-        `printed` is called with what it prints, `thrown` with each exception that it does not catch.
+        `on_console` is called with each console message, `on_exception` with each uncaught exception.
         """
         self._page = page
-        self._printed = printed
-        self._thrown = thrown
+        self._on_console = on_console
+        self._on_exception = on_exception
         self._target: PageTarget | None = None
         self._scripts: list[str] = []
         self._targets: list[Target] = []
         self._running: set[asyncio.Task[None]] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
         self._frames: dict[str, _Contexts] = {}
-        # By the target and the number that the context has there.
+        # By target and the context's number there.
         self._contexts: dict[tuple[Target, int], tuple[str, str, str]] = {}
         self._kept: dict[Target, _Kept] = {}
-        self._came = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def script(self, source: str) -> None:
-        """Have `source` run in the page's own world, in each frame and document, before their scripts.
+    def add_script(self, source: str) -> None:
+        """Run `source` in the page's own world, in each frame and document, before their scripts.
 
         Call it before `open`.
         """
         self._scripts.append(source)
 
     async def run(self, source: str) -> None:
-        """Run `source` in the page's own world, in each frame now, and first in each document to come.
+        """Run `source` in the page's own world, in all frames now and first in each future document.
 
-        It has been run when this returns, but in frames of other processes, which may hang, as soon as it
-        can be. Raises NoAnswerError; put a time-out around it.
+        It has run when this returns, except in frames of other processes, which may hang. Raises
+        NoAnswerError. Needs a time-out from the caller.
         """
         if self._target is None:
-            raise NoAnswerError("the page is not asked")
+            raise NoAnswerError("not attached to the page")
         self._scripts.append(source)
         for target in self._targets:
             if target is not self._target:
@@ -110,23 +110,24 @@ class IsolatedWorld:
         try:
             await target.send("Page.addScriptToEvaluateOnNewDocument", _script(source))
         except NoAnswerError as error:
-            logger.debug("a frame did not run a script: %s", error)
+            logger.debug("cannot run a script in a frame: %s", error)
 
-    def bind(self, name: str, heard: Callable[[str], None]) -> None:
-        """Give the page's processes a global function `name`; what it is called with is `heard`.
+    def bind(self, name: str, on_call: Callable[[str], None]) -> None:
+        """Add a global function `name` to the page; `on_call` is called with its argument.
 
-        A `script` has to take it away in each frame before the page sees it. Call it before `open`.
+        A script (`add_script`) must delete it in each frame before the page can use it. Call it before
+        `open`.
         """
-        self._bindings[name] = heard
+        self._bindings[name] = on_call
 
     @property
     def is_open(self) -> bool:
-        """Whether the page is asked and heard."""
+        """Whether it is open."""
         return self._target is not None
 
     async def open(self) -> None:
-        """Ask and hear the page from now on. Raises NoAnswerError; put a time-out around it."""
-        self._target = await open_page_target(self._page, self._set_up, self._heard)
+        """Attach to the page. Raises NoAnswerError. Needs a time-out from the caller."""
+        self._target = await open_page_target(self._page, self._set_up, self._on_event)
         try:
             await self._target.begin()
         except BaseException:
@@ -134,10 +135,10 @@ class IsolatedWorld:
             raise
 
     async def close(self) -> None:
-        """Ask and hear no more; put a time-out around it."""
+        """Detach from the page. Needs a time-out from the caller."""
         for kept in self._kept.values():
-            if kept.letting_go is not None:
-                kept.letting_go.cancel()
+            if kept.release is not None:
+                kept.release.cancel()
         self._kept.clear()
         for running in self._running:
             running.cancel()
@@ -147,22 +148,22 @@ class IsolatedWorld:
 
     @property
     def main_frame(self) -> str:
-        """The id of the page's own frame. Raises NoAnswerError before `open`."""
+        """The id of the page's main frame. Raises NoAnswerError before `open`."""
         if self._target is None:
-            raise NoAnswerError("the page is not asked")
+            raise NoAnswerError("not attached to the page")
         return self._target.id
 
     @property
     def frames(self) -> list[str]:
-        """The ids of the frames that have a document now, the page's own first."""
+        """The ids of the frames that have a document now, the main frame first."""
         main = None if self._target is None else self._target.id
         return sorted(self._frames, key=lambda frame: frame != main)
 
     async def ask(self, expression: str, *, frame: str | None = None) -> Any:
-        """The value of `expression` as JSON, in our world of `frame`'s document, by default the page's own.
+        """Evaluate `expression` in our world of `frame`, by default the main frame; return its JSON value.
 
-        A promise is waited for, and so is the page's next document while it has none. Raises NoAnswerError,
-        also when it throws; put a time-out around it.
+        Awaits promises, and the next document if the main frame has none. Raises NoAnswerError, also if the
+        expression throws. Needs a time-out from the caller.
         """
         target, context = await self._context(frame, ours=True)
         return await _evaluate(target, context, expression, promise=True)
@@ -170,9 +171,10 @@ class IsolatedWorld:
     async def ask_main_world(
         self, expression: str, *, frame: str | None = None, promise: bool = False
     ) -> Any:
-        """The same in the page's own world, where `expression` may rely on nothing that a page can replace.
+        """Like `ask`, but in the page's own world; `expression` must not use anything that a page can
+        replace.
 
-        Whether a `promise` is waited for is to be said: it may be the page's.
+        Promises are only awaited with `promise`, because the page may have created them.
         """
         target, context = await self._context(frame, ours=False)
         return await _evaluate(target, context, expression, promise=promise)
@@ -184,14 +186,14 @@ class IsolatedWorld:
             if contexts is not None and context is not None:
                 return contexts.target, context
             if frame is not None and frame != self.main_frame:
-                raise NoAnswerError("the frame has no document just now")
-            self._came.clear()
-            await self._came.wait()
+                raise NoAnswerError("the frame has no document now")
+            self._changed.clear()
+            await self._changed.wait()
 
     async def ask_element(self, frame: str, function: str) -> Any:
-        """What `function`, with the element that holds `frame` as its `this`, returns in our world; as JSON.
+        """Call `function` in our world with the iframe element of `frame` as `this`; return its JSON value.
 
-        Raises NoAnswerError, also of the page's own frame, which no element holds; put a time-out around it.
+        Raises NoAnswerError, also for the main frame, which has no element. Needs a time-out from the caller.
         """
         for target, number in [key for key, (_, world, _) in self._contexts.items() if world == "ours"]:
             try:
@@ -206,13 +208,13 @@ class IsolatedWorld:
                 "returnByValue": True,
             }
             return _value(await target.send("Runtime.callFunctionOn", question))
-        raise NoAnswerError("no element holds the frame")
+        raise NoAnswerError("the frame has no element")
 
     async def point_away(self) -> None:
-        """Have frames in processes of their own know that the pointer has left them.
+        """Notify frames in other processes that the pointer has left them.
 
-        The protocol moves it in one process alone, so they still take it for where it was. Raises
-        NoAnswerError; put a time-out around it.
+        The protocol moves the pointer in one process only. Raises NoAnswerError. Needs a time-out from the
+        caller.
         """
         away = {"type": "mouseMoved", "x": -1, "y": -1}
         frames = [target for target in self._targets if target.kind == "iframe"]
@@ -237,25 +239,27 @@ class IsolatedWorld:
             *([("Page.setInterceptFileChooserDialog", _NO_FILES)] if target.kind == "iframe" else ()),
         ]
 
-    def _heard(self, target: Target, method: str, params: Params) -> None:
+    def _on_event(self, target: Target, method: str, params: Params) -> None:
         match method:
             case "Runtime.executionContextCreated":
                 self._context_created(target, params["context"])
             case "Runtime.executionContextDestroyed":
                 self._context_destroyed(target, params["executionContextId"])
             case "Runtime.executionContextsCleared" | "Inspector.detached":
-                for of, number in list(self._contexts):
-                    if of is target:
+                for owner, number in list(self._contexts):
+                    if owner is target:
                         self._context_destroyed(target, number)
             case "Runtime.consoleAPICalled":
-                self._hear_printed(target, params)
+                self._console_called(target, params)
             case "Runtime.exceptionThrown":
-                self._keeps(target, 1)
-                self._thrown(exception_text(params["exceptionDetails"]))
+                self._keep(target, 1)
+                self._on_exception(exception_text(params["exceptionDetails"]))
             case "Log.entryAdded":
                 entry = params["entry"]
                 if entry.get("source") != "worker":
-                    self._printed(ConsoleMessage(str(entry.get("level")), (str(entry.get("text")),), (True,)))
+                    self._on_console(
+                        ConsoleMessage(str(entry.get("level")), (str(entry.get("text")),), (True,))
+                    )
             case "Runtime.bindingCalled":
                 bound = self._bindings.get(str(params.get("name")))
                 if bound is not None:
@@ -266,8 +270,8 @@ class IsolatedWorld:
             if target in self._targets:
                 self._targets.remove(target)
             kept = self._kept.pop(target, None)
-            if kept is not None and kept.letting_go is not None:
-                kept.letting_go.cancel()
+            if kept is not None and kept.release is not None:
+                kept.release.cancel()
 
     def _context_created(self, target: Target, context: Params) -> None:
         about = context.get("auxData") or {}
@@ -278,57 +282,57 @@ class IsolatedWorld:
         world = "ours" if is_ours else "main"
         known = self._frames.get(frame)
         if known is None or known.target is not target:
-            # Another process has it now.
+            # The frame has moved to another process.
             known = self._frames[frame] = _Contexts(target)
         setattr(known, world, context["uniqueId"])
-        self._came.set()
+        self._changed.set()
         self._contexts[target, context["id"]] = frame, world, context["uniqueId"]
 
     def _context_destroyed(self, target: Target, number: int) -> None:
         frame, world, context = self._contexts.pop((target, number), ("", "", ""))
         known = self._frames.get(frame)
-        # A frame's next document may have its worlds before the last one's are gone.
+        # A frame's next document may have its contexts before the last one's are destroyed.
         if known is None or getattr(known, world) != context:
             return
         setattr(known, world, None)
         if known.main is None and known.ours is None:
             del self._frames[frame]
 
-    def _hear_printed(self, target: Target, params: Params) -> None:
+    def _console_called(self, target: Target, params: Params) -> None:
         arguments = params.get("args") or []
-        self._keeps(target, sum("objectId" in each for each in arguments))
+        self._keep(target, sum("objectId" in each for each in arguments))
         context = self._contexts.get((target, params.get("executionContextId", 0)))
         frame = context[0] if context is not None else None
         is_pages = (
             context is not None and context[1] == "main" and target is self._target and frame == target.id
         )
-        parts, is_text = parts_of(arguments)
-        self._printed(ConsoleMessage(str(params.get("type")), parts, is_text, frame, is_pages))
+        parts, is_text = argument_texts(arguments)
+        self._on_console(ConsoleMessage(str(params.get("type")), parts, is_text, frame, is_pages))
 
-    def _keeps(self, target: Target, objects: int) -> None:
-        """The browser keeps something of the target's, so many objects."""
+    def _keep(self, target: Target, objects: int) -> None:
+        """Count printed objects that the browser keeps, and schedule their release."""
         kept = self._kept.setdefault(target, _Kept())
         kept.objects += objects
-        if kept.letting_go is None:
-            kept.letting_go = asyncio.ensure_future(self._let_go(target, kept))
+        if kept.release is None:
+            kept.release = asyncio.ensure_future(self._release(target, kept))
         if kept.objects >= MAX_KEPT:
             kept.now.set()
 
-    async def _let_go(self, target: Target, kept: _Kept) -> None:
-        """Have the browser and Playwright's driver forget what was printed, their handles of it included."""
+    async def _release(self, target: Target, kept: _Kept) -> None:
+        """Make the browser and Playwright's driver release printed objects and their handles."""
         try:
-            async with asyncio.timeout(LET_GO_SECONDS):
+            async with asyncio.timeout(RELEASE_SECONDS):
                 await kept.now.wait()
         except TimeoutError:
             pass
-        kept.objects, kept.letting_go = 0, None
+        kept.objects, kept.release = 0, None
         kept.now.clear()
         try:
             await target.send("Runtime.discardConsoleEntries")
             await self._page.clear_console_messages()
             await self._page.clear_page_errors()
         except (NoAnswerError, PlaywrightError) as error:
-            logger.debug("what the page printed is still kept: %s", error)
+            logger.debug("cannot release printed objects: %s", error)
 
 
 def _script(source: str) -> Params:

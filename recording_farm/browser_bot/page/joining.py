@@ -19,15 +19,14 @@ MOVE_SECONDS = 1.0
 """Within this time it is known whether a page has navigated to another document."""
 
 SERVER_ERROR = 500
-"""From this status on the server has failed, which may be over at the next try."""
+"""From this status on the server has failed; the next attempt may succeed."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How a page was joined: by steps that began in the document `lobby`.
+    """How a page was joined: the steps started in the document `lobby` and ended in `document`.
 
-    They ended in `document`, at the time `at` (s of the loop's clock). `left_lobby`: the element of the first
-    step was gone then.
+    `at` is when they ended (s of the loop's clock). `left_lobby`: the element of the first step was gone.
     """
 
     lobby: Document = NO_DOCUMENT
@@ -62,14 +61,14 @@ class Joining:
         """While the page is being opened, a failed load is not a lost page: it is retried."""
 
     async def try_once(self, url: str, seconds: float, *, is_last: bool) -> Joined:
-        """Open `url` and join, as far as that is our part. Raises PageError if it fails.
+        """Open `url` and take the steps to join. Raises PageError if it fails.
 
         Loading may take `seconds`; a page whose contract has a signal may take longer until it starts.
         """
         loop = asyncio.get_running_loop()
         turn_ends = loop.time() + seconds
         self.is_trying = True
-        self._signals.forget()
+        self._signals.reset()
         await self._opening.begin(url, seconds)
         entering = self._enter(turn_ends, is_last=is_last)
         await first_of(entered=entering, declined=self._signals.declined())
@@ -88,13 +87,13 @@ class Joining:
             await self._follow()
         else:
             logger.warning("%s; waiting to see if the page starts", refused)
-            await self._start_nevertheless(refused, turn_ends, is_last=is_last)
+            await self._join_despite_status(refused, turn_ends, is_last=is_last)
 
-    async def _start_nevertheless(self, refused: str, turn_ends: float, *, is_last: bool) -> None:
-        """Check whether a page with an error status is the meeting: some applications are served like that.
+    async def _join_despite_status(self, refused: str, turn_ends: float, *, is_last: bool) -> None:
+        """Check whether a page with an error status is the meeting, as with some applications.
 
-        It is if it starts by its signal, or if the hints find their elements. Raises PageError, which names
-        the status, if it is not.
+        It is if it sends its start signal or the hints find their elements; otherwise this raises PageError
+        with the status.
         """
         if self._hints.join or self._hints.wait_for is not None:
             try:
@@ -118,21 +117,21 @@ class Joining:
 
     async def _follow(self) -> None:
         lobby = self._documents.last
-        await self._steps.take(self._hints.join)
+        await self._steps.run(self._hints.join)
         self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
         try:
             await self._steps.add_css()
         except PageError:
-            if not await self._moves_on():
+            if not await self._navigates():
                 raise
         await self._steps.wait()
         self._joined = replace(self._joined, left_lobby=not await self._steps.shows_lobby())
 
-    async def _moves_on(self) -> bool:
+    async def _navigates(self) -> bool:
         """Whether the page has navigated to another document, which is checked later."""
         try:
             async with asyncio.timeout(MOVE_SECONDS):
-                await self._documents.after(self._joined.document.number)
+                await self._documents.wait_after(self._joined.document.number)
         except TimeoutError:
             return False
         return True

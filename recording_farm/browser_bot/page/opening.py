@@ -17,9 +17,9 @@ from playwright.async_api import Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from recording_farm.browser_bot.errors import NoAnswerError, PageError, PagePermanentError
-from recording_farm.browser_bot.network.addresses import addresses_of
+from recording_farm.browser_bot.network.addresses import lookup_addresses
 from recording_farm.browser_bot.network.gateway import DEFAULT_PORTS, PROBLEM_HEADER, Gateway
-from recording_farm.browser_bot.network.host_names import host_of
+from recording_farm.browser_bot.network.host_names import normalize_host
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.redaction import printable
 from recording_farm.browser_bot.stage.browser import DRIVER_GRACE
@@ -70,7 +70,7 @@ NETWORK_ERRORS = {
 }
 
 PERMANENT = ("ERR_FILE_NOT_FOUND", "ERR_UNSAFE_PORT", "ERR_UNSAFE_REDIRECT", "Cannot navigate to invalid URL")
-"""Those that another try cannot change."""
+"""Errors that a retry cannot fix."""
 
 PERMANENT_STATUS = frozenset(
     {
@@ -81,10 +81,10 @@ PERMANENT_STATUS = frozenset(
         HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     }
 )
-"""Statuses of the same kind. A 404 is not: a room may be created a moment later."""
+"""HTTP statuses that a retry cannot fix. A 404 is not one: a room may be created a moment later."""
 
 _HAS_PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
-"""Paint Timing (W3C): there is an entry once the page has shown a text, a picture or a canvas."""
+"""Paint Timing (W3C): there is an entry once the page has painted text, an image or a canvas."""
 
 HAS_SCRIPT = """
 document.scripts.length > 0 || [...document.querySelectorAll('*')].some(
@@ -99,9 +99,9 @@ class Opening:
     def __init__(
         self, page: Page, world: IsolatedWorld, gateway: Gateway | None, clean: Callable[[str], str]
     ) -> None:
-        """Open pages in `page`, whose `world` is asked, and which goes out through `gateway` if there is one.
+        """Open pages in `page`, which has the isolated world `world` and uses `gateway` if there is one.
 
-        `clean` takes secrets out of errors.
+        `clean` removes secrets from errors.
         """
         self._page = page
         self._world = world
@@ -128,7 +128,7 @@ class Opening:
                 raise PagePermanentError(str(self.error(self._in_words(error)))) from error
             raise self.error(self._in_words(error)) from error
         self._answer = self._answer or answer
-        self._look_at_problems()
+        self._raise_gateway_problem()
 
     async def _go(self, url: str, seconds: float) -> Response | None:
         for attempt in count(1):
@@ -137,9 +137,9 @@ class Opening:
             except PlaywrightError as error:
                 if INTERRUPTED not in error.message or attempt == MAX_INTERRUPTED:
                     raise
-                # By a navigation that was under way: of an abandoned try, or the page's own.
+                # By a navigation in progress: of an earlier attempt, or the page's own.
                 if self._page.url == url:
-                    logger.info("an earlier try has opened the page")
+                    logger.info("an earlier attempt has opened the page")
                     return None
                 logger.info("the page navigated elsewhere while it was opened; opening it again")
         raise AssertionError
@@ -162,7 +162,7 @@ class Opening:
             raise self.error(self._in_words(error)) from error
         if self._page.url.startswith(ERROR_PAGE):
             raise self.error("it navigates to an address that does not load")
-        self._look_at_problems()
+        self._raise_gateway_problem()
 
     async def loaded(self) -> None:
         """Wait for images, fonts, frames and scripts, up to LOAD_TIMEOUT."""
@@ -179,12 +179,12 @@ class Opening:
         if parts.scheme not in DEFAULT_PORTS:
             return True
         if self._gateway is not None:
-            return await self._gateway.reaches(url)
+            return await self._gateway.can_reach(url)
         try:
-            host, port = host_of(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+            host, port = normalize_host(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
         except ValueError:
             return False
-        for ip in await addresses_of(host, ANSWER_TIMEOUT):
+        for ip in await lookup_addresses(host, ANSWER_TIMEOUT):
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     _, writer = await asyncio.open_connection(str(ip), port)
@@ -217,16 +217,16 @@ class Opening:
         return PageError(f"the page {self._clean(self._url)} did not load: {words}")
 
     def refusal(self, words: str) -> PageError:
-        """The error of a page whose status counts; a PagePermanentError if the status cannot change."""
+        """The error for a page with an error status; a PagePermanentError if a retry cannot help."""
         error = self.error(words)
         return PagePermanentError(str(error)) if self.status in PERMANENT_STATUS else error
 
     def gateway_problem(self, url: str) -> str:
-        """Why the gateway has refused a request for `url`."""
+        """Return why the gateway refused a request for `url`."""
         problem = self._gateway.problem_with(url) if self._gateway else None
         return problem or "the gateway refuses it"
 
-    def _look_at_problems(self) -> None:
+    def _raise_gateway_problem(self) -> None:
         if self._answer is not None and PROBLEM_HEADER in self._answer.headers:
             raise self.error(self.gateway_problem(self._answer.url))
 
@@ -236,7 +236,7 @@ class Opening:
 
     def _request_failed(self, request: Request) -> None:
         if self._is_navigation(request):
-            # The last address of its redirects.
+            # The last URL of its redirects.
             self._failed_at = request.url
 
     def _is_navigation(self, request: Request) -> bool:
@@ -253,7 +253,7 @@ class Opening:
             return None
 
     async def _stop_loading(self) -> None:
-        """Abort a try that may still be loading: it would disturb the next one and the screenshot."""
+        """Abort a load in progress; it would disturb the next attempt and the screenshot."""
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
                 session = await self._page.context.new_cdp_session(self._page)

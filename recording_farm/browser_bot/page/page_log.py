@@ -10,17 +10,17 @@ from recording_farm.browser_bot.redaction import redact, secret_forms
 logger = logging.getLogger(__name__)
 
 MAX_LINE = 500
-"""A page is a stranger and may print megabytes: so much of a line is logged, and so many lines."""
+"""Limits on the length of a line and on the number of logged lines, because a page may print megabytes."""
 
 MAX_LINES = 5_000
 MAX_KEPT_LINES = 2_000
 
 
 class PageLog:
-    """Keeps the last lines, and logs each as long as there are not too many."""
+    """Keeps the last lines, and logs the first MAX_LINES."""
 
     def __init__(self, secrets: Collection[str]) -> None:
-        """`secrets` are left out of all lines."""
+        """Redact `secrets` in all lines."""
         self._secrets = secret_forms(secrets)
         self._lines: deque[str] = deque(maxlen=MAX_KEPT_LINES)
         self._left = MAX_LINES
@@ -31,19 +31,19 @@ class PageLog:
         return list(self._lines)
 
     def write(self, line: str) -> None:
-        """Note what the page does; in the log as long as it does not do too much."""
+        """Add a line, and log it unless the page has printed too many."""
         line = self.clean(line)
         self._lines.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}")
         self._left -= 1
         if self._left >= 0:
             logger.info("%s", line)
         elif self._left == -1:
-            logger.warning("the page has printed %d lines; no more of them are kept", MAX_LINES)
+            logger.warning("the page has printed %d lines; further lines are not logged", MAX_LINES)
 
     def clean(self, text: str) -> str:
-        """The text without secrets."""
+        """Redact secrets in a text."""
         return redact(text, self._secrets, "…")
 
     def start_of(self, text: str) -> str:
-        """So much of it as is logged; the secrets go first, as half of one would not be known for one."""
+        """Redact secrets, then truncate; a truncated secret would not be recognized."""
         return self.clean(text)[:MAX_LINE]

@@ -1,12 +1,12 @@
 """The probe: a script in every frame that reports the page's state while it is recorded.
 
-A script that every frame runs before its own leaves a function in it that takes one look: whether there is a
-network, whether the compositor draws, whether anybody speaks, whether a video moves, and how many tracks of
-others arrive. There is no list of a page's peer connections, so their constructor is wrapped; the page sees
-no difference.
+A script that runs in every frame before the page's own defines a function that samples the state: whether the
+page is online, whether the compositor draws, whether anybody speaks, whether a video changes, and how many
+remote tracks arrive. Browsers have no list of a page's peer connections, so the script wraps their
+constructor; the page sees no difference.
 
-A page is a stranger. The probe keeps what it needs of the browser's own functions before the page can change
-them, says all it has to say in one short text of digits, and what is not that is no answer.
+A page is untrusted. The probe keeps references to the browser's own functions before the page can replace
+them, and answers with a short text of digits; anything else is rejected.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 5.0
-"""As long as a page's answer counts. It is asked each 2 s."""
+"""How long an answer is valid. The page is sampled every 2 s."""
 
 MAX_FRAMES: Final = 20
-"""Pages with more frames than this are shops, not meetings."""
+"""Maximum sampled frames; pages with more are not meetings."""
 
 _NAME: Final = "__recordingFarmProbe"
 ASK: Final = f"typeof {_NAME} === 'function' ? {_NAME}() : ''"
@@ -34,14 +34,14 @@ INSTALL: Final = r"""
 (() => {
   "use strict";
   const NAME = "__recordingFarmProbe";
-  const MAX = 1000;    // connections, tracks and elements that are looked at
-  const LOUD = 0.01;    // of full scale 1: -40 dB, which speech is above and the noise of a room is not
-  const RECENT = 1000;  // ms for which a level of sound counts
-  const SPEECH = 1;     // bytes in a ms, 8 kbit/s: Opus has 16 and more for speech, hardly any for silence
+  const MAX = 1000;    // maximum connections, tracks and elements
+  const LOUD = 0.01;    // of full scale 1: -40 dB, below speech and above the noise of a room
+  const RECENT = 1000;  // ms for which an audio level is valid
+  const SPEECH = 1;     // bytes per ms, 8 kbit/s: Opus sends 16 and more for speech, hardly any for silence
   if (Object.hasOwn(globalThis, NAME)) return;
 
-  // The browser's own functions, whatever the page puts in their place later. What runs later has no spread,
-  // no `for of` and no methods of arrays: they go through the page's prototypes.
+  // References to the browser's own functions, because the page may replace them. Code that runs later must
+  // not use spread, `for of` or array methods: they use prototypes that the page can change.
   const { apply, construct, defineProperty, getOwnPropertyDescriptor } = Reflect;
   const getter = (type, name) => {
     const { get } = getOwnPropertyDescriptor(type.prototype, name);
@@ -64,7 +64,7 @@ INSTALL: Final = r"""
 
   // Peer connections.
   const connections = new Set();
-  let look = () => ({ speaking: false, tracks: 0, unsettled: 0, connected: 0 });
+  let sampleConnections = () => ({ speaking: false, tracks: 0, unsettled: 0, connected: 0 });
   if (typeof RTCPeerConnection === "function") {
     const Native = RTCPeerConnection;
     const state = getter(Native, "connectionState");
@@ -91,8 +91,8 @@ INSTALL: Final = r"""
     }
     defineProperty(Native.prototype, "constructor", { value: Watched });
 
-    // Sound has a level only while it is played. Of sound that nothing plays there is no more to be had than
-    // how many bytes of it arrive, and that takes the browser longer to tell: it is known at the next look.
+    // Audio only has a level while it is played. For audio that is not played the only indication is how many
+    // bytes arrive. Those statistics are asynchronous, so they are available at the next sample.
     let arrived = 0, arrivedBefore = 0, asked = 0, askedBefore = 0;
     const count = (report) => {
       try {
@@ -100,7 +100,7 @@ INSTALL: Final = r"""
           if (stats.type === "inbound-rtp" && stats.kind === "audio") arrived += stats.bytesReceived;
         });
       } catch {
-        // Else the page would hear of a rejection that is none of its own.
+        // Otherwise the page would get an unhandledrejection event.
       }
     };
     const arrives = () => {
@@ -115,7 +115,7 @@ INSTALL: Final = r"""
       });
       return speech;
     };
-    // 2: speaks, 1: is silent, 0: nothing is played.
+    // 2: speech, 1: silence, 0: not played.
     const loudness = (receiver) => {
       const since = timeOrigin(clock) + now(clock) - RECENT;
       const sources = sourcesOf(receiver);
@@ -126,8 +126,8 @@ INSTALL: Final = r"""
       }
       return most;
     };
-    look = () => {
-      let loudest = 0, hasSound = false, tracks = 0, unsettled = 0, connected = 0;
+    sampleConnections = () => {
+      let loudest = 0, hasAudio = false, tracks = 0, unsettled = 0, connected = 0;
       forEach(connections, (reference) => {
         const connection = deref(reference);
         const is = connection === undefined ? "closed" : state(connection);
@@ -142,26 +142,26 @@ INSTALL: Final = r"""
           tracks += 1;
           const receiver = receiverOf(transceivers[i]);
           if (kind(trackOf(receiver)) !== "audio") continue;
-          hasSound = true;
+          hasAudio = true;
           loudest = max(loudest, loudness(receiver));
         }
       });
-      const unplayed = hasSound && loudest === 0;
+      const unplayed = hasAudio && loudest === 0;
       const speaking = loudest === 2 || (unplayed && arrives());
       if (!unplayed) asked = askedBefore = 0;
       return { speaking, tracks, unsettled, connected };
     };
   }
 
-  // Elements that play files or streams of bytes: those are heard whose sound is being decoded. Elements of
-  // peer connections decode none; theirs was found above.
+  // Elements that play files or media sources are audible if they decode audio. Elements of peer connections
+  // decode none; they are handled above.
   const elementsOf = method(Document, "getElementsByTagName");
   const count = getter(HTMLCollection, "length"), item = method(HTMLCollection, "item");
   const paused = getter(HTMLMediaElement, "paused"), muted = getter(HTMLMediaElement, "muted");
   const volume = getter(HTMLMediaElement, "volume");
   const decoded = getter(HTMLMediaElement, "webkitAudioDecodedByteCount");
   let decodedBefore = 0;
-  const playsSound = () => {
+  const playsAudio = () => {
     let bytes = 0;
     for (let type = 0; type < 2; type++) {
       const elements = elementsOf(page, type ? "video" : "audio");
@@ -175,9 +175,9 @@ INSTALL: Final = r"""
     return more;
   };
 
-  // A video that changes all over changes the display too, if it is shown. One of a shared slide goes on as
-  // well and changes nothing, or what is under the pointer; so what counts is what it shows, as a picture of
-  // 16 x 9. Only the largest is looked at, and only if it is in sight.
+  // A visible video that changes everywhere must change the display too. A video of a shared slide plays
+  // without changes, or only around the pointer, so its frames are compared, scaled to 16 x 9. Only the
+  // largest video is sampled, and only if it is visible.
   const COLUMNS = 16, ROWS = 9, CHANGED = COLUMNS * ROWS / 4, IN_SIGHT = 1 / 4;
   const Canvas = OffscreenCanvas;
   const surfaceOf = method(OffscreenCanvas, "getContext");
@@ -223,7 +223,7 @@ INSTALL: Final = r"""
       draw(surface, video, 0, 0, COLUMNS, ROWS);
       seenBefore = pixelsOf(imageOf(surface, 0, 0, COLUMNS, ROWS));
     } catch {
-      surface = null;  // another site's video, which nobody may look at
+      surface = null;  // a cross-origin video, whose pixels cannot be read
       return false;
     }
     if (before === null) return false;
@@ -235,7 +235,7 @@ INSTALL: Final = r"""
     return changed >= CHANGED;
   };
 
-  // A compositor that hangs gives no animation frames any more. Frames inside the page may be out of sight.
+  // A compositor that hangs runs no animation frames. Child frames may be out of view.
   let waiting = false;
   const isDrawn = () => {
     if (!isTop) return true;
@@ -249,8 +249,8 @@ INSTALL: Final = r"""
 
   const answer = () => {
     try {
-      const { speaking, tracks, unsettled, connected } = look();
-      const heard = playsSound() || speaking;
+      const { speaking, tracks, unsettled, connected } = sampleConnections();
+      const heard = playsAudio() || speaking;
       const flags = `${onLine(browser) ? 1 : 0} ${isDrawn() ? 1 : 0} ${heard ? 1 : 0} ${moves() ? 1 : 0}`;
       return `${flags} ${tracks} ${unsettled} ${connected}`;
     } catch {
@@ -264,12 +264,12 @@ INSTALL: Final = r"""
 
 @dataclass(frozen=True)
 class PageState:
-    """What a page says of itself.
+    """A page's state as reported by its probe.
 
-    `drawn`: since the last look its compositor has given it a frame to draw. `speaking`: sound of another
-    participant arrives, or of a file that it plays. `moving`: its largest video, if it is in sight, has
-    changed all over since the last look. `tracks` are sent to it by others, muted or not; `unsettled`
-    connections may yet bring some, or bring them back; `connected` are those that live.
+    `drawn`: its compositor ran an animation frame since the last sample. `speaking`: it receives audio of
+    another participant or plays a file. `moving`: its largest visible video has changed everywhere since the
+    last sample. `tracks` are the remote tracks, muted or not. `unsettled` connections may still add or
+    restore tracks. `connected` is the number of established connections.
     """
 
     online: bool
@@ -282,8 +282,8 @@ class PageState:
 
 
 def parse_answer(answer: object) -> PageState | None:
-    """The answer of one frame; None if it is none of the probe's."""
-    # What a hostile page puts there may be of any type and length.
+    """Parse the answer of one frame; None if it is invalid."""
+    # A hostile page may return any type and length.
     if not isinstance(answer, str) or len(answer) > 50 or not (match := _ANSWER.fullmatch(answer)):
         return None
     online, drawn, speaking, moving, tracks, unsettled, connected = map(int, match.groups())
@@ -291,20 +291,20 @@ def parse_answer(answer: object) -> PageState | None:
 
 
 class Probe:
-    """Looks at a page and the frames in it."""
+    """Samples the state of a page and its frames."""
 
     def __init__(self, world: IsolatedWorld) -> None:
-        """Look at the page of `world`, which is not open yet."""
+        """Install the probe in the page of `world`, which must not be open yet."""
         self._world = world
         self._answer: PageState | None = None
         self._answered = 0.0
         self._frames: dict[str, _FrameProbe] = {}
-        world.script(INSTALL)
+        world.add_script(INSTALL)
 
-    async def look(self) -> None:
-        """Ask the page, and wait for its answer; the frames in it answer when they do.
+    async def sample(self) -> None:
+        """Sample the page and wait for its answer; child frames answer asynchronously.
 
-        Raises NoAnswerError of a page that goes away just now. Put a time-out around it.
+        Raises NoAnswerError if the page is navigating or closing. Needs a time-out from the caller.
         """
         self._ask_frames()
         self._answer = parse_answer(await self._world.ask_main_world(ASK))
@@ -312,9 +312,9 @@ class Probe:
 
     @property
     def state(self) -> PageState | None:
-        """What the page said, its frames included; None if it has not said anything for 5 s.
+        """The state of the page and its frames; None without an answer for 5 s.
 
-        A frame that hangs counts with the tracks that it last had.
+        A frame that hangs counts with its last tracks.
         """
         page = self._answer
         if page is None or asyncio.get_running_loop().time() - self._answered > FRESH_SECONDS:
@@ -331,14 +331,14 @@ class Probe:
         )
 
     async def close(self) -> None:
-        """Wait for no answer any more."""
+        """Cancel pending samples."""
         frames, self._frames = self._frames, {}
         for frame in frames.values():
             frame.asking.cancel()
         await asyncio.gather(*(frame.asking for frame in frames.values()), return_exceptions=True)
 
     def _ask_frames(self) -> None:
-        """Ask each frame that owes no answer, so that one that hangs is asked once and no more."""
+        """Sample each frame without a pending answer, so that a frame that hangs is not asked again."""
         there = [frame for frame in self._world.frames if frame != self._world.main_frame][:MAX_FRAMES]
         for frame in self._frames.keys() - set(there):
             self._frames.pop(frame).asking.cancel()
@@ -349,11 +349,11 @@ class Probe:
             elif known.asking.done():
                 known.ask()
             else:
-                known.is_silent()
+                known.mark_silent()
 
 
 class _FrameProbe:
-    """One frame inside the page, being asked."""
+    """The state of one child frame."""
 
     def __init__(self, world: IsolatedWorld, frame: str) -> None:
         self._world = world
@@ -364,8 +364,8 @@ class _FrameProbe:
     def ask(self) -> None:
         self.asking = asyncio.ensure_future(self._ask())
 
-    def is_silent(self) -> None:
-        """It has not answered since the last look: nobody can be heard in it."""
+    def mark_silent(self) -> None:
+        """Record that it has not answered since the last sample, so nobody speaks in it."""
         if self.answer is not None:
             self.answer = replace(self.answer, speaking=False)
 
@@ -373,4 +373,4 @@ class _FrameProbe:
         try:
             self.answer = parse_answer(await self._world.ask_main_world(ASK, frame=self._frame))
         except NoAnswerError as error:
-            logger.debug("a frame could not be asked: %s", error)
+            logger.debug("a frame did not answer: %s", error)

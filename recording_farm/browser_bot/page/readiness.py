@@ -1,4 +1,4 @@
-"""Readiness: waits until a joined page may be recorded, as its contract says, with time-outs."""
+"""Readiness: waits, with time-outs, until a joined page may be recorded according to its contract."""
 
 import asyncio
 import logging
@@ -16,49 +16,51 @@ from recording_farm.browser_bot.waiting import first_of
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.05
-"""Seconds until a page is looked at again that has changed meanwhile."""
+"""Seconds before a page is checked again after it has changed."""
 
 
-async def ready(page: Page, world: IsolatedWorld, contract: PageContract, signals: PageSignals) -> None:
-    """Wait until `page` may be recorded. Raises PageError when it does not say so in time."""
+async def wait_until_ready(
+    page: Page, world: IsolatedWorld, contract: PageContract, signals: PageSignals
+) -> None:
+    """Wait until `page` may be recorded. Raises PageError if it does not signal that in time."""
     match contract:
         case PageContract.PLAIN:
-            await _plain(page, world)
+            await _wait_plain(page, world)
         case PageContract.CONSOLE:
-            await _signalled(signals, f"print {START_SIGNAL}")
+            await _wait_for_signal(signals, f"print {START_SIGNAL}")
         case PageContract.SDK:
             await _sdk_started(signals)
         case PageContract.AUTO:
-            await first_of(signal=signals.started.wait(), plain=_plain(page, world))
+            await first_of(signal=signals.started.wait(), plain=_wait_plain(page, world))
             if not signals.started.is_set() and await has_sdk(signals):
                 await _sdk_started(signals)
 
 
 async def has_sdk(signals: PageSignals) -> bool:
-    """Whether the page has a recording SDK, by its socket or by its flags."""
+    """Whether the page has a recording SDK, according to its socket or its flags."""
     return signals.has_sdk or (signals.sdk is not None and await signals.sdk.is_announced())
 
 
 async def _sdk_started(signals: PageSignals) -> None:
-    """Wait for the SDK's word, which has two minutes from when its socket has connected."""
+    """Wait for the SDK's start signal, up to SIGNAL_TIMEOUT after its socket connects."""
     assert signals.sdk is not None
     try:
         async with asyncio.timeout(SIGNAL_TIMEOUT):
-            # Where both contracts count, the console's word does as well.
+            # With AUTO, the signal of the console counts as well.
             await first_of(connected=signals.sdk.connected.wait(), started=signals.started.wait())
     except TimeoutError:
         raise PageError(
             f"the page loaded, but its recording SDK did not connect within {SIGNAL_TIMEOUT:.0f} s"
         ) from None
-    await first_of(started=_signalled(signals, f"send {START}"), over=_sdk_over(signals))
+    await first_of(started=_wait_for_signal(signals, f"send {START}"), over=_sdk_over(signals))
 
 
 async def _sdk_over(signals: PageSignals) -> None:
-    await signals.until_sdk_is_over()
-    raise PageOverError(f"the page's recording SDK is over, and has not sent {START}")
+    await signals.wait_until_sdk_over()
+    raise PageOverError(f"the page's recording SDK ended without sending {START}")
 
 
-async def _signalled(signals: PageSignals, signal: str) -> None:
+async def _wait_for_signal(signals: PageSignals, signal: str) -> None:
     try:
         async with asyncio.timeout(SIGNAL_TIMEOUT):
             await signals.started.wait()
@@ -68,41 +70,40 @@ async def _signalled(signals: PageSignals, signal: str) -> None:
         ) from None
 
 
-async def _plain(page: Page, world: IsolatedWorld) -> None:
+async def _wait_plain(page: Page, world: IsolatedWorld) -> None:
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT + 3):
             while not await _settles(world):
                 await asyncio.sleep(PAUSE)
                 await page.wait_for_load_state("domcontentloaded")
     except TimeoutError:
-        logger.warning("the page's script hangs; recording it as it is")
+        logger.warning("the page's script hangs; recording the page as it is")
     except PlaywrightError as error:
-        logger.info("the page went away while it was looked at: %s", error.message)
+        logger.info("the page navigated or closed during the readiness check: %s", error.message)
 
 
 async def _settles(world: IsolatedWorld) -> bool:
-    """Wait until what the page shows has settled; False if it has gone on to another document meanwhile."""
+    """Wait until the page has settled; False if it navigated to another document meanwhile."""
     try:
         await world.ask(f"({PLAIN_READY})({SETTLE_TIMEOUT * 1000})")
     except NoAnswerError as error:
-        logger.info("the page changed while it was looked at: %s", error)
+        logger.info("the page navigated during the readiness check: %s", error)
         return False
     return True
 
 
 SIGNAL_TIMEOUT = 120.0
-"""How long a page that speaks the console contract may take from loading to START_RECORDING; the recording
-SDKs allow two minutes as well."""
+"""How long a page may take from loading to its start signal; the recording SDKs allow two minutes as well."""
 
 
 SETTLE_TIMEOUT = 2.0
-"""What a plain page gets, after it has loaded, to show its first pictures."""
+"""How long a plain page may take, after it has loaded, until its videos have a frame."""
 
 
-# Waits for fonts, pictures and, where there are videos, a decoded frame in each; with none it waits the whole
-# settle time, since a meeting makes its videos only when it has joined. Two animation frames later all of it
-# has been composed. Asked in a world of our own: what the page has replaced is not replaced there. But a page
-# may give an element the name of a method of its document.
+# Waits for fonts, images and a decoded frame in each video. Without videos it waits for the whole settle
+# time, because a meeting creates its videos only after joining. Two animation frames later everything is
+# composited. It runs in the isolated world, where the page cannot replace functions. But an element may still
+# shadow a method of the document by its name.
 PLAIN_READY = """
 async (settle) => {
   const frame = () => new Promise(requestAnimationFrame);

@@ -1,12 +1,12 @@
-"""The recording SDK of Dyte and RealtimeKit, seen from the recorder's side: a socket and flags on the window.
+"""The recorder's side of the recording SDK of Dyte and RealtimeKit: a WebSocket and flags on the window.
 
-The SDK connects to `ws://localhost:8080/ws` and says there that recording may start. It is answered in the
-page itself, so many recordings share a machine without a port. That the recording is over the SDK tells by
-its flags alone.
+The SDK connects to `ws://localhost:8080/ws` and signals there that recording may start. A script in the page
+emulates this WebSocket, so that recordings on one machine need no port. The SDK signals the end of the
+recording only through its flags.
 
-Only the page's main frame is answered: a frame in it may be a stranger's, an advertisement's for instance.
-What the page says goes through a function that the browser makes for us and that no script of the page can
-get at: it is taken out of each frame before their first script.
+The emulation is limited to the main frame, because other frames may belong to other sites, such as ads. The
+page's messages go through a CDP binding, which is removed from each frame before the page's first script, so
+that no script of the page can call it.
 """
 
 import asyncio
@@ -26,30 +26,30 @@ logger = logging.getLogger(__name__)
 START: Final = "StartRecording"
 
 TEXT: Final = "ID3Data"
-"""What a message is called whose payload goes into the recording; participants send it to all."""
+"""Type of messages whose payload goes into the recording; participants broadcast them."""
 
 TEXTS_OVER: Final = "CLOSE_TRANSPORT"
-"""The payload after which there are none any more in this recording."""
+"""The payload of the last such message in a recording."""
 
 PERIOD: Final = 1.0
-"""Seconds between two looks at the flags."""
+"""Interval of polling the flags (s)."""
 
 GONE_SECONDS: Final = 10.0
-"""A page that is loaded anew has no SDK for a moment; one that has none for so long is over."""
+"""A page without its SDK for this time is over; a reload removes the SDK for a moment."""
 
 _ANSWER_TIMEOUT: Final = 5.0
 
 KEEP_ALIVE_SECONDS: Final = 10.0
-"""Between two signs of life; the SDK closes after 30 s without one."""
+"""Interval of keep-alive pings; the SDK closes after 30 s without one."""
 
 MAX_MESSAGE: Final = 64 * 1024
-"""Characters of a message; longer ones are for servers that do more than recording."""
+"""Maximum length of a message; longer ones are ignored, recording does not need them."""
 
 MAX_MESSAGES: Final = 1000
-"""That are heard in a second."""
+"""Maximum messages in a second; further ones are dropped."""
 
-# What the SDK leaves on the window, under both its names, as digits. A page that opened the socket by itself
-# has the trigger alone. Nothing in it goes through what a page can replace.
+# The SDK's flags on the window, under both of its names, as digits. A page that opened the socket by itself
+# only has the trigger. The script uses nothing that a page can replace.
 _STATE: Final = """
 (() => {
   try {
@@ -68,11 +68,11 @@ _FLAGS: Final = ("announced", "present", "meeting", "over")
 _SOCKET: Final = r"""
 ((NAME, KEEP_ALIVE, MAX_LENGTH, MAX) => {
   "use strict";
-  const tell = globalThis[NAME];
+  const send = globalThis[NAME];
   delete globalThis[NAME];
-  if (self !== top || typeof tell !== "function") return;
+  if (self !== top || typeof send !== "function") return;
 
-  // The browser's own functions, whatever the page puts in their place later.
+  // References to the browser's own functions, because the page may replace them.
   const { apply, construct, defineProperty, getOwnPropertyDescriptor, setPrototypeOf } = Reflect;
   const method = (type, name) => {
     const { value } = getOwnPropertyDescriptor(type.prototype, name);
@@ -85,18 +85,18 @@ _SOCKET: Final = r"""
   const later = setTimeout, each = setInterval, never = clearInterval;
   const Native = WebSocket;
 
-  let since = 0, told = 0;
-  const say = (kind, words) => {
+  let since = 0, sent = 0;
+  const report = (kind, words) => {
     const present = now(clock);
     if (present - since > 1000) {
       since = present;
-      told = 0;
+      sent = 0;
     }
-    told += 1;
-    if (told <= MAX) tell(`${kind} ${words}`);
+    sent += 1;
+    if (sent <= MAX) send(`${kind} ${words}`);
   };
 
-  // Answers as a recorder's server would; "2" and "3" are its ping and pong.
+  // Behaves like the server of a recorder; "2" and "3" are ping and pong.
   class Socket extends EventTarget {
     url = ""; onopen = null; onmessage = null; onclose = null; onerror = null;
     readyState = 0; binaryType = "blob"; bufferedAmount = 0; extensions = ""; protocol = "";
@@ -112,7 +112,7 @@ _SOCKET: Final = r"""
     #open() {
       if (this.readyState !== 0) return;
       this.readyState = 1;
-      say("connected", "");
+      report("connected", "");
       dispatch(this, new MakeEvent("open"));
       const ping = { __proto__: null, data: "2", origin: "ws://localhost:8080" };
       const beat = () => dispatch(this, new MakeMessage("message", ping));
@@ -122,7 +122,7 @@ _SOCKET: Final = r"""
     send(message) {
       if (this.readyState === 0) throw new MakeError("Still in CONNECTING state.", "InvalidStateError");
       if (this.readyState !== 1 || typeof message !== "string") return;
-      if (message !== "3" && message.length <= MAX_LENGTH) say("message", message);
+      if (message !== "3" && message.length <= MAX_LENGTH) report("message", message);
     }
     close(code = 1005, reason = "") {
       if (this.readyState > 1) return;
@@ -134,7 +134,7 @@ _SOCKET: Final = r"""
       });
     }
   }
-  // So that it is a WebSocket to whoever asks.
+  // So that `instanceof WebSocket` holds.
   setPrototypeOf(Socket.prototype, Native.prototype);
   const ours = /^ws:\/\/localhost:8080\/ws\/?(\?.*)?$/i;
   const Answered = new Proxy(Native, {
@@ -151,7 +151,7 @@ _SOCKET: Final = r"""
 
 
 def timed_text(message: dict[str, Any]) -> str | None:
-    """What a message has put into the recording; None if nothing. What is no text goes as JSON."""
+    """Return the text that a message adds to the recording, as JSON if it is not a string; None if none."""
     if message.get("type") != TEXT or "payload" not in message:
         return None
     payload = message["payload"]
@@ -159,38 +159,38 @@ def timed_text(message: dict[str, Any]) -> str | None:
 
 
 class RecordingSdk:
-    """What the recording SDK of a page says, if it has one."""
+    """Receives the messages of a page's recording SDK, if it has one."""
 
-    def __init__(self, world: IsolatedWorld, heard: Callable[[dict[str, Any]], None]) -> None:
-        """Answer the page of `world`, which is not open yet.
+    def __init__(self, world: IsolatedWorld, on_message: Callable[[dict[str, Any]], None]) -> None:
+        """Emulate the server in the page of `world`, which must not be open yet.
 
-        `heard` is called with each message of the page's: an object with a `type`.
+        `on_message` is called with each message of the page, an object with a `type`.
         """
         self._world = world
-        self._heard = heard
+        self._on_message = on_message
         name = f"recordingFarm{secrets.token_hex(8)}"
         values = (name, KEEP_ALIVE_SECONDS * 1000, MAX_MESSAGE, MAX_MESSAGES)
-        world.bind(name, self._told)
-        world.script(f"{_SOCKET}({', '.join(map(json.dumps, values))})")
+        world.bind(name, self._receive)
+        world.add_script(f"{_SOCKET}({', '.join(map(json.dumps, values))})")
         self.connected = asyncio.Event()
-        """Set once the page has connected: it has the SDK."""
+        """Set once the page has connected, so it has the SDK."""
 
-    async def until_over(self, documents: Documents) -> None:
-        """Wait until the flags say that the recording is over; `documents` are the page's."""
-        watch = FlagWatch()
+    async def wait_until_over(self, documents: Documents) -> None:
+        """Wait until the flags indicate that the recording is over; `documents` are the page's."""
+        detector = EndDetector()
         loop = asyncio.get_running_loop()
         while True:
             document = documents.last.number
             state = await self._state()
-            # Of flags that came while the page went elsewhere nobody knows whose they are.
-            if document == documents.last.number and watch.is_over(state, document, loop.time()):
+            # Flags that arrive during a navigation may belong to either document.
+            if document == documents.last.number and detector.is_over(state, document, loop.time()):
                 break
-            # The page has no event for it.
+            # There is no event for it.
             await asyncio.sleep(PERIOD)
-        logger.info("the page's recording SDK says that it is over")
+        logger.info("the page's recording SDK signals the end")
 
     async def is_announced(self) -> bool:
-        """Whether the page has the SDK by its flags, which may come before its socket."""
+        """Whether the flags show that the page has the SDK; they may be set before its socket connects."""
         state = await self._state()
         return state is not None and (state["announced"] or state["present"] or state["meeting"])
 
@@ -199,71 +199,71 @@ class RecordingSdk:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
                 answer = await self._world.ask_main_world(_STATE)
         except (NoAnswerError, TimeoutError):
-            # It goes away or hangs, which others notice.
+            # The page is navigating or hangs, which is handled elsewhere.
             return None
-        return flags_in(answer)
+        return parse_flags(answer)
 
-    def _told(self, said: str) -> None:
-        kind, _, message = said.partition(" ")
+    def _receive(self, payload: str) -> None:
+        kind, _, message = payload.partition(" ")
         if kind == "connected" and not self.connected.is_set():
             logger.info("the page's recording SDK has connected")
             self.connected.set()
         elif kind == "message":
-            self._hear(message)
+            self._parse(message)
 
-    def _hear(self, message: str) -> None:
-        """Take a message of the page's; what is no object says nothing to a recorder."""
+    def _parse(self, message: str) -> None:
+        """Parse a message of the page; a recorder ignores everything but objects."""
         try:
             content = json.loads(message)
         except (ValueError, RecursionError):
-            # The SDK's other frames are for servers that do more than recording.
+            # Other frames of the SDK, which recording does not need.
             return
         if isinstance(content, dict):
-            self._heard(content)
+            self._on_message(content)
 
 
-def flags_in(answer: object) -> dict[str, bool] | None:
-    """The flags that a page answered with; None if it is no such answer."""
+def parse_flags(answer: object) -> dict[str, bool] | None:
+    """Parse the flags in a page's answer; None if it is malformed."""
     if not isinstance(answer, str) or not re.fullmatch("[01]{4}", answer):
         return None
     return dict(zip(_FLAGS, (digit == "1" for digit in answer), strict=True))
 
 
-class FlagWatch:
+class EndDetector:
     """Decides from the SDK's flags whether the recording is over."""
 
     def __init__(self) -> None:
-        """Begin with a page that has shown nothing."""
+        """Start without having seen the SDK."""
         self._document: int | None = None
-        """The last one that had the SDK's meeting."""
-        self._looks_without = 0
+        """The last document that had the SDK's meeting."""
+        self._polls_without = 0
         self._gone_since: float | None = None
 
     def is_over(self, state: Mapping[str, bool] | None, document: int, present: float) -> bool:
-        """Whether it is over, by the flags that a document of the page had at the time `present` (s).
+        """Whether the recording is over; `state` are the flags of the page's `document` at `present` (s).
 
-        The documents of a page are numbered. None for the flags if it said none.
+        `document` is its number. `state` is None if the page did not answer.
         """
         if state is None:
             return False
         if state.get("over"):
             return True
         if state.get("meeting"):
-            self._document, self._looks_without, self._gone_since = document, 0, None
+            self._document, self._polls_without, self._gone_since = document, 0, None
             return False
         if self._document is None:
             return False
         if document == self._document:
             if state.get("present"):
-                # The SDK has taken its object away: it has left the room.
+                # The SDK has removed its object: it has left the room.
                 return True
             if state.get("announced"):
-                # `cleanup()` takes away all but the trigger. A page may begin anew right after it, as with
-                # React's strict mode; so it is looked at twice.
-                self._looks_without += 1
-                return self._looks_without > 1
+                # `cleanup()` removes everything but the trigger. A page may initialize again right after it,
+                # as in React's strict mode, so one poll is not enough.
+                self._polls_without += 1
+                return self._polls_without > 1
         elif state.get("present"):
-            # Loaded anew, and the SDK has no meeting yet.
+            # After a reload the SDK has no meeting yet.
             self._gone_since = None
             return False
         self._gone_since = present if self._gone_since is None else self._gone_since

@@ -1,8 +1,7 @@
-"""Rejoining: a page that reloads itself, navigates or shows its lobby again is joined again.
+"""Rejoining: joins a page again after it reloads, navigates or shows its lobby again.
 
-Whether it must be joined again shows by what it shows: a lobby has what the hints fill and click, a room has
-not. A page that was joined just now may well go elsewhere because of that, as after a login; so for a moment
-only what is surely the lobby counts as one.
+The page is a lobby if the elements that the hints click and fill are visible. A page often navigates because
+it was joined, as after a login, so for some seconds after that only a certain match counts as a lobby.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from recording_farm.browser_bot.errors import PageError
 from recording_farm.browser_bot.page.documents import Document, Documents
-from recording_farm.browser_bot.page.hints import NO_HINTS, Fill, Step, acts
+from recording_farm.browser_bot.page.hints import NO_HINTS, Fill, Step, is_action
 from recording_farm.browser_bot.page.joining import Joined
 from recording_farm.browser_bot.page.opening import Opening
 from recording_farm.browser_bot.page.steps import Steps
@@ -25,61 +24,61 @@ from recording_farm.browser_bot.waiting import first_done
 
 logger = logging.getLogger(__name__)
 
-OWN_SECONDS: Final = 3.0
-"""A document that was asked for so soon after the last step may be what the step has led to."""
+CAUSED_SECONDS: Final = 3.0
+"""A document requested within this time after the last step counts as caused by the step."""
 
 LOBBY_SECONDS: Final = 10.0
-"""How long a document may take, once it has loaded, to show its lobby."""
+"""How long a loaded document may take to show its lobby."""
 
 RENDER_SECONDS: Final = 0.3
-"""What a page gets to show the rest of its lobby, once it shows something of it."""
+"""How long a page may take to show the rest of its lobby."""
 
 DOCUMENT_SECONDS: Final = 10.0
 
-LOOK_SECONDS: Final = 2.0
-"""Between two looks whether the page shows its lobby again; no event tells of it. One takes some 2 ms."""
+POLL_SECONDS: Final = 2.0
+"""Interval of the checks for the lobby; there is no event for it. A check takes about 2 ms."""
 
-LOOKS: Final = 2
-"""So many in a row must find it: a page that is being drawn may show both for a moment."""
+CHECKS: Final = 2
+"""How many checks in a row must find the lobby; a page may show lobby and room for a moment."""
 
 MAX: Final = 30
 MAX_AT_ONCE: Final = 10
 WITHIN_SECONDS: Final = 300.0
-"""A page is joined again at most so often in so many seconds; then it waits for its turn."""
+"""A page is rejoined at most MAX times in WITHIN_SECONDS; further attempts wait."""
 
 
 @dataclass(frozen=True)
 class PageEvent:
-    """What the page did, or what was done with it, that explains what is seen in the recording.
+    """An event of the page that explains what the recording shows.
 
-    `page_changed`: it shows another document. `rejoined`: it was joined again. `warning`: what was to be done
-    had no effect. The `message` is a sentence without its full stop, and holds nothing secret.
+    `page_changed`: it shows another document. `rejoined`: it was joined again. `warning`: a hint or an
+    attempt to rejoin had no effect. The `message` is a sentence without a full stop and without secrets.
     """
 
     event: Literal["page_changed", "rejoined", "warning"]
     message: str
 
 
-class Pace:
-    """How often something may be done: `most` times in `seconds`."""
+class RateLimit:
+    """Allows an action `most` times in `seconds`."""
 
     def __init__(self, most: int = MAX, seconds: float = WITHIN_SECONDS) -> None:
-        """Begin with nothing done."""
+        """Start without past actions."""
         self._times: deque[float] = deque(maxlen=most)
         self._most = most
         self._seconds = seconds
 
     def wait(self, now: float) -> float:
-        """For how many seconds what is to be done at `now` must wait."""
+        """Return how many seconds an action at `now` must wait."""
         return max(0.0, self._times[0] + self._seconds - now) if len(self._times) == self._most else 0.0
 
     def done(self, now: float) -> None:
-        """It was done."""
+        """Record an action."""
         self._times.append(now)
 
 
 class Rejoining:
-    """Joins a page again that has been joined once."""
+    """Joins a page again after it has been joined once."""
 
     def __init__(self, documents: Documents, opening: Opening, steps: Steps) -> None:
         """Keep the page of `documents` joined by the hints of `steps`."""
@@ -87,40 +86,40 @@ class Rejoining:
         self._opening = opening
         self._steps = steps
         self._hints = steps.hints
-        self._pace = Pace()
+        self._limit = RateLimit()
         self._joined = Joined()
         self._left_lobby = False
 
     def begin(self, joined: Joined) -> None:
-        """The page has been joined so; what it shows from then on is looked at."""
+        """Start watching a page that was joined as in `joined`."""
         self._joined = joined
         self._left_lobby = joined.left_lobby
         self._known = joined.document.number
 
-    async def moved(self) -> None:
-        """Wait until the page shows a document that was not looked at yet."""
-        await self._documents.after(self._known)
+    async def wait_navigated(self) -> None:
+        """Wait until the page shows a document that was not checked yet."""
+        await self._documents.wait_after(self._known)
 
-    async def lobby_is_back(self) -> None:
-        """Wait until the page, or a frame of it, shows its lobby again without another document of the page.
+    async def wait_for_lobby(self) -> None:
+        """Wait until the page or one of its frames shows its lobby again in the same document.
 
-        A button that never went away, because it stands in the room too, is no lobby.
+        An element that never disappeared, because the room shows it too, does not count.
         """
-        looks = 0
-        while looks < LOOKS:
-            await asyncio.sleep(LOOK_SECONDS)
+        found = 0
+        while found < CHECKS:
+            await asyncio.sleep(POLL_SECONDS)
             is_lobby = await self._steps.shows_lobby()
             self._left_lobby = self._left_lobby or not is_lobby
-            looks = looks + 1 if is_lobby and self._left_lobby else 0
+            found = found + 1 if is_lobby and self._left_lobby else 0
 
     async def join_from_lobby(self) -> PageEvent:
-        """Join the page that shows its lobby again; what came of it."""
-        shown = "the page has shown its lobby again"
-        await self._wait_for_its_turn()
+        """Join a page that shows its lobby again, and return the event."""
+        shown = "the page showed its lobby again"
+        await self._wait_for_limit()
         lobby = self._documents.last
         try:
-            await self._steps.take(self._hints.join)
-            # The steps may lead to another document, as they may when the page is joined first.
+            await self._steps.run(self._hints.join)
+            # The steps may navigate to another document.
             self._joined = Joined(lobby, self._documents.last, asyncio.get_running_loop().time())
             await self._steps.add_css()
             await self._steps.wait()
@@ -129,27 +128,25 @@ class Rejoining:
         self._left_lobby = False
         return PageEvent("rejoined", f"{shown}, and was joined again by its hints")
 
-    async def join_again(self, *, paced: bool) -> PageEvent | None:
-        """Join the document that is shown now, or the one after it if the page goes on.
+    async def rejoin(self, *, is_limited: bool) -> PageEvent | None:
+        """Join the current document, or a later one if the page navigates meanwhile, and return the event.
 
-        What came of it; None if the hints themselves have led there. `paced`: not more often than a page may
-        be joined again. Raises PageError when the server has sent nothing but an error.
+        Returns None if the hints themselves have led to the document. `is_limited`: respect the rate limit.
+        Raises PageError if the server sent only an error.
         """
         for _ in range(MAX_AT_ONCE):
             document = self._documents.last
-            joining = asyncio.ensure_future(self._join(document, paced=paced))
-            first = await first_done(self._documents.after(document.number), joining)
+            joining = asyncio.ensure_future(self._join(document, is_limited=is_limited))
+            first = await first_done(self._documents.wait_after(document.number), joining)
             if first is joining:
-                # Not before: whoever is interrupted begins anew.
+                # Only now, because an interrupted attempt must be repeated.
                 self._known = document.number
                 return joining.result()
         self._known = document.number
-        return PageEvent(
-            "warning", f"the page has loaded itself anew {MAX_AT_ONCE} times before it could be joined"
-        )
+        return PageEvent("warning", f"the page reloaded itself {MAX_AT_ONCE} times before it could be joined")
 
-    async def _join(self, document: Document, *, paced: bool) -> PageEvent | None:
-        changed = describe(self._joined.lobby, document)
+    async def _join(self, document: Document, *, is_limited: bool) -> PageEvent | None:
+        changed = describe_navigation(self._joined.lobby, document)
         logger.debug("%s", changed)
         await self._opening.document(DOCUMENT_SECONDS)
         if self._opening.refused is not None and not await self._opening.has_script():
@@ -159,61 +156,61 @@ class Rejoining:
         try:
             await self._steps.add_css()
             await self._opening.loaded()
-            visible = await self._steps.visible(LOBBY_SECONDS, settle=RENDER_SECONDS)
+            visible = await self._steps.visible_steps(LOBBY_SECONDS, settle=RENDER_SECONDS)
             steps = self._steps_from(document, visible)
-            if not steps and self._is_own(document):
+            if not steps and self._was_caused(document):
                 return None
             if not steps and self._hints.css is None:
                 return PageEvent("page_changed", changed)
             if not steps:
                 return PageEvent("rejoined", f"{changed}, and the hinted CSS was added again")
-            if paced:
-                await self._wait_for_its_turn()
-            await self._steps.take(steps)
+            if is_limited:
+                await self._wait_for_limit()
+            await self._steps.run(steps)
             await self._steps.add_css()
             await self._steps.wait()
         except (PageError, PlaywrightError) as error:
             return PageEvent("warning", f"{changed}, and could not be joined again: {error}")
         return PageEvent("rejoined", f"{changed}, and was joined again by its hints")
 
-    async def _wait_for_its_turn(self) -> None:
+    async def _wait_for_limit(self) -> None:
         loop = asyncio.get_running_loop()
-        seconds = self._pace.wait(loop.time())
+        seconds = self._limit.wait(loop.time())
         if seconds:
-            logger.warning("the page was joined again %d times; the next time in %.0f s", MAX, seconds)
+            logger.warning("the page was rejoined %d times; rejoining it again in %.0f s", MAX, seconds)
             await asyncio.sleep(seconds)
-        self._pace.done(loop.time())
+        self._limit.done(loop.time())
 
     def _steps_from(self, document: Document, visible: Sequence[int]) -> list[Step]:
-        """The steps that are left to be followed: from the first on that finds what it acts on."""
+        """Return the remaining steps: from the first one whose element is visible."""
         if not visible:
             return []
         steps = self._hints.join
-        needed = [place for place, step in enumerate(steps) if acts(step) and not step.optional]
-        # A banner that may be missing says nothing.
+        needed = [index for index, step in enumerate(steps) if is_action(step) and not step.optional]
+        # An optional step, such as a banner, does not identify the lobby.
         shows_first = bool(needed) and needed[0] in visible
-        is_lobby = is_same_place(document.url, self._joined.lobby.url) and shows_first
+        is_lobby = is_same_path(document.url, self._joined.lobby.url) and shows_first
         if (
-            self._is_own(document)
+            self._was_caused(document)
             and not is_lobby
-            and not any(isinstance(steps[place], Fill) for place in visible)
+            and not any(isinstance(steps[index], Fill) for index in visible)
         ):
             return []
         return list(steps[min(visible) :])
 
-    def _is_own(self, document: Document) -> bool:
-        """Whether the last step has led to the document, as far as can be told."""
-        has_acted = any(acts(step) for step in self._hints.join)
-        return has_acted and document.asked - self._joined.at < OWN_SECONDS
+    def _was_caused(self, document: Document) -> bool:
+        """Whether the last step probably caused the navigation to the document."""
+        has_acted = any(is_action(step) for step in self._hints.join)
+        return has_acted and document.requested - self._joined.at < CAUSED_SECONDS
 
 
-def describe(lobby: Document, document: Document) -> str:
-    """What the page did when it went to `document`, without its URL: that may be secret."""
-    if is_same_place(document.url, lobby.url):
-        return "the page has loaded itself anew"
-    return "the page has gone to another address"
+def describe_navigation(lobby: Document, document: Document) -> str:
+    """Describe the navigation to `document`, without its URL, which may be secret."""
+    if is_same_path(document.url, lobby.url):
+        return "the page reloaded itself"
+    return "the page navigated to another address"
 
 
-def is_same_place(url: str, other: str) -> bool:
-    """Whether two URLs differ by their queries and fragments at most."""
+def is_same_path(url: str, other: str) -> bool:
+    """Whether two URLs are equal except for query and fragment."""
     return urlsplit(url)[:3] == urlsplit(other)[:3]

@@ -1,4 +1,4 @@
-"""The signals of a page by its contract: it has started, is over, or refuses to be recorded."""
+"""The signals of a page under its contract: started, over, or recording refused."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from recording_farm.browser_bot.errors import PageDeclinedError, PageOverError
-from recording_farm.browser_bot.page.console import ConsoleMessage, signal_in
+from recording_farm.browser_bot.page.console import ConsoleMessage, find_signal
 from recording_farm.browser_bot.page.contracts import END_SIGNAL, REFUSAL_SIGNAL, START_SIGNAL, PageContract
 from recording_farm.browser_bot.page.documents import Documents
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
@@ -18,14 +18,14 @@ from recording_farm.browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)
 
-LINES_TOLD: Final = 3
-"""So many lines of what a page printed are told when it has not printed what it should."""
+MAX_LAST_LINES: Final = 3
+"""How many printed lines an error quotes if the page did not print its signal."""
 
-MAX_TOLD: Final = 80
+MAX_LINE_LENGTH: Final = 80
 
 
 class PageSignals:
-    """The signals of one page, as far as they have come."""
+    """The signals of one page that have arrived so far."""
 
     def __init__(
         self,
@@ -35,54 +35,54 @@ class PageSignals:
         page_log: PageLog,
         on_text: Callable[[str], None] | None,
     ) -> None:
-        """Hear what `contract` has of the page of `world`, which is not open yet and has `documents`.
+        """Receive the signals of `contract` from the page of `world`, which must not be open yet.
 
-        `on_text` gets what is to be put into the recording.
+        `documents` are the page's. `on_text` is called with texts for the recording.
         """
         self._documents = documents
         self._contract = contract
         self._page_log = page_log
         self._on_text = on_text
         self.started = asyncio.Event()
-        """The page has said that recording may start."""
+        """The page has sent its start signal."""
         self.ended = asyncio.Event()
-        """The page has said that it is over."""
+        """The page has sent its end signal."""
         self._declined = asyncio.Event()
         self._why = PageDeclinedError()
         self.sdk: RecordingSdk | None = None
-        """The page's recording SDK, if the contract has any."""
+        """The page's recording SDK, if the contract allows one."""
         if contract in {PageContract.AUTO, PageContract.SDK}:
-            self.sdk = RecordingSdk(world, self._told)
+            self.sdk = RecordingSdk(world, self._on_sdk_message)
         self._reads_console = contract in {PageContract.AUTO, PageContract.CONSOLE}
-        self._lines: deque[str] = deque(maxlen=LINES_TOLD)
+        self._lines: deque[str] = deque(maxlen=MAX_LAST_LINES)
 
-    def hear(self, printed: ConsoleMessage) -> None:
-        """Hear what is printed; frames in the page have no say."""
+    def on_console(self, printed: ConsoleMessage) -> None:
+        """Handle a console message; those of child frames are ignored."""
         if not printed.is_pages:
             return
         signal, reason = "", ""
         if self._reads_console:
-            signal, reason = signal_in(printed, (START_SIGNAL, END_SIGNAL), (REFUSAL_SIGNAL,))
+            signal, reason = find_signal(printed, (START_SIGNAL, END_SIGNAL), (REFUSAL_SIGNAL,))
         if signal == START_SIGNAL:
             self.started.set()
         elif signal == END_SIGNAL:
-            self._ends()
+            self._on_end()
         elif signal == REFUSAL_SIGNAL:
             reason = printable(self._page_log.start_of(reason))
             self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
         else:
-            self._lines.append(printable(self._page_log.start_of(printed.text.strip()))[:MAX_TOLD])
+            self._lines.append(printable(self._page_log.start_of(printed.text.strip()))[:MAX_LINE_LENGTH])
 
     @property
     def printed(self) -> str:
-        """What the page has printed that was no signal, in words."""
+        """The last printed lines without signals, for error messages."""
         lines = ", ".join(repr(line) for line in self._lines)
-        return f"its last lines are {lines}" if lines else "it has printed nothing"
+        return f"its last lines were {lines}" if lines else "it printed nothing"
 
-    def forget(self) -> None:
-        """Forget what a page has said that failed: it is not the word of the next one."""
-        for said in (self.started, self.ended, self._declined):
-            said.clear()
+    def reset(self) -> None:
+        """Clear all signals, for the next attempt to open a page."""
+        for signal in (self.started, self.ended, self._declined):
+            signal.clear()
         self._lines.clear()
 
     @property
@@ -91,23 +91,24 @@ class PageSignals:
         return self.sdk is not None and self.sdk.connected.is_set()
 
     async def declined(self) -> None:
-        """Wait until the page says, before it has begun, that there is nothing to be recorded, and raise it.
+        """Wait until the page signals, before its start, that there is nothing to record, and raise the
+        error.
 
-        Raises PageOverError when its meeting is over, PageDeclinedError when it refuses.
+        Raises PageOverError if its meeting is over, PageDeclinedError if it refuses.
         """
         await self._declined.wait()
         raise self._why
 
-    async def until_sdk_is_over(self) -> None:
-        """Look at the SDK's flags until they say that the recording is over, and set `ended`."""
+    async def wait_until_sdk_over(self) -> None:
+        """Poll the SDK's flags until they indicate that the recording is over, and set `ended`."""
         if self.sdk is None:
             return
         if self._contract is PageContract.AUTO:
             await self.sdk.connected.wait()
-        await self.sdk.until_over(self._documents)
+        await self.sdk.wait_until_over(self._documents)
         self.ended.set()
 
-    def _ends(self) -> None:
+    def _on_end(self) -> None:
         if not self.started.is_set():
             self._decline(
                 PageOverError(
@@ -122,7 +123,7 @@ class PageSignals:
             self._why = why
         self._declined.set()
 
-    def _told(self, message: dict[str, Any]) -> None:
+    def _on_sdk_message(self, message: dict[str, Any]) -> None:
         if message.get("type") == START:
             self.started.set()
         text = timed_text(message)

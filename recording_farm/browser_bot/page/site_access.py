@@ -18,16 +18,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from recording_farm.browser_bot.network.addresses import AddressError, origin_of
-from recording_farm.browser_bot.network.host_names import HostError, host_of
+from recording_farm.browser_bot.network.host_names import HostError, normalize_host
 
 MAX_CREDENTIALS: Final = 10
 MAX_HEADERS: Final = 30
 MAX_COOKIES: Final = 50
 _MAX_COOKIE: Final = 4096
-"""Chromium takes no larger cookie (RFC 6265bis, 5.6)."""
+"""Chromium's maximum size of a cookie (RFC 6265bis, 5.6)."""
 
 _MIN_SECRET: Final = 4
-"""A shorter text is no secret, and would be cut out of half of the log."""
+"""Shorter values are not redacted; they would match half of the log."""
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -35,10 +35,10 @@ _HEADER_VALUE: Final = re.compile(r"[!-~]([ \t!-~]*[!-~])?")
 _COOKIE_NAME: Final = re.compile(r"[!#-+\--:<>-~]+")
 _COOKIE_VALUE: Final = re.compile(r"([!-:<-~]([ !-:<-~]*[!-:<-~])?)?")
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
-# Those that the browser makes itself (Fetch, 2.2.2), and those for which there is another field.
-_OTHERWISE: Final = {
-    "cookie": "give it in cookies",
-    "accept-language": "give it in locale",
+# Headers that the browser sets itself (Fetch, 2.2.2) and headers that have a field of their own.
+_FORBIDDEN: Final = {
+    "cookie": "use the field cookies",
+    "accept-language": "use the field locale",
     **dict.fromkeys(
         (
             *("accept-encoding", "connection", "content-length", "content-type", "date", "expect", "host"),
@@ -59,14 +59,14 @@ def _header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise _refused("must be the name of a header")
     own = "the browser sets it itself" if name.startswith(_OWN_PREFIXES) else None
-    if problem := _OTHERWISE.get(name, own):
-        raise _refused(f"cannot be given here: {problem}")
+    if problem := _FORBIDDEN.get(name, own):
+        raise _refused(f"is not allowed here: {problem}")
     return name
 
 
 def _header_value(value: str) -> str:
     if not _HEADER_VALUE.fullmatch(value):
-        raise _refused("must be printable ASCII, without space at its ends")
+        raise _refused("must be printable ASCII, without spaces at the start or the end")
     return value
 
 
@@ -94,7 +94,7 @@ Headers = Annotated[
     Field(max_length=MAX_HEADERS, json_schema_extra={"format": "headers"}),
     BeforeValidator(_each_once),
 ]
-"""Headers by their names, which are written small; each request to the page's origin has them."""
+"""Headers by lower-case name, for each request to the page's origin."""
 
 
 class _Given(BaseModel):
@@ -102,7 +102,7 @@ class _Given(BaseModel):
 
 
 class HttpCredentials(_Given):
-    """User name and password (HTTP Basic, Digest, NTLM) for an origin; without one, for the page's."""
+    """User name and password (HTTP Basic, Digest, NTLM) for an origin, by default the page's."""
 
     username: Annotated[str, StringConstraints(max_length=256)]
     password: Annotated[str, StringConstraints(max_length=1024)]
@@ -118,12 +118,12 @@ class HttpCredentials(_Given):
 
     @property
     def basic(self) -> str:
-        """What HTTP Basic sends of them (RFC 7617)."""
+        """The value that HTTP Basic sends (RFC 7617)."""
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 class Cookie(_Given):
-    """A cookie, for the page's host alone, or for a `domain` and the hosts below it."""
+    """A cookie for the page's host, or for a `domain` and its subdomains."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_COOKIE)]
     value: Annotated[str, StringConstraints(max_length=_MAX_COOKIE)]
@@ -135,29 +135,29 @@ class Cookie(_Given):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        # The name is known to who sent it; the value may be secret.
+        # Errors do not contain the value, which may be secret.
         if not _COOKIE_NAME.fullmatch(self.name) or not _COOKIE_VALUE.fullmatch(self.value):
             raise _refused("name and value must be printable ASCII without ; and the name without =")
         if len(self.name) + len(self.value) > _MAX_COOKIE:
-            raise _refused(f"name and value may have {_MAX_COOKIE} characters together")
+            raise _refused(f"name and value must not be longer than {_MAX_COOKIE} characters together")
         if not _COOKIE_PATH.fullmatch(self.path):
-            raise _refused("path must begin with / and hold no ;")
+            raise _refused("path must begin with / and must not contain ;")
         if self.same_site == "None" and not self.secure:
             raise _refused("same_site None needs secure")
         if self.name.startswith("__Secure-") and not self.secure:
-            raise _refused("a name with __Secure- needs secure")
+            raise _refused("a name that begins with __Secure- needs secure")
         if self.name.startswith("__Host-") and (not self.secure or self.domain or self.path != "/"):
-            raise _refused("a name with __Host- needs secure, the path / and no domain")
+            raise _refused("a name that begins with __Host- needs secure, the path / and no domain")
         if self.domain is not None and _host(self.domain) is None:
-            raise _refused("domain must be the name of a host, such as example.com")
+            raise _refused("domain must be a host name such as example.com")
         return self
 
     def for_browser(self, page_host: str) -> dict[str, Any]:
-        """The same as CDP has it (Network.CookieParam)."""
+        """Return the cookie for CDP (Network.CookieParam)."""
         return {
             "name": self.name,
             "value": self.value,
-            # With a dot the hosts below have it too.
+            # A leading dot includes subdomains.
             "domain": page_host if self.domain is None else f".{_host(self.domain)}",
             "path": self.path,
             "secure": self.secure,
@@ -166,12 +166,12 @@ class Cookie(_Given):
 
 
 def _host(domain: str) -> str | None:
-    """The host that a cookie's domain names, as browsers write it; None if none can have hosts below it.
+    """Return the normalized host of a cookie's domain; None if a cookie must not have this domain.
 
-    A domain of one label, such as com, would be that of strangers; an address has no hosts below it.
+    A domain of one label, such as com, is shared by unrelated sites; an IP address has no subdomains.
     """
     try:
-        host = host_of(domain.removeprefix("."))
+        host = normalize_host(domain.removeprefix("."))
     except HostError:
         return None
     return host if "." in host and not host.replace(".", "").isdigit() else None
@@ -183,7 +183,7 @@ Cookies = Annotated[list[Cookie], Field(max_length=MAX_COOKIES)]
 
 @dataclass(frozen=True)
 class SiteAccess:
-    """What is given to open a page with. Of several credentials for an origin the first counts."""
+    """Credentials, headers and cookies for a page. The first of several credentials for an origin is used."""
 
     credentials: tuple[HttpCredentials, ...] = field(default=(), repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -191,12 +191,12 @@ class SiteAccess:
 
     @property
     def secrets(self) -> list[str]:
-        """What of it must not be seen, however a page prints it."""
+        """Return all texts that must be redacted in logs."""
         found = []
         for each in self.credentials:
             found += [each.password or each.username, each.basic]
         texts = [*self.headers.values(), *(cookie.value for cookie in self.cookies)]
-        # A header's scheme is no secret: `Bearer`.
+        # The part after the scheme of a header, such as `Bearer`.
         parts = [text.partition(" ")[2] for text in texts]
         return [each for each in found if each] + [
             each for each in (*texts, *parts) if len(each) >= _MIN_SECRET

@@ -1,10 +1,10 @@
 """Gives the browser a client's passwords, headers and cookies for a page's server.
 
-Passwords and headers go to their own origins alone, from the page, its frames and workers alike. The browser
-asks us for them (CDP's Fetch domain, of the browser itself and so for all its targets): for headers at
-requests to their origin, for passwords at every request, because a browser that answers some servers'
-questions for a password would show a dialog for those of all others. Without passwords and headers nothing is
-asked. Neither follows a redirect elsewhere.
+Passwords and headers are only sent to their own origins, by the page, its frames and its workers. They are
+added through CDP's Fetch domain of the browser, which covers all targets. For headers it intercepts requests
+to their origin. For passwords it intercepts all requests, because otherwise Chromium would show a dialog for
+other servers that require a password. Without passwords and headers nothing is intercepted. Redirects to
+other origins get neither.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from recording_farm.browser_bot.stage.browser import DRIVER_GRACE, Browser
 
 logger = logging.getLogger(__name__)
 
-_MAX_REFUSED: Final = 1000
-"""What a request is at, so often a password is refused for it at most."""
+_MAX_TRACKED: Final = 1000
+"""How many requests are remembered as having been given a password."""
 
 
-async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
-    """Have the browser open the page at `url` with `access`, from now on.
+async def apply_access(browser: Browser, access: SiteAccess, url: str) -> None:
+    """Make the browser use `access` for the page at `url`.
 
-    A user name in the URL is the browser's to use; what other servers ask for is answered here. Raises
-    PageError, in words for people, when the browser does not take it, StageError when it is gone.
+    The browser itself uses a user name in the URL; requests of other servers are answered here. Raises
+    PageError with a message for users if the browser rejects something, StageError if it is gone.
     """
     has_login = "@" in urlsplit(url).netloc
     if access == NO_ACCESS and not has_login:
@@ -40,7 +40,7 @@ async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
     try:
         origin = "" if access == NO_ACCESS else origin_of(url)
     except AddressError as error:
-        raise PageError(f"credentials, headers and cookies need a page of the web: {error}") from None
+        raise PageError(f"credentials, headers and cookies need an http or https page: {error}") from None
     try:
         async with asyncio.timeout(DRIVER_GRACE * 5):
             assert browser.context.browser is not None
@@ -48,55 +48,56 @@ async def give_access(browser: Browser, access: SiteAccess, url: str) -> None:
             for cookie in access.cookies:
                 await _set_cookie(session, cookie.for_browser(in_url(urlsplit(origin).hostname or "")))
             if access.credentials or access.headers or has_login:
-                await _Giver(access, origin, is_asked=has_login or bool(access.credentials)).begin(session)
+                handles_auth = has_login or bool(access.credentials)
+                await _AuthHandler(access, origin, handles_auth=handles_auth).begin(session)
     except TimeoutError:
         raise StageError("the browser does not answer") from None
     except PlaywrightError as error:
-        raise StageError(f"the browser takes no credentials: {error.message.splitlines()[0]}") from None
+        raise StageError(
+            f"cannot set up credentials in the browser: {error.message.splitlines()[0]}"
+        ) from None
 
 
 async def _set_cookie(session: CDPSession, cookie: dict[str, Any]) -> None:
     try:
         await session.send("Storage.setCookies", {"cookies": [cookie]})
     except PlaywrightError:
-        # What the driver says holds the value.
-        raise PageError(
-            f"the browser does not take the cookie {cookie['name']} for {cookie['domain']}"
-        ) from None
+        # The driver's message contains the value.
+        raise PageError(f"the browser rejects the cookie {cookie['name']} for {cookie['domain']}") from None
 
 
-class _Giver:
-    """Answers the browser's questions about requests."""
+class _AuthHandler:
+    """Answers intercepted requests and authentication challenges of the browser."""
 
-    def __init__(self, access: SiteAccess, origin: str, *, is_asked: bool) -> None:
-        self._is_asked = is_asked
+    def __init__(self, access: SiteAccess, origin: str, *, handles_auth: bool) -> None:
+        self._handles_auth = handles_auth
         self._headers = [{"name": name, "value": value} for name, value in access.headers.items()]
         self._page = origin
         self._credentials: dict[str, HttpCredentials] = {}
         for each in access.credentials:
             self._credentials.setdefault(each.origin or origin, each)
-        # A request that asks again was given what its server does not take.
+        # If a request is challenged again, its server has rejected the password.
         self._given: dict[str, None] = {}
-        self._answers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self, session: CDPSession) -> None:
-        """Answer from now on. Raises PlaywrightError."""
-        session.on("Fetch.requestPaused", lambda asked: self._answer(self._request(session, asked)))
-        session.on("Fetch.authRequired", lambda asked: self._answer(self._challenge(session, asked)))
-        pattern = "*" if self._is_asked else f"{self._page}/*"
+        """Start answering. Raises PlaywrightError."""
+        session.on("Fetch.requestPaused", lambda event: self._start(self._continue_request(session, event)))
+        session.on("Fetch.authRequired", lambda event: self._start(self._continue_auth(session, event)))
+        pattern = "*" if self._handles_auth else f"{self._page}/*"
         await session.send(
             "Fetch.enable",
-            {"handleAuthRequests": self._is_asked, "patterns": [{"urlPattern": pattern}]},
+            {"handleAuthRequests": self._handles_auth, "patterns": [{"urlPattern": pattern}]},
         )
 
-    def _answer(self, answering: Coroutine[Any, Any, None]) -> None:
-        answer = asyncio.ensure_future(answering)
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _request(self, session: CDPSession, asked: dict[str, Any]) -> None:
-        request = asked["request"]
-        answer: dict[str, Any] = {"requestId": asked["requestId"]}
+    async def _continue_request(self, session: CDPSession, event: dict[str, Any]) -> None:
+        request = event["request"]
+        answer: dict[str, Any] = {"requestId": event["requestId"]}
         if self._headers and request["url"].startswith(f"{self._page}/"):
             names = {header["name"] for header in self._headers}
             kept = [
@@ -107,17 +108,17 @@ class _Giver:
             answer["headers"] = kept + self._headers
         await _send(session, "Fetch.continueRequest", answer)
 
-    async def _challenge(self, session: CDPSession, asked: dict[str, Any]) -> None:
-        challenge, request = asked["authChallenge"], asked["requestId"]
+    async def _continue_auth(self, session: CDPSession, event: dict[str, Any]) -> None:
+        challenge, request = event["authChallenge"], event["requestId"]
         credentials = self._credentials.get(challenge["origin"])
         if challenge.get("source") != "Server" or credentials is None:
-            # The browser's own answer would be a dialog; so the page sees the 401.
+            # The page sees the 401; the default answer would be a dialog.
             answer = {"response": "CancelAuth"}
         elif request in self._given:
-            logger.warning("%s does not take the user name and password", challenge["origin"])
+            logger.warning("%s rejected the user name and password", challenge["origin"])
             answer = {"response": "CancelAuth"}
         else:
-            if len(self._given) >= _MAX_REFUSED:
+            if len(self._given) >= _MAX_TRACKED:
                 self._given.clear()
             self._given[request] = None
             answer = {
@@ -134,5 +135,5 @@ async def _send(session: CDPSession, method: str, parameters: dict[str, Any]) ->
     try:
         await session.send(method, parameters)
     except PlaywrightError:
-        # The request, or the browser, is gone. What the driver says holds the parameters.
-        logger.debug("a request went away before it was answered")
+        # The request or the browser is gone. The driver's message contains the parameters.
+        logger.debug("a request ended before it was answered")

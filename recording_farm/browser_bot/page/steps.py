@@ -1,7 +1,7 @@
-"""The steps on a page: takes those of its hints, adds their CSS, waits; and tells why a step has no effect.
+"""Runs the hinted steps on a page, adds the hinted CSS, and explains why a step failed.
 
-Playwright's locators find and act: in an isolated world of their own, through open shadow roots, and with
-the mouse and the keys as somebody would who sits there.
+It uses Playwright's locators, which work in an isolated world, pierce open shadow roots, and use real mouse
+and keyboard input.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from recording_farm.browser_bot.page.hints import (
     Step,
     WaitFor,
     WaitForText,
-    acts,
-    frames_of,
-    name_of,
+    describe_step,
+    frame_path,
+    is_action,
 )
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.waiting import first_of
@@ -33,30 +33,32 @@ logger = logging.getLogger(__name__)
 
 STEP_TIMEOUT = 10.0
 OPTIONAL_TIMEOUT = 3.0
-"""Seconds for a step that may be missing: each recording of a page without it waits so long."""
+"""Seconds for an optional step; a page without its element delays each recording by this."""
 
 LOOK_TIMEOUT = 3.0
-LET_GO_TIMEOUT = 1.0
+RELEASE_TIMEOUT = 1.0
 MAX_NAMED = 5
 MAX_NAMED_LENGTH = 100
-"""So many selectors without effect are named, and so many characters of each."""
+"""How many unmatched selectors a warning names, and how many characters of each."""
 
-# What Playwright's log of a step says of the element that it has found.
-_OBSTACLES = (
+_INVALID_SELECTOR = "is not a valid selector"
+
+# Phrases in Playwright's errors, and their explanations.
+_EXPLANATIONS = (
     ("intercepts pointer events", "found an element that stayed covered by another one"),
     ("element is not enabled", "found an element that stayed disabled"),
     ("element is not editable", "found a field that could not be written to"),
     ("is not an <input>", "found an element that cannot be written to"),
-    ("element is not stable", "found an element that did not stand still"),
-    ("element is outside of the viewport", "found an element that stayed out of sight"),
-    ("while parsing", "is no selector that the browser understands"),
-    ("is not a valid", "is no selector that the browser understands"),
-    ("Malformed selector", "is no selector that the browser understands"),
-    ("Unknown engine", "is no selector that the browser understands"),
+    ("element is not stable", "found an element that kept moving"),
+    ("element is outside of the viewport", "found an element that stayed outside of the viewport"),
+    ("while parsing", _INVALID_SELECTOR),
+    ("is not a valid", _INVALID_SELECTOR),
+    ("Malformed selector", _INVALID_SELECTOR),
+    ("Unknown engine", _INVALID_SELECTOR),
 )
 
 
-# As somebody would leave the page who has clicked through it: the pointer elsewhere, the cursor in no field.
+# Removes the focus from a field, so that its cursor is not in the recording.
 _BLUR = """
 (() => {
   let active = document.activeElement;
@@ -67,68 +69,67 @@ _BLUR = """
 
 
 class Steps:
-    """Takes the hinted steps on a page; every method raises PageError, in words for people."""
+    """Runs the hinted steps on a page; the methods raise PageError with a message for users."""
 
     def __init__(self, page: Page, world: IsolatedWorld, hints: PageHints) -> None:
-        """Follow `hints` on `page`, whose `world` is not open yet."""
+        """Prepare `hints` for `page`, whose `world` must not be open yet."""
         self._page = page
         self._world = world
         self.hints = hints
         self._css = None if hints.css is None else AddedCss(world, hints.css)
 
-    async def take(self, steps: Sequence[Step]) -> None:
-        """Take these of the steps, one after the other, and leave no trace of the pointer.
+    async def run(self, steps: Sequence[Step]) -> None:
+        """Run `steps` in order, then move the pointer away and clear the focus.
 
-        The CSS holds no more then: it may hide what they act on.
+        This removes the CSS first, because it may hide the elements.
         """
         if steps and self._css is not None:
             await self._css.off()
         for step in steps:
-            await self._take(step)
-        if any(acts(step) for step in steps):
-            await self._let_go()
+            await self._run(step)
+        if any(is_action(step) for step in steps):
+            await self._release()
 
     async def add_css(self) -> None:
-        """Have the CSS hold, in this document and those to come."""
+        """Add the CSS to this document and to future ones."""
         if self._css is None:
             return
         try:
             await self._css.on()
         except (NoAnswerError, TimeoutError) as error:
-            logger.warning("hint: %r", error)
+            logger.warning("cannot add the hinted CSS: %r", error)
             raise PageError("the page loaded, but the hinted CSS cannot be added") from None
 
     async def wait(self) -> None:
-        """Wait until the page shows what it is to show when the recording begins."""
+        """Wait for the hinted element and the hinted settle time."""
         if self.hints.wait_for is not None:
-            await self._take(WaitFor(wait_for=self.hints.wait_for))
+            await self._run(WaitFor(wait_for=self.hints.wait_for))
         await asyncio.sleep(self.hints.settle_seconds)
 
-    async def without_effect(self) -> str:
-        """What of the CSS finds nothing on the page just now, in words; nothing if all of it does."""
+    async def css_warning(self) -> str:
+        """Return a warning about selectors of the CSS that match nothing now; empty if all match."""
         if self._css is None:
             return ""
         try:
-            idle = await self._css.idle()
+            unmatched = await self._css.unmatched()
         except (NoAnswerError, TimeoutError) as error:
-            logger.info("whether the hinted CSS has an effect is not known: %r", error)
+            logger.info("cannot check the hinted CSS: %r", error)
             return ""
-        if idle is None:
-            return "the hinted CSS has no rule that the browser understands"
-        named = ", ".join(repr(each[:MAX_NAMED_LENGTH]) for each in idle[:MAX_NAMED])
-        more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
-        return f"the hinted CSS finds nothing to act on so far: {named}{more}" if idle else ""
+        if unmatched is None:
+            return "the hinted CSS has no valid rule"
+        named = ", ".join(repr(each[:MAX_NAMED_LENGTH]) for each in unmatched[:MAX_NAMED])
+        more = f" and {len(unmatched) - MAX_NAMED} more" if len(unmatched) > MAX_NAMED else ""
+        return f"the hinted CSS matches nothing so far: {named}{more}" if unmatched else ""
 
-    async def visible(self, seconds: float, *, settle: float) -> list[int]:
-        """Which of the steps find what they click or fill, by their places.
+    async def visible_steps(self, seconds: float, *, settle: float) -> list[int]:
+        """Return the indexes of the steps whose element to click or fill is visible.
 
-        The page has so many `seconds` to show one of them, or what is waited for, and then `settle` more to
-        show the others.
+        Waits up to `seconds` for the first of them or for `wait_for`, then `settle` seconds for the others.
         """
         found = {
-            place: self._find(step).filter(visible=True).first
-            for place, step in enumerate(self.hints.join)
-            if acts(step)
+            index: self._find(step).filter(visible=True).first
+            for index, step in enumerate(self.hints.join)
+            if is_action(step)
         }
         if not found:
             return []
@@ -136,25 +137,25 @@ class Steps:
         ends = loop.time() + seconds
         room = [] if self.hints.wait_for is None else [self._page.locator(self.hints.wait_for).first]
         if self._css is not None:
-            # It may be the CSS that hides them.
-            there = [self._find(self.hints.join[place]).first for place in found]
+            # The CSS may hide them.
+            there = [self._find(self.hints.join[index]).first for index in found]
             await _first_there([*there], "attached", room, seconds)
             await asyncio.sleep(settle)
             await self._css.off()
-            seen = await _seen(found)
+            visible = await _visible_indexes(found)
             await self._css.on()
-            if seen or (room and await room[0].is_visible()) or loop.time() >= ends:
-                return seen
+            if visible or (room and await room[0].is_visible()) or loop.time() >= ends:
+                return visible
         await _first_there([*found.values()], "visible", room, max(0.1, ends - loop.time()))
         await asyncio.sleep(settle)
-        return await _seen(found)
+        return await _visible_indexes(found)
 
     async def shows_lobby(self) -> bool:
-        """Whether the page shows what the first step that must be taken acts on, and not what is waited for.
+        """Whether the element of the first mandatory step is visible, and the one of `wait_for` is not.
 
-        Without steps there is no lobby. What the CSS hides is not seen.
+        Without steps there is no lobby. Elements that the CSS hides do not count.
         """
-        first = next((step for step in self.hints.join if acts(step) and not step.optional), None)
+        first = next((step for step in self.hints.join if is_action(step) and not step.optional), None)
         if first is None:
             return False
         try:
@@ -164,21 +165,21 @@ class Steps:
                     return False
                 return await self._find(first).filter(visible=True).first.is_visible()
         except (PlaywrightError, TimeoutError):
-            # It goes away or hangs, which others notice.
+            # The page is navigating or hangs, which is handled elsewhere.
             return False
 
     def _find(self, step: Step) -> Locator:
-        """What a step acts on: all that its selector finds, visible or not."""
-        place: Page | FrameLocator = self._page
-        for selector in frames_of(step):
-            place = place.frame_locator(selector)
+        """Return a locator for all elements of a step, visible or not."""
+        scope: Page | FrameLocator = self._page
+        for selector in frame_path(step):
+            scope = scope.frame_locator(selector)
         match step:
             case Click(click=selector) | Fill(fill=selector) | WaitFor(wait_for=selector):
-                return place.locator(selector)
+                return scope.locator(selector)
             case WaitForText(wait_for_text=text):
-                return place.get_by_text(text)
+                return scope.get_by_text(text)
 
-    async def _take(self, step: Step) -> None:
+    async def _run(self, step: Step) -> None:
         seconds = OPTIONAL_TIMEOUT if step.optional else STEP_TIMEOUT
         timeout = seconds * 1000
         found = self._find(step)
@@ -192,41 +193,43 @@ class Steps:
                 case WaitFor() | WaitForText():
                     await visible.wait_for(state="visible", timeout=timeout)
         except PlaywrightError as error:
-            # What the driver says holds the text that was to be written, which may be secret.
-            why = f"{name_of(step)} {await self._why_not(step, found, error)} in {seconds:.0f} s"
+            # The driver's message contains the text of `fill`, which may be secret.
+            reason = await self._explain(step, found, error)
+            limit = "" if reason == _INVALID_SELECTOR else f" in {seconds:.0f} s"
+            problem = f"{describe_step(step)} {reason}{limit}"
             if step.optional:
-                logger.info("%s; it is optional", why)
+                logger.info("skipping an optional step: %s", problem)
                 return
-            raise PageError(f"the page loaded, but {why}") from None
+            raise PageError(f"the page loaded, but {problem}") from None
 
-    async def _why_not(self, step: Step, found: Locator, error: PlaywrightError) -> str:
-        """Why nothing came of a step, in words: what it found, and what was in the way."""
-        for sign, words in _OBSTACLES:
-            if sign in error.message:
-                return words
+    async def _explain(self, step: Step, found: Locator, error: PlaywrightError) -> str:
+        """Explain why a step failed: which elements it found, and why it could not use them."""
+        for phrase, explanation in _EXPLANATIONS:
+            if phrase in error.message:
+                return explanation
         try:
             async with asyncio.timeout(LOOK_TIMEOUT):
-                place: Page | FrameLocator = self._page
-                for selector in frames_of(step):
-                    if not await place.locator(selector).count():
+                scope: Page | FrameLocator = self._page
+                for selector in frame_path(step):
+                    if not await scope.locator(selector).count():
                         return f"found no frame {selector!r}"
-                    place = place.frame_locator(selector)
+                    scope = scope.frame_locator(selector)
                 count = await found.count()
         except (PlaywrightError, TimeoutError):
             count = 0
         if count == 1:
             return "found an element that stayed hidden"
-        return f"found {count} elements that stayed hidden" if count else "found nothing to act on"
+        return f"found {count} elements that stayed hidden" if count else "found no element"
 
-    async def _let_go(self) -> None:
-        """Have the pointer of the steps point at nothing any more, and no field wait for more text."""
+    async def _release(self) -> None:
+        """Move the pointer out of the page and remove the focus from fields."""
         try:
-            async with asyncio.timeout(LET_GO_TIMEOUT):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self._page.mouse.move(-1, -1)
                 asked = (self._world.ask(_BLUR, frame=frame) for frame in self._world.frames)
                 await asyncio.gather(self._world.point_away(), *asked, return_exceptions=True)
         except (PlaywrightError, TimeoutError) as error:
-            logger.info("the page went on, or a frame of it hangs, while it was let go: %r", error)
+            logger.info("cannot move the pointer away or clear the focus: %r", error)
 
 
 async def _first_there(
@@ -235,15 +238,15 @@ async def _first_there(
     room: Sequence[Locator],
     seconds: float,
 ) -> None:
-    """Wait until one of `locators` is in that state or `room` is visible, but not longer than that."""
+    """Wait up to `seconds` until one of `locators` is in `state` or one of `room` is visible."""
     timeout = seconds * 1000
     waiting = {
-        f"step {place}": each.wait_for(state=state, timeout=timeout) for place, each in enumerate(locators)
+        f"step {index}": each.wait_for(state=state, timeout=timeout) for index, each in enumerate(locators)
     }
-    waiting |= {f"room {place}": each.wait_for(timeout=timeout) for place, each in enumerate(room)}
+    waiting |= {f"room {index}": each.wait_for(timeout=timeout) for index, each in enumerate(room)}
     with suppress(PlaywrightError):
         await first_of(**waiting)
 
 
-async def _seen(found: Mapping[int, Locator]) -> list[int]:
-    return [place for place, locator in found.items() if await locator.is_visible()]
+async def _visible_indexes(found: Mapping[int, Locator]) -> list[int]:
+    return [index for index, locator in found.items() if await locator.is_visible()]

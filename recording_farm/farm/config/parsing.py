@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from recording_farm.browser_bot.network.addresses import AddressError, origin_of, parse_address_rule
-from recording_farm.browser_bot.network.host_names import host_of, with_host_in_ascii
+from recording_farm.browser_bot.network.host_names import normalize_host, with_host_in_ascii
 from recording_farm.browser_bot.stage.locales import read_locale, read_timezone
 from recording_farm.farm.config.redis_url import parse_redis_address
 from recording_farm.farm.config.store_url import parse_store_url
@@ -155,7 +155,7 @@ def parse_ice_url(url: str) -> str:
 
 def parse_host(text: str) -> str:
     """A host name, in ASCII."""
-    return host_of(text.strip())
+    return normalize_host(text.strip())
 
 
 def parse_origin(text: str) -> str:

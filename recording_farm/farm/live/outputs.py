@@ -18,8 +18,8 @@ from uuid import UUID
 
 import redis
 
-from recording_farm.browser_bot.network.addresses import AddressError, AddressRule, destination_at
-from recording_farm.browser_bot.network.dns import why_unresolved
+from recording_farm.browser_bot.network.addresses import AddressError, AddressRule, resolve_host
+from recording_farm.browser_bot.network.dns import unresolved_message
 from recording_farm.browser_bot.network.host_names import in_url
 from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.errors import FarmError
@@ -243,9 +243,9 @@ class _OutputSupervisor:
                 "recording_farm.farm.live.hls", spec, log, self._heard, environment=os.environ
             )
         url = await asyncio.to_thread(self._dependencies.book.url, self._output)
-        destination = await destination_at(url.host, url.port, self._dependencies.rule)
+        destination = await resolve_host(url.host, url.port, self._dependencies.rule)
         if not destination.addresses:
-            raise AddressError(why_unresolved(url.host))
+            raise AddressError(unresolved_message(url.host))
         # Rotate through the addresses of the host: one of them may be dead.
         address = destination.addresses[self._tries % len(destination.addresses)]
         self._tries += 1

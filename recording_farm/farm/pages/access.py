@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from recording_farm.browser_bot.network.addresses import lies_under
+from recording_farm.browser_bot.network.addresses import is_under
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import JITSI, PageHints, is_jitsi, jitsi_url
 from recording_farm.browser_bot.page.site_access import NO_ACCESS, Cookies, Credentials, Headers, SiteAccess
@@ -80,7 +80,7 @@ def contract_of(recording: Recording, settings: Settings) -> PageContract:
 
     The built-in meeting's pages signal in the console, later than they have loaded.
     """
-    if recording.page_contract is PageContract.AUTO and lies_under(recording.url, settings.built_in_pages):
+    if recording.page_contract is PageContract.AUTO and is_under(recording.url, settings.built_in_pages):
         return PageContract.CONSOLE
     return recording.page_contract
 
@@ -94,7 +94,7 @@ def environment_of(recording: Recording | None, settings: Settings) -> Environme
 
 def ignored_by_page(url: str, contract: PageContract, settings: Settings) -> frozenset[str]:
     """Fields of a request that have no effect with this page, as far as that is known in advance."""
-    is_built_in = lies_under(url, settings.built_in_meetings)
+    is_built_in = is_under(url, settings.built_in_meetings)
     ignored = set()
     if contract is not PageContract.CONSOLE:
         ignored.add("layout")
@@ -123,9 +123,7 @@ def _opening_by_contract(recording: Recording, access: PageAccess, settings: Set
     hints = access.page_hints or PageHints()
     if recording.page_contract is PageContract.CONSOLE:
         parameters = _livekit_parameters(recording, access, settings)
-    elif recording.page_contract is PageContract.PLAIN or lies_under(
-        recording.url, settings.built_in_meetings
-    ):
+    elif recording.page_contract is PageContract.PLAIN or is_under(recording.url, settings.built_in_meetings):
         parameters = {}
     elif is_jitsi(recording.url, settings.jitsi_hosts):
         return PageOpening(jitsi_url(recording.url), (), access.page_hints or JITSI)
@@ -134,7 +132,7 @@ def _opening_by_contract(recording: Recording, access: PageAccess, settings: Set
     secrets = tuple(parameters[name] for name in ("authToken", "token") if name in parameters)
     # The token of the built-in meeting's recorder is in the fragment.
     fragment = urlsplit(recording.url).fragment
-    if lies_under(recording.url, settings.built_in_meetings) and fragment:
+    if is_under(recording.url, settings.built_in_meetings) and fragment:
         secrets = (*secrets, fragment.partition("=")[2])
     texts = tuple(step.text for step in hints.join if hasattr(step, "text") and step.text)
     return PageOpening(

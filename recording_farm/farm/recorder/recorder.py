@@ -25,7 +25,7 @@ from recording_farm.browser_bot.network.gateway import Gateway
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.rejoining import PageEvent
-from recording_farm.browser_bot.page.site_auth import give_access
+from recording_farm.browser_bot.page.site_auth import apply_access
 from recording_farm.browser_bot.stage.browser import Driver
 from recording_farm.browser_bot.stage.compositor import trace_depth
 from recording_farm.browser_bot.stage.display import Display
@@ -393,7 +393,7 @@ class Recorder:
 
     async def _join(self, stage: Stage, bot: Bot) -> None:
         plan = self._plan
-        await give_access(stage.browser, plan.access, plan.url)
+        await apply_access(stage.browser, plan.access, plan.url)
         await bot.join(plan.url, seconds=plan.join_seconds, tries=plan.join_tries)
 
     async def _report(self, event: PageEvent) -> None:

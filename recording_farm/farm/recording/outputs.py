@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recording_farm.browser_bot.network.host_names import host_of, in_url, with_host_in_ascii
+from recording_farm.browser_bot.network.host_names import in_url, normalize_host, with_host_in_ascii
 from recording_farm.browser_bot.redaction import secret_forms
 
 MAX_OUTPUTS: Final = 10
@@ -152,7 +152,7 @@ def read_stream_url(url: str) -> StreamUrl:
         raise ValueError("has an invalid port") from None
     if not parts.hostname or port == 0:
         raise ValueError("must have a host, and a port other than 0")
-    host = host_of(f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname)
+    host = normalize_host(f"[{parts.hostname}]" if "[" in parts.netloc else parts.hostname)
     # Neither protocol knows fragments: stream keys and stream ids may have a # in them.
     rest = url[len(scheme) + len("://") + len(parts.netloc) :]
     if scheme == "srt":

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from recording_farm.browser_bot.network.host_names import HostError, host_of, with_host_in_ascii
+from recording_farm.browser_bot.network.host_names import HostError, normalize_host, with_host_in_ascii
 
 PRESET_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 """The pattern of a preset's name."""
@@ -85,7 +85,7 @@ def _endpoint(value: str) -> str:
 
 def _host(value: str) -> str:
     try:
-        return host_of(value)
+        return normalize_host(value)
     except HostError as error:
         raise PydanticCustomError("host", "{problem}", {"problem": str(error)}) from None
 

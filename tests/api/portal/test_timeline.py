@@ -152,14 +152,14 @@ def test_what_the_page_did_should_be_marked_with_its_words() -> None:
     drawing = drawing_of(
         [
             entry(0, "take_began", take=0),
-            entry(5, "rejoined", message="the page has loaded itself anew"),
+            entry(5, "rejoined", message="the page reloaded itself"),
             entry(9, "take_ended", take=0),
         ],
         BEGAN,
         is_over=True,
     )
     assert drawing is not None
-    assert [(event.at, event.label) for event in drawing.page] == [(5, "the page has loaded itself anew")]
+    assert [(event.at, event.label) for event in drawing.page] == [(5, "the page reloaded itself")]
 
 
 def test_take_whose_end_nobody_told_should_end_with_the_recording() -> None:

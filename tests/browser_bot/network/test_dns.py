@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from recording_farm.browser_bot.network.addresses import addresses_of
-from recording_farm.browser_bot.network.dns import why_unresolved
+from recording_farm.browser_bot.network.addresses import lookup_addresses
+from recording_farm.browser_bot.network.dns import unresolved_message
 from testkit.network.resolvers import cannot_have_a_resolver, silent_resolver
 
 WHY_NOT = cannot_have_a_resolver()
@@ -19,7 +19,7 @@ needs_resolver = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 # 300 dead names of one page and some of another, which wants a living one as well; files are read meanwhile.
 LOOKUPS = """
 import asyncio, json, os, time
-from recording_farm.browser_bot.network.dns import resolve, why_unresolved
+from recording_farm.browser_bot.network.dns import resolve, unresolved_message
 
 async def seconds_of(waiting):
     began = time.monotonic()
@@ -37,7 +37,7 @@ async def main():
         "file": file, "name": name, "alive": [str(address) for address in alive],
         "found": sum(bool(addresses) for addresses, _ in found),
         "slowest": max(seconds for _, seconds in found), "again": again[1],
-        "why": why_unresolved("t0.dead.test"), "ended": time.time(),
+        "why": unresolved_message("t0.dead.test"), "ended": time.time(),
     }), flush=True)
 
 asyncio.run(main())
@@ -159,15 +159,15 @@ def test_storage_at_a_dead_name_should_be_told_soon(tmp_path: Path) -> None:
 
 
 async def test_name_that_there_is_not_should_be_told_so() -> None:
-    assert await addresses_of("nosuchname.invalid") == ()
-    assert why_unresolved("nosuchname.invalid") == "the host name nosuchname.invalid does not resolve"
+    assert await lookup_addresses("nosuchname.invalid") == ()
+    assert unresolved_message("nosuchname.invalid") == "the host name nosuchname.invalid does not resolve"
 
 
 async def test_names_of_this_machine_should_need_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", None)
     for host in ("localhost", "room.localhost"):
-        assert [str(address) for address in await addresses_of(host)] == ["127.0.0.1", "::1"]
-    assert [str(address) for address in await addresses_of("::1")] == ["::1"]
+        assert [str(address) for address in await lookup_addresses(host)] == ["127.0.0.1", "::1"]
+    assert [str(address) for address in await lookup_addresses("::1")] == ["::1"]
 
 
 def test_forked_process_should_look_names_up_itself() -> None:

@@ -1,7 +1,7 @@
 import pytest
 from playwright.async_api import async_playwright
 
-from recording_farm.browser_bot.network.host_names import HostError, host_of
+from recording_farm.browser_bot.network.host_names import HostError, normalize_host
 
 SPELLINGS = [
     *(
@@ -60,7 +60,7 @@ async def test_host_should_be_the_one_that_chromium_opens() -> None:
 
 def _host(text: str) -> str | None:
     try:
-        return host_of(text)
+        return normalize_host(text)
     except HostError:
         return None
 
@@ -70,4 +70,4 @@ def _host(text: str) -> str | None:
 )
 def test_what_can_be_no_name_should_be_refused(text: str) -> None:
     with pytest.raises(HostError, match="name"):
-        host_of(text)
+        normalize_host(text)

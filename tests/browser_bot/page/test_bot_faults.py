@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from recording_farm.browser_bot.errors import PageLostError
 from recording_farm.browser_bot.page import bot as bot_module
-from recording_farm.browser_bot.page.bot import ASK_PERIOD, ASKS_MISSED, Bot
+from recording_farm.browser_bot.page.bot import PROBE_PERIOD, PROBES_MISSED, Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.page_log import MAX_KEPT_LINES
 from recording_farm.browser_bot.stage.process_usage import read_usage
@@ -71,7 +71,7 @@ def is_online(bot: Bot) -> bool | None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bot_module, "ASK_PERIOD", QUICK_PERIOD)
+    monkeypatch.setattr(bot_module, "PROBE_PERIOD", QUICK_PERIOD)
 
 
 @pytest.mark.long
@@ -84,7 +84,7 @@ async def test_page_whose_script_hangs_should_be_lost_after_ten_seconds(stages: 
         began = loop.time()
         with pytest.raises(PageLostError, match="the page's script has hung for 10 s"):
             await asyncio.wait_for(bot.over(), 20)
-        assert ASK_PERIOD * ASKS_MISSED == 10
+        assert PROBE_PERIOD * PROBES_MISSED == 10
         assert 10 <= loop.time() - began < 14
         # The page shows nothing any more, and nobody need wait to learn it.
         asked = loop.time()
@@ -235,7 +235,7 @@ async def test_frame_that_hangs_should_not_be_mistaken_for_the_page(site: Site) 
     async with open_stage(320, 180, 30) as stage:
         bot = await joined(stage, site.add("/", f"{READY}<iframe src='{frame}'></iframe>"))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(bot.over(), 1.5 * QUICK_PERIOD * ASKS_MISSED)
+            await asyncio.wait_for(bot.over(), 1.5 * QUICK_PERIOD * PROBES_MISSED)
         assert "/frame" in site.asked
 
 

@@ -8,9 +8,9 @@ from recording_farm.browser_bot.page.console import (
     MAX_PARTS,
     MAX_TEXT,
     ConsoleMessage,
+    argument_texts,
     exception_text,
-    parts_of,
-    signal_in,
+    find_signal,
 )
 
 START = "START_RECORDING"
@@ -24,7 +24,7 @@ def printed(*values: Any) -> ConsoleMessage:
         else {"type": "string" if isinstance(value, str) else "number", "value": value}
         for value in values
     ]
-    return ConsoleMessage("log", *parts_of(arguments))
+    return ConsoleMessage("log", *argument_texts(arguments))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def printed(*values: Any) -> ConsoleMessage:
     ],
 )
 def test_signal_should_be_heard(values: list[Any]) -> None:
-    assert signal_in(printed(*values), (START, "END_RECORDING")) == (START, "")
+    assert find_signal(printed(*values), (START, "END_RECORDING")) == (START, "")
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,15 @@ def test_signal_should_be_heard(values: list[Any]) -> None:
     ],
 )
 def test_what_only_mentions_a_signal_should_be_none(values: list[Any]) -> None:
-    assert signal_in(printed(*values), (START,)) == ("", "")
+    assert find_signal(printed(*values), (START,)) == ("", "")
 
 
 def test_refusal_should_be_heard_with_its_reason() -> None:
-    assert signal_in(printed("REFUSE: it is full"), (START,), ("REFUSE:",)) == ("REFUSE:", "it is full")
-    assert signal_in(printed("REFUSE: %s", "it is full"), (START,), ("REFUSE:",)) == ("REFUSE:", "it is full")
+    assert find_signal(printed("REFUSE: it is full"), (START,), ("REFUSE:",)) == ("REFUSE:", "it is full")
+    assert find_signal(printed("REFUSE: %s", "it is full"), (START,), ("REFUSE:",)) == (
+        "REFUSE:",
+        "it is full",
+    )
 
 
 def test_line_should_be_as_a_console_shows_it() -> None:

@@ -54,8 +54,8 @@ async def thrown() -> list[str]:
 async def world(
     stage: Stage, printed: list[ConsoleMessage], thrown: list[str]
 ) -> AsyncIterator[IsolatedWorld]:
-    world = IsolatedWorld(stage.browser.page, printed=printed.append, thrown=thrown.append)
-    world.script("globalThis.ranBefore = typeof ranFirst;")
+    world = IsolatedWorld(stage.browser.page, on_console=printed.append, on_exception=thrown.append)
+    world.add_script("globalThis.ranBefore = typeof ranFirst;")
     await world.open()
     yield world
     await world.close()
@@ -216,7 +216,7 @@ async def test_question_that_has_no_answer_should_be_told(
         await world.ask("(() => { throw new Error('boo') })()")
     with pytest.raises(NoAnswerError, match="no document"):
         await world.ask("1", frame="no such frame")
-    with pytest.raises(NoAnswerError, match="not asked"):
+    with pytest.raises(NoAnswerError, match="not attached"):
         await IsolatedWorld(stage.browser.page).ask("1")
 
 

@@ -192,7 +192,7 @@ async def test_error_page_on_which_a_hint_finds_nothing_should_be_told_with_its_
     monkeypatch.setattr("recording_farm.browser_bot.page.steps.STEP_TIMEOUT", 0.3)
     url = site.add("/", answer(ROOM, status="500 Oh\x1bno"))
     bot = Bot(stage.browser, PageContract.PLAIN, hints=hints(wait_for="main"))
-    with pytest.raises(PageError, match=r"it answered 500 Ohno, and .* the hint 'main' found nothing"):
+    with pytest.raises(PageError, match=r"it answered 500 Ohno, and .* the hint 'main' found no element"):
         await bot.join(url, seconds=5, tries=1)
 
 

@@ -113,7 +113,7 @@ async def probe(stage: Stage) -> AsyncIterator[Probe]:
         while True:
             async with asyncio.timeout(5):
                 with suppress(NoAnswerError):
-                    await probe.look()
+                    await probe.sample()
             await asyncio.sleep(0.2)
 
     looking = asyncio.ensure_future(look())

@@ -11,7 +11,7 @@ from recording_farm.browser_bot.page import recording_sdk
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import is_jitsi, jitsi_url
-from recording_farm.browser_bot.page.recording_sdk import GONE_SECONDS, FlagWatch, flags_in
+from recording_farm.browser_bot.page.recording_sdk import GONE_SECONDS, EndDetector, parse_flags
 from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.browser_bot.sites import Site
@@ -98,7 +98,7 @@ async def test_sdk_that_is_over_before_it_has_begun_should_end_the_joining(stage
     over = SDK_PAGE.replace(
         'socket.send(JSON.stringify({type: "StartRecording"}))', "window[`trigger${name}Recording`] = false"
     )
-    with pytest.raises(PageOverError, match="is over, and has not sent StartRecording"):
+    with pytest.raises(PageOverError, match="ended without sending StartRecording"):
         await asyncio.wait_for(
             Bot(stage.browser, PageContract.SDK).join(site.add("/sdk", over), seconds=SOON, tries=1), SOON
         )
@@ -207,12 +207,12 @@ async def test_socket_of_the_sdk_should_close_and_open_again_as_any(stage: Stage
     ],
 )
 async def test_flags_should_say_when_it_is_over(states: list[Any], over: list[bool]) -> None:
-    watch = FlagWatch()
+    watch = EndDetector()
     assert [watch.is_over(state, 1, float(second)) for second, state in enumerate(states)] == over
 
 
 async def test_page_that_is_loaded_anew_should_not_be_over_before_its_sdk_has_a_meeting_again() -> None:
-    watch = FlagWatch()
+    watch = EndDetector()
     assert not watch.is_over({"meeting": True, "present": True, "announced": True}, 1, 0)
     # The SDK is made, and its init() waits for the meeting.
     for second in range(1, 60):
@@ -223,12 +223,12 @@ async def test_page_that_is_loaded_anew_should_not_be_over_before_its_sdk_has_a_
 
 @pytest.mark.parametrize("answer", [None, "", "over", "11111", "111x", "١111", "1111\n", 1111, {}])
 async def test_what_are_no_flags_should_be_none(answer: object) -> None:
-    assert flags_in(answer) is None
-    assert flags_in("0101") == {"announced": False, "present": True, "meeting": False, "over": True}
+    assert parse_flags(answer) is None
+    assert parse_flags("0101") == {"announced": False, "present": True, "meeting": False, "over": True}
 
 
 async def test_page_without_its_sdk_for_long_should_be_over() -> None:
-    watch = FlagWatch()
+    watch = EndDetector()
     assert not watch.is_over({"meeting": True}, 1, 0)
     assert not watch.is_over({}, 2, 1)
     assert not watch.is_over({}, 2, GONE_SECONDS)

@@ -11,7 +11,7 @@ from recording_farm.browser_bot.page import readiness, rejoining
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import PageHints
-from recording_farm.browser_bot.page.rejoining import Pace, PageEvent
+from recording_farm.browser_bot.page.rejoining import PageEvent, RateLimit
 from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, answer
@@ -53,7 +53,7 @@ class Told:
 async def recorded(stage: Stage, url: str, **hints: Any) -> AsyncIterator[Told]:
     """A page that has been joined and is watched over, as while it is recorded."""
     told = Told()
-    bot = Bot(stage.browser, PageContract.PLAIN, hints=PageHints.model_validate(hints), tell=told.tell)
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=PageHints.model_validate(hints), on_event=told.tell)
     await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
     over = asyncio.ensure_future(bot.over())
     try:
@@ -81,7 +81,7 @@ async def test_lobby_that_is_back_without_another_document_should_be_joined_agai
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """A single-page application that has lost its meeting, or a frame that loads itself anew."""
-    monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(rejoining, "POLL_SECONDS", 0.2)
     if place == "page":
         back = "history.pushState(0, '', '/lobby'); document.body.innerHTML = lobby; "
         back += "document.body.style.background = 'red'"
@@ -101,14 +101,14 @@ async def test_lobby_that_is_back_without_another_document_should_be_joined_agai
             while BLUE not in await colors(stage):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert told.events == [
-        PageEvent("rejoined", "the page has shown its lobby again, and was joined again by its hints")
+        PageEvent("rejoined", "the page showed its lobby again, and was joined again by its hints")
     ]
 
 
 async def test_button_that_stays_in_the_room_should_not_be_clicked_again(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(rejoining, "POLL_SECONDS", 0.05)
     page = "<button id=join onclick=\"document.title += 'clicked '\">Join</button>"
     async with recorded(stage, site.add("/", page), join=[{"click": "#join"}]) as told:
         await asyncio.sleep(1)
@@ -158,7 +158,7 @@ async def test_css_should_be_there_after_the_page_has_gone_elsewhere(
     async with recorded(stage, url, css=".banner { visibility: hidden }") as told:
         await told.until(lambda events: len(events) == 1)
         assert told.events == [
-            PageEvent("rejoined", "the page has gone to another address, and the hinted CSS was added again")
+            PageEvent("rejoined", "the page navigated to another address, and the hinted CSS was added again")
         ]
         assert stage.browser.page.url.endswith("/room")
         assert await colors(stage) == {BLUE}
@@ -205,7 +205,7 @@ async def test_page_without_hints_should_have_its_change_told(stage: Stage, site
     async with recorded(stage, url) as told:
         await stage.browser.page.evaluate("history.pushState({}, '', '/same-document')")
         await told.until(lambda events: len(events) == 1)
-        assert told.events == [PageEvent("page_changed", "the page has gone to another address")]
+        assert told.events == [PageEvent("page_changed", "the page navigated to another address")]
 
 
 async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
@@ -223,7 +223,7 @@ async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_r
 async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_its_turns(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rejoining, "Pace", lambda: Pace(2, 300))
+    monkeypatch.setattr(rejoining, "RateLimit", lambda: RateLimit(2, 300))
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
     url = site.add("/", LOBBY.replace("LEAVE", "sessionStorage.clear(); location.reload()"))
     async with recorded(stage, url, join=JOIN) as told:
@@ -236,7 +236,7 @@ async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_i
 async def test_page_that_never_stays_should_be_recorded_as_it_is(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recording_farm.browser_bot.page.bot.MAX_MOVES", 3)
+    monkeypatch.setattr("recording_farm.browser_bot.page.bot.MAX_NAVIGATIONS", 3)
     url = site.add("/", f"{BANNER}<script>setTimeout(() => location.reload(), 200)</script>")
     async with recorded(stage, url):
         assert await colors(stage) >= {BLUE}
@@ -244,14 +244,14 @@ async def test_page_that_never_stays_should_be_recorded_as_it_is(
 
 
 async def test_pace_should_let_so_many_through_in_its_time() -> None:
-    pace = Pace(2, 10)
+    limit = RateLimit(2, 10)
     for now in (0.0, 1.0):
-        assert pace.wait(now) == 0
-        pace.done(now)
-    assert pace.wait(2) == 8
-    assert pace.wait(10) == 0
-    pace.done(10)
-    assert (pace.wait(10.5), pace.wait(11)) == (0.5, 0)
+        assert limit.wait(now) == 0
+        limit.done(now)
+    assert limit.wait(2) == 8
+    assert limit.wait(10) == 0
+    limit.done(10)
+    assert (limit.wait(10.5), limit.wait(11)) == (0.5, 0)
 
 
 async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
@@ -265,7 +265,7 @@ async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
     async with recorded(stage, url, join=JOIN) as told:
         await told.until(lambda events: len(events) == 2)
         assert [event.event for event in told.events] == ["warning", "rejoined"]
-        assert "the page has loaded itself anew, and it answered 502 Bad Gateway" in told.events[0].message
+        assert "the page reloaded itself, and it answered 502 Bad Gateway" in told.events[0].message
         assert await shown(stage, "main") == "Recorder"
         assert RED not in await colors(stage)
 
@@ -277,7 +277,7 @@ async def test_joining_again_that_is_interrupted_should_be_done_all_the_same(
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 0.1)
     told = Told()
     hints = PageHints.model_validate({"join": JOIN})
-    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints, tell=told.tell)
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=hints, on_event=told.tell)
     url = site.add("/", LOBBY.replace("LEAVE", "0" if is_wanted else "location.reload()"))
     await bot.join(url, seconds=SOON, tries=1)
     if is_wanted:

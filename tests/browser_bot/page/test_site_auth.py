@@ -17,7 +17,7 @@ from recording_farm.browser_bot.errors import PageError
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.site_access import Cookie, HttpCredentials, SiteAccess
-from recording_farm.browser_bot.page.site_auth import give_access
+from recording_farm.browser_bot.page.site_auth import apply_access
 from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
@@ -82,7 +82,7 @@ async def join(
 ) -> Bot:
     bot = Bot(stage.browser, contract, secrets=access.secrets)
     async with asyncio.timeout(SOON):
-        await give_access(stage.browser, access, url)
+        await apply_access(stage.browser, access, url)
         await bot.join(url, seconds=SOON, tries=1)
     return bot
 
@@ -242,10 +242,10 @@ async def test_cookies_should_go_where_they_belong(stage: Stage, sites: tuple[Si
 async def test_what_the_browser_does_not_take_should_be_told(stage: Stage, sites: tuple[Site, Site]) -> None:
     # One that our own checks would not let through.
     cookie = Cookie.model_construct(name="two\0", value=SESSION)
-    with pytest.raises(PageError, match=r"does not take the cookie two\0 for 127\.0\.0\.1$"):
-        await give_access(stage.browser, SiteAccess(cookies=(cookie,)), sites[0].url())
-    with pytest.raises(PageError, match="need a page of the web"):
-        await give_access(stage.browser, SiteAccess(headers={"x": "y"}), "file:///etc/hostname")
+    with pytest.raises(PageError, match=r"rejects the cookie two\0 for 127\.0\.0\.1$"):
+        await apply_access(stage.browser, SiteAccess(cookies=(cookie,)), sites[0].url())
+    with pytest.raises(PageError, match="need an http or https page"):
+        await apply_access(stage.browser, SiteAccess(headers={"x": "y"}), "file:///etc/hostname")
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ async def test_what_the_browser_does_not_take_should_be_told(stage: Stage, sites
         ({"same_site": "None"}, "needs secure"),
         ({"name": "__Host-a", "secure": True, "domain": "a.example"}, "no domain"),
         ({"name": "__Secure-a"}, "needs secure"),
-        ({"domain": "http://a.example"}, "name of a host"),
-        ({"domain": "a b"}, "name of a host"),
-        ({"domain": "com"}, "name of a host"),
-        ({"domain": "10.0.0.1"}, "name of a host"),
+        ({"domain": "http://a.example"}, "must be a host name"),
+        ({"domain": "a b"}, "must be a host name"),
+        ({"domain": "com"}, "must be a host name"),
+        ({"domain": "10.0.0.1"}, "must be a host name"),
     ],
 )
 def test_cookie_that_no_browser_takes_should_be_refused(fields: dict[str, Any], problem: str) -> None:

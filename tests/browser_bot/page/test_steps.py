@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from recording_farm.browser_bot.errors import PageError
 from recording_farm.browser_bot.page import steps
-from recording_farm.browser_bot.page.added_css import combined
+from recording_farm.browser_bot.page.added_css import combine_answers
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import PageHints
@@ -51,7 +51,7 @@ async def join(stage: Stage, url: str, told: list[str] | None = None, **hints: A
         if told is not None:
             told.append(event.message)
 
-    bot = Bot(stage.browser, PageContract.PLAIN, hints=PageHints.model_validate(hints), tell=tell)
+    bot = Bot(stage.browser, PageContract.PLAIN, hints=PageHints.model_validate(hints), on_event=tell)
     BOTS.append(bot)
     await asyncio.wait_for(bot.join(url, seconds=SOON, tries=1), SOON)
     return bot
@@ -119,8 +119,8 @@ async def test_hinted_css_that_finds_nothing_should_be_told(
     css += " p:hover, p::after, ::selection, :host { color: red }"
     page = f"<p><x-room></x-room><script>{ROOT.replace('MODE', 'closed')}</script>"
     for url, hint, words in (
-        (site.add("/", page), css, "finds nothing to act on so far: '.bannr', 'a:hover > #no::before'"),
-        (site.url(), "banner display: none", "has no rule that the browser understands"),
+        (site.add("/", page), css, "matches nothing so far: '.bannr', 'a:hover > #no::before'"),
+        (site.url(), "banner display: none", "has no valid rule"),
     ):
         bot = await join(stage, url, told, css=hint)
         over = asyncio.ensure_future(bot.over())
@@ -133,8 +133,8 @@ async def test_hinted_css_that_finds_nothing_should_be_told(
 
 
 async def test_answers_of_frames_about_css_should_be_put_together() -> None:
-    assert combined(2, ["10", "00"]) == [True, False]
-    assert combined(1, [None, "11", "x", 1, "", "0"]) == [False]
+    assert combine_answers(2, ["10", "00"]) == [True, False]
+    assert combine_answers(1, [None, "11", "x", 1, "", "0"]) == [False]
 
 
 ROOM = "document.body.style.background='green';this.textContent='joined'"
@@ -188,15 +188,15 @@ async def test_optional_step_should_be_taken_if_it_can_be(
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        ({"click": "#nothing"}, "the hint '#nothing' found nothing to act on in 0 s"),
+        ({"click": "#nothing"}, "the hint '#nothing' found no element in 0 s"),
         ({"click": "#spare"}, "the hint '#spare' found an element that stayed hidden"),
         ({"click": "#join"}, "found an element that stayed covered by another one"),
         ({"click": "#off"}, "found an element that stayed disabled"),
         ({"fill": "#on", "text": "s3cret"}, "cannot be written to"),
         ({"fill": "[readonly]", "text": "s3cret"}, "found a field that could not be written to"),
-        ({"wait_for_text": "Welcome"}, "the hinted text 'Welcome' found nothing"),
+        ({"wait_for_text": "Welcome"}, "the hinted text 'Welcome' found no element"),
         ({"click": "b", "frame": "#frame"}, "found no frame '#frame'"),
-        ({"click": "##"}, "is no selector that the browser understands"),
+        ({"click": "##"}, "the hint '##' is not a valid selector"),
     ],
 )
 async def test_step_without_effect_should_be_told_for_what_it_is(
@@ -278,7 +278,7 @@ async def test_hint_should_be_named_but_not_its_text(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(steps, "STEP_TIMEOUT", 0.5)
-    with pytest.raises(PageError, match="the hint '#password' found nothing") as failed:
+    with pytest.raises(PageError, match="the hint '#password' found no element") as failed:
         await join(stage, site.add("/", "lobby"), join=[{"fill": "#password", "text": "s3cret"}])
     assert "s3cret" not in str(failed.value)
     assert "s3cret" not in caplog.text

@@ -100,13 +100,13 @@ async def test_what_the_page_did_should_be_in_the_timeline(farm: Farm) -> None:
     spool_of(recording, farm.settings).make()
     reporter = Reporter(recording, farm.settings, farm.records, farm.redis)
     telling = asyncio.create_task(reporter.run())
-    await reporter.page_event(PageEvent("rejoined", "the page has loaded itself anew"))
+    await reporter.page_event(PageEvent("rejoined", "the page reloaded itself"))
     async with asyncio.timeout(5):
         await reporter.flush(60)
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     told = farm.records.get(None, recording.id).timeline[-1]
-    assert (told.event, told.message) == ("rejoined", "the page has loaded itself anew")
+    assert (told.event, told.message) == ("rejoined", "the page reloaded itself")
 
 
 async def test_meeting_that_all_have_left_should_have_its_reason(farm: Farm) -> None:

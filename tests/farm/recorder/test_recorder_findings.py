@@ -392,7 +392,7 @@ async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_
     assert watched.told == [
         PageEvent(
             "rejoined",
-            "the page lost its connections to the meeting; the page was loaded anew and joined",
+            "the page lost its connections to the meeting; the page was reloaded and joined",
         )
     ]
     assert (watched.found, len(watched.takes), watched.faults) == ([Finding.PAGE_CUT_OFF], 1, [])

@@ -20,8 +20,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from recording_farm.browser_bot.network.addresses import AddressRule
-from recording_farm.browser_bot.network.dns import resolve_here, why_unresolved
-from recording_farm.browser_bot.network.host_names import address_in, host_of
+from recording_farm.browser_bot.network.dns import resolve_here, unresolved_message
+from recording_farm.browser_bot.network.host_names import normalize_host, parse_address
 from recording_farm.farm.storage.backend import StorageError
 
 
@@ -87,12 +87,12 @@ def _look_at(event: str, arguments: tuple[Any, ...]) -> None:
 def _why_unresolved(host: object) -> str | None:
     """Why a name cannot be resolved in time; None if it can, or is not a name."""
     try:
-        name = host_of(host.decode() if isinstance(host, bytes) else str(host or "localhost"))
+        name = normalize_host(host.decode() if isinstance(host, bytes) else str(host or "localhost"))
     except ValueError:
         return None  # the system's resolver reports the error to the library
-    if address_in(name) is not None or name == "localhost" or resolve_here(name):
+    if parse_address(name) is not None or name == "localhost" or resolve_here(name):
         return None
-    return why_unresolved(name)
+    return unresolved_message(name)
 
 
 def _is_allowed(host: object, rule: AddressRule) -> bool:
