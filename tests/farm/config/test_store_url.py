@@ -30,7 +30,7 @@ def test_url_should_say_where_the_store_is(url: str, expected: StoreLocation) ->
         ("gs://films", "must begin with file://"),
         ("file://srv/films", "three slashes"),
         ("s3:///films", "name a bucket"),
-        ("s3://key:hunter2@films", "no key"),
+        ("s3://key:hunter2@films", "not contain a key"),
         ("s3://films?secret=hunter2", "endpoint, region"),
         ("s3://films?endpoint=ftp://a", "http://"),
         ("azure://films?region=a", "none"),

@@ -264,7 +264,7 @@ def test_command_should_make_list_and_revoke_a_key(tmp_path: Path) -> None:
         assert secret not in listed.stdout + as_json
 
     refused = farm_keys(tmp_path, "revoke", of_settings.split()[0], FARM_API_KEYS="other:hunter2")
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (refused.returncode, refused.stdout) == (78, "")
     assert "FARM_API_KEYS" in refused.stderr
     revoked = farm_keys(tmp_path, "revoke", key.id)
     assert (revoked.returncode, revoked.stdout) == (0, "")
@@ -296,7 +296,7 @@ def test_command_should_refuse_bad_arguments(tmp_path: Path, arguments: tuple[st
 def test_command_should_say_so_when_the_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("?")
     refused = farm_keys(tmp_path, "list")
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (refused.returncode, refused.stdout) == (78, "")
     assert "is damaged" in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -326,4 +326,4 @@ def test_command_should_work_with_the_redis_of_a_farm_that_runs(tmp_path: Path) 
 def test_command_should_say_so_when_redis_is_away(tmp_path: Path) -> None:
     refused = farm_keys(tmp_path, "create", "acme", FARM_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "Redis cannot be used" in refused.stderr
+    assert "Redis cannot be reached" in refused.stderr
