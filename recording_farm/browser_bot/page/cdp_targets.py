@@ -41,7 +41,7 @@ class Target:
         self._beginning: set[asyncio.Task[None]] = set()
 
     async def send(self, method: str, params: Params | None = None) -> Params:
-        """Send a command and wait for its result. Raises NoAnswerError; put a time-out around it."""
+        """Send a command and wait for its result. Raises NoAnswerError. Needs a time-out."""
         raise NotImplementedError
 
     async def begin(self) -> None:
@@ -70,7 +70,7 @@ class Target:
                 self._on_event(self, method, params)
 
     def end(self) -> None:
-        """Nobody answers any more."""
+        """Fail pending commands and drop the children; the target is gone."""
         for beginning in self._beginning:
             beginning.cancel()
         for session in list(self._children):
@@ -114,7 +114,7 @@ class PageTarget(Target):
         session.on("close", lambda _: self.end())
 
     async def send(self, method: str, params: Params | None = None) -> Params:
-        """Send a command and wait for its result. Raises NoAnswerError; put a time-out around it."""
+        """Send a command and wait for its result. Raises NoAnswerError. Needs a time-out."""
         try:
             answer: Params = await self._session.send(method, params)
         except PlaywrightError as error:
@@ -148,7 +148,7 @@ class ChildTarget(Target):
         self._gone = False
 
     async def send(self, method: str, params: Params | None = None) -> Params:
-        """Send a command and wait for its result. Raises NoAnswerError; put a time-out around it."""
+        """Send a command and wait for its result. Raises NoAnswerError. Needs a time-out."""
         if self._gone:
             raise NoAnswerError(f"the {self.kind} is gone")
         self._sent += 1
@@ -184,7 +184,7 @@ class ChildTarget(Target):
             answer.set_result(message.get("result") or {})
 
     def end(self) -> None:
-        """Nobody answers any more."""
+        """Fail pending commands and drop the children; the target is gone."""
         self._gone = True
         for answer in self._answers.values():
             if not answer.done():

@@ -19,19 +19,19 @@ class _Hint(BaseModel):
 
 class _Step(_Hint):
     frame: Selector | Annotated[list[Selector], Field(min_length=1, max_length=MAX_FRAMES)] | None = None
-    """The iframe to do it in; of one within another each, the outermost first."""
+    """The iframe that contains the element; for nested iframes all of them, the outermost first."""
     optional: bool = False
-    """Go on without it when there is nothing to act on within 3 s: a banner that is there sometimes."""
+    """Skip the step if its element does not appear within 3 s, such as a banner that is not always shown."""
 
 
 class Click(_Step):
-    """Click the first visible element that a selector finds."""
+    """Click the first visible element that a selector matches."""
 
     click: Selector
 
 
 class Fill(_Step):
-    """Write a text into the first visible field that a selector finds."""
+    """Fill a text into the first visible field that a selector matches."""
 
     fill: Selector
     text: Annotated[str, StringConstraints(max_length=500)]
@@ -44,7 +44,7 @@ class WaitFor(_Step):
 
 
 class WaitForText(_Step):
-    """Wait until a text is visible, in whatever element, in small letters or capitals."""
+    """Wait until a text is visible in any element, ignoring case."""
 
     wait_for_text: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -78,7 +78,7 @@ class PageHints(_Hint):
 
     join: Annotated[list[Step], Field(max_length=20)] = []
     css: Annotated[str, StringConstraints(max_length=10_000)] | None = None
-    """Rules that are added to the page's, to hide its controls for instance."""
+    """CSS rules to add to the page, for example to hide controls."""
     wait_for: Selector | None = None
     """The recording begins when this is visible."""
     settle_seconds: Annotated[float, Field(ge=0, le=60)] = 0

@@ -1,4 +1,4 @@
-"""Opens a page: waits until there is something to see, or raises an error in words for people.
+"""Opens a page: waits until there is something to see, or raises an error for users.
 
 A page counts as loaded when its document is parsed (DOMContentLoaded). Its images, frames and scripts may
 wait for responses that never come, and people would not notice.
@@ -44,7 +44,7 @@ ERROR_PAGE = "chrome-error://"
 """Chromium's own page in place of one that it cannot load."""
 
 BAD_CERTIFICATE = "the server's certificate is not valid"
-# Chromium's network errors (net_error_list.h), and Playwright's own messages, in words for people.
+# Chromium's network errors (net_error_list.h), and Playwright's own messages, as explanations for users.
 NETWORK_ERRORS = {
     "ERR_NAME_NOT_RESOLVED": "its host name does not resolve",
     "ERR_CONNECTION_REFUSED": "the server refused the connection",
@@ -125,8 +125,8 @@ class Opening:
         except PlaywrightError as error:
             await self._stop_loading()
             if any(name in error.message for name in PERMANENT):
-                raise PagePermanentError(str(self.error(self._in_words(error)))) from error
-            raise self.error(self._in_words(error)) from error
+                raise PagePermanentError(str(self.error(self._explain(error)))) from error
+            raise self.error(self._explain(error)) from error
         self._answer = self._answer or answer
         self._raise_gateway_problem()
 
@@ -159,7 +159,7 @@ class Opening:
                 raise self.error(f"it was not there after {self._seconds:.0f} s{hangs}") from None
             logger.warning("the page's document is incomplete; continuing with what it shows")
         except PlaywrightError as error:
-            raise self.error(self._in_words(error)) from error
+            raise self.error(self._explain(error)) from error
         if self._page.url.startswith(ERROR_PAGE):
             raise self.error("it navigates to an address that does not load")
         self._raise_gateway_problem()
@@ -171,7 +171,7 @@ class Opening:
         except PlaywrightTimeout:
             logger.warning("parts of the page did not load in %.0f s; continuing without them", LOAD_TIMEOUT)
         except PlaywrightError as error:
-            raise self.error(self._in_words(error)) from error
+            raise self.error(self._explain(error)) from error
 
     async def is_reachable(self, url: str) -> bool:
         """Whether the server of `url` accepts connections now."""
@@ -194,7 +194,7 @@ class Opening:
 
     @property
     def refused(self) -> str | None:
-        """The server's error status in words; None if it sent none."""
+        """The server's error status and reason phrase; None if it sent none."""
         if self._answer is None or self.status < HTTPStatus.BAD_REQUEST:
             return None
         reason = printable(self._clean(self._answer.status_text))[:MAX_REASON]
@@ -213,7 +213,7 @@ class Opening:
         return await self._says(HAS_SCRIPT) is True
 
     def error(self, words: str) -> PageError:
-        """The error of a page that did not load, with the reason in words."""
+        """The error of a page that did not load, with a reason for users."""
         return PageError(f"the page {self._clean(self._url)} did not load: {words}")
 
     def refusal(self, words: str) -> PageError:
@@ -260,7 +260,7 @@ class Opening:
                 await session.send("Page.stopLoading")
                 await session.detach()
 
-    def _in_words(self, error: PlaywrightError) -> str:
+    def _explain(self, error: PlaywrightError) -> str:
         if "Timeout" in error.message:
             return f"it was not there after {self._seconds:.0f} s"
         if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
