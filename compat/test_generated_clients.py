@@ -12,13 +12,13 @@ PROGRAM = """
 import json, sys
 from farm_client import AuthenticatedClient
 from farm_client.api.recordings import pause_resume_stop_recording, start_recording
-from farm_client.models import Command, OrderRecording, StartRecording, VideoConfig
+from farm_client.models import Command, ControlRecording, StartRecording, VideoConfig
 
 with AuthenticatedClient(base_url=sys.argv[1], token="key", raise_on_unexpected_status=True) as client:
     wanted = StartRecording(meeting_id="generated", video_config=VideoConfig(width=320, height=180))
     started = start_recording.sync(client=client, body=wanted)
     stopped = pause_resume_stop_recording.sync(
-        started.data.id, client=client, body=OrderRecording(action=Command.STOP)
+        started.data.id, client=client, body=ControlRecording(action=Command.STOP)
     )
     wrong = StartRecording(meeting_id="generated", max_seconds=0)
     refused = start_recording.sync(client=client, body=wrong)

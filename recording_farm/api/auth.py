@@ -1,10 +1,9 @@
-"""Who asks: an API key, and with HTTP Basic the organization it must belong to.
+"""Authentication: an API key, and with HTTP Basic the organization that it must belong to.
 
-What clients of the recording API send is taken: `Basic organization:key` (Dyte), `Bearer key` and, without an
-Authorization header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, and so have the
-participants of others (`api.services.participant_tokens`), for what is about the recordings of that meeting.
-A browser that is logged in to the portal has a session (see `api.services.sessions`), which counts only where
-there is nothing of all that.
+Clients of the recording API send `Basic organization:key` (Dyte), `Bearer key` or, without an Authorization
+header, `X-Auth-Key` (Cloudflare). The host of a built-in meeting has a token, and so have the participants of
+other meetings (`api.services.participant_tokens`), for the recordings of that meeting. A browser that is
+logged in to the portal has a session (`api.services.sessions`), which counts only without other credentials.
 """
 
 import base64
@@ -31,14 +30,14 @@ from recording_farm.farm.recording.model import Caller, organization_caller
 CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="recording-farm", charset="UTF-8", Bearer realm="recording-farm"'
 }
-"""The header of every answer with the status 401."""
+"""The header of every response with the status 401."""
 
 SESSION_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="recording-farm"'}
-"""The same where a session has ended: at Basic a browser would ask people for a password itself."""
+"""The same for a session that has ended. With Basic, browsers would open their own password dialog."""
 
 
 class Credentials(NamedTuple):
-    """What a request says of who it is; with None as the organization the key alone says it."""
+    """The credentials of a request; without an organization the key alone identifies it."""
 
     key: str
     organization_id: str | None
@@ -46,7 +45,7 @@ class Credentials(NamedTuple):
 
 @dataclass(frozen=True)
 class _Admitted:
-    """Who sends a request that was admitted."""
+    """The sender of an admitted request."""
 
     key: ApiKey
     meeting_id: str | None = None
@@ -57,10 +56,10 @@ class _Admitted:
 
 
 async def admit(request: Request, *, hosts: bool = False, participants: bool = False) -> None:
-    """Find out whose key the request carries, and count the request.
+    """Authenticate a request, and count it.
 
-    With `hosts` the token of a meeting's host is taken too, and with `participants` that of a participant,
-    for its organization's key; `check_meeting` then says whether something is about that meeting.
+    `hosts` also accepts the token of a meeting's host, and `participants` that of a participant; both stand
+    for their organization's key. Handlers then restrict the request to that meeting with `check_meeting`.
 
     Raises UnauthorizedError, CsrfRefusedError, NotPermittedError, RateLimitedError, KeysUnavailableError,
     redis.RedisError.
@@ -94,9 +93,9 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
 
 
 async def _participant(context: Context, credentials: Credentials, address: str) -> Participant | None:
-    """The participant whose token a request carries; None if it carries something else.
+    """The participant whose token a request has; None if it has other credentials.
 
-    Raises UnauthorizedError when the token is not good, RateLimitedError, KeysUnavailableError,
+    Raises UnauthorizedError when the token is not valid, RateLimitedError, KeysUnavailableError,
     redis.RedisError.
     """
     tokens = context.participant_tokens
@@ -118,40 +117,40 @@ def _admitted(request: Request) -> _Admitted:
 
 
 def only_meeting(request: Request) -> str | None:
-    """The meeting whose host or participant sends an admitted request; None with an API key, for all."""
+    """The only meeting that an admitted request may be about; None with an API key, which may use all."""
     return _admitted(request).meeting_id
 
 
 def is_participant(request: Request) -> bool:
-    """Whether the participant of a meeting sends an admitted request."""
+    """Whether an admitted request has the token of a participant."""
     return _admitted(request).is_participant
 
 
 def caller_of(request: Request) -> Caller:
-    """Who an admitted request is to be known to come from."""
+    """The caller that recordings show for an admitted request."""
     return _admitted(request).caller or organization_caller(organization_of(request))
 
 
 def check_meeting(request: Request, meeting_id: str) -> None:
-    """Raises NotFoundError when an admitted request is a host's or participant's of another meeting."""
+    """Raises NotFoundError when the token of an admitted request is for another meeting."""
     if only_meeting(request) not in (None, meeting_id):
         raise NotFoundError(f"this token is not valid for meeting {meeting_id}")
 
 
 def organization_of(request: Request) -> str:
-    """The organization whose API key a request carries that was admitted."""
+    """The organization of an admitted request."""
     return api_key_of(request).organization_id
 
 
 def api_key_of(request: Request) -> ApiKey:
-    """The API key that a request carries that was admitted."""
+    """The API key of an admitted request."""
     return _admitted(request).key
 
 
 def credentials_of(headers: Headers) -> Credentials:
     """The credentials in a request's headers.
 
-    Raises UnauthorizedError when there are none, or none that can be read.
+    Raises UnauthorizedError when they are missing or malformed.
     """
     authorization = headers.get("authorization")
     if authorization is None and "x-auth-key" in headers:
@@ -179,7 +178,7 @@ def _basic(encoded: str) -> Credentials:
 
 
 def _text(value: str) -> str:
-    """The text of a header, which HTTP hands on as bytes."""
+    """The text of a header, which HTTP transfers as bytes."""
     try:
         return value.encode("latin-1").decode()
     except ValueError:
@@ -187,7 +186,7 @@ def _text(value: str) -> str:
 
 
 async def is_still_admitted(request: Request) -> bool:
-    """Whether a request that was admitted would be now: its key opens anything still, its session goes on."""
+    """Whether an admitted request would still be admitted: its key is valid, its session has not ended."""
     context = context_of(request)
     if not context.keys.is_valid(api_key_of(request)):
         return False
@@ -195,7 +194,7 @@ async def is_still_admitted(request: Request) -> bool:
     try:
         return session is None or await context.sessions.key_of(session) is not None
     except redis.RedisError:
-        return False  # a browser asks again by itself
+        return False  # the browser reconnects by itself
 
 
 def _session_alone(request: Request) -> str | None:
@@ -216,7 +215,7 @@ async def _admit_session(request: Request, session: str) -> ApiKey:
 
 
 async def key_of_session(context: Context, session: str) -> ApiKey:
-    """The API key that a session stands for. Raises SessionEndedError, redis.RedisError."""
+    """The API key of a session. Raises SessionEndedError, redis.RedisError."""
     stands_for = await context.sessions.key_of(session)
     key = context.keys.with_id(stands_for.key_id) if stands_for else None
     if key is None or stands_for is None or key.organization_id != stands_for.organization_id:
@@ -225,19 +224,19 @@ async def key_of_session(context: Context, session: str) -> ApiKey:
 
 
 def client_address(request: Request) -> str:
-    """The address that a request comes from."""
+    """The client address of a request."""
     return request.client.host if request.client else ""
 
 
 async def authenticate(context: Context, credentials: Credentials, address: str) -> ApiKey:
-    """The key that credentials are good for; counts the request, or the guess from that address.
+    """The key that matches the credentials; counts the request, or the wrong key from this address.
 
     Raises UnauthorizedError, RateLimitedError, redis.RedisError.
     """
     key = _key_of(context, credentials)
     if key is None or key.from_settings:
-        # Once an address has guessed too often, no guess tells it anything, not even a right one. A key that
-        # the farm made cannot be guessed, so nobody's guessing from the same address locks its owner out.
+        # After too many wrong keys, even a correct guess from this address is rejected. A key that the farm
+        # made cannot be guessed, so wrong keys from the same address do not lock its owner out.
         await context.rate_limits.check_address(address)
     if key is None:
         await context.rate_limits.count_failure(address)
@@ -252,7 +251,7 @@ def _host_token(context: Context, credentials: Credentials) -> MeetingToken | No
     try:
         token = read_token(context.link_secret, credentials.key, time.time())
     except UnauthorizedError:
-        # Counted as a wrong key, which it may be as well.
+        # It is then checked, and counted, as a wrong API key.
         return None
     return token if token.role is Role.HOST else None
 

@@ -1,4 +1,4 @@
-"""Turns errors into answers: one envelope for all of them, and no details of the farm's inside."""
+"""Turns errors into responses: one envelope for all, without internal details of the farm."""
 
 import logging
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from recording_farm.farm.errors import FarmError, KeysUnavailableError, RedisUna
 logger = logging.getLogger(__name__)
 
 REDIS_HEADERS: Final = {"Retry-After": "2"}
-"""In seconds; Redis is tried again with each request, so nothing is gained by a longer wait."""
+"""In seconds. Each request tries Redis again, so a longer wait has no use."""
 
 
 class ErrorObject(BaseModel):
@@ -59,13 +59,13 @@ class ErrorAnswer(BaseModel):
 def error_response(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as an answer; `kind` is its `type`."""
+    """An error as a response; `kind` is its `type`."""
     answer = error_answer(status, kind, message)
     return JSONResponse(answer.model_dump(mode="json"), status, headers=dict(headers or {}))
 
 
 def error_answer(status: int, kind: str, message: str) -> ErrorAnswer:
-    """The content of that answer."""
+    """The content of an error response."""
     return ErrorAnswer(
         error=TypedErrorObject(code=status, message=message, type=kind),
         errors=[ErrorObject(code=status, message=message)],
@@ -121,19 +121,19 @@ async def _redis_error(request: Request, error: Exception) -> Response:
 
 
 def redis_message(error: Exception) -> str:
-    """What clients are told when Redis cannot do what a request needs."""
+    """The message for clients when Redis cannot serve a request."""
     return f"the farm's database {fault_of(error).sentence}; try again later"
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
-    # Nobody is there to read it, but the server wants an answer.
+    # Nobody reads it, but the server needs a response.
     return error_response(
         400, "disconnected", "the client closed the connection before the whole body arrived"
     )
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    # The server logs the error itself, with its traceback; the client learns nothing about the inside.
+    # The server logs the error with its traceback; clients get no internal details.
     return error_response(500, "internal_error", "internal error; see the farm's log")
 
 
@@ -144,4 +144,4 @@ EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {
     ClientDisconnect: _disconnected,
     Exception: _unexpected,
 }
-"""For the app: which answer each kind of exception becomes."""
+"""The app's handlers: the response for each kind of exception."""

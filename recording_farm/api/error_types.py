@@ -1,4 +1,4 @@
-"""Every `type` that an error of the API can have: its status, its meaning, its remedy."""
+"""All `type`s of API errors, each with its status, meaning and remedy."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from recording_farm.farm.storage import presets
 
 @dataclass(frozen=True)
 class ErrorType:
-    """A `type`: the HTTP status that it comes with, its meaning, and what to do."""
+    """A `type`: its HTTP status, its meaning and the remedy."""
 
     status: int
     meaning: str

@@ -1,8 +1,8 @@
-"""The API's operations, each declared once: its routes and its place in the OpenAPI document come of that.
+"""The API's operations, each declared once; routes and the OpenAPI document are made from the declarations.
 
-Every operation is served under two dialects of the recording API, Dyte's and Cloudflare RealtimeKit's, by the
-same handler, and to clients with an API key only unless it is public. Of the latter dialect's account and app
-any is taken: the key alone says whose organization it is.
+The same handler serves an operation in both dialects of the recording API, Dyte's and Cloudflare
+RealtimeKit's. Clients need an API key unless the operation is public. RealtimeKit's account and app may be
+any: the key alone identifies the organization.
 """
 
 import re
@@ -24,10 +24,10 @@ DYTE: Final = "/v2"
 REALTIMEKIT: Final = "/client/v4/accounts/{account_id}/realtime/kit/{app_id}"
 DIALECTS: Final = (DYTE, REALTIMEKIT)
 ROOT: Final = ""
-"""The prefix of what belongs to no dialect."""
+"""The prefix of operations that belong to no dialect."""
 
 ACCOUNT_OR_APP: Final = "^[A-Za-z0-9_-]{1,64}$"
-"""What the ids of accounts and apps look like, as a regular expression."""
+"""The ids of accounts and apps, as a regular expression."""
 
 JSON: Final = "application/json"
 
@@ -36,15 +36,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing a client can ask for.
+    """One operation of the API.
 
-    `path` is what follows the dialect's prefix. `body`, `query` and `headers` (by their aliases) are the
-    models that validate what is sent, `answer` is that of `data` in the answer; a `paged` answer has `paging`
-    besides. An answer that is none of the usual JSON has `media_types` and no `answer`; what the farm always
-    refuses has no `status`. `errors` are the statuses it can fail with; every operation that is not `public`
-    needs credentials, and can fail with 401, 403, 429 and 503 too. One for `hosts` takes the token of a
-    built-in meeting's host too, one for `participants` that of a meeting's participant, and has to see to it
-    that it is about that meeting. The pages of any origin may read the answer of one `for_any_origin`, see
+    `path` follows the dialect's prefix. `body`, `query` and `headers` (by their aliases) are the models that
+    validate the request, `answer` is the model of `data` in the response; a `paged` response also has
+    `paging`. A response that is not the usual JSON has `media_types` and no `answer`; an operation that the
+    farm always rejects has no `status`. `errors` are the statuses it can fail with; every operation that is
+    not `public` needs credentials, and can also fail with 401, 403, 429 and 503. With `hosts` it also accepts
+    the token of a built-in meeting's host, with `participants` that of a meeting's participant; its handler
+    must then check the meeting. With `for_any_origin`, pages of any origin may read the response, see
     `api.cors`.
     """
 
@@ -70,7 +70,7 @@ class Operation:
 
 
 def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
-    """The routes of operations in their dialects; where paths overlap, those declared first come first."""
+    """The routes of operations in their dialects; where paths overlap, the first declaration wins."""
     by_path: dict[str, dict[str, Operation]] = {}
     for dialect in (*DIALECTS, ROOT):
         for operation in operations:
@@ -80,7 +80,7 @@ def routes_of(operations: Iterable[Operation]) -> list[BaseRoute]:
 
 
 class _Path(Route):
-    """A path with its methods. Any other is a 405, also where a path declared later would take it."""
+    """A path with its methods. Any other method is a 405, even if a later path would match it."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
@@ -91,7 +91,7 @@ def _by_method(operations: dict[str, Operation]) -> Handler:
     async def handle(request: Request) -> Response:
         _check_dialect(request)
         bind_recording(request.path_params)
-        # Starlette answers HEAD wherever there is a GET.
+        # Starlette accepts HEAD for every GET.
         operation = operations["GET" if request.method == "HEAD" else request.method]
         if not operation.public:
             await admit(request, hosts=operation.hosts, participants=operation.participants)

@@ -1,4 +1,4 @@
-"""What this farm's settings allow a recording to be."""
+"""Checks of requests against the farm's settings: lengths, addresses, live outputs and storage."""
 
 from starlette.concurrency import run_in_threadpool
 
@@ -18,14 +18,14 @@ from recording_farm.farm.storage.targets import PresetTarget, StorageConfig, Tar
 
 
 def check_max_seconds(context: Context, max_seconds: int | None, field: str) -> None:
-    """Raises InvalidRequestError when recordings may not be that long; `field` is named in it."""
+    """Raises InvalidRequestError, which names `field`, when FARM_MAX_SECONDS is lower."""
     longest = context.settings.max_seconds
     if max_seconds is not None and max_seconds > longest:
         raise InvalidRequestError(f"{field}: must be at most {longest} (FARM_MAX_SECONDS)")
 
 
 async def check_address(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefusedError when nothing may be sent to `url`; `field` says where it comes from."""
+    """Raises AddressRefusedError, which names `field`, when the farm may not connect to `url`."""
     try:
         await check_url(url, context.settings.address_rule)
     except AddressError as error:
@@ -33,14 +33,14 @@ async def check_address(context: Context, url: str, field: str) -> None:
 
 
 async def check_watermark(context: Context, wanted: RecordingConfig) -> None:
-    """Raises AddressRefusedError when the farm may not fetch the watermark that is wanted."""
+    """Raises AddressRefusedError when the farm may not fetch the requested watermark."""
     mark = wanted.video_config.watermark
     if mark is not None:
         await check_address(context, mark.url, '"video_config.watermark.url"')
 
 
 async def check_output_address(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefusedError when nothing may be sent to the receiver at `url`, which can be read."""
+    """Raises AddressRefusedError when the farm may not stream to `url`, which is a valid output URL."""
     stream = read_stream_url(url)
     try:
         await resolve_host(stream.host, stream.port, context.settings.address_rule, CHECK_SECONDS)
@@ -49,7 +49,7 @@ async def check_output_address(context: Context, url: str, field: str) -> None:
 
 
 def check_is_streamable(codec: Codec, field: str) -> None:
-    """Raises InvalidRequestError when what is recorded cannot be sent anywhere as it is."""
+    """Raises InvalidRequestError when recordings with this codec cannot be streamed."""
     if codec is not Codec.H264:
         raise InvalidRequestError(f"{field}: live outputs need the codec H264")
 
@@ -57,9 +57,9 @@ def check_is_streamable(codec: Codec, field: str) -> None:
 async def resolve_storage(
     context: Context, organization_id: str, config: StorageConfig, field: str
 ) -> Target:
-    """The storage that is meant, with its keys; `field` says where the wish comes from.
+    """The storage of a config, with its keys; a preset is looked up.
 
-    Raises InvalidRequestError when it names a preset that the organization does not have.
+    Raises InvalidRequestError, which names `field`, when the organization does not have the preset.
     """
     if not isinstance(config, PresetTarget):
         return config
@@ -70,7 +70,7 @@ async def resolve_storage(
 
 
 async def check_storage(context: Context, target: Target, field: str) -> None:
-    """Raises AddressRefusedError when nothing may be sent to that storage; `field` is named in it."""
+    """Raises AddressRefusedError, which names `field`, when the farm may not connect to the storage."""
     try:
         await check_target_address(target, context.settings.address_rule)
     except AddressRefusedError as error:
@@ -78,7 +78,7 @@ async def check_storage(context: Context, target: Target, field: str) -> None:
 
 
 async def check_page(context: Context, url: str, field: str) -> None:
-    """Raises AddressRefusedError when the page may not be opened; `field` says where it comes from."""
+    """Raises AddressRefusedError, which names `field`, when the farm may not open the page."""
     settings = context.settings
     try:
         await check_url(url, settings.address_rule, settings.built_in_meetings)

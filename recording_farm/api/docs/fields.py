@@ -168,7 +168,7 @@ BODIES: Final[Mapping[str, Any]] = {
         "events": ["recording.statusUpdate"],
     },
     "EditWebhook": {"enabled": False},
-    "OrderRecording": {"action": "stop"},
+    "ControlRecording": {"action": "stop"},
     "PutStoragePreset": {
         "storage_config": {
             "type": "s3",

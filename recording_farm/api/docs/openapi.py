@@ -1,4 +1,4 @@
-"""The OpenAPI document: the operations as they are declared, with the models that validate and serialize."""
+"""The OpenAPI document, made from the operations and from the models that validate and serialize."""
 
 import json
 import re
@@ -26,10 +26,10 @@ _DESCRIPTION: Final = (
 )
 
 _ID_PREFIXES: Final = {ROOT: "", DYTE: "", REALTIMEKIT: "realtimekit_"}
-"""What the ids of operations begin with in each dialect; a document has each id once."""
+"""The prefix of operation ids in each dialect; ids are unique in the document."""
 
 _CLOUDFLARE: Final = "/client/v4"
-"""What the clients of Cloudflare have as the path of their base URL."""
+"""The path of the base URL of Cloudflare's clients."""
 
 _WITH_CREDENTIALS: Final = (401, 403, 429, 503)
 """The failures of every operation that needs credentials."""
@@ -42,7 +42,7 @@ _PATH_PARAMETERS: Final[dict[str, tuple[str, _Json]]] = {
     "preset_name": ("the name of the preset", TypeAdapter[str](PresetName).json_schema()),
     "name": ("the name of the file", {"minLength": 1}),
 }
-"""What a parameter in a path means, and its schema besides that it is a string."""
+"""The description of each path parameter, and its schema in addition to its type, string."""
 
 _RETRY_AFTER: Final = {
     "Retry-After": {
@@ -95,7 +95,7 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
         "webhooks": {"recording.statusUpdate": {"post": _webhook()}},
         "components": {"schemas": schemas.shared(operations), "securitySchemes": _SECURITY_SCHEMES},
     }
-    # It takes a fifth of the API's start, and few ever look at the document.
+    # Imported here: it takes a fifth of the API's start, and few clients read the document.
     from openapi_pydantic import OpenAPI
 
     checked: _Json = OpenAPI.model_validate(document).model_dump(
@@ -105,7 +105,7 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
 
 
 def with_servers(document: _Json, base_url: str) -> _Json:
-    """A document that says where the API is: at `base_url`, which all paths follow."""
+    """A document with the API's address, `base_url`."""
     about = f"Dyte's clients have {base_url}{DYTE} as their base, Cloudflare's {base_url}{_CLOUDFLARE}"
     servers = [{"url": base_url, "description": about}]
     head = {name: value for name, value in document.items() if name in ("openapi", "info")}
@@ -215,7 +215,7 @@ def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas)
 
 
 def _webhook() -> _Json:
-    """What the farm sends to a webhook, with an example for each state."""
+    """The farm's requests to a webhook, with an example for each state."""
     examples = {name: {"value": value} for name, value in webhook_examples().items()}
     about = "An object with `id`, `status` and more."
     schema = {
@@ -262,13 +262,13 @@ def _parameters(
         parameter = {"name": name, "in": location, "required": required}
         parameter["description"] = schema.pop("description", None) or DESCRIPTIONS[name]
         if schema.get("type") == "array":
-            # As clients of Dyte write one; several parameters of one name are taken as well.
+            # As clients of Dyte write it; repeated parameters work too.
             parameter["explode"] = False
         yield {**parameter, "schema": schema}
 
 
 def _without_null(schema: _Json) -> _Json:
-    """The schema of a parameter: it is never null, but left out."""
+    """The schema of a parameter, which is left out instead of null."""
     kept: _Json = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
     options = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
@@ -284,7 +284,7 @@ def _responses(operation: Operation, dialect: str, schemas: _Schemas) -> _Json:
     failures = {
         *operation.errors,
         *(() if operation.public else _WITH_CREDENTIALS),
-        # An account or app that cannot be one.
+        # An invalid account or app.
         *((404,) if dialect == REALTIMEKIT else ()),
     }
     return responses | {str(status): _failure(status, schemas) for status in sorted(failures)}

@@ -1,4 +1,4 @@
-"""What the routes about recordings share."""
+"""Functions that the routes for recordings share."""
 
 import redis
 from starlette.concurrency import run_in_threadpool
@@ -26,13 +26,13 @@ from recording_farm.farm.recording.records import read_recording
 
 
 async def answer(request: Request, recording: Recording) -> Response:
-    """The answer with a recording, as far as the client may see it."""
+    """The response with a recording; participants see only some fields."""
     shown = await answer_with(context_of(request), recording)
     return success(for_participants(shown) if is_participant(request) else shown)
 
 
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
-    """A recording as clients see it, and why it waits while it is in the queue."""
+    """A recording as clients see it, with the reason for waiting while it is in the queue."""
     waiting = None
     if recording.status is Status.INVOKED:
         waiting = await run_in_threadpool(_waiting, context.redis, recording)
@@ -45,7 +45,7 @@ def _waiting(client: redis.Redis, recording: Recording) -> WaitingObject | None:
 
 
 def links_of(context: Context, recording: Recording) -> RecordingLinks:
-    """Fresh links to the files of a recording, as far as they are in the store, and its page."""
+    """New links to the files of a recording that are in the store, and its page."""
     playlists = {
         output.id: link
         for output in recording.outputs
@@ -63,5 +63,5 @@ def links_of(context: Context, recording: Recording) -> RecordingLinks:
 async def find_recording(request: Request) -> Recording:
     """The recording that the path of an admitted request names. Raises NotFoundError."""
     client = context_of(request).waiting_redis
-    # Not in a thread: handing over and back would take several times as long as reading.
+    # Not in a thread: the switch would take several times as long as reading.
     return await read_recording(client, organization_of(request), request.path_params["recording_id"])

@@ -42,7 +42,7 @@ async def _put(request: Request) -> Response:
         )
     organization_id = organization_of(request)
     if wanted.storage_config is not None:
-        # Looked up now, so that a name or an address that is wrong shows at once.
+        # Checked now, so that a wrong name or address is reported at once.
         target = await resolve_storage(context, organization_id, wanted.storage_config, '"storage_config"')
         await check_storage(context, target, '"storage_config"')
     config = fields_set(wanted)
@@ -63,7 +63,7 @@ async def _delete(request: Request) -> Response:
 
 
 def _meeting_id(request: Request) -> str | None:
-    """The meeting that the path names; None when it names none."""
+    """The meeting in the path; None for the organization's defaults."""
     if "meeting_id" not in request.path_params:
         return None
     return check_meeting_id(request.path_params["meeting_id"])

@@ -1,4 +1,4 @@
-"""Finished files, for whoever has a link; browsers play and seek in them (HTTP Range)."""
+"""Downloads of finished files by signed links; browsers can play and seek in them (HTTP Range)."""
 
 import logging
 import tempfile
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Signature(BaseModel):
-    """What makes an address a link that `farm.recording.links` has signed."""
+    """The query of a link signed by `farm.recording.links`."""
 
     expires: str = Field(default="", description="when the link ends, in Unix seconds")
     signature: str = ""
@@ -43,7 +43,7 @@ async def _download(request: Request) -> Response:
     try:
         file = await run_in_threadpool(context.store.open, recording_id, name)
     except StorageError as error:
-        # Not the client's fault, who need not learn where the farm keeps its files.
+        # Not the client's fault; the path of the farm's files is only for the log.
         logger.error("recording %s: %s", recording_id, error)
         return error_response(500, error.code, "cannot read the file from the store; see the farm's log")
     return file_response(
@@ -54,7 +54,7 @@ async def _download(request: Request) -> Response:
             "Content-Disposition": _disposition(name),
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; media-src 'self'; sandbox",
-            # The link is a secret: it must not travel on to other sites, nor into a shared cache.
+            # The link is a secret: it must not reach other sites or a shared cache.
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "private",
         },
@@ -62,7 +62,7 @@ async def _download(request: Request) -> Response:
 
 
 def _playlist(context: Context, recording_id: str, name: str, expires: int) -> Response:
-    """A playlist of the store's, its segments named by links that are valid as long as its own."""
+    """A playlist in the store, with signed links to its segments that expire with its own."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / name
         try:

@@ -23,10 +23,10 @@ from recording_farm.farm.recording.feeds import Change
 from recording_farm.farm.recording.model import Recording
 
 _HEARTBEAT_SECONDS: Final = 15
-"""Between two comments, which keep proxies from closing a connection on which nothing else happens."""
+"""Seconds between two comments, which keep proxies from closing an idle connection."""
 
 _SEND_SECONDS: Final = 60.0
-"""How long a client may leave unread what was sent to it."""
+"""How long a client may stop reading before its stream ends."""
 
 _GOODBYE_SECONDS: Final = 1.0
 """How long a stream may take to end when the server shuts down."""
@@ -49,7 +49,7 @@ class FollowQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     last_event_id: EventId | None = Field(
-        default=None, description=f"{_LAST_EVENT}; the header of this name goes before it"
+        default=None, description=f"{_LAST_EVENT}; the header of this name takes precedence"
     )
 
 
@@ -66,7 +66,7 @@ async def _follow(request: Request) -> Response:
 
 
 class _Events(Response):
-    """A stream of events, which has its feed for as long as it is sent."""
+    """An event stream, subscribed to its feed while it is sent."""
 
     def __init__(self, request: Request, after: EntryId | None) -> None:
         self._request = request
@@ -92,7 +92,7 @@ class _Events(Response):
 async def _events(
     changes: AsyncIterator[Change], is_welcome: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[ServerSentEvent]:
-    # Something to read at once: it tells the client, and proxies, that the stream is open.
+    # Sent at once, so that the client and proxies see that the stream is open.
     yield ServerSentEvent(comment="")
     async for change in changes:
         if not await is_welcome():

@@ -1,7 +1,7 @@
-"""The evidence of a recording as a zip: its log, and what there was to see at each fault.
+"""The evidence of a recording as a zip: its log, and the screenshots and logs of each fault.
 
-It comes from the store, where every node brings it; and what lies in the data directory of this machine from
-there, because that may be newer.
+It is read from the store, to which every node uploads it. Evidence in this machine's own data directory is
+read from there, because it may be newer.
 """
 
 import logging
@@ -68,40 +68,40 @@ async def _get(request: Request) -> Response:
 
 
 class _ZipResponse(Response):
-    """A zip that is made as it is sent, in a turn that ends when the answer does."""
+    """A zip that is compressed while it is sent; it holds its download slot until the response ends."""
 
     def __init__(
-        self, entries: Generator[Entry], turn: AbstractContextManager[None], headers: Mapping[str, str]
+        self, entries: Generator[Entry], slot: AbstractContextManager[None], headers: Mapping[str, str]
     ) -> None:
         self._entries = entries
-        self._turn = turn
-        self._about = headers
+        self._slot = slot
+        self._zip_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A client that has not read all of it by then is left with what it has.
-        with self._turn, anyio.move_on_after(_MAX_SECONDS), closing(self._entries):
-            # What is wrong with all of it is found before the answer begins.
+        # A client that reads too slowly gets an incomplete zip.
+        with self._slot, anyio.move_on_after(_MAX_SECONDS), closing(self._entries):
+            # The first entry is read before the response starts, so that a complete failure is an error.
             first = await run_in_threadpool(next, self._entries)
             with closing(zip_pieces(chain([first], self._entries))) as pieces:
-                response = StreamingResponse(pieces, headers=self._about, media_type=_ZIP)
+                response = StreamingResponse(pieces, headers=self._zip_headers, media_type=_ZIP)
                 await response(scope, receive, send)
 
 
 def _parts(context: Context, recording_id: UUID) -> tuple[dict[str, Path], list[str]]:
-    """The files in this machine's data directory by their names, and the parts that only the store has."""
+    """The files in this machine's data directory by name, and the parts that only the store has."""
     directory = evidence_dir(context.settings, str(recording_id))
     here = evidence_files(directory)
-    carried = read_uploaded(directory) if here else None
+    uploaded = read_uploaded(directory) if here else None
     parts = StoredEvidence(context.redis, context.store).parts(recording_id)
-    return here, [part for part in parts if carried is None or part != carried.part]
+    return here, [part for part in parts if uploaded is None or part != uploaded.part]
 
 
 def _entries(
     context: Context, recording_id: UUID, here: dict[str, Path], elsewhere: list[str]
 ) -> Generator[Entry]:
-    """What the zip is made of; of the parts in the store one at a time is here, when its turn comes.
+    """The entries of the zip; the parts in the store are fetched one at a time.
 
-    Raises NotFoundError or StoreUnavailableError if there is nothing at all.
+    Raises NotFoundError or StoreUnavailableError if there are none.
     """
     is_one = bool(here) + len(elsewhere) == 1
     for name, path in here.items():
@@ -114,7 +114,7 @@ def _entries(
                 entries = entries_of_zip(file, "" if is_one else part)
             except (StorageError, OSError, zipfile.BadZipFile) as error:
                 if isinstance(error, StorageError) and error.reason == "not_found":
-                    continue  # it is just being brought, or deleted
+                    continue  # it is just being uploaded, or was deleted
                 logger.error("evidence %s of recording %s: %s", part, recording_id, error)
                 missing.append(part)
                 continue
@@ -130,7 +130,7 @@ def _fetched(context: Context, recording_id: UUID, part: str) -> BinaryIO:
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / part
         StoredEvidence(context.redis, context.store).fetch(recording_id, part, copy)
-        return copy.open("rb")  # it can be read when its name is gone
+        return copy.open("rb")  # it stays readable after its name is deleted
 
 
 def _none_now(recording_id: UUID, *, is_refused: bool) -> FarmError:
@@ -163,7 +163,7 @@ evidence_operations: Final = (
         "GET",
         "/recordings/{recording_id}/evidence",
         _get,
-        "A zip of a recording's log and of what there was to see at each of its faults",
+        "A zip of a recording's log and the evidence of each of its faults",
         "recordings",
         errors=(404, 503),
         media_types=(_ZIP,),

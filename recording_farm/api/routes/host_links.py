@@ -1,4 +1,4 @@
-"""`POST /meetings/{meeting_id}/host_link`: an address at which somebody is host of a built-in meeting."""
+"""`POST /meetings/{meeting_id}/host_link`: a link that makes its visitor the host of a built-in meeting."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -16,9 +16,9 @@ from recording_farm.api.schema.responses import success
 
 
 class HostLink(BaseModel):
-    """An address that makes whoever opens it the host of a meeting."""
+    """A link that makes its visitor the host of a meeting."""
 
-    url: str = Field(description="to be kept by the host; others join at what stands before the #")
+    url: str = Field(description="a secret of the host; guests join with the part before the #")
     expiry: AwareDatetime
 
 
@@ -35,7 +35,7 @@ host_link_operations: Final = (
         "POST",
         "/meetings/{meeting_id:path}/host_link",
         _make,
-        "Make an address at which somebody is host of a built-in meeting: may record it, and end it for all",
+        "Make a host link of a built-in meeting: the host may record it, and end it for everyone",
         "meetings",
         answer=HostLink,
         errors=(422,),

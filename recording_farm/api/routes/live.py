@@ -1,4 +1,4 @@
-"""What can be seen of a recording while it is made: a frame, and a preview as HLS."""
+"""The live picture of a running recording, and its preview as HLS."""
 
 import asyncio
 from datetime import timedelta
@@ -20,11 +20,11 @@ from recording_farm.farm.storage.content_types import content_type
 
 _FRAME_SECONDS: Final = 5.0
 _PREVIEW_SECONDS: Final = 10.0
-"""The first piece of a preview takes some seconds to be made."""
+"""The first segment of a preview takes some seconds."""
 
 _LAST_SECONDS: Final = 3.0
 _ENDING: Final = timedelta(seconds=5)
-"""How long the last piece of a preview may take; the file may be UPLOADED by then."""
+"""How long the last segment of a preview may take; the recording may be UPLOADED by then."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -49,7 +49,7 @@ async def _preview(request: Request) -> Response:
         try:
             content = await _ask(request, PREVIEW + name, _PREVIEW_SECONDS)
         except NothingLiveError:
-            # It may have ended just then.
+            # It may have ended in between.
             content = await saved_preview(context.waiting_redis, recording.id, name)
             if content is None:
                 raise
@@ -57,7 +57,7 @@ async def _preview(request: Request) -> Response:
 
 
 def _is_ending(recording: Recording) -> bool:
-    """Whether the recorder may be there still, with the last of a preview."""
+    """Whether the recorder may still run, with the last segments of a preview."""
     stopped = recording.stopped_time
     return recording.status not in ACTIVE and stopped is not None and now() - stopped < _ENDING
 
@@ -67,7 +67,7 @@ async def _ask(request: Request, what: str, seconds: float) -> bytes:
     recording = await find_recording(request)
     if what != FRAME and _is_ending(recording):
         seconds = _LAST_SECONDS
-    # A player that looks at a preview waits through a pause.
+    # A player waits through a pause.
     elif recording.status not in ({Status.RECORDING} if what == FRAME else {Status.RECORDING, Status.PAUSED}):
         raise NothingLiveError(
             f"recording {recording.id} is {recording.status}; there is nothing to show now"
@@ -93,7 +93,7 @@ live_operations: Final = (
         "GET",
         "/recordings/{recording_id}/live.jpg",
         _frame,
-        "What is recorded now, half a second old at most",
+        "The current picture, half a second old at most",
         _TAG,
         errors=(404, 409),
         for_any_origin=True,
@@ -104,7 +104,7 @@ live_operations: Final = (
         "GET",
         "/recordings/{recording_id}/live/{name}",
         _preview,
-        "What is recorded now as HLS: `index.m3u8`, and the segments it names; a few seconds behind",
+        "A live preview as HLS: `index.m3u8` and its segments; a few seconds behind",
         _TAG,
         errors=(404, 409),
         for_any_origin=True,

@@ -1,4 +1,4 @@
-"""The live outputs of a recording: where it is sent while it is made; added and removed while it runs."""
+"""Live outputs of a running recording: add and remove."""
 
 import asyncio
 from typing import Final
@@ -20,8 +20,8 @@ from recording_farm.farm.live.view import OUTPUTS
 from recording_farm.farm.recording.model import ACTIVE, Recording
 from recording_farm.farm.recording.outputs import OVER, OutputState, stream_output
 
-_TELL_SECONDS: Final = 1.0
-"""How long it may take to tell the recorder; it looks by itself every few seconds."""
+_NOTIFY_SECONDS: Final = 1.0
+"""Time-out for notifying the recorder, which also polls every few seconds."""
 
 
 async def _add(request: Request) -> Response:
@@ -36,7 +36,7 @@ async def _add(request: Request) -> Response:
     recording = await run_in_threadpool(
         context.records.add_output, recording, output, sealed_name(output.id), sealed
     )
-    await _tell(context, recording)
+    await _notify_recorder(context, recording)
     return success(await answer_with(context, recording))
 
 
@@ -52,7 +52,7 @@ async def _remove(request: Request) -> Response:
     _check_active(recording)
     removed = output.model_copy(update={"state": OutputState.REMOVED})
     recording = await run_in_threadpool(context.records.set_output, recording, removed)
-    await _tell(context, recording)
+    await _notify_recorder(context, recording)
     return success(await answer_with(context, recording))
 
 
@@ -63,13 +63,13 @@ def _check_active(recording: Recording) -> None:
         )
 
 
-async def _tell(context: Context, recording: Recording) -> None:
-    """Have the recorder look at once, if there is one already."""
+async def _notify_recorder(context: Context, recording: Recording) -> None:
+    """Have the recorder, if it runs already, read the outputs at once."""
     if recording.node is None:
         return
     try:
-        async with asyncio.timeout(_TELL_SECONDS):
-            await ask(context.waiting_redis, recording.id, OUTPUTS, _TELL_SECONDS)
+        async with asyncio.timeout(_NOTIFY_SECONDS):
+            await ask(context.waiting_redis, recording.id, OUTPUTS, _NOTIFY_SECONDS)
     except (NothingLiveError, TimeoutError):
         return
 
@@ -82,7 +82,7 @@ output_operations: Final = (
         "POST",
         "/recordings/{recording_id}/outputs",
         _add,
-        "Send a recording to one more receiver, from now on",
+        "Add a live output to a recording",
         _TAG,
         answer=RecordingObject,
         body=AddOutput,
@@ -93,7 +93,7 @@ output_operations: Final = (
         "DELETE",
         "/recordings/{recording_id}/outputs/{output_id}",
         _remove,
-        "Send a recording there no more",
+        "Remove a live output from a recording",
         _TAG,
         answer=RecordingObject,
         errors=(404, 409),

@@ -1,11 +1,12 @@
-"""`/readyz`: whether this API can do its work: Redis takes writes and keeps them, and the store takes files.
+"""`/readyz`: whether this API works: Redis accepts and persists writes, and the store accepts files.
 
-It also tells how many nodes accept recordings, how many do not and why, and which settings differ between
-machines. The answer is 200 all the same: without nodes recordings wait, and while a secret is being changed
-all APIs would be unready at once. Alerts are made from the metrics.
+It also counts the nodes that accept recordings and those that do not, by reason, and lists settings that
+differ between machines. These do not change the status 200: without nodes recordings wait, and during the
+change of a secret all APIs would be unready at once. Alerts use the metrics instead.
 
-Anybody may ask, so the cost of an answer is bounded (`api.services.store_watch`, `api.services.redis_watch`),
-and it has no names of nodes. The answer names the fault of Redis; the fault of the store is in the log alone.
+It needs no key, so the cost of a response is bounded (`api.services.store_watch`,
+`api.services.redis_watch`), and it has no names of nodes. It names the fault of Redis; the fault of the store
+is only in the log.
 """
 
 import asyncio
@@ -28,19 +29,17 @@ from recording_farm.farm.nodes.registry import Node, Nodes
 from recording_farm.farm.telemetry.shared_settings import differing_settings
 
 _SECONDS: Final = 5.0
-"""In which each part must answer."""
+"""Time-out of each part."""
 
 State = Literal["ready", "failed"]
 T = TypeVar("T")
 
 
 class Readiness(BaseModel):
-    """The state of what the API needs."""
+    """The state of Redis, the store and the nodes."""
 
     redis: State
-    redis_fault: RedisFault | None = Field(
-        default=None, description="what keeps the farm from working with Redis; null if nothing does"
-    )
+    redis_fault: RedisFault | None = Field(default=None, description="the fault of Redis; null if it works")
     store: State
     differing_settings: list[str] | None = Field(
         description="settings that must be the same on all machines, and are not; null if unknown"

@@ -15,7 +15,7 @@ from recording_farm.api.auth import caller_of, check_meeting, is_participant, on
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.operations import Operation
 from recording_farm.api.routes.common import answer, find_recording, links_of
-from recording_farm.api.schema.requests import ListRecordings, OrderRecording, read_query, read_request
+from recording_farm.api.schema.requests import ControlRecording, ListRecordings, read_query, read_request
 from recording_farm.api.schema.responses import (
     Deleted,
     ListedRecording,
@@ -53,14 +53,14 @@ from recording_farm.farm.storage.backend import StorageError
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 2.0
-"""How long a PUT waits for the worker to do what it was told, before it answers with the state as it is."""
+"""How long a PUT waits for the worker to execute a command, before it responds with the current state."""
 
 _ALLOWED: Final = {
     Command.STOP: frozenset({Status.INVOKED, Status.RECORDING, Status.PAUSED}),
     Command.PAUSE: frozenset({Status.RECORDING}),
     Command.RESUME: frozenset({Status.PAUSED}),
 }
-"""The states in which each order makes sense."""
+"""The states in which each command is allowed."""
 
 _DONE: Final = {Command.STOP: "stopped", Command.PAUSE: "paused", Command.RESUME: "resumed"}
 
@@ -120,14 +120,16 @@ async def _get(request: Request) -> Response:
     return await answer(request, recording)
 
 
-async def _order(request: Request) -> Response:
+async def _command(request: Request) -> Response:
     context = context_of(request)
-    order = (await read_request(request, OrderRecording)).action
+    command = (await read_request(request, ControlRecording)).action
     recording = await find_recording(request)
     check_meeting(request, recording.meeting_id)
-    if recording.status not in _ALLOWED[order]:
-        raise WrongStateError(f"recording {recording.id} is {recording.status} and cannot be {_DONE[order]}")
-    await _give_order(context, recording, order, caller_of(request))
+    if recording.status not in _ALLOWED[command]:
+        raise WrongStateError(
+            f"recording {recording.id} is {recording.status} and cannot be {_DONE[command]}"
+        )
+    await _send_command(context, recording, command, caller_of(request))
     return await answer(request, await find_recording(request))
 
 
@@ -137,7 +139,7 @@ async def _delete(request: Request) -> Response:
     if recording.status not in FINAL:
         raise WrongStateError(f"recording {recording.id} is {recording.status}; stop it before you delete it")
     evidence = StoredEvidence(context.redis, context.store)
-    # The file first: if that fails, the recording is still there to be deleted again.
+    # The files first: if that fails, the client can still delete the recording again.
     try:
         await run_in_threadpool(delete_files, context.store, recording)
         await run_in_threadpool(evidence.delete, recording.id)
@@ -149,24 +151,24 @@ async def _delete(request: Request) -> Response:
     await run_in_threadpool(remove_evidence, context.settings, recording.id)
     await run_in_threadpool(context.records.delete, recording)
     try:
-        # A node may have brought some a moment ago; now that there is no recording it takes it back itself.
+        # A node may have uploaded some a moment ago; without a recording, nodes delete their uploads.
         await run_in_threadpool(evidence.delete, recording.id)
     except StorageError as error:
         logger.error("evidence of recording %s is left in the store: %s", recording.id, error.message)
     return success(Deleted(id=str(recording.id)))
 
 
-async def _give_order(context: Context, recording: Recording, order: Command, caller: Caller) -> None:
-    """Send an order, and wait a moment for the recording to do it."""
+async def _send_command(context: Context, recording: Recording, command: Command, caller: Caller) -> None:
+    """Send a command, and wait a moment for the recording to execute it."""
     async with context.waiting_redis.pubsub() as changes:
-        # Listening begins before the order is sent, or a quick worker's answer would be missed.
+        # Subscribed before the command is sent, so that the change of a fast worker is not missed.
         await changes.subscribe(record_key(recording.id))
         await changes.get_message(timeout=_ANSWER_SECONDS)
-        if order is Command.STOP and caller.type == "USER":
-            with suppress(redis.ResponseError):  # one that takes no writes must not keep it from stopping
+        if command is Command.STOP and caller.type == "USER":
+            with suppress(redis.ResponseError):  # a Redis that rejects writes must not prevent the stop
                 await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
-        is_kept = await run_in_threadpool(send_order, context.redis, recording.id, order)
-        # If it is not kept, a recorder has heard it, and the recording cannot be changed here.
+        is_kept = await run_in_threadpool(send_order, context.redis, recording.id, command)
+        # If Redis did not store it, a recorder received it, and Redis cannot store a new state either.
         if (
             is_kept
             and recording.status is Status.INVOKED
@@ -175,18 +177,18 @@ async def _give_order(context: Context, recording: Recording, order: Command, ca
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await _wait_until_done(changes, order)
+                await _wait_until_done(changes, command)
 
 
-async def _wait_until_done(changes: PubSub, order: Command) -> None:
-    """Wait until the recording is in a state in which the order makes no sense any more."""
+async def _wait_until_done(changes: PubSub, command: Command) -> None:
+    """Wait until the recording is in a state in which the command is not allowed any more."""
     async for message in changes.listen():
-        if message["type"] == "message" and Status(message["data"].decode()) not in _ALLOWED[order]:
+        if message["type"] == "message" and Status(message["data"].decode()) not in _ALLOWED[command]:
             return
 
 
 def _end(context: Context, recording: Recording) -> bool:
-    """End a recording that has no first frame yet; false when it has got one in the meantime."""
+    """End a recording without a first frame; false when it has one by now."""
     try:
         context.records.change_state(
             recording.id,
@@ -203,7 +205,7 @@ def _end(context: Context, recording: Recording) -> bool:
         )
     except WrongStateError:
         return False
-    # Else those behind it would seem to wait for it.
+    # Otherwise the recordings behind it would still count it.
     drop_job(context.redis, recording.id)
     return True
 
@@ -253,11 +255,11 @@ recording_operations: Final = (
         "pause_resume_stop_recording",
         "PUT",
         "/recordings/{recording_id}",
-        _order,
+        _command,
         "Stop, pause or resume a recording; waits up to 2 s for it",
         _TAG,
         answer=RecordingObject,
-        body=OrderRecording,
+        body=ControlRecording,
         errors=(400, 404, 409, 413, 422),
         hosts=True,
         participants=True,
@@ -267,7 +269,7 @@ recording_operations: Final = (
         "DELETE",
         "/recordings/{recording_id}",
         _delete,
-        "Delete a recording that has ended, with its file and its evidence",
+        "Delete a recording that has ended, with its files and its evidence",
         _TAG,
         answer=Deleted,
         errors=(404, 409),

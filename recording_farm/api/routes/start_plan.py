@@ -1,7 +1,7 @@
-"""The plan of a start: the recording that a request leads to, with all checks made and all secrets sealed.
+"""The plan of a start: the recording for a request, with all checks done and all secrets encrypted.
 
-`api.routes.start_request` reads what is asked for, `api.routes.start_recording` carries the plan out. Only a
-watermark is fetched and drawn there, because a request that is repeated needs none.
+`api.routes.start_request` reads the request, `api.routes.start_recording` executes the plan. A watermark is
+fetched and drawn only there, because a repeated request does not need it again.
 """
 
 import asyncio
@@ -57,34 +57,34 @@ _SAME: Final = (
     ("live_streaming_config", "rtmp_out_config"),
     ("dyte_bucket_config", "realtimekit_bucket_config"),
 )
-"""Fields that are the same by two names."""
+"""Fields that have two names."""
 
 
 @dataclass(frozen=True)
 class StartPlan:
-    """A start that this farm may make."""
+    """A start that passed all checks."""
 
     recording: Recording
-    """The record to keep. If it has a watermark, that is still to be drawn."""
+    """The record to store. A watermark is not drawn yet."""
     allow_multiple: bool
     """Whether to start it while its meeting is being recorded already."""
     idempotency: Idempotency | None
     target: SealedTarget | None
     """The customer's storage."""
     secrets: Mapping[str, str]
-    """What else the client gave that nobody may see, sealed, by the names to keep it under."""
+    """The client's other secrets, encrypted, by the names to store them under."""
 
 
 async def plan_start(request: Request) -> StartPlan:
-    """The plan of the start that an admitted request asks for.
+    """The plan of an admitted start request.
 
-    Clients are told of the first check that fails, so the order is part of the API. Raises FarmError,
+    The response reports the first check that fails, so their order is part of the API. Raises FarmError,
     redis.RedisError.
     """
     context, asked = context_of(request), await read_start(request)
     check_max_seconds(context, asked.wanted.max_seconds, asked.field("max_seconds"))
     await check_page(context, asked.page, asked.page_field)
-    _check_same_by_two_names(asked.sent)
+    _check_duplicate_names(asked.sent)
     _check_nothing_is_ignored(context.settings, asked)
     await _check_webhooks(context, asked.wanted)
     destinations = await _destinations(request, asked)
@@ -98,7 +98,7 @@ async def plan_start(request: Request) -> StartPlan:
     )
 
 
-def _check_same_by_two_names(sent: StartRecording) -> None:
+def _check_duplicate_names(sent: StartRecording) -> None:
     for name, same in _SAME:
         both = getattr(sent, name), getattr(sent, same)
         if None not in both and both[0] != both[1]:
@@ -121,7 +121,7 @@ async def _check_webhooks(context: Context, wanted: StartRecording) -> None:
 
 @dataclass(frozen=True)
 class _Destinations:
-    """Where a recording goes: the files once it has ended, the streams while it is made."""
+    """The destinations of a recording: of its files when it has ended, and of its live outputs."""
 
     keep_copy: bool
     """Whether the farm's own store keeps the files."""
@@ -224,7 +224,7 @@ def _recording(request: Request, asked: StartRequest, destinations: _Destination
 def _audio_file(wanted: StartRecording) -> AudioExport | None:
     audio = wanted.audio_config
     if audio is None:
-        # Sound alone is wanted, and nothing is said of it.
+        # An audio recording without audio_config.
         return None if wanted.video_config.export_file else AudioExport()
     if not audio.export_file:
         if not wanted.video_config.export_file:
@@ -234,7 +234,7 @@ def _audio_file(wanted: StartRecording) -> AudioExport | None:
 
 
 def _is_interactive(wanted: StartRecording) -> bool:
-    """Whether the file is to have ID3 tags."""
+    """Whether the file gets ID3 tags."""
     if wanted.interactive_config is None:
         return False
     check_is_streamable(wanted.video_config.codec, '"interactive_config"')
@@ -264,8 +264,8 @@ def _idempotency(request: Request, sent: StartRecording) -> Idempotency | None:
     key = read_headers(request, StartHeaders).idempotency_key
     if key is None:
         return None
-    # Not what was wanted with the defaults: these may have changed when the client tries again. Keyed, as a
-    # password in it could be guessed from a plain hash.
+    # Without the defaults, which may change before the client retries. An HMAC, because a password in the
+    # request could be guessed from a plain hash.
     request_text = json.dumps(fields_set(sent)).encode()
     secret = context_of(request).link_secret
     return Idempotency(key, hmac.new(secret, request_text, hashlib.sha256).hexdigest())

@@ -1,4 +1,4 @@
-"""POST /recordings: plan the start of a recording, then carry the plan out."""
+"""POST /recordings: plan the start of a recording, then execute the plan."""
 
 from contextlib import suppress
 from typing import Final
@@ -24,19 +24,19 @@ from recording_farm.farm.recovery.unclaimed import fail_before_start
 
 async def _start(request: Request) -> Response:
     plan = await plan_start(request)
-    recording = await _carry_out(context_of(request), plan)
+    recording = await _execute(context_of(request), plan)
     bind_recording({"recording_id": recording.id})
     return await answer(request, recording)
 
 
-async def _carry_out(context: Context, plan: StartPlan) -> Recording:
-    """Start the recording; returns it, or the one that the same request has started before.
+async def _execute(context: Context, plan: StartPlan) -> Recording:
+    """Start the recording; returns it, or the one that an earlier identical request has started.
 
     Raises AlreadyRecordingError, InvalidRequestError, AddressRefusedError, RedisUnavailableError.
     """
     mark = plan.recording.watermark
     if mark is None:
-        return await run_in_threadpool(_keep_and_queue, context, plan)
+        return await run_in_threadpool(_store_and_enqueue, context, plan)
     before = await run_in_threadpool(_started_before, context, plan)
     return before or await _start_with_watermark(context, plan, mark)
 
@@ -56,7 +56,7 @@ async def _start_with_watermark(context: Context, plan: StartPlan, mark: Waterma
     await run_in_threadpool(context.records.keep_watermark, recording_id, png)
     started: Recording | None = None
     try:
-        started = await run_in_threadpool(_keep_and_queue, context, plan)
+        started = await run_in_threadpool(_store_and_enqueue, context, plan)
         return started
     finally:
         if started is None or started.id != recording_id:
@@ -65,7 +65,7 @@ async def _start_with_watermark(context: Context, plan: StartPlan, mark: Waterma
 
 
 async def _drawn(context: Context, mark: Watermark, recording: Recording) -> bytes:
-    """The watermark as it will stand in the picture. Raises AddressRefusedError, InvalidRequestError."""
+    """The watermark as drawn into the video. Raises AddressRefusedError, InvalidRequestError."""
     try:
         content = await fetch(mark.url, context.settings.address_rule)
         async with context.drawings:
@@ -74,8 +74,8 @@ async def _drawn(context: Context, mark: Watermark, recording: Recording) -> byt
         raise type(error)(f'"video_config.watermark": {error.message}') from None
 
 
-def _keep_and_queue(context: Context, plan: StartPlan) -> Recording:
-    """Keep the record and queue the job; if the job cannot be queued, the recording ends at once."""
+def _store_and_enqueue(context: Context, plan: StartPlan) -> Recording:
+    """Store the record and enqueue the job; if that fails, the recording fails at once."""
     started = context.records.add(
         plan.recording,
         allow_multiple=plan.allow_multiple,
@@ -89,7 +89,7 @@ def _keep_and_queue(context: Context, plan: StartPlan) -> Recording:
             context.records.keep_sealed(started.id, name, sealed)
         enqueue_recording(context.redis, started)
     except redis.RedisError as error:
-        # If Redis is away for this as well, `fail_lost_recordings` finds the recording later.
+        # If this fails too, `fail_lost_recordings` finds the recording later.
         fail_before_start(context.records, started)
         raise RedisUnavailableError(
             f"recording {started.id} could not be queued and has ended; start it again"
@@ -111,7 +111,7 @@ start_operations: Final = (
         "POST",
         "/recordings",
         _start,
-        "Start to record a meeting",
+        "Start a recording of a meeting",
         _TAG,
         answer=RecordingObject,
         body=StartRecording,
@@ -125,7 +125,7 @@ start_operations: Final = (
         "POST",
         "/recordings/track",
         _start_tracks,
-        "Refused: the farm records pages, not tracks",
+        "Always rejected: the farm records pages, not tracks",
         _TAG,
         status=None,
         errors=(422,),

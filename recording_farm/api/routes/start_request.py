@@ -1,4 +1,4 @@
-"""What a request to record asks for: what its sender may set, and the defaults for the rest."""
+"""A start request: checks which fields its sender may set, and merges the defaults."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,25 +15,25 @@ _PARTICIPANTS: Final = frozenset(
     {"meeting_id", "allow_multiple_recordings", "file_name_prefix", "video_config"}
 )
 _PARTICIPANTS_VIDEO: Final = frozenset({"codec", "width", "height"})
-"""What participants may set of a start, and of its picture: what the types of the browser clients have.
+"""The fields that participants may set, at the top and in `video_config`: those of the browser clients.
 
-Another `url` would have the farm open any page, with a token that lets it into the meeting unseen.
+With another `url` the farm would open any page, with a token that lets it into the meeting unseen.
 """
 
 
 @dataclass(frozen=True)
 class StartRequest:
-    """What a client asks for."""
+    """The request of a client, with its defaults."""
 
     sent: StartRecording
-    """What the client sent itself."""
+    """The request as sent."""
     wanted: StartRecording
-    """The same with the defaults of the meeting and the organization."""
+    """The request with the defaults of the meeting and the organization."""
     page: str
-    """The page to record: a URL that is wanted, or the farm's page of the meeting."""
+    """The page to record: the `url`, or the farm's page of the meeting."""
 
     def field(self, name: str) -> str:
-        """A field as messages name it, which say when its value comes from the defaults."""
+        """The name of a field in messages; it tells when the value comes from the defaults."""
         was_sent = getattr(self.sent, name) is not None
         return f'"{name}"' if was_sent else f'"{name}" in the defaults (recording_config)'
 
@@ -44,7 +44,7 @@ class StartRequest:
 
 
 async def read_start(request: Request) -> StartRequest:
-    """What an admitted request asks for. Raises FarmError, redis.RedisError."""
+    """Read an admitted request. Raises FarmError, redis.RedisError."""
     context = context_of(request)
     sent = await read_request(request, StartRecording)
     _check_sender(request, sent)
@@ -57,7 +57,7 @@ async def read_start(request: Request) -> StartRequest:
 
 
 def _check_sender(request: Request, sent: StartRecording) -> None:
-    """Whether who asks may start a recording of this meeting, with all that is asked for.
+    """Check that the sender may start a recording of this meeting with these fields.
 
     Raises InvalidRequestError, NotPermittedError.
     """

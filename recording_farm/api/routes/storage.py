@@ -1,4 +1,4 @@
-"""Customers' storages: named presets of them, and whether one can be used."""
+"""Customers' storages: named presets, and the check of a storage."""
 
 from collections import Counter
 from typing import Any, Final
@@ -20,24 +20,25 @@ from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.targets import PresetTarget, SftpTarget, StorageConfig, Target
 
 CHECKS_AT_ONCE: Final = 2
-"""Checks of one organization that run at a time; each is a process."""
+"""Concurrent checks of one organization; each is a process."""
 
 
 class StoragePresetObject(BaseModel):
-    """A storage that has a name."""
+    """A named storage."""
 
     name: str
-    storage_config: dict[str, JsonValue] = Field(description="without what is secret")
+    storage_config: dict[str, JsonValue] = Field(description="without its secrets")
 
 
 class StorageCheckObject(BaseModel):
-    """Whether files can be put there."""
+    """Whether the farm can upload files to a storage."""
 
     ok: bool
-    code: str | None = Field(default=None, description="what is wrong: stable, made for programs")
+    code: str | None = Field(default=None, description="the kind of failure, stable, for programs")
     message: str | None = Field(default=None, description="the same in one sentence")
     notes: list[str] | None = Field(
-        default=None, description="what the key may not do there and need not: read back, delete"
+        default=None,
+        description="permissions that the key does not have and does not need: read back, delete",
     )
 
 
@@ -126,7 +127,7 @@ storage_operations: Final = (
         "POST",
         "/storage/check",
         _check,
-        "Find out whether files can be put where they would go, leaving nothing there; takes 20 s at most",
+        "Check whether the farm can upload to a storage, without leaving anything there; 20 s at most",
         _TAG,
         answer=StorageCheckObject,
         body=CheckStorage,
@@ -156,7 +157,7 @@ storage_operations: Final = (
         "PUT",
         "/storage/presets/{preset_name}",
         _put,
-        "Give a storage a name, in place of what had it before; its keys are never shown again",
+        "Create or replace a named storage; its keys are never shown again",
         _TAG,
         answer=StoragePresetObject,
         body=PutStoragePreset,
@@ -167,7 +168,7 @@ storage_operations: Final = (
         "DELETE",
         "/storage/presets/{preset_name}",
         _delete,
-        "Forget a named storage",
+        "Delete a named storage",
         _TAG,
         answer=StoragePresetObject,
         errors=(404, 422),

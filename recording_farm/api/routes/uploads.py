@@ -1,4 +1,4 @@
-"""Uploading a recording's files again, or to further storage; and giving new keys of storage they go to."""
+"""Upload a recording's files again, to further storage, or with new keys."""
 
 from typing import Final
 
@@ -42,7 +42,7 @@ async def _upload(request: Request) -> Response:
     if not recording.files:
         await run_in_threadpool(_give_new_keys, context, recording, target)
         return success(await answer_with(context, await find_recording(request)))
-    # Until it is UPLOADED the files lie on the node; afterwards in the store, if anywhere.
+    # Until it is UPLOADED the files are on the node; afterwards in the store, if anywhere.
     on_node = recording.status is Status.UPLOADING
     missing = [] if target else _missing_uploads(recording)
     if not on_node and not is_in_store(recording):
@@ -53,9 +53,9 @@ async def _upload(request: Request) -> Response:
 
 
 def _give_new_keys(context: Context, recording: Recording, target: Target | None) -> None:
-    """Keep the keys for the upload that is to come, and for the segments of a live output there.
+    """Store new keys for the later upload, and for the segments of a live output there.
 
-    Raises WrongStateError when the recording is to be uploaded to no such place.
+    Raises WrongStateError when the recording has no transfer to this storage.
     """
     if target is not None:
         transfer = _transfer_to_place(context, recording, target)
@@ -69,7 +69,7 @@ def _give_new_keys(context: Context, recording: Recording, target: Target | None
 
 
 def _transfer_to_place(context: Context, recording: Recording, target: Target) -> Transfer | None:
-    """The transfer to the place that `target` leads to, perhaps with other keys, if it has not arrived."""
+    """The transfer to the same place as `target`, possibly with other keys, unless it is done."""
     for transfer in recording.transfers:
         sealed = context.records.sealed_target(recording.id, transfer.target)
         if transfer.state is TransferState.DONE or sealed is None:
@@ -85,7 +85,7 @@ def _set_with_keys(context: Context, recording: Recording, transfer: Transfer, t
 
 
 def _missing_uploads(recording: Recording) -> list[Transfer]:
-    # One that is RUNNING may be that of a node that is gone; if it is not, its node lets it run only once.
+    # A RUNNING one may be of a node that is gone; if it is not, its node runs it only once.
     missing = [
         again(transfer)
         for transfer in recording.transfers
@@ -116,7 +116,7 @@ def _begin_uploads(
 
 
 def _add_upload(context: Context, recording: Recording, target: Target) -> str:
-    """Note a further upload in the record, under a name that no other has; returns the name."""
+    """Add an upload to the record under an unused name; returns the name."""
     while True:
         if len(recording.transfers) >= MAX_TRANSFERS:
             raise WrongStateError(f"recording {recording.id} has {MAX_TRANSFERS} transfers, the maximum")
@@ -135,7 +135,7 @@ upload_operations: Final = (
         "POST",
         "/recordings/{recording_id}/upload",
         _upload,
-        "Upload the files now: where they have not arrived, or to further storage",
+        "Upload the files now: retry what is not done, or upload to further storage",
         "recordings",
         answer=RecordingObject,
         body=Upload,

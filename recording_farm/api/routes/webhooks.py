@@ -1,4 +1,4 @@
-"""Webhooks: register the URLs that are to be told, look at what was sent to them, and send it again."""
+"""Webhooks: register URLs, read the log of their deliveries, and replay deliveries."""
 
 from typing import Final
 from uuid import UUID, uuid4
@@ -36,7 +36,7 @@ from recording_farm.farm.webhooks.payload import status_update
 from recording_farm.farm.webhooks.registry import EVENTS, WebhookEvent, webhook_id_of
 
 TEST_MEETING: Final = "webhook-test"
-"""The meeting of the recording that a test delivery tells of."""
+"""The meeting of the recording in a test delivery."""
 
 
 async def _list(request: Request) -> Response:
@@ -159,14 +159,14 @@ async def _test(request: Request) -> Response:
 
 
 async def _queue(context: Context, delivery: Delivery) -> None:
-    """Have a delivery sent. Raises WrongStateError when too many wait for its webhook."""
+    """Enqueue a delivery. Raises WrongStateError when too many wait for its webhook."""
     if not await run_in_threadpool(context.deliveries.push, delivery):
         raise WrongStateError(f"too many deliveries are waiting for webhook {delivery.webhook_id}")
     await run_in_threadpool(enqueue_sending, context.redis)
 
 
 def _example(context: Context, organization_id: str, webhook_id: str) -> Delivery:
-    """The delivery of a recording that there never was, which a receiver can tell by its meeting.
+    """The delivery of an invented recording, which receivers recognize by its meeting.
 
     Raises NotFoundError, WrongStateError when the webhook is not enabled.
     """
@@ -193,9 +193,9 @@ def _example(context: Context, organization_id: str, webhook_id: str) -> Deliver
 
 
 def _replayed(context: Context, organization_id: str, webhook_id: str, log_id: str) -> Delivery:
-    """The delivery that sends an entry of a log again.
+    """The delivery that replays an entry of the log.
 
-    It stands in a lane of its own: whoever asks for a replay wants it now, whatever else waits.
+    It has a lane of its own, so that it does not wait for other deliveries.
     """
     attempt = context.webhook_log.get(organization_id, webhook_id, log_id).attempt
     return Delivery(
@@ -214,7 +214,7 @@ def _replayed(context: Context, organization_id: str, webhook_id: str, log_id: s
 def _url_of_recording(
     context: Context, organization_id: str, webhook_id: str, attempt: Attempt
 ) -> str | None:
-    """The URL, if it was the recording that named it; None when the webhook is a registered one.
+    """The URL, if the recording named it itself; None for a registered webhook.
 
     Raises NotFoundError, WrongStateError when the webhook is not enabled.
     """
@@ -241,7 +241,7 @@ def _unique(events: list[WebhookEvent]) -> tuple[WebhookEvent, ...]:
 
 async def _get_public_key(request: Request) -> Response:
     key = PublicKeyObject(public_key=context_of(request).signing_key.public_pem)
-    # The recording API has a message here, and here alone.
+    # The recording API has a message only here.
     return JSONResponse({"success": True, "data": key.model_dump(by_alias=True), "message": ""})
 
 
@@ -324,7 +324,7 @@ webhook_operations: Final = (
         "DELETE",
         "/webhooks/{webhook_id}",
         _delete,
-        "Delete a webhook, with what waits for it and its log",
+        "Delete a webhook with its waiting deliveries and its log",
         _TAG,
         answer=WebhookObject,
         errors=(404,),
@@ -344,7 +344,7 @@ webhook_operations: Final = (
         "POST",
         "/webhooks/{webhook_id}/test",
         _test,
-        f"Send an example, of the meeting {TEST_MEETING}, to a webhook; its log tells what came of it",
+        f"Send an example, of the meeting {TEST_MEETING}, to a webhook; its log shows the result",
         _TAG,
         answer=ExampleObject,
         status=202,
@@ -355,7 +355,7 @@ webhook_operations: Final = (
         "GET",
         "/webhooks/{webhook_id}/logs",
         _list_log,
-        "List every try to deliver something to a webhook, the newest first",
+        "List all delivery attempts of a webhook, the newest first",
         _TAG,
         answer=list[LogObject],
         query=Page,
@@ -367,13 +367,13 @@ webhook_operations: Final = (
         "POST",
         "/webhooks/{webhook_id}/logs/{log_id}/replay",
         _replay,
-        "Send again what a log entry tells of",
+        "Send the delivery of a log entry again",
         _TAG,
         answer=ReplayObject,
         status=202,
         errors=(404, 409),
     ),
-    # Whoever verifies a signature has no API key.
+    # Receivers that verify a signature have no API key.
     Operation(
         "get_webhook_public_key",
         "GET",

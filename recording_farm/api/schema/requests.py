@@ -1,7 +1,6 @@
-"""What clients send: the bodies of requests, checked field by field.
+"""Requests of clients: bodies, queries and headers, validated field by field.
 
-A field that is not known is refused, never quietly ignored: who asks for something must not get a file
-without it.
+Unknown fields are rejected, never ignored: a client that sets one must not get a file without it.
 """
 
 import json
@@ -57,7 +56,7 @@ MAX_SECONDS = 86400
 _UNPRINTABLE: Final = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff"
 )
-"""Controls, separators other than the space, and what is drawn as nothing or turns the writing direction.
+"""Control characters, separators other than the space, invisible characters, and changes of text direction.
 Written so that JSON Schema reads it as Python does, because the OpenAPI document has it too."""
 
 _PRINTABLE: Final = re.compile(rf"^ *[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$")
@@ -68,7 +67,7 @@ def _meeting_id(value: str) -> str:
     if not _PRINTABLE.fullmatch(value):
         raise PydanticCustomError("printable", "must be printable characters")
     if value in _DOTS:
-        # As a part of a path these would name another page.
+        # As a segment of a path these would name another page.
         raise PydanticCustomError("not_a_name", "must not be . or ..")
     return value
 
@@ -86,7 +85,7 @@ PageUrl = Annotated[
     StringConstraints(min_length=1, max_length=2048),
     Field(json_schema_extra={"format": "uri"}, description="the page to record, http or https"),
 ]
-"""A page to open; where it may lie, `browser_bot.network.addresses` says."""
+"""A page to open; `browser_bot.network.addresses` checks its address."""
 
 
 def _whole(value: Any) -> Any:
@@ -101,7 +100,7 @@ Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS), BeforeValidator(_whole)]
 FileNamePrefix = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$"),
-    Field(description="what the name of the file begins with: letters, digits, underscores"),
+    Field(description="the beginning of the file's name: letters, digits, underscores"),
 ]
 
 WebhookUrl = Annotated[
@@ -109,11 +108,11 @@ WebhookUrl = Annotated[
     StringConstraints(min_length=1, max_length=2048),
     Field(json_schema_extra={"format": "uri"}),
 ]
-"""A URL to tell things at; where it may lie, `browser_bot.network.addresses` says."""
+"""A URL that receives events; `browser_bot.network.addresses` checks its address."""
 
 
 def _as_read(read: Callable[[str], str]) -> AfterValidator:
-    """The text as `read` returns it; a client is told what its ValueError says."""
+    """The text as `read` returns it; its ValueError is the message for the client."""
 
     def check(value: str) -> str:
         try:
@@ -143,7 +142,7 @@ MarkPixels = Annotated[int, Field(ge=1, le=1920), BeforeValidator(_whole)]
 WatermarkUrl = Annotated[
     str, StringConstraints(min_length=1, max_length=2048), Field(json_schema_extra={"format": "uri"})
 ]
-"""Where a picture is; where it may lie, `browser_bot.network.addresses` says."""
+"""The URL of an image; `browser_bot.network.addresses` checks its address."""
 
 
 def _output_url(value: str) -> str:
@@ -169,19 +168,19 @@ WebhookEvents = Annotated[list[WebhookEvent], Field(min_length=1, max_length=20)
 
 
 class _Body(BaseModel):
-    # Strict: "60" is no number and 1 no boolean, so that a client's mistake shows at once.
+    # Strict: "60" is not a number and 1 not a boolean, so that mistakes are reported at once.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _NullsLeftOut(_Body):
-    """A body in which null is the same as not to set a field."""
+class _NullIsUnset(_Body):
+    """A body in which null means that a field is not set."""
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_nulls(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        # What is not known is refused, null or not.
+        # Unknown fields are rejected, null or not.
         return {
             name: each for name, each in value.items() if each is not None or name not in cls.model_fields
         }
@@ -205,37 +204,35 @@ def _or_null(described: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [rest, {"type": "null"}]} | about
 
 
-class WatermarkSize(_NullsLeftOut):
-    """Pixels of the picture; without a height the watermark keeps its shape."""
+class WatermarkSize(_NullIsUnset):
+    """The size in pixels; without a height the watermark keeps its aspect ratio."""
 
     width: MarkPixels = 200
     height: MarkPixels | None = None
 
 
-class WatermarkConfig(_NullsLeftOut):
-    """A PNG, JPEG or SVG of up to 5 MiB, which is fetched once, now."""
+class WatermarkConfig(_NullIsUnset):
+    """A PNG, JPEG or SVG of up to 5 MiB, which is fetched once, at the request."""
 
     url: WatermarkUrl
     size: WatermarkSize = WatermarkSize()
     position: Corner = Corner.LEFT_TOP
 
 
-class VideoConfig(_NullsLeftOut):
-    """The picture."""
+class VideoConfig(_NullIsUnset):
+    """The video."""
 
     codec: Codec = Codec.H264
     width: Pixels = 1280
     height: Pixels = 720
     fps: FramesPerSecond = 30
-    profile: Profile = Field(default=Profile.MIXED, description="what is mostly to be seen")
-    export_file: bool = Field(default=True, description="false records the sound alone")
-    watermark: WatermarkConfig | None = Field(
-        default=None, description="drawn over the picture, in the very corner"
-    )
+    profile: Profile = Field(default=Profile.MIXED, description="the kind of content")
+    export_file: bool = Field(default=True, description="false records audio only")
+    watermark: WatermarkConfig | None = Field(default=None, description="drawn over the video, in a corner")
 
 
-class AudioConfig(_NullsLeftOut):
-    """A file with the sound alone, beside the video or instead of it; a video's own sound is stereo."""
+class AudioConfig(_NullIsUnset):
+    """A separate audio file, beside the video or instead of it; the audio of a video is stereo."""
 
     codec: AudioCodec = AudioCodec.AAC
     channel: Literal["mono", "stereo"] = "stereo"
@@ -248,32 +245,32 @@ class BucketConfig(_Body):
     enabled: bool
 
 
-class RtmpOutConfig(_NullsLeftOut):
-    """Where the recording is sent while it is made."""
+class RtmpOutConfig(_NullIsUnset):
+    """A live output by RTMP, RTMPS or SRT."""
 
     rtmp_url: OutputUrl
 
 
-class StreamOutput(_NullsLeftOut):
-    """A live output that is sent to a receiver: by RTMP, RTMPS or SRT."""
+class StreamOutput(_NullIsUnset):
+    """A live output to a receiver, by RTMP, RTMPS or SRT."""
 
     url: OutputUrl
 
 
-class HlsOutput(_NullsLeftOut):
+class HlsOutput(_NullIsUnset):
     """A live output as HLS: playlist and segments, in the store and the customer's storage."""
 
     type: Literal["HLS"]
 
 
-class InteractiveConfig(_NullsLeftOut):
-    """The file is HLS with what the page says as ID3 tags, in a .tar."""
+class InteractiveConfig(_NullIsUnset):
+    """The file is HLS with the page's messages as ID3 tags, in a .tar."""
 
     type: Literal["ID3"]
 
 
-class RecordingConfig(_NullsLeftOut):
-    """How a meeting is to be recorded; as far as it is said, see `fields_set`."""
+class RecordingConfig(_NullIsUnset):
+    """The options of a recording; `fields_set` returns those that are set."""
 
     url: PageUrl | None = None
     max_seconds: Seconds | None = Field(
@@ -281,7 +278,7 @@ class RecordingConfig(_NullsLeftOut):
     )
     file_name_prefix: FileNamePrefix | None = None
     page_contract: PageContract = Field(
-        default=PageContract.AUTO, description="how the page says that it is ready and over"
+        default=PageContract.AUTO, description="how the page signals that it is ready and over"
     )
     locale: Locale | None = Field(
         default=None, description="language of the browser, such as de-AT; default FARM_LOCALE"
@@ -306,11 +303,11 @@ class RecordingConfig(_NullsLeftOut):
     )
     video_config: VideoConfig = VideoConfig()
     audio_config: AudioConfig | None = Field(
-        default=None, description="makes a file with the sound alone; without it there is none beside a video"
+        default=None, description="makes a separate audio file; without it there is none beside a video"
     )
     priority: Priority = Field(
         default=Priority.NORMAL,
-        description="who is recorded first where slots are scarce",
+        description="which recordings start first when there are not enough slots",
     )
     dyte_bucket_config: BucketConfig | None = None
     realtimekit_bucket_config: BucketConfig | None = None
@@ -323,7 +320,7 @@ class RecordingDefaults(RecordingConfig):
     """The body of PUT …/recording_config."""
 
     live_streaming_config: RtmpOutConfig | None = Field(
-        default=None, description="what a start calls rtmp_out_config"
+        default=None, description="the same as rtmp_out_config of a start"
     )
 
 
@@ -332,35 +329,36 @@ class StartRecording(RecordingConfig):
 
     meeting_id: MeetingId
     allow_multiple_recordings: bool = Field(
-        default=False, description="also when the meeting is being recorded already"
+        default=False, description="start although the meeting is already being recorded"
     )
     auth_token: AuthToken | None = Field(
         default=None,
-        description="`authToken` of the page, or `token` of a LiveKit template; else the farm makes it",
+        description="`authToken` of the page, or `token` of a LiveKit template; default: made by the farm",
         json_schema_extra={"writeOnly": True},
     )
     layout: Layout | None = Field(default=None, description="of a LiveKit template, such as grid")
     page_hints: PageHints | None = Field(
         default=None,
-        description="how to come in and what to hide, on a page that knows nothing of recorders",
+        description="steps to join and CSS, for a page that does not support recorders",
         json_schema_extra={"writeOnly": True},
     )
     rtmp_out_config: RtmpOutConfig | None = Field(default=None, description="one live output; see outputs")
     live_streaming_config: RtmpOutConfig | None = Field(
-        default=None, description="the same by its name in meetings"
+        default=None, description="the same as rtmp_out_config, under its name in meetings"
     )
     outputs: Annotated[list[StreamOutput | HlsOutput], Field(max_length=MAX_OUTPUTS)] = Field(
-        default=[], description="where it is sent while it is made; only H.264"
+        default=[], description="live outputs; only H.264"
     )
     interactive_config: InteractiveConfig | None = None
     webhooks: Annotated[list[WebhookUrl], Field(max_length=10)] = []
 
 
-class Upload(_NullsLeftOut):
+class Upload(_NullIsUnset):
     """The body of POST /recordings/{id}/upload."""
 
     storage_config: StorageConfig | None = Field(
-        default=None, description="where to; without it, wherever the files were to go and did not arrive"
+        default=None,
+        description="the storage to upload to; without it, transfers that are not done are retried",
     )
 
 
@@ -374,7 +372,7 @@ class CreateWebhook(_Body):
 
 
 class EditWebhook(_Body):
-    """The body of PATCH /webhooks/{id}; what is left out or null stays as it is."""
+    """The body of PATCH /webhooks/{id}; fields that are missing or null stay as they are."""
 
     name: WebhookName | None = None
     url: WebhookUrl | None = None
@@ -425,16 +423,18 @@ Time = Annotated[
 
 
 class Page(BaseModel):
-    """Which page of a list; pages count from 1, and 0 is the first one too."""
+    """A page of a list; pages count from 1, and 0 is the first page too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    page_no: Annotated[int, Field(ge=0, le=1_000_000, description="0 is the first too"), _WHOLE_NUMBER] = 1
+    page_no: Annotated[
+        int, Field(ge=0, le=1_000_000, description="0 is the first page too"), _WHOLE_NUMBER
+    ] = 1
     per_page: Annotated[int, Field(ge=0, le=1000), _WHOLE_NUMBER] = 20
 
     @property
     def offset(self) -> int:
-        """How many entries lie before the page."""
+        """The number of entries before the page."""
         return max(0, self.page_no - 1) * self.per_page
 
 
@@ -463,17 +463,17 @@ class StartHeaders(BaseModel):
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
         default=None,
         alias="Idempotency-Key",
-        description="the same key with the same request gives the recording that it started, for a day",
+        description="a repeated request with the same key returns the recording it started, for a day",
     )
 
 
-class AddOutput(_NullsLeftOut):
+class AddOutput(_NullIsUnset):
     """The body of POST /recordings/{id}/outputs."""
 
     url: OutputUrl
 
 
-class OrderRecording(_Body):
+class ControlRecording(_Body):
     """The body of PUT /v2/recordings/{id}."""
 
     action: Command
@@ -499,7 +499,7 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
 
 
 def fields_set(body: _Body) -> dict[str, JsonValue]:
-    """What a client has set in a body, with its secrets in clear; null is the same as not to set it."""
+    """The fields that a client has set in a body, with secrets in clear text; null means not set."""
     values = body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     config = getattr(body, "storage_config", None)
     if config is not None:
@@ -508,11 +508,11 @@ def fields_set(body: _Body) -> dict[str, JsonValue]:
 
 
 def with_defaults(wanted: StartRecording, defaults: Defaults, page: str) -> StartRecording:
-    """What a client wants, with the meeting's and the organization's defaults for what it has not set.
+    """A request with the meeting's and the organization's defaults for the fields that it does not set.
 
-    `page` is recorded where neither names one.
+    `page` is recorded if neither has a `url`.
 
-    Raises InvalidRequestError when that does not go together.
+    Raises InvalidRequestError when the merged request is not valid.
     """
     opened = wanted.url or str(defaults.meeting.get("url") or defaults.organization.get("url") or page)
     combined = combine(*(for_page(config, opened, page) for config in defaults), fields_set(wanted))
@@ -524,7 +524,7 @@ def with_defaults(wanted: StartRecording, defaults: Defaults, page: str) -> Star
 
 
 def check_meeting_id(text: str) -> str:
-    """A meeting's id from the path. Raises InvalidRequestError when it cannot be one."""
+    """A meeting's id from the path. Raises InvalidRequestError when it is not valid."""
     try:
         return _MEETING_ID.validate_python(text)
     except ValidationError as error:
@@ -533,7 +533,7 @@ def check_meeting_id(text: str) -> str:
 
 
 def check_preset_name(text: str) -> str:
-    """A storage preset's name from the path. Raises InvalidRequestError when it cannot be one."""
+    """A storage preset's name from the path. Raises InvalidRequestError when it is not valid."""
     try:
         return _PRESET_NAME.validate_python(text)
     except ValidationError:
@@ -547,7 +547,7 @@ _Query = TypeVar("_Query", bound=BaseModel)
 
 
 def read_query(request: Request, model: type[_Query]) -> _Query:
-    """The query of a request, as `model`; a parameter that comes several times is a list.
+    """The query of a request, as `model`; a repeated parameter is a list.
 
     Raises InvalidRequestError when a parameter is wrong.
     """
@@ -567,7 +567,7 @@ _Headers = TypeVar("_Headers", bound=BaseModel)
 
 
 def read_headers(request: Request, model: type[_Headers]) -> _Headers:
-    """Those headers of a request that `model` has, by their aliases.
+    """The headers of a request that `model` has, by their aliases.
 
     Raises InvalidRequestError when one is wrong.
     """

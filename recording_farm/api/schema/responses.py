@@ -1,4 +1,4 @@
-"""What clients get: a recording as the recording API shows it, and the farm's own fields besides."""
+"""Responses: a recording in the format of the recording API, with the farm's own fields."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def _without_null(schema: dict[str, Any]) -> None:
 
 
 _LEFT_OUT: Final[Any] = Field(exclude_if=_is_none, json_schema_extra=_without_null)
-"""Of a field that is left out when there is nothing to say, as the recording API's clients have it."""
+"""For a field that is left out when it has no value, as the recording API's clients expect."""
 
 
 class CallerObject(BaseModel):
@@ -72,21 +72,21 @@ class CallerObject(BaseModel):
 
 
 class ReasonObject(BaseModel):
-    """Why a recording started or stopped; without a caller nobody told it to."""
+    """Why a recording started or stopped; without a caller, no client caused it."""
 
     reason: ReasonKind
     caller: Annotated[CallerObject | None, _LEFT_OUT] = None
 
 
 class SizeObject(BaseModel):
-    """Pixels; without a height the shape is kept."""
+    """Pixels; without a height the aspect ratio is kept."""
 
     width: int
     height: int | None
 
 
 class WatermarkObject(BaseModel):
-    """What is drawn over the picture."""
+    """The image that is drawn over the video."""
 
     url: str
     size: SizeObject
@@ -94,7 +94,7 @@ class WatermarkObject(BaseModel):
 
 
 class VideoObject(BaseModel):
-    """The picture."""
+    """The video."""
 
     codec: Codec
     width: int
@@ -105,45 +105,46 @@ class VideoObject(BaseModel):
 
 
 class TimelineObject(BaseModel):
-    """A state, a take or finding that began or ended, a fault it survived, or what the page did."""
+    """A new state, the start or end of a take or finding, a recovered fault, or an event of the page."""
 
     time: Moment
     event: TimelineEvent
     status: Status | None = None
     take: int | None = None
     fault: str | None = None
-    finding: Finding | str | None = Field(default=None, description="a newer version may find more")
+    finding: Finding | str | None = Field(default=None, description="newer versions may have more findings")
     seconds: float | None = Field(
-        default=None, description="how long a finding or take lasted that has ended"
+        default=None, description="the duration of a finding or take that has ended"
     )
     message: str | None = Field(
-        default=None, description="what happened, of `page_changed`, `rejoined` and `warning`"
+        default=None, description="the details of `page_changed`, `rejoined` and `warning`"
     )
 
 
 class AudioObject(BaseModel):
-    """The file with the sound alone."""
+    """The separate audio file."""
 
     codec: AudioCodec
     channel: Literal["mono", "stereo"]
 
 
 class TransferObject(BaseModel):
-    """A place that the files go to: the farm's `store`, or the customer's storage."""
+    """An upload of the files: to the farm's `store`, or to the customer's storage."""
 
     target: str
     state: TransferState
     attempts: int
-    next_try: Moment | None = Field(description="when a WAITING one is tried again; null is at once")
-    error: TransferError | None = Field(description="why the last try failed")
-    location: str | None = Field(description="where the main file is, once it has arrived")
+    next_try: Moment | None = Field(description="when a WAITING transfer is retried; null is at once")
+    error: TransferError | None = Field(description="why the last attempt failed")
+    location: str | None = Field(description="where the main file is, once it is uploaded")
     note: str | None = Field(
-        default=None, description="why a file that has arrived was not read back: the key may only write, say"
+        default=None,
+        description="why the upload was not read back, for example because the key may only write",
     )
 
 
 class RecordingDefaultsObject(RecordingDefaults):
-    """What is set for recordings; of storage, streams, credentials, headers and cookies no secrets."""
+    """The defaults for recordings, without the secrets of storage, streams, credentials, headers, cookies."""
 
     storage_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
     live_streaming_config: dict[str, JsonValue] | None = None  # type: ignore[assignment]
@@ -153,34 +154,34 @@ class RecordingDefaultsObject(RecordingDefaults):
 
 
 class RecordingWebhook(BaseModel):
-    """A URL that a recording has named itself; the id is that of its log."""
+    """A webhook URL of the recording's own; the id is that of its log."""
 
     id: str = Field(json_schema_extra={"format": "uuid"})
     url: str
 
 
 class EstimateObject(BaseModel):
-    """What it will cost, roughly, by what was measured of its profile."""
+    """The approximate cost of the recording, from measurements of its profile."""
 
     bytes_per_hour: int
-    cores: float = Field(description="how much of a processor core")
+    cores: float = Field(description="CPU cores that it uses")
 
 
 class OutputObject(BaseModel):
-    """A place that the recording is sent to while it is made."""
+    """A live output of the recording."""
 
     id: str = Field(json_schema_extra={"format": "uuid"})
     type: OutputKind
-    url: str | None = Field(description="without the stream's key; of HLS a link to the playlist, made anew")
+    url: str | None = Field(description="without the stream's key; for HLS a new link to the playlist")
     state: OutputState
     retries: int
-    error: str | None = Field(description="why the last try failed")
+    error: str | None = Field(description="why the last attempt failed")
 
 
 class WaitingObject(BaseModel):
     """Why a recording waits in the queue."""
 
-    position: int = Field(description="1 is the next to be taken")
+    position: int = Field(description="1 is the next")
     reason: WaitReason = Field(
         description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
         "`disk`, `memory`, `load`, `no_room`: no node has room for another recording; `drained`: all nodes "
@@ -199,9 +200,9 @@ class MeetingRecording(BaseModel):
     stopped_time: Moment | None = Field(description="when the last take ended")
     output_file_name: str
     session_id: str | None
-    download_url: str | None = Field(description="a link to the file, made anew with each answer")
+    download_url: str | None = Field(description="a link to the file, new in each response")
     download_url_expiry: Moment | None
-    audio_download_url: str | None = Field(description="the same to the sound alone")
+    audio_download_url: str | None = Field(description="a link to the separate audio file")
     file_size: int | None = Field(description="bytes of the file named output_file_name")
     recording_duration: Annotated[int | None, _LEFT_OUT] = Field(
         default=None, description="whole seconds of video in the file"
@@ -218,25 +219,23 @@ class MeetingRecording(BaseModel):
 class RecordingObject(MeetingRecording):
     """A recording."""
 
-    # All of this is ours.
+    # All of these are extensions.
     url: str = Field(description="the page that is recorded")
     page_contract: PageContract
     locale: str | None = Field(description="language of its browser; null is en-US")
     timezone: str | None = Field(description="time zone of its browser; null is the node's")
     max_seconds: int
     priority: Priority
-    node: str | None = Field(description="the machine that records it, once one has taken it")
-    slot: int | None = Field(
-        description="which of that machine's slots it is in, counted from 1, until it has ended"
-    )
-    video_config: VideoObject | None = Field(description="null when the sound alone is recorded")
-    audio_config: AudioObject | None = Field(description="null when there is no file with the sound alone")
+    node: str | None = Field(description="the machine that records it; null until a node takes it")
+    slot: int | None = Field(description="its slot on that machine, counted from 1, until it has ended")
+    video_config: VideoObject | None = Field(description="null when only audio is recorded")
+    audio_config: AudioObject | None = Field(description="null when there is no separate audio file")
     estimate: EstimateObject
     interactive_config: dict[str, JsonValue] | None = Field(
         description="`type` ID3 when the file is HLS with ID3 tags in a .tar"
     )
-    outputs: list[OutputObject] = Field(description="where it is sent while it is made")
-    transfers: list[TransferObject] = Field(description="where the files go, and how far they are")
+    outputs: list[OutputObject] = Field(description="its live outputs")
+    transfers: list[TransferObject] = Field(description="the uploads of its files, and their progress")
     files_state: FilesState = Field(
         description="whether the farm's own store has the files: `PENDING` until the recording is UPLOADED "
         "or ERRORED, then `KEPT`, after the retention period `EXPIRED`; `NONE` when there is no file, or "
@@ -254,25 +253,27 @@ class RecordingObject(MeetingRecording):
         "API, but nothing failed"
     )
     quality: dict[str, JsonValue] | None = Field(
-        description="frames captured, lost and doubled, takes, speed (1 is real time), steps by which it was "
-        "made cheaper, silent seconds, how often and for how long what was found, peak memory in bytes"
+        description="frames captured, lost and doubled, takes, speed (1 is real time), quality reductions, "
+        "silent seconds, number and duration of each finding, peak memory in bytes"
     )
-    queue_position: int | None = Field(description="while INVOKED: 1 is the next to be taken")
+    queue_position: int | None = Field(description="while INVOKED: 1 is the next")
     waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
     takes: list[TakeInFile] = Field(
         description="where each take is in the finished file, in their order; empty until the file is made"
     )
     timeline: list[TimelineObject]
-    webhooks: list[RecordingWebhook] = Field(description="told of this recording, besides the organization's")
+    webhooks: list[RecordingWebhook] = Field(
+        description="its own webhooks, in addition to the organization's"
+    )
 
 
 class MeetingObject(BaseModel):
-    """The meeting of a recording. The farm keeps no meetings: this is what the recording says of it."""
+    """The meeting of a recording. The farm stores no meetings; these values come from the recording."""
 
     id: str
     title: str
-    created_at: Moment = Field(description="when its recording was asked for")
-    updated_at: Moment = Field(description="when its recording began, stopped or was asked for, the latest")
+    created_at: Moment = Field(description="when its recording was requested")
+    updated_at: Moment = Field(description="when its recording was requested, started or stopped, the latest")
 
 
 class ListedRecording(RecordingObject):
@@ -282,7 +283,7 @@ class ListedRecording(RecordingObject):
 
 
 class Paging(BaseModel):
-    """Which entries a page has, counted from 1; both offsets are 0 on an empty page."""
+    """The entries of a page, counted from 1; both offsets are 0 on an empty page."""
 
     total_count: int
     start_offset: int
@@ -290,7 +291,7 @@ class Paging(BaseModel):
 
     @classmethod
     def of_page(cls, offset: int, count: int, total: int) -> "Paging":
-        """That of a page with `count` entries behind `offset` others."""
+        """The paging of a page with `count` entries after `offset` others."""
         if not count:
             return cls(total_count=total, start_offset=0, end_offset=0)
         return cls(total_count=total, start_offset=offset + 1, end_offset=offset + count)
@@ -308,20 +309,20 @@ def success(
     status: int = 200,
     paging: Paging | None = None,
 ) -> Response:
-    """The envelope of every answer that is not an error."""
+    """The envelope of every response that is not an error."""
     content: dict[str, Any] = {"success": True, "data": data}
     if paging is not None:
         content["paging"] = paging
-    # In one go: the models as JSON, without plain values in between.
+    # The models directly as JSON, which is faster than through plain values.
     body = to_json(content, by_alias=True, inf_nan_mode="null")
     return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 @dataclass(frozen=True)
 class RecordingLinks:
-    """The addresses in an answer about a recording, and when its files are deleted.
+    """The URLs in a response about a recording, and when its files are deleted.
 
-    Download links are signed for each answer.
+    Download links are signed for each response.
     """
 
     page: str
@@ -354,7 +355,7 @@ def listed_recording(
 
 
 def waiting_object(position: int | None, nodes: Sequence[LivingNode]) -> WaitingObject | None:
-    """Why the recording at a position of the queue waits; None for one that is not in the queue."""
+    """Why the recording at a queue position waits; None for one that is not in the queue."""
     if position is None:
         return None
     wait = why_waiting(position, nodes)
@@ -366,7 +367,7 @@ def _queue_fields(waiting: WaitingObject | None) -> dict[str, Any]:
 
 
 def for_participants(shown: RecordingObject) -> MeetingRecording:
-    """Of what the organization sees, what a participant of the meeting may see."""
+    """The fields of a recording that a participant of its meeting may see."""
     fields = {name: getattr(shown, name) for name in MeetingRecording.model_fields}
     return MeetingRecording(**fields | {"storage_config": None})
 
@@ -380,7 +381,7 @@ def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
         "started_time": recording.started_time,
         "stopped_time": recording.stopped_time,
         "output_file_name": recording.output_file_name,
-        # The farm knows of no sessions of a meeting.
+        # The farm does not know the sessions of a meeting.
         "session_id": None,
         "download_url": links.video.url if links.video else None,
         "audio_download_url": links.audio.url if links.audio else None,
@@ -404,7 +405,7 @@ def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
         "estimate": EstimateObject(**vars(estimate(format_of(recording)))),
         "interactive_config": {"type": "ID3"} if recording.timed_texts else None,
         "outputs": [_output(recording, output, links) for output in recording.outputs],
-        # Of one that ended without a file nothing will ever be transferred.
+        # A recording without a file is never transferred.
         "transfers": [
             _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
         ],
@@ -446,7 +447,7 @@ def _video(recording: Recording) -> VideoObject | None:
 def _output(recording: Recording, output: Output, links: RecordingLinks) -> OutputObject:
     state = output.state
     if recording.status in FINAL and state not in OUTPUTS_OVER:
-        # Its recorder died at the end, and nobody could say it.
+        # Its recorder died before it could report the end.
         state = OutputState.FAILED
     url = output.url
     if output.kind is OutputKind.HLS:
@@ -468,7 +469,7 @@ def _transfer(transfer: Transfer) -> TransferObject:
     shown = TransferObject(**transfer.model_dump(exclude={"first_tried"}))
     if transfer.target != STORE:
         return shown
-    # Where the farm keeps its files, and what is the matter there, is for its log and not for clients.
+    # Paths and errors of the farm's own store are for its log, not for clients.
     error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
     return shown.model_copy(update={"location": None, "error": error, "note": None})
 
@@ -480,6 +481,6 @@ def _reason(reason: Reason | None) -> ReasonObject | None:
     if reason is None:
         return None
     caller = reason.caller
-    # That it was the farm itself is no type of caller in the recording API.
+    # The recording API has no type of caller for the farm itself.
     named = None if caller is None or caller.type == "INTERNAL" else CallerObject(**caller.model_dump())
     return ReasonObject(reason=reason.reason, caller=named)

@@ -13,7 +13,7 @@ Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 Secret = Annotated[
     str,
-    Field(description="signs deliveries in the way of Standard Webhooks (webhook-signature); shown only now"),
+    Field(description="signs deliveries as in Standard Webhooks (webhook-signature); shown only once"),
 ]
 
 
@@ -26,50 +26,51 @@ class WebhookObject(BaseModel):
     events: list[WebhookEvent]
     enabled: bool
     disabled_reason: str | None = Field(
-        default=None, description="why the farm has disabled it: its receiver has answered 410 Gone, say"
+        default=None,
+        description="why the farm has disabled it, for example because its receiver answered 410 Gone",
     )
     created_at: Moment
     updated_at: Moment
 
 
 class NewWebhookObject(WebhookObject):
-    """A webhook whose secret was made just now."""
+    """A webhook with its new secret."""
 
     secret: Secret
 
 
 class SecretObject(BaseModel):
-    """A secret that was made just now."""
+    """A new secret."""
 
     secret: Secret
 
 
 class WebhookEvents(RootModel[list[WebhookEvent]]):
-    """The events that webhooks can be registered for; the farm sends recording.statusUpdate alone."""
+    """The events that webhooks can be registered for; the farm sends only recording.statusUpdate."""
 
 
 class LogObject(BaseModel):
-    """One try to deliver something, and what the receiver answered."""
+    """One attempt to deliver an event, and the receiver's response."""
 
     id: str
     webhook_id: Id
     delivery_id: str = Field(description="the headers webhook-id, dyte-uuid and rtk-uuid")
     event: WebhookEvent
     recording_id: Id
-    attempt: int = Field(description="1 is the first try")
+    attempt: int = Field(description="1 is the first attempt")
     timestamp: Moment
     duration_ms: int
     outcome: AttemptOutcome
-    status_code: int | None = Field(description="null when there was no answer")
-    response_body: str = Field(description="the first KiB of the answer")
+    status_code: int | None = Field(description="null when there was no response")
+    response_body: str = Field(description="the first KiB of the response")
     error: str | None
-    next_attempt: Moment | None = Field(description="when it is tried again, if it is")
-    replay_of: str | None = Field(description="the entry that was asked to be sent again")
-    payload: dict[str, JsonValue] = Field(description="what was sent")
+    next_attempt: Moment | None = Field(description="when it is retried; null if it is not")
+    replay_of: str | None = Field(description="the log entry that this replays")
+    payload: dict[str, JsonValue] = Field(description="the body that was sent")
 
 
 class ReplayObject(BaseModel):
-    """What will be sent again."""
+    """A replay in the queue."""
 
     webhook_id: Id
     delivery_id: str
@@ -78,7 +79,7 @@ class ReplayObject(BaseModel):
 
 
 class ExampleObject(BaseModel):
-    """An example that will be sent."""
+    """An example in the queue."""
 
     webhook_id: Id
     delivery_id: str

@@ -1,4 +1,4 @@
-"""A limit for downloads that cost the farm much for as long as they run."""
+"""A limit for downloads that are expensive while they run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from recording_farm.api.http_errors import TooManyDownloadsError
 
 
 class DownloadLimit:
-    """Limits the concurrent downloads of this process, in all and per organization. For one event loop."""
+    """Limits the concurrent downloads of this process, in total and per organization. For one event loop."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         """Allow `most` downloads at a time, and `most_of_one` to one organization."""

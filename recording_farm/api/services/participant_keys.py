@@ -1,8 +1,8 @@
-"""The public keys of whoever signs participants' tokens: a JSON Web Key Set (RFC 7517), fetched and kept.
+"""The public keys that verify participants' tokens: a JSON Web Key Set (RFC 7517), fetched and cached.
 
-The set is fetched when it is first needed, anew when it is old, and when a token names a key that is not in
-it: so new keys count at once, and old ones end with the next fetch. While the address does not answer, the
-keys that are known go on for a day.
+The set is fetched when it is first needed, again when it is old, and when a token names a key that it does
+not have: so new keys are valid at once, and removed ones until the next fetch. While the URL does not answer,
+the known keys stay valid for a day.
 """
 
 import asyncio
@@ -24,23 +24,23 @@ from recording_farm.farm.errors import KeysUnavailableError
 logger = logging.getLogger(__name__)
 
 _FETCH_SECONDS: Final = 5.0
-"""For all of one fetch."""
+"""Time-out of a whole fetch."""
 
 _MAX_BYTES: Final = 256 << 10
 _MAX_KEYS: Final = 50
-"""Those behind are not read: no issuer has more than a few."""
+"""Keys beyond this number are ignored: no issuer has more than a few."""
 
 _FRESH_SECONDS: Final = 600.0
-"""How long a set counts as the issuer's present one."""
+"""How long a set counts as current."""
 
-_PATIENCE: Final = 10.0
-"""Between two fetches, whoever asks: strangers cause them by tokens with made-up key ids."""
+_FETCH_INTERVAL: Final = 10.0
+"""Minimum seconds between two fetches: strangers can cause one with a made-up key id."""
 
 _MAX_SECONDS: Final = 86_400.0
-"""After so long without a fetch that succeeded, the keys count no more."""
+"""TTL of the keys after the last successful fetch."""
 
 _MIN_RSA: Final = 2048
-"""Bits that RFC 7518, 3.3 asks for."""
+"""Bits that RFC 7518, 3.3 requires."""
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey
 
@@ -63,16 +63,16 @@ class ParticipantKeys:
         self._lock = asyncio.Lock()
 
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[PublicKey]:
-        """The keys that may have signed a token with this algorithm (RS256, ES256) and, if it names one, key.
+        """The keys for a token's algorithm (RS256, ES256) and, if it names one, key id.
 
-        Raises KeysUnavailableError when none are known and none can be had.
+        Raises KeysUnavailableError when no keys are known and none can be fetched.
         """
         if time.monotonic() - self._fetched >= _FRESH_SECONDS or not self._matching(key_id, algorithm):
             await self._refresh()
         if time.monotonic() - self._fetched >= _MAX_SECONDS:
             raise KeysUnavailableError(
                 "cannot check the token: FARM_PARTICIPANT_JWKS_URL does not answer; try again later",
-                retry_after=round(_PATIENCE),
+                retry_after=round(_FETCH_INTERVAL),
             )
         return self._matching(key_id, algorithm)
 
@@ -84,7 +84,7 @@ class ParticipantKeys:
         ]
 
     async def _refresh(self) -> None:
-        """Fetch the set, unless that was tried a moment ago; what was known stays if it cannot be had."""
+        """Fetch the set, unless the last attempt was a moment ago; a failure keeps the known keys."""
         async with self._lock:
             if time.monotonic() < self._next_try:
                 return
@@ -93,14 +93,14 @@ class ParticipantKeys:
                 self._fetched = time.monotonic()
             except (httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
                 logger.warning("FARM_PARTICIPANT_JWKS_URL: the keys cannot be fetched: %r", error)
-            self._next_try = time.monotonic() + _PATIENCE
+            self._next_try = time.monotonic() + _FETCH_INTERVAL
 
 
 def read_key_set(text: bytes) -> Sequence[_Key]:
-    """Those keys of a set that sign tokens here: RSA for RS256, P-256 for ES256.
+    """The keys of a set that can verify tokens here: RSA for RS256, P-256 for ES256.
 
-    Others are left out, as RFC 7517, 5 has it: an issuer may have keys for other uses beside them. Raises
-    ValueError when it is no key set.
+    Others are ignored, as RFC 7517, 5 requires: an issuer may have keys for other uses. Raises ValueError
+    when the text is not a key set.
     """
     try:
         content = json.loads(text)
@@ -163,7 +163,7 @@ async def _fetch(url: str) -> bytes:
         if response.status_code != httpx.codes.OK:
             raise ValueError(f"the answer is {response.status_code}")
         content = bytearray()
-        # Raw, so that nothing is unpacked beyond the bound.
+        # Raw, so that no compressed response exceeds the limit.
         async for chunk in response.aiter_raw():
             content += chunk
             if len(content) > _MAX_BYTES:

@@ -1,9 +1,9 @@
-"""Tokens of a meeting's participants: what browser clients of the recording API send as their Bearer token.
+"""Tokens of a meeting's participants, which browser clients of the recording API send as Bearer tokens.
 
-A JSON Web Token with `meetingId`, `participantId`, `orgId` and `exp`, as `@dytesdk/web-core` and
-`@cloudflare/realtimekit` are given one to join with. It is signed with FARM_PAGE_SECRET (HS256), or with a
-key of the set at FARM_PARTICIPANT_JWKS_URL (RS256, ES256). Which of the two a token is checked by follows
-from its algorithm, and neither is ever tried as the other.
+A token is a JSON Web Token with `meetingId`, `participantId`, `orgId` and `exp`, with which
+`@dytesdk/web-core` and `@cloudflare/realtimekit` join a meeting. It is signed with FARM_PAGE_SECRET (HS256),
+or with a key of the set at FARM_PARTICIPANT_JWKS_URL (RS256, ES256). Its algorithm decides between the two;
+a key is never used with another algorithm.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from recording_farm.farm.pages.tokens import ISSUER
 from recording_farm.farm.recording.model import Caller
 
 _LEEWAY_SECONDS: Final = 30
-"""By how much the clock of who signed a token may differ."""
+"""Allowed difference from the clock of the token's issuer."""
 
 _BY_SECRET: Final = "HS256"  # noqa: S105 - the name of the algorithm
 _BY_KEY: Final = ("RS256", "ES256")
@@ -42,15 +42,15 @@ class _Claims(BaseModel):
 
 
 class Participant(BaseModel):
-    """Who sends a request with such a token: one participant of one meeting."""
+    """One participant of one meeting, the sender of a request with such a token."""
 
     model_config = ConfigDict(frozen=True)
 
     organization_id: str
-    """The farm's organization, which its recordings are of."""
+    """The farm's organization, which owns the recordings."""
     meeting_id: str
     id: str | None
-    """None of who has no name: then all of the meeting that have none are one."""
+    """None if the token has no id; all participants of the meeting without an id count as one."""
     name: str | None
 
     @property
@@ -60,14 +60,14 @@ class Participant(BaseModel):
 
     @property
     def key(self) -> ApiKey:
-        """What stands for an API key of the organization: one for all tokens of the participant."""
+        """A key for rate limits in place of an API key: one for all tokens of the participant."""
         who = "\0".join((self.organization_id, self.meeting_id, self.id or ""))
         digest = hashlib.sha256(who.encode()).hexdigest()
         return ApiKey(id=f"participant:{digest[:16]}", organization_id=self.organization_id, hash=digest)
 
 
 class ParticipantTokens:
-    """Reads tokens, as the settings have it."""
+    """Verifies tokens, as configured by the settings."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is fetched yet."""
@@ -77,18 +77,18 @@ class ParticipantTokens:
         self._organizations = dict(settings.participant_organizations)
 
     def may_be(self, text: str) -> bool:
-        """Whether a Bearer token is to be read here: it looks like a JSON Web Token, and some are taken."""
+        """Whether a Bearer token looks like a JSON Web Token, and the settings accept these."""
         has_keys = self._secret is not None or self._keys is not None
         return has_keys and text.startswith("eyJ") and text.count(".") == 2
 
     async def read(self, text: str, organizations: Collection[str]) -> Participant:
-        """Who a token is of; `organizations` are those of the farm.
+        """Verify a token and return its participant; `organizations` are those of the farm.
 
         Raises UnauthorizedError, KeysUnavailableError.
         """
         content, algorithm = await self._verified(text)
         if content.get("iss") == ISSUER or content.get("recorder"):
-            # The page that is recorded has it, and strangers may have made that page.
+            # The recorded page has this token, and strangers may have made that page.
             raise UnauthorizedError("this is a recorder's token; it opens the page, not the API")
         try:
             claims = _Claims.model_validate(content)
@@ -132,7 +132,7 @@ class ParticipantTokens:
                     key,
                     algorithms=[algorithm],
                     leeway=_LEEWAY_SECONDS,
-                    # For whom else a token is meant besides is no concern of the farm.
+                    # Tokens are made for the meeting's service, so the audience is not the farm.
                     options={"require": ["exp"], "verify_aud": False, "verify_sub": False},
                 )
             except jwt.InvalidSignatureError:

@@ -1,7 +1,7 @@
-"""How often a key may ask and an address may be wrong, counted in Redis for all API processes together.
+"""Rate limits: requests per key and wrong keys per address, counted in Redis for all API processes.
 
-A window begins with the first request and lasts a minute. While Redis answers and takes no writes (it is
-full, or a replica), each process counts for itself: what only reads goes on, and guessing stays limited.
+A window starts with the first request and lasts a minute. While Redis answers but rejects writes (it is full,
+or a replica), each process counts by itself: reads still work, and guessing stays limited.
 """
 
 import logging
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 _KEY_PREFIX: Final = "farm:limits"
 _IPV6_NETWORK: Final = 64
-"""Bits; whoever has one address of such a network has them all."""
+"""Bits; the owner of one address of such a network can use all of them."""
 
 _REFUSAL_SECONDS: Final = 5.0
-"""How long a Redis that has refused to count is left alone: a refusal may take a third of a second."""
+"""How long to wait after Redis rejected a count; a rejection may take a third of a second."""
 
 
 class RateLimits:
@@ -44,9 +44,9 @@ class RateLimits:
         )
         self._limiter = FixedWindowRateLimiter(storage)
         self._own_limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._refused = float("-inf")
-        self._requests = _a_minute(settings.rate_limit, "requests")
-        self._failures = _a_minute(settings.failure_limit, "failures")
+        self._rejected = float("-inf")
+        self._requests = _per_minute(settings.rate_limit, "requests")
+        self._failures = _per_minute(settings.failure_limit, "failures")
 
     async def count_request(self, key: ApiKey) -> None:
         """Count a request made with a key. Raises RateLimitedError when it is one too many."""
@@ -66,12 +66,12 @@ class RateLimits:
             await self._hit(self._failures, network_of(address))
 
     async def _hit(self, limit: RateLimitItem, who: str) -> bool:
-        if time.monotonic() - self._refused > _REFUSAL_SECONDS:
+        if time.monotonic() - self._rejected > _REFUSAL_SECONDS:
             try:
                 return await self._limiter.hit(limit, who)
             except redis.ResponseError as error:
                 logger.debug("requests are counted in this process: %s", describe(error))
-                self._refused = time.monotonic()
+                self._rejected = time.monotonic()
         return await self._own_limiter.hit(limit, who)
 
     async def _test(self, limit: RateLimitItem, who: str) -> bool:
@@ -90,12 +90,12 @@ class RateLimits:
         return RateLimitedError(message, limit.amount, max(1, math.ceil(reset_time - time.time())))
 
 
-def _a_minute(amount: int, what: str) -> RateLimitItem | None:
-    return RateLimitItemPerMinute(amount, namespace=what) if amount else None
+def _per_minute(amount: int, namespace: str) -> RateLimitItem | None:
+    return RateLimitItemPerMinute(amount, namespace=namespace) if amount else None
 
 
 def network_of(address: str) -> str:
-    """Who is counted as one: an IPv4 address, or the network of an IPv6 address; other text as it is."""
+    """The unit that is counted: an IPv4 address, or the network of an IPv6 address; other text unchanged."""
     try:
         ip = ip_address(address)
     except ValueError:

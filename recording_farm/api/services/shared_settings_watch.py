@@ -1,4 +1,4 @@
-"""Compares the shared settings of this API with those of the other processes of the farm, all the time."""
+"""Compares the shared settings of this API with those of the farm's other processes, in the background."""
 
 import asyncio
 from contextlib import suppress
@@ -11,9 +11,9 @@ from recording_farm.farm.webhooks.signature import SigningKey
 
 
 async def watch_shared_settings(settings: Settings, signing_key: SigningKey, client: redis.Redis) -> None:
-    """Publish and compare until cancelled; a Redis that is away is reported by others."""
+    """Publish and compare until cancelled; others report an outage of Redis."""
     name = f"api on {settings.node}, port {settings.port}"
-    # Not Starlette's threads: a store on a network file system may hang.
+    # Not in Starlette's thread pool: a store on a network file system may hang.
     values = await asyncio.to_thread(shared_values, settings, signing_key.public_pem)
     shared = SharedSettings(client, name, values)
     is_published = False

@@ -1,1 +1,1 @@
-"""Webhooks: who gets which event, deliveries, their order, signatures and log."""
+"""Webhooks: receivers of each event, deliveries and their order, signatures, log."""

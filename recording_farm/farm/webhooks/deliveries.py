@@ -1,21 +1,21 @@
-"""Deliveries that wait: for each webhook, in Redis, until they are sent or given up.
+"""Waiting deliveries: for each webhook, in Redis, until they are delivered or given up.
 
-A webhook's deliveries stand in lanes, one for each recording, so that a state never overtakes an earlier one
-of the same recording. A lane is due at once, or when its first delivery is to be tried again; a webhook is
-due when its first lane is. Whoever sends claims a webhook for a while: if it dies, the claim ends by itself,
-and another one sends what it had not settled.
+A webhook's deliveries are queued in lanes, one for each recording, so that a state never overtakes an earlier
+one of the same recording. A lane is due at once, or at the next retry of its first delivery; a webhook is due
+when its first lane is. A sender claims a webhook for a limited time. If the sender dies, the claim expires,
+and another sender continues with the deliveries that were not settled.
 
 Keys
-    farm:webhooks-due             sorted set: webhooks that have deliveries, by when to look at them again
-    farm:webhook-lanes:{id}       sorted set: a webhook's lanes, by when their first delivery is to be tried
+    farm:webhooks-due             sorted set: webhooks that have deliveries, by the time when they are due
+    farm:webhook-lanes:{id}       sorted set: a webhook's lanes, by the next attempt of their first delivery
     farm:webhook-lane:{id}:{lane} list: deliveries in their order, each as one JSON object
-    farm:webhook-tries:{id}       hash: by lane, how often its first delivery has been tried
-    farm:webhook-refused:{id}     set: lanes whose first delivery gives way to the next, once there is one
-    farm:webhook-gone:{id}:{lane} of a URL that a recording has named: it wants nothing more of the recording
-    farm:webhook-claim:{id}       who is sending to a webhook now, or `resting` while nobody may
+    farm:webhook-tries:{id}       hash: by lane, the number of attempts of its first delivery
+    farm:webhook-refused:{id}     set: lanes whose first delivery is given up once another waits behind it
+    farm:webhook-gone:{id}:{lane} marks a URL named by a recording that answered 410: it gets no more of it
+    farm:webhook-claim:{id}       the sender that has claimed a webhook, or `resting` in a pause
 
 All times are in milliseconds by Redis's own clock, so the machines' clocks need not agree.
-Every write is one script, so nothing is lost or doubled when a process dies between two commands.
+Every write is one script, so a process that dies between two commands neither loses nor repeats deliveries.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ from recording_farm.farm.webhooks.log import MAX_LOG, Attempt, log_key, oldest_k
 DUE_KEY: Final = "farm:webhooks-due"
 
 MAX_LANES: Final = 10_000
-"""Recordings whose deliveries may wait for one webhook; what comes beyond that is not delivered."""
+"""Recordings whose deliveries may wait for one webhook; more are dropped."""
 
 MAX_LANE: Final = 1000
 """Deliveries of one recording that may wait for one webhook."""
@@ -44,33 +44,33 @@ _GONE_SECONDS: Final = 3 * 86_400
 
 
 class Delivery(BaseModel):
-    """One event that one webhook is to be told."""
+    """One event for one webhook."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    """Unique for each event and webhook; the same at each try and each replay."""
+    """Unique for each event and webhook; the same in each attempt and replay."""
     organization_id: str
     webhook_id: UUID
     url: str | None = None
-    """Where to send it, if the recording has named the URL itself; None for a registered webhook."""
+    """The URL, if the recording named it itself; None for a registered webhook."""
     recording_id: UUID
     lane: str
     body: Annotated[str, Field(repr=False)]
     created_at: AwareDatetime
     replay_of: str | None = None
-    """The entry of the log that was asked to be sent again."""
+    """The log entry that this replays."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The first delivery of a lane that is due, how often it was tried, and how many wait behind it."""
+    """The first delivery of a due lane, its number of attempts, and the number of deliveries behind it."""
 
     delivery: Delivery
     tries: int
     behind: int
     raw: bytes
-    """The delivery as it is kept."""
+    """The delivery as stored."""
 
 
 _NOW = """
@@ -80,8 +80,8 @@ local function milliseconds()
 end
 """
 
-# Answers whether the delivery was taken. A claimed webhook is not made due: who has claimed it looks again
-# when it gives it back.
+# Returns whether the delivery was accepted. A claimed webhook does not become due: its sender checks again
+# when it releases the claim.
 _PUSH_FUNCTION = (
     _NOW
     + """
@@ -111,7 +111,7 @@ _PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[1
 """KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery"""
 
 # KEYS changes, due; ARGV id of the entry, most lanes, longest lane, webhook, lane, delivery, …
-# Answers how many were not taken, or -1 when the entry is not the first one any more.
+# Returns how many were dropped, or -1 when the entry is not the first one any more.
 _DISPATCH = (
     _PUSH_FUNCTION
     + """
@@ -126,7 +126,7 @@ return refused
 """
 )
 
-# KEYS due; answers milliseconds, -1 when nothing waits.
+# KEYS due; returns milliseconds, -1 when nothing waits.
 _UNTIL_DUE = (
     _NOW
     + """
@@ -156,7 +156,7 @@ return claimed
 )
 
 # KEYS due, claim, lanes, tries; ARGV token, milliseconds of the claim, webhook, most lanes
-# Answers {{delivery, tries, how many are behind}, …}, nothing when the claim was lost.
+# Returns {{delivery, tries, number behind it}, …}, empty when the claim was lost.
 _HEADS = (
     _NOW
     + """
@@ -174,9 +174,9 @@ return heads
 """
 )
 
-# KEYS lane, lanes, tries, log, refused; ARGV lane, delivery, milliseconds until the next try or '', entry of
-# the log, how many are kept, since when, seconds the log is kept, whether it gives way from now on
-# Answers whether it was there still: a webhook that was deleted meanwhile gets no log.
+# KEYS lane, lanes, tries, log, refused; ARGV lane, delivery, milliseconds until the next attempt or '', entry
+# of the log, maximum entries, oldest id, TTL of the log in seconds, whether it gives way from now on
+# Returns whether the delivery still existed: a webhook that was deleted meanwhile gets no log.
 _SETTLE = (
     _NOW
     + """
@@ -271,7 +271,7 @@ def _claim_key(webhook_id: UUID | str) -> str:
 
 
 class Deliveries:
-    """The deliveries of all webhooks. All methods may be called from several threads and processes at once.
+    """The deliveries of all webhooks. Several threads and processes may call all methods at once.
 
     Every method raises redis.RedisError when Redis cannot be reached.
     """
@@ -290,14 +290,14 @@ class Deliveries:
         self._redis = client
 
     def push(self, delivery: Delivery) -> bool:
-        """Put a delivery at the end of its lane; false when too many recordings' deliveries wait already."""
+        """Append a delivery to its lane; false when the webhook or the lane is full."""
         return bool(self._push(keys=[DUE_KEY], args=[MAX_LANES, MAX_LANE, *_entry(delivery)]))
 
     def dispatch(self, entry_id: bytes, deliveries: Iterable[Delivery]) -> int:
-        """Take the first entry out of the stream of changes and put its deliveries into their lanes.
+        """Remove the first entry of the stream of changes, and append its deliveries to their lanes.
 
-        Returns how many were not taken because too many wait already. When the entry is not the first one
-        any more, somebody else has done it, nothing happens, and the answer is -1.
+        Returns how many were dropped because too many wait. If the entry is not the first one any more,
+        another dispatcher has done it: nothing happens, and the result is -1.
         """
         entries = [part for delivery in deliveries for part in _entry(delivery)]
         return int(
@@ -305,19 +305,19 @@ class Deliveries:
         )
 
     def seconds_until_due(self) -> float | None:
-        """How long until somebody must look at a webhook, 0 if that is now, None when nothing waits."""
+        """Seconds until the next webhook is due, 0 if one is due now, None when nothing waits."""
         milliseconds = int(self._until_due(keys=[DUE_KEY]))
         return None if milliseconds < 0 else milliseconds / 1000
 
     def claim(self, token: str, seconds: float, most: int) -> list[str]:
-        """Claim up to `most` webhooks that are due, for `seconds` and in the name of `token`."""
+        """Claim up to `most` due webhooks for `seconds`; `token` identifies the sender."""
         found: Sequence[bytes] = self._claim(keys=[DUE_KEY], args=[token, _milliseconds(seconds), most])
         return [webhook_id.decode() for webhook_id in found]
 
     def heads(self, webhook_id: str, token: str, seconds: float, most: int) -> list[Head]:
-        """The first deliveries of up to `most` lanes that are due, and the claim prolonged to `seconds`.
+        """The first deliveries of up to `most` due lanes; renews the claim for `seconds`.
 
-        There are none when the claim was lost.
+        Empty when the claim was lost.
         """
         found: Sequence[tuple[bytes, bytes, int]] = self._heads(
             keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id), _tries_key(webhook_id)],
@@ -330,10 +330,10 @@ class Deliveries:
     def settle(
         self, head: Head, attempt: Attempt, retry_seconds: float | None, *, gives_way: bool = False
     ) -> bool:
-        """Log a try, and take its delivery away, or have it tried again in `retry_seconds`.
+        """Log an attempt, and remove its delivery or schedule a retry in `retry_seconds`.
 
-        One that `gives_way` is tried again at once when another one comes behind it.
-        Nothing happens when the delivery has been dropped meanwhile; the answer is false then.
+        A delivery that `gives_way` is retried at once when another one is queued behind it.
+        Returns false, and does nothing, when the delivery was dropped meanwhile.
         """
         delivery = head.delivery
         webhook_id, lane = delivery.webhook_id, delivery.lane
@@ -360,27 +360,27 @@ class Deliveries:
         )
 
     def release(self, webhook_id: str, token: str, rest_seconds: float = 0) -> None:
-        """Give a claimed webhook back; for `rest_seconds` nobody can claim it."""
+        """Release a claimed webhook; for `rest_seconds` no sender can claim it."""
         self._release(
             keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id)],
             args=[token, webhook_id, _milliseconds(rest_seconds)],
         )
 
     def wake(self, webhook_id: UUID | str) -> None:
-        """Have all that waits for a webhook tried now, for instance because it leads elsewhere now."""
+        """Make all deliveries of a webhook due now, for example because its URL changed."""
         self._wake(keys=[DUE_KEY, _claim_key(webhook_id), lanes_key(webhook_id)], args=[str(webhook_id)])
 
     def drop(self, webhook_id: UUID | str) -> None:
-        """Forget all that waits for a webhook."""
+        """Delete all waiting deliveries of a webhook."""
         keys = [lanes_key(webhook_id), _tries_key(webhook_id), _refused_key(webhook_id)]
         self._drop(keys=[DUE_KEY, *keys], args=[str(webhook_id)])
 
-    def note_gone(self, delivery: Delivery) -> None:
-        """Remember that a URL which a recording has named wants nothing more of that recording."""
+    def mark_gone(self, delivery: Delivery) -> None:
+        """Send no more deliveries of this recording to a URL that the recording named itself."""
         self._redis.set(_gone_key(delivery), b"", ex=_GONE_SECONDS)
 
     def is_gone(self, delivery: Delivery) -> bool:
-        """Whether that is so of a delivery."""
+        """Whether the URL of a delivery was marked with `mark_gone`."""
         return bool(self._redis.exists(_gone_key(delivery)))
 
 

@@ -1,10 +1,10 @@
-"""The dispatcher: turns every change of a recording into deliveries to webhooks, and has them sent in time.
+"""The dispatcher: turns every change of a recording into deliveries to webhooks, and enqueues due ones.
 
-It is a process of `farm worker`. Several nodes each run one, and they share the stream `farm:changes` without
-a consumer group: a group would hand two changes of one recording to two nodes, and the later might be first.
-Here each reads the first entry, and whoever is quicker takes it out together with putting its deliveries into
-their lanes, in one step. So the order of the stream is that of the lanes, an entry counts exactly once, and
-one that dies leaves nothing behind that another would have to claim.
+It is a process of `farm worker`. Every node runs one, and all share the stream `farm:changes` without a
+consumer group: a group could give two changes of one recording to two nodes, and lose their order. Instead,
+each dispatcher reads the first entry, and the fastest one removes it and appends its deliveries to their
+lanes in one atomic step. So lanes have the order of the stream, each entry counts exactly once, and a
+dispatcher that dies leaves nothing that another one would have to claim.
 """
 
 import logging
@@ -36,17 +36,17 @@ from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks, webho
 logger = logging.getLogger(__name__)
 
 _MAX_WAIT: Final = 1.0
-"""Seconds between two looks at what is due, when nothing changes; a shutdown may have to wait as long."""
+"""Seconds between two checks for due deliveries when nothing changes; a shutdown may wait as long."""
 
-_PATIENCE: Final = 0.25
-"""Seconds until senders that were told of something due should have claimed it."""
+_CLAIM_GRACE: Final = 0.25
+"""Seconds that an enqueued sender gets to claim due deliveries."""
 
 _MIN_WAIT: Final = 0.01
-_PIECE: Final = 100
+_BATCH: Final = 100
 
 
 def run_dispatcher(settings: Settings) -> None:
-    """Dispatch until SIGTERM; then take what is in the stream still, and return."""
+    """Dispatch until SIGTERM; then dispatch the rest of the stream, and return."""
     stopping = stop_event()
     outage = Outage("webhooks cannot be dispatched")
     with connect(settings.redis_address) as client:
@@ -60,7 +60,7 @@ def run_dispatcher(settings: Settings) -> None:
         try:
             dispatcher.dispatch_all()
         except redis.RedisError as error:
-            logger.warning("some changes are left to be dispatched at the next start: %s", describe(error))
+            logger.warning("the next start dispatches the remaining changes: %s", describe(error))
         dispatcher.close()
 
 
@@ -83,21 +83,21 @@ class Dispatcher:
             self._traces.close()
 
     def step(self) -> None:
-        """Have sent what is due, then wait for a change or for what is due next, and dispatch the changes.
+        """Enqueue due deliveries, wait for a change or the next due delivery, and dispatch the changes.
 
         Raises redis.RedisError when Redis cannot be reached.
         """
         due = self._deliveries.seconds_until_due()
         if due == 0:
             enqueue_sending(self._redis)
-        # From the beginning: what is dispatched is deleted, so whatever is in the stream is to be done.
+        # From the start of the stream: dispatched entries are deleted, so all that are there are new.
         if self._redis.xread({CHANGES_KEY: "0"}, count=1, block=_block_milliseconds(due)):
             self.dispatch_all()
 
     def dispatch_all(self) -> None:
         """Dispatch every change in the stream. Raises redis.RedisError when Redis cannot be reached."""
         while entries := cast(
-            "list[tuple[bytes, dict[bytes, bytes]]]", self._redis.xrange(CHANGES_KEY, count=_PIECE)
+            "list[tuple[bytes, dict[bytes, bytes]]]", self._redis.xrange(CHANGES_KEY, count=_BATCH)
         ):
             for entry_id, fields in entries:
                 self._dispatch(entry_id, fields)
@@ -108,25 +108,25 @@ class Dispatcher:
         try:
             recording = recording_of(fields)
         except (ValidationError, KeyError) as error:
-            logger.error("the change %s is none and is dropped: %s", entry_id.decode(), error)
+            logger.error("dropping malformed change %s: %s", entry_id.decode(), error)
             self._deliveries.dispatch(entry_id, ())
             return
         with about(recording.id):
             self._dispatch_change(entry_id, recording)
 
     def _dispatch_change(self, entry_id: bytes, recording: Recording) -> None:
-        refused = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
-        if refused < 0:
-            return  # another node's dispatcher was quicker
-        # Here, and not where it changed: nobody waits for it, and each change comes by once.
+        dropped = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
+        if dropped < 0:
+            return  # another node's dispatcher was faster
+        # Counted here, not where the change is made: nothing waits for it, and each change is seen once.
         self._counts.add(change_increments(recording))
         if self._traces is not None and recording.status in FINAL:
             self._traces.send(recording)
-        if refused > 0:
+        if dropped > 0:
             logger.error(
-                "recording %s: %d webhooks are not told that it is %s, because too much waits for them",
+                "recording %s: %d webhook deliveries dropped (state %s): too many are waiting",
                 recording.id,
-                refused,
+                dropped,
                 recording.status,
             )
 
@@ -154,7 +154,7 @@ class Dispatcher:
         ]
 
     def _receivers(self, recording: Recording) -> Iterator[tuple[UUID, str | None]]:
-        """The webhooks that are told of a recording, with their URL if the recording has named it itself."""
+        """The webhooks that receive a recording's events, with the URL if the recording named it itself."""
         for webhook in self._webhooks.all_of(recording.organization_id):
             if webhook.wants(STATUS_UPDATE):
                 yield webhook.id, None
@@ -166,7 +166,7 @@ def _block_milliseconds(due: float | None) -> int:
     if due is None:
         wait = _MAX_WAIT
     elif due == 0:
-        wait = _PATIENCE
+        wait = _CLAIM_GRACE
     else:
         wait = min(max(due, _MIN_WAIT), _MAX_WAIT)
     return int(wait * 1000)

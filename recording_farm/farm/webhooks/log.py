@@ -1,8 +1,8 @@
-"""The log of each webhook: every try to deliver something to it, and what came of that.
+"""The log of each webhook: every delivery attempt and its result.
 
 Key
-    farm:webhook-log:{org}:{id}   stream: tries, each as one JSON object in the field `attempt`; the last ones
-                                  of the last days
+    farm:webhook-log:{org}:{id}   stream: attempts, each as one JSON object in the field `attempt`; limited in
+                                  number and age
 
 The organization is part of the key, so nobody can read another's log.
 """
@@ -21,39 +21,39 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from recording_farm.farm.errors import NotFoundError
 
 MAX_LOG: Final = 1000
-"""Tries that are kept for each webhook."""
+"""Attempts that are kept for each webhook."""
 
 KEPT_SECONDS: Final = 30 * 86400
 
 MAX_ANSWER: Final = 1024
-"""Bytes of a receiver's answer that are kept."""
+"""Bytes of a receiver's response that are kept."""
 
 _ENTRY_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 
 
 class AttemptOutcome(StrEnum):
-    """What came of a try."""
+    """The result of an attempt."""
 
     DELIVERED = "delivered"
     RETRYING = "retrying"
-    """It failed and will be tried again."""
+    """It failed and will be retried."""
     GIVEN_UP = "given_up"
     """It failed for the last time."""
 
 
 class Attempt(BaseModel):
-    """One try to deliver something."""
+    """One delivery attempt."""
 
     model_config = ConfigDict(frozen=True)
 
     delivery_id: str
     recording_id: UUID
-    number: Annotated[int, Field(description="1 is the first try")]
+    number: Annotated[int, Field(description="1 is the first attempt")]
     time: AwareDatetime
     duration_ms: int
     outcome: AttemptOutcome
     status_code: int | None
-    answer: Annotated[str, Field(description="the beginning of the receiver's answer")]
+    answer: Annotated[str, Field(description="the beginning of the receiver's response")]
     error: str | None
     next_attempt: AwareDatetime | None
     replay_of: str | None
@@ -61,14 +61,14 @@ class Attempt(BaseModel):
 
 
 class LogEntry(NamedTuple):
-    """A try, and its id in the log."""
+    """An attempt with its id in the log."""
 
     id: str
     attempt: Attempt
 
 
 class LogPage(NamedTuple):
-    """Some entries, the newest first, and how many there are in all."""
+    """Some entries, the newest first, and the total number."""
 
     entries: list[LogEntry]
     total: int
@@ -80,7 +80,7 @@ def log_key(organization_id: str, webhook_id: UUID | str) -> str:
 
 
 def oldest_kept() -> int:
-    """The id before which entries are not kept any more."""
+    """The id of the oldest entry that is kept."""
     return int((time.time() - KEPT_SECONDS) * 1000)
 
 
@@ -92,30 +92,30 @@ class WebhookLog:
         self._redis = client
 
     def exists(self, organization_id: str, webhook_id: str) -> bool:
-        """Whether anything was ever tried, and is kept still."""
+        """Whether the log has entries."""
         return bool(self._redis.exists(log_key(organization_id, webhook_id)))
 
     def page(self, organization_id: str, webhook_id: str, offset: int, count: int) -> LogPage:
-        """A page of a webhook's log; empty when nothing was tried yet."""
+        """A page of a webhook's log; empty before the first attempt."""
         key = log_key(organization_id, webhook_id)
-        with suppress(redis.ResponseError):  # one that takes no writes shows some that are older
+        with suppress(redis.ResponseError):  # a Redis that rejects writes also shows older ones
             self._redis.xtrim(key, minid=oldest_kept(), approximate=False)
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xlen(key)
             pipeline.xrevrange(key, count=offset + count)
             total, entries = pipeline.execute()
-        # XREVRANGE takes no count of 0.
+        # XREVRANGE rejects a count of 0.
         wanted = entries[offset : offset + count] if count else []
         return LogPage([_entry(*entry) for entry in wanted], total)
 
     def of_recording(
         self, organization_id: str, webhook_id: str, recording_id: UUID, since: datetime
     ) -> list[LogEntry]:
-        """What was tried of one recording since then, the newest first."""
+        """The attempts for one recording since a time, the newest first."""
         found = self._redis.xrevrange(
             log_key(organization_id, webhook_id), min=int(since.timestamp() * 1000), count=MAX_LOG
         )
-        # Most entries may be of other recordings, so they are not read as JSON.
+        # Most entries may be of other recordings, so these are not parsed as JSON.
         name = str(recording_id).encode()
         entries = (
             _entry(*entry)
@@ -133,7 +133,7 @@ class WebhookLog:
         raise NotFoundError(f"the log of webhook {webhook_id} has no entry {log_id}")
 
     def delete(self, organization_id: str, webhook_id: str) -> None:
-        """Forget a webhook's log."""
+        """Delete a webhook's log."""
         self._redis.delete(log_key(organization_id, webhook_id))
 
 

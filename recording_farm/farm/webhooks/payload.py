@@ -1,8 +1,8 @@
-"""What a webhook is told: the body of `recording.statusUpdate`.
+"""The body of the event `recording.statusUpdate`.
 
-The body is exactly what JavaScript's JSON.stringify makes of it again, because receivers of the recording API
-verify the signature over either: no spaces, the order of the keys as it is here, nothing escaped that need
-not be, and whole numbers only.
+JavaScript's JSON.stringify(JSON.parse(body)) must return the same bytes, because some receivers of the
+recording API verify the signature over that: no spaces, this order of keys, no unnecessary escapes, and only
+whole numbers.
 """
 
 import json
@@ -63,7 +63,7 @@ def _recording(
 
 
 def _meeting(recording: Recording) -> dict[str, Any]:
-    # The farm keeps no meetings: this is what the recording says of its own.
+    # The farm stores no meetings; these values come from the recording.
     return {
         "id": recording.meeting_id,
         "title": recording.meeting_id,

@@ -1,11 +1,11 @@
-"""Webhooks: the URLs at which an organization is told things, and the secrets that sign the deliveries.
+"""Webhooks: the URLs that receive an organization's events, and the secrets that sign the deliveries.
 
 Keys
     farm:webhooks:{org}           hash: the organization's webhooks by id, each as one JSON object
     farm:webhook-secret:{org}     the secret of deliveries to the URLs that recordings name themselves
 
-A secret lies here in the clear, because the workers sign with it; it proves nothing but that a delivery comes
-from this farm, and the API shows it only when it is made.
+Secrets are stored in clear text, because the workers sign with them. A secret only proves that a delivery
+comes from this farm, and the API shows it only when it is made.
 """
 
 import base64
@@ -38,7 +38,7 @@ WebhookEvent = OneOf[
     "meeting.transcript",
     "meeting.summary",
 ]
-"""What clients register for; the farm keeps no meetings, so it sends STATUS_UPDATE alone."""
+"""The events that clients can register; the farm manages no meetings, so it sends only STATUS_UPDATE."""
 
 EVENTS: Final[tuple[WebhookEvent, ...]] = get_args(WebhookEvent)
 
@@ -47,7 +47,7 @@ STATUS_UPDATE: Final[WebhookEvent] = "recording.statusUpdate"
 _SECRET_BYTES: Final = 32
 
 _TRIES: Final = 10
-"""How often a change is tried while others change the webhooks of the same organization."""
+"""Attempts of a change while others change the webhooks of the same organization."""
 
 
 class Webhook(BaseModel):
@@ -64,12 +64,12 @@ class Webhook(BaseModel):
     disabled_reason: str | None = None
     """Why the farm has disabled it; None if it has not."""
     secret: Annotated[str, Field(repr=False)]
-    """As the Standard Webhooks libraries want it, `whsec_` and base64."""
+    """In the format of the Standard Webhooks libraries, `whsec_` and base64."""
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
     def wants(self, event: WebhookEvent) -> bool:
-        """Whether it is to be told of an event."""
+        """Whether it receives an event."""
         return self.enabled and event in self.events
 
 
@@ -98,7 +98,7 @@ class Webhooks:
     def create(
         self, organization_id: str, *, name: str, url: str, events: tuple[WebhookEvent, ...], enabled: bool
     ) -> Webhook:
-        """Keep a new webhook. Raises WebhookExistsError, TooManyWebhooksError."""
+        """Store a new webhook. Raises WebhookExistsError, TooManyWebhooksError."""
         present = now()
         webhook = Webhook(
             id=uuid4(),
@@ -113,7 +113,7 @@ class Webhooks:
         )
 
         def add(others: list[Webhook]) -> Webhook:
-            # A client of Redis that lost the answer tries again.
+            # The Redis client retries after a lost response, so the webhook may already be there.
             if len([other for other in others if other.id != webhook.id]) >= self._most:
                 raise TooManyWebhooksError(
                     f"this organization has {self._most} webhooks, the maximum; delete one first"
@@ -135,9 +135,9 @@ class Webhooks:
         return Webhook.model_validate_json(cast("bytes", value))
 
     def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
-        """Set fields of a webhook; returns it as it is then. Raises NotFoundError, WebhookExistsError.
+        """Set fields of a webhook; returns the new state. Raises NotFoundError, WebhookExistsError.
 
-        One that the farm has disabled is enabled again by another URL, unless `enabled` is set.
+        Another URL enables a webhook that the farm has disabled, unless `enabled` is set.
         """
 
         def change(others: list[Webhook]) -> Webhook:
@@ -152,7 +152,7 @@ class Webhooks:
         return self._write(organization_id, change)
 
     def disable(self, organization_id: str, webhook_id: str, url: str, since: datetime, reason: str) -> bool:
-        """Disable a webhook that led to `url` at the time `since`; false if it was changed after that.
+        """Disable a webhook that had `url` at the time `since`; false if it was changed after that.
 
         Raises NotFoundError.
         """
@@ -171,7 +171,7 @@ class Webhooks:
         return self.change(organization_id, webhook_id, secret=new_secret())
 
     def delete(self, organization_id: str, webhook_id: str) -> Webhook:
-        """Forget a webhook; returns it as it was. Raises NotFoundError."""
+        """Delete a webhook; returns it. Raises NotFoundError."""
         webhook = self.get(organization_id, webhook_id)
         self._redis.hdel(_key(organization_id), str(webhook.id))
         return webhook
@@ -183,13 +183,13 @@ class Webhooks:
         return cast("bytes", self._redis.get(key)).decode()
 
     def rotate_secret_of(self, organization_id: str) -> str:
-        """A new one of these secrets; the next delivery is signed with it."""
+        """Replace that secret; the next delivery is signed with the new one."""
         secret = new_secret()
         self._redis.set(_secret_key(organization_id), secret)
         return secret
 
     def _write(self, organization_id: str, decide: Callable[[list[Webhook]], Webhook]) -> Webhook:
-        """Write the webhook that `decide` makes of those that are there, if they do not change meanwhile."""
+        """Write the webhook that `decide` returns for the existing ones; retried if they change meanwhile."""
         key = _key(organization_id)
         for _ in range(_TRIES):
             with self._redis.pipeline() as pipeline:

@@ -1,4 +1,4 @@
-"""One HTTP request to a receiver, which may be anywhere, slow, broken or hostile; see `farm.safe_http`."""
+"""One HTTP request to a receiver, which may be slow, broken or hostile; see `farm.safe_http`."""
 
 import asyncio
 import re
@@ -17,51 +17,51 @@ from recording_farm.farm.safe_http import BadCertificateError, CheckedHttp
 from recording_farm.farm.webhooks.log import MAX_ANSWER
 
 _MAX_READ: Final = 64 * 1024
-"""Bytes of an answer that are read at most."""
+"""Maximum bytes that are read of a response."""
 
-_PASSING: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-"""Refusals that say nothing of what was sent."""
+_TRANSIENT: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+"""Rejections that do not depend on the content of the request."""
 
-_TOO_MUCH: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_THROTTLED: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
 @dataclass
 class Answer:
-    """What came of a request: the answer's status and its beginning, or what went wrong."""
+    """The result of a request: the response's status and beginning, or the error."""
 
     status: int | None = None
     body: bytes = b""
     error: str | None = None
     unreachable: bool = False
-    """There was no answer at all: no connection, none in time, or no HTTP."""
+    """There was no response: no connection, a time-out, or no HTTP."""
     seconds: float = 0.0
     retry_after: float | None = None
-    """Seconds after which the receiver wants the next try, if it says so."""
+    """Seconds that the receiver asks to wait before the next attempt, if it does."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether the receiver wants nothing more, ever."""
+        """Whether the receiver wants no more deliveries (410)."""
         return self.status == HTTPStatus.GONE
 
     @property
-    def is_definite(self) -> bool:
-        """Whether the next try will be answered the same: what was sent, or where to, is not right."""
-        is_refusal = self.status is not None and 300 <= self.status < 500
-        return is_refusal and self.status not in _PASSING and self.retry_after is None
+    def is_permanent(self) -> bool:
+        """Whether a retry would be rejected again, because the request or its URL is wrong."""
+        is_rejection = self.status is not None and 300 <= self.status < 500
+        return is_rejection and self.status not in _TRANSIENT and self.retry_after is None
 
     @property
-    def is_too_much(self) -> bool:
-        """Whether the receiver wants nothing at all for `retry_after`."""
-        return self.status in _TOO_MUCH and self.retry_after is not None
+    def is_throttled(self) -> bool:
+        """Whether the receiver wants no requests at all for `retry_after`."""
+        return self.status in _THROTTLED and self.retry_after is not None
 
     @property
     def is_success(self) -> bool:
-        """Whether the receiver has taken it."""
+        """Whether the receiver has accepted it."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def text(self) -> str:
-        """The beginning of the answer."""
+        """The beginning of the response."""
         return self.body[:MAX_ANSWER].decode("utf-8", "replace")
 
 
@@ -69,20 +69,20 @@ class Poster:
     """Makes requests. Use it as an asynchronous context manager, in one event loop."""
 
     def __init__(self, rule: AddressRule, seconds: float) -> None:
-        """To addresses that `rule` allows; a request takes `seconds` at most, answer included."""
+        """Connect only to addresses that `rule` allows; `seconds` limits a request with its response."""
         self._seconds = seconds
         self._http = CheckedHttp(rule, seconds)
 
     async def __aenter__(self) -> "Poster":
-        """Begin."""
+        """Return the poster."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close what is open."""
+        """Close the connections."""
         await self._http.__aexit__()
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Send `body`; whatever goes wrong is told in the answer."""
+        """Send `body`; the answer has the error, if any."""
         answer = Answer()
         began = time.monotonic()
         try:
@@ -108,14 +108,14 @@ class Poster:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a Retry-After asks for (RFC 9110, 10.2.3), as a number or a date; None if it is none.
+    """The seconds of a Retry-After (RFC 9110, 10.2.3), a number or a date; None if it is missing or invalid.
 
-    A date is counted from the answer's own, so it does not matter what the time is here.
+    A date is relative to the response's own `Date`, so the local clock does not matter.
     """
-    told = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,99}", told, re.ASCII):
-        return float(told)
-    then, present = _date(told), _date(headers.get("date", "")) or datetime.now(UTC)
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,99}", value, re.ASCII):
+        return float(value)
+    then, present = _date(value), _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (then - present).total_seconds()) if then is not None else None
 
 
@@ -138,7 +138,7 @@ async def _read(response: httpx.Response, answer: Answer) -> None:
 
 
 def _fail(answer: Answer, error: str) -> None:
-    # A receiver that has answered has answered: what goes wrong in the rest of its answer changes nothing.
+    # After the status, errors in the rest of the response do not matter.
     if answer.status is None:
         answer.error, answer.unreachable = error, True
 

@@ -1,8 +1,8 @@
-"""The RQ job that sends webhooks: all that are due, many receivers at once, for a few seconds.
+"""The RQ job that sends due webhooks, to many receivers concurrently, for a few seconds.
 
-A receiver that hangs costs the others nothing: each is served in a task of its own, and while tasks wait for
-their receivers the job goes on claiming what else becomes due. Of one receiver only a few deliveries are
-under way at once, and after a failure to reach it, it is left alone for a while.
+A receiver that hangs does not delay others: each has a task of its own, and while tasks wait for their
+receivers, the job claims more due webhooks. One receiver gets only a few deliveries at once, and none for a
+while after it could not be reached.
 """
 
 import asyncio
@@ -35,28 +35,28 @@ from recording_farm.farm.webhooks.signature import SigningKey, load_signing_key,
 logger = logging.getLogger(__name__)
 
 _CLAIMING_SECONDS: Final = 5.0
-"""How long a job goes on claiming; then it ends with what is under way, and a shutdown need not wait long."""
+"""How long a job claims webhooks; then it only finishes running requests, so that a shutdown is short."""
 
 _POLL_SECONDS: Final = 0.1
-"""Between two looks for what else is due, while something is under way."""
+"""Interval of checks for more due webhooks while requests run."""
 
 _MAX_RECEIVERS: Final = 100
-"""Receivers that one job serves at once."""
+"""Receivers that one job serves concurrently."""
 
 _MAX_LANES: Final = 4
-"""Deliveries under way at once to one receiver."""
+"""Concurrent deliveries to one receiver."""
 
 _THREADS: Final = 32
-"""For looking up names, which the system does one at a time and may take long for; and for Redis."""
+"""Threads for name resolution, which may be slow and blocks its thread, and as many for Redis."""
 
 _JITTER: Final = 0.1
-"""By which share an interval may be longer or shorter, so that what failed together does not come back so."""
+"""Relative jitter of intervals, so that deliveries that failed together are not retried together."""
 
 MAX_RETRY_AFTER: Final = 4 * 3600.0
-"""Seconds that a receiver can have the farm wait between two tries."""
+"""Maximum seconds that a receiver can delay the next attempt."""
 
-DEFINITE_TRIES: Final = 3
-"""So often a delivery is refused for good before it gives way to the next one of its recording."""
+PERMANENT_TRIES: Final = 3
+"""Permanent rejections after which a delivery gives way to the next one of its recording."""
 
 _GONE: Final = "the receiver answered 410 Gone"
 
@@ -64,39 +64,39 @@ _Result = TypeVar("_Result")
 
 
 class Target(NamedTuple):
-    """Where a delivery goes, and the secret that signs it."""
+    """The URL of a delivery, and the secret that signs it."""
 
     url: str
     secret: str
 
 
 def retry_seconds(tries: int, intervals: Sequence[float]) -> float | None:
-    """How long to wait after the try number `tries` (the first is 1), None to give up."""
+    """Seconds to wait after the attempt number `tries` (the first is 1), None to give up."""
     return intervals[tries - 1] if tries <= len(intervals) else None
 
 
 def gives_way(answer: Answer, tries: int) -> bool:
-    """Whether a delivery that was tried so often is given up as soon as another one waits behind it."""
-    return answer.is_definite and tries >= DEFINITE_TRIES
+    """Whether a delivery with so many attempts is given up as soon as another one waits behind it."""
+    return answer.is_permanent and tries >= PERMANENT_TRIES
 
 
 def seconds_until_next(answer: Answer, head: Head, intervals: Sequence[float]) -> float | None:
-    """How long to wait after an answer to a delivery; None if it was taken, or is to be given up."""
+    """Seconds to wait after an answer to a delivery; None if it was accepted or is given up."""
     tries = head.tries + 1
     if answer.is_success or answer.is_gone or (gives_way(answer, tries) and head.behind):
         return None
     wait = retry_seconds(tries, intervals)
     if wait is None:
         return None
-    # Not for secrecy: it only spreads the tries.
+    # Not for security: it only spreads the attempts.
     wait *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
     return max(wait, min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
 
 
 def send_due() -> None:
-    """Send what is due. The RQ job; it takes a few seconds at most, however much there is.
+    """Send due webhooks. The RQ job; it takes a few seconds at most.
 
-    When Redis fails, what was not settled is sent again later; that is no failure of this job.
+    When Redis fails, unsettled deliveries are sent again later, and the job does not fail.
     """
     settings = load_settings()
     runner = _runner()
@@ -104,10 +104,10 @@ def send_due() -> None:
     try:
         runner.run(sender.send_due())
     except redis.RedisError as error:
-        logger.warning("some webhooks are sent again later: %s", describe(error))
+        logger.warning("Redis failed; some webhooks will be sent again: %s", describe(error))
 
 
-# One for the life of the process: ending a loop waits for all names that are still being looked up.
+# One per process: closing a loop waits for all pending name resolutions.
 @lru_cache(maxsize=1)
 def _runner() -> asyncio.Runner:
     runner = asyncio.Runner()
@@ -122,10 +122,10 @@ def _sender(settings: Settings) -> "Sender":
 
 
 class Sender:
-    """Sends what is due."""
+    """Sends due webhooks."""
 
     def __init__(self, settings: Settings, client: redis.Redis, key: SigningKey) -> None:
-        """Use one in one event loop only."""
+        """Use each instance in only one event loop."""
         self._settings = settings
         self._webhooks = Webhooks(client, settings.webhook_limit)
         self._deliveries = Deliveries(client)
@@ -135,7 +135,7 @@ class Sender:
         self._claim_seconds = 2 * settings.webhook_timeout + 1
 
     async def send_due(self) -> None:
-        """Claim and send what is due, for a few seconds; returns when nothing is under way any more."""
+        """Claim and send due webhooks for a few seconds; returns when no request runs any more."""
         token = uuid4().hex
         under_way: set[asyncio.Task[None]] = set()
         end = time.monotonic() + _CLAIMING_SECONDS
@@ -161,7 +161,7 @@ class Sender:
                 await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _serve(self, poster: Poster, webhook_id: str, token: str, end: float) -> None:
-        """Send a claimed webhook what is due, until that is all, it cannot be reached, or time is up."""
+        """Send a claimed webhook's due deliveries until none is left, it is unreachable, or time is up."""
         rest = 0.0
         while True:
             heads = await self._do(self._deliveries.heads, webhook_id, token, self._claim_seconds, _MAX_LANES)
@@ -174,7 +174,7 @@ class Sender:
             answers = await asyncio.gather(*(self._try(poster, target, head) for head in heads))
             if any(answer.unreachable for answer in answers):
                 rest = min(self._settings.webhook_intervals, default=0.0)
-            asked = (answer.retry_after or 0.0 for answer in answers if answer.is_too_much)
+            asked = (answer.retry_after or 0.0 for answer in answers if answer.is_throttled)
             rest = max(rest, min(max(asked, default=0.0), MAX_RETRY_AFTER))
             if rest:
                 break
@@ -183,7 +183,7 @@ class Sender:
         await self._do(self._deliveries.release, webhook_id, token, rest)
 
     def _target_of(self, delivery: Delivery) -> Target | None:
-        """Where a delivery goes; None when the webhook was deleted or is not enabled any more."""
+        """The target of a delivery; None when the webhook was deleted or disabled."""
         if delivery.url is not None:
             return Target(delivery.url, self._webhooks.secret_of(delivery.organization_id))
         try:
@@ -213,15 +213,15 @@ class Sender:
         )
         answer = await poster.post(target.url, delivery.body.encode(), headers)
         if answer.is_gone:
-            answer.error = await self._do(self._want_nothing_more, delivery, target, began)
+            answer.error = await self._do(self._stop_sending, delivery, target, began)
         wait = seconds_until_next(answer, head, self._settings.webhook_intervals)
         await self._settle(head, answer, wait, began)
         return answer
 
-    def _want_nothing_more(self, delivery: Delivery, target: Target, began: datetime) -> str:
-        """Send a receiver that is gone nothing more; returns what is said of it."""
+    def _stop_sending(self, delivery: Delivery, target: Target, began: datetime) -> str:
+        """Stop deliveries to a receiver that answered 410; returns the error for the log."""
         if delivery.url is not None:
-            self._deliveries.note_gone(delivery)
+            self._deliveries.mark_gone(delivery)
             return f"{_GONE}; no more deliveries of this recording"
         webhook_id = str(delivery.webhook_id)
         with suppress(NotFoundError):
@@ -231,7 +231,7 @@ class Sender:
         return _GONE
 
     async def _settle(self, head: Head, answer: Answer, wait: float | None, began: datetime) -> None:
-        """Log a try and what comes of it."""
+        """Log an attempt, and settle its delivery."""
         delivery, number = head.delivery, head.tries + 1
         outcome = _outcome(answer, wait)
         attempt = Attempt(
@@ -250,25 +250,25 @@ class Sender:
         )
         if outcome is AttemptOutcome.GIVEN_UP:
             logger.warning(
-                "webhook %s: given up after %d tries: %s", delivery.webhook_id, number, answer.error
+                "webhook %s: given up after %d attempts: %s", delivery.webhook_id, number, answer.error
             )
         else:
-            logger.info("webhook %s: try %d: %s", delivery.webhook_id, number, outcome)
+            logger.info("webhook %s: attempt %d: %s", delivery.webhook_id, number, outcome)
         settle = partial(self._deliveries.settle, gives_way=wait is not None and gives_way(answer, number))
         if await self._do(settle, head, attempt, wait):
             await self._do(self._counts.add, attempt_increments(outcome))
 
     async def _do(self, function: Callable[..., _Result], *args: object) -> _Result:
-        """Call Redis, in threads that slow names do not fill."""
+        """Call Redis, in threads that slow name resolution cannot exhaust."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *args))
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    """Log what broke a task. The others go on; the claim ends by itself, and the webhook is served again."""
+    """Log the error of a task. Others continue; the claim expires, and the webhook is served again."""
     error = task.exception()
     if error is not None:
-        logger.error("a webhook could not be served: %r", error, exc_info=error)
+        logger.error("sending a webhook failed: %r", error, exc_info=error)
 
 
 def _outcome(answer: Answer, wait: float | None) -> AttemptOutcome:

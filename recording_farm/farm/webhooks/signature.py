@@ -1,7 +1,7 @@
-"""The signatures of a delivery, by which a receiver knows that it comes from this farm.
+"""The signatures of a delivery, which prove that it comes from this farm.
 
-Two kinds go with each delivery: the recording API's, RSA over the raw body with the farm's one key, under the
-names of both its dialects; and that of Standard Webhooks, HMAC with the webhook's own secret.
+Each delivery has two kinds: that of the recording API, RSA over the raw body with the farm's key, under the
+names of both dialects; and that of Standard Webhooks, an HMAC with the webhook's own secret.
 """
 
 import base64
@@ -30,7 +30,7 @@ _KEY_FILE: Final = "webhook-key.pem"
 _KEY_BITS: Final = 2048
 
 _FAMILIES: Final = ("dyte", "rtk")
-"""What the recording API's headers begin with, in its two dialects."""
+"""The prefixes of the recording API's headers in its two dialects."""
 
 
 class SigningKey:
@@ -52,9 +52,9 @@ class SigningKey:
 
 
 def load_signing_key(settings: Settings) -> SigningKey:
-    """The key of the settings, or one kept in the data directory, made when it is first wanted.
+    """The key of the settings, or that of the data directory, which is made at the first use.
 
-    Raises SettingsError when its file cannot be read, or holds no RSA key of 2048 bits or more.
+    Raises SettingsError when its file cannot be read, or has no RSA key of 2048 bits or more.
     """
     if settings.webhook_key is None:
         path, variable = settings.data_dir / _KEY_FILE, "FARM_DATA_DIR"
@@ -68,7 +68,7 @@ def load_signing_key(settings: Settings) -> SigningKey:
     try:
         key = _private_key(content.encode())
     except (ValueError, TypeError):
-        # Its words could quote the file.
+        # The error's text could quote the file.
         raise SettingsError(f"{variable}: {path} is not a PEM file with an unencrypted private key") from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < _KEY_BITS:
         raise SettingsError(f"{variable}: {path} must hold an RSA key of {_KEY_BITS} bits or more")
@@ -77,7 +77,7 @@ def load_signing_key(settings: Settings) -> SigningKey:
 
 @lru_cache(maxsize=1)
 def _private_key(pem: bytes) -> PrivateKeyTypes:
-    """The key of a PEM file. The check of its numbers takes 30 ms, so a process checks the same file once."""
+    """The key of a PEM file. Its validation takes 30 ms, so a process validates the same file once."""
     return load_pem_private_key(pem, password=None)
 
 

@@ -457,7 +457,7 @@ async def test_no_algorithm_should_pass_for_another(keyed: httpx.AsyncClient, is
 async def test_new_key_should_count_at_once_and_an_old_one_end(
     keyed: httpx.AsyncClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_FETCH_INTERVAL", 0.0)
     old = token(key=RSA_KEY, algorithm="RS256", kid="1")
     new = token(key=OTHER_RSA_KEY, algorithm="RS256", kid="2")
     issuer.publish(public(RSA_KEY, kid="1"))
@@ -479,7 +479,7 @@ async def test_strangers_should_not_have_the_keys_fetched_again_and_again(
 async def test_issuer_that_is_away_should_be_told_and_known_keys_go_on(
     keyed: httpx.AsyncClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_FETCH_INTERVAL", 0.0)
     text = token(key=RSA_KEY, algorithm="RS256")
     issuer.status = 500
     answer = await keyed.get("/v2/recordings", auth=Bearer(text))

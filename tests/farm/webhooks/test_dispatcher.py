@@ -105,7 +105,7 @@ def test_what_waits_for_one_webhook_should_be_bounded(
         farm.go_through(recording, Status.RECORDING)
     farm.dispatcher.dispatch_all()
     assert farm.redis.zcard(f"farm:webhook-lanes:{webhook.id}") == 2
-    assert f"recording {recordings[2].id}: 1 webhooks are not told" in caplog.text
+    assert f"recording {recordings[2].id}: 1 webhook deliveries dropped" in caplog.text
     monkeypatch.setattr("recording_farm.farm.webhooks.deliveries.MAX_LANE", 3)
     farm.records.change_state(recordings[0].id, Status.PAUSED)
     farm.records.change_state(recordings[0].id, Status.RECORDING)

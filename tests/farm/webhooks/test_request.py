@@ -261,4 +261,4 @@ def test_retry_after_should_be_read_as_a_number_or_a_date(
 def test_refusal_should_be_definite_when_the_same_would_be_refused_again(
     status: int | None, after: float | None, definite: bool
 ) -> None:
-    assert Answer(status=status, retry_after=after).is_definite is definite
+    assert Answer(status=status, retry_after=after).is_permanent is definite
