@@ -178,9 +178,9 @@ def _described(schema: _Json) -> _Json:
 def _without_defaults(schema: Any) -> Any:
     """A schema with its defaults in words.
 
-    As `default` they mislead the makers of clients: some send each field that has one, so that what the
-    organization has set never counts, others want all of them set, and openapi-python-client leaves out an
-    operation that has an object as one.
+    `default` misleads client generators: some send each field that has one, which overrides the
+    organization's defaults, others make these fields required, and openapi-python-client leaves out
+    operations with an object as default.
     """
     if isinstance(schema, list):
         return [_without_defaults(each) for each in schema]
@@ -189,8 +189,9 @@ def _without_defaults(schema: Any) -> Any:
     kept = {name: _without_defaults(each) for name, each in schema.items() if name != "default"}
     default = schema.get("default")
     if isinstance(default, str | int | float) and "properties" not in schema:
-        told = f"by default {json.dumps(default)}"
-        kept["description"] = f"{kept['description']}; {told}" if "description" in kept else told
+        default_text = f"by default {json.dumps(default)}"
+        about = kept.get("description")
+        kept["description"] = f"{about}; {default_text}" if about else default_text
     return kept
 
 

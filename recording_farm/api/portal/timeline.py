@@ -19,7 +19,7 @@ MIN_GAP: Final = 0.05
 """Seconds; a shorter gap is only the imprecision of the times."""
 
 MIN_LOST_END: Final = 0.5
-"""Seconds; how much shorter than its told length a last take must be for the rest to count as a gap."""
+"""Seconds; how much shorter than its recorded length a last take must be for the rest to count as a gap."""
 
 Entries = Sequence[Mapping[str, Any]]
 
@@ -134,10 +134,10 @@ def _lengths(
     """The length of each take, by its number; a take that the file does not have is missing."""
     if in_file:
         return {take["take"]: take["duration_ns"] / 1e9 for take in in_file}
-    told = {take.number: take.end - take.start for take in takes}
-    total = sum(told.values())
+    lengths = {take.number: take.end - take.start for take in takes}
+    total = sum(lengths.values())
     scale = 1.0 if file_seconds is None or not total else file_seconds / total
-    return {number: seconds * scale for number, seconds in told.items()}
+    return {number: seconds * scale for number, seconds in lengths.items()}
 
 
 def _spans(takes: Sequence[_Take], lengths: Mapping[int, float]) -> Iterator[Span]:
@@ -157,8 +157,8 @@ def _ends_a_take(entry: Mapping[str, Any]) -> bool:
 
 
 def _end(entry: Mapping[str, Any], start: float, began: datetime) -> float:
-    """The end of the take that began at `start`, as the entry tells it that ends it."""
-    # The length of a take is exact; an event is told some time after it.
+    """The end of the take that began at `start`, according to the entry that ends it."""
+    # The length of a take is exact; an event is reported some time after it.
     seconds = entry.get("seconds") if entry["event"] == "take_ended" else None
     return _seconds(began, _time(entry)) if seconds is None else start + float(seconds)
 
