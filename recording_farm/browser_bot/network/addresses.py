@@ -172,9 +172,7 @@ async def resolve_host(
 def refusal_message(host: str, ip: IpAddress) -> str:
     """Return the error message for a host with an address that the rule forbids."""
     private = f"{host} has the private address {ip}" if host != str(ip) else f"{ip} is a private address"
-    # A worker on another machine than the API does not reach the built-in meeting at 127.0.0.1.
-    hint = "; for the built-in meeting, set FARM_MEETING_URL" if ip.is_loopback else ""
-    return f"{private}; allow it with FARM_ALLOW_PRIVATE_ADDRESSES{hint}"
+    return f"{private}; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
 
 
 def _parse(url: str) -> SplitResult:

@@ -148,7 +148,9 @@ class Gateway:
         if not exempt:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
-                raise _GatewayError(403, refusal_message(host, refused[0]))
+                # A worker on another machine than the API does not reach the built-in meeting at 127.0.0.1.
+                hint = "; for the built-in meeting, set FARM_MEETING_URL" if refused[0].is_loopback else ""
+                raise _GatewayError(403, refusal_message(host, refused[0]) + hint)
         reason = ""
         for ip in addresses:
             try:
