@@ -9,6 +9,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.entry import NamedJob
 from recording_farm.farm.queues.recordings import enqueue_recording, recordings_queue
 from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer, transfers_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
@@ -52,7 +53,9 @@ def requeue(client: httpx.Client, *jobs: Job) -> None:
 
 def work(*queues: Queue) -> None:
     """Do what is in the queues."""
-    SimpleWorker(queues, connection=queues[0].connection).work(burst=True, logging_level="ERROR")
+    SimpleWorker(queues, connection=queues[0].connection, job_class=NamedJob).work(
+        burst=True, logging_level="ERROR"
+    )
     assert [len(queue.failed_job_registry) for queue in queues] == [0] * len(queues)
 
 

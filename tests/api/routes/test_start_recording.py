@@ -276,9 +276,7 @@ async def test_bad_field_should_be_named_and_leave_no_trace(
     assert_error(response, 422, f'"{field}"')
     assert "s3cret" not in response.text
     assert [
-        key
-        for key in redis_client.scan_iter()
-        if not key.startswith((b"farm:limits:", b"farm:fingerprints:"))
+        key for key in redis_client.scan_iter() if not key.startswith((b"farm:limits:", b"farm:fingerprints"))
     ] == []
 
 

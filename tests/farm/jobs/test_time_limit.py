@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 from rq import Queue
-from rq.job import JobStatus
+from rq.job import Job, JobStatus
 
 from recording_farm.farm.worker.slot import SpoolWorker
 
@@ -32,7 +32,7 @@ def stubborn() -> None:
 def work_on(queue: Queue) -> float:
     """Have a worker do the one job that waits, and look after its horse each second; the seconds it took."""
     began = time.monotonic()
-    worker = SpoolWorker([queue], connection=queue.connection, job_monitoring_interval=1)
+    worker = SpoolWorker([queue], connection=queue.connection, job_class=Job, job_monitoring_interval=1)
     worker.work(burst=True, logging_level="CRITICAL")
     return time.monotonic() - began
 

@@ -276,7 +276,10 @@ def test_list_should_be_narrowed_by_state_meeting_time_and_text(
     assert found(search="no such") == []
     earliest, latest = (microseconds(listed[i].invoked_time) for i in (6, 2))
     assert found(earliest=earliest, latest=latest) == listed[2:7]
-    assert found(earliest=earliest, latest=latest, search="0", oldest_first=True) == [listed[5], listed[2]]
+    assert found(earliest=earliest, latest=latest, search="Room 0", oldest_first=True) == [
+        listed[5],
+        listed[2],
+    ]
 
 
 def test_one_unreadable_record_should_keep_nobody_from_the_others(
