@@ -1,8 +1,8 @@
 """Records a meeting for some seconds with Cloudflare's SDK: pip install cloudflare.
 
-    FARM_KEY=KEY python cloudflare_sdk.py demo 10
+    FARM_KEY=default:KEY python cloudflare_sdk.py demo 10
 
-The farm takes any account and app: the key says whose recordings they are. Here it is without `default:`.
+The farm accepts any account and app, because the key identifies the organization.
 """
 
 import os
@@ -12,7 +12,8 @@ import time
 from cloudflare import Cloudflare
 
 farm = os.environ.get("FARM_URL", "http://localhost:8000")
-client = Cloudflare(api_token=os.environ["FARM_KEY"], base_url=f"{farm}/client/v4")
+key = os.environ["FARM_KEY"].rpartition(":")[2]  # as Bearer, the key alone
+client = Cloudflare(api_token=key, base_url=f"{farm}/client/v4")
 recordings = client.realtime_kit.recordings
 app = {"account_id": "any", "app_id": "any"}
 

@@ -24,7 +24,7 @@ while (!["UPLOADED", "ERRORED"].includes(recording.status)) {
   await setTimeout(1000); // a webhook or GET /v2/events tells you sooner
   recording = await call("GET", `/v2/recordings/${recording.id}`);
 }
-if (recording.error) throw new Error(`${recording.error.code}: ${recording.error.message}`);
+if (recording.status === "ERRORED") throw new Error(`${recording.error.code}: ${recording.error.message}`);
 const download = await fetch(recording.download_url); // the link needs no key
 await writeFile(file, Buffer.from(await download.arrayBuffer()));
 console.log(`${file}: ${recording.recording_duration} s, ${recording.file_size} bytes`);

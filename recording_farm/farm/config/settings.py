@@ -297,7 +297,8 @@ class Settings(BaseSettings):
     allow_private_addresses: Annotated[str, AfterValidator(check_address_rule)] = Field(
         json_schema_extra=_about(Group.ACCESS, "10.0.0.0/8,fd00::/8", "browser_bot/network/addresses.py"),
         default="",
-        description="Private networks whose pages may be recorded, such as 10.0.0.0/8,fd00::/8, or `all`; "
+        description="Private networks that pages, webhooks, storage and live outputs may reach, such as "
+        "10.0.0.0/8,fd00::/8, or `all`; "
         "none by default.",
     )
     link_seconds: int = Field(

@@ -106,7 +106,7 @@ FINDINGS: Final[Mapping[Finding, Explanation]] = {
         "A window covers the page and does not close.", "The farm restarts the browser."
     ),
     Finding.BLACK_PICTURE: Explanation(
-        "The picture is black.", "See *Black picture* above; the farm restarts the browser."
+        "The picture is black.", "See *Black picture* above; the farm keeps a screenshot as evidence."
     ),
     Finding.BLANK_PICTURE: Explanation(
         "The page shows one color only, although somebody was in the meeting.",
