@@ -33,7 +33,7 @@ from recording_farm.farm.evidence.stored import StoredEvidence
 from recording_farm.farm.nodes.availability import LivingNode, living
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import drop_job, queue_positions
-from recording_farm.farm.recording.commands import Command, send_order
+from recording_farm.farm.recording.commands import Command, send_command
 from recording_farm.farm.recording.files import delete_files
 from recording_farm.farm.recording.listing import Wanted, microseconds
 from recording_farm.farm.recording.model import (
@@ -167,7 +167,7 @@ async def _send_command(context: Context, recording: Recording, command: Command
         if command is Command.STOP and caller.type == "USER":
             with suppress(redis.ResponseError):  # a Redis that rejects writes must not prevent the stop
                 await run_in_threadpool(context.records.update, recording.id, stopped_by=caller)
-        is_kept = await run_in_threadpool(send_order, context.redis, recording.id, command)
+        is_kept = await run_in_threadpool(send_command, context.redis, recording.id, command)
         # If Redis did not store it, a recorder received it, and Redis cannot store a new state either.
         if (
             is_kept

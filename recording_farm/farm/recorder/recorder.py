@@ -92,7 +92,7 @@ class Recorder:
         plan: Plan,
         spool: Spool,
         evidence: Path,
-        orders: AsyncIterator[Command],
+        commands: AsyncIterator[Command],
         listener: Listener,
         warm: OpenedStage | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Recorder:
         self._plan = plan
         self._spool = spool
         self._evidence = evidence
-        self._orders = orders
+        self._commands = commands
         self._listener = listener
         self._warm = warm
         self._gateway: Gateway | None = None
@@ -162,7 +162,10 @@ class Recorder:
         """Make the recording and return how it ended; a failure is an outcome, not an exception."""
         self._spool.make()
         with self._spool.held():
-            background = [asyncio.create_task(self._read_orders()), asyncio.create_task(self._run_monitor())]
+            background = [
+                asyncio.create_task(self._read_commands()),
+                asyncio.create_task(self._run_monitor()),
+            ]
             try:
                 return await self._record()
             finally:
@@ -173,13 +176,13 @@ class Recorder:
                     if isinstance(problem, Exception):
                         logger.error("the task for commands or the monitor failed", exc_info=problem)
 
-    async def _read_orders(self) -> None:
-        async for order in self._orders:
-            logger.info("command: %s", order)
-            if order is Command.STOP:
+    async def _read_commands(self) -> None:
+        async for command in self._commands:
+            logger.info("command: %s", command)
+            if command is Command.STOP:
                 self.stop()
             else:
-                self._pause_wanted = order is Command.PAUSE
+                self._pause_wanted = command is Command.PAUSE
                 self._pause_changed.set()
 
     async def _run_monitor(self) -> None:

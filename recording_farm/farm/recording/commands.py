@@ -1,11 +1,11 @@
-"""Orders: what the API tells a running recording, through one Redis stream per recording.
+"""Commands from the API to a running recording (stop, pause, resume), through one Redis stream per recording.
 
 Key
-    farm:orders:{id}    stream: entries with the field `order`, in the order they were given; a channel, too
+    farm:orders:{id}    stream: entries with the field `order`, in the order they were sent; also a channel
 
-A stream, so that an order given while the worker is cut off arrives when it is back. The channel is for a
-Redis that takes no writes, because it is full or a replica: it refuses commands flagged `write` or `denyoom`
-(COMMAND INFO tells), and PUBLISH is neither, so a recording can be stopped all the same.
+A command in a stream arrives even if the worker was cut off when it was sent. The channel is for a Redis that
+rejects writes, because it is full or a replica: it rejects commands flagged `write` or `denyoom` (see COMMAND
+INFO), and PUBLISH is neither, so a recording can still be stopped.
 """
 
 import asyncio
@@ -38,73 +38,75 @@ _QUIET_SECONDS: Final = 20.0
 
 
 class Command(StrEnum):
-    """What a running recording can be told."""
+    """A command for a running recording."""
 
     STOP = "stop"
     PAUSE = "pause"
     RESUME = "resume"
 
 
-def orders_key(recording_id: UUID | str) -> str:
-    """The key of a recording's stream of orders."""
+def commands_key(recording_id: UUID | str) -> str:
+    """The key of a recording's stream of commands."""
     return f"farm:orders:{str(recording_id).lower()}"
 
 
-def send_order(client: redis.Redis, recording_id: UUID | str, order: Command) -> bool:
-    """Give an order to a recording; it is read now or later, in the order given.
+def send_command(client: redis.Redis, recording_id: UUID | str, command: Command) -> bool:
+    """Send a command to a recording; commands are read in the order they were sent.
 
-    False when Redis takes no writes: the recorder that runs has heard it, and none that comes later will.
-    Raises redis.RedisError when Redis cannot be reached, or when it takes no writes and nobody has heard it.
+    False when Redis rejects writes: the running recorder has received the command, a later one will not.
+    Raises redis.RedisError when Redis cannot be reached, or rejects writes and no recorder received it.
     """
-    key = orders_key(recording_id)
+    key = commands_key(recording_id)
     try:
         with client.pipeline() as pipeline:
-            pipeline.xadd(key, {"order": order.value})
+            pipeline.xadd(key, {"order": command.value})
             pipeline.expire(key, _KEPT_SECONDS)
             pipeline.execute()
     except redis.ResponseError:
-        if not client.publish(key, order.value):
+        if not client.publish(key, command.value):
             raise
         return False
     return True
 
 
 async def read_commands(client: redis.asyncio.Redis, recording_id: UUID | str) -> AsyncIterator[Command]:
-    """All orders of a recording from the first one on, then each new one as it comes; never ends by itself.
+    """All commands of a recording from the first one, then each new one; never ends by itself.
 
-    `client` comes from `farm.db.clients.connect_async`, so that cancelling the reader always works.
-    While Redis is away it waits and tries again, and nothing given in between is lost. An order may come
-    twice (the API tried again after a lost answer), so one that changes nothing must be harmless.
+    `client` comes from `farm.db.clients.connect_async`, so that cancelling the reader always works. While
+    Redis is away it waits and retries, and no command is lost. A command may come twice (the API retried
+    after a lost answer), so a command that changes nothing must be harmless.
     """
-    news: asyncio.Queue[Command | BaseException] = asyncio.Queue()
-    key = orders_key(recording_id)
+    received: asyncio.Queue[Command | BaseException] = asyncio.Queue()
+    key = commands_key(recording_id)
 
     def ended(reading: asyncio.Task[None]) -> None:
         if not reading.cancelled() and (error := reading.exception()) is not None:
-            news.put_nowait(error)
+            received.put_nowait(error)
 
     readings = [
-        asyncio.create_task(_read_stream(client, key, news.put_nowait), name=f"orders of {recording_id}"),
-        asyncio.create_task(_read_channel(client, key, news.put_nowait), name=f"channel of {recording_id}"),
+        asyncio.create_task(_read_stream(client, key, received.put_nowait), name=f"stream of {recording_id}"),
+        asyncio.create_task(
+            _read_channel(client, key, received.put_nowait), name=f"channel of {recording_id}"
+        ),
     ]
     for reading in readings:
         reading.add_done_callback(ended)
     try:
         while True:
-            order = await news.get()
-            if isinstance(order, BaseException):
-                raise order
-            yield order
+            command = await received.get()
+            if isinstance(command, BaseException):
+                raise command
+            yield command
     finally:
         for reading in readings:
             reading.cancel()
         await asyncio.gather(*readings, return_exceptions=True)
 
 
-Hear = Callable[[Command], None]
+Receive = Callable[[Command], None]
 
 
-async def _read_stream(client: redis.asyncio.Redis, key: str, hear: Hear) -> None:
+async def _read_stream(client: redis.asyncio.Redis, key: str, receive: Receive) -> None:
     last: bytes | str = "0"
     outage = Outage(f"{key} cannot be read")
     while True:
@@ -117,32 +119,32 @@ async def _read_stream(client: redis.asyncio.Redis, key: str, hear: Hear) -> Non
         outage.recovered()
         for entry_id, fields in entries(answer):
             last = entry_id
-            _hear(key, fields.get(b"order"), hear)
+            _receive(key, fields.get(b"order"), receive)
 
 
-async def _read_channel(client: redis.asyncio.Redis, key: str, hear: Hear) -> None:
-    outage = Outage(f"the channel {key} cannot be listened to")
+async def _read_channel(client: redis.asyncio.Redis, key: str, receive: Receive) -> None:
+    outage = Outage(f"the channel {key} cannot be subscribed to")
     while True:
         try:
             async with client.pubsub() as channel:
                 while True:
                     async with in_time():
                         await channel.subscribe(key)
-                        _hear_message(key, await channel.get_message(timeout=None), hear)
+                        _receive_message(key, await channel.get_message(timeout=None), receive)
                     outage.recovered()
                     while (message := await channel.get_message(timeout=_QUIET_SECONDS)) is not None:
-                        _hear_message(key, message, hear)
+                        _receive_message(key, message, receive)
         except (redis.RedisError, OSError, TimeoutError) as error:
             await asyncio.sleep(outage.failed(error))
 
 
-def _hear_message(key: str, message: dict[str, Any] | None, hear: Hear) -> None:
+def _receive_message(key: str, message: dict[str, Any] | None, receive: Receive) -> None:
     if message is not None and message["type"] == "message":
-        _hear(key, message["data"], hear)
+        _receive(key, message["data"], receive)
 
 
-def _hear(key: str, text: bytes | None, hear: Hear) -> None:
+def _receive(key: str, text: bytes | None, receive: Receive) -> None:
     try:
-        hear(Command((text or b"").decode()))
+        receive(Command((text or b"").decode()))
     except ValueError:
-        logger.warning("%s: an order that is none: %r", key, text)
+        logger.warning("%s: dropping an unknown command: %r", key, text)

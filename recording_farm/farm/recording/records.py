@@ -61,7 +61,7 @@ from recording_farm.farm.notice import NOTICE
 from recording_farm.farm.recording import lua
 from recording_farm.farm.recording.change_log import line_about
 from recording_farm.farm.recording.changes import CHANGES_KEY, events_key
-from recording_farm.farm.recording.commands import orders_key
+from recording_farm.farm.recording.commands import commands_key
 from recording_farm.farm.recording.listing import (
     EXPIRED,
     RECORD_PREFIX,
@@ -629,7 +629,7 @@ class Records:
         present = self._delete(
             keys=[
                 *self._keys_of(recording)[:3],
-                orders_key(recording.id),
+                commands_key(recording.id),
                 _targets_key(recording.id),
                 _KEPT_KEY,
                 _DELETED_KEY,

@@ -14,7 +14,7 @@ from recording_farm.api.context import Context
 from recording_farm.api.routes import recordings as module
 from recording_farm.farm.clock import now
 from recording_farm.farm.db.clients import connect_async
-from recording_farm.farm.recording.commands import Command, orders_key, read_commands
+from recording_farm.farm.recording.commands import Command, commands_key, read_commands
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -167,7 +167,7 @@ async def test_order_without_an_answer_should_show_the_state_as_it_is(
     farm.records.change_state(data["id"], Status.RECORDING)
     response = await client.put(f"/v2/recordings/{data['id']}", json={"action": "stop"})
     assert (response.status_code, response.json()["data"]["status"]) == (200, "RECORDING")
-    assert farm.redis.xlen(orders_key(data["id"])) == 1
+    assert farm.redis.xlen(commands_key(data["id"])) == 1
 
 
 async def test_stop_before_the_first_frame_should_end_the_recording(
@@ -182,7 +182,7 @@ async def test_stop_before_the_first_frame_should_end_the_recording(
     assert shown["error"]["code"] == "stopped_before_start"
     assert shown["cancelled"] is True
     # A worker that is opening the page at this moment gets the order as well.
-    assert redis_client.xlen(orders_key(data["id"])) == 1
+    assert redis_client.xlen(commands_key(data["id"])) == 1
     await start(client)
 
 
@@ -238,7 +238,7 @@ async def test_order_should_fit_the_state(
         assert response.status_code == 200
     else:
         assert_error(response, 409, f"is {(['INVOKED', *path])[-1]}")
-    assert farm.redis.xlen(orders_key(data["id"])) == int(allowed)
+    assert farm.redis.xlen(commands_key(data["id"])) == int(allowed)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ import recording_farm.api.services.participant_keys as module
 from recording_farm.api.services.participant_keys import read_key_set
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.pages.tokens import livekit_token, recorder_token
-from recording_farm.farm.recording.commands import orders_key
+from recording_farm.farm.recording.commands import commands_key
 from recording_farm.farm.recording.model import Reason, ReasonKind, Status, stop_reason_of
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import client_of
@@ -121,7 +121,7 @@ async def test_participant_should_control_recordings_of_the_meeting_as_browser_c
             auth=ada,
         )
         assert answer.status_code == 200
-    orders: Any = farm.redis.xrange(orders_key(data["id"]))
+    orders: Any = farm.redis.xrange(commands_key(data["id"]))
     assert [entry[b"order"] for _, entry in orders] == [b"pause", b"stop"]
     # Its recorder knows of an order and not who gave it.
     by_recorder = Reason(reason=ReasonKind.API_CALL)

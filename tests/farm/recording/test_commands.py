@@ -8,7 +8,7 @@ import redis
 
 from recording_farm.farm.db.clients import connect, connect_async
 from recording_farm.farm.db.embedded import embedded_redis
-from recording_farm.farm.recording.commands import Command, orders_key, read_commands, send_order
+from recording_farm.farm.recording.commands import Command, commands_key, read_commands, send_command
 from testkit.settings import settings_with
 
 
@@ -21,22 +21,22 @@ async def test_orders_should_arrive_in_order_from_the_first_one_on(
     redis_client: redis.Redis, redis_address: str
 ) -> None:
     recording_id = uuid4()
-    send_order(redis_client, recording_id, Command.PAUSE)
-    send_order(redis_client, recording_id, Command.RESUME)
-    send_order(redis_client, uuid4(), Command.STOP)
+    send_command(redis_client, recording_id, Command.PAUSE)
+    send_command(redis_client, recording_id, Command.RESUME)
+    send_command(redis_client, uuid4(), Command.STOP)
     async with connect_async(redis_address) as client:
         orders = read_commands(client, recording_id)
         assert await take(orders, 2) == [Command.PAUSE, Command.RESUME]
         coming = asyncio.create_task(take(orders, 1))
         await asyncio.sleep(0.05)
         assert not coming.done()
-        send_order(redis_client, recording_id, Command.STOP)
+        send_command(redis_client, recording_id, Command.STOP)
         assert await coming == [Command.STOP]
 
 
 def test_orders_should_not_be_kept_for_ever(redis_client: redis.Redis) -> None:
-    send_order(redis_client, "a", Command.STOP)
-    assert 24 * 3600 < int(str(redis_client.ttl(orders_key("a")))) <= 25 * 3600
+    send_command(redis_client, "a", Command.STOP)
+    assert 24 * 3600 < int(str(redis_client.ttl(commands_key("a")))) <= 25 * 3600
 
 
 async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
@@ -51,7 +51,7 @@ async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
         recording_id = uuid4()
         reading = asyncio.create_task(read(recording_id))
         await asyncio.sleep(0.005)
-        await asyncio.to_thread(send_order, redis_client, recording_id, Command.STOP)
+        await asyncio.to_thread(send_command, redis_client, recording_id, Command.STOP)
         await asyncio.sleep(
             number / 50_000
         )  # up to 2 ms: the reader takes the order and asks for the next one
@@ -64,9 +64,9 @@ async def test_reading_should_end_when_it_is_cancelled_at_any_moment(
 async def test_order_that_is_none_should_be_passed_over(
     redis_client: redis.Redis, redis_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    redis_client.xadd(orders_key("a"), {"order": "explode"})
-    redis_client.xadd(orders_key("a"), {"color": "red"})
-    send_order(redis_client, "a", Command.STOP)
+    redis_client.xadd(commands_key("a"), {"order": "explode"})
+    redis_client.xadd(commands_key("a"), {"color": "red"})
+    send_command(redis_client, "a", Command.STOP)
     async with connect_async(redis_address) as client:
         assert await take(read_commands(client, "a"), 1) == [Command.STOP]
     assert "explode" in caplog.text
@@ -77,11 +77,11 @@ async def test_orders_should_survive_a_restart_of_redis(tmp_path: Path) -> None:
     async with connect_async(settings.redis_address) as client:
         orders = read_commands(client, "a")
         with embedded_redis(settings), connect(settings.redis_address) as sender:
-            send_order(sender, "a", Command.PAUSE)
+            send_command(sender, "a", Command.PAUSE)
             assert await take(orders, 1) == [Command.PAUSE]
         coming = asyncio.create_task(take(orders, 1))
         await asyncio.sleep(1)
         assert not coming.done()
         with embedded_redis(settings), connect(settings.redis_address) as sender:
-            send_order(sender, "a", Command.STOP)
+            send_command(sender, "a", Command.STOP)
             assert await coming == [Command.STOP]
