@@ -156,7 +156,7 @@ class Opening:
             if not has_painted:
                 await self._stop_loading()
                 hangs = ", its script hangs" if has_painted is None else ""
-                raise self.error(f"it was not there after {self._seconds:.0f} s{hangs}") from None
+                raise self.error(f"it was not there after {self._seconds:.2g} s{hangs}") from None
             logger.warning("the page's document is incomplete; continuing with what it shows")
         except PlaywrightError as error:
             raise self.error(self._explain(error)) from error
@@ -262,7 +262,7 @@ class Opening:
 
     def _explain(self, error: PlaywrightError) -> str:
         if "Timeout" in error.message:
-            return f"it was not there after {self._seconds:.0f} s"
+            return f"it was not there after {self._seconds:.2g} s"
         if "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
             return self.gateway_problem(self._failed_at)
         if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message and self.refused is not None:

@@ -167,7 +167,7 @@ async def test_error_page_that_leads_to_the_application_should_be_joined_there(
     [
         (PageContract.AUTO, "<h1>Not Found</h1>nginx", "it answered 404 Not Found"),
         (PageContract.CONSOLE, "<h1>Not Found</h1>nginx", "it answered 404 Not Found"),
-        (PageContract.PLAIN, ROOM, "it answered 404 Not Found; if it is the meeting nevertheless, name"),
+        (PageContract.PLAIN, ROOM, "it answered 404 Not Found; if it is the meeting anyway, name"),
         (PageContract.AUTO, "<h1>Lost?</h1><script>0</script>", "404 Not Found, and it did not start within"),
         (PageContract.CONSOLE, "<body onload='0'>Lost?", "404 Not Found, and it did not start within"),
     ],

@@ -21,5 +21,5 @@ def test_what_is_no_seal_should_be_refused(sealed: str) -> None:
 def test_seal_should_open_with_its_own_secret_and_context_alone() -> None:
     sealed = Sealer(b"secret").seal("text", "recording 1")
     for sealer, context in [(Sealer(b"other"), "recording 1"), (Sealer(b"secret"), "recording 2")]:
-        with pytest.raises(SettingsError, match="another secret"):
+        with pytest.raises(SettingsError, match="another key"):
             sealer.open(sealed, context)

@@ -64,7 +64,7 @@ def test_socket_directory_of_somebody_else_should_be_refused(tmp_path: Path) -> 
     directory = settings.redis_socket.parent
     directory.symlink_to(tmp_path)
     try:
-        with pytest.raises(SettingsError, match="somebody else"), embedded_redis(settings):
+        with pytest.raises(SettingsError, match="belongs to another user"), embedded_redis(settings):
             pass
     finally:
         directory.unlink()

@@ -444,7 +444,7 @@ def test_check_of_a_drop_box_should_leave_one_file_at_most(
 def test_directory_that_a_check_could_not_remove_should_be_told(tmp_path: Path) -> None:
     with drop_box(tmp_path, DropBox()) as port:
         notes = sftp_place(port).check_writing("in/today")
-    assert notes[-1] == "the directory in/today stays there, which the check has made"
+    assert notes[-1] == "the check's directory in/today stays there"
     assert [file.name for file in tmp_path.rglob("*")] == ["in", "today"]
 
 

@@ -107,7 +107,7 @@ def test_file_that_has_arrived_before_should_arrive_again(
 def test_directory_that_cannot_be_made_should_be_said(film: Path, checkpoint: Checkpoint) -> None:
     below_a_file = DirectoryBackend(film / "below")
     for act in (below_a_file.check, lambda: below_a_file.upload(film, "film.mp4", checkpoint, "video/mp4")):
-        with pytest.raises(StorageError, match="no directory") as raised:
+        with pytest.raises(StorageError, match="not a directory") as raised:
             act()
         assert (raised.value.reason, raised.value.lasting) == ("no_bucket", True)
 
