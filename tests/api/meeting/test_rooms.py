@@ -463,11 +463,10 @@ async def test_host_should_see_the_active_recording_without_a_404(address: str) 
         assert set(shown) == {"id", "status", "started_time"}
         assert (await host.get("/meet-rooms/active-recording/another")).status_code == 401
         assert (await host.get("/v2/recordings/active-recording/room")).status_code == 200
+    async with httpx.AsyncClient(base_url=address) as guest:
         for headers in ({}, {"Authorization": "Bearer guess"}):
-            guest = await httpx.AsyncClient(base_url=address).get(
-                "/meet-rooms/active-recording/room", headers=headers
-            )
-            assert guest.status_code == 401
+            refused = await guest.get("/meet-rooms/active-recording/room", headers=headers)
+            assert refused.status_code == 401
 
 
 async def test_host_should_record_the_own_meeting_and_nothing_else(address: str, records: Records) -> None:
