@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 import yaml
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import AuthenticationError
+from redis.retry import Retry
 
 from recording_farm.browser_bot.network.addresses import parse_address_rule
 from recording_farm.farm.cli.health import MAX_LENGTH
 from recording_farm.farm.cli.up import STOP_TIMEOUT
 from recording_farm.farm.config.settings import Settings
 from testkit.deploy.dockerfile import Instruction, instructions
+from testkit.network.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile.chromium"
@@ -175,20 +180,63 @@ def address_of(service: dict[str, Any]) -> IPv4Address:
     return IPv4Address(service["networks"]["default"]["ipv4_address"])
 
 
-def test_redis_of_compose_should_require_its_password() -> None:
+def test_redis_of_compose_should_require_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
     services = compose()["services"]
-    command = services["redis"]["command"]
-    assert command[command.index("--requirepass") + 1].startswith("${FARM_REDIS_PASSWORD:?")
-    assert services["redis"]["environment"] == {"REDISCLI_AUTH": "${FARM_REDIS_PASSWORD}"}
+    redis = services["redis"]
+    assert "command" not in redis
+    assert redis["environment"]["REDISCLI_AUTH"].startswith("${FARM_REDIS_PASSWORD:?")
     for name in ("api", *WORKERS):
         url = services[name]["environment"]["FARM_REDIS_URL"]
         assert url == "redis://:${FARM_REDIS_PASSWORD}@redis:6379/0"
+
+    shell, switches, script = redis["entrypoint"]
+    (tmp_path / "data").mkdir()
+    port, password = free_port(), "hunter2" * 8
+    script = script.replace("$$", "$").replace("/data", f"{tmp_path}/data --port {port} --bind 127.0.0.1")
+    server = subprocess.Popen(
+        [shell, switches, script], env=os.environ | {"REDISCLI_AUTH": password}, stdout=subprocess.DEVNULL
+    )
+    try:
+        client = Redis(port=port, password=password, retry=Retry(ConstantBackoff(0.05), 100))
+        assert client.ping()
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        client.close()
+        with pytest.raises(AuthenticationError), Redis(port=port) as stranger:
+            stranger.ping()
+        # The shell has become the server: Docker's SIGTERM reaches it.
+        command_line = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        assert command_line.startswith(b"redis-server")
+        assert password.encode() not in command_line
+    finally:
+        server.terminate()
+        assert server.wait(10) == 0
+
+
+@pytest.mark.parametrize("name", ["api", *WORKERS, "redis", "minio"])
+def test_each_service_of_compose_should_be_bounded(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["pids_limit"] > 0
+    # Swap would be memory beyond the limit.
+    assert service["memswap_limit"] == service["mem_limit"]
+    (temporary,) = service["tmpfs"]
+    assert re.fullmatch(r"/tmp:size=\d+[gm](,mode=1777)?", temporary)  # noqa: S108
+
+
+def test_stages_of_compose_should_fit_the_memory_of_their_worker() -> None:
+    for name in WORKERS:
+        service = compose()["services"][name]
+        (slots,) = re.findall(r"\d+", service["environment"]["FARM_SLOTS"])
+        stages = int(slots) * Settings(stage_memory=service["environment"]["FARM_STAGE_MEMORY"]).stage_memory
+        assert stages + 2**30 <= int(service["mem_limit"].removesuffix("g")) * 2**30
 
 
 @pytest.mark.parametrize("name", ["api", *WORKERS])
 def test_parts_of_compose_should_be_confined_and_set_up(name: str) -> None:
     service = compose()["services"][name]
-    assert service["cap_drop"] == ["ALL"]
     assert "seccomp=deploy/seccomp.json" in service["security_opt"]
     assert "privileged" not in service
     environment = service["environment"]
