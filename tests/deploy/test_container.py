@@ -223,7 +223,7 @@ def test_each_service_of_compose_should_be_bounded(name: str) -> None:
     # Swap would be memory beyond the limit.
     assert service["memswap_limit"] == service["mem_limit"]
     (temporary,) = service["tmpfs"]
-    assert re.fullmatch(r"/tmp:size=\d+[gm](,mode=1777)?", temporary)  # noqa: S108
+    assert re.fullmatch(r"/tmp:size=\d+[gm](,mode=1777)?", temporary)
 
 
 def test_stages_of_compose_should_fit_the_memory_of_their_worker() -> None:

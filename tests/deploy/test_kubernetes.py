@@ -113,6 +113,51 @@ def test_pods_should_have_no_more_rights_than_they_need(kind: str, name: str) ->
         assert "privileged" not in context
 
 
+def test_namespace_should_refuse_pods_with_more_rights() -> None:
+    labels = named("Namespace", "recording-farm")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("StatefulSet", "worker"), ("Deployment", "api")])
+def test_pods_should_be_admitted_by_the_restricted_standard(kind: str, name: str) -> None:
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/: what the tests above leave out.
+    pod = named(kind, name)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["seccompProfile"]["type"] in {"RuntimeDefault", "Localhost"}
+    assert pod["securityContext"]["runAsUser"] != 0
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    allowed = {"configMap", "emptyDir", "secret", "persistentVolumeClaim"}
+    assert {key for volume in pod["volumes"] for key in volume if key != "name"} <= allowed
+
+
+@pytest.mark.parametrize(("kind", "name"), [("StatefulSet", "worker"), ("Deployment", "api")])
+def test_pods_should_be_bounded_in_memory_and_disk(kind: str, name: str) -> None:
+    pod = named(kind, name)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    limits = container["resources"]["limits"]
+    on_disk = [
+        volume["emptyDir"]["sizeLimit"]
+        for volume in pod["volumes"]
+        if "emptyDir" in volume and volume["emptyDir"].get("medium") != "Memory"
+    ]
+    # Kubernetes counts these volumes: with less, the pod would be evicted before its volumes are full.
+    assert gibibytes(limits["ephemeral-storage"]) > sum(map(gibibytes, on_disk))
+    assert "memory" in limits
+
+
+def gibibytes(quantity: str) -> float:
+    return int(quantity[:-2]) / {"Gi": 1, "Mi": 1024}[quantity[-2:]]
+
+
+def test_stages_of_a_pod_should_fit_its_memory() -> None:
+    (container,) = named("StatefulSet", "worker")["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    stage = Settings(stage_memory=environment["FARM_STAGE_MEMORY"]).stage_memory
+    # 1 GiB for the node itself (docs/operations.md, Sizing).
+    assert int(environment["FARM_SLOTS"]) * stage / 2**30 + 1 <= gibibytes(
+        container["resources"]["limits"]["memory"]
+    )
+
+
 def test_settings_should_exist() -> None:
     known = {f"FARM_{name.upper()}" for name in Settings.model_fields}
     used = set(named("ConfigMap", "recording-farm")["data"])
