@@ -30,6 +30,7 @@ from recording_farm.farm.db.embedded import answers
 from recording_farm.farm.db.faults import describe, evicts_message, probe, read_memory
 from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.host.ca_file import read_authorities
+from recording_farm.farm.host.disk_encryption import is_encrypted
 from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, uncovered_scripts
 from recording_farm.farm.host.programs import (
     NSS_PACKAGE,
@@ -443,6 +444,24 @@ def _check_data_directory(_timeout: float) -> Check:
     return Check("data directory", "ok", None, str(directory))
 
 
+def _check_takes_at_rest(_timeout: float) -> Check:
+    """Are takes encrypted at rest, where the store is? The disk does it (docs/security.md)."""
+    name = "takes at rest"
+    try:
+        settings = load_settings()
+        if not settings.store_encryption:
+            return Check(name, "ok", None, "not asked for (FARM_STORE_ENCRYPTION is off)")
+        directory = _data_directory()
+        if is_encrypted(_existing(directory)):
+            return Check(name, "ok", None, f"{directory} is on an encrypted disk")
+    except (SettingsError, OSError) as error:
+        return Check(name, "warning", None, f"not checked: {error}")
+    detail = (
+        f"FARM_STORE_ENCRYPTION is on, but {directory} is on no dm-crypt disk: takes lie there in the clear"
+    )
+    return Check(name, "warning", None, detail)
+
+
 def _check_port(_timeout: float) -> Check:
     """Is the API's port free, or does a farm answer there?"""
     try:
@@ -502,6 +521,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("sandbox", None, _check_sandbox),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
+    ("takes at rest", None, _check_takes_at_rest),
     ("disk", None, _check_disk),
     ("memory", None, _check_memory),
 )

@@ -43,6 +43,10 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
     "disk": ("Free space in the data directory.", "Free at least 2 GiB, or move `FARM_DATA_DIR`."),
     "memory": ("Free memory.", "Each slot needs about 1 GiB; lower `FARM_SLOTS`."),
     "data directory": ("The farm can write to its data directory.", "Correct its owner, or `FARM_DATA_DIR`."),
+    "takes at rest": (
+        "With `FARM_STORE_ENCRYPTION=on`, the data directory is on an encrypted disk too.",
+        "Put `FARM_DATA_DIR` on a LUKS volume, see [security.md](security.md#recordings-at-rest).",
+    ),
     "port": ("The port of the API is free.", "Stop the other program, or set `FARM_PORT`."),
 }
 """By the names of the checks: what is checked, and what to do."""

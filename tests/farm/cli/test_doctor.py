@@ -353,3 +353,19 @@ def test_port_in_use_by_another_program_should_be_told(monkeypatch: pytest.Monke
         monkeypatch.setattr(doctor, "check_health", lambda _: {})
         check = found("port")
     assert (check.status, "is in use" in check.detail) == ("warning", True)
+
+
+def test_takes_on_a_plain_disk_should_be_told_where_the_store_is_encrypted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", [each for each in doctor.CHECKS if each[0] == "takes at rest"])
+    monkeypatch.setenv("FARM_DATA_DIR", str(tmp_path / "data"))
+    assert found("takes at rest").status == "ok"
+
+    monkeypatch.setenv("FARM_STORE_ENCRYPTION", "on")
+    monkeypatch.setattr(doctor, "is_encrypted", lambda _: False)
+    assert found("takes at rest").status == "warning"
+    assert str(tmp_path / "data") in found("takes at rest").detail
+
+    monkeypatch.setattr(doctor, "is_encrypted", lambda _: True)
+    assert found("takes at rest").status == "ok"
