@@ -1,19 +1,23 @@
 """Cleanup: kills the programs and deletes the directories of stages whose owner has died.
 
 The parent-death signal kills a stage's programs with their owner. The cleanup handles the rest: the
-directory, and programs that were just starting.
+directory, programs that were just starting, and the socket of a killed X server.
 """
 
 import logging
 import os
 import shutil
+import socket
 import stat
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from recording_farm.browser_bot.stage.display import SOCKETS
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +56,66 @@ def find_orphan(owner: int, root: Path | None = None) -> Path | None:
     return max(found, default=(0, None))[1]
 
 
-def clean_up_stages(root: Path | None = None) -> int:
-    """Kill and delete this user's stages below `root` whose owner is gone; return their number.
+def orphaned_stages(root: Path | None = None) -> set[Path]:
+    """Return this user's stages below `root` whose owner is gone."""
+    stages = (root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")
+    return {directory for directory in stages if _is_orphaned(directory)}
+
+
+class Sweeper:
+    """Removes orphaned stages and sockets, each only once it was there at two passes in a row.
+
+    So a slot has the time between two passes to keep evidence of a recorder that was killed.
+    """
+
+    def __init__(self, root: Path | None = None, sockets: Path = SOCKETS) -> None:
+        """Nothing was seen yet. `sockets` is the directory of the X servers' sockets."""
+        self._root = root
+        self._sockets = sockets
+        self._stages: set[Path] = set()
+        self._dead: set[Path] = set()
+
+    def sweep(self) -> None:
+        """Make one pass."""
+        stages, dead = orphaned_stages(self._root), _dead_sockets(self._sockets)
+        clean_up_stages(self._root, self._stages & stages)
+        for path in self._dead & dead:
+            with suppress(OSError):
+                path.unlink()
+        self._stages, self._dead = stages, dead
+
+
+def _dead_sockets(directory: Path) -> set[Path]:
+    """Return this user's sockets of X servers at which no server listens, and did not just start either."""
+    dead = set()
+    for path in directory.glob("X*"):
+        with suppress(OSError):
+            about = path.lstat()
+            is_ours = stat.S_ISSOCK(about.st_mode) and about.st_uid == os.geteuid()
+            if is_ours and time.time() - about.st_mtime > UNOWNED_SECONDS and not _is_listening(path):
+                dead.add(path)
+    return dead
+
+
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)  # a server that is stopped has a full queue, and listens
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+def clean_up_stages(root: Path | None = None, stages: Collection[Path] | None = None) -> int:
+    """Kill and delete orphaned stages: all of this user's below `root`, or `stages`; return their number.
 
     This process must not be opening a stage at the same time.
     """
     count = logged = killed = 0
-    for directory in sorted((root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")):
+    for directory in sorted(orphaned_stages(root) if stages is None else stages):
         if not _is_orphaned(directory):
             continue
         killed += _kill_programs(directory)

@@ -25,6 +25,9 @@ MAX_SECONDS: Final = 900.0
 RETRY_SECONDS: Final = 10.0
 """How long a process waits before it retries to open a stage."""
 
+CLOSE_TIMEOUT: Final = 10.0
+"""Closing a stage takes 0.5 s; hung programs are killed after at most 4 s."""
+
 TAKEN: Final = b"+"
 """Acknowledges a job."""
 
@@ -51,11 +54,33 @@ def wait_warm(needs: StageNeeds, line: socket.socket) -> bytes:
 
 @contextmanager
 def ready_stage() -> Iterator[tuple[asyncio.Runner, OpenedStage | None]]:
-    """The stage that this process has ready, if any, and the asyncio runner to record on."""
+    """The stage that this process has ready, if any, and the asyncio runner to record on.
+
+    The stage is closed at the end, however that comes: a recording may never get to use it.
+    """
     global _ready
     (runner, stage), _ready = _ready or (asyncio.Runner(), None), None
     with runner:
-        yield runner, stage
+        try:
+            yield runner, stage
+        finally:
+            if stage is not None:
+                runner.run(_close(stage))
+
+
+def close_ready_stage() -> None:
+    """Close the stage that this process has ready, if no job has used it."""
+    with ready_stage():
+        pass
+
+
+async def _close(stage: OpenedStage) -> None:
+    """Close a stage; one that is closed already stays so."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await stage.close()
+    except Exception:  # the cleanup of stages removes it later
+        logger.exception("cannot close a stage")
 
 
 async def _wait(needs: StageNeeds, line: socket.socket) -> tuple[bytes, OpenedStage | None]:

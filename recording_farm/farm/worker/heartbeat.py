@@ -11,6 +11,7 @@ from typing import Final
 
 import redis
 
+from recording_farm.browser_bot.stage.cleanup import Sweeper
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage
@@ -29,8 +30,11 @@ logger = logging.getLogger(__name__)
 CARE_SECONDS: Final = 15.0
 """Between two passes over the recordings of nodes that are gone; the first pass is at once."""
 
-_COMPARING_ENDS: Final = 2.0
-"""Seconds that the comparison of settings gets to end."""
+SWEEP_SECONDS: Final = 60.0
+"""Between two passes over what dead recorders left on this machine."""
+
+_THREAD_ENDS: Final = 2.0
+"""Seconds that each of the other threads gets to end."""
 
 
 def run_node(settings: Settings) -> None:
@@ -38,7 +42,9 @@ def run_node(settings: Settings) -> None:
     stopping = stop_event()
     # In a thread: a store on a network file system may hang, and the beats must not.
     comparing = threading.Thread(target=_compare_shared_settings, args=(settings, stopping), daemon=True)
+    sweeping = threading.Thread(target=_sweep, args=(stopping,), daemon=True)
     comparing.start()
+    sweeping.start()
     outage = Outage("this node waits for Redis and accepts no recordings", logging.WARNING)
     with connect(settings.redis_address) as client:
         watcher = Watcher(settings, client)
@@ -50,7 +56,18 @@ def run_node(settings: Settings) -> None:
                 watcher.reset()
                 outage.failed(error)
             stopping.wait(BEAT_SECONDS)
-    comparing.join(_COMPARING_ENDS)
+    for thread in (comparing, sweeping):
+        thread.join(_THREAD_ENDS)
+
+
+def _sweep(stopping: threading.Event) -> None:
+    """Remove what dead recorders left, once a minute."""
+    sweeper = Sweeper()
+    while not stopping.wait(SWEEP_SECONDS):
+        try:
+            sweeper.sweep()
+        except Exception:
+            logger.exception("cannot clean up after dead recorders")
 
 
 def _compare_shared_settings(settings: Settings, stopping: threading.Event) -> None:

@@ -36,7 +36,7 @@ from recording_farm.farm.nodes.slot_number import acquire_slot_number
 from recording_farm.farm.pages.access import environment_of
 from recording_farm.farm.queues.jobs import note_node
 from recording_farm.farm.recorder.opened_stage import StageNeeds
-from recording_farm.farm.recorder.warm_stage import TAKEN, WARM_HORSE, wait_warm
+from recording_farm.farm.recorder.warm_stage import TAKEN, WARM_HORSE, close_ready_stage, wait_warm
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.local_spool import recover, recover_spool
@@ -197,14 +197,25 @@ class SlotWorker(SpoolWorker):
             return
         set_process_title("farm recorder")
         job_id, queue_name, execution_id = json.loads(names)
-        # The job is no longer in any queue, so it must not be dropped here.
-        job = retry_until_available(self.outage, self.job_class.fetch, job_id, connection=self.connection)
-        execution = retry_until_available(
-            self.outage, Execution.fetch, execution_id, job_id, connection=self.connection
-        )
+        try:
+            # The job is no longer in any queue, so it must not be dropped here.
+            job = retry_until_available(self.outage, self.job_class.fetch, job_id, connection=self.connection)
+            execution = retry_until_available(
+                self.outage, Execution.fetch, execution_id, job_id, connection=self.connection
+            )
+        except Exception:
+            close_ready_stage()
+            raise
         self.execution = execution
         os.environ["RQ_JOB_ID"] = job_id
         self.main_work_horse(job, Queue(queue_name, connection=self.connection))
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Run a job in the work horse; then close the warm stage if the job did not use it."""
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            close_ready_stage()
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Hand the job to the warm work horse, or fork one if there is none."""
@@ -228,6 +239,7 @@ class SlotWorker(SpoolWorker):
         """End the warm work horse too."""
         if self._warm is not None:
             self._warm.end()
+            clean_up_stages()
         super().teardown()
 
     def handle_warm_shutdown_request(self) -> None:

@@ -1,5 +1,6 @@
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from recording_farm.browser_bot.stage.cleanup import (
     OWNER,
     PREFIX,
     UNOWNED_SECONDS,
+    Sweeper,
     clean_up_stages,
     write_owner,
 )
@@ -165,3 +167,33 @@ def test_all_stages_of_dead_owners_should_be_one_line_in_the_log(
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "removed 2 stages of dead recorders, killed 0 programs")
     ]
+
+
+def test_sweep_should_remove_an_orphaned_stage_at_the_second_pass_and_never_a_living_one(
+    tmp_path: Path,
+) -> None:
+    orphan, living = stage_of(DEAD, tmp_path, "orphan"), stage_of(None, tmp_path, "living")
+    write_owner(living)
+    sweeper = Sweeper(tmp_path, tmp_path)
+    sweeper.sweep()
+    assert orphan.exists()
+    sweeper.sweep()
+    assert not orphan.exists()
+    assert living.exists()
+
+
+def test_sweep_should_remove_the_socket_of_a_killed_x_server_and_never_a_living_one(tmp_path: Path) -> None:
+    dead, young, living, other = (tmp_path / name for name in ("X1", "X2", "X3", "pulse"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(living))
+        server.listen(0)
+        for path in (dead, young, other):
+            with socket.socket(socket.AF_UNIX) as gone:
+                gone.bind(str(path))
+        before = time.time() - UNOWNED_SECONDS - 1
+        for path in (dead, living, other):
+            os.utime(path, (before, before))
+        sweeper = Sweeper(tmp_path, tmp_path)
+        for _ in range(3):  # the living one's queue is full then
+            sweeper.sweep()
+    assert {path.name for path in tmp_path.iterdir()} == {"X2", "X3", "pulse"}

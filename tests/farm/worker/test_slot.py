@@ -1,24 +1,33 @@
 """A slot as a program of its own."""
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 
+from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.encoder.formats import Format
 from recording_farm.farm.jobs import entry
 from recording_farm.farm.pages.access import environment_of
 from recording_farm.farm.queues.recordings import RECORD_JOB
+from recording_farm.farm.recorder import warm_stage
+from recording_farm.farm.recorder.opened_stage import OpenedStage, StageNeeds
+from recording_farm.farm.recording.model import Status
 from recording_farm.farm.worker import slot
 from recording_farm.farm.worker.draining import is_draining
 from recording_farm.farm.worker.slot import SlotWorker
-from testkit.settings import settings_with
+from testkit.farm import Farm
+from testkit.settings import set_environment, settings_with
 
 # A signal that comes in the middle of a fork: what its handler raises there, Python throws away.
 SLOT = """
@@ -85,3 +94,45 @@ def test_warm_work_horse_should_run_the_function_that_the_name_of_its_job_means(
     with ours, theirs:
         worker._wait_for_job(theirs)
     assert called == [entry.record]
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_warm_stage_should_be_closed_when_its_recording_was_stopped_before(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    set_environment(monkeypatch, farm.settings)
+    recording = farm.add()
+    queue = Queue("recordings", connection=farm.redis)
+    job = queue.enqueue(RECORD_JOB, str(recording.id))
+    if is_deleted:
+        farm.stop_and_delete(recording)
+    else:
+        farm.records.change_state(recording.id, Status.ERRORED)
+    worker = SlotWorker([queue], connection=farm.redis)
+    job = worker.job_class.fetch(job.id, connection=farm.redis)
+    closed: list[bool] = []
+    parts = AsyncExitStack()
+    parts.callback(closed.append, True)
+    stage = OpenedStage(StageNeeds(320, 180, 30), cast(Stage, None), None, parts)
+    monkeypatch.setattr(warm_stage, "_ready", (asyncio.Runner(), stage))
+    assert worker.perform_job(job, queue, worker.prepare_execution(job))
+    assert closed == [True]
+
+
+def test_warm_stage_should_be_closed_when_its_job_is_gone(
+    redis_client: redis.Redis, redis_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_with(tmp_path, redis_address)
+    worker = SlotWorker([Queue("recordings", connection=redis_client)], connection=redis_client)
+    monkeypatch.setattr(worker, "_settings", settings, raising=False)
+    monkeypatch.setattr(worker, "_format", Format(), raising=False)
+    monkeypatch.setattr(worker, "_environment", environment_of(None, settings), raising=False)
+    monkeypatch.setattr(worker, "setup_work_horse_signals", lambda: None)
+    monkeypatch.setattr(slot, "set_process_title", lambda _: None)
+    monkeypatch.setattr(slot, "wait_warm", lambda *_: json.dumps(["gone", "recordings", "gone"]).encode())
+    closed: list[bool] = []
+    monkeypatch.setattr(slot, "close_ready_stage", lambda: closed.append(True))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(NoSuchJobError):
+        worker._wait_for_job(theirs)
+    assert closed == [True]
