@@ -5,13 +5,14 @@ PYTEST_ARGS ?=
 # Most tests wait for programs for half of their time.
 PYTEST_WORKERS ?= $(shell echo $$(($$(nproc) + 2)))
 CHAOS_ARGS ?=
+HOSTILE_ARGS ?=
 LOCK_ARGS ?=
 # Compiled once: tests start hundreds of processes, and to compile all modules takes each of them half a second.
 export PYTHONDONTWRITEBYTECODE :=
 export NODE_COMPILE_CACHE := $(CURDIR)/.venv/.node-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo lint test test-all coverage compat bench chaos dist lock clean
+.PHONY: help setup setup-tests demo lint test test-all coverage compat bench chaos hostile dist lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ bench: setup ## measure fidelity, delays and load; wants a quiet machine
 
 chaos: setup ## 20 recordings while the farm's parts are killed at random (CHAOS_ARGS="--seed N" for one again)
 	$(BIN)/python -m chaos $(CHAOS_ARGS)
+
+hostile: setup-tests ## attack a farm while a victim records (HOSTILE_ARGS="disk memory" for some attacks)
+	$(BIN)/python -m hostile $(HOSTILE_ARGS)
 
 dist: setup ## build the wheel and the sdist of a release in dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .

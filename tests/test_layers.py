@@ -99,7 +99,7 @@ MODULES: Final = modules()
 
 BESIDE: Final = tuple(
     file
-    for folder in ("testkit", "tests", "benchmarks", "chaos", "compat")
+    for folder in ("testkit", "tests", "benchmarks", "chaos", "hostile", "compat")
     for file in sorted((ROOT / folder).rglob("*.py"))
     if not {".venv", "node_modules"} & set(file.relative_to(ROOT).parts)
 )
@@ -210,9 +210,7 @@ def test_packages_should_not_go_in_a_circle() -> None:
 
 
 NAME: Final = re.compile(rf"`(?:recording_farm\.)?((?:{'|'.join(TOPS)})(?:\.\w+)+)(?:\(\))?`")
-FOLDERS: Final = (
-    "recording_farm|farm|api|browser_bot|encoder|layouts|testkit|tests|benchmarks|chaos|compat|deploy|scripts"
-)
+FOLDERS: Final = "recording_farm|farm|api|browser_bot|encoder|layouts|testkit|tests|benchmarks|chaos|hostile|compat|deploy|scripts"
 FILE: Final = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NO_NAMES: Final = {"farm.gap", "farm.yaml", "api.yaml"}
 """An event of the API's stream, and files of Kubernetes."""

@@ -1,0 +1,1 @@
+"""Attacks on a farm with a victim that records: `make hostile`."""
