@@ -210,7 +210,10 @@ def test_packages_should_not_go_in_a_circle() -> None:
 
 
 NAME: Final = re.compile(rf"`(?:recording_farm\.)?((?:{'|'.join(TOPS)})(?:\.\w+)+)(?:\(\))?`")
-FOLDERS: Final = "recording_farm|farm|api|browser_bot|encoder|layouts|testkit|tests|benchmarks|chaos|hostile|compat|deploy|scripts"
+FOLDERS: Final = (
+    "recording_farm|farm|api|browser_bot|encoder|layouts"
+    "|testkit|tests|benchmarks|chaos|hostile|compat|deploy|scripts"
+)
 FILE: Final = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NO_NAMES: Final = {"farm.gap", "farm.yaml", "api.yaml"}
 """An event of the API's stream, and files of Kubernetes."""
