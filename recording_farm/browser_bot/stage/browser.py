@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from playwright._impl import transport
+from playwright._impl._driver import get_driver_env
 from playwright.async_api import (
     BrowserContext,
     Page,
@@ -28,7 +30,12 @@ from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, En
 from recording_farm.browser_bot.stage.fonts import write_fonts
 from recording_farm.browser_bot.stage.popups import block_popups
 from recording_farm.browser_bot.stage.profile import write_profile, write_shims
-from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT, chromium_path, signal_group
+from recording_farm.browser_bot.stage.programs import (
+    DIES_WITH_PARENT,
+    child_environment,
+    chromium_path,
+    signal_group,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -224,19 +231,23 @@ NO_GESTURE = Path(__file__).with_name("no_gesture.cjs")
 """Keeps Playwright's calls from counting as user gestures; see the file."""
 
 
-def _load_no_gesture() -> None:
-    """Load NO_GESTURE in drivers that start from now on; they inherit our environment."""
+def driver_environment() -> dict[str, str]:
+    """The environment of Playwright's driver, which talks with the browser of a page. It loads NO_GESTURE."""
     quoted = str(NO_GESTURE).replace("\\", "\\\\").replace('"', '\\"')
-    option = f'--require="{quoted}"'
-    options = os.environ.get("NODE_OPTIONS", "")
-    if option not in options:
-        os.environ["NODE_OPTIONS"] = f"{options} {option}".strip()
+    return {
+        **{name: value for name, value in get_driver_env().items() if name.startswith("PW_")},
+        **child_environment(),
+        "NODE_OPTIONS": f'--require="{quoted}"',
+    }
+
+
+# Playwright would pass all of this process's variables, and has no option for it.
+transport.get_driver_env = driver_environment  # type: ignore[attr-defined]
 
 
 @asynccontextmanager
 async def open_driver() -> AsyncIterator[Playwright]:
     """Run Playwright's driver. Raises StageError if it does not start."""
-    _load_no_gesture()
     manager = async_playwright()
     # A cancelled start would leave the driver running, so it is left to finish and the driver is ended.
     starting = asyncio.ensure_future(manager.__aenter__())

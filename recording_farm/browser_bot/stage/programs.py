@@ -19,6 +19,12 @@ console and clears the parent-death signal."""
 
 XCB_LIBRARY = "libxcb.so.1"
 
+CHILD_VARIABLES = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "FONTCONFIG_FILE", "FONTCONFIG_PATH"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
+)
+"""The variables of this process that a child may inherit. Settings of the farm may contain secrets."""
+
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 """With SIGKILL no child can outlive its parent, however the parent ended."""
 
@@ -118,6 +124,12 @@ class Program:
             # Also when the caller is cancelled.
             signal_group(self.pid, signal.SIGKILL)
         await self.process.wait()
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a child program: what it needs of ours, and no secret of the farm."""
+    inherited = {name: os.environ[name] for name in CHILD_VARIABLES if name in os.environ}
+    return {"PATH": os.defpath, **inherited}
 
 
 def signal_group(group: int, number: signal.Signals) -> None:

@@ -22,7 +22,13 @@ from typing import Literal
 import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
-from recording_farm.browser_bot.stage.programs import chromium_path, program_path, xcb_library, xorg_path
+from recording_farm.browser_bot.stage.programs import (
+    child_environment,
+    chromium_path,
+    program_path,
+    xcb_library,
+    xorg_path,
+)
 from recording_farm.farm.cli.health import check_health
 from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
 from recording_farm.farm.db.clients import connect
@@ -170,7 +176,7 @@ def _ask(argv: Sequence[str | Path], timeout: float) -> str:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "LC_ALL": "C"},
+            env=child_environment() | {"LC_ALL": "C"},
             start_new_session=True,
         )
     except OSError as error:
@@ -213,6 +219,7 @@ def _ping_redis(path: Path, timeout: float) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=child_environment(),
             start_new_session=True,
         )
         with process:

@@ -14,6 +14,7 @@ from typing import Final
 
 import redis
 
+from recording_farm.browser_bot.stage.programs import child_environment
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import RedisUnavailableError, SettingsError
@@ -138,6 +139,7 @@ def _start(socket: Path, directory: Path, log: Path, lock: int) -> subprocess.Po
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
+            env=child_environment(),
             # Its own process group: Ctrl-C must reach only the farm, which still writes states as it stops.
             process_group=0,
         )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from recording_farm.browser_bot.stage.programs import child_environment
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.host.programs import NSS_PACKAGE, required_program
 
@@ -134,7 +135,14 @@ def _made(data_dir: Path, name: str, content: str, write: Callable[[Path], None]
 
 def _run(words: list[str]) -> None:
     try:
-        subprocess.run(words, check=True, capture_output=True, text=True, timeout=_CERTUTIL_SECONDS)
+        subprocess.run(
+            words,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_CERTUTIL_SECONDS,
+            env=child_environment(),
+        )
     except subprocess.TimeoutExpired:
         raise SettingsError("certutil takes too long to read FARM_CA_FILE") from None
     except subprocess.CalledProcessError as error:

@@ -6,7 +6,6 @@ Its failure never affects the recording: it shares only the files of takes with 
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -14,16 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT, signal_group
+from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT, child_environment, signal_group
 from recording_farm.browser_bot.waiting import first_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
-
-_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Environment variables without secrets of the farm."""
 
 _MAX_LINE: Final = 1 << 16
 
@@ -43,9 +39,7 @@ class OutputProgram:
 
         By default, its environment has no secrets of the farm.
         """
-        if environment is None:
-            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        self._environment = dict(environment)
+        self._environment = child_environment() if environment is None else dict(environment)
         self._module = module
         self._spec = spec
         self._log = log

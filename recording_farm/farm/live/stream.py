@@ -23,7 +23,7 @@ import av
 from av.stream import Stream
 
 from recording_farm.browser_bot.redaction import redact
-from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT
+from recording_farm.browser_bot.stage.programs import DIES_WITH_PARENT, child_environment
 from recording_farm.encoder.formats import AudioExport, Format
 from recording_farm.encoder.live.follow import FollowedPacket, follow
 from recording_farm.encoder.media.packets import MICROSECOND
@@ -123,6 +123,7 @@ class _Sender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=child_environment(),
         )
         self._said: list[str] = []
         self._giving_since: float | None = None

@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 import httpx
 
 from recording_farm.browser_bot.network.addresses import AddressError, AddressRule
+from recording_farm.browser_bot.stage.programs import child_environment
 from recording_farm.farm.errors import AddressRefusedError, InvalidRequestError
 from recording_farm.farm.recording.model import Corner, Watermark
 from recording_farm.farm.safe_http import CheckedHttp
@@ -68,6 +69,7 @@ async def draw(content: bytes, watermark: Watermark, width: int, height: int) ->
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),
     )
     try:
         async with asyncio.timeout(DRAW_SECONDS):

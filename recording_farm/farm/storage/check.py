@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.stage.programs import child_environment
 from recording_farm.farm.clock import now
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.customer import CustomerStorage, open_backend
@@ -75,6 +76,7 @@ async def check_target(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,  # messages of libraries may contain secrets
+        env=child_environment(),
     )
     try:
         async with asyncio.timeout(CHECK_SECONDS + 1):

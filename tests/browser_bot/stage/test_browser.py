@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -117,12 +118,18 @@ async def test_page_should_be_visible_and_drawn_at_the_frame_rate(stage: Stage) 
     assert 900 < await stage.browser.page.evaluate(thirty_frames) < 3000
 
 
-async def test_browser_should_get_no_secrets_of_ours(stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_child_of_a_stage_should_get_secrets_of_ours(
+    stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FARM_API_KEYS", "acme:very-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the operator")
     async with open_stage(WIDTH, HEIGHT, 30) as stage:
-        programs = programs_of(stage.directory)
+        driver = psutil.Process(stage.browser.driver_pid)
+        programs = [*programs_of(stage.directory), driver]
         assert {"Xorg", "pulseaudio", "chromium"} <= {program.name() for program in programs}
-        assert not [program for program in programs if "FARM_API_KEYS" in program.environ()]
+        for program in programs:
+            told = program.environ()
+            assert not {"FARM_API_KEYS", "AWS_SECRET_ACCESS_KEY"} & told.keys(), program.cmdline()
         assert stage.directory.parent == stages
         assert stage.directory.stat().st_mode & 0o777 == 0o700
 
