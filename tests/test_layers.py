@@ -47,10 +47,11 @@ FLOORS: Final = {
     "api": (
         "__main__",
         "server",
-        "app",
+        "app http_protocol",
         "portal docs routes",
         "cors file_response",
         "operations rules key_watch",
+        "connections",
         "error_responses request_log",
         "auth",
         "context",

@@ -53,6 +53,19 @@ _WITHOUT_CLASS: Final = {
     "disconnected": ErrorType(
         400, "The client closed the connection before the whole body arrived.", "Send the request again."
     ),
+    "request_timeout": ErrorType(
+        408, "The request did not arrive in time.", "Send the request again, without pauses."
+    ),
+    "header_too_large": ErrorType(
+        431, "The header of the request is larger than 32 KiB.", "Send a smaller header, or fewer cookies."
+    ),
+    "malformed_http": ErrorType(400, "The request is not valid HTTP.", "Use another HTTP client."),
+    "too_many_connections": ErrorType(
+        429,
+        "The address has too many connections at the same time, or the farm has (503).",
+        "Close connections; the operator can raise `FARM_CONNECTIONS_PER_ADDRESS`, and must set "
+        "`FARM_TRUSTED_PROXIES` behind a proxy.",
+    ),
     "internal_error": ErrorType(
         500, "The farm has a defect.", "Report it with the traceback in the farm's log."
     ),

@@ -34,7 +34,9 @@ class _Server(uvicorn.Server):
 async def served_meetings() -> AsyncIterator[str]:
     """Serve the meeting's pages at a free loopback port; yields their address without the meeting's id."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(Starlette(routes=meeting_routes), log_config=None, lifespan="off"))
+        app = Starlette(routes=meeting_routes)
+        # h11 limits the size of a request's header.
+        server = _Server(uvicorn.Config(app, http="h11", log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}{MEETING_PATH}"

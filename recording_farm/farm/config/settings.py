@@ -210,6 +210,14 @@ class Settings(BaseSettings):
         description="Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For "
         "is trusted.",
     )
+    connections_per_address: int = Field(
+        json_schema_extra=_about(Group.ACCESS, "1000", "api/server.py", unit="connections"),
+        default=256,
+        ge=0,
+        le=100_000,
+        description="Connections that a client address (IPv6: a /64) may have open at the API at the same "
+        "time, or, behind a trusted proxy, its requests; 0 for no limit.",
+    )
     chromium: Path | None = Field(
         json_schema_extra=_about(Group.PAGES, "/opt/google/chrome/chrome", "browser_bot/stage/programs.py"),
         default=None,

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_SECONDS: Final = 5.0
-"""Time for a client to send its request and read the response."""
+_REQUEST_SECONDS: Final = 10.0
+"""Time of a connection: for a client to send its request and to read the response."""
+
+_WAIT_SECONDS: Final = 5.0
+"""Time-out of each read and write in it."""
+
+_MAX_CONNECTIONS: Final = 16
+"""At the same time; further ones are closed. Prometheus and a kubelet need one each."""
 
 _JSON: Final = "application/json"
 
@@ -89,7 +96,32 @@ class NodeApp:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection; one that is slow is closed, by a timer, in whatever it waits for."""
+
     daemon_threads = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        def end() -> None:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_REQUEST_SECONDS, end)
+        timer.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            self._places.release()
 
 
 class _Server6(_Server):
@@ -97,7 +129,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_SECONDS
+    timeout = _WAIT_SECONDS
 
     def address_string(self) -> str:
         """The client's address, without a reverse DNS lookup."""

@@ -7,6 +7,7 @@ import pytest
 import uvicorn
 
 from recording_farm.api import server
+from recording_farm.api.connections import Connections
 from recording_farm.api.services.rate_limit import network_of
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.api_keys import create_api_key
@@ -167,6 +168,8 @@ async def client_seen_by(configuration: uvicorn.Config) -> str:
 async def test_forwarded_address_should_be_believed_of_trusted_proxies_only(
     settings: Settings, trusted: str, seen: str
 ) -> None:
-    configuration = server.configuration(limited(settings, trusted_proxies=trusted))
+    configuration = server.configuration(
+        limited(settings, trusted_proxies=trusted), Connections(9, 9, trusted)
+    )
     configuration.log_config = None
     assert await client_seen_by(configuration) == seen
