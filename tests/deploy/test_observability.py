@@ -148,6 +148,7 @@ HEALTHY = {
     'farm_finish_seconds_bucket{le="3600.0"}': "0+10x120",
     'farm_finish_seconds_bucket{le="+Inf"}': "0+10x120",
     'farm_recordings_ended_total{status="UPLOADED",reason="API_CALL",error=""}': "0+10x120",
+    'farm_recordings_ended_total{status="CANCELLED",reason="STOPPED_BEFORE_START",error=""}': "0+30x120",
     ERRORED: "0x120",
     "farm_frames_captured_total": "0+100000x120",
     "farm_frames_lost_total": "0+10x120",

@@ -1,6 +1,6 @@
 """The log lines about a recording: one when it starts, one when it ends."""
 
-from recording_farm.farm.recording.model import Recording, Status
+from recording_farm.farm.recording.model import Recording, Status, is_cancelled
 
 
 def line_about(recording: Recording) -> str | None:
@@ -11,6 +11,8 @@ def line_about(recording: Recording) -> str | None:
             return f"recording started: {name}, node {recording.node}"
         case Status.UPLOADED:
             return f"recording ended: {name}, {_length(recording)}, {_reason(recording)}{_error(recording)}"
+        case Status.ERRORED if is_cancelled(recording):
+            return f"recording cancelled: {name}, stopped before its first frame"
         case Status.ERRORED:
             return f"recording failed: {name}{_error(recording)}"
         case _:

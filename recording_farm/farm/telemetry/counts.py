@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
-from recording_farm.farm.recording.model import ReasonKind, Recording, Status
+from recording_farm.farm.recording.model import ReasonKind, Recording, Status, is_cancelled
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,18 @@ class Histogram(NamedTuple):
     bounds: tuple[float, ...]
 
 
+CANCELLED: Final = "CANCELLED"
+"""The status of ENDED for recordings that somebody stopped before their first frame; nothing failed."""
+
 INVOKED: Final = Counter("farm_recordings_invoked_total", "Recordings requested.")
 ENDED: Final = Counter(
     "farm_recordings_ended_total",
-    "Recordings ended, by final state, reason and error code (empty without an error).",
+    "Recordings ended, by final state (or CANCELLED), reason and error code (empty without an error).",
     ("status", "reason", "error"),
-    ((Status.UPLOADED, ReasonKind.API_CALL, ""),),
+    (
+        (Status.UPLOADED, ReasonKind.API_CALL, ""),
+        (CANCELLED, ReasonKind.STOPPED_BEFORE_START, ""),
+    ),
 )
 RECORDED_SECONDS: Final = Counter("farm_recorded_seconds_total", "Seconds of video in finished files.")
 FRAMES_CAPTURED: Final = Counter("farm_frames_captured_total", "Frames in finished files.")
@@ -181,6 +187,8 @@ def _of_start(recording: Recording) -> Increments:
 
 def _of_end(recording: Recording) -> Increments:
     reason = recording.stop_reason.reason.value if recording.stop_reason else ""
+    if is_cancelled(recording):
+        return counted(ENDED, CANCELLED, reason, "")
     error = recording.error.code if recording.error else ""
     ended = counted(ENDED, recording.status.value, reason, error)
     if recording.status is not Status.UPLOADED or recording.stopped_time is None:

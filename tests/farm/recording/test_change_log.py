@@ -3,7 +3,7 @@
 import pytest
 
 from recording_farm.farm.notice import NOTICE
-from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Status
+from recording_farm.farm.recording.model import STOPPED_BEFORE_START, Failure, Reason, ReasonKind, Status
 from testkit.farm import Farm
 
 ERROR = Failure(code="recording_failed", message="the page did not load")
@@ -35,4 +35,16 @@ def test_recording_that_fails_should_log_why(farm: Farm, caplog: pytest.LogCaptu
     farm.records.change_state(recording.id, Status.ERRORED, error=ERROR)
     assert lines(caplog) == [
         f"recording failed: {recording.id}, meeting demo, recording_failed: the page did not load"
+    ]
+
+
+def test_cancelled_recording_should_not_be_logged_as_failed(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(NOTICE)
+    recording = farm.add(meeting_id="demo")
+    error = Failure(code=STOPPED_BEFORE_START, message="it was stopped")
+    farm.records.change_state(recording.id, Status.ERRORED, error=error)
+    assert lines(caplog) == [
+        f"recording cancelled: {recording.id}, meeting demo, stopped before its first frame"
     ]

@@ -6,7 +6,14 @@ from pydantic import BaseModel
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.db.clients import connect
-from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Status, TimelineEntry
+from recording_farm.farm.recording.model import (
+    STOPPED_BEFORE_START,
+    Failure,
+    Reason,
+    ReasonKind,
+    Status,
+    TimelineEntry,
+)
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferError, TransferState
 from recording_farm.farm.storage import targets
 from recording_farm.farm.telemetry.counts import (
@@ -103,6 +110,18 @@ def test_recording_that_had_no_file_should_count_as_ended_alone() -> None:
         timeline=(TimelineEntry(status=Status.ERRORED, time=now()),),
     )
     assert change_increments(recording) == counted(ENDED, "ERRORED", "INTERNAL_ERROR", "no_free_slot")
+
+
+def test_recording_that_was_stopped_before_its_first_frame_should_count_as_cancelled() -> None:
+    recording = new_recording(
+        status=Status.ERRORED,
+        stop_reason=Reason(reason=ReasonKind.STOPPED_BEFORE_START),
+        error=Failure(code=STOPPED_BEFORE_START, message="it was stopped"),
+        timeline=(TimelineEntry(status=Status.ERRORED, time=now()),),
+    )
+    counts = change_increments(recording)
+    assert counts == counted(ENDED, "CANCELLED", "STOPPED_BEFORE_START", "")
+    assert set(counts) <= {field for labels in ENDED.expected for field in counted(ENDED, *labels)}
 
 
 def test_claim_should_measure_the_wait() -> None:
