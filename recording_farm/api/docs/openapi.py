@@ -11,12 +11,14 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, TypeAdapter
 
 from recording_farm.api.docs.fields import BODIES, DESCRIPTIONS, example_of
-from recording_farm.api.docs.webhook_examples import webhook_examples
+from recording_farm.api.docs.webhook_examples import transfer_examples, webhook_examples
 from recording_farm.api.error_responses import ErrorAnswer
 from recording_farm.api.operations import ACCOUNT_OR_APP, DIALECTS, DYTE, JSON, REALTIMEKIT, ROOT, Operation
 from recording_farm.api.schema.requests import MeetingId
 from recording_farm.api.schema.responses import Paging
+from recording_farm.farm.recording.transfers import TransferEvent
 from recording_farm.farm.storage.targets import PresetName
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, TRANSFER_UPDATE
 
 _Json = dict[str, Any]
 
@@ -70,6 +72,20 @@ _SECURITY_SCHEMES: Final = {
     },
 }
 
+_TRANSFER: Final = {
+    "type": "object",
+    "description": "The upload: `store` or the customer's storage, and what happened to it.",
+    "required": ["target", "state", "attempts"],
+    "properties": {
+        "target": {"type": "string", "description": "as in `transfers` of the recording"},
+        "state": {"enum": list(TransferEvent), "description": "FAILING: it is retried at `nextAttempt`"},
+        "attempts": {"type": "integer", "description": "attempts so far"},
+        "nextAttempt": {"type": "string", "format": "date-time", "description": "when it is retried"},
+        "error": {"type": "object", "description": "why the last attempt failed: `code` and `message`"},
+        "location": {"type": "string", "description": "where the main file is"},
+    },
+}
+
 _Mode = Literal["validation", "serialization"]
 
 
@@ -92,7 +108,25 @@ def openapi_document(operations: Sequence[Operation]) -> _Json:
             "description": _DESCRIPTION,
         },
         "paths": paths,
-        "webhooks": {"recording.statusUpdate": {"post": _webhook()}},
+        "webhooks": {
+            STATUS_UPDATE: {
+                "post": _webhook(
+                    STATUS_UPDATE,
+                    "recording_status_update",
+                    "The state of a recording has changed",
+                    webhook_examples(),
+                )
+            },
+            TRANSFER_UPDATE: {
+                "post": _webhook(
+                    TRANSFER_UPDATE,
+                    "recording_transfer_update",
+                    "An upload of a recording keeps failing, is done, or was given up",
+                    transfer_examples(),
+                    transfer=_TRANSFER,
+                )
+            },
+        },
         "components": {"schemas": schemas.shared(operations), "securitySchemes": _SECURITY_SCHEMES},
     }
     # Imported here: it takes a fifth of the API's start, and few clients read the document.
@@ -215,28 +249,36 @@ def _operation(operation: Operation, dialect: str, path: str, schemas: _Schemas)
     return described
 
 
-def _webhook() -> _Json:
-    """The farm's requests to a webhook, with an example for each state."""
-    examples = {name: {"value": value} for name, value in webhook_examples().items()}
+def _webhook(event: str, name: str, summary: str, examples: _Json, **more: _Json) -> _Json:
+    """The farm's requests to a webhook for an event; `more` are fields that no other event has."""
     about = "An object with `id`, `status` and more."
     schema = {
         "type": "object",
-        "required": ["event", "recording", "meeting"],
+        "required": ["event", "recording", *more, "meeting"],
         "properties": {
-            "event": {"const": "recording.statusUpdate", "description": "the kind of event"},
+            "event": {"const": event, "description": "the kind of event"},
             "recording": {
                 "type": "object",
                 "description": f"The recording. {about}",
                 "required": ["id", "status"],
             },
+            **more,
             "meeting": {"type": "object", "description": "The meeting of the recording.", "required": ["id"]},
         },
     }
     return {
-        "operationId": "recording_status_update",
-        "summary": "The state of a recording has changed",
+        "operationId": name,
+        "summary": summary,
         "tags": ["webhooks"],
-        "requestBody": {"required": True, "content": {JSON: {"schema": schema, "examples": examples}}},
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": schema,
+                    "examples": {key: {"value": value} for key, value in examples.items()},
+                }
+            },
+        },
         "responses": {"200": {"description": "Any 2xx: the receiver has accepted it."}},
     }
 

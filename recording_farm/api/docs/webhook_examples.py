@@ -1,4 +1,4 @@
-"""Examples of webhook bodies, one for each state of a recording, made by the code that sends them."""
+"""Examples of webhook bodies, made by the code that sends them."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,14 @@ from recording_farm.farm.recording.model import (
     Status,
     organization_caller,
 )
-from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
-from recording_farm.farm.webhooks.payload import status_update
+from recording_farm.farm.recording.transfers import (
+    STORE,
+    Transfer,
+    TransferError,
+    TransferEvent,
+    TransferState,
+)
+from recording_farm.farm.webhooks.payload import status_update, transfer_update
 
 _BEGAN: Final = datetime(2026, 1, 31, 9, tzinfo=UTC)
 _LINK: Final = DownloadLink(
@@ -59,10 +65,33 @@ _FIELDS: Final[Mapping[Status, Mapping[str, Any]]] = {
     },
 }
 
+_UPLOAD: Final = Transfer(target="s3", attempts=1)
+_DENIED: Final = TransferError(code="no_permission", message="the key may not write to the bucket recordings")
+_TRANSFERS: Final[Mapping[TransferEvent, Mapping[str, Any]]] = {
+    TransferEvent.FAILING: {"error": _DENIED, "next_try": _BEGAN + timedelta(minutes=6)},
+    TransferEvent.DONE: {
+        "state": TransferState.DONE,
+        "attempts": 2,
+        "location": "s3://recordings/weekly_1769850000000.mp4",
+    },
+    TransferEvent.GIVEN_UP: {"state": TransferState.GIVEN_UP, "attempts": 21, "error": _DENIED},
+}
+
 
 def webhook_examples() -> dict[str, Any]:
     """The body of each state, by the name of the state."""
     return {status.value: json.loads(_body(status)) for status in _FIELDS}
+
+
+def transfer_examples() -> dict[str, Any]:
+    """The body of each event of an upload, by the name of the event."""
+    recording = _INVOKED.model_copy(update={"status": Status.UPLOADING, **_FIELDS[Status.UPLOADING]})
+    return {
+        event.value: json.loads(
+            transfer_update(recording, _UPLOAD.model_copy(update={"event": event, **fields}))
+        )
+        for event, fields in _TRANSFERS.items()
+    }
 
 
 def _body(status: Status) -> str:

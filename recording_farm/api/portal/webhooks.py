@@ -12,7 +12,7 @@ from recording_farm.api.portal.new_secret import NewSecret, show_new_secret
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.settings import settings_page
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
-from recording_farm.farm.webhooks.registry import STATUS_UPDATE
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, TRANSFER_UPDATE
 
 SHOWN_ATTEMPTS: Final = 50
 
@@ -21,7 +21,7 @@ async def _add(request: Request, visitor: Visitor, form: Form) -> Response:
     body = {
         "name": form.get("name", ""),
         "url": form.get("url", ""),
-        "events": [STATUS_UPDATE],  # the farm sends no other event
+        "events": [STATUS_UPDATE],
         "enabled": True,
     }
     try:
@@ -47,9 +47,12 @@ async def _show_secret(request: Request, visitor: Visitor, webhook: Mapping[str,
 
 
 async def _edit(request: Request, visitor: Visitor, form: Form) -> Response:
+    others = (await ask(request, visitor, "GET", _path(request))).data["events"]
+    events = [event for event in others if event != TRANSFER_UPDATE]
     body = {
         "name": form.get("name", ""),
         "url": form.get("url", ""),
+        "events": [*events, TRANSFER_UPDATE] if "uploads" in form else events,
         "enabled": "enabled" in form,
     }
     try:
@@ -79,6 +82,7 @@ async def _page(request: Request, visitor: Visitor, error: RefusedError | None) 
         address=f"/settings{_path(request)}",
         problem=error.message if error else None,
         webhook=webhook,
+        transfer_update=TRANSFER_UPDATE,
         attempts=[{"webhook": webhook["name"], **entry} for entry in log.data],
         paging=log.paging,
     )

@@ -30,10 +30,18 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NotFoundError, WrongStateError
 from recording_farm.farm.queues.webhooks import enqueue_sending
 from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.transfers import STORE, Transfer, TransferEvent, TransferState
 from recording_farm.farm.webhooks.deliveries import Delivery
 from recording_farm.farm.webhooks.log import Attempt
-from recording_farm.farm.webhooks.payload import status_update
-from recording_farm.farm.webhooks.registry import EVENTS, WebhookEvent, webhook_id_of
+from recording_farm.farm.webhooks.payload import status_update, transfer_update
+from recording_farm.farm.webhooks.registry import (
+    EVENTS,
+    STATUS_UPDATE,
+    TRANSFER_UPDATE,
+    Webhook,
+    WebhookEvent,
+    webhook_id_of,
+)
 
 TEST_MEETING: Final = "webhook-test"
 """The meeting of the recording in a test delivery."""
@@ -187,9 +195,17 @@ def _example(context: Context, organization_id: str, webhook_id: str) -> Deliver
         webhook_id=webhook.id,
         recording_id=recording.id,
         lane=f"test-{recording.id}",
-        body=status_update(recording),
+        body=_example_body(webhook, recording),
         created_at=recording.invoked_time,
     )
+
+
+def _example_body(webhook: Webhook, recording: Recording) -> str:
+    """The body of an event that the webhook wants, of all events that the farm sends."""
+    if TRANSFER_UPDATE in webhook.events and STATUS_UPDATE not in webhook.events:
+        transfer = Transfer(target=STORE, state=TransferState.DONE, attempts=1, event=TransferEvent.DONE)
+        return transfer_update(recording, transfer)
+    return status_update(recording)
 
 
 def _replayed(context: Context, organization_id: str, webhook_id: str, log_id: str) -> Delivery:

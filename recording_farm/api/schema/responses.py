@@ -37,7 +37,13 @@ from recording_farm.farm.recording.model import (
 )
 from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
 from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
-from recording_farm.farm.recording.transfers import STORE, Transfer, TransferError, TransferState
+from recording_farm.farm.recording.transfers import (
+    Transfer,
+    TransferError,
+    TransferEvent,
+    TransferState,
+    client_view,
+)
 from recording_farm.farm.webhooks.registry import webhook_id_of
 
 Moment = Annotated[
@@ -135,6 +141,9 @@ class TransferObject(BaseModel):
     state: TransferState
     attempts: int
     next_try: Moment | None = Field(description="when a WAITING transfer is retried; null is at once")
+    failing: bool = Field(
+        description="whether attempts keep failing: it is retried, but somebody should look at the target"
+    )
     error: TransferError | None = Field(description="why the last attempt failed")
     location: str | None = Field(description="where the main file is, once it is uploaded")
     note: str | None = Field(
@@ -466,15 +475,8 @@ def _audio(recording: Recording) -> AudioObject | None:
 
 
 def _transfer(transfer: Transfer) -> TransferObject:
-    shown = TransferObject(**transfer.model_dump(exclude={"first_tried"}))
-    if transfer.target != STORE:
-        return shown
-    # Paths and errors of the farm's own store are for its log, not for clients.
-    error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
-    return shown.model_copy(update={"location": None, "error": error, "note": None})
-
-
-_STORE_FAILED: Final = "the farm's own store could not take the files; they are safe, and it is tried again"
+    fields = client_view(transfer).model_dump(exclude={"first_tried", "event"})
+    return TransferObject(**fields, failing=transfer.event is TransferEvent.FAILING)
 
 
 def _reason(reason: Reason | None) -> ReasonObject | None:

@@ -46,7 +46,7 @@ class SecretObject(BaseModel):
 
 
 class WebhookEvents(RootModel[list[WebhookEvent]]):
-    """The events that webhooks can be registered for; the farm sends only recording.statusUpdate."""
+    """The events that webhooks can be registered for; the farm sends only those of recordings."""
 
 
 class LogObject(BaseModel):

@@ -1,12 +1,12 @@
 """The Lua scripts of `farm.recording.records`; each runs as a whole, so no reader sees half a change.
 
-A Redis that is full refuses the commands that need memory and no others, also in the middle of a script. So
-the first write of each script is one that needs some: all of it is done or nothing. To delete needs none.
+A full Redis rejects the commands that need memory and no others, also in the middle of a script. So the first
+write of each script is one that needs memory: the script does everything or nothing. Deleting needs none.
 
-A comment before each script tells its KEYS, its ARGV and what it answers.
+Each script begins with names for its KEYS and ARGV.
 """
 
-# The record as one JSON object; `change` is ours, and the timeline's entries have no brackets around them.
+# The record as one JSON object. `change` is internal; the timeline is stored without brackets.
 COPY = """
 local function copy_of(record)
   local flat = redis.call('HGETALL', record)
@@ -30,261 +30,293 @@ local function announce(record, changes, events)
 end
 """
 
-# KEYS record, active, unfinished, changes, events, index, meeting's index, idempotency, targets; ARGV id,
-# order of invocation, whether several are allowed, member of the index, idempotency value or '', its seconds,
-# name of the customer's target or '', the target sealed, field, value, …
-# Answers {0} when it was added, {1, id} when that one blocks it, {2, value} when the idempotency key is used.
-# A client that lost the answer tries again: the record is there already, and that is no refusal.
+# Returns {0} when it was added, {1, id} when that recording blocks it, {2, value} when the idempotency key is
+# used. A client that lost the answer retries: the record exists already, and that is no refusal.
 ADD = (
     COPY
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return {0} end
-if ARGV[5] ~= '' then
-  local taken = redis.call('GET', KEYS[8])
+local record, active, unfinished, changes, events, index, meeting_index, idempotency, targets = unpack(KEYS)
+local id, invoked_order, allow_multiple, member = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local idempotency_value, idempotency_seconds, target, sealed = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local FIELDS = 9  -- from here on: field, value, …
+
+if redis.call('EXISTS', record) == 1 then return {0} end
+if idempotency_value ~= '' then
+  local taken = redis.call('GET', idempotency)
   if taken then return {2, taken} end
 end
-if ARGV[3] == '0' then
-  local active = redis.call('ZREVRANGE', KEYS[2], 0, 0)
-  if active[1] then return {1, active[1]} end
+if allow_multiple == '0' then
+  local newest = redis.call('ZREVRANGE', active, 0, 0)
+  if newest[1] then return {1, newest[1]} end
 end
-if ARGV[5] ~= '' then redis.call('SET', KEYS[8], ARGV[5], 'EX', ARGV[6]) end
-redis.call('HSET', KEYS[1], unpack(ARGV, 9))
-if ARGV[7] ~= '' then redis.call('HSET', KEYS[9], ARGV[7], ARGV[8]) end
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('SADD', KEYS[3], ARGV[1])
-redis.call('ZADD', KEYS[6], ARGV[2], ARGV[4])
-redis.call('ZADD', KEYS[7], ARGV[2], ARGV[4])
-announce(KEYS[1], KEYS[4], KEYS[5])
+if idempotency_value ~= '' then
+  redis.call('SET', idempotency, idempotency_value, 'EX', idempotency_seconds)
+end
+redis.call('HSET', record, unpack(ARGV, FIELDS))
+if target ~= '' then redis.call('HSET', targets, target, sealed) end
+redis.call('ZADD', active, invoked_order, id)
+redis.call('SADD', unfinished, id)
+redis.call('ZADD', index, invoked_order, member)
+redis.call('ZADD', meeting_index, invoked_order, member)
+announce(record, changes, events)
 return {0}
 """
 )
 
-# KEYS record, active, unfinished, events, index, meeting's index, targets, those taken over from its node;
-# ARGV id, order of invocation, member of the index, whether its state is active, how many targets, name,
-# target sealed, …, field, value, …
-# Answers whether it was not there, or 2 when another node has taken it over: whoever deleted it meant it.
+# Returns whether it did not exist, or 2 when another node has taken it over: a client has deleted it since.
 RESTORE = (
     COPY
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-if redis.call('SISMEMBER', KEYS[8], ARGV[1]) == 1 then return 2 end
-local fields = 6 + 2 * tonumber(ARGV[5])
-for i = 6, fields - 1, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], unpack(ARGV, fields))
-if ARGV[4] == '1' then redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1]) end
-redis.call('SADD', KEYS[3], ARGV[1])
-redis.call('ZADD', KEYS[5], ARGV[2], ARGV[3])
-redis.call('ZADD', KEYS[6], ARGV[2], ARGV[3])
-tell_followers(KEYS[4], copy_of(KEYS[1]))
+local record, active, unfinished, events, index, meeting_index, targets, taken_over = unpack(KEYS)
+local id, invoked_order, member, is_active, target_count = unpack(ARGV, 1, 5)
+local TARGETS = 6  -- from here on: name, sealed target, …; then field, value, …
+
+if redis.call('EXISTS', record) == 1 then return 0 end
+if redis.call('SISMEMBER', taken_over, id) == 1 then return 2 end
+local fields = TARGETS + 2 * tonumber(target_count)
+for i = TARGETS, fields - 1, 2 do redis.call('HSET', targets, ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', record, unpack(ARGV, fields))
+if is_active == '1' then redis.call('ZADD', active, invoked_order, id) end
+redis.call('SADD', unfinished, id)
+redis.call('ZADD', index, invoked_order, member)
+redis.call('ZADD', meeting_index, invoked_order, member)
+tell_followers(events, copy_of(record))
 return 1
 """
 )
 
-# KEYS record, active, unfinished, changes, events, kept, targets, watermark; ARGV id, token, timeline entry,
-# new state, allowed present states between commas, whether the new state is active, whether it is final, what
-# the indexes' keys begin with, the meeting, member of the index, order of invocation, the time (s) if files
-# are kept from now on or '', the node that it must be of as JSON or '', field, value, …
-# Answers {1, record}, {0, present state}, or {2} when it is another node's. The token makes a second try
-# after a lost answer harmless.
+# `from_states` has the allowed present states between commas; `kept_since` the time (s) from which files are
+# kept, or ''; `owner` the node that must have it, as JSON, or ''. The token makes a second try after a lost
+# answer harmless. Returns {1, record}, {0, present state}, or {2} when another node has it.
 CHANGE = (
     COPY
     + """
-local present = redis.call('HGET', KEYS[1], 'status')
+local record, active, unfinished, changes, events, kept, targets, watermark = unpack(KEYS)
+local id, token, entry, state, from_states, is_active, is_final = unpack(ARGV, 1, 7)
+local index_prefix, meeting, member, invoked_order, kept_since, owner = unpack(ARGV, 8, 13)
+local FIELDS = 14  -- from here on: field, value, …
+
+local present = redis.call('HGET', record, 'status')
 if not present then return {0, ''} end
 present = cjson.decode(present)
-if redis.call('HGET', KEYS[1], 'change') ~= ARGV[2] then
-  if ARGV[13] ~= '' and redis.call('HGET', KEYS[1], 'node') ~= ARGV[13] then return {2} end
-  if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return {0, present} end
-  local timeline = redis.call('HGET', KEYS[1], 'timeline')
-  timeline = (timeline and timeline ~= '') and (timeline .. ',' .. ARGV[3]) or ARGV[3]
-  redis.call('HSET', KEYS[1], 'status', cjson.encode(ARGV[4]), 'timeline', timeline, 'change', ARGV[2],
-             unpack(ARGV, 14))
-  if ARGV[12] ~= '' then redis.call('ZADD', KEYS[6], ARGV[12], ARGV[1]) end
-  if ARGV[6] == '0' then
-    redis.call('ZREM', KEYS[2], ARGV[1])
-    redis.call('DEL', KEYS[8])
-    redis.call('HSET', KEYS[1], 'slot', 'null')
+if redis.call('HGET', record, 'change') ~= token then
+  if owner ~= '' and redis.call('HGET', record, 'node') ~= owner then return {2} end
+  if not string.find(from_states, ',' .. present .. ',', 1, true) then return {0, present} end
+  local timeline = redis.call('HGET', record, 'timeline')
+  timeline = (timeline and timeline ~= '') and (timeline .. ',' .. entry) or entry
+  redis.call('HSET', record, 'status', cjson.encode(state), 'timeline', timeline, 'change', token,
+             unpack(ARGV, FIELDS))
+  if kept_since ~= '' then redis.call('ZADD', kept, kept_since, id) end
+  if is_active == '0' then
+    redis.call('ZREM', active, id)
+    redis.call('DEL', watermark)
+    redis.call('HSET', record, 'slot', 'null')
   end
-  if ARGV[7] == '1' then
-    redis.call('SREM', KEYS[3], ARGV[1])
-    -- Without files there is nothing that the customer's keys are for.
-    if ARGV[12] == '' then redis.call('DEL', KEYS[7]) end
+  if is_final == '1' then
+    redis.call('SREM', unfinished, id)
+    -- Without files nothing needs the customer's keys.
+    if kept_since == '' then redis.call('DEL', targets) end
   end
-  for _, suffix in ipairs({'', ':' .. ARGV[9]}) do
-    redis.call('ZREM', ARGV[8] .. present .. suffix, ARGV[10])
-    redis.call('ZADD', ARGV[8] .. ARGV[4] .. suffix, ARGV[11], ARGV[10])
+  for _, suffix in ipairs({'', ':' .. meeting}) do
+    redis.call('ZREM', index_prefix .. present .. suffix, member)
+    redis.call('ZADD', index_prefix .. state .. suffix, invoked_order, member)
   end
-  redis.call('PUBLISH', KEYS[1], ARGV[4])
-  announce(KEYS[1], KEYS[4], KEYS[5])
+  redis.call('PUBLISH', record, state)
+  announce(record, changes, events)
 end
-return {1, redis.call('HGETALL', KEYS[1])}
+return {1, redis.call('HGETALL', record)}
 """
 )
 
-# KEYS record; ARGV entry, the node that it must be of as JSON or ''
-# Answers whether it is not another node's.
+# `owner` is the node that must have it, as JSON, or ''. Returns whether no other node has it.
 NOTE = """
-local timeline = redis.call('HGET', KEYS[1], 'timeline')
+local record = KEYS[1]
+local entry, owner = unpack(ARGV)
+
+local timeline = redis.call('HGET', record, 'timeline')
 if not timeline then return 1 end
-if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'node') ~= ARGV[2] then return 0 end
--- It is there already when a client tries again because it lost the answer.
-if not string.find(timeline, ARGV[1], 1, true) then
-  redis.call('HSET', KEYS[1], 'timeline', timeline .. ',' .. ARGV[1])
+if owner ~= '' and redis.call('HGET', record, 'node') ~= owner then return 0 end
+-- The entry exists already when a client retries because it lost the answer.
+if not string.find(timeline, entry, 1, true) then
+  redis.call('HSET', record, 'timeline', timeline .. ',' .. entry)
 end
 return 1
 """
 
-# KEYS record, nodes that are gone, those taken over from its node, from the new one, events, the slot; ARGV
-# id, its node as JSON, the new one as JSON, its node's name, timeline entry or '', active states between
-# commas, how long (s) it is remembered whose it was, the slot's number as JSON, what records' keys begin with
-# Answers {1, record}, {0, present state}, or {2} when it is another node's, or its node is not gone. A client
-# that lost the answer tries again: it has the recording already, and that is no refusal.
+# `old_node`, `new_node` and `new_slot` are JSON; `entry` is a timeline entry or ''; `active_states` stand
+# between commas; for `memory_seconds` it is known which node had it. Returns {1, record}, {0, present state},
+# or {2} when another node has it, or its node is not gone. A client that lost the answer retries: it has the
+# recording already, and that is no refusal.
 CLAIM = (
     COPY
     + """
-local present = redis.call('HGET', KEYS[1], 'status')
+local record, gone_nodes, taken_from_old, taken_from_new, events, slot_key = unpack(KEYS)
+local id, old_node, new_node, old_node_name, entry, active_states = unpack(ARGV, 1, 6)
+local memory_seconds, new_slot, record_prefix = unpack(ARGV, 7, 9)
+
+local present = redis.call('HGET', record, 'status')
 if not present then return {0, ''} end
 present = cjson.decode(present)
-if not string.find(ARGV[6], ',' .. present .. ',', 1, true) then return {0, present} end
-local node, slot = redis.call('HGET', KEYS[1], 'node'), redis.call('HGET', KEYS[1], 'slot') or 'null'
-if node ~= ARGV[3] then
-  if node ~= ARGV[2] then return {2} end
+if not string.find(active_states, ',' .. present .. ',', 1, true) then return {0, present} end
+local node, slot = redis.call('HGET', record, 'node'), redis.call('HGET', record, 'slot') or 'null'
+if node ~= new_node then
+  if node ~= old_node then return {2} end
   if node ~= 'null' then
-    if redis.call('HEXISTS', KEYS[2], ARGV[4]) == 0 then return {2} end
-    redis.call('SADD', KEYS[3], ARGV[1])
-    redis.call('EXPIRE', KEYS[3], ARGV[7])
-    redis.call('SREM', KEYS[4], ARGV[1])
+    if redis.call('HEXISTS', gone_nodes, old_node_name) == 0 then return {2} end
+    redis.call('SADD', taken_from_old, id)
+    redis.call('EXPIRE', taken_from_old, memory_seconds)
+    redis.call('SREM', taken_from_new, id)
   end
-  redis.call('HSET', KEYS[1], 'node', ARGV[3])
-  if ARGV[5] ~= '' then
-    redis.call('HSET', KEYS[1], 'timeline', redis.call('HGET', KEYS[1], 'timeline') .. ',' .. ARGV[5])
+  redis.call('HSET', record, 'node', new_node)
+  if entry ~= '' then
+    redis.call('HSET', record, 'timeline', redis.call('HGET', record, 'timeline') .. ',' .. entry)
   end
 end
-if ARGV[8] ~= 'null' then
-  -- The one before died in there, and nobody has gone on with it yet.
-  local last = ARGV[9] .. (redis.call('GET', KEYS[6]) or '')
-  local is_there = redis.call('HGET', last, 'node') == ARGV[3] and redis.call('HGET', last, 'slot') == ARGV[8]
-  if last ~= KEYS[1] and is_there then redis.call('HSET', last, 'slot', 'null') end
-  redis.call('SET', KEYS[6], ARGV[1], 'EX', ARGV[7])
+if new_slot ~= 'null' then
+  -- The recorder that had the slot before died in it, and its recording is not resumed yet.
+  local last = record_prefix .. (redis.call('GET', slot_key) or '')
+  local last_node, last_slot = redis.call('HGET', last, 'node'), redis.call('HGET', last, 'slot')
+  if last ~= record and last_node == new_node and last_slot == new_slot then
+    redis.call('HSET', last, 'slot', 'null')
+  end
+  redis.call('SET', slot_key, id, 'EX', memory_seconds)
 end
-if node ~= ARGV[3] or slot ~= ARGV[8] then
-  redis.call('HSET', KEYS[1], 'slot', ARGV[8])
-  tell_followers(KEYS[5], copy_of(KEYS[1]))
+if node ~= new_node or slot ~= new_slot then
+  redis.call('HSET', record, 'slot', new_slot)
+  tell_followers(events, copy_of(record))
 end
-return {1, redis.call('HGETALL', KEYS[1])}
+return {1, redis.call('HGETALL', record)}
 """
 )
 
-# KEYS record, active, unfinished, orders, targets, kept, deleted; ARGV id, what the indexes' keys begin with,
-# meeting, member of the index, final states between commas, the index of those that have expired, Unix time,
-# how long (s) it is told that it was deleted
-# Answers the present state if it is not final, else nothing.
+# `final_states` stand between commas; for `deleted_seconds` it is known that the recording was deleted.
+# Returns the present state if it is not final, else nothing.
 DELETE = """
-local present = redis.call('HGET', KEYS[1], 'status')
+local record, active, unfinished, commands, targets, kept, deleted = unpack(KEYS)
+local id, index_prefix, meeting, member = unpack(ARGV, 1, 4)
+local final_states, expired_index, present_time, deleted_seconds = unpack(ARGV, 5, 8)
+
+local present = redis.call('HGET', record, 'status')
 if not present then return false end
 present = cjson.decode(present)
-if not string.find(ARGV[5], ',' .. present .. ',', 1, true) then return present end
-for _, index in ipairs({present, ARGV[6]}) do
-  redis.call('ZREM', ARGV[2] .. index, ARGV[4])
-  redis.call('ZREM', ARGV[2] .. index .. ':' .. ARGV[3], ARGV[4])
+if not string.find(final_states, ',' .. present .. ',', 1, true) then return present end
+for _, index in ipairs({present, expired_index}) do
+  redis.call('ZREM', index_prefix .. index, member)
+  redis.call('ZREM', index_prefix .. index .. ':' .. meeting, member)
 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SREM', KEYS[3], ARGV[1])
-redis.call('ZREM', KEYS[6], ARGV[1])
-redis.call('DEL', KEYS[1], KEYS[4], KEYS[5])
+redis.call('ZREM', active, id)
+redis.call('SREM', unfinished, id)
+redis.call('ZREM', kept, id)
+redis.call('DEL', record, commands, targets)
 -- It may be deleted because Redis is full; its node then keeps its evidence until that is old.
-redis.pcall('ZADD', KEYS[7], ARGV[7], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', ARGV[7] - ARGV[8])
+redis.pcall('ZADD', deleted, present_time, id)
+redis.call('ZREMRANGEBYSCORE', deleted, '-inf', present_time - deleted_seconds)
 return false
 """
 
-# KEYS record, events, targets; ARGV name of the target, the transfer, allowed present states between commas
-# or '' for any (NONE is that of a transfer that is not there), the target sealed or ''
-# Answers {1, record} or {0, present state, or '' without a record}.
+# `from_states` has the allowed present states between commas, or '' for any; the state of a new transfer is
+# NONE. `sealed` is the sealed target or ''. An event that is not the transfer's last one goes to
+# the webhooks. Returns {1, record} or {0, present state, or '' without a record}.
 TRANSFER = (
     COPY
     + """
-local record = redis.call('HGET', KEYS[1], 'transfers')
-if not record then return {0, ''} end
-local texts, place, present = {}, nil, 'NONE'
-for i, transfer in ipairs(cjson.decode(record)) do
-  texts[i] = cjson.encode(transfer)
-  if transfer.target == ARGV[1] then
-    place, present = i, transfer.state
+local record, events, targets, changes = unpack(KEYS)
+local target, transfer, from_states, sealed = unpack(ARGV)
+
+local transfers = redis.call('HGET', record, 'transfers')
+if not transfers then return {0, ''} end
+local texts, index, present, last_event = {}, nil, 'NONE', cjson.null
+for i, other in ipairs(cjson.decode(transfers)) do
+  texts[i] = cjson.encode(other)
+  if other.target == target then
+    index, present, last_event = i, other.state, other.event
   end
 end
-if ARGV[3] ~= '' and not string.find(ARGV[3], ',' .. present .. ',', 1, true) then return {0, present} end
-texts[place or (#texts + 1)] = ARGV[2]
-redis.call('HSET', KEYS[1], 'transfers', '[' .. table.concat(texts, ',') .. ']')
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[4]) end
-tell_followers(KEYS[2], copy_of(KEYS[1]))
-return {1, redis.call('HGETALL', KEYS[1])}
+if from_states ~= '' and not string.find(from_states, ',' .. present .. ',', 1, true) then
+  return {0, present}
+end
+texts[index or (#texts + 1)] = transfer
+redis.call('HSET', record, 'transfers', '[' .. table.concat(texts, ',') .. ']')
+if sealed ~= '' then redis.call('HSET', targets, target, sealed) end
+local copy, event = copy_of(record), cjson.decode(transfer).event
+tell_followers(events, copy)
+if event ~= cjson.null and event ~= last_event then
+  redis.call('XADD', changes, 'MAXLEN', '~', 1000000, '*', 'record', copy, 'transfer', target)
+end
+return {1, redis.call('HGETALL', record)}
 """
 )
 
-# KEYS record, events, targets; ARGV id of the output, itself as JSON, whether it is a new one, states that
-# never change between commas, how many may be going on, name of what is sealed, what is sealed or '', final
-# states of recordings between commas
-# Answers {1, record}; or {0, reason}: '' when there is no record, NONE when there is no such output, MANY
-# when there are too many, or the state of an output or a recording that is over.
+# `over_states` and `final_states` (of recordings) stand between commas; a recording has at most `max_running`
+# outputs that are not over; `sealed` is what is kept under `sealed_name`, or ''. Returns {1, record}; or
+# {0, reason}: '' without a record, NONE without such an output, MANY when there are too many, or the state of
+# an output or a recording that is over.
 OUTPUT = (
     COPY
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {0, ''} end
-local status = cjson.decode(redis.call('HGET', KEYS[1], 'status'))
-if string.find(ARGV[8], ',' .. status .. ',', 1, true) then return {0, status} end
-local texts, place, present, going_on = {}, nil, 'NONE', 0
-for i, output in ipairs(cjson.decode(redis.call('HGET', KEYS[1], 'outputs') or '[]')) do
-  texts[i] = cjson.encode(output)
-  if not string.find(ARGV[4], ',' .. output.state .. ',', 1, true) then going_on = going_on + 1 end
-  if output.id == ARGV[1] then
-    place, present = i, output.state
+local record, events, targets = unpack(KEYS)
+local id, output, is_new, over_states, max_running, sealed_name, sealed, final_states = unpack(ARGV)
+
+if redis.call('EXISTS', record) == 0 then return {0, ''} end
+local status = cjson.decode(redis.call('HGET', record, 'status'))
+if string.find(final_states, ',' .. status .. ',', 1, true) then return {0, status} end
+local texts, index, present, running = {}, nil, 'NONE', 0
+for i, other in ipairs(cjson.decode(redis.call('HGET', record, 'outputs') or '[]')) do
+  texts[i] = cjson.encode(other)
+  if not string.find(over_states, ',' .. other.state .. ',', 1, true) then running = running + 1 end
+  if other.id == id then
+    index, present = i, other.state
   end
 end
-if string.find(ARGV[4], ',' .. present .. ',', 1, true) then return {0, present} end
-if ARGV[3] == '1' then
-  if not place and going_on >= tonumber(ARGV[5]) then return {0, 'MANY'} end
-elseif not place then
+if string.find(over_states, ',' .. present .. ',', 1, true) then return {0, present} end
+if is_new == '1' then
+  if not index and running >= tonumber(max_running) then return {0, 'MANY'} end
+elseif not index then
   return {0, present}
 end
-texts[place or (#texts + 1)] = ARGV[2]
-redis.call('HSET', KEYS[1], 'outputs', '[' .. table.concat(texts, ',') .. ']')
-if ARGV[7] ~= '' then redis.call('HSET', KEYS[3], ARGV[6], ARGV[7]) end
-tell_followers(KEYS[2], copy_of(KEYS[1]))
-return {1, redis.call('HGETALL', KEYS[1])}
+texts[index or (#texts + 1)] = output
+redis.call('HSET', record, 'outputs', '[' .. table.concat(texts, ',') .. ']')
+if sealed ~= '' then redis.call('HSET', targets, sealed_name, sealed) end
+tell_followers(events, copy_of(record))
+return {1, redis.call('HGETALL', record)}
 """
 )
 
-# KEYS record, events, targets, kept; ARGV id, what the indexes' keys begin with, meeting, member of the
-# index, order of invocation, the index of those that have expired, of the others, time of expiry
-# Answers whether it has expired just now.
+# Returns whether it has expired just now.
 EXPIRE = (
     COPY
     + """
-local is_new = redis.call('HGET', KEYS[1], 'expired_time') == 'null'
-if is_new then redis.call('HSET', KEYS[1], 'expired_time', ARGV[8]) end
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('DEL', KEYS[3])
+local record, events, targets, kept = unpack(KEYS)
+local id, index_prefix, meeting, member, invoked_order = unpack(ARGV, 1, 5)
+local expired_index, other_index, expired_time = unpack(ARGV, 6, 8)
+
+local is_new = redis.call('HGET', record, 'expired_time') == 'null'
+if is_new then redis.call('HSET', record, 'expired_time', expired_time) end
+redis.call('ZREM', kept, id)
+redis.call('DEL', targets)
 if not is_new then return 0 end
-for _, suffix in ipairs({'', ':' .. ARGV[3]}) do
-  redis.call('ZREM', ARGV[2] .. ARGV[7] .. suffix, ARGV[4])
-  redis.call('ZADD', ARGV[2] .. ARGV[6] .. suffix, ARGV[5], ARGV[4])
+for _, suffix in ipairs({'', ':' .. meeting}) do
+  redis.call('ZREM', index_prefix .. other_index .. suffix, member)
+  redis.call('ZADD', index_prefix .. expired_index .. suffix, invoked_order, member)
 end
-tell_followers(KEYS[2], copy_of(KEYS[1]))
+tell_followers(events, copy_of(record))
 return 1
 """
 )
 
-# KEYS record; ARGV field, value, …
+# ARGV is field, value, …
 UPDATE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return redis.call('HGETALL', KEYS[1])
+local record = KEYS[1]
+
+if redis.call('EXISTS', record) == 0 then return 0 end
+redis.call('HSET', record, unpack(ARGV))
+return redis.call('HGETALL', record)
 """
 
-# KEYS active; ARGV what the keys of records begin with
 ACTIVE = """
-local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0)
+local active, record_prefix = KEYS[1], ARGV[1]
+
+local newest = redis.call('ZREVRANGE', active, 0, 0)
 if not newest[1] then return {} end
-return redis.call('HGETALL', ARGV[1] .. newest[1])
+return redis.call('HGETALL', record_prefix .. newest[1])
 """

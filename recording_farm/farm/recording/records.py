@@ -20,8 +20,9 @@ Keys
     farm:kept                     sorted set: ids of all recordings whose files are kept, by the Unix time
                                   since when
     farm:idempotency:{org}:{hash} id and request of the recording that a client's Idempotency-Key has started
-    farm:changes                  stream: a copy of each recording that was added or changed its state, for
-                                  the webhooks, which take them out (see `farm.recording.changes`)
+    farm:changes                  stream: a copy of each recording that was added or changed its state, or
+                                  whose transfer has an event, for the webhooks, which take them out (see
+                                  `farm.recording.changes`)
     farm:events:{org}             stream: the same for one organization, the last ones only, for its readers
 Channel
     farm:recording:{id}           each change of state is announced here; the message is the new state
@@ -455,6 +456,7 @@ class Records:
         """Set a transfer, or add it, with its target sealed if that is given; returns the recording then.
 
         `only_from` narrows the states that it may be in; `only_new` wants that there is none of that name.
+        An event of the transfer that is not its last one is announced to webhooks.
         Raises NotFoundError, WrongStateError.
         """
         recording = self.get(None, recording_id)
@@ -464,6 +466,7 @@ class Records:
                 record_key(recording_id),
                 events_key(recording.organization_id),
                 _targets_key(recording_id),
+                CHANGES_KEY,
             ],
             args=[transfer.target, transfer.model_dump_json(), ",NONE," if only_new else allowed, sealed],
         )

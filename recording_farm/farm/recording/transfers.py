@@ -21,6 +21,9 @@ INTERVALS: Final = tuple(
 LASTING_INTERVAL: Final = timedelta(minutes=5)
 """The shortest wait after a fault that the customer has to mend, a wrong key for instance."""
 
+_FAILING_ATTEMPTS: Final = 3
+"""So many attempts fail before an upload counts as failing: most faults are over by then."""
+
 GIVE_UP_AFTER: Final = timedelta(hours=24)
 
 MAX_TRANSFERS: Final = 100
@@ -42,6 +45,14 @@ class TransferState(StrEnum):
 
 
 OVER: Final = frozenset({TransferState.DONE, TransferState.GIVEN_UP})
+
+
+class TransferEvent(StrEnum):
+    """What webhooks are told about a transfer: its attempts keep failing, and how it ended."""
+
+    FAILING = "FAILING"
+    DONE = "DONE"
+    GIVEN_UP = "GIVEN_UP"
 
 
 class TransferError(BaseModel):
@@ -68,6 +79,8 @@ class Transfer(BaseModel):
     next_try: AwareDatetime | None = None
     """When a WAITING one is tried again; None is at once."""
     error: TransferError | None = None
+    event: TransferEvent | None = None
+    """The last event about it; a new one is announced to webhooks."""
     location: str | None = None
     note: str | None = None
     """Of a DONE one: why its files were not looked at again after they were sent."""
@@ -88,7 +101,13 @@ def tried(transfer: Transfer, moment: datetime) -> Transfer:
 def arrived(transfer: Transfer, placed: StoredObject) -> Transfer:
     """The transfer after a try that succeeded."""
     return transfer.model_copy(
-        update={"state": TransferState.DONE, "error": None, "location": placed.location, "note": placed.note}
+        update={
+            "state": TransferState.DONE,
+            "event": TransferEvent.DONE,
+            "error": None,
+            "location": placed.location,
+            "note": placed.note,
+        }
     )
 
 
@@ -102,10 +121,16 @@ def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_giv
         wait = max(wait, LASTING_INTERVAL)
     begun = transfer.first_tried or moment
     given_up = may_give_up and (error.final or moment + wait > begun + GIVE_UP_AFTER)
+    event = transfer.event
+    if given_up:
+        event = TransferEvent.GIVEN_UP
+    elif error.lasting or transfer.attempts >= _FAILING_ATTEMPTS:
+        event = TransferEvent.FAILING
     return transfer.model_copy(
         update={
             "state": TransferState.GIVEN_UP if given_up else TransferState.WAITING,
             "next_try": None if given_up else moment + wait,
+            "event": event,
             "error": TransferError(code=error.reason, message=error.message),
         }
     )
@@ -114,7 +139,14 @@ def failed(transfer: Transfer, error: StorageError, moment: datetime, *, may_giv
 def lost(transfer: Transfer) -> Transfer:
     """The transfer when the files for it are on a node that is gone."""
     error = TransferError(code="node_lost", message="the node with the files is gone")
-    return transfer.model_copy(update={"state": TransferState.GIVEN_UP, "next_try": None, "error": error})
+    return transfer.model_copy(
+        update={
+            "state": TransferState.GIVEN_UP,
+            "event": TransferEvent.GIVEN_UP,
+            "next_try": None,
+            "error": error,
+        }
+    )
 
 
 OVERDUE: Final = timedelta(minutes=1)
@@ -133,7 +165,20 @@ def is_overdue(transfer: Transfer, moment: datetime) -> bool:
 
 def again(transfer: Transfer) -> Transfer:
     """The transfer when somebody wants it tried now, and for another day."""
-    return transfer.model_copy(update={"state": TransferState.WAITING, "first_tried": None, "next_try": None})
+    return transfer.model_copy(
+        update={"state": TransferState.WAITING, "event": None, "first_tried": None, "next_try": None}
+    )
+
+
+_STORE_FAILED: Final = "the farm's own store could not take the files; they are safe, and it is tried again"
+
+
+def client_view(transfer: Transfer) -> Transfer:
+    """The transfer as clients see it: paths and errors of the farm's own store are for its log alone."""
+    if transfer.target != STORE:
+        return transfer
+    error = transfer.error and TransferError(code=transfer.error.code, message=_STORE_FAILED)
+    return transfer.model_copy(update={"location": None, "error": error, "note": None})
 
 
 def transfer_to(transfers: Sequence[Transfer], target: str) -> Transfer | None:

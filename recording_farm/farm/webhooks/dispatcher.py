@@ -22,16 +22,16 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, describe
 from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.queues.webhooks import enqueue_sending
-from recording_farm.farm.recording.changes import CHANGES_KEY, recording_of
+from recording_farm.farm.recording.changes import CHANGES_KEY, Change, change_of
 from recording_farm.farm.recording.links import Links
-from recording_farm.farm.recording.model import FINAL, Recording
+from recording_farm.farm.recording.model import FINAL
 from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.telemetry.counts import Counts, change_increments
 from recording_farm.farm.telemetry.logs import about
 from recording_farm.farm.telemetry.traces import open_sender
 from recording_farm.farm.webhooks.deliveries import Deliveries, Delivery
-from recording_farm.farm.webhooks.payload import status_update
-from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks, webhook_id_of
+from recording_farm.farm.webhooks.payload import status_update, transfer_update
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, TRANSFER_UPDATE, Webhooks, webhook_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,22 +106,24 @@ class Dispatcher:
 
     def _dispatch(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         try:
-            recording = recording_of(fields)
+            change = change_of(fields)
         except (ValidationError, KeyError) as error:
             logger.error("dropping malformed change %s: %s", entry_id.decode(), error)
             self._deliveries.dispatch(entry_id, ())
             return
-        with about(recording.id):
-            self._dispatch_change(entry_id, recording)
+        with about(change.recording.id):
+            self._dispatch_change(entry_id, change)
 
-    def _dispatch_change(self, entry_id: bytes, recording: Recording) -> None:
-        dropped = self._deliveries.dispatch(entry_id, self._deliveries_of(recording))
+    def _dispatch_change(self, entry_id: bytes, change: Change) -> None:
+        recording = change.recording
+        dropped = self._deliveries.dispatch(entry_id, self._deliveries_of(change))
         if dropped < 0:
             return  # another node's dispatcher was faster
-        # Counted here, not where the change is made: nothing waits for it, and each change is seen once.
-        self._counts.add(change_increments(recording))
-        if self._traces is not None and recording.status in FINAL:
-            self._traces.send(recording)
+        if change.transfer is None:
+            # Counted here, not where the change is made: nothing waits for it, and each change is seen once.
+            self._counts.add(change_increments(recording))
+            if self._traces is not None and recording.status in FINAL:
+                self._traces.send(recording)
         if dropped > 0:
             logger.error(
                 "recording %s: %d webhook deliveries dropped (state %s): too many are waiting",
@@ -130,14 +132,11 @@ class Dispatcher:
                 recording.status,
             )
 
-    def _deliveries_of(self, recording: Recording) -> list[Delivery]:
-        receivers = list(self._receivers(recording))
+    def _deliveries_of(self, change: Change) -> list[Delivery]:
+        receivers = list(self._receivers(change))
         if not receivers:
             return []
-        links = self._links
-        body = status_update(
-            recording, links.video(recording), links.audio(recording), links.files_expire_at(recording)
-        )
+        recording, body = change.recording, self._body(change)
         present = now()
         return [
             Delivery(
@@ -153,12 +152,24 @@ class Dispatcher:
             for webhook_id, url in receivers
         ]
 
-    def _receivers(self, recording: Recording) -> Iterator[tuple[UUID, str | None]]:
-        """The webhooks that receive a recording's events, with the URL if the recording named it itself."""
+    def _body(self, change: Change) -> str:
+        recording, links = change.recording, self._links
+        files = links.video(recording), links.audio(recording), links.files_expire_at(recording)
+        if change.transfer is not None:
+            return transfer_update(recording, change.transfer, *files)
+        return status_update(recording, *files)
+
+    def _receivers(self, change: Change) -> Iterator[tuple[UUID, str | None]]:
+        """The webhooks that receive a change, with the URL if the recording named it itself.
+
+        A URL that a recording names gets its states alone; it cannot say that it wants more.
+        """
+        recording = change.recording
+        event = STATUS_UPDATE if change.transfer is None else TRANSFER_UPDATE
         for webhook in self._webhooks.all_of(recording.organization_id):
-            if webhook.wants(STATUS_UPDATE):
+            if webhook.wants(event):
                 yield webhook.id, None
-        for url in recording.webhooks:
+        for url in recording.webhooks if change.transfer is None else ():
             yield webhook_id_of(recording.organization_id, url), url
 
 

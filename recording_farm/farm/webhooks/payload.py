@@ -1,4 +1,4 @@
-"""The body of the event `recording.statusUpdate`.
+"""The bodies of the events `recording.statusUpdate` and `recording.transferUpdate`.
 
 JavaScript's JSON.stringify(JSON.parse(body)) must return the same bytes, because some receivers of the
 recording API verify the signature over that: no spaces, this order of keys, no unnecessary escapes, and only
@@ -13,7 +13,8 @@ from recording_farm.farm.clock import time_text
 from recording_farm.farm.recording.files import files_state
 from recording_farm.farm.recording.links import DownloadLink
 from recording_farm.farm.recording.model import FINAL, Reason, Recording, is_cancelled, stop_reason_of
-from recording_farm.farm.webhooks.registry import STATUS_UPDATE
+from recording_farm.farm.recording.transfers import Transfer, client_view
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, TRANSFER_UPDATE
 
 
 def status_update(
@@ -23,11 +24,34 @@ def status_update(
     files_expire_at: datetime | None = None,
 ) -> str:
     """The body for a change of a recording's state, with links to its files and when they expire."""
-    content = {
-        "event": STATUS_UPDATE,
-        "recording": _without_none(_recording(recording, video, audio, files_expire_at)),
-        "meeting": _meeting(recording),
-    }
+    return _body(
+        {
+            "event": STATUS_UPDATE,
+            "recording": _recording(recording, video, audio, files_expire_at),
+            "meeting": _meeting(recording),
+        }
+    )
+
+
+def transfer_update(
+    recording: Recording,
+    transfer: Transfer,
+    video: DownloadLink | None = None,
+    audio: DownloadLink | None = None,
+    files_expire_at: datetime | None = None,
+) -> str:
+    """The body for an event of an upload of a recording."""
+    return _body(
+        {
+            "event": TRANSFER_UPDATE,
+            "recording": _recording(recording, video, audio, files_expire_at),
+            "transfer": _transfer(transfer),
+            "meeting": _meeting(recording),
+        }
+    )
+
+
+def _body(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -39,7 +63,7 @@ def _recording(
 ) -> dict[str, Any]:
     error = recording.error
     link = video or audio
-    return {
+    fields = {
         "id": str(recording.id),
         "recordingId": str(recording.id),
         "meetingId": recording.meeting_id,
@@ -60,6 +84,21 @@ def _recording(
         "error": {"code": error.code, "message": error.message} if error else None,
         "cancelled": True if is_cancelled(recording) else None,
     }
+    return _without_none(fields)
+
+
+def _transfer(transfer: Transfer) -> dict[str, Any]:
+    transfer = client_view(transfer)
+    error = transfer.error
+    fields = {
+        "target": transfer.target,
+        "state": transfer.event.value if transfer.event else None,
+        "attempts": transfer.attempts,
+        "nextAttempt": _time(transfer.next_try),
+        "error": {"code": error.code, "message": error.message} if error else None,
+        "location": transfer.location,
+    }
+    return _without_none(fields)
 
 
 def _meeting(recording: Recording) -> dict[str, Any]:

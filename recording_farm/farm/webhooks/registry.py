@@ -34,15 +34,20 @@ WebhookEvent = OneOf[
     "meeting.participantLeft",
     "meeting.chatSynced",
     "recording.statusUpdate",
+    "recording.transferUpdate",
     "livestreaming.statusUpdate",
     "meeting.transcript",
     "meeting.summary",
 ]
-"""The events that clients can register; the farm manages no meetings, so it sends only STATUS_UPDATE."""
+"""The events that clients can register. The farm manages no meetings, so it sends only SENT_EVENTS."""
 
 EVENTS: Final[tuple[WebhookEvent, ...]] = get_args(WebhookEvent)
 
 STATUS_UPDATE: Final[WebhookEvent] = "recording.statusUpdate"
+TRANSFER_UPDATE: Final[WebhookEvent] = "recording.transferUpdate"
+"""The farm's own: an upload keeps failing, is done, or was given up."""
+
+SENT_EVENTS: Final = (STATUS_UPDATE, TRANSFER_UPDATE)
 
 _SECRET_BYTES: Final = 32
 

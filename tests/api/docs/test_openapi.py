@@ -14,6 +14,7 @@ from recording_farm.api.operations import DYTE, REALTIMEKIT
 from recording_farm.encoder.formats import AudioCodec, Codec
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.transfers import TransferEvent
 from recording_farm.farm.storage.content_types import content_type
 from testkit.api.client import ACME, client_of
 from testkit.api.serving import served
@@ -139,6 +140,16 @@ def test_webhook_should_have_an_example_for_every_state(document: dict[str, Any]
     uploaded = examples["UPLOADED"]["value"]["recording"]
     assert uploaded["filesState"] == "KEPT"
     assert uploaded["filesExpireAt"] > uploaded["stoppedTime"]
+
+
+def test_event_of_an_upload_should_have_an_example_for_each_of_its_states(document: dict[str, Any]) -> None:
+    content = document["webhooks"]["recording.transferUpdate"]["post"]["requestBody"]["content"]
+    examples = content["application/json"]["examples"]
+    assert examples.keys() == set(TransferEvent)
+    for name, example in examples.items():
+        Draft202012Validator(content["application/json"]["schema"]).validate(example["value"])
+        assert example["value"]["event"] == "recording.transferUpdate"
+        assert example["value"]["transfer"]["state"] == name
 
 
 def test_type_of_an_error_should_be_one_of_those_explained(document: dict[str, Any]) -> None:

@@ -48,7 +48,8 @@ async def test_page_should_show_every_operation_once(settings: Settings, browser
         for operation in OPERATIONS
         if {DYTE, ROOT} & set(operation.dialects)
     ]
-    wanted.append("operations-webhooks-recording_status_update")  # the farm's own request to receivers
+    # The farm's own requests to receivers.
+    wanted += [f"operations-webhooks-recording_{event}_update" for event in ("status", "transfer")]
     assert sorted(shown) == sorted(wanted)
 
 

@@ -125,6 +125,12 @@ async def test_webhook_should_be_edited_disabled_and_given_a_new_secret(settings
         assert "This webhook is disabled" in page
         await visit.send(f"{place}/edit", name="yours", url="http://127.0.0.1:9/other", enabled="on")
         assert "This webhook is disabled" not in await visit.see(place)
+        box = r'name="uploads" checked'
+        assert box not in await visit.see(place)
+        await visit.send(f"{place}/edit", name="yours", url="http://127.0.0.1:9/other", uploads="on")
+        assert box in await visit.see(place)
+        await visit.send(f"{place}/edit", name="yours", url="http://127.0.0.1:9/other", enabled="on")
+        assert box not in await visit.see(place)
         assert (await visit.send(f"{place}/edit", name="", url="x")).status_code == 422
         rotated = await visit.send(f"{place}/secret")
         after = re.search(r"whsec_[^\"]+", await visit.see(rotated.headers["location"]))

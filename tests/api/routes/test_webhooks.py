@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -366,3 +367,14 @@ async def test_both_dialects_should_have_webhooks(client: httpx.AsyncClient) -> 
     made = await create(client)
     path = f"/client/v4/accounts/a/realtime/kit/b/webhooks/{made['id']}"
     assert (await client.get(path)).json()["data"]["id"] == made["id"]
+
+
+async def test_test_event_should_be_one_that_the_webhook_wants(
+    client: httpx.AsyncClient, farm: Farm, hook: Receiver
+) -> None:
+    made = await create(client, url=hook.url, events=["recording.transferUpdate"])
+    assert (await client.post(f"/v2/webhooks/{made['id']}/test")).status_code == 202
+    await deliver(farm)
+    assert json.loads(hook.received[0].body)["event"] == "recording.transferUpdate"
+    (entry,) = (await client.get(f"/v2/webhooks/{made['id']}/logs")).json()["data"]
+    assert entry["event"] == "recording.transferUpdate"

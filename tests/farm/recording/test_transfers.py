@@ -7,10 +7,12 @@ from recording_farm.farm.recording.transfers import (
     LASTING_INTERVAL,
     STORE,
     Transfer,
+    TransferEvent,
     TransferState,
     again,
     arrived,
     failed,
+    lost,
     may_give_up,
     needs_the_store,
     settled,
@@ -62,6 +64,30 @@ def test_fault_that_no_try_can_mend_should_end_the_transfer_unless_it_is_the_onl
     over = failed(transfer, fault, START, may_give_up=True)
     assert (over.state, over.next_try) == (TransferState.GIVEN_UP, None)
     assert failed(transfer, fault, START, may_give_up=False).state is TransferState.WAITING
+
+
+def test_transfer_should_count_as_failing_when_faults_last() -> None:
+    transfer, events = Transfer(target="aws"), []
+    for _ in range(4):
+        transfer = failed(tried(transfer, START), FAULT, START, may_give_up=True)
+        events.append(transfer.event)
+    assert events == [None, None, TransferEvent.FAILING, TransferEvent.FAILING]
+    assert tried(transfer, START).event is TransferEvent.FAILING
+    assert again(transfer).event is None
+    at_once = failed(
+        tried(Transfer(target="aws"), START),
+        StorageError("no_key", "", lasting=True),
+        START,
+        may_give_up=True,
+    )
+    assert at_once.event is TransferEvent.FAILING
+
+
+def test_transfer_should_have_an_event_when_it_ends() -> None:
+    failing = Transfer(target="aws", event=TransferEvent.FAILING, attempts=3)
+    assert arrived(failing, StoredObject("s3://here", 1)).event is TransferEvent.DONE
+    assert failed(failing, expired_credentials(), START, may_give_up=True).event is TransferEvent.GIVEN_UP
+    assert lost(failing).event is TransferEvent.GIVEN_UP
 
 
 def test_success_should_forget_the_error() -> None:

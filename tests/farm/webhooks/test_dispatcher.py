@@ -1,14 +1,19 @@
 """Changes of recordings on their way to the queues of their receivers."""
 
 import asyncio
+import json
 
 import pytest
 
+from recording_farm.farm.clock import now
 from recording_farm.farm.queues.webhooks import webhooks_queue
 from recording_farm.farm.recording.changes import CHANGES_KEY
 from recording_farm.farm.recording.model import Status
+from recording_farm.farm.recording.transfers import Transfer, again, arrived, failed, tried
+from recording_farm.farm.storage.backend import StorageError, StoredObject, expired_credentials
+from recording_farm.farm.telemetry.counts import Counts
 from recording_farm.farm.webhooks.dispatcher import Dispatcher
-from recording_farm.farm.webhooks.registry import webhook_id_of
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, TRANSFER_UPDATE, webhook_id_of
 from testkit.receivers import Receiver
 from testkit.recordings import new_recording
 from testkit.webhooks import WebhookFarm, verify
@@ -58,6 +63,55 @@ async def test_urls_of_a_recording_should_be_told_of_it_alone(farm: WebhookFarm,
     verify(farm, hook.received[0], farm.webhooks.secret_of("acme"))
     assert hook.received[0].headers["dyte-webhook-id"] == str(webhook_id)
     assert [attempt.status_code for attempt in farm.attempts(webhook_id)] == [200, 200]
+
+
+async def test_upload_that_fails_should_be_told_once_and_when_it_is_over(
+    farm: WebhookFarm, hook: Receiver, other_hook: Receiver
+) -> None:
+    farm.register(hook.url, events=(STATUS_UPDATE, TRANSFER_UPDATE))
+    farm.register(other_hook.url)
+    recording = new_recording(webhooks=(f"{other_hook.url}/its-own",))
+    farm.go_through(recording, Status.RECORDING, Status.UPLOADING)
+    fault = StorageError("no_bucket", "the bucket does not exist", lasting=True)
+    transfer = Transfer(target="aws")
+    farm.records.set_transfer(recording.id, transfer)
+    for _ in range(3):
+        transfer = tried(transfer, now())
+        farm.records.set_transfer(recording.id, transfer)
+        transfer = failed(transfer, fault, now(), may_give_up=True)
+        farm.records.set_transfer(recording.id, transfer)
+    transfer = tried(transfer, now())
+    farm.records.set_transfer(recording.id, arrived(transfer, StoredObject("s3://bucket/key", 1)))
+    farm.records.change_state(recording.id, Status.UPLOADED)
+    await farm.send_all()
+    events = [json.loads(received.body) for received in hook.received]
+    assert [(each["event"], each.get("transfer", each["recording"]).get("state")) for each in events] == [
+        *[(STATUS_UPDATE, None)] * 3,
+        (TRANSFER_UPDATE, "FAILING"),
+        (TRANSFER_UPDATE, "DONE"),
+        (STATUS_UPDATE, None),
+    ]
+    failing, done = (each["transfer"] for each in events[3:5])
+    assert (failing["target"], failing["attempts"]) == ("aws", 1)
+    assert failing["error"] == {"code": "no_bucket", "message": "the bucket does not exist"}
+    assert failing["nextAttempt"] > events[3]["recording"]["invokedTime"]
+    assert done == {"target": "aws", "state": "DONE", "attempts": 4, "location": "s3://bucket/key"}
+    states = ["INVOKED", "RECORDING", "UPLOADING", "UPLOADED"]
+    assert sorted(other_hook.accepted) == sorted(2 * states)
+    assert Counts(farm.redis).read()["farm_recordings_ended_total", "UPLOADED", "", ""] == 1
+
+
+async def test_upload_that_is_tried_again_by_hand_should_be_told_again(
+    farm: WebhookFarm, hook: Receiver
+) -> None:
+    farm.register(hook.url, events=(TRANSFER_UPDATE,))
+    recording = new_recording()
+    farm.go_through(recording)
+    given_up = failed(tried(Transfer(target="aws"), now()), expired_credentials(), now(), may_give_up=True)
+    for transfer in (given_up, given_up, again(given_up), given_up):
+        farm.records.set_transfer(recording.id, transfer)
+    await farm.send_all()
+    assert [json.loads(each.body)["transfer"]["state"] for each in hook.received] == ["GIVEN_UP"] * 2
 
 
 async def test_two_dispatchers_should_keep_the_order_and_double_nothing(

@@ -9,8 +9,14 @@ from playwright._impl._driver import compute_driver_executable
 
 from recording_farm.farm.recording.links import DownloadLink
 from recording_farm.farm.recording.model import Caller, Failure, Reason, ReasonKind, Status
-from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
-from recording_farm.farm.webhooks.payload import status_update
+from recording_farm.farm.recording.transfers import (
+    STORE,
+    Transfer,
+    TransferError,
+    TransferEvent,
+    TransferState,
+)
+from recording_farm.farm.webhooks.payload import status_update, transfer_update
 from testkit.recordings import new_recording
 
 RECORDING_ID = UUID("0f0e0d0c-0b0a-4900-8807-060504030201")
@@ -84,6 +90,18 @@ def test_payload_of_a_cancelled_recording_should_say_so() -> None:
     for code, cancelled in (("stopped_before_start", True), ("page_failed", None)):
         error = Failure(code=code, message="no file")
         assert payload(status=Status.ERRORED, error=error)["recording"].get("cancelled") is cancelled
+
+
+def test_event_of_the_store_should_not_show_where_it_is_on_the_machine() -> None:
+    error = TransferError(code="failed", message="/srv/store: disk full")
+    failing = Transfer(target=STORE, attempts=3, event=TransferEvent.FAILING, error=error)
+    body = transfer_update(new_recording(), failing)
+    assert "/srv/store" not in body
+    assert json.loads(body)["transfer"]["error"]["code"] == "failed"
+    done = Transfer(
+        target=STORE, state=TransferState.DONE, event=TransferEvent.DONE, location="file:///srv/store/x"
+    )
+    assert "/srv/store" not in transfer_update(new_recording(), done)
 
 
 @pytest.mark.parametrize(
