@@ -1,10 +1,10 @@
 """Redis clients with the farm's time-outs and retries.
 
-All clients return bytes: RQ stores pickled jobs in the same Redis and does not support decoded replies. With
-Sentinels (`farm.config.redis_url`), each new connection asks them for the master. After a failover the old
-master, now a replica, may keep its connections and rejects writes with READONLY: such a connection is closed,
-and the command is retried on a new one. The same covers a single server whose host name moved to another
-machine.
+All clients return bytes: RQ keeps compressed jobs in the same Redis and does not support decoded replies.
+With Sentinels (`farm.config.redis_url`), each new connection asks them for the master. After a failover the
+old master, now a replica, may keep its connections and rejects writes with READONLY: such a connection is
+closed, and the command is retried on a new one. The same covers a single server whose host name moved to
+another machine.
 """
 
 import asyncio

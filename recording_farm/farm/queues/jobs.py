@@ -4,6 +4,7 @@ from typing import Final
 
 from rq.job import Job, JobStatus
 
+import recording_farm.farm.queues.rq_hardening  # noqa: F401 - before any job is read
 from recording_farm.farm.recording.model import Recording
 
 RESULT_SECONDS: Final = 3600

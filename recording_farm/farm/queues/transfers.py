@@ -82,7 +82,7 @@ def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) 
         *(job_id for registry in registries for job_id in registry.get_job_ids()),
     ]
     return any(
-        job is not None and job.func_name in _FINISH_JOBS and job.args == (str(recording_id),)
+        job is not None and job.func_name in _FINISH_JOBS and list(job.args) == [str(recording_id)]
         for job in Job.fetch_many(job_ids, connection=client)
     )
 

@@ -5,6 +5,7 @@ other error, such as a full Redis, they exit and their pool restarts them every 
 resume within two seconds after Redis recovers, and log each outage once at its start and once at its end.
 """
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -13,12 +14,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import redis
-from redis.client import Pipeline, PubSub
+from redis.client import Pipeline
 from rq import Queue, SimpleWorker, Worker
 from rq.cron import CronJob, CronScheduler
 from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.scheduler import RQScheduler
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_pool import WorkerPool
@@ -27,6 +28,9 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, describe, probe
 from recording_farm.farm.jobs.entry import NamedJob
 from recording_farm.farm.jobs.time_limit import TimeLimit
+from recording_farm.farm.queues.jobs import FAILURE_SECONDS
+
+logger = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -40,9 +44,6 @@ minutes."""
 
 _SCHEDULER_SECONDS: Final = 15.0
 """Interval of the check that some worker runs the scheduler; RQ's is ten minutes."""
-
-_LISTEN_SECONDS: Final = 2.0
-"""Pause before the worker subscribes to RQ's commands again."""
 
 
 def retry_until_available(outage: Outage, do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -135,19 +136,34 @@ class ResilientWorker(BaseWorker):
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
         self._keep_scheduler()
-        found = self.queue_class.dequeue_any(
-            self._ordered_queues,
-            timeout,
-            connection=self.connection,
-            job_class=self.job_class,
-            serializer=self.serializer,
-            death_penalty_class=self.death_penalty_class,
-        )
-        if found is not None:
+        while True:
+            found = self.queue_class.dequeue_any(
+                self._ordered_queues,
+                timeout,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+            if found is None:
+                return None
             job, queue = found
             self.reorder_queues(reference_queue=queue)
             job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
-        return found
+            reason = job.refusal() if isinstance(job, NamedJob) else None
+            if reason is None:
+                return found
+            self._refuse(job, queue, reason)
+
+    def _refuse(self, job: Job, queue: Queue, reason: str) -> None:
+        """Move a job that the farm did not enqueue to the failed ones, without running anything of it."""
+        logger.error("job %s of the queue %s is refused: %s", job.id, queue.name, reason)
+        job.retries_left = None
+        with self.connection.pipeline() as pipeline:
+            job.set_status(JobStatus.FAILED, pipeline)
+            queue.failed_job_registry.add(job, ttl=FAILURE_SECONDS, exc_string=reason, pipeline=pipeline)
+            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+            pipeline.execute()
 
     def check_for_suspension(self, burst: bool) -> None:
         """See `BaseWorker.check_for_suspension`."""
@@ -201,10 +217,8 @@ class ResilientWorker(BaseWorker):
     def set_shutdown_requested_date(self) -> None:
         """Do nothing: RQ would write to Redis in the signal handler, and fail the job if Redis is away."""
 
-    def _pubsub_exception_handler(self, exc: Exception, pubsub: PubSub, pubsub_thread: Any) -> None:
-        if not isinstance(exc, redis.RedisError):
-            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
-        time.sleep(_LISTEN_SECONDS)  # the worker itself logs the outage
+    def subscribe(self) -> None:
+        """Do nothing: the farm sends none of RQ's commands, which stop workers and kill recordings."""
 
     def teardown(self) -> None:
         """Deregister the worker; without Redis its entry expires."""

@@ -18,6 +18,8 @@ from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment
 
+ID = "742f15b1-662c-4f65-8bd4-90322f713c47"
+
 OLD_NAMES = {
     "farm.record_job.record": entry.record,
     "farm.finish_job.finish": entry.finish,
@@ -44,7 +46,9 @@ def test_no_other_name_should_be_imported(name: str, redis_client: redis.Redis) 
 
 
 def function_of(name: str, client: redis.Redis) -> object:
-    job = Queue("jobs", connection=client).enqueue(name)
+    function = name.rpartition(".")[2]
+    arguments = {"record": [ID], "finish": [ID], "transfer": [ID, STORE]}.get(function, [])
+    job = Queue("jobs", connection=client).enqueue(name, *arguments)
     return entry.NamedJob.fetch(job.id, connection=client).func
 
 

@@ -9,6 +9,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import pytest
 import redis
@@ -77,7 +78,7 @@ def test_warm_work_horse_should_run_the_function_that_the_name_of_its_job_means(
 ) -> None:
     settings = settings_with(tmp_path, redis_address)
     queue = Queue("recordings", connection=redis_client)
-    job = queue.enqueue(RECORD_JOB, "a-recording")
+    job = queue.enqueue(RECORD_JOB, str(uuid4()))
     worker = SlotWorker([queue], connection=redis_client)
     execution = worker.prepare_execution(job)
     names = json.dumps([job.id, queue.name, execution.id]).encode()
