@@ -40,11 +40,7 @@ from recording_farm.farm.host.programs import require_programs
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 from recording_farm.farm.jobs.entry import delete_expired, resume_unqueued
 from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.queues.recordings import (
-    continuations_queue,
-    node_recordings_queue,
-    recordings_queues,
-)
+from recording_farm.farm.queues.recordings import base_queues, continuations_queue, node_recordings_queue
 from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
 from recording_farm.farm.spool.spool import count_running_recordings, spools
@@ -149,7 +145,7 @@ def run_worker(settings: Settings) -> None:
         recordings = (
             node_recordings_queue(client, settings.node),
             continuations_queue(client),
-            *recordings_queues(client),
+            *base_queues(client),
         )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         slots = Part(partial(_start_pool, settings, recordings, settings.slots, SlotWorker))
