@@ -28,6 +28,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.farm.config.parsing import (
     OrganizationKey,
     absolute_path,
@@ -334,6 +335,15 @@ class Settings(BaseSettings):
         description="Private networks that pages, webhooks, storage and live outputs may reach, such as "
         "10.0.0.0/8,fd00::/8, or `all`; "
         "none by default.",
+    )
+    webrtc_udp: UdpPolicy = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "off", "browser_bot/network/udp_policy.py", "browser_bot/stage/network.py"
+        ),
+        default=UdpPolicy.FILTERED,
+        description="UDP packets of pages' WebRTC: `filtered` lets them go to public addresses and those of "
+        "FARM_ALLOW_PRIVATE_ADDRESSES, and turns them off on a machine that cannot filter them; `off` sends "
+        "none; `open` lets them go anywhere.",
     )
     link_seconds: int = Field(
         json_schema_extra=_about(Group.ACCESS, "3600", "farm/recording/links.py", unit="s"),

@@ -346,4 +346,5 @@ def needs_of(video: Format, environment: Environment, settings: Settings) -> Sta
         settings.built_in_meetings,
         environment,
         nss_database(settings.ca_file, settings.data_dir),
+        settings.webrtc_udp,
     )

@@ -384,7 +384,7 @@ async def way_out(site: Site) -> AsyncIterator[tuple[Gateway, str]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_stage(way_out: tuple[Gateway, str]) -> AsyncIterator[Stage]:
-    async with open_stage(320, 180, 30, proxy=way_out[1]) as stage:
+    async with open_stage(320, 180, 30, network=way_out) as stage:
         yield stage
 
 
