@@ -51,7 +51,9 @@ def namespace_problem() -> str | None:
     Blocks for some 0.1 s, the first time.
     """
     try:
-        subprocess.run([*_ENTRANCE, "--check"], check=True, capture_output=True, timeout=CHECK_TIMEOUT)
+        subprocess.run(
+            [*_ENTRANCE, "--check"], check=True, capture_output=True, timeout=CHECK_TIMEOUT, env={}
+        )
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"the check ended with {error.returncode}"
@@ -114,8 +116,8 @@ class IsolatedNetwork(StageNetwork):
         self._udp = udp
         # In a page's own hands it would tell the machine's address, so nobody can guess it.
         host = IPv4Address(int(IPv4Address("198.19.0.0")) + 1 + secrets.randbelow((1 << 16) - 2))
-        self._stun = f"{host}:{1024 + secrets.randbelow(60_000)}"
-        self._ready = asyncio.Event()
+        self.stun = f"{host}:{1024 + secrets.randbelow(60_000)}"
+        self.ready = asyncio.Event()
 
     @asynccontextmanager
     async def opened(self, directory: Path) -> AsyncIterator[None]:
@@ -146,23 +148,23 @@ class IsolatedNetwork(StageNetwork):
             try:
                 await parts.enter_async_context(serve_gateway(self.gateway, listener))
                 if self._udp is not UdpPolicy.OFF:
-                    self.relay = await start_relay(self._rule, self._stun, others, directory)
+                    self.relay = await start_relay(self._rule, self.stun, others, directory)
                     parts.push_async_callback(self.relay.stop)
             finally:
                 for each in others:
                     each.close()
             await loop.sock_sendall(browser, enter_namespace.ACCEPTED)
-        self._ready.set()
+        self.ready.set()
 
     def url_for_recorder(self, url: str) -> str:
         """See `StageNetwork`: the built-in meeting learns where its participants reach this stage."""
         if self._udp is UdpPolicy.OFF or not is_under(url, self._always_allowed):
             return url
-        return f"{url}{'&' if '#' in url else '#'}stun={self._stun}"
+        return f"{url}{'&' if '#' in url else '#'}stun={self.stun}"
 
     async def died(self) -> StageError:
         """See `StageNetwork`."""
-        await self._ready.wait()
+        await self.ready.wait()
         if self.relay is None:
             return await super().died()
         return await self.relay.died()

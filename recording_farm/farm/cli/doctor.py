@@ -22,6 +22,8 @@ from typing import Literal
 import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
+from recording_farm.browser_bot.stage.network import namespace_problem
 from recording_farm.browser_bot.stage.programs import (
     child_environment,
     chromium_path,
@@ -388,6 +390,25 @@ def _check_sandbox(timeout: float) -> Check:
     return Check("sandbox", "ok", None, "user namespaces")
 
 
+def _check_webrtc(_timeout: float) -> Check:
+    """Where may pages send UDP packets?"""
+    try:
+        policy = load_settings().webrtc_udp
+    except SettingsError:
+        policy = UdpPolicy.FILTERED
+    problem = namespace_problem()
+    if policy is UdpPolicy.OPEN:
+        detail = "UDP of pages goes to every address, private ones too (FARM_WEBRTC_UDP=open)"
+        return Check("webrtc", "warning", None, detail)
+    if problem is not None:
+        detail = f"UDP of pages is off by Chromium's own switch: no network namespaces ({problem})"
+        return Check("webrtc", "warning" if policy is UdpPolicy.FILTERED else "ok", None, detail)
+    if policy is UdpPolicy.OFF:
+        return Check("webrtc", "ok", None, "UDP of pages is off (FARM_WEBRTC_UDP=off)")
+    detail = "UDP of pages goes to public addresses and FARM_ALLOW_PRIVATE_ADDRESSES only"
+    return Check("webrtc", "ok", None, detail)
+
+
 def _check_authorities(_timeout: float) -> Check:
     name = "authorities"
     file = configured_ca_file()
@@ -526,6 +547,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     *((name, package, _font_check(name, package, scripts)) for name, package, scripts in FONTS),
     (*EMOJI, _check_emoji),
     ("sandbox", None, _check_sandbox),
+    ("webrtc", None, _check_webrtc),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
     ("takes at rest", None, _check_takes_at_rest),

@@ -34,6 +34,11 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
         "Chromium runs in its sandbox.",
         "Run the farm as an ordinary user, with user namespaces allowed or `chromium-sandbox` installed.",
     ),
+    "webrtc": (
+        "Pages' UDP packets, which no proxy forwards, go to allowed addresses only.",
+        "Allow user namespaces, or set `FARM_WEBRTC_UDP`, see [security.md](security.md#network-of-a-stage). "
+        "With UDP off, most meetings have no audio and video.",
+    ),
     "authorities": ("The certificates of `FARM_CA_FILE` are readable.", "Correct the PEM file."),
     "real time": (
         "Audio and encoder may run with real-time priority.",
