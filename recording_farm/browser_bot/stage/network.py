@@ -34,7 +34,7 @@ SOCKET: Final = "network.sock"
 _ENTRANCE: Final = (sys.executable, "-I", "-S", enter_namespace.__file__)
 
 NO_DIRECT_UDP: Final = (
-    # The name since Chromium 137, and the one before.
+    # Older versions of Chromium know the second name only.
     "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
 )
