@@ -327,7 +327,7 @@ def _check_redis_in_use(_timeout: float) -> Check:
     if memory.evicts:
         return Check("redis", "broken", None, evicts_message(memory.policy))
     limit = f" of {_megabytes(memory.limit)}" if memory.limit else ", without a maxmemory"
-    detail = f"takes writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
+    detail = f"accepts writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
     if memory.limit and memory.used > _NEARLY_FULL * memory.limit:
         return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
     return Check("redis", "ok", None, detail)
@@ -442,7 +442,7 @@ def _check_settings(_timeout: float) -> Check:
     except SettingsError as error:
         return Check("settings", "broken", None, str(error))
     count = sum(name.upper().startswith("FARM_") for name in os.environ)
-    return Check("settings", "ok", None, f"{count} of the environment's variables are settings")
+    return Check("settings", "ok", None, f"{count} FARM_ variables are set, all with valid values")
 
 
 def _data_directory() -> Path:

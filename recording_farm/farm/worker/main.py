@@ -70,7 +70,7 @@ _POLL_SECONDS: Final = 1.0
 """Between two checks of the parts that are shutting down."""
 
 _UNFINISHED: Final = (
-    "Redis is away or takes no writes; "
+    "Redis is away or rejects writes; "
     "unfinished recordings are in the spool and are resumed at the next start"
 )
 
@@ -125,7 +125,7 @@ def run_worker(settings: Settings) -> None:
     Raises ProgramMissingError when a program is not installed, SettingsError when FARM_NODE_PORT is in use,
     redis.RedisError when Redis cannot be reached at the start, RedisEvictsError when it would delete records,
     RedisUnavailableError when it is away at the end: unfinished recordings are then in the spool and are
-    resumed at the next start. A Redis that can be reached but takes no writes is waited for.
+    resumed at the next start. A Redis that can be reached but rejects writes is waited for.
     """
     require_programs()
     require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
@@ -192,7 +192,7 @@ def run_worker(settings: Settings) -> None:
 
 
 def _wait_until_usable(client: redis.Redis) -> None:
-    """Wait until Redis takes writes. Raises redis.RedisError when it cannot be reached.
+    """Wait until Redis accepts writes. Raises redis.RedisError when it cannot be reached.
 
     So a wrong address is reported once, and not by every slot.
     """
