@@ -26,7 +26,10 @@ function withoutCookies(request) {
 const RULES = [
   ["pre:not([tabindex])", (pre) => (pre.tabIndex = 0)], // only then can the keyboard scroll it
   ["select:not([aria-label])", (select) => (select.ariaLabel = nameOf(select))],
-  ["main:not([role])", (main) => Object.assign(main, { role: "region", ariaLabel: "Operations" })],
+  // Landmarks for all that is outside of its `main`.
+  [".information-container:not([role])", (about) => (about.role = "banner")],
+  [".scheme-container:not([role])", (keys) => Object.assign(keys, { role: "region", ariaLabel: "Server and keys" })],
+  [".filter-container:not([role])", (filter) => (filter.role = "search")],
   [".responses-table:not([aria-label])", (table) => (table.ariaLabel = `Responses, ${table.id}`)],
   [":is(h3, h4, h5):not([aria-level])", (heading) => (heading.ariaLevel = Number(heading.tagName[1]) - 1)],
   [".opblock-summary-control a[href]", (link) => link.removeAttribute("href")], // it is inside a button
