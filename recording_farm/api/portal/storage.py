@@ -15,11 +15,12 @@ from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, actio
 
 async def _show(request: Request, visitor: Visitor) -> Response:
     name = request.query_params.get("edit")
-    for preset in (await ask(request, visitor, "GET", "/storage/presets")).data if name else ():
+    presets = (await ask(request, visitor, "GET", "/storage/presets")).data if name is not None else ()
+    for preset in presets:
         config = preset["storage_config"]
         if preset["name"] == name and is_editable(config):
             shown = {field: str(value) for field, value in config.items() if value is not None}
-            return _page(request, visitor, config["type"], shown | {"name": name})
+            return _page(request, visitor, config["type"], shown | {"name": preset["name"]})
     return _page(request, visitor, request.query_params.get("type", ""), {})
 
 
