@@ -1,10 +1,10 @@
-"""What can go wrong with a suite, besides a difference; the command ends with 2 then."""
+"""Errors of a suite, apart from differences; the command exits with 2."""
 
 from recording_farm.farm.errors import FarmError
 
 
 class LayoutError(FarmError):
-    """The root of these errors."""
+    """Base class of these errors."""
 
     code = "layout_error"
 
@@ -16,7 +16,7 @@ class BadSuiteError(LayoutError):
 
 
 class RenderingFailedError(LayoutError):
-    """A state's page did not come up, or never stood still."""
+    """A state's page did not load, or did not stop changing."""
 
     code = "rendering_failed"
 
@@ -28,6 +28,6 @@ class NoSuchFrameError(LayoutError):
 
 
 class NothingToApproveError(LayoutError):
-    """The last check left no picture to approve."""
+    """The last check has no picture to approve."""
 
     code = "nothing_to_approve"

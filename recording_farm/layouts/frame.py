@@ -1,4 +1,4 @@
-"""A frame of a finished file: the one that a player shows at a time."""
+"""One frame of a finished file, as a player shows it at a given time."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ def frame_at(file: Path, at: Fraction) -> Picture:
             assert base is not None
             begin = Fraction(stream.start_time or 0) * base
             wanted = begin + at
-            # Seeking goes to the key frame before it.
+            # Seeking ends at the key frame before it.
             source.seek(int(wanted / base), stream=stream)
             shown: av.VideoFrame | None = None
             end = begin

@@ -1,4 +1,4 @@
-"""What the stage's display shows when it stands still."""
+"""A picture of the stage's display once it no longer changes."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from recording_farm.layouts.suite import Viewport
 
 GRABS_A_SECOND = 10
 STILL = 3
-"""Pictures in a row that must be equal. Chromium shows a change at most three frames after it was made, and a
-tenth of a second lies between two of them, so nothing is under way any more."""
+"""So many equal pictures in a row show that nothing changes any more: Chromium displays a change within three
+frames, and two pictures are a tenth of a second apart."""
 STILL_TIMEOUT = 10.0
 
 
@@ -59,7 +59,7 @@ async def still_picture(
 
 @asynccontextmanager
 async def _grabs(display: Display, viewport: Viewport) -> AsyncIterator[AsyncIterator[Picture]]:
-    """Pictures of the display, ten a second, by the same grabber that recordings have."""
+    """Pictures of the display, ten a second, from the same grabber as in recordings."""
     size = viewport.width * viewport.height * 3
     process = await asyncio.create_subprocess_exec(
         *(*DIES_WITH_PARENT, program_path("ffmpeg", "ffmpeg"), "-nostdin", "-loglevel", "quiet"),

@@ -27,7 +27,7 @@ def test_journal_that_was_never_written_should_be_none(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "take-003.json") is None
 
 
-def test_monotonic_time_should_be_told_in_the_takes_time() -> None:
+def test_monotonic_time_should_be_reported_in_the_takes_time() -> None:
     assert JOURNAL.time_of(77_000) == 2_500_000
     assert JOURNAL.time_of(78_500) == 2_501_500
 

@@ -78,9 +78,9 @@ class Machines:
         with connect(self.redis.address) as client:
             return Records(client).get(None, recording_id).node
 
-    def left(self, name: str, recording_id: str) -> Path:
+    def superseded(self, name: str, recording_id: str) -> Path:
         """Where a node sets a recording aside."""
-        return self.directory / name / "left" / recording_id
+        return self.directory / name / "superseded" / recording_id
 
 
 @contextmanager
@@ -131,12 +131,12 @@ def kill(worker: Worker) -> None:
 
 def wait_until_set_aside(machines: Machines, name: str, recording_id: str) -> Path:
     deadline = time.monotonic() + 150
-    while not list(machines.left(name, recording_id).glob("*.mp4")) or list(
+    while not list(machines.superseded(name, recording_id).glob("*.mp4")) or list(
         (machines.directory / name / "spool").glob("*-*")
     ):
         assert time.monotonic() < deadline, (machines.directory / name / "worker.log").read_text()[-3000:]
         time.sleep(0.2)
-    (film,) = machines.left(name, recording_id).glob("*.mp4")
+    (film,) = machines.superseded(name, recording_id).glob("*.mp4")
     return film
 
 

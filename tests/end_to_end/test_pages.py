@@ -55,7 +55,7 @@ LOBBY = """<body style="margin:0;background:red"><input id=name><button id=join 
 ">Join</button>"""
 
 
-def test_page_that_loads_itself_anew_should_be_joined_again_and_one_that_is_over_should_say_so(
+def test_page_that_reloads_itself_should_be_joined_again_and_one_that_is_over_should_say_so(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "lobby.html").write_text(LOBBY)

@@ -146,7 +146,7 @@ def test_sentinel_that_is_away_should_not_matter(sentinels: SentinelSet) -> None
         assert time.monotonic() - began < 3
 
 
-def test_secrets_should_not_be_in_what_is_told_of_redis() -> None:
+def test_errors_about_redis_should_not_contain_secrets() -> None:
     address = f"redis+sentinel://farm:hunter2@127.0.0.1:{free_port()}/farm?sentinel_password=hunter2"
     with connect(address, retries=0) as client, pytest.raises(redis.ConnectionError) as refusal:
         client.ping()

@@ -26,7 +26,7 @@ def test_line_should_have_what_the_victim_lost_and_what_the_machine_felt() -> No
     assert count == "1 of 1 attacks were held"
 
 
-def test_broken_bound_should_be_told_and_counted() -> None:
+def test_broken_bound_should_be_reported_and_counted() -> None:
     _, line, count = table([Result("header", "it took all", ["a header has no limit"], victim(), Felt())])
     assert line.endswith("it took all; NOT HELD: a header has no limit")
     assert count == "0 of 1 attacks were held"

@@ -167,7 +167,7 @@ def test_what_cannot_be_done_should_end_with_2(
     assert complaint in refused("check", suite, *arguments)
 
 
-def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> None:
+def test_mask_that_finds_nothing_should_be_reported_and_end_with_2(suite: Path) -> None:
     said = "viewport: 640x360\nmasks: [.no-such-element]\nstates:\n  - {name: still, url: still.html}\n"
     (suite / "suite.yaml").write_text(said)
     (suite / "still.html").write_text("<!doctype html><h1>Still</h1>")
@@ -186,7 +186,7 @@ def test_mask_that_finds_nothing_should_be_told_and_end_with_2(suite: Path) -> N
     assert checked.stderr.count("masked nothing: 'h1'") == 1
 
 
-def test_parts_that_do_not_load_should_be_told_in_text_and_report(suite: Path) -> None:
+def test_parts_that_do_not_load_should_be_reported_in_text_and_report(suite: Path) -> None:
     (suite / "suite.yaml").write_text("viewport: 320x180\nstates:\n  - {name: page, url: page.html}\n")
     (suite / "page.html").write_text("<!doctype html><h1>Logo</h1><img src=logo.png>")
     warning = f"image file://{suite}/logo.png failed (ERR_FILE_NOT_FOUND)"

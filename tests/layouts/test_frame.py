@@ -43,14 +43,14 @@ def test_frame_should_be_the_one_shown_at_the_time(film: Path, at: str, number: 
     assert number_at(film, at) == number
 
 
-def test_time_behind_the_end_should_be_told(film: Path) -> None:
+def test_time_after_the_end_should_be_reported(film: Path) -> None:
     with pytest.raises(NoSuchFrameError, match=r"ends after 4\.500 s, before 4\.5 s"):
         frame_at(film, Fraction("4.5"))
     with pytest.raises(NoSuchFrameError, match="ends after"):
         frame_at(film, Fraction(10_000))
 
 
-def test_what_has_no_picture_should_be_told(tmp_path: Path) -> None:
+def test_what_has_no_picture_should_be_reported(tmp_path: Path) -> None:
     with pytest.raises(NoSuchFrameError, match="cannot be read"):
         frame_at(tmp_path / "nothing.mp4", Fraction(1))
     (tmp_path / "text.mp4").write_text("not a film")

@@ -61,7 +61,7 @@ async def test_meeting_should_look_the_same_run_after_run(name: str, tmp_path: P
         ("weekly?layout=grid#state=grid-4", False),
     ],
 )
-def test_lobby_should_be_told_from_pages_that_print_the_signal(page: str, prints: bool) -> None:
+def test_lobby_should_be_distinguished_from_pages_that_print_the_signal(page: str, prints: bool) -> None:
     assert prints_start(page) is prints
 
 

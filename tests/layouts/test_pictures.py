@@ -34,7 +34,7 @@ def test_write_that_fails_should_leave_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_file_that_is_no_png_should_be_told(tmp_path: Path) -> None:
+def test_file_that_is_no_png_should_be_reported(tmp_path: Path) -> None:
     file = tmp_path / "room.png"
     write_png(draw_room(), file)
     whole = file.read_bytes()

@@ -135,7 +135,7 @@ async def test_box_should_mask_what_has_no_element(renderer: Renderer) -> None:
 
 
 @pytest.mark.long
-async def test_what_still_moves_should_be_told_with_its_place(renderer: Renderer) -> None:
+async def test_what_still_moves_should_be_reported_with_its_place(renderer: Renderer) -> None:
     with pytest.raises(
         RenderingFailedError, match=r"did not stand still for 10 s: what moves is .* at \d+,\d+"
     ):
@@ -199,7 +199,7 @@ async def test_parts_that_do_not_load_should_be_warnings_without_secrets(
     assert clean.info[WARNINGS] == ()
 
 
-async def test_page_should_be_told_the_colors_that_are_preferred(renderer: Renderer) -> None:
+async def test_page_should_see_the_preferred_colors(renderer: Renderer) -> None:
     is_dark = "if (matchMedia('(prefers-color-scheme: dark)').matches !== %s) throw new Error('no')"
 
     await room(renderer, color_scheme="dark", script=is_dark % "true")
@@ -234,7 +234,9 @@ async def test_window_that_the_page_opens_should_not_stand_over_it(
     assert changed(await room(renderer, page.as_uri()), await room(renderer, page.as_uri())) is None
 
 
-async def test_fault_of_a_page_should_be_told_without_its_address(renderer: Renderer, tmp_path: Path) -> None:
+async def test_fault_of_a_page_should_be_reported_without_its_address(
+    renderer: Renderer, tmp_path: Path
+) -> None:
     not_found = pytest.raises(RenderingFailedError, match="did not load: it answered 404")
     with serve_pages(tmp_path) as address, not_found:
         await room(renderer, f"{address}/nothing?token=secret")
@@ -271,14 +273,16 @@ async def test_application_that_is_served_as_an_error_should_be_pictured_when_it
 
 
 @pytest.mark.parametrize("fields", [{}, {"contract": "console"}])
-async def test_error_page_should_be_told_with_its_status(renderer: Renderer, fields: dict[str, Any]) -> None:
+async def test_error_page_should_be_reported_with_its_status(
+    renderer: Renderer, fields: dict[str, Any]
+) -> None:
     async with open_site() as site:
         url = site.add("/", answer("<h1>Not Found</h1>", status="404 Not Found"))
         with pytest.raises(RenderingFailedError, match="its page did not load: it answered 404"):
             await room(renderer, url, **fields)
 
 
-async def test_error_page_that_never_starts_should_be_told_with_its_status(
+async def test_error_page_that_never_starts_should_be_reported_with_its_status(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recording_farm.layouts.render.READY_TIMEOUT", 2.0)

@@ -114,7 +114,7 @@ def test_addresses_should_be_of_the_meeting_or_beside_the_suite(tmp_path: Path) 
         ("\x00", "suite.yaml: not valid YAML"),
     ],
 )
-def test_fault_should_be_told_with_its_line_and_field(text: str, expected: str) -> None:
+def test_fault_should_be_reported_with_its_line_and_field(text: str, expected: str) -> None:
     assert expected in complaint(text)
 
 
@@ -125,7 +125,7 @@ def test_name_that_is_no_plain_file_name_should_be_refused(name: str) -> None:
     )
 
 
-def test_all_faults_should_be_told_at_once_but_not_hundreds() -> None:
+def test_all_faults_should_be_reported_at_once_but_not_hundreds() -> None:
     states = "\n".join(f" - {{name: s{number}}}" for number in range(200))
 
     lines = complaint(f"states:\n{states}").splitlines()
@@ -134,7 +134,7 @@ def test_all_faults_should_be_told_at_once_but_not_hundreds() -> None:
     assert lines[9].startswith("suite.yaml:11: ")
 
 
-def test_fault_should_be_told_without_what_follows_from_it_and_in_plain_words() -> None:
+def test_fault_should_be_reported_without_what_follows_from_it_and_in_plain_words() -> None:
     told = complaint("colr: red\nstates:\n - {name: a b, url: a}\n - name: b\n   urk: c\n")
 
     assert "at least" not in told
@@ -142,7 +142,7 @@ def test_fault_should_be_told_without_what_follows_from_it_and_in_plain_words() 
     assert not re.search("Input|String|Tuple|validation|Extra", told)
 
 
-def test_fields_of_the_fixture_should_be_told_without_a_line() -> None:
+def test_fields_of_the_fixture_should_be_reported_without_a_line() -> None:
     with pytest.raises(BadSuiteError) as caught:
         state_of({"name": "a", "url": "a", "viewport": "1x1", "mask": []})
     first, second = caught.value.message.splitlines()

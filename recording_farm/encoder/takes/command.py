@@ -41,10 +41,9 @@ COLOR_CONVERSION = "area+full_chroma_inp"
 dB both, on colored boxes) at half of its instructions (15 against 29 million a frame of 720p), because its
 short cut to half the width is no vector code."""
 
-# For a machine that is too slow, each step cheaper than the one before (measured of the encoder's time, for a
-# still page and for noise: H.264 -48 % and -29 %, then -51 % and -42 %; VP8 -54 % and -7 %, then -66 % and
-# -27 %). Nothing here may change the SPS and PPS: a file has one of each for all its takes. VP8 has no such
-# thing.
+# Options for a machine that is too slow; each step is cheaper than the last. Encoder time saved, measured
+# with a still page and with noise: H.264 48 % and 29 %, then 51 % and 42 %; VP8 54 % and 7 %, then 66 % and
+# 27 %. H.264 options must not change SPS and PPS: a file has one of each for all its takes.
 STEPS: dict[Codec, tuple[dict[str, object], ...]] = {
     Codec.H264: (
         {"x264-params": f"{X264_PARAMETERS}:subme=0:me=dia"},
@@ -161,7 +160,7 @@ def take_arguments(source: Source, files: TakeFiles, fmt: Format, epoch: int, st
 
 
 def _gate(fifo: Path) -> ffmpeg.nodes.FilterableStream:
-    # `v?` maps the gate's video "if it has any", so that the input is part of the command; it never has.
+    # The gate never has video. `v?`, an optional stream, makes it an input of the command nevertheless.
     return ffmpeg.input(str(fifo), format="ffmetadata")["v?"]
 
 
@@ -176,7 +175,7 @@ def _sound(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.FilterableSt
         fragment_size=PULSE_FRAGMENT_BYTES,
         thread_queue_size=AUDIO_QUEUE_PACKETS,
     ).audio
-    # Stretched audio is resampled from its first sample, not only once there is too much of it.
+    # Stretched audio is resampled from the first sample, not only after drift has built up.
     resampling = {"async": 1000} | ({} if fmt.stretch == 1 else {"flags": "res"})
     sound = sound.filter("asetpts", _take_time(fmt, epoch)).filter("aresample", **resampling)
     return sound.filter("silencedetect", noise=SILENCE, duration=SILENCE_SECONDS)
@@ -195,7 +194,7 @@ def _picture(source: Source, fmt: Format, epoch: int) -> ffmpeg.nodes.Filterable
     picture = _in_color(picture, fmt, "yuv420p")
     if (mark := source.watermark) is None:
         return picture
-    # The one frame of the picture's, which is there before anything else and stands for ever.
+    # The watermark has one frame, which arrives first and is repeated.
     drawn = _in_color(ffmpeg.input(str(mark.file), format="png_pipe").video, fmt, "yuva420p")
     return ffmpeg.overlay(picture, drawn, x=mark.left, y=mark.top, eof_action="repeat", format="yuv420")
 
@@ -217,7 +216,7 @@ def _in_color(
 
 
 def cheapest_step(fmt: Format) -> int:
-    """The last step there is; sound alone has none but 0, the usual way."""
+    """The last step; audio alone has only step 0, the usual options."""
     return len(STEPS[fmt.codec]) if fmt.audio_only is None else 0
 
 
@@ -226,7 +225,7 @@ def _cheaper(fmt: Format, step: int) -> dict[str, object]:
 
 
 def _color_matrix(codec: Codec) -> str:
-    # VP8 can only say BT.601; H.264 says what players expect of HD.
+    # VP8 can only signal BT.601; players expect BT.709 of H.264 in HD.
     return "bt709" if codec is Codec.H264 else "smpte170m"
 
 
@@ -236,7 +235,7 @@ def encoding(fmt: Format) -> dict[str, object]:
     in_mp4: dict[str, object] = {
         "acodec": "aac",
         "format": "mp4",
-        # The beginnings of sound and picture are known when the first fragment is, and not before.
+        # The start times of audio and video are known with the first fragment, and not before.
         "movflags": "delay_moov+default_base_moof+skip_trailer",
         "movie_timescale": 1_000_000,
         "frag_duration": FRAGMENT_US,
@@ -245,11 +244,11 @@ def encoding(fmt: Format) -> dict[str, object]:
     if fmt.audio_only is not None:
         return sound | in_mp4
     with_picture: dict[str, object] = sound | {
-        # The muxer must not hold the picture back for long to wait for a silent or late sound. But for a late
-        # picture it has to wait (see FRAGMENT_US), as long as the watchdog lets one be late: 1.2 s.
+        # The muxer must not delay video for long to wait for silent or late audio. But it must wait for late
+        # video (see FRAGMENT_US) as long as the watchdog tolerates it: 1.2 s.
         "max_interleave_delta": 2_000_000,
-        # Stamped by the clock, never by counting: no frame is doubled or dropped here, and the encoder's
-        # own grid of 1/fps would round two frames into one.
+        # Timestamps come from the clock, not from a frame count, so no frame is duplicated or dropped. The
+        # encoder's default time base of 1/fps would round two frames to one timestamp.
         "fps_mode": "passthrough",
         "enc_time_base:v": "1:1000000",
         "g": KEY_FRAME_SECONDS * fmt.fps,
@@ -271,8 +270,8 @@ def encoding(fmt: Format) -> dict[str, object]:
                 "crf": H264_LOSS[fmt.profile],
                 "sc_threshold": 0,
                 "forced-idr": 1,
-                # No B frames: time stamps then only rise, a take can be cut at any frame and is whole up to
-                # the last one that was written. They would save about a tenth of the size.
+                # Without B-frames timestamps only increase, a take can be cut at any frame, and it is
+                # complete up to the last written frame. B-frames would save about a tenth of the size.
                 "bf": 0,
                 "x264-params": X264_PARAMETERS,
                 "color_primaries": "bt709",
@@ -290,6 +289,6 @@ def encoding(fmt: Format) -> dict[str, object]:
         "acodec": "libopus",
         "format": "webm",
         "cluster_time_limit": KEY_FRAME_SECONDS * 1000,
-        # A picture that hardly moves fills ffmpeg's own buffer in minutes; a killed one takes it along.
+        # A nearly still picture needs minutes to fill ffmpeg's buffer, which is lost if ffmpeg is killed.
         "flush_packets": 1,
     }

@@ -19,7 +19,7 @@ class Gate:
 
     async def reached(self) -> None:
         """Wait until ffmpeg has opened its end. Put a time-out around it."""
-        # No thread that waits in open(2): the event loop could not end before it did.
+        # Not in a thread that blocks in open(2): the event loop could not close before it.
         while self._end is None:
             try:
                 self._end = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)

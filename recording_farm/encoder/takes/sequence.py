@@ -115,7 +115,7 @@ class TakeSequence:
     async def _discard(self, take: Take) -> None:
         await take.kill()
         take.files.remove()
-        # Nobody has heard of it: the next one has its number, unless that is loading already.
+        # It was not announced, so the next take gets its number, unless that take is loading already.
         if self._loading is None:
             self._number = take.files.number
 

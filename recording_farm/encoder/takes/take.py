@@ -45,7 +45,7 @@ SOUND_UNDER_WAY_US = 100_000
 """How much sound may be on its way to the encoder when ffmpeg first tells of any (measured: up to 40 ms)."""
 
 INPUT = re.compile(r"Input #\d+, (\w+),")
-"""ffmpeg tells each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start:
+"""ffmpeg logs each input once it is open: `Input #3, x11grab, from ':7':`, then `Duration: N/A, start:
 …`."""
 
 OUTPUT = re.compile(r"Output #0,")
@@ -80,7 +80,7 @@ class Take:
         self._format = fmt
         self._epoch = epoch
         self._gates = gates
-        # Whose first stamp is the take's beginning.
+        # Its first timestamp is the start of the take.
         self._device = "x11grab" if fmt.audio_only is None else "pulse"
         self._capturing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,12 +108,12 @@ class Take:
         epoch = int(time.time()) - 1
         gates: list[Gate] = []
         try:
-            # Before ffmpeg looks for them.
+            # They must exist before ffmpeg opens them.
             gates.append(Gate(files.sound_gate))
             if fmt.audio_only is None:
                 gates.append(Gate(files.display_gate))
             process = await asyncio.create_subprocess_exec(
-                # With SIGKILL ffmpeg cannot outlive its parent, whatever ended the parent.
+                # SIGKILL: ffmpeg cannot outlive its parent, however the parent ended.
                 *("setpriv", "--pdeathsig", "KILL", "--", "ffmpeg"),
                 *take_arguments(source, files, fmt, epoch, step),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -156,7 +156,7 @@ class Take:
         for display_gate in display_gates:
             await self._open_in_phase(display_gate)
         wall = await self._unless_it_dies(self._capturing, BEGIN_TIMEOUT)
-        # Only with something in the encoder does an early stop leave a file.
+        # An early stop leaves a file only if the encoder has received frames.
         await self._unless_it_dies(self._writing, BEGIN_TIMEOUT)
         if abs(wall_ahead_us() - ahead) > JUMP_US:
             raise ClockJumpedError(f"the clock was set while take {self.files.number} began")
@@ -311,7 +311,7 @@ class Take:
         self._fault = fault
         assert self._journal is not None
         end_us = self._journal.time_of(until_us)
-        # It may have received a signal before.
+        # It may already have received a signal.
         if self._journal.end_us is None or end_us < self._journal.end_us:
             self._note(replace(self._journal, end_us=end_us))
 
@@ -338,7 +338,7 @@ class Take:
         try:
             write_journal(self.files.journal, journal)
         except OSError as error:
-            # A full disk must not end the take: without a journal the file is a little less exact, not lost.
+            # A full disk must not end the take: without a journal the file is only less exact.
             logger.error("take %d has no journal: %s", journal.number, error)
         return journal
 
@@ -371,7 +371,7 @@ class Take:
         assert self._process.stderr is not None
         told = ""
         async for raw in self._process.stderr:
-            # Without a log the recording is as good; a full disk ends it elsewhere, and properly.
+            # The recording does not need the log; another check ends it properly if the disk is full.
             with suppress(OSError), self.files.log.open("ab", buffering=0) as log:
                 log.write(raw)
             line = raw.decode(errors="replace").strip()

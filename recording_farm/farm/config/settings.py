@@ -726,8 +726,13 @@ class Settings(BaseSettings):
         return self.data_dir / "slots"
 
     @property
-    def left_dir(self) -> Path:
+    def superseded_dir(self) -> Path:
         """Takes of recordings that another node has resumed; a directory for each."""
+        return self.data_dir / "superseded"
+
+    @property
+    def old_superseded_dir(self) -> Path:
+        """The same, of version 0.1; nothing is added any more."""
         return self.data_dir / "left"
 
     @property

@@ -85,6 +85,6 @@ def _remove_evidence(settings: Settings, oldest: datetime) -> None:
 
 
 def _remove_set_aside(settings: Settings, oldest: datetime) -> None:
-    for directory in settings.left_dir.glob("*"):
+    for directory in (*settings.superseded_dir.glob("*"), *settings.old_superseded_dir.glob("*")):
         if directory.stat().st_mtime < oldest.timestamp():
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Sets superseded takes aside: those of a recording that another node finished, or that was given up.
 
-Takes that cannot be cut into a file are set aside too. They are stored in the data directory, in `left/{id}`:
-as one playable file if they can be joined, else as they are. They are not served, and FARM_RETENTION expires
-them.
+Takes that cannot be cut into a file are set aside too. They are stored in the data directory, in
+`superseded/{id}`: as one playable file if they can be joined, else as they are. They are not served, and
+FARM_RETENTION expires them.
 """
 
 import logging
@@ -45,7 +45,7 @@ def set_aside(recording: Recording, spool: Spool, settings: Settings) -> Path | 
 
     May be called again after a crash. Raises OSError when the disk fails.
     """
-    directory = settings.left_dir / str(recording.id)
+    directory = settings.superseded_dir / str(recording.id)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         if spool.takes():

@@ -91,7 +91,7 @@ async def test_login_should_end_the_session_that_was_open(acme: Visit, redis_cli
     assert before != after
 
 
-async def test_wrong_key_should_be_told_on_the_login_page(stranger: Visit) -> None:
+async def test_wrong_key_should_be_reported_on_the_login_page(stranger: Visit) -> None:
     response = await stranger.log_in("acme", HOSTILE)
     assert response.status_code == 401
     assert "wrong API key" in response.text

@@ -78,7 +78,7 @@ async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
     assert f'<body data-address="{path}"' in refused.text
 
 
-async def test_webhook_should_be_told_again_from_the_page_of_the_recording(farm: Farm) -> None:
+async def test_webhook_should_be_sent_again_from_the_page_of_the_recording(farm: Farm) -> None:
     farm = farm.with_settings(allow_private_addresses="all")
     app = create_app(farm.settings)
     async with app.router.lifespan_context(app), visit_of(app, "acme", "acme-key") as visit:

@@ -62,7 +62,7 @@ def test_waiting_recording_should_say_its_position_and_why_it_waits(
     assert queue_in_words({"queue_position": position, "waiting": waiting}) == words
 
 
-def test_end_should_be_told_with_its_cause() -> None:
+def test_end_should_be_reported_with_its_cause() -> None:
     recording = {"stop_reason": {"reason": "INTERNAL_ERROR"}, "error": {"code": "disk_full"}}
     assert stop_in_words(recording) == "ended by the farm (disk full)"
     assert (

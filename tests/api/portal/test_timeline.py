@@ -162,7 +162,7 @@ def test_what_the_page_did_should_be_marked_with_its_words() -> None:
     assert [(event.at, event.label) for event in drawing.page] == [(5, "the page reloaded itself")]
 
 
-def test_take_whose_end_nobody_told_should_end_with_the_recording() -> None:
+def test_take_without_an_end_should_end_with_the_recording() -> None:
     entries = [entry(0, "take_began", take=0), entry(12, "state", status="UPLOADING")]
     drawing = drawing_of(entries, BEGAN + timedelta(days=1), is_over=True)
     assert drawing is not None

@@ -93,7 +93,9 @@ async def test_stream_should_go_on_after_the_last_event(api: httpx.AsyncClient, 
         assert await next_event(lines) == events[2]
 
 
-async def test_gap_should_be_told_when_the_last_event_is_not_kept(api: httpx.AsyncClient, farm: Farm) -> None:
+async def test_gap_should_be_reported_when_the_last_event_is_not_kept(
+    api: httpx.AsyncClient, farm: Farm
+) -> None:
     recordings = [farm.add(meeting_id=f"m{number}") for number in range(4)]
     entry = cast("list[tuple[bytes, Any]]", farm.redis.xrange(events_key("acme")))[0][0]
     farm.redis.xtrim(events_key("acme"), maxlen=2, approximate=False)

@@ -120,9 +120,7 @@ async def test_evidence_of_others_and_of_nothing_should_not_be_found(
     assert (await client.get(path, auth=None)).status_code == 401
 
 
-async def test_where_there_is_no_evidence_it_should_be_told_why(
-    client: httpx.AsyncClient, records: Records
-) -> None:
+async def test_missing_evidence_should_be_explained(client: httpx.AsyncClient, records: Records) -> None:
     recording = records.add(new_recording())
 
     async def told() -> str:

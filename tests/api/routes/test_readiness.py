@@ -52,7 +52,7 @@ async def test_farm_without_redis_should_say_what_is_missing(settings: Settings)
     }
 
 
-async def test_store_that_takes_nothing_should_be_told_without_why(
+async def test_store_that_takes_nothing_should_be_reported_without_why(
     settings: Settings, app: Starlette
 ) -> None:
     store = settings.data_dir / "store"
@@ -81,7 +81,7 @@ async def test_store_should_be_tried_seldom(settings: Settings) -> None:
     assert tries == 1
 
 
-async def test_other_machine_with_another_secret_should_be_told_and_not_end_readiness(
+async def test_other_machine_with_another_secret_should_be_reported_and_not_end_readiness(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
     async with client_of(settings) as client:

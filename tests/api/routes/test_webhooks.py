@@ -141,7 +141,7 @@ async def test_secret_should_be_shown_when_it_is_made_and_never_again(
     assert rotated["secret"] not in repr(stored)
 
 
-async def test_secret_for_recordings_should_be_made_anew_on_request(
+async def test_secret_for_recordings_should_be_replaced_on_request(
     client: httpx.AsyncClient, app: Starlette
 ) -> None:
     webhooks = app.state.context.webhooks
@@ -341,7 +341,7 @@ async def test_bad_webhook_of_a_recording_should_be_named(
     assert says in refusal(answer)
 
 
-async def test_public_key_should_be_told_to_anyone(app: Starlette, settings: Settings) -> None:
+async def test_public_key_should_be_public(app: Starlette, settings: Settings) -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://farm.test") as anyone:
         answer = await anyone.get("/.well-known/webhooks.json")

@@ -110,13 +110,13 @@ def test_one_thing_that_is_wrong_should_be_one_sentence(sent: dict[str, Any], to
     assert problems(StartRecording, {"meeting_id": "room"} | sent) == told
 
 
-def test_secret_should_not_be_told_where_it_may_not_be() -> None:
+def test_error_about_a_misplaced_secret_should_not_contain_it() -> None:
     azure = {"type": "azure", "bucket": "films", "access_key": "connection", "secret": "s3cret"}
     told = problems(StartRecording, {"meeting_id": "room", "storage_config": azure})
     assert told == '"storage_config.secret": must be empty'
 
 
-def test_empty_step_should_be_told_what_steps_there_are() -> None:
+def test_error_of_an_empty_step_should_list_the_steps() -> None:
     told = problems(StartRecording, {"meeting_id": "room", "page_hints": {"join": [{}]}})
     assert told.startswith('"page_hints.join.0": must have ')
     for name in ("click", "fill with text", "wait_for"):
@@ -128,7 +128,7 @@ def test_misspelled_field_should_not_be_missing_as_well() -> None:
     assert problems(StartRecording, {"meetingId": "room"}) == told
 
 
-def test_other_models_should_be_told_alike() -> None:
+def test_other_models_should_be_reported_alike() -> None:
     assert problems(CreateWebhook, {"name": "a", "url": "https://a.test"}) == '"events": is required'
     told = problems(CreateWebhook, {"name": "a", "url": "https://a.test", "events": ["recording"]})
     assert told.startswith('"events.0": must be meeting.started, ')
@@ -138,7 +138,7 @@ def test_other_models_should_be_told_alike() -> None:
     assert problems(StartRecording, []) == '"body": must be an object'
 
 
-def test_query_should_be_told_alike() -> None:
+def test_query_should_be_reported_alike() -> None:
     sent = {"page_no": "x", "status": ["DONE"]}
     with pytest.raises(ValidationError) as caught:
         ListRecordings.model_validate(sent)
@@ -157,7 +157,7 @@ def test_many_problems_should_be_cut_short_and_take_no_time() -> None:
     assert "more" in told
 
 
-async def test_defaults_should_be_told_from_what_was_sent(client: httpx.AsyncClient) -> None:
+async def test_defaults_should_be_distinguished_from_what_was_sent(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v2/recordings", json={"meeting_id": "room", "outputs": [{"typ": "HLS"}]})
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]

@@ -476,7 +476,7 @@ async def test_strangers_should_not_have_the_keys_fetched_again_and_again(
     assert issuer.asked == 1
 
 
-async def test_issuer_that_is_away_should_be_told_and_known_keys_go_on(
+async def test_issuer_that_is_away_should_be_reported_and_known_keys_go_on(
     keyed: httpx.AsyncClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FETCH_INTERVAL", 0.0)

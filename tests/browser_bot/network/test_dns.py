@@ -158,7 +158,7 @@ def test_storage_at_a_dead_name_should_be_told_soon(tmp_path: Path) -> None:
         assert seconds < 15
 
 
-async def test_name_that_there_is_not_should_be_told_so() -> None:
+async def test_name_that_does_not_exist_should_be_reported_as_such() -> None:
     assert await lookup_addresses("nosuchname.invalid") == ()
     assert unresolved_message("nosuchname.invalid") == "the host name nosuchname.invalid does not resolve"
 

@@ -407,7 +407,7 @@ async def stage(shared_stage: Stage) -> Stage:
         ("https", "nosuch.invalid", "the host name nosuch.invalid does not resolve"),
     ],
 )
-async def test_page_that_may_not_be_opened_should_be_told_in_words(
+async def test_page_that_may_not_be_opened_should_be_reported_in_words(
     stage: Stage, way_out: tuple[Gateway, str], scheme: str, host: str, words: str
 ) -> None:
     async with open_site() as other:

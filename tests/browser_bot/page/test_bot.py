@@ -168,7 +168,7 @@ async def test_page_should_be_heard_after_it_has_moved_to_another_site(stage: St
 
 
 @pytest.mark.parametrize("contract", [PageContract.AUTO, PageContract.CONSOLE])
-async def test_page_that_refuses_should_be_told_with_its_reason(
+async def test_page_that_refuses_should_be_reported_with_its_reason(
     stage: Stage, site: Site, contract: PageContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "SETTLE_TIMEOUT", 30.0)
@@ -177,7 +177,7 @@ async def test_page_that_refuses_should_be_told_with_its_reason(
         await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=SOON, tries=1), SOON)
 
 
-async def test_console_page_without_signal_should_be_told(
+async def test_console_page_without_signal_should_be_reported(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "SIGNAL_TIMEOUT", 0.3)
@@ -217,7 +217,7 @@ async def test_auto_should_join_at_whichever_comes_first(
         ({"/": answer("x", kind="application/zip")}, "did not load: it is a file to download"),
     ],
 )
-async def test_page_that_cannot_be_shown_should_be_told_in_words(
+async def test_page_that_cannot_be_shown_should_be_reported_in_words(
     stage: Stage, site: Site, pages: dict[str, Answer], words: str
 ) -> None:
     site.pages.update(pages)
@@ -236,7 +236,7 @@ async def test_page_that_cannot_be_shown_should_be_told_in_words(
         ("http://", "it is not a valid URL"),
     ],
 )
-async def test_page_that_is_not_there_should_be_told_in_words(stage: Stage, url: str, words: str) -> None:
+async def test_page_that_is_not_there_should_be_reported_in_words(stage: Stage, url: str, words: str) -> None:
     with pytest.raises(PageError, match=words):
         await Bot(stage.browser, PageContract.AUTO).join(url.format(port=free_port()), seconds=SOON, tries=1)
 
@@ -362,7 +362,7 @@ async def test_hostile_console_should_not_break_the_log(
     assert "one\\ntwo\\r\\n2026" in told[0]
 
 
-async def test_crash_of_the_page_should_be_told(stages: Path, tmp_path: Path) -> None:
+async def test_crash_of_the_page_should_be_reported(stages: Path, tmp_path: Path) -> None:
     async with open_site() as site, open_stage(WIDTH, HEIGHT, 30) as stage:
         assert stage.directory.parent == stages
         bot = Bot(stage.browser, PageContract.CONSOLE)
@@ -383,7 +383,7 @@ async def test_crash_of_the_page_should_be_told(stages: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("victim", ["chromium", "node"])
-async def test_death_of_the_browser_should_be_told(stages: Path, victim: str) -> None:
+async def test_death_of_the_browser_should_be_reported(stages: Path, victim: str) -> None:
     async with open_site() as site, open_stage(WIDTH, HEIGHT, 30) as stage:
         assert stage.directory.parent == stages
         bot = Bot(stage.browser, PageContract.CONSOLE)

@@ -104,7 +104,7 @@ def test_what_a_stranger_prints_should_be_bounded() -> None:
     assert len(printed(*range(10_000)).parts) == MAX_PARTS
 
 
-def test_exception_should_be_told_with_its_place() -> None:
+def test_exception_should_be_reported_with_its_place() -> None:
     error = {"type": "object", "subtype": "error", "description": "Error: boo\n    at x (http://a/:1:2)"}
     assert exception_text({"text": "Uncaught", "exception": error}) == f"Uncaught {error['description']}"
     thrown = {"type": "string", "value": "boo"}

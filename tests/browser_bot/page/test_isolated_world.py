@@ -208,7 +208,7 @@ async def test_exceptions_that_the_page_does_not_catch_should_be_in_the_diary(
     await bot.close()
 
 
-async def test_question_that_has_no_answer_should_be_told(
+async def test_question_that_has_no_answer_should_be_reported(
     stage: Stage, site: Site, world: IsolatedWorld
 ) -> None:
     await stage.browser.page.goto(site.add("/", "quiet"))

@@ -186,7 +186,7 @@ async def test_error_page_should_not_be_taken_for_the_meeting(
         await asyncio.wait_for(Bot(stage.browser, contract).join(url, seconds=1.5, tries=1), SOON)
 
 
-async def test_error_page_on_which_a_hint_finds_nothing_should_be_told_with_its_status(
+async def test_error_page_on_which_a_hint_finds_nothing_should_be_reported_with_its_status(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recording_farm.browser_bot.page.steps.STEP_TIMEOUT", 0.3)

@@ -304,7 +304,7 @@ async def test_answer_should_be_read() -> None:
 
 
 @pytest.mark.long
-async def test_stopped_compositor_should_be_told_from_a_still_picture(site: Site) -> None:
+async def test_stopped_compositor_should_be_distinguished_from_a_still_picture(site: Site) -> None:
     async with open_stage(WIDTH, HEIGHT, 30) as stage:
         bot = Bot(stage.browser, PageContract.PLAIN)
         await bot.join(site.add("/", "<body style='background: teal'>"), seconds=SOON, tries=1)

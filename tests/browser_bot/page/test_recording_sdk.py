@@ -211,7 +211,7 @@ async def test_flags_should_say_when_it_is_over(states: list[Any], over: list[bo
     assert [watch.is_over(state, 1, float(second)) for second, state in enumerate(states)] == over
 
 
-async def test_page_that_is_loaded_anew_should_not_be_over_before_its_sdk_has_a_meeting_again() -> None:
+async def test_page_that_is_reloaded_should_not_be_over_before_its_sdk_has_a_meeting_again() -> None:
     watch = EndDetector()
     assert not watch.is_over({"meeting": True, "present": True, "announced": True}, 1, 0)
     # The SDK is made, and its init() waits for the meeting.

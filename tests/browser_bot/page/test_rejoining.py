@@ -199,7 +199,7 @@ async def test_css_should_be_in_the_room_that_the_last_step_leads_to(stage: Stag
     assert told.events == []
 
 
-async def test_page_without_hints_should_have_its_change_told(stage: Stage, site: Site) -> None:
+async def test_change_of_a_page_without_hints_should_be_reported(stage: Stage, site: Site) -> None:
     site.add("/room", BANNER)
     url = site.add("/", "<script>setTimeout(() => location = '/room', 3000)</script>quiet")
     async with recorded(stage, url) as told:
@@ -208,7 +208,7 @@ async def test_page_without_hints_should_have_its_change_told(stage: Stage, site
         assert told.events == [PageEvent("page_changed", "the page navigated to another address")]
 
 
-async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_recorded(
+async def test_step_that_finds_nothing_any_more_should_be_reported_and_the_page_be_recorded(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recording_farm.browser_bot.page.steps.STEP_TIMEOUT", 0.5)
@@ -220,7 +220,7 @@ async def test_step_that_finds_nothing_any_more_should_be_told_and_the_page_be_r
         assert "the hint '#join' found an element that stayed disabled" in told.events[0].message
 
 
-async def test_page_that_loads_itself_anew_on_and_on_should_be_joined_again_in_its_turns(
+async def test_page_that_keeps_reloading_itself_should_be_joined_again_in_its_turns(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejoining, "RateLimit", lambda: RateLimit(2, 300))
@@ -254,7 +254,7 @@ async def test_pace_should_let_so_many_through_in_its_time() -> None:
     assert (limit.wait(10.5), limit.wait(11)) == (0.5, 0)
 
 
-async def test_page_whose_server_is_away_for_a_moment_should_be_loaded_anew(
+async def test_page_whose_server_is_away_for_a_moment_should_be_reloaded(
     stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recording_farm.browser_bot.page.bot.FIRST_PAUSE", 0.2)

@@ -239,7 +239,9 @@ async def test_cookies_should_go_where_they_belong(stage: Stage, sites: tuple[Si
     assert sent["/below"] == {"all"}
 
 
-async def test_what_the_browser_does_not_take_should_be_told(stage: Stage, sites: tuple[Site, Site]) -> None:
+async def test_what_the_browser_does_not_take_should_be_reported(
+    stage: Stage, sites: tuple[Site, Site]
+) -> None:
     # One that our own checks would not let through.
     cookie = Cookie.model_construct(name="two\0", value=SESSION)
     with pytest.raises(PageError, match=r"rejects the cookie two\0 for 127\.0\.0\.1$"):

@@ -112,7 +112,7 @@ async def test_hinted_css_should_hold_in_frames_and_documents_that_come_later(
     assert not await shows(stage, RED)
 
 
-async def test_hinted_css_that_finds_nothing_should_be_told(
+async def test_hinted_css_that_finds_nothing_should_be_reported(
     stage: Stage, site: Site, told: list[str]
 ) -> None:
     css = f"{HIDE} .bannr {{ color: red }} @media all {{ a:hover > #no::before {{ color: red }} }}"

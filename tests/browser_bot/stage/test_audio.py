@@ -47,7 +47,7 @@ async def test_what_is_played_should_be_heard_at_the_source(short_path: Path) ->
         await asyncio.gather(playing, return_exceptions=True)
 
 
-async def test_what_plays_should_be_told_and_brought_back_from_another_sink(short_path: Path) -> None:
+async def test_what_plays_should_be_reported_and_brought_back_from_another_sink(short_path: Path) -> None:
     async with open_audio(short_path) as opened:
         assert await opened.inputs() == []
         playing = asyncio.ensure_future(play_tone(opened, 1000, 20))
@@ -96,7 +96,7 @@ def test_listing_should_be_read_whatever_programs_call_themselves() -> None:
     assert parse_sink_inputs("0 sink input(s) available.\n>>> ") == []
 
 
-async def test_too_long_path_should_be_told(tmp_path: Path) -> None:
+async def test_too_long_path_should_be_reported(tmp_path: Path) -> None:
     directory = tmp_path / ("x" * 100)
     directory.mkdir()
     with pytest.raises(StageError, match=r"sockets in .*too long"):
@@ -111,7 +111,7 @@ async def test_death_of_the_daemon_should_be_noticed(short_path: Path) -> None:
         assert "PulseAudio ended with -9" in str(await asyncio.wait_for(death, 2))
 
 
-async def test_daemon_that_does_not_start_should_be_told_in_its_words(
+async def test_daemon_that_does_not_start_should_be_reported_in_its_words(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audio, "daemon_configuration", lambda: "default-sample-rate = loud\n")

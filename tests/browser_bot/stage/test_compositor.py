@@ -63,7 +63,7 @@ def test_dropped_and_forked_frames_should_not_count() -> None:
     assert parse_frames(events) == []
 
 
-def test_first_depth_should_be_told_at_once() -> None:
+def test_first_depth_should_be_reported_at_once() -> None:
     assert DepthDetector(30).feed(frames(0, 2)) == [Depth(2 * PERIOD + 5_000, 2)]
 
 

@@ -82,7 +82,7 @@ async def test_death_of_the_server_should_be_noticed(short_path: Path) -> None:
         assert "Xorg ended with -9" in str(await asyncio.wait_for(death, 2))
 
 
-async def test_bad_configuration_should_be_told_in_the_servers_words(
+async def test_bad_configuration_should_be_reported_in_the_servers_words(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(display, "xorg_configuration", lambda _: 'Section "Nonsense"\n')

@@ -34,7 +34,7 @@ def test_locale_should_be_read_as_its_standard_writes_it(text: str, locale: str)
         ("*", "must be a language"),
     ],
 )
-def test_what_is_no_locale_should_be_told(text: str, problem: str) -> None:
+def test_invalid_locale_should_be_reported(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         read_locale(text)
 
@@ -58,6 +58,6 @@ def test_zone_should_be_taken_as_it_is(zone: str) -> None:
         "UTC+1",
     ],
 )
-def test_what_is_no_zone_should_be_told(text: str) -> None:
+def test_invalid_time_zone_should_be_reported(text: str) -> None:
     with pytest.raises(ValueError, match="IANA name of a time zone"):
         read_timezone(text)

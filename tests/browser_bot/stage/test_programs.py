@@ -91,7 +91,7 @@ async def test_child_should_get_the_given_environment_only(
     assert sorted((tmp_path / "log").read_text().splitlines()) == ["GIVEN=1", f"PATH={PATH['PATH']}"]
 
 
-async def test_death_should_be_told_with_the_last_words(tmp_path: Path) -> None:
+async def test_death_should_be_reported_with_the_last_words(tmp_path: Path) -> None:
     program = await start_program(
         "crier", ["bash", "-c", "seq 12; echo oh no >&2; exit 3"], log=tmp_path / "log", env=PATH
     )

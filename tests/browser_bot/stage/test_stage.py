@@ -145,7 +145,9 @@ async def test_missing_chromium_should_be_named_and_leave_nothing(stages: Path) 
     await nothing_left(stages)
 
 
-async def test_chromium_that_does_not_start_should_be_told_in_its_words(stages: Path, tmp_path: Path) -> None:
+async def test_chromium_that_does_not_start_should_be_reported_in_its_words(
+    stages: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho cannot see the screen >&2\nexit 7\n")
     broken.chmod(0o700)
@@ -160,7 +162,7 @@ async def test_chromium_that_does_not_start_should_be_told_in_its_words(stages: 
     [(stage_module, "write_owner"), (display, "xorg_configuration"), (browser, "write_launcher")],
     ids=["stage", "display", "browser"],
 )
-async def test_full_disk_should_be_told_as_a_failing_part(
+async def test_full_disk_should_be_reported_as_a_failing_part(
     stages: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, writing: str
 ) -> None:
     def full(*_: object) -> str:

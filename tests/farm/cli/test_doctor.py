@@ -346,7 +346,7 @@ def test_unknown_setting_should_be_broken(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_port_in_use_by_another_program_should_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_by_another_program_should_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "CHECKS", doctor.CHECKS[:3])
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setenv("FARM_PORT", str(other.getsockname()[1]))
@@ -355,7 +355,7 @@ def test_port_in_use_by_another_program_should_be_told(monkeypatch: pytest.Monke
     assert (check.status, "is in use" in check.detail) == ("warning", True)
 
 
-def test_takes_on_a_plain_disk_should_be_told_where_the_store_is_encrypted(
+def test_takes_on_a_plain_disk_should_be_reported_where_the_store_is_encrypted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(doctor, "CHECKS", [each for each in doctor.CHECKS if each[0] == "takes at rest"])

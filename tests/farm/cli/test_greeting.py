@@ -20,7 +20,7 @@ def test_store_in_a_bucket_should_be_named_without_its_credentials(tmp_path: Pat
     assert "hunter2" not in greeting(settings)
 
 
-def test_new_key_should_be_told_as_organization_and_key(tmp_path: Path) -> None:
+def test_new_key_should_be_reported_as_organization_and_key(tmp_path: Path) -> None:
     hint = login_hint(settings_with(tmp_path, None, api_keys=""), "default:farm_x:y")
     assert "log in at http://127.0.0.1:8000/, organization default, key farm_x:y" in hint
     assert "key farm_" not in login_hint(settings_with(tmp_path, None), None)

@@ -55,7 +55,7 @@ def test_other_commands_should_only_warn_of_an_unknown_setting(tmp_path: Path) -
     assert listed.stderr == "farm: ignoring FARM_SLOT: unknown setting; did you mean FARM_SLOTS?\n"
 
 
-def test_version_should_be_told() -> None:
+def test_version_should_be_reported() -> None:
     assert farm("--version").stdout.startswith("farm 0.")
 
 

@@ -193,7 +193,7 @@ def test_existing_file_should_only_be_overwritten_when_forced(tmp_path: Path) ->
     assert (tmp_path / "a.mp4").read_text() == "mine"
 
 
-def test_missing_program_should_be_told_with_its_remedy_before_anything_starts(tmp_path: Path) -> None:
+def test_missing_program_should_be_reported_with_its_remedy_before_anything_starts(tmp_path: Path) -> None:
     environment = {"PATH": str(tmp_path), "FARM_CHROMIUM": sys.executable}
     refused = CliRunner(env=environment).invoke(record, [PAGE, "--out", str(tmp_path / "a.mp4")])
     assert isinstance(refused.exception, ProgramMissingError)

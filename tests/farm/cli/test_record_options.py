@@ -30,7 +30,7 @@ def test_options_should_give_access() -> None:
         (None, [], ["a=s3cret;"], "--cookie"),
     ],
 )
-def test_what_is_wrong_should_be_told_without_secrets(
+def test_what_is_wrong_should_be_reported_without_secrets(
     credentials: str | None, headers: list[str], cookies: list[str], option: str
 ) -> None:
     with pytest.raises(click.BadParameter) as caught:

@@ -109,7 +109,7 @@ def test_bad_setting_should_give_one_error_that_names_it(
         ("FARM_PORT", "65536", "must be less than or equal to 65535"),
     ],
 )
-def test_bad_setting_should_be_told_in_plain_words(
+def test_bad_setting_should_be_reported_in_plain_words(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(name, value)

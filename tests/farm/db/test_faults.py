@@ -74,7 +74,7 @@ def test_each_fault_of_a_server_should_be_known(server: FaultyRedis, how: str, f
             wait_until(lambda: check_redis(client) is None)
 
 
-def test_server_that_still_loads_should_be_told_from_one_that_is_away(tmp_path: Path) -> None:
+def test_server_that_still_loads_should_be_distinguished_from_one_that_is_away(tmp_path: Path) -> None:
     with faulty_redis(tmp_path / "redis") as server:
         with server.administrator.pipeline(transaction=False) as pipeline:
             for number in range(2000):
@@ -119,7 +119,7 @@ def test_texts_of_other_versions_should_be_known(text: str, fault: RedisFault) -
     assert fault_of(redis.ResponseError(text)) is fault
 
 
-def test_outage_should_be_told_once_and_its_pauses_be_bounded(caplog: pytest.LogCaptureFixture) -> None:
+def test_outage_should_be_reported_once_and_its_pauses_be_bounded(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage("nothing can be done", logging.WARNING)
     error = redis.exceptions.OutOfMemoryError("command not allowed")
     assert [outage.failed(error) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]

@@ -70,7 +70,7 @@ def test_page_lines_of_a_recorder_of_the_last_version_should_be_kept(evidence: P
     assert "page log: 'seen'" in (place / "page.log").read_text()
 
 
-def test_end_of_a_recorder_should_be_told_as_far_as_it_is_known() -> None:
+def test_end_of_a_recorder_should_be_reported_as_far_as_it_is_known() -> None:
     assert describe_exit(3 << 8)["exit_code"] == 3
     assert describe_exit(None) == {
         "kind": "RecorderDied",

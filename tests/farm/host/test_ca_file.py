@@ -209,7 +209,7 @@ def test_certificate_of_one_server_should_do(tmp_path: Path) -> None:
         ("-----BEGIN CERTIFICATE-----\nAAAA\n", "no certificates as PEM"),
     ],
 )
-def test_file_without_certificates_should_be_told_at_the_start(
+def test_file_without_certificates_should_be_reported_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, words: str
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -237,7 +237,7 @@ def test_farm_should_not_start_without_the_file(tmp_path: Path, command: str) ->
     assert "FARM_CA_FILE: the file cannot be read: No such file or directory" in done.stderr
 
 
-def test_machine_without_certutil_should_be_told(
+def test_machine_without_certutil_should_be_reported(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

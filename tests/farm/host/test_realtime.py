@@ -208,7 +208,7 @@ async def test_thread_whose_use_cannot_be_told_should_run_as_usual(monkeypatch: 
 
 
 @pytest.mark.parametrize("said", ["0 0 0\n", None, "as it is"])
-def test_use_of_a_thread_should_be_told_also_without_schedstat(
+def test_use_of_a_thread_should_be_reported_also_without_schedstat(
     monkeypatch: pytest.MonkeyPatch, said: str | None
 ) -> None:
     reading = Path.read_text

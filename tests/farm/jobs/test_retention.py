@@ -133,6 +133,21 @@ def test_deleted_recording_should_not_be_in_the_way(farm: Farm, store: Store, up
     assert farm.records.get(None, uploaded.id).expired_time is not None
 
 
+def test_sweep_should_delete_old_superseded_takes_also_of_version_0_1(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, farm.settings)
+    monkeypatch.setenv("FARM_RETENTION", "1d")
+    two_days_ago = time.time() - 2 * 86_400
+    parents = farm.settings.superseded_dir, farm.settings.data_dir / "left"
+    for parent in parents:
+        for name in ("old", "new"):
+            (parent / name).mkdir(parents=True)
+        os.utime(parent / "old", (two_days_ago, two_days_ago))
+    sweep()
+    assert [[file.name for file in parent.iterdir()] for parent in parents] == [["new"], ["new"]]
+
+
 def test_sweep_should_go_by_the_setting_and_delete_old_logs(
     farm: Farm, uploaded: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

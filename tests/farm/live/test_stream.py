@@ -80,7 +80,7 @@ def test_address_with_a_query_before_the_key_and_a_login_should_arrive(spool: Pa
     assert len(rtmp.recorded("ab12%23cd34")) == 1
 
 
-def test_refusal_should_be_told_without_the_key(spool: Path, rtmp: RtmpServer) -> None:
+def test_refusal_should_be_reported_without_the_key(spool: Path, rtmp: RtmpServer) -> None:
     rtmp.kill()
     code, said = send(spool, f"{rtmp.url}/the-key")
     assert code == 1
@@ -160,7 +160,7 @@ def test_srt_should_arrive_with_the_very_passphrase_and_stream_id(spool: Path, t
     assert stream_id.encode() in words
 
 
-def test_srt_refusal_should_be_told_without_the_passphrase(spool: Path, tmp_path: Path) -> None:
+def test_srt_refusal_should_be_reported_without_the_passphrase(spool: Path, tmp_path: Path) -> None:
     passphrase = "p@ss/word+1"
     options = urlencode({"streamid": "s3cret/id", "passphrase": passphrase})
     with srt_listener(tmp_path / "received.ts", "another passphrase") as port:

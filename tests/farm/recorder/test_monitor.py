@@ -87,7 +87,7 @@ def test_window_that_stays_should_cost_the_stage_once(looks: Looks) -> None:
     ]
 
 
-def test_finding_should_be_told_once_when_it_begins_and_once_when_it_ends(looks: Looks) -> None:
+def test_finding_should_be_reported_once_when_it_begins_and_once_when_it_ends(looks: Looks) -> None:
     offline = replace(PAGE, online=False)
     assert looks.observe(7, offline) == [FindingStarted(Finding.PAGE_OFFLINE, Remedy.NOTE)]
     assert looks.monitor.present == {Finding.PAGE_OFFLINE}
@@ -249,7 +249,7 @@ TOGETHER = replace(PAGE, tracks=2, connected=1)
 CUT_OFF = [FindingStarted(Finding.PAGE_CUT_OFF, Remedy.REJOIN)]
 
 
-def test_page_that_lost_its_connections_should_be_loaded_anew_after_ten_seconds(looks: Looks) -> None:
+def test_page_that_lost_its_connections_should_be_reloaded_after_ten_seconds(looks: Looks) -> None:
     assert looks.observe(5, TOGETHER) + looks.observe(9) == []
     assert looks.observe(1) == CUT_OFF
     looks.monitor.page_loaded()
@@ -281,7 +281,7 @@ def test_meeting_that_all_have_left_should_not_be_cut_off_while_its_server_is_co
     ]
 
 
-def test_empty_meeting_should_end_when_it_would_have_although_the_page_is_loaded_anew(looks: Looks) -> None:
+def test_empty_meeting_should_end_when_it_would_have_although_the_page_is_reloaded(looks: Looks) -> None:
     looks.observe(5, TOGETHER)
     assert looks.observe(10) == CUT_OFF
     looks.monitor.page_loaded()
@@ -289,7 +289,7 @@ def test_empty_meeting_should_end_when_it_would_have_although_the_page_is_loaded
     assert looks.observe(1) == [FindingStarted(Finding.MEETING_EMPTY, Remedy.END)]
 
 
-def test_page_should_be_loaded_anew_three_times_in_vain_and_a_minute_apart() -> None:
+def test_page_should_be_reloaded_three_times_in_vain_and_a_minute_apart() -> None:
     looks = Looks(Monitor(Limits()))
     looks.observe(5, TOGETHER)
     times = []
@@ -303,7 +303,7 @@ def test_page_should_be_loaded_anew_three_times_in_vain_and_a_minute_apart() -> 
     assert looks.observe(10) == CUT_OFF
 
 
-def test_page_should_not_be_loaded_anew_for_ever() -> None:
+def test_page_should_not_be_reloaded_for_ever() -> None:
     looks = Looks(Monitor(Limits()))
     remedies = []
     for _ in range(20):
@@ -313,7 +313,7 @@ def test_page_should_not_be_loaded_anew_for_ever() -> None:
     assert remedies == [Remedy.REJOIN] * MAX_REJOINS + [Remedy.NOTE] * (20 - MAX_REJOINS)
 
 
-def test_blank_page_should_be_loaded_anew_if_somebody_was_there(looks: Looks) -> None:
+def test_blank_page_should_be_reloaded_if_somebody_was_there(looks: Looks) -> None:
     assert looks.observe(100, blank=True) == []
     looks.observe(5, TOGETHER)
     assert looks.observe(19, TOGETHER, blank=True) + looks.observe(1, TOGETHER, blank=False) == []

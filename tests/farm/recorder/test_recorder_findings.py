@@ -379,7 +379,7 @@ if (!isBack) setTimeout(() => cut("You are offline"), 8000);
 </script>"""
 
 
-async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_anew(
+async def test_page_that_went_offline_while_somebody_was_there_should_be_reloaded(
     record: Record, tmp_path: Path
 ) -> None:
     page = tmp_path / "meeting.html"
@@ -403,7 +403,7 @@ async def test_page_that_went_offline_while_somebody_was_there_should_be_loaded_
     assert seen.count("red") * 0.5 < 16
 
 
-async def test_page_that_all_have_left_should_be_loaded_anew_and_end_in_time(
+async def test_page_that_all_have_left_should_be_reloaded_and_end_in_time(
     record: Record, tmp_path: Path
 ) -> None:
     page = tmp_path / "meeting.html"

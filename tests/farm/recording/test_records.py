@@ -332,7 +332,7 @@ def test_same_idempotency_key_should_start_once_in_a_race(records: Records) -> N
     assert len({recording.id for recording in kept}) == 1
 
 
-def test_every_change_should_be_told_with_a_copy(records: Records, redis_client: redis.Redis) -> None:
+def test_every_change_should_be_reported_with_a_copy(records: Records, redis_client: redis.Redis) -> None:
     added = records.add(new_recording(meeting_id='"会議"'))
     changed = records.change_state(added.id, Status.RECORDING, started_time=now())
     records.update(added.id, node="node-1")
@@ -351,7 +351,7 @@ def test_note_should_be_added_to_the_timeline_once(records: Records, redis_clien
     assert len(redis_client.keys("farm:recording:*")) == 1
 
 
-def test_slot_should_be_told_until_the_recording_has_ended(
+def test_slot_should_be_reported_until_the_recording_has_ended(
     records: Records, redis_client: redis.Redis
 ) -> None:
     recording = records.add(new_recording())

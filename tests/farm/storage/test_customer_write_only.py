@@ -198,7 +198,7 @@ def strict_bucket(strict_s3_endpoint: str) -> Iterator[Any]:
     bucket.delete()
 
 
-def test_upload_that_s3_has_forgotten_should_begin_anew(
+def test_upload_that_s3_has_forgotten_should_start_over(
     strict_s3_endpoint: str, strict_bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     state = {"upload_id": "gone", "etag_is_md5": True, "parts": {"1": [PART_BYTES, "0" * 32]}}
@@ -300,7 +300,7 @@ def test_blocks_that_azure_has_acknowledged_should_not_be_sent_again_though_nobo
 
 
 @pytest.mark.usefixtures("drop_container")
-def test_signature_that_has_expired_should_be_told_from_a_missing_permission(
+def test_signature_that_has_expired_should_be_distinguished_from_a_missing_permission(
     azurite_port: int, clip: Path, checkpoint: Checkpoint
 ) -> None:
     with pytest.raises(StorageError, match="have expired; upload again with new ones") as raised:
@@ -403,7 +403,7 @@ def test_file_that_a_drop_box_has_acknowledged_should_count_as_arrived(
     assert all((root / "in" / name).stat().st_size == 0 for name in left)
 
 
-def test_broken_upload_into_a_drop_box_should_begin_anew(
+def test_broken_upload_into_a_drop_box_should_start_over(
     tmp_path: Path, film: Path, checkpoint: Checkpoint
 ) -> None:
     root = tmp_path / "box"
@@ -441,7 +441,7 @@ def test_check_of_a_drop_box_should_leave_one_file_at_most(
     assert [file.name for file in tmp_path.iterdir()] == left
 
 
-def test_directory_that_a_check_could_not_remove_should_be_told(tmp_path: Path) -> None:
+def test_directory_that_a_check_could_not_remove_should_be_reported(tmp_path: Path) -> None:
     with drop_box(tmp_path, DropBox()) as port:
         notes = sftp_place(port).check_writing("in/today")
     assert notes[-1] == "the check's directory in/today stays there"
@@ -488,7 +488,7 @@ def test_temporary_credentials_of_a_role_that_may_put_should_do(
     assert raised.value.reason == "wrong_key"
 
 
-def test_credentials_that_have_expired_should_be_told_from_a_missing_permission(
+def test_credentials_that_have_expired_should_be_distinguished_from_a_missing_permission(
     clip: Path, checkpoint: Checkpoint
 ) -> None:
     class Expired(_PutOnly):
@@ -548,7 +548,7 @@ def test_live_output_should_go_on_with_new_keys_once_the_old_ones_have_expired(
     assert list(Expired.kept) == ["/drop/clip.mp4"]
 
 
-def test_access_token_of_google_should_be_sent_and_its_end_be_told(
+def test_access_token_of_google_should_be_sent_and_its_end_be_reported(
     clip: Path, checkpoint: Checkpoint
 ) -> None:
     seen = []

@@ -114,7 +114,7 @@ def test_format_should_be_chosen(tmp_path: Path) -> None:
     assert not text.startswith("{")
 
 
-def test_failed_job_should_be_told_with_its_recording(
+def test_failed_job_should_be_reported_with_its_recording(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ValueError, match="broken"), logging_to(tmp_path / "id"):

@@ -125,7 +125,7 @@ def test_open_telemetrys_own_variables_should_say_who_sends(monkeypatch: pytest.
     assert attributes["deployment.environment"] == "test"
 
 
-def test_protocol_that_there_is_not_should_be_told(
+def test_unknown_protocol_should_be_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -19,7 +19,7 @@ from testkit.recordings import new_recording
 from testkit.webhooks import WebhookFarm, verify
 
 
-async def test_every_state_should_be_told_in_order_and_signed_both_ways(
+async def test_every_state_should_be_sent_in_order_and_signed_both_ways(
     farm: WebhookFarm, hook: Receiver
 ) -> None:
     webhook = farm.register(hook.url)
@@ -39,7 +39,7 @@ async def test_every_state_should_be_told_in_order_and_signed_both_ways(
     assert farm.redis.exists(CHANGES_KEY) == 0 or farm.redis.xlen(CHANGES_KEY) == 0
 
 
-async def test_nothing_should_be_told_to_who_did_not_ask(
+async def test_receiver_should_get_only_the_events_it_wants(
     farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     farm.register(hook.url, organization_id="other")
@@ -52,7 +52,7 @@ async def test_nothing_should_be_told_to_who_did_not_ask(
     assert other_hook.accepted == ["INVOKED"]
 
 
-async def test_urls_of_a_recording_should_be_told_of_it_alone(farm: WebhookFarm, hook: Receiver) -> None:
+async def test_urls_of_a_recording_should_get_its_events_alone(farm: WebhookFarm, hook: Receiver) -> None:
     recording = new_recording(webhooks=(hook.url,))
     farm.go_through(recording, Status.RECORDING)
     farm.go_through(new_recording(meeting_id="unheard"))
@@ -65,7 +65,7 @@ async def test_urls_of_a_recording_should_be_told_of_it_alone(farm: WebhookFarm,
     assert [attempt.status_code for attempt in farm.attempts(webhook_id)] == [200, 200]
 
 
-async def test_upload_that_fails_should_be_told_once_and_when_it_is_over(
+async def test_upload_that_keeps_failing_should_be_sent_once_and_when_it_is_over(
     farm: WebhookFarm, hook: Receiver, other_hook: Receiver
 ) -> None:
     farm.register(hook.url, events=(STATUS_UPDATE, TRANSFER_UPDATE))
@@ -101,9 +101,7 @@ async def test_upload_that_fails_should_be_told_once_and_when_it_is_over(
     assert Counts(farm.redis).read()["farm_recordings_ended_total", "UPLOADED", "", ""] == 1
 
 
-async def test_upload_that_is_tried_again_by_hand_should_be_told_again(
-    farm: WebhookFarm, hook: Receiver
-) -> None:
+async def test_upload_that_is_retried_by_hand_should_be_sent_again(farm: WebhookFarm, hook: Receiver) -> None:
     farm.register(hook.url, events=(TRANSFER_UPDATE,))
     recording = new_recording()
     farm.go_through(recording)

@@ -97,7 +97,7 @@ async def test_receiver_that_is_gone_should_be_disabled_until_it_is_changed(
     assert other_hook.accepted == ["INVOKED"]
 
 
-async def test_url_of_a_recording_that_is_gone_should_be_told_nothing_more_of_it(
+async def test_url_of_a_recording_that_is_gone_should_get_no_more_events_of_it(
     farm: WebhookFarm, hook: Receiver
 ) -> None:
     hook.decide = lambda *_: Reply(410)

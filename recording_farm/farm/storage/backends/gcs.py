@@ -111,23 +111,23 @@ class GcsBackend:
         with source.open("rb") as file, self._explained():
             digest = _md5(file)
 
-            def going_on(session: str) -> _Upload:
+            def upload_of(session: str) -> _Upload:
                 return _Upload(session, file, size, content_type)
 
             state = checkpoint.load(source, key)
-            told = None
+            stored = None
             if state is not None:
-                told = self._go_on(going_on(str(state["session"])), checkpoint)
+                stored = self._resume(upload_of(str(state["session"])), checkpoint)
             # An earlier attempt may have succeeded, with its response lost.
-            if told is None and (state is None or not self._is_there(key, size, digest)):
+            if stored is None and (state is None or not self._is_there(key, size, digest)):
                 session = self._begin(key, size, digest, content_type)
                 checkpoint.save(source, key, {"session": session})
-                told = self._send(going_on(session), checkpoint)
+                stored = self._send(upload_of(session), checkpoint)
             is_there = self._is_there(key, size, digest)
         checkpoint.clear()
         was_read = is_there is not None
-        if is_there is None and told is not None:
-            is_there = (int(told.get("size", -1)), told.get("md5Hash")) == (size, digest)
+        if is_there is None and stored is not None:
+            is_there = (int(stored.get("size", -1)), stored.get("md5Hash")) == (size, digest)
         if not is_there:
             raise StorageError("damaged", "the file was damaged in transit")
         return StoredObject(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
@@ -158,21 +158,21 @@ class GcsBackend:
         key = check_key(directory, CHECK_NAME)
         with self._explained():
             session = self._begin(key, len(CHECK_TEXT), _md5(io.BytesIO(CHECK_TEXT)), "text/plain")
-            # What is not given up ends by itself after a week, and is never seen.
+            # An upload that is not cancelled expires after a week, and never becomes visible.
             self._session.request("DELETE", session, headers={"Content-Length": "0"})
         return []
 
     def _begin(self, key: str, size: int, digest: str, content_type: str) -> str:
         """Start an upload; returns its session URL, which lets anybody continue it for a week."""
         blob = self._bucket.blob(key)
-        # The server refuses the file when this is not its MD5.
+        # The server rejects the file if its MD5 differs.
         blob.md5_hash = digest
         url: str = blob.create_resumable_upload_session(
             content_type=content_type, size=size, checksum=None, retry=None
         )
         return url
 
-    def _go_on(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any] | None:
+    def _resume(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any] | None:
         """Resume an upload; None if the server no longer knows it.
 
         Returns the server's description of the object, as `_send` does.
@@ -183,22 +183,22 @@ class GcsBackend:
             if error.response.status_code in _GONE:
                 return None
             if error.response.status_code in _COMPLETE:
-                return _told(error.response)
+                return _description(error.response)
             raise
         return self._send(upload, checkpoint)
 
     def _send(self, upload: "_Upload", checkpoint: Checkpoint) -> dict[str, Any]:
         """Send the missing chunks; returns the server's description of the complete object."""
-        logger.info("%s: sending from byte %d on", self._name, upload.bytes_uploaded)
+        logger.info("%s: uploading from byte %d", self._name, upload.bytes_uploaded)
         try:
             while True:
                 answer = upload.send_chunk(self._session)
                 if upload.finished:
-                    return _told(answer)
+                    return _description(answer)
         except InvalidResponse as error:
             if error.response.status_code != HTTPStatus.BAD_REQUEST:
                 raise
-            # The MD5 was wrong, or the two of us do not agree where we are: the next try begins anew.
+            # The MD5 differs, or client and server disagree about the offset: the next attempt starts over.
             checkpoint.clear()
             raise StorageError("damaged", "the file was damaged in transit") from error
 
@@ -225,7 +225,7 @@ class GcsBackend:
             raise self._explanation(error.code) from error
         except RefreshError as error:
             if self._is_token:
-                # The library would have a new one, and was given nothing to get it with.
+                # The library tries to refresh the token, and has no refresh token.
                 raise expired_credentials("rights of the access token") from error
             text = "Google does not accept the service account's key"
             raise StorageError("wrong_key", text, lasting=True) from error
@@ -269,7 +269,7 @@ class _Upload(ResumableUpload):  # type: ignore[misc]  # the library has no type
 
     def __init__(self, session: str, file: BinaryIO, size: int, content_type: str) -> None:
         super().__init__(session, CHUNK_BYTES)
-        # The library goes on only with uploads of its own process, for want of another constructor.
+        # The library has no constructor for an upload that another process has started.
         self._resumable_url = session
         self._stream = file
         self._total_bytes = size
@@ -278,7 +278,7 @@ class _Upload(ResumableUpload):  # type: ignore[misc]  # the library has no type
         file.seek(0)
 
     def send_chunk(self, session: _Session) -> requests.Response:
-        # The server may have kept less of a chunk than it was sent.
+        # The server may have stored only a part of the last chunk.
         self._stream.seek(self.bytes_uploaded)
         answer: requests.Response = self.transmit_next_chunk(session)
         return answer
@@ -298,7 +298,7 @@ def _credentials(bucket: GcsBucket) -> Any:
                 **{name: str(account[name]) for name in ("refresh_token", "client_id", "client_secret")},
                 token_uri=bucket.token_url,
             )
-        # Where tokens are asked for is not for the customer's text to say: it could be any address.
+        # The token URL is not taken from the customer's JSON, where it could be any address.
         return Credentials.from_service_account_info(
             {name: account[name] for name in ("client_email", "private_key")}
             | {"project_id": account.get("project_id"), "token_uri": bucket.token_url},
@@ -309,13 +309,13 @@ def _credentials(bucket: GcsBucket) -> Any:
         raise StorageError("wrong_key", text, lasting=True) from error
 
 
-def _told(answer: requests.Response) -> dict[str, Any]:
+def _description(answer: requests.Response) -> dict[str, Any]:
     """The server's description of a complete object."""
     try:
-        told = answer.json()
+        description = answer.json()
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return description if isinstance(description, dict) else {}
 
 
 def _md5(file: BinaryIO) -> str:

@@ -61,13 +61,13 @@ SINGLE_BYTES: Final = 2 * PART_BYTES
 THREADS: Final = 4
 _READ_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = THREADS * PART_BYTES
-"""So much of a file is in memory, unless a single part is larger: then of a file of more than 320 GiB."""
+"""How much of a file is in memory at a time; more only for files over 320 GiB, whose parts are larger."""
 _SENT_BYTES: Final = 256 << 10
-"""So much is given to the connection at a time, within its time-out."""
+"""How much is written to the connection at a time, within its time-out."""
 
 _session = cache(boto3.session.Session)
-"""A session reads its description of S3, which takes 80 ms, with its first client. Its clients may be used by
-several threads, but only one thread at a time may make one."""
+"""A session loads its description of S3, which takes 80 ms, with its first client. Threads may share a
+client, but only one thread at a time may create one."""
 
 _making_client: Final = threading.Lock()
 
@@ -94,8 +94,8 @@ _REASONS: Final = {
 
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _REFUSED: Final = frozenset({400, 401, 403, 405, 501})
-"""Statuses of a request to look at something that a key may not look at. A HEAD has no code besides: 400 is
-what Amazon answers when credentials have expired since the file was sent."""
+"""Statuses when a key may not read an object. A HEAD response has no error code; Amazon returns 400 when the
+credentials have expired since the upload."""
 _BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 
 
@@ -137,12 +137,12 @@ class S3Backend:
             retries={"total_max_attempts": tries, "mode": "standard"},
             max_pool_connections=THREADS,
             signature_version="s3v4",
-            # Servers that are not AWS know nothing of the newer checksums; each part has its MD5.
+            # Other servers than AWS do not support the newer checksums; each part has its MD5.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={
                 "addressing_style": "path" if bucket.endpoint else "auto",
-                # What is signed is the MD5. Without this each part gets a SHA-256 too when there is no TLS.
+                # The signature covers the MD5. Without this each part also gets a SHA-256 if there is no TLS.
                 "payload_signing_enabled": False,
             },
         )
@@ -160,7 +160,7 @@ class S3Backend:
         except (BotoCoreError, ValueError) as error:
             text = "invalid region or endpoint"
             raise StorageError("unreachable", text, lasting=True) from error
-        # It costs a round trip for each part, and a second with servers that do not know it.
+        # Expect: 100-continue costs a round trip for each part, and a second on servers without it.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def upload(self, source: Path, key: str, checkpoint: Checkpoint, content_type: str) -> StoredObject:
@@ -231,7 +231,7 @@ class S3Backend:
                     return []
                 if _code(error) in _REASONS or _code(error) in _EXPIRED or _status(error) not in {400, 422}:
                     raise
-                # It may be its own word for that, or what is wrong is something else.
+                # The server may use its own code for this, or something else may be wrong.
                 answer = self._put_check_text(where, _md5(CHECK_TEXT))
             return self._take_check_text_away(where, answer)
 
@@ -250,7 +250,7 @@ class S3Backend:
                 notes.append("the key may not read, so files are not read back after the upload")
             elif _status(error) != 404:  # another check may have been faster
                 raise
-        # Of a bucket with versions this very one, so that no mark of a deletion stays.
+        # In a versioned bucket delete this version, so that no delete marker remains.
         version = {"VersionId": answer["VersionId"]} if answer.get("VersionId") else {}
         for which in (version, {}) if version else ({},):
             try:
@@ -269,7 +269,7 @@ class S3Backend:
             Key=key,
             Body=_Body(data),
             ContentLength=len(data),
-            # The server refuses what was damaged on its way.
+            # The server rejects data that was damaged in transit.
             ContentMD5=_base64(digest),
             ContentType=content_type,
             **self._properties(),
@@ -301,7 +301,7 @@ class S3Backend:
         except ClientError as error:
             if _code(error) not in {"NoSuchUpload", "InvalidPart"}:
                 raise
-            # The library asks again when the answer takes too long, and the upload may have ended meanwhile.
+            # The library retries when the response takes too long, and the upload may be complete by then.
             if self._is_there(source, size, key, parts):
                 return True
             # The next attempt starts over: this upload no longer exists.
@@ -380,7 +380,7 @@ class S3Backend:
                     PartNumber=part.number,
                     Body=_Body(data),
                     ContentLength=part.size,
-                    # The server refuses a part that was damaged on its way.
+                    # The server rejects a part that was damaged in transit.
                     ContentMD5=_base64(digest),
                 )
                 etag = _unquoted(answer["ETag"])
@@ -395,13 +395,13 @@ class S3Backend:
         return sent
 
     def _verify(self, source: Path, key: str, size: int, etag: str, answer: dict[str, Any]) -> bool:
-        """Whether the object could be looked at, after it was sent with its MD5 and this answer came.
+        """Whether the object could be read, after it was uploaded with its MD5 and this response came.
 
         Raises StorageError when it is not what was sent, by its size and, if it tells, its MD5.
         """
         head = self._head(key)
         if head == "refused":
-            # The answer has all that the head would tell, but for the size.
+            # The response has all fields of a HEAD but the size.
             head = answer | {"ContentLength": size}
             was_read = False
         else:
@@ -459,7 +459,7 @@ class S3Backend:
         return StorageError("failed", f"the server answered {code}")
 
     def _is_what_came(self, draft: Path, where: dict[str, str], answer: dict[str, Any]) -> bool:
-        """Whether a downloaded file matches the object, as far as its ETag tells."""
+        """Whether a downloaded file matches the object, as far as its ETag shows."""
 
         def first_part_size() -> int:
             return int(self._client.head_object(**where, PartNumber=1)["ContentLength"])
@@ -548,7 +548,7 @@ def _is_of(head: dict[str, Any], source: Path, size: int, etag: str) -> bool | N
     if found is None:
         return None
     if "-" in etag and "-" not in found:
-        # Some servers tell the MD5 of the whole file, however it was sent.
+        # Some servers return the MD5 of the whole file, however it was uploaded.
         with source.open("rb") as file:
             etag = hashlib.file_digest(file, "md5").hexdigest()
     return found == etag
@@ -561,7 +561,7 @@ def _known_etag(answer: dict[str, Any]) -> str | None:
 
 
 def _etag_is_md5(answer: dict[str, Any]) -> bool:
-    # Encrypted with a key of the customer's it is something else, which may be the bucket's default too.
+    # With a customer's key the ETag is not an MD5; that may also be the bucket's default encryption.
     return not str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 

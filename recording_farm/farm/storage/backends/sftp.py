@@ -165,7 +165,7 @@ class SftpBackend:
             if _rename(sftp, draft, target):
                 return is_there
             _remove_or_empty(sftp, draft)
-            # Here is not so much as a name to be given: files are written under their own at once.
+            # This server does not permit renames: write files under their final names.
             self._renames = False
         _send(sftp, file, target, size)
         is_there = self._is_there(sftp, target, size, digest)
@@ -190,7 +190,7 @@ class SftpBackend:
             socket.create_connection(address, self._connect_timeout) as connection,
             paramiko.SSHClient() as client,
         ):
-            # The library waits for ever until what it sends is taken.
+            # The library waits forever until the server accepts what it sends.
             milliseconds = round(self._read_timeout * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             with _closed_after(self._connect_timeout, client):
@@ -203,7 +203,7 @@ class SftpBackend:
                     yield sftp
                 except OSError as error:
                     if channel.closed and not isinstance(error, TimeoutError):
-                        # The library has several ways to say so, and none of its own.
+                        # The library raises several errors for a closed connection, none of its own.
                         raise EOFError from error
                     raise
 
@@ -221,7 +221,7 @@ class SftpBackend:
             auth_timeout=self._connect_timeout,
             channel_timeout=self._connect_timeout,
             sock=connection,
-            # Nothing of the farm's own user.
+            # Use no keys of the farm's own user.
             allow_agent=False,
             look_for_keys=False,
         )
@@ -273,7 +273,7 @@ class SftpBackend:
             raise StorageError("failed", f"the server failed: {error}") from error
 
     def _login_explanation(self, error: paramiko.AuthenticationException) -> StorageError:
-        # The library tells a refusal from a server that went away or fell silent in words alone.
+        # Only the message distinguishes a rejected login from a lost or silent server.
         if "timeout" in str(error):
             return StorageError("timed_out", _TIMED_OUT)
         if "EOF" in str(error):
@@ -324,12 +324,12 @@ def _closed_after(seconds: float, client: paramiko.SSHClient) -> Iterator[None]:
 
 
 def _is_time_out(error: paramiko.SSHException | EOFError) -> bool:
-    # The library asks for the host key of a server that has said nothing in time.
+    # The library's error when the server sent nothing in time and it then reads the host key.
     return is_time_out(error) or "No existing session" in str(error)
 
 
 def _private_key(server: SftpServer) -> paramiko.PKey:
-    # paramiko reads fewer forms than customers have.
+    # paramiko reads fewer formats than customers have.
     data = f"{(server.private_key or '').strip()}\n".encode()
     load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
     passphrase = server.password.encode() if server.password else None
@@ -351,7 +351,7 @@ def _private_key(server: SftpServer) -> paramiko.PKey:
 def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> None:
     """Append the rest of `file` to `draft`."""
     begin = _agreed(sftp, file, draft, size)
-    logger.info("%s: sending from byte %d of %d on", draft, begin, size)
+    logger.info("%s: uploading from byte %d of %d", draft, begin, size)
     with sftp.open(draft, "r+b" if begin else "wb") as remote:
         remote.seek(begin)
         file.seek(begin)
@@ -383,7 +383,7 @@ def _write(remote: paramiko.SFTPFile, data: bytes) -> None:
     """Write with pipelining; when this returns, the server has acknowledged all writes."""
     remote.set_pipelined(True)
     remote.write(data[:-_PIECE_BYTES])
-    # The library looks at all answers that are due when it waits for one.
+    # When the library waits for one response, it reads all pending ones.
     remote.set_pipelined(False)
     remote.write(data[-_PIECE_BYTES:])
 
@@ -392,7 +392,7 @@ def _writing_explanation(sftp: paramiko.SFTPClient, error: OSError) -> OSError |
     channel = sftp.get_channel()
     if error.errno is not None or isinstance(error, TimeoutError) or channel is None or channel.closed:
         return error
-    # The protocol has no word for it, but a write into an open file fails for hardly anything else.
+    # The protocol has no code for a full disk, but writes to an open file rarely fail otherwise.
     return StorageError("full", "the server's disk is full, or a quota is exceeded")
 
 
@@ -420,7 +420,7 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:
         except FileNotFoundError:
             is_missing = True
     if not is_missing:
-        # Nobody may look. If it is not there and cannot be made, no file can be written in it.
+        # The directory is not readable. If it cannot be created either, writing the file fails later.
         with _MayBeRefused(sftp):
             sftp.mkdir(path)
             return [path]
@@ -441,7 +441,7 @@ def _rename(sftp: paramiko.SFTPClient, draft: str, target: str) -> bool:
     with _MayBeRefused(sftp):
         sftp.posix_rename(draft, target)
         return True
-    # Servers other than OpenSSH may not know it, and their plain rename replaces nothing.
+    # Servers other than OpenSSH may not support posix-rename, and a plain rename does not overwrite.
     with _MayBeRefused(sftp):
         _remove(sftp, target)
     with _MayBeRefused(sftp):
@@ -465,7 +465,7 @@ class _MayBeRefused:
     def __exit__(self, kind: object, error: BaseException | None, where: object) -> bool:
         channel = self._sftp.get_channel()
         is_lost = channel is None or channel.closed
-        # The library has no number for what the protocol calls a failure or not supported.
+        # The library sets no errno for the protocol's codes FAILURE and OP_UNSUPPORTED.
         is_failure = type(error) is OSError and error.errno is None and not is_lost
         if isinstance(error, PermissionError) or is_failure:
             logger.info("refused by the server: %s", error)

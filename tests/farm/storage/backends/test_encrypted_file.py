@@ -188,7 +188,7 @@ def test_same_content_should_never_look_the_same(tmp_path: Path) -> None:
     assert b"picture" not in one
 
 
-def test_encrypted_files_should_be_told_from_others(film: Path, tmp_path: Path) -> None:
+def test_encrypted_files_should_be_distinguished_from_others(film: Path, tmp_path: Path) -> None:
     for content in (b"", b"recording", b"\0\0\0\x20ftypisom" * 10):
         (tmp_path / "plain").write_bytes(content)
         with (tmp_path / "plain").open("rb") as file:

@@ -91,7 +91,7 @@ def test_upload_whose_last_answer_was_lost_should_not_be_sent_again(
     assert wire.passed < MEBIBYTE
 
 
-def test_upload_that_the_server_has_forgotten_should_begin_anew(
+def test_upload_that_the_server_has_forgotten_should_start_over(
     gcs_port: int, bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     forgotten = f"{endpoint(gcs_port)}/upload/storage/v1/b/films/o?uploadType=resumable&upload_id=gone"
@@ -100,7 +100,7 @@ def test_upload_that_the_server_has_forgotten_should_begin_anew(
     assert bucket.get_blob("film.mp4").download_as_bytes() == film.read_bytes()
 
 
-def test_file_that_changed_should_be_sent_anew(
+def test_file_that_changed_should_be_sent_again(
     wire: Wire, bucket: Any, film: Path, checkpoint: Checkpoint
 ) -> None:
     wire.cut_after(CHUNK_BYTES + MEBIBYTE)

@@ -123,7 +123,7 @@ def test_broken_upload_should_go_on_with_the_parts_that_are_missing(
 
 
 @pytest.mark.usefixtures("bucket")
-def test_file_that_changed_should_be_sent_anew(
+def test_file_that_changed_should_be_sent_again(
     endpoint: str, client: Any, film: Path, tmp_path: Path
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint.json")

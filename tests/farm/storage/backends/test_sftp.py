@@ -122,7 +122,7 @@ def test_upload_that_broke_while_it_was_read_back_should_not_be_sent_again(
 
 
 @pytest.mark.parametrize("left", [b"something else", b"x" * (30 * MEBIBYTE)], ids=["shorter", "longer"])
-def test_upload_should_begin_anew_when_another_file_is_there_in_part(
+def test_upload_should_start_over_when_another_file_is_there_in_part(
     ssh_server: SshServer, remote: Path, film: Path, checkpoint: Checkpoint, left: bytes
 ) -> None:
     remote.mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_key_that_could_lead_elsewhere_should_be_refused(
     assert (raised.value.reason, raised.value.lasting) == ("bad_path", True)
 
 
-def test_host_key_should_be_told_and_the_one_that_was_given_be_kept_to(
+def test_host_key_should_be_reported_and_the_one_that_was_given_be_kept_to(
     ssh_server: SshServer, remote: Path
 ) -> None:
     first = place(ssh_server, remote)
