@@ -32,6 +32,12 @@ IpNetwork = IPv4Network | IPv6Network
 CHECK_SECONDS = 2.0
 """Time-out of a DNS lookup in a check before the page is opened, while a client waits."""
 
+_MAX_DECODED = 4
+"""How often a path may be percent-encoded, one time more than any server decodes it."""
+
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\;\x00-\x20])\.{1,2}(?:[/\\;\x00-\x20]|$)")
+"""A segment `.` or `..`, between slashes or what some servers take for one, or for the end of a path."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Explicit although `is_global` covers most of them, because it differs between Python versions.
@@ -99,10 +105,6 @@ class AddressRule:
         if self.allow_all or any(ip in network for network in self.allowed):
             return True
         return _is_public(ip)
-
-    def __str__(self) -> str:
-        """The text that `parse_address_rule` reads."""
-        return "all" if self.allow_all else ",".join(map(str, self.allowed))
 
 
 def parse_address_rule(text: str) -> AddressRule:
@@ -233,9 +235,17 @@ def _is_under(parts: SplitResult, allowed: SplitResult) -> bool:
     origin, other = ((part.scheme.lower(), _host(part), _port(part)) for part in (parts, allowed))
     if origin != other:
         return False
-    # Browsers resolve /meet/../v2 and /meet/%2e%2e/v2 before they send the request.
-    segments = [unquote(segment) for segment in re.split(r"/", parts.path)]
-    return ".." not in segments and "." not in segments and parts.path.startswith(allowed.path)
+    # Browsers resolve /meet/../v2 and /meet/%2e%2e/v2 before they send the request, and some servers decode
+    # a path, even twice, before they resolve it.
+    path = parts.path
+    for _ in range(_MAX_DECODED):
+        if not path.startswith(allowed.path) or _DOT_SEGMENT.search(path):
+            return False
+        decoded = unquote(path)
+        if decoded == path:
+            return True
+        path = decoded
+    return False
 
 
 async def lookup_addresses(

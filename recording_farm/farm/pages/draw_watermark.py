@@ -20,8 +20,12 @@ _MEMORY: Final = 2 << 30
 _PROCESSOR_SECONDS: Final = 8
 _MAX_PIXELS: Final = 4096 * 4096
 
-_OWN: Final = "#", "data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp"
-"""Allowed starts of a reference in an SVG; an SVG inside an SVG could refer to files again."""
+_OWN: Final = re.compile(
+    r"\s*(?:#.*|data:image/(?:png|jpeg|gif|webp)(?:;base64)?,[^<]*)", re.DOTALL | re.ASCII
+)
+"""Allowed references in an SVG: its own elements, and pictures of these exact media types.
+
+resvg guesses the type of anything else, and an SVG inside an SVG could refer to files again."""
 
 
 class UnusableError(FarmError):
@@ -68,7 +72,7 @@ def _proportional(picture: Image.Image, width: int) -> int:
 
 
 def _scaled_svg(content: bytes, width: int, height: int) -> Image.Image:
-    text = _harmless_svg(content)
+    text = harmless_svg(content)
     try:
         drawn = Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=text, width=width)))
     except ValueError as error:
@@ -78,7 +82,7 @@ def _scaled_svg(content: bytes, width: int, height: int) -> Image.Image:
     return drawn.convert("RGBA")
 
 
-def _harmless_svg(content: bytes) -> str:
+def harmless_svg(content: bytes) -> str:
     """The SVG, if it refers to nothing outside itself: it could name files of this machine."""
     try:
         text = content.decode("utf-8-sig")
@@ -95,7 +99,7 @@ def _harmless_svg(content: bytes) -> str:
         raise UnusableError("it is not a PNG, JPEG or SVG")
     for element in root.iter():
         for name, value in element.attrib.items():
-            if name.endswith("href") and not value.strip().startswith(_OWN):
+            if name.endswith("href") and not _OWN.fullmatch(value):
                 raise UnusableError("an SVG must not refer to other files")
     return text
 

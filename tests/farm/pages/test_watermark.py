@@ -10,6 +10,7 @@ from PIL import Image
 
 from recording_farm.browser_bot.network.addresses import parse_address_rule
 from recording_farm.farm.errors import AddressRefusedError, FarmError, InvalidRequestError
+from recording_farm.farm.pages.draw_watermark import UnusableError, harmless_svg
 from recording_farm.farm.pages.watermark import MAX_FILE, corner_of, draw, fetch
 from recording_farm.farm.recording.model import Corner, Watermark
 from testkit.pages import serve_pages
@@ -99,6 +100,37 @@ async def test_odd_sizes_should_touch_their_corner_all_the_same(
 async def test_bad_picture_should_be_refused_in_words(content: bytes, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         await drawn(content)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *(
+            f"data:{kind};base64,PHN2Zz4="
+            for kind in (
+                *("image/png x", "image/png(", "image/png/svg", "image/png;x=1", "image/pngx", "image/png "),
+                *("IMAGE/PNG", " image/png", "image/x-png", "image/svg+xml", "text/plain", "", "image/"),
+            )
+        ),
+        "data:image/png;base64 ,PHN2Zz4=",
+        "data:image/png",
+        "da&#9;ta:image/svg+xml,x",
+        "x#y",
+        "",
+    ],
+)
+def test_svg_should_refer_to_pictures_of_exact_types_only(reference: str) -> None:
+    # resvg guesses the type of anything else, and draws an SVG inside the SVG.
+    with pytest.raises(UnusableError, match="refer to other files"):
+        harmless_svg(SVG.format(f'<image href="{reference}"/>').encode())
+
+
+@pytest.mark.parametrize(
+    "reference", ["#a", "data:image/png;base64,AA", " data:image/jpeg;base64,AA", "data:image/webp,x"]
+)
+def test_svg_should_refer_to_its_own_pictures(reference: str) -> None:
+    text = SVG.format(f'<image href="{reference}"/>')
+    assert harmless_svg(text.encode()) == text
 
 
 async def test_picture_of_too_many_pixels_should_be_refused() -> None:
