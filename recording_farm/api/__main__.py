@@ -7,6 +7,7 @@ from recording_farm.api.server import serve
 from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.host.ca_file import trust
+from recording_farm.farm.host.private_files import keep_files_private
 from recording_farm.farm.telemetry.logs import set_up_logs_from_environment
 
 if __name__ == "__main__":
@@ -14,6 +15,7 @@ if __name__ == "__main__":
     try:
         settings = load_settings()
         refuse_unknown_settings(os.environ)
+        keep_files_private(settings.own_directories)
         trust(settings.ca_file, settings.data_dir)
         serve(settings)
     except (FarmError, OSError) as error:

@@ -22,8 +22,6 @@ from typing import Literal
 import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
-from recording_farm.browser_bot.network.udp_policy import UdpPolicy
-from recording_farm.browser_bot.stage.network import namespace_problem
 from recording_farm.browser_bot.stage.programs import (
     child_environment,
     chromium_path,
@@ -40,6 +38,7 @@ from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.host.ca_file import read_authorities
 from recording_farm.farm.host.disk_encryption import is_encrypted
 from recording_farm.farm.host.font_coverage import CJK, SCRIPTS, parse_charsets, uncovered_scripts
+from recording_farm.farm.host.private_files import open_to_others
 from recording_farm.farm.host.programs import (
     NSS_PACKAGE,
     configured_ca_file,
@@ -327,7 +326,7 @@ def _check_redis_in_use(_timeout: float) -> Check:
     if memory.evicts:
         return Check("redis", "broken", None, evicts_message(memory.policy))
     limit = f" of {_megabytes(memory.limit)}" if memory.limit else ", without a maxmemory"
-    detail = f"accepts writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
+    detail = f"takes writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
     if memory.limit and memory.used > _NEARLY_FULL * memory.limit:
         return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
     return Check("redis", "ok", None, detail)
@@ -390,25 +389,6 @@ def _check_sandbox(timeout: float) -> Check:
     return Check("sandbox", "ok", None, "user namespaces")
 
 
-def _check_webrtc(_timeout: float) -> Check:
-    """Where may pages send UDP packets?"""
-    try:
-        policy = load_settings().webrtc_udp
-    except SettingsError:
-        policy = UdpPolicy.FILTERED
-    problem = namespace_problem()
-    if policy is UdpPolicy.OPEN:
-        detail = "UDP of pages goes to every address, private ones too (FARM_WEBRTC_UDP=open)"
-        return Check("webrtc", "warning", None, detail)
-    if problem is not None:
-        detail = f"UDP of pages is off by Chromium's own switch: no network namespaces ({problem})"
-        return Check("webrtc", "warning" if policy is UdpPolicy.FILTERED else "ok", None, detail)
-    if policy is UdpPolicy.OFF:
-        return Check("webrtc", "ok", None, "UDP of pages is off (FARM_WEBRTC_UDP=off)")
-    detail = "UDP of pages goes to public addresses and FARM_ALLOW_PRIVATE_ADDRESSES only"
-    return Check("webrtc", "ok", None, detail)
-
-
 def _check_authorities(_timeout: float) -> Check:
     name = "authorities"
     file = configured_ca_file()
@@ -442,7 +422,7 @@ def _check_settings(_timeout: float) -> Check:
     except SettingsError as error:
         return Check("settings", "broken", None, str(error))
     count = sum(name.upper().startswith("FARM_") for name in os.environ)
-    return Check("settings", "ok", None, f"{count} FARM_ variables are set, all with valid values")
+    return Check("settings", "ok", None, f"{count} of the environment's variables are settings")
 
 
 def _data_directory() -> Path:
@@ -454,6 +434,15 @@ def _existing(directory: Path) -> Path:
     while not directory.exists():
         directory = directory.parent
     return directory
+
+
+def _directories_of_customers() -> list[Path]:
+    """The directories with customers' files; none with bad settings, which are another check's."""
+    with suppress(SettingsError):
+        settings = load_settings()
+        store = settings.store_location.directory
+        return [*settings.own_directories, *([store] if store is not None else [])]
+    return []
 
 
 def _check_data_directory(_timeout: float) -> Check:
@@ -469,6 +458,9 @@ def _check_data_directory(_timeout: float) -> Check:
             )
     except SettingsError as error:
         return Check("data directory", "broken", None, str(error))
+    if others := open_to_others(_directories_of_customers()):
+        detail = f"other users of this machine can enter {others[0]}: chmod 700, unless they shall"
+        return Check("data directory", "warning", None, detail)
     return Check("data directory", "ok", None, str(directory))
 
 
@@ -547,7 +539,6 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     *((name, package, _font_check(name, package, scripts)) for name, package, scripts in FONTS),
     (*EMOJI, _check_emoji),
     ("sandbox", None, _check_sandbox),
-    ("webrtc", None, _check_webrtc),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
     ("takes at rest", None, _check_takes_at_rest),

@@ -32,14 +32,10 @@ class _Commands(click.Group):
             from recording_farm.farm.cli.keys import keys
 
             return keys
-        if cmd_name == "quotas":
-            from recording_farm.farm.cli.quotas import quotas
-
-            return quotas
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "keys", "quotas"])
+        return sorted([*super().list_commands(ctx), "keys"])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -137,11 +133,13 @@ def up() -> None:
     """Run the whole farm on this machine: Redis (unless FARM_REDIS_URL is set), API and worker."""
     from recording_farm.farm.cli.greeting import greeting
     from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
+    from recording_farm.farm.host.private_files import keep_files_private
     from recording_farm.farm.host.programs import require_programs
     from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 
     settings = load_settings()
     refuse_unknown_settings(os.environ)
+    keep_files_private(settings.own_directories)
     require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
     require_free_port("FARM", settings.host, settings.port)
     if settings.node_port is not None:
@@ -179,10 +177,12 @@ def layouts(arguments: tuple[str, ...]) -> None:
 def worker(slots: int | None) -> None:
     """Run a worker alone: a node of a farm of several machines, with the same FARM_REDIS_URL."""
     from recording_farm.farm.config.settings import load_settings, refuse_unknown_settings
+    from recording_farm.farm.host.private_files import keep_files_private
     from recording_farm.farm.worker.main import run_worker
 
     settings = load_settings()
     refuse_unknown_settings(os.environ)
+    keep_files_private(settings.own_directories)
     run_worker(settings.model_copy(update={"slots": slots}) if slots else settings)
 
 

@@ -12,7 +12,7 @@ from recording_farm.farm.errors import SettingsError
 def require_writable_directory(directory: Path, setting: str) -> None:
     """Create a directory, if there is none, and write to it. Raises SettingsError that names `setting`."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"x")
             file.flush()
