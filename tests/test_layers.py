@@ -60,7 +60,7 @@ FLOORS: Final = {
         "error_types",
         "http_errors static_files",
     ),
-    "browser_bot": ("page", "stage", "network", "errors redaction waiting"),
+    "browser_bot": ("page", "stage", "network", "errors waiting", "redaction"),
     "encoder": ("cut live", "takes media", "journal", "formats errors atomic_file"),
 }
 """The floors of each package, from the top: what is on one may import from those below it alone."""

@@ -1,5 +1,7 @@
 """The errors that the stage and the bot raise."""
 
+from recording_farm.browser_bot.redaction import printable
+
 
 class BrowserBotError(Exception):
     """Base class of all errors that this package raises on purpose."""
@@ -27,7 +29,14 @@ class StageDegradedError(StageError):
 
 
 class PageError(BrowserBotError):
-    """The page did not open or did not become ready; the message is for users."""
+    """The page did not open or did not become ready; the message is for users.
+
+    It may quote the page, so it has no control characters.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the printable part of `message`."""
+        super().__init__(printable(message))
 
 
 class PageLostError(PageError):
@@ -48,3 +57,7 @@ class PagePermanentError(PageError):
 
 class NoAnswerError(BrowserBotError):
     """A page did not answer a question, or answered with an error; usually it is navigating or gone."""
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the printable part of `message`, which may quote the page."""
+        super().__init__(printable(message))

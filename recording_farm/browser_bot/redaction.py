@@ -1,6 +1,7 @@
 """Redacts secrets in text from untrusted sources, in every encoding in which they may occur."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
@@ -32,6 +33,24 @@ def redact(text: str, forms: Iterable[str], replacement: str) -> str:
     return text
 
 
+_JOINERS = "\u200c\u200d"
+"""Invisible characters that join letters of some scripts, and people to families of emoji."""
+
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co"})
+"""Unicode's categories of control characters, of marks that reorder or hide text, and of halves and private
+characters."""
+
+
 def printable(text: str) -> str:
-    """Remove control characters from untrusted text; a terminal would interpret them."""
-    return "".join(character for character in text if character.isprintable())
+    """Untrusted text as one line without control characters, which a terminal or reader would interpret.
+
+    Escape sequences lose their first character, and line breaks become spaces. Letters and emoji stay.
+    """
+    return "".join(filter(None, map(_printable, text)))
+
+
+def _printable(character: str) -> str:
+    if character.isspace():
+        return " "
+    hidden = unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS
+    return "" if hidden else character

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from recording_farm.browser_bot.redaction import redact, secret_forms
+from recording_farm.browser_bot.redaction import printable, redact, secret_forms
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class PageLog:
             logger.warning("the page has printed %d lines; further lines are not logged", MAX_LINES)
 
     def clean(self, text: str) -> str:
-        """Redact secrets in a text."""
-        return redact(text, self._secrets, "…")
+        """Redact secrets in a text of the page, and remove its control characters."""
+        return printable(redact(text, self._secrets, "…"))
 
     def start_of(self, text: str) -> str:
         """Redact secrets, then truncate; a truncated secret would not be recognized."""

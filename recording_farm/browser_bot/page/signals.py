@@ -14,7 +14,6 @@ from recording_farm.browser_bot.page.documents import Documents
 from recording_farm.browser_bot.page.isolated_world import IsolatedWorld
 from recording_farm.browser_bot.page.page_log import PageLog
 from recording_farm.browser_bot.page.recording_sdk import START, RecordingSdk, timed_text
-from recording_farm.browser_bot.redaction import printable
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +67,10 @@ class PageSignals:
         elif signal == END_SIGNAL:
             self._on_end()
         elif signal == REFUSAL_SIGNAL:
-            reason = printable(self._page_log.start_of(reason))
+            reason = self._page_log.start_of(reason)
             self._decline(PageDeclinedError(f"the page refuses to be recorded: {reason}"))
         else:
-            self._lines.append(printable(self._page_log.start_of(printed.text.strip()))[:MAX_LINE_LENGTH])
+            self._lines.append(self._page_log.start_of(printed.text.strip())[:MAX_LINE_LENGTH])
 
     @property
     def printed(self) -> str:

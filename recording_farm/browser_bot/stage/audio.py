@@ -128,7 +128,7 @@ async def open_audio(directory: Path, outputs: Collection[str] = ()) -> AsyncIte
         try:
             notifications.bind(str(directory / "notify"))
         except OSError as error:
-            raise StageError(f"PulseAudio cannot create its sockets in {directory}: {error}") from error
+            raise StageError(f"PulseAudio cannot create its sockets: {error.strerror or error}") from error
         daemon = await start_program(
             "PulseAudio",
             [

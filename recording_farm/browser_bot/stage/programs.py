@@ -98,6 +98,7 @@ class Program:
     def log_tail(self, lines: int = 10) -> str:
         """Return the end of its log, for error messages. Xorg prints six lines of advice after the reason."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        text = text.replace(f"{self.log.parent}/", "")  # the end of a log is for clients too
         printed = [line.strip() for line in text.splitlines() if line.strip() not in {"", "(EE)"}]
         return "\n".join(printed[-lines:])
 

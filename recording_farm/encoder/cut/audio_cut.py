@@ -115,6 +115,6 @@ def _has_audio(take: TakeMedia) -> bool:
         with open_take(take.path) as source:
             sound = list(islice(whole_packets(source), 1, 2))
     except av.FFmpegError as error:
-        logger.warning("take %s is broken and is left out: %s", take.path.name, error)
+        logger.warning("take %s is broken and is left out: %s", take.path.name, error.strerror)
         return False
     return any(take.end_us is None or time_of(packet) < take.end_us for packet in sound)

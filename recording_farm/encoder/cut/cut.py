@@ -330,7 +330,7 @@ def _read_head(take: TakeMedia) -> _Head | None:
                 if number > HEAD_PACKETS:
                     break
     except av.FFmpegError as error:
-        logger.warning("take %s is broken and is left out: %s", take.path.name, error)
+        logger.warning("take %s is broken and is left out: %s", take.path.name, error.strerror)
     return None if video_first is None else _Head(video_first, sound_times, delay)
 
 

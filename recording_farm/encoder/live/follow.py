@@ -73,7 +73,7 @@ def follow(
                 yield [*source.streams.video, *source.streams.audio], take.packets()
                 end = take.end
         except (av.FFmpegError, OSError) as error:
-            logger.info("%s cannot be followed: %s", path.name, error)
+            logger.info("%s cannot be followed: %s", path.name, error.strerror)
         number += 1
         live = False
 

@@ -48,7 +48,7 @@ def open_take(path: Path) -> Iterator[InputContainer]:
         # Some of them are OSErrors as well, but libav does not see the disk: it reports the file's contents.
         raise
     except OSError as error:
-        raise CutError(f"{path.name} cannot be read now: {error}") from error
+        raise CutError(f"{path.name} cannot be read now: {error.strerror}") from error
 
 
 def whole_bytes(file: BinaryIO) -> int:

@@ -56,7 +56,8 @@ def probe(file: Path) -> Media:
                 next(source.decode(source.streams.audio[0]))
             return Media(source.duration or 0, streams, file.stat().st_size)
     except (av.FFmpegError, OSError, StopIteration) as error:
-        raise CutError(f"{file} does not play: {error}") from error
+        why = "it is empty" if isinstance(error, StopIteration) else error.strerror
+        raise CutError(f"{file.name} does not play: {why}") from error
 
 
 def _describe(stream: VideoStream | AudioStream) -> StreamInfo:

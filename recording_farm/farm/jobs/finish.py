@@ -42,7 +42,7 @@ from recording_farm.farm.spool.set_aside import has_recorded, is_superseded, set
 from recording_farm.farm.spool.spool import Spool, spool_of
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.store import open_store
-from recording_farm.farm.telemetry.recording_log import logging_to
+from recording_farm.farm.telemetry.recording_log import NOT_FOR_CLIENTS, logging_to
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
     with Outbox.of(spool).claimed("finish") as mine:
         directory = set_aside(recording, spool, settings) if mine else None
     if directory is not None:
-        logger.warning("recording %s: this node's takes were set aside in %s", recording.id, directory)
+        logger.warning("recording %s: this node's takes were set aside", recording.id)
+        logger.warning("they are in %s", directory, extra=NOT_FOR_CLIENTS)
         fault = f"the node {settings.node} is back; its part of the recording was set aside there"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
@@ -122,7 +123,8 @@ def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records
         spool.remove()
         return
     directory = set_aside(recording, spool, settings)
-    logger.warning("recording %s: its takes were set aside in %s", recording.id, directory)
+    logger.warning("recording %s: its takes were set aside", recording.id)
+    logger.warning("they are in %s", directory, extra=NOT_FOR_CLIENTS)
     fault = f"no take was readable; they are set aside on the node {settings.node}"
     records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 

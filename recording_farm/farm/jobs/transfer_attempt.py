@@ -42,6 +42,7 @@ from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.store import Store, open_store
 from recording_farm.farm.storage.targets import SftpTarget, Target
 from recording_farm.farm.telemetry.counts import Counts, transfer_increments
+from recording_farm.farm.telemetry.recording_log import NOT_FOR_CLIENTS
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def run_transfer(recording_id: UUID, target: str, settings: Settings, client: re
             logger.warning("recording %s to %s: %s (%s)", recording_id, target, error.message, after.state)
         else:
             after = arrived(begun, placed)
-            logger.info("recording %s was uploaded to %s", recording_id, placed.location)
+            logger.info("recording %s was uploaded to %s", recording_id, target)
+            logger.info("it is at %s", placed.location, extra=NOT_FOR_CLIENTS)
         if after.state is TransferState.WAITING:
             # First: if this process died in between, the transfer would never be retried.
             enqueue_transfer(client, recording, target, settings.node, at=after.next_try)

@@ -4,15 +4,16 @@ The farm's modules log through `logging`. Each line has the values that are boun
 the lines of one recording can be found in all processes: API, recorder, cut, transfers and webhooks.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, TextIO
 from uuid import UUID
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from recording_farm.farm.config.settings import LogFormat, LogLevel, load_settings
 from recording_farm.farm.errors import SettingsError
@@ -60,7 +61,7 @@ def formatter(*, as_text: bool, colors: bool = False) -> logging.Formatter:
         [
             _printable,
             structlog.dev.ConsoleRenderer(
-                colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+                colors=colors, exception_formatter=_print_traceback, pad_event_to=0
             ),
         ]
         if as_text
@@ -86,7 +87,38 @@ def about(recording_id: UUID | str, **more: str) -> Iterator[None]:
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters, which a client's text may have, for the terminal."""
-    text = str(event["event"])
-    event["event"] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Escape control characters, which a page's or a client's text may have, for the terminal."""
+    event["event"] = str(event["event"])
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = escaped(value)
     return event
+
+
+def _print_traceback(output: TextIO, exception: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exception)
+    output.write("\n".join(escaped(line) for line in text.getvalue().split("\n")))
+
+
+class LineFormatter(logging.Formatter):
+    """A formatter of files that people print on terminals: one line a record, tracebacks apart."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`; another formatter may have left its traceback in `record`."""
+        own = logging.makeLogRecord(record.__dict__)
+        own.exc_text = None
+        return super().format(own)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        """The line, with its control characters escaped."""
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
+        """The traceback, with the control characters of its lines escaped."""
+        return "\n".join(escaped(line) for line in super().formatException(ei).split("\n"))
+
+
+def escaped(text: str) -> str:
+    """Text as one line in which control characters are shown as in Python's source."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -120,4 +120,27 @@ def test_failed_job_should_be_reported_with_its_recording(
     with pytest.raises(ValueError, match="broken"), logging_to(tmp_path / "id"):
         raise ValueError("broken")
     assert "the job failed" in caplog.text
-    assert "ValueError: broken" in (tmp_path / "id" / "recorder.log").read_text()
+    assert "ValueError (" in (tmp_path / "id" / "recorder.log").read_text()
+
+
+def test_log_for_clients_should_have_no_paths_and_no_control_characters(tmp_path: Path) -> None:
+    def fail() -> None:
+        logging.getLogger("recording_farm.farm.jobs").warning("the page printed \x1b[31m\nforged\u202e")
+        (tmp_path / "secret").read_bytes()
+
+    with pytest.raises(OSError, match="No such file"), logging_to(tmp_path / "id"):
+        fail()
+    kept = (tmp_path / "id" / "recorder.log").read_text()
+    assert str(tmp_path) not in kept
+    assert __file__ not in kept
+    assert f"FileNotFoundError ({__name__}:" not in kept.splitlines()[0]
+    assert "FileNotFoundError (" in kept
+    assert r"printed \x1b[31m\nforged\u202e" in kept
+
+
+def test_traceback_should_not_reach_the_terminal_raw() -> None:
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        record = logging.LogRecord("farm.test", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+    assert "\x1b" not in line_of(record, as_text=True)

@@ -3,7 +3,6 @@
 // /meet/ID                     people: lobby, then the meeting
 // /meet/ID#host=TOKEN          the same as host
 // /meet/ID#recorder=TOKEN      the recorder: receives everything, is invisible, sends nothing
-//   …&stun=ADDRESS:PORT        from which it learns where others reach it (browser_bot/network/udp_relay.py)
 // /meet/ID?state=grid-4        drawn participants who do not move (see states.js)
 // ?layout=grid|spotlight       the initial layout
 
@@ -38,7 +37,7 @@ function start() {
   if (query.has("state")) {
     rehearse(query.get("state"));
   } else if (secrets.has("recorder")) {
-    record(secrets.get("recorder"), secrets.get("stun"));
+    record(secrets.get("recorder"));
   } else {
     meet();
   }
@@ -66,13 +65,12 @@ function makeView(plugins) {
 
 // ── the recorder ──
 
-function record(token, stun) {
+function record(token) {
   document.body.classList.add("bare");
   show("room");
   let started = false;
   const plugins = new Plugins(element("plugin"), { canDraw: false, onDraw() {} });
-  const view = makeView(plugins);
-  const room = new Room({ view, media: null, stun, send: (message) => channel.send(message) });
+  const room = new Room({ view: makeView(plugins), media: null, send: (message) => channel.send(message) });
   const channel = new RecorderChannel(meetingId, token, {
     async onMessage(message) {
       hear(message, room, plugins);
