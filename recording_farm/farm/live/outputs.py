@@ -25,7 +25,7 @@ from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.live.hls import HlsSpec
 from recording_farm.farm.live.program import OutputProgram
-from recording_farm.farm.live.stream import StreamSpec
+from recording_farm.farm.live.stream import Receiver, StreamSpec
 from recording_farm.farm.recording.outputs import OVER, Output, OutputKind, OutputState, StreamUrl
 from recording_farm.farm.telemetry.recording_log import NOT_FOR_CLIENTS
 
@@ -45,11 +45,11 @@ RW_TIMEOUT_US: Final = 10_000_000
 """Time-out of one write to a receiver."""
 
 _SRT_OPTIONS: Final = {
-    "streamid": "-srt_streamid",
-    "passphrase": "-passphrase",
-    "pbkeylen": "-pbkeylen",
-    "latency": "-latency",
-    "pkt_size": "-pkt_size",
+    "streamid": "srt_streamid",
+    "passphrase": "passphrase",
+    "pbkeylen": "pbkeylen",
+    "latency": "latency",
+    "pkt_size": "pkt_size",
 }
 """ffmpeg's names of the options of an SRT URL."""
 
@@ -253,8 +253,9 @@ class _OutputSupervisor:
             spool=str(self._dependencies.takes.directory),
             fps=self._dependencies.takes.fps,
             audio_only=self._dependencies.takes.audio_only,
-            arguments=stream_arguments(url, str(address)),
-            secrets=list(url.secrets),
+            receiver=receiver_of(url, str(address)),
+            # Nor the address: it may be inside the operator's network.
+            secrets=[*url.secrets, *([] if str(address) == url.host else [str(address)])],
         )
         return OutputProgram("recording_farm.farm.live.stream", stream, log, self._heard)
 
@@ -298,39 +299,35 @@ class _OutputSupervisor:
                 await asyncio.sleep(outage.failed(error))
 
 
-def stream_arguments(url: StreamUrl, address: str) -> list[str]:
-    """ffmpeg's arguments for sending to a URL at the checked address.
+def receiver_of(url: StreamUrl, address: str) -> Receiver:
+    """How ffmpeg sends to a URL at the checked address.
 
     With TLS, ffmpeg resolves the host again, because it has no other way to set the server name; there the
     certificate authenticates the server.
     """
     if url.scheme == "srt":
         # Not in the URL: libsrt does not percent-decode its options.
-        arguments = ["-connect_timeout", "5000"]
+        options = {"connect_timeout": "5000"}
         for name, value in url.options:
             # ffmpeg's latency is in microseconds, that of SRT URLs in milliseconds.
-            arguments += [_SRT_OPTIONS[name], f"{value}000" if name == "latency" else value]
-        return [*arguments, "-f", "mpegts", f"srt://{in_url(address)}:{url.port}"]
-    arguments = ["-rtmp_app", url.app, "-rtmp_playpath", url.key, "-rtmp_live", "live"]
-    arguments += [
-        "-rtmp_tcurl",
-        f"{url.scheme}://{url.authority}/{url.app}",
-        "-rw_timeout",
-        str(RW_TIMEOUT_US),
-    ]
+            options[_SRT_OPTIONS[name]] = f"{value}000" if name == "latency" else value
+        return Receiver(f"srt://{in_url(address)}:{url.port}", "mpegts", options)
+    options = {
+        "rtmp_app": url.app,
+        "rtmp_playpath": url.key,
+        "rtmp_live": "live",
+        "rtmp_tcurl": f"{url.scheme}://{url.authority}/{url.app}",
+        "rw_timeout": str(RW_TIMEOUT_US),
+        "flvflags": "no_duration_filesize",
+    }
     host = in_url(address)
     if url.scheme == "rtmps":
         host = in_url(url.host)
         authorities = ssl.get_default_verify_paths()
-        arguments += [
-            "-tls_verify",
-            "1",
-            "-ca_file",
-            os.environ.get("SSL_CERT_FILE") or authorities.cafile or "",
-        ]
+        options["tls_verify"] = "1"
+        options["ca_file"] = os.environ.get("SSL_CERT_FILE") or authorities.cafile or ""
     login = ":".join(url.login) + "@" if url.login else ""
-    where = f"{url.scheme}://{login}{host}:{url.port}"
-    return [*arguments, "-flvflags", "no_duration_filesize", "-f", "flv", where]
+    return Receiver(f"{url.scheme}://{login}{host}:{url.port}", "flv", options)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -10,11 +10,13 @@ and this program.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -47,16 +49,25 @@ class ReceiverError(FarmError):
 
 
 @dataclass(frozen=True)
+class Receiver:
+    """ffmpeg's URL, muxer and options for an output. The options have the stream's key and passphrase."""
+
+    url: str
+    muxer: str
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
 class StreamSpec:
     """The takes to send, and the receiver.
 
-    `arguments` are ffmpeg's for the output; `secrets` must not appear in messages.
+    `secrets` must not appear in messages.
     """
 
     spool: str
     fps: int
     audio_only: bool
-    arguments: list[str]
+    receiver: Receiver
     secrets: list[str]
 
     @property
@@ -67,7 +78,8 @@ class StreamSpec:
 
 def main() -> None:
     """Send until the recording ends; exit with 1 when the receiver rejects it."""
-    spec = StreamSpec(**json.loads(sys.stdin.readline()))
+    told = json.loads(sys.stdin.readline())
+    spec = StreamSpec(**{**told, "receiver": Receiver(**told["receiver"])})
     over = input_ended(sys.stdin)
     try:
         _send(spec, over)
@@ -118,13 +130,15 @@ class _Sender:
 
     def __init__(self, spec: StreamSpec, streams: Sequence[Stream]) -> None:
         self._spec = spec
-        self._process = subprocess.Popen(
-            [*DIES_WITH_PARENT, *_ffmpeg(spec.arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=child_environment(),
-        )
+        with _preset(spec.receiver.options) as preset:
+            self._process = subprocess.Popen(
+                [*DIES_WITH_PARENT, *_ffmpeg(spec.receiver, preset)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(preset,),
+                env=child_environment(),
+            )
         self._said: list[str] = []
         self._giving_since: float | None = None
         self._over = threading.Event()
@@ -219,13 +233,29 @@ def _sent(progress: Iterable[str]) -> Iterator[int]:
             yield last
 
 
-def _ffmpeg(arguments: list[str]) -> list[str]:
+@contextmanager
+def _preset(options: Mapping[str, str]) -> Iterator[int]:
+    """A descriptor of a preset file in memory with these options.
+
+    On ffmpeg's command line every user of the machine could read them.
+    """
+    lines = "".join(f"{name}={value}\n" for name, value in options.items() if value)
+    descriptor = os.memfd_create("preset")
+    try:
+        os.write(descriptor, lines.encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _ffmpeg(receiver: Receiver, preset: int) -> list[str]:
     return [
         *("ffmpeg", "-hide_banner", "-nostats", "-loglevel", "error"),
         *("-progress", "pipe:1", "-stats_period", str(SAY_SECONDS)),
         # The header of the stream is complete, so no probing is needed.
         *("-f", "nut", "-probesize", "32768", "-analyzeduration", "0", "-i", "pipe:0"),
-        *("-map", "0", "-c", "copy", "-flush_packets", "1", *arguments),
+        *("-map", "0", "-c", "copy", "-flush_packets", "1"),
+        *("-fpre", f"/proc/self/fd/{preset}", "-f", receiver.muxer, receiver.url),
     ]
 
 

@@ -31,12 +31,15 @@ _SRT_FIXED: Final = {"mode": ("caller", "client"), "transtype": ("live",)}
 """What many URLs say besides, and is so in any case."""
 _MAX_LOGIN: Final = 49
 """Bytes of a user name or a password that ffmpeg takes (RTMPContext in its libavformat/rtmpproto.c)."""
+_MAX_PART: Final = 600
+"""Bytes of an application or a stream key; ffmpeg reads lines of 1000 bytes from a preset file."""
 _MAX_LATENCY_MS: Final = 60_000
 """A number above is one of microseconds, as ffmpeg and OBS count."""
 _SRT_SECRETS: Final = frozenset({"streamid", "passphrase"})
 _MIN_PART: Final = 4
 """A shorter part of a key is none that anybody would have to guess, and stands in every second word."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 
 
@@ -180,6 +183,8 @@ def _app_and_key(rest: str) -> tuple[str, str]:
     app = app.rstrip("/")
     if not path.strip("/") or not app or not key:
         raise ValueError("must end with an application and a stream key, such as /live2/KEY")
+    if len(app) > _MAX_PART or len(key) > _MAX_PART:
+        raise ValueError(f"must have an application and a stream key of at most {_MAX_PART} characters each")
     return app, key
 
 
@@ -227,8 +232,8 @@ def _srt(host: str, port: int | None, rest: str) -> StreamUrl:
         raise ValueError("must have a passphrase of 10 to 79 characters")
     if len(given.get("streamid", "").encode()) > 512:
         raise ValueError("must have a streamid of at most 512 characters")
-    if any("\0" in value for value in given.values()):
-        raise ValueError("must not contain zero bytes")
+    if any(_CONTROL.search(value) for value in given.values()):
+        raise ValueError("must not contain control characters")
     if int(given.get("latency", "0")) > _MAX_LATENCY_MS:
         given["latency"] = str(int(given["latency"]) // 1000)
     sent = tuple((name, value) for name, value in given.items() if name in _SRT_OPTIONS)

@@ -12,20 +12,40 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
+import psutil
 import pytest
 
-from recording_farm.farm.live.outputs import stream_arguments
+from recording_farm.farm.live.outputs import receiver_of
 from recording_farm.farm.live.stream import StreamSpec, why_ended
 from recording_farm.farm.recording.outputs import read_stream_url
 from testkit.encoder.takes import make_take
 from testkit.network.ports import free_port
 from testkit.network.rtmp import RtmpServer, rtmp_server
+
+SRT = "srt://127.0.0.1:{port}?passphrase=0123456789&streamid=the-room"
+
+
+@contextmanager
+def silent_server(port: int) -> Iterator[None]:
+    """A TCP server that accepts, and says nothing for half a second."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        thread = threading.Thread(target=lambda: _hang_up(server), daemon=True)
+        thread.start()
+        yield
+
+
+def _hang_up(server: socket.socket) -> None:
+    with suppress(OSError):
+        connection, _ = server.accept()
+        with connection:
+            time.sleep(0.5)
 
 
 @pytest.fixture
@@ -50,11 +70,11 @@ def send(spool: Path, url: str, **environment: str) -> tuple[int, list[dict[str,
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        arguments = stream_arguments(stream, "127.0.0.1")
+        receiver = receiver_of(stream, "127.0.0.1")
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    order = StreamSpec(str(spool), 30, audio_only=False, arguments=arguments, secrets=list(stream.secrets))
+    order = StreamSpec(str(spool), 30, audio_only=False, receiver=receiver, secrets=list(stream.secrets))
     done = subprocess.run(
         [sys.executable, "-m", "recording_farm.farm.live.stream"],
         input=json.dumps(asdict(order)).encode() + b"\n",
@@ -78,6 +98,29 @@ def test_address_with_a_query_before_the_key_and_a_login_should_arrive(spool: Pa
     code, _ = send(spool, f"{address}?backup=1/ab12#cd34?auth=a/b")
     assert code == 0
     assert len(rtmp.recorded("ab12%23cd34")) == 1
+
+
+def command_lines(ended: threading.Event) -> set[str]:
+    """The command lines of all ffmpegs of this machine until `ended`."""
+    seen: set[str] = set()
+    while not ended.wait(0.02):
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                seen.update([" ".join(process.cmdline())] if process.name() in {"ffmpeg", "setpriv"} else [])
+    return seen
+
+
+@pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{port}/live/the-key?auth=t0ken", SRT])
+def test_key_and_passphrase_should_be_on_no_command_line(spool: Path, url: str) -> None:
+    ended, port = threading.Event(), free_port()
+    with ThreadPoolExecutor(1) as pool, silent_server(port):
+        seen = pool.submit(command_lines, ended)
+        send(spool, url.format(port=port))
+        ended.set()
+        lines = "\n".join(seen.result())
+    assert f"127.0.0.1:{port}" in lines
+    for secret in ("the-key", "t0ken", "0123456789", "the-room"):
+        assert secret not in lines
 
 
 def test_refusal_should_be_reported_without_the_key(spool: Path, rtmp: RtmpServer) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from recording_farm.farm.live.outputs import stream_arguments
+from recording_farm.farm.live.outputs import receiver_of
 from recording_farm.farm.recording.outputs import OutputKind, read_stream_url, stream_output
 
 
@@ -115,9 +115,9 @@ def test_login_of_an_rtmp_server_should_be_sent_and_not_shown() -> None:
     stream = read_stream_url("rtmp://user:p%2Bss:word@a.example/live/key")
     assert stream.hidden == "rtmp://***@a.example/live/***"
     assert {"user", "p+ss:word", "p%2Bss%3Aword"} <= set(stream.secrets)
-    arguments = stream_arguments(stream, "203.0.113.9")
-    assert arguments[-1] == "rtmp://user:p+ss:word@203.0.113.9:1935"
-    assert arguments[arguments.index("-rtmp_tcurl") + 1] == "rtmp://a.example:1935/live"
+    receiver = receiver_of(stream, "203.0.113.9")
+    assert receiver.url == "rtmp://user:p+ss:word@203.0.113.9:1935"
+    assert receiver.options["rtmp_tcurl"] == "rtmp://a.example:1935/live"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_srt_addresses_should_be_read_as_providers_write_them(query: str, option
     for between in ("?", "/?"):
         stream = read_stream_url(f"srt://a.example:9000{between}{query}")
         assert dict(stream.options) == options
-    assert "-mode" not in stream_arguments(stream, "203.0.113.9")
+    assert "mode" not in receiver_of(stream, "203.0.113.9").options
 
 
 def test_srt_options_should_be_taken_as_far_as_the_protocol_goes() -> None:
@@ -147,16 +147,16 @@ def test_srt_options_should_be_taken_as_far_as_the_protocol_goes() -> None:
 
 
 def test_connection_should_go_to_the_address_that_was_checked() -> None:
-    rtmp = stream_arguments(read_stream_url("rtmp://a.example/live/KEY"), "2001:db8::1")
-    assert rtmp[-1] == "rtmp://[2001:db8::1]:1935"
-    assert rtmp[rtmp.index("-rtmp_tcurl") + 1] == "rtmp://a.example:1935/live"
-    srt = stream_arguments(read_stream_url("srt://a.example:9000?latency=120"), "203.0.113.9")
-    assert srt[-1] == "srt://203.0.113.9:9000"
-    assert srt[srt.index("-latency") + 1] == "120000"
+    rtmp = receiver_of(read_stream_url("rtmp://a.example/live/KEY"), "2001:db8::1")
+    assert rtmp.url == "rtmp://[2001:db8::1]:1935"
+    assert rtmp.options["rtmp_tcurl"] == "rtmp://a.example:1935/live"
+    srt = receiver_of(read_stream_url("srt://a.example:9000?latency=120"), "203.0.113.9")
+    assert srt.url == "srt://203.0.113.9:9000"
+    assert srt.options["latency"] == "120000"
 
 
 def test_tls_should_be_verified_by_the_name() -> None:
-    arguments = stream_arguments(read_stream_url("rtmps://a.example/live/KEY"), "203.0.113.9")
-    assert arguments[-1] == "rtmps://a.example:443"
-    assert arguments[arguments.index("-tls_verify") + 1] == "1"
+    receiver = receiver_of(read_stream_url("rtmps://a.example/live/KEY"), "203.0.113.9")
+    assert receiver.url == "rtmps://a.example:443"
+    assert receiver.options["tls_verify"] == "1"
     assert read_stream_url("rtmps://a.example/live/KEY").kind is OutputKind.RTMP
