@@ -50,7 +50,7 @@ def takes_began(recording: dict[str, Any]) -> list[datetime]:
 
 
 def _is_slow(entry: dict[str, Any]) -> bool:
-    return "encodes at speed" in (entry["fault"] or "")
+    return "of real time" in (entry["fault"] or "")
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ from recording_farm.farm.errors import FarmError
 from recording_farm.farm.recording.defaults import RecordingConfigs
 from recording_farm.farm.recording.feeds import Feeds
 from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.quotas import Quotas
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recovery.unclaimed import fail_lost_recordings
 from recording_farm.farm.recovery.wait_times import QueueWaitTimes
@@ -172,6 +173,7 @@ async def _running(
                 redis=client,
                 waiting_redis=waiting_client,
                 records=Records(client),
+                quotas=Quotas(client, settings),
                 recording_configs=RecordingConfigs(client, sealer),
                 storage_presets=StoragePresets(client, sealer),
                 feeds=Feeds(waiting_client, settings.event_streams),

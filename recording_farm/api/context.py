@@ -21,6 +21,7 @@ from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.recording.defaults import RecordingConfigs
 from recording_farm.farm.recording.feeds import Feeds
 from recording_farm.farm.recording.links import Links
+from recording_farm.farm.recording.quotas import Quotas
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.storage.presets import StoragePresets
 from recording_farm.farm.storage.store import Store
@@ -50,6 +51,7 @@ class Context:
     waiting_redis: AsyncRedis
     """For blocking reads, such as streams of changes."""
     records: Records
+    quotas: Quotas
     recording_configs: RecordingConfigs
     storage_presets: StoragePresets
     feeds: Feeds

@@ -20,7 +20,12 @@ from recording_farm.api.http_errors import (
     UnauthorizedError,
 )
 from recording_farm.farm.db.faults import describe, fault_of
-from recording_farm.farm.errors import FarmError, KeysUnavailableError, RedisUnavailableError
+from recording_farm.farm.errors import (
+    FarmError,
+    KeysUnavailableError,
+    QuotaExceededError,
+    RedisUnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +96,7 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case TooManyDownloadsError() | KeysUnavailableError():
+        case TooManyDownloadsError() | KeysUnavailableError() | QuotaExceededError():
             return {"Retry-After": str(error.retry_after)}
         case RedisUnavailableError():
             return REDIS_HEADERS

@@ -62,6 +62,26 @@ class NotPermittedError(FarmError):
     remedy = "Use an API key: tokens of participants and hosts can do less."
 
 
+class HighPriorityError(NotPermittedError):
+    """The organization may not use the priority high."""
+
+    code = "high_priority_not_permitted"
+    remedy = "Leave `priority` out, or let the operator name the organization in `FARM_HIGH_PRIORITY`."
+
+
+class QuotaExceededError(FarmError):
+    """The organization has the maximum number of recordings that wait for their start."""
+
+    code = "quota_exceeded"
+    http_status = 429
+    remedy = (
+        "Start it after others have started, or stop some; the operator can raise `FARM_QUOTA_QUEUED`, or "
+        "the quota of one organization with `farm quotas set`."
+    )
+    retry_after: ClassVar[int] = 30
+    """In seconds."""
+
+
 class KeysUnavailableError(FarmError):
     """The public keys that verify participants' tokens are not available.
 

@@ -73,7 +73,7 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "realtimekit_bucket_config": "whether the farm keeps the files in its own store",
     "reason": "the reason",
     "recording_id": "the recording",
-    "redis": "whether Redis takes writes and keeps them",
+    "redis": "whether Redis accepts writes and keeps them",
     "region": "the region",
     "replay_of": "the log entry that is sent again",
     "retries": "how often it was connected again",

@@ -14,15 +14,14 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.nodes.availability import state_of
 from recording_farm.farm.nodes.registry import GONE_AFTER, Node, Nodes
-from recording_farm.farm.queues.recordings import continuations_queue, recordings_queues
+from recording_farm.farm.queues.recordings import count_waiting
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
     check_administrator(visitor)
     client = context_of(request).redis
     nodes = await run_in_threadpool(Nodes(client).all)
-    queues = [*recordings_queues(client), continuations_queue(client)]
-    waiting = await run_in_threadpool(lambda: sum(queue.count for queue in queues))
+    waiting = await run_in_threadpool(count_waiting, client)
     return render(
         request, "nodes.html", problem=None, nodes=[_shown(node) for node in nodes], waiting=waiting
     )

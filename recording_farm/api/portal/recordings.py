@@ -132,10 +132,15 @@ def _row(recording: dict[str, Any], present: datetime) -> dict[str, Any]:
 
 
 def length_of(recording: dict[str, Any], present: datetime) -> dict[str, Any]:
-    """The length of a recording (`seconds`, None before its first take), and whether it grows."""
+    """The length of a recording (`seconds`, None before its first take), and whether it grows.
+
+    The takes have the exact length of the file: the player, too, shows only the seconds that are complete.
+    `recording_duration` is rounded.
+    """
     is_over = recording["status"] not in {Status.INVOKED, Status.RECORDING, Status.PAUSED}
     drawing = drawing_of(recording["timeline"], present, is_over=is_over)
-    seconds = recording.get("recording_duration")
+    in_file = sum(take["duration_ns"] for take in recording["takes"])
+    seconds = in_file / 1e9 if in_file else recording.get("recording_duration")
     if seconds is None and drawing is not None:
         seconds = drawing.recorded
     is_running = drawing is not None and drawing.is_running

@@ -12,7 +12,7 @@ from recording_farm.api.portal.client import ask
 from recording_farm.api.portal.new_secret import NewSecret, show_new_secret
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recording_form import KEEP_STORAGE, SIZES, config_of, preset_choices, size_of
-from recording_farm.api.portal.storage_kinds import STORAGES
+from recording_farm.api.portal.storage_kinds import STORAGES, is_editable
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key, list_api_keys, revoke_api_key
 from recording_farm.farm.errors import InvalidRequestError, NotFoundError
@@ -40,7 +40,7 @@ async def settings_page(
         "settings.html",
         error.status if error else 200,
         problem=error.message if error else None,
-        presets=presets,
+        presets=[preset | {"is_editable": is_editable(preset["storage_config"])} for preset in presets],
         preset_choices=preset_choices(presets),
         checked=checked,
         kinds=STORAGES,

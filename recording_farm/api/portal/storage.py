@@ -1,4 +1,4 @@
-"""Storage presets in the settings: the form that adds one, the check, and deletion."""
+"""Storage presets in the settings: the form that adds or replaces one, the check, and deletion."""
 
 from typing import Final
 
@@ -9,11 +9,18 @@ from starlette.routing import BaseRoute, Route
 from recording_farm.api.portal.client import ask, segment
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.settings import settings_page
-from recording_farm.api.portal.storage_kinds import STORAGES, config_of_storage
+from recording_farm.api.portal.storage_kinds import STORAGES, config_of_storage, is_editable
 from recording_farm.api.portal.visitor import Form, RefusedError, Visitor, action, page, redirect
 
 
 async def _show(request: Request, visitor: Visitor) -> Response:
+    name = request.query_params.get("edit")
+    presets = (await ask(request, visitor, "GET", "/storage/presets")).data if name is not None else ()
+    for preset in presets:
+        config = preset["storage_config"]
+        if preset["name"] == name and is_editable(config):
+            shown = {field: str(value) for field, value in config.items() if value is not None}
+            return _page(request, visitor, config["type"], shown | {"name": preset["name"]})
     return _page(request, visitor, request.query_params.get("type", ""), {})
 
 

@@ -102,6 +102,13 @@ STORAGES: Final[Mapping[str, Storage]] = MappingProxyType(
 """The types in `farm.storage.targets`, by their `type`."""
 
 
+def is_editable(config: Mapping[str, Any]) -> bool:
+    """Whether the form shows every field of a preset; saving it would drop the others."""
+    kind = config["type"]
+    shown = {field.name for field in STORAGES[kind].fields} if kind in STORAGES else set()
+    return kind in STORAGES and set(config) <= shown | {"type", "auth_method"}
+
+
 def config_of_storage(kind: str, form: Form) -> dict[str, Any]:
     """The `storage_config` that the form describes."""
     fields = STORAGES[kind].fields if kind in STORAGES else ()

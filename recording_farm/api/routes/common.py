@@ -1,6 +1,5 @@
 """Functions that the routes for recordings share."""
 
-import redis
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +18,7 @@ from recording_farm.api.schema.responses import (
 )
 from recording_farm.farm.nodes.availability import living
 from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.queues.recordings import queue_position
+from recording_farm.farm.queues.recordings import queue_place
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OutputKind
 from recording_farm.farm.recording.records import read_recording
@@ -35,13 +34,13 @@ async def answer_with(context: Context, recording: Recording) -> RecordingObject
     """A recording as clients see it, with the reason for waiting while it is in the queue."""
     waiting = None
     if recording.status is Status.INVOKED:
-        waiting = await run_in_threadpool(_waiting, context.redis, recording)
+        waiting = await run_in_threadpool(_waiting, context, recording)
     return recording_object(recording, links_of(context, recording), waiting)
 
 
-def _waiting(client: redis.Redis, recording: Recording) -> WaitingObject | None:
-    position = queue_position(client, recording.id)
-    return None if position is None else waiting_object(position, living(Nodes(client).all()))
+def _waiting(context: Context, recording: Recording) -> WaitingObject | None:
+    place = queue_place(context.redis, recording, context.settings.quota_running)
+    return None if place is None else waiting_object(place, living(Nodes(context.redis).all()))
 
 
 def links_of(context: Context, recording: Recording) -> RecordingLinks:

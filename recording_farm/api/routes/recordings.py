@@ -32,7 +32,7 @@ from recording_farm.farm.evidence.directory import remove_evidence
 from recording_farm.farm.evidence.stored import StoredEvidence
 from recording_farm.farm.nodes.availability import LivingNode, living
 from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.queues.recordings import drop_job, queue_positions
+from recording_farm.farm.queues.recordings import Place, drop_job, queue_places
 from recording_farm.farm.recording.commands import Command, send_command
 from recording_farm.farm.recording.files import delete_files
 from recording_farm.farm.recording.listing import Wanted, microseconds
@@ -75,14 +75,15 @@ async def _list(request: Request) -> Response:
     wanted = _wanted(query, meeting_id or query.meeting_id)
     found = await run_in_threadpool(context.records.find, organization_id, wanted)
     paging = Paging.of_page(wanted.offset, len(found.recordings), found.total)
-    positions: dict[str, int] = {}
+    places: dict[str, Place] = {}
     nodes: list[LivingNode] = []
     if any(recording.status is Status.INVOKED for recording in found.recordings):
-        positions = await run_in_threadpool(queue_positions, context.redis)
+        limit = context.settings.quota_running
+        places = await run_in_threadpool(queue_places, context.redis, organization_id, limit)
         nodes = living(await run_in_threadpool(Nodes(context.redis).all))
     shown = [
         listed_recording(
-            recording, links_of(context, recording), waiting_object(positions.get(str(recording.id)), nodes)
+            recording, links_of(context, recording), waiting_object(places.get(str(recording.id)), nodes)
         )
         for recording in found.recordings
     ]
@@ -206,7 +207,7 @@ def _end(context: Context, recording: Recording) -> bool:
     except WrongStateError:
         return False
     # Otherwise the recordings behind it would still count it.
-    drop_job(context.redis, recording.id)
+    drop_job(context.redis, recording)
     return True
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from recording_farm.api.auth import caller_of, organization_of
@@ -41,12 +42,13 @@ from recording_farm.encoder.formats import AudioExport
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.sealing import Sealer
-from recording_farm.farm.errors import InvalidRequestError
+from recording_farm.farm.errors import HighPriorityError, InvalidRequestError
 from recording_farm.farm.live.output_records import seal_url, sealed_name
 from recording_farm.farm.pages.access import PAGE_ACCESS, PageAccess, ignored_by_page, seal_access
 from recording_farm.farm.recording.files import output_file_name
-from recording_farm.farm.recording.model import Reason, ReasonKind, Recording, Watermark
+from recording_farm.farm.recording.model import Priority, Reason, ReasonKind, Recording, Watermark
 from recording_farm.farm.recording.outputs import MAX_OUTPUTS, Output, OutputKind, stream_output
+from recording_farm.farm.recording.quotas import Quota
 from recording_farm.farm.recording.records import Idempotency, SealedTarget
 from recording_farm.farm.recording.targets import seal_target
 from recording_farm.farm.recording.transfers import STORE, Transfer
@@ -73,6 +75,8 @@ class StartPlan:
     """The customer's storage."""
     secrets: Mapping[str, str]
     """The client's other secrets, encrypted, by the names to store them under."""
+    most_queued: int
+    """How many recordings of the organization may wait for their start; 0 for any number."""
 
 
 async def plan_start(request: Request) -> StartPlan:
@@ -82,6 +86,8 @@ async def plan_start(request: Request) -> StartPlan:
     redis.RedisError.
     """
     context, asked = context_of(request), await read_start(request)
+    quota = await run_in_threadpool(context.quotas.of, organization_of(request))
+    _check_priority(quota, asked)
     check_max_seconds(context, asked.wanted.max_seconds, asked.field("max_seconds"))
     await check_page(context, asked.page, asked.page_field)
     _check_duplicate_names(asked.sent)
@@ -95,7 +101,15 @@ async def plan_start(request: Request) -> StartPlan:
         idempotency=_idempotency(request, asked.sent),
         target=_sealed_target(context.sealer, recording, destinations),
         secrets=_sealed_secrets(context.sealer, recording, asked.wanted, destinations),
+        most_queued=quota.queued,
     )
+
+
+def _check_priority(quota: Quota, asked: StartRequest) -> None:
+    if asked.wanted.priority is Priority.HIGH and not quota.high_priority:
+        raise HighPriorityError(
+            f"{asked.field('priority')}: your organization may not use high; use normal or low"
+        )
 
 
 def _check_duplicate_names(sent: StartRecording) -> None:

@@ -32,7 +32,8 @@ async def _start(request: Request) -> Response:
 async def _execute(context: Context, plan: StartPlan) -> Recording:
     """Start the recording; returns it, or the one that an earlier identical request has started.
 
-    Raises AlreadyRecordingError, InvalidRequestError, AddressRefusedError, RedisUnavailableError.
+    Raises AlreadyRecordingError, InvalidRequestError, AddressRefusedError, QuotaExceededError,
+    RedisUnavailableError.
     """
     mark = plan.recording.watermark
     if mark is None:
@@ -81,6 +82,7 @@ def _store_and_enqueue(context: Context, plan: StartPlan) -> Recording:
         allow_multiple=plan.allow_multiple,
         idempotency=plan.idempotency,
         target=plan.target,
+        most_queued=plan.most_queued,
     )
     if started.id != plan.recording.id:
         return started
@@ -116,7 +118,7 @@ start_operations: Final = (
         answer=RecordingObject,
         body=StartRecording,
         headers=StartHeaders,
-        errors=(400, 409, 413, 422),
+        errors=(400, 403, 409, 413, 422),
         hosts=True,
         participants=True,
     ),

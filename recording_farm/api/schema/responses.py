@@ -15,6 +15,7 @@ from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.encoder.formats import AudioCodec, Codec, Profile
 from recording_farm.farm.clock import time_text
 from recording_farm.farm.nodes.availability import LivingNode, WaitReason, why_waiting
+from recording_farm.farm.queues.recordings import Place
 from recording_farm.farm.recording.estimate import estimate
 from recording_farm.farm.recording.files import FilesState, files_state
 from recording_farm.farm.recording.findings import Finding
@@ -190,11 +191,14 @@ class OutputObject(BaseModel):
 class WaitingObject(BaseModel):
     """Why a recording waits in the queue."""
 
-    position: int = Field(description="1 is the next")
+    position: int = Field(
+        description="1 is the next, by the fair shares of all organizations as they are now"
+    )
     reason: WaitReason = Field(
         description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
         "`disk`, `memory`, `load`, `no_room`: no node has room for another recording; `drained`: all nodes "
-        "are drained or shutting down; `no_node`: no node is running"
+        "are drained or shutting down; `no_node`: no node is running; `quota`: your organization runs as "
+        "many recordings as it may"
     )
     message: str = Field(description="the same as a sentence")
 
@@ -265,7 +269,9 @@ class RecordingObject(MeetingRecording):
         description="frames captured, lost and doubled, takes, speed (1 is real time), quality reductions, "
         "silent seconds, number and duration of each finding, peak memory in bytes"
     )
-    queue_position: int | None = Field(description="while INVOKED: 1 is the next")
+    queue_position: int | None = Field(
+        description="while INVOKED: 1 is the next, by the fair shares of all organizations as they are now"
+    )
     waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
     takes: list[TakeInFile] = Field(
         description="where each take is in the finished file, in their order; empty until the file is made"
@@ -363,12 +369,12 @@ def listed_recording(
     return ListedRecording(**_fields(recording, links), **_queue_fields(waiting), meeting=meeting)
 
 
-def waiting_object(position: int | None, nodes: Sequence[LivingNode]) -> WaitingObject | None:
-    """Why the recording at a queue position waits; None for one that is not in the queue."""
-    if position is None:
+def waiting_object(place: Place | None, nodes: Sequence[LivingNode]) -> WaitingObject | None:
+    """Why the recording at a place of the queue waits; None for one that is not in the queue."""
+    if place is None:
         return None
-    wait = why_waiting(position, nodes)
-    return WaitingObject(position=position, reason=wait.reason, message=wait.message)
+    wait = why_waiting(place.position, nodes, is_held_back=place.is_held_back)
+    return WaitingObject(position=place.position, reason=wait.reason, message=wait.message)
 
 
 def _queue_fields(waiting: WaitingObject | None) -> dict[str, Any]:

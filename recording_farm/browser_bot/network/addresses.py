@@ -106,6 +106,10 @@ class AddressRule:
             return True
         return _is_public(ip)
 
+    def __str__(self) -> str:
+        """The text that `parse_address_rule` reads."""
+        return "all" if self.allow_all else ",".join(map(str, self.allowed))
+
 
 def parse_address_rule(text: str) -> AddressRule:
     """Parse `all` or comma-separated networks (`10.0.0.0/8, fd00::/8`); an empty text allows none.

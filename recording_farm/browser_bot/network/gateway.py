@@ -7,6 +7,7 @@ differently the second time (DNS rebinding). The gateway connects to the address
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
@@ -255,6 +256,16 @@ async def open_gateway(
 ) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway on the loopback interface; yield it and its URL for the browser's proxy setting."""
     gateway = Gateway(rule, always_allowed)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with serve_gateway(gateway, listener):
+            yield gateway, url
+
+
+@asynccontextmanager
+async def serve_gateway(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve the connections to a socket, which may be in another network namespace."""
     connections: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,9 +275,9 @@ async def open_gateway(
         # The task may be cancelled before its first step.
         connection.add_done_callback(lambda _: writer.transport.abort())
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=MAX_HEADER_BYTES)
+    server = await asyncio.start_server(accept, sock=listener, limit=MAX_HEADER_BYTES)
     try:
-        yield gateway, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield
     finally:
         server.close()
         for connection in connections:

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,7 @@ from recording_farm.browser_bot.errors import StageError
 from recording_farm.browser_bot.stage.devices import write_devices
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from recording_farm.browser_bot.stage.fonts import write_fonts
+from recording_farm.browser_bot.stage.network import LOOPBACK_PEERS, StageNetwork
 from recording_farm.browser_bot.stage.popups import block_popups
 from recording_farm.browser_bot.stage.profile import write_profile, write_shims
 from recording_farm.browser_bot.stage.programs import (
@@ -113,8 +114,6 @@ def chromium_switches(width: int, height: int) -> list[str]:
         f"--disable-blink-features={','.join(UNWANTED_INTERFACES)}",
         # The picture-in-picture window is never shown, so the video would be missing from the page.
         "--blink-settings=pictureInPictureEnabled=false",
-        # So that a machine without a network route can record a meeting that runs on the machine itself.
-        "--allow-loopback-in-peer-connection",
         "--disable-component-update",
         "--disable-background-networking",
         "--disable-sync",
@@ -152,15 +151,19 @@ exec {command} "$@"
 """
 
 
-def write_launcher(directory: Path, chromium: Path) -> Path:
-    """Write a script that starts Chromium so that it dies with Playwright's driver, which dies with us."""
+def write_launcher(directory: Path, chromium: Path, entrance: Sequence[str] = ()) -> Path:
+    """Write a script that starts Chromium so that it dies with Playwright's driver, which dies with us.
+
+    `entrance` is a command that runs the rest in the stage's network. It precedes `setpriv`, because a
+    process that enters a user namespace loses its parent-death signal.
+    """
     launcher = directory / "chromium"
     launcher.write_text(
         LAUNCHER.format(
             directory=shlex.quote(str(directory)),
             pid_file=shlex.quote(str(directory / PID_FILE)),
             features=",".join(UNWANTED_FEATURES),
-            command=shlex.join([*DIES_WITH_PARENT, str(chromium)]),
+            command=shlex.join([*entrance, *DIES_WITH_PARENT, str(chromium)]),
         )
     )
     launcher.chmod(0o700)
@@ -309,20 +312,20 @@ async def open_browser(
     height: int,
     variables: Mapping[str, str],
     chromium: Path | None = None,
-    proxy: str | None = None,
+    network: StageNetwork | None = None,
     environment: Environment = DEFAULT_ENVIRONMENT,
     authorities: Path | None = None,
 ) -> AsyncIterator[Browser]:
     """Run Chromium with a fresh profile in `directory` on the display and audio device in `variables`.
 
-    `proxy` is the address of a proxy for all traffic, loopback included. `authorities` is an NSS database of
-    certificate authorities that Chromium trusts besides its own. Raises StageError if Chromium does not
+    All traffic, loopback included, goes through `network`, if there is one. `authorities` is an NSS database
+    of certificate authorities that Chromium trusts besides its own. Raises StageError if Chromium does not
     start, ProgramNotFoundError if it is not installed.
     """
     playwright = await driver.start()
     root = os.geteuid() == 0
     warn_if_root()
-    switches = chromium_switches(width, height)
+    switches = [*chromium_switches(width, height), *(network.switches if network else [LOOPBACK_PEERS])]
     if environment.devices:
         switches += write_devices(directory)
     if authorities is not None:
@@ -334,7 +337,9 @@ async def open_browser(
         async with asyncio.timeout(START_TIMEOUT + DRIVER_GRACE):
             context = await playwright.chromium.launch_persistent_context(
                 profile,
-                executable_path=write_launcher(directory, chromium_path(chromium)),
+                executable_path=write_launcher(
+                    directory, chromium_path(chromium), network.entrance if network else ()
+                ),
                 headless=False,
                 args=switches,
                 ignore_default_args=ignored_defaults(),
@@ -358,7 +363,7 @@ async def open_browser(
                 handle_sigterm=False,
                 handle_sighup=False,
                 timeout=START_TIMEOUT * 1000,
-                proxy=ProxySettings(server=proxy) if proxy else None,
+                proxy=ProxySettings(server=network.proxy) if network else None,
             )
     except TimeoutError:
         raise StageError("Chromium did not start: Playwright's driver does not answer") from None

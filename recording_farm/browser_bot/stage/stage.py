@@ -15,6 +15,7 @@ from recording_farm.browser_bot.stage.cleanup import PREFIX, write_owner
 from recording_farm.browser_bot.stage.devices import OUTPUTS
 from recording_farm.browser_bot.stage.display import Display, open_display
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
+from recording_farm.browser_bot.stage.network import StageNetwork
 from recording_farm.browser_bot.stage.pointer import park_pointer
 from recording_farm.browser_bot.stage.process_usage import Usage, processes_in_group, read_usage
 from recording_farm.browser_bot.stage.windows import Windows, manage_windows
@@ -33,10 +34,13 @@ class Stage:
     audio: AudioDevice
     browser: Browser
     driver: Driver
+    network: StageNetwork | None = None
 
     async def died(self) -> StageError:
-        """Wait until the display or the audio device dies or hangs, and return the error."""
-        ends = (self.display.server.died(), self.audio.daemon.died(), self.display.hung(), self.audio.hung())
+        """Wait until display or audio device die or hang, or the network dies, and return the error."""
+        ends = [self.display.server.died(), self.audio.daemon.died(), self.display.hung(), self.audio.hung()]
+        if self.network is not None:
+            ends.append(self.network.died())
         try:
             return (await first_done(*ends)).result()
         except OSError as error:
@@ -44,7 +48,9 @@ class Stage:
 
     def usage(self) -> list[Usage]:
         """Return CPU and memory use of each process of the stage. Reads /proc for about 13 ms."""
-        programs = self.display.server.pid, self.audio.daemon.pid, self.browser.driver_pid
+        programs = [self.display.server.pid, self.audio.daemon.pid, self.browser.driver_pid]
+        if self.network is not None and self.network.relay is not None:
+            programs.append(self.network.relay.pid)
         return read_usage([*programs, *processes_in_group(self.browser.pid)])
 
     def memory(self) -> int:
@@ -59,14 +65,15 @@ async def open_stage(
     fps: int,
     *,
     chromium: Path | None = None,
-    proxy: str | None = None,
+    network: StageNetwork | None = None,
     authorities: Path | None = None,
     driver: Driver | None = None,
     environment: Environment = DEFAULT_ENVIRONMENT,
 ) -> AsyncIterator[Stage]:
     """Run a stage for video of `width` x `height` at `fps`, with a `driver` that may already be running.
 
-    `authorities` is an NSS database of certificate authorities that the browser trusts besides its own.
+    `authorities` is an NSS database of certificate authorities that the browser trusts besides its own. The
+    browser reaches other hosts through `network` only; without one, it opens connections by itself.
 
     Raises StageError if a part does not start, ProgramNotFoundError if one is not installed.
     """
@@ -85,6 +92,8 @@ async def open_stage(
                 outputs = OUTPUTS if environment.devices else ()
                 audio = group.create_task(parts.enter_async_context(open_audio(directory, outputs)))
             screen, windows = display.result()
+            if network is not None:
+                await parts.enter_async_context(network.opened(directory))
             browser = await parts.enter_async_context(
                 open_browser(
                     driver,
@@ -93,7 +102,7 @@ async def open_stage(
                     height=height,
                     variables=screen.variables | audio.result().variables,
                     chromium=chromium,
-                    proxy=proxy,
+                    network=network,
                     environment=environment,
                     authorities=authorities,
                 )
@@ -103,7 +112,7 @@ async def open_stage(
             if isinstance(error, StageError):
                 raise error from None
             raise StageError(getattr(error, "strerror", None) or type(error).__name__) from None
-        yield Stage(directory, screen, windows, audio.result(), browser, driver)
+        yield Stage(directory, screen, windows, audio.result(), browser, driver, network)
 
 
 async def _display(

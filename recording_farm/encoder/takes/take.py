@@ -238,7 +238,7 @@ class Take:
         self._signal(signal.SIGINT)
         await self._end_or_fault(timeout)
         if self._process.returncode is None:
-            logger.warning("take %d did not end properly and is killed", self.files.number)
+            logger.warning("take %d did not stop in time and is killed", self.files.number)
 
     async def kill(self) -> None:
         """End ffmpeg at once, and clean up behind it."""
@@ -294,7 +294,7 @@ class Take:
                     self._fail(EncoderHungError(f"ffmpeg hangs: {words}"), self._progress_us)
                 case Finding.TOO_SLOW if self.step < cheapest_step(self._format):
                     self._fail(
-                        EncoderTooSlowError(f"ffmpeg encodes at speed {watchdog.speed:.2f}"),
+                        EncoderTooSlowError(f"the encoder ran at {watchdog.speed:.2f} of real time"),
                         sample.monotonic_us,
                     )
                 case Finding.FALTERING if before_finding is not Finding.FALTERING:

@@ -25,6 +25,9 @@ MEETING = "demo"
 START_TIMEOUT = 60.0
 STATE_TIMEOUT = 60.0
 POLL_SECONDS = 0.2
+_MANY_LOST = 0.01
+"""Share of lost frames from which the demo explains them."""
+_TOO_SLOW = "(the machine was too busy: docs/troubleshooting.md, section Lost frames)"
 # These would make the demo depend on other services, or store its file elsewhere.
 _NOT_FOR_THE_DEMO = (
     *("FARM_MEETING_URL", "FARM_PUBLIC_URL", "FARM_REDIS_URL"),
@@ -147,16 +150,19 @@ def _progress(console: Console) -> Progress:
 def _print_result(console: Console, path: Path, recording: dict[str, Any], link: str) -> None:
     media = probe(path)
     quality = recording["quality"]
+    captured, lost = quality["frames_captured"], quality["frames_lost"]
     rows = {
         "file": str(path),
         "streams": ", ".join(stream.in_words() for stream in media.streams),
         "duration": f"{media.duration_us / 1e6:.2f} s",
         "size": f"{media.bytes / 1e6:.2f} MB",
-        "frames": f"{quality['frames_captured']} captured, {quality['frames_lost']} lost",
+        "frames": f"{captured} captured, {lost} lost",
         "link": link,
     }
     for name, value in rows.items():
         console.print(f"{name:<9} {value}", soft_wrap=True, highlight=False, markup=False)
+    if lost > _MANY_LOST * (captured + lost):
+        console.print(f"          {_TOO_SLOW}", soft_wrap=True, markup=False)
     console.print("          (the link works while a farm runs here: .venv/bin/farm up)", markup=False)
 
 

@@ -22,6 +22,8 @@ from typing import Literal
 import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
+from recording_farm.browser_bot.stage.network import namespace_problem
 from recording_farm.browser_bot.stage.programs import (
     child_environment,
     chromium_path,
@@ -326,7 +328,7 @@ def _check_redis_in_use(_timeout: float) -> Check:
     if memory.evicts:
         return Check("redis", "broken", None, evicts_message(memory.policy))
     limit = f" of {_megabytes(memory.limit)}" if memory.limit else ", without a maxmemory"
-    detail = f"takes writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
+    detail = f"accepts writes, evicts nothing; uses {_megabytes(memory.used)}{limit}"
     if memory.limit and memory.used > _NEARLY_FULL * memory.limit:
         return Check("redis", "warning", None, f"{detail}: raise its maxmemory")
     return Check("redis", "ok", None, detail)
@@ -389,6 +391,25 @@ def _check_sandbox(timeout: float) -> Check:
     return Check("sandbox", "ok", None, "user namespaces")
 
 
+def _check_webrtc(_timeout: float) -> Check:
+    """Where may pages send UDP packets?"""
+    try:
+        policy = load_settings().webrtc_udp
+    except SettingsError:
+        policy = UdpPolicy.FILTERED
+    problem = namespace_problem()
+    if policy is UdpPolicy.OPEN:
+        detail = "UDP of pages goes to every address, private ones too (FARM_WEBRTC_UDP=open)"
+        return Check("webrtc", "warning", None, detail)
+    if problem is not None:
+        detail = f"UDP of pages is off by Chromium's own switch: no network namespaces ({problem})"
+        return Check("webrtc", "warning" if policy is UdpPolicy.FILTERED else "ok", None, detail)
+    if policy is UdpPolicy.OFF:
+        return Check("webrtc", "ok", None, "UDP of pages is off (FARM_WEBRTC_UDP=off)")
+    detail = "UDP of pages goes to public addresses and FARM_ALLOW_PRIVATE_ADDRESSES only"
+    return Check("webrtc", "ok", None, detail)
+
+
 def _check_authorities(_timeout: float) -> Check:
     name = "authorities"
     file = configured_ca_file()
@@ -422,7 +443,7 @@ def _check_settings(_timeout: float) -> Check:
     except SettingsError as error:
         return Check("settings", "broken", None, str(error))
     count = sum(name.upper().startswith("FARM_") for name in os.environ)
-    return Check("settings", "ok", None, f"{count} of the environment's variables are settings")
+    return Check("settings", "ok", None, f"{count} FARM_ variables are set, all with valid values")
 
 
 def _data_directory() -> Path:
@@ -539,6 +560,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     *((name, package, _font_check(name, package, scripts)) for name, package, scripts in FONTS),
     (*EMOJI, _check_emoji),
     ("sandbox", None, _check_sandbox),
+    ("webrtc", None, _check_webrtc),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
     ("takes at rest", None, _check_takes_at_rest),

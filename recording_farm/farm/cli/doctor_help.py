@@ -5,7 +5,7 @@ from typing import Final
 
 HELP: Final[Mapping[str, tuple[str, str]]] = {
     "settings": ("Every `FARM_` variable has a value that is allowed.", "Correct the variable it names."),
-    "chromium": ("Chromium starts and tells its version.", "Install `chromium`, or set `FARM_CHROMIUM`."),
+    "chromium": ("Chromium starts and prints its version.", "Install `chromium`, or set `FARM_CHROMIUM`."),
     "ffmpeg": (
         "ffmpeg 5.1 or newer, with the encoders and devices that recordings need.",
         "Install Debian's `ffmpeg`; other builds lack some.",
@@ -22,7 +22,7 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
         "Install `redis-server`, or set `FARM_REDIS_URL`.",
     ),
     "redis": (
-        "The Redis of the settings takes writes and evicts nothing.",
+        "The Redis of the settings accepts writes and evicts nothing.",
         "Set `maxmemory-policy noeviction`, raise `maxmemory`, check `FARM_REDIS_URL`.",
     ),
     "setpriv": ("`setpriv` ends programs with their parent.", "Install `util-linux`."),
@@ -33,6 +33,11 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
     "sandbox": (
         "Chromium runs in its sandbox.",
         "Run the farm as an ordinary user, with user namespaces allowed or `chromium-sandbox` installed.",
+    ),
+    "webrtc": (
+        "Pages' UDP packets, which no proxy forwards, go to allowed addresses only.",
+        "Allow user namespaces, or set `FARM_WEBRTC_UDP`, see [security.md](security.md#network-of-a-stage). "
+        "With UDP off, most meetings have no audio and video.",
     ),
     "authorities": ("The certificates of `FARM_CA_FILE` are readable.", "Correct the PEM file."),
     "real time": (

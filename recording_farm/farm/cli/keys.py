@@ -18,6 +18,9 @@ def _organization(_context: click.Context, _parameter: click.Parameter, value: s
     return value
 
 
+organization_argument = click.argument("organization", metavar="ORGANIZATION", callback=_organization)
+
+
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if len(value) > _MAX_NAME or not value.isprintable():
         raise click.BadParameter(f"must be at most {_MAX_NAME} printable characters")
@@ -30,7 +33,7 @@ def keys() -> None:
 
 
 @keys.command("create")
-@click.argument("organization", metavar="ORGANIZATION", callback=_organization)
+@organization_argument
 @click.option("--name", default="", callback=_name, help="What the key is for; `farm keys list` shows it.")
 def create_key(organization: str, name: str) -> None:
     """Create an API key for ORGANIZATION and print it, this once, on standard output."""

@@ -32,10 +32,14 @@ class _Commands(click.Group):
             from recording_farm.farm.cli.keys import keys
 
             return keys
+        if cmd_name == "quotas":
+            from recording_farm.farm.cli.quotas import quotas
+
+            return quotas
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "keys"])
+        return sorted([*super().list_commands(ctx), "keys", "quotas"])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

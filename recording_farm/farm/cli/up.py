@@ -94,13 +94,13 @@ async def run_farm(settings: Settings) -> None:
         try:
             await _first(ready, worker, api, stopping)
             if ready.done() and ready.result():
-                _say("the farm is ready; Ctrl-C ends it")
+                _say("the farm is ready; Ctrl-C stops it")
             if made or ready.done():
                 # Last, and also if the farm never gets ready: a key is shown only once.
                 _say(login_hint(settings, made))
             await _first(worker, api, stopping)
             stopping.set()
-            _say("ending the farm")
+            _say("stopping the farm")
             if not any(spools(settings.spool_dir)):
                 api_stopping.set()  # nobody has to ask for a recording that ends
             await asyncio.wait({worker})

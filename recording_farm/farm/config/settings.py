@@ -28,6 +28,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.farm.config.parsing import (
     OrganizationKey,
     absolute_path,
@@ -195,6 +196,32 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="Requests per minute for each API key; 0 for no limit.",
     )
+    quota_queued: int = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "100", "farm/recording/quotas.py", "farm/recording/records.py", unit="recordings"
+        ),
+        default=2000,
+        ge=0,
+        le=10_000_000,
+        description="Recordings of an organization that may wait for their start; one more is rejected with "
+        "429. 0 for no limit. `farm quotas` sets it for one organization.",
+    )
+    quota_running: int = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "20", "farm/recording/quotas.py", "farm/queues/fair_queue.py", unit="recordings"
+        ),
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="Concurrent recordings of an organization; further ones wait in the queue. 0 for no "
+        "limit. `farm quotas` sets it for one organization.",
+    )
+    high_priority: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_organizations)] | None = Field(
+        json_schema_extra=_about(Group.ACCESS, "acme,umbra", "farm/recording/quotas.py"),
+        default=None,
+        description="Organizations that may start recordings with `priority` high, before those of all "
+        "others, separated by commas; the administrators' by default.",
+    )
     failure_limit: int = Field(
         json_schema_extra=_about(
             Group.ACCESS, "20", "api/services/rate_limit.py", unit="attempts per minute"
@@ -308,6 +335,15 @@ class Settings(BaseSettings):
         description="Private networks that pages, webhooks, storage and live outputs may reach, such as "
         "10.0.0.0/8,fd00::/8, or `all`; "
         "none by default.",
+    )
+    webrtc_udp: UdpPolicy = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "off", "browser_bot/network/udp_policy.py", "browser_bot/stage/network.py"
+        ),
+        default=UdpPolicy.FILTERED,
+        description="UDP packets of pages' WebRTC: `filtered` lets them go to public addresses and those of "
+        "FARM_ALLOW_PRIVATE_ADDRESSES, and turns them off on a machine that cannot filter them; `off` sends "
+        "none; `open` lets them go anywhere.",
     )
     link_seconds: int = Field(
         json_schema_extra=_about(Group.ACCESS, "3600", "farm/recording/links.py", unit="s"),
@@ -642,6 +678,11 @@ class Settings(BaseSettings):
         if self.admins:
             return frozenset(self.admins)
         return frozenset({self.api_keys[0].organization_id if self.api_keys else FIRST_ORGANIZATION})
+
+    @property
+    def high_priority_organizations(self) -> frozenset[str]:
+        """The organizations that may use the high priority, unless `farm quotas` says otherwise."""
+        return self.administrators if self.high_priority is None else frozenset(self.high_priority)
 
     @property
     def redis_address(self) -> str:

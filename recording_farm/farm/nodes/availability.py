@@ -87,6 +87,8 @@ class WaitReason(StrEnum):
     """All nodes are drained or shutting down."""
     NO_NODE = "no_node"
     """No node is running."""
+    QUOTA = "quota"
+    """The organization runs as many recordings as it may."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,22 @@ _PHRASES: Final[dict[str, str]] = {
 }
 
 
-def why_waiting(position: int, nodes: Sequence[LivingNode]) -> Wait:
-    """Why the recording at `position` of the queue (1 is the next) waits, given the nodes that live."""
+def why_waiting(position: int, nodes: Sequence[LivingNode], *, is_held_back: bool = False) -> Wait:
+    """Why the recording at `position` of the queue (1 is the next) waits, given the nodes that live.
+
+    `is_held_back` is whether its organization runs, or is about to run, as many recordings as it may.
+    """
     if not nodes:
         return Wait(WaitReason.NO_NODE, "No node is running.")
     accepting = [node for node in nodes if node.state is NodeState.ALIVE]
     others = _others([node for node in nodes if node.state is not NodeState.ALIVE])
     if not accepting:
         return Wait(_main_reason(nodes), f"No node accepts recordings: {others}.")
+    if is_held_back:
+        return Wait(
+            WaitReason.QUOTA,
+            "It waits for another recording of your organization to end (quota of running ones).",
+        )
     slots = sum(node.slots for node in accepting)
     if position <= slots - sum(node.recordings for node in accepting):
         return Wait(WaitReason.STARTING, "A slot is free; the recording starts shortly.")

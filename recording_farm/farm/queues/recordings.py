@@ -1,6 +1,10 @@
-"""The queues of recordings: new ones by priority, and those that a node, or any node, resumes."""
+"""The queues of recordings: new ones by organization and priority, and those to be resumed.
+
+`farm.queues.fair_queue` decides which organization's recording starts next.
+"""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -11,17 +15,20 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
+from recording_farm.farm.queues.fair_queue import (
+    BASE_NAMES,
+    Backlogs,
+    give_turn,
+    look_at_backlogs,
+    name_without_organization,
+    queue_name,
+    ring_bell,
+)
 from recording_farm.farm.queues.jobs import FAILURE_SECONDS, OVER, RESULT_SECONDS, job_meta
 from recording_farm.farm.recording.model import Priority, Recording
 
 RECORD_JOB: Final = "farm.jobs.entry.record"
 """The function a worker calls, with the recording's id as its only argument; see `farm.jobs.entry`."""
-
-_RECORDINGS: Final = {
-    Priority.HIGH: "recordings-high",
-    Priority.NORMAL: "recordings",
-    Priority.LOW: "recordings-low",
-}
 
 _RECORD_SECONDS: Final = 86_400 + 3600
 """The time limit of the job: the longest recording, a day with its pauses, and the opening and closing."""
@@ -32,14 +39,23 @@ _CLAIM_TIMEOUT: Final = timedelta(seconds=30)
 _TO_COME: Final = frozenset({JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED})
 
 
-def recordings_queue(client: redis.Redis, priority: Priority = Priority.NORMAL) -> Queue:
-    """The queue of a priority that every slot of every node takes recordings from."""
-    return Queue(_RECORDINGS[priority], connection=client)
+def recordings_queue(
+    client: redis.Redis, organization_id: str, priority: Priority = Priority.NORMAL
+) -> Queue:
+    """The queue of an organization's new recordings of a priority."""
+    return Queue(queue_name(organization_id, priority), connection=client)
 
 
-def recordings_queues(client: redis.Redis) -> list[Queue]:
-    """The queues of all priorities, in the order in which slots take from them."""
-    return [recordings_queue(client, priority) for priority in Priority]
+def base_queues(client: redis.Redis) -> list[Queue]:
+    """The queues of version 0.1, one for each priority; `take_next` empties them."""
+    return [Queue(name, connection=client) for name in BASE_NAMES.values()]
+
+
+def organizations_queues(client: redis.Redis) -> list[Queue]:
+    """The queues of new recordings that organizations have or had. Raises redis.RedisError."""
+    return [
+        queue for queue in Queue.all(connection=client) if name_without_organization(queue.name) != queue.name
+    ]
 
 
 def node_recordings_queue(client: redis.Redis, node: str) -> Queue:
@@ -82,38 +98,74 @@ def was_queued(client: redis.Redis, recording_id: UUID | str) -> bool:
     return Job.exists(str(recording_id), connection=client)
 
 
-def queue_position(client: redis.Redis, recording_id: UUID | str) -> int | None:
-    """The position of a recording in the queue, 1 being the next; None once a worker has taken it.
+def count_waiting(client: redis.Redis) -> int:
+    """How many recordings wait for a slot of any node. Raises redis.RedisError."""
+    queues = [*organizations_queues(client), *base_queues(client), continuations_queue(client)]
+    return sum(queue.count for queue in queues)
 
-    Raises redis.RedisError when Redis cannot be reached.
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a recording in the queue."""
+
+    position: int
+    """1 is the next, by the fair shares of the organizations as they are now."""
+    is_held_back: bool = False
+    """Whether it waits for another recording of its organization to end, by FARM_QUOTA_RUNNING."""
+
+
+def queue_place(client: redis.Redis, recording: Recording, limit: int) -> Place | None:
+    """The place of a recording in the queue; None once a worker has taken it.
+
+    `limit` is FARM_QUOTA_RUNNING. Raises redis.RedisError when Redis cannot be reached.
     """
-    before = 0
-    for queue in recordings_queues(client):
-        position = queue.get_job_position(str(recording_id))
-        if position is not None:
-            return before + position + 1
-        before += queue.count
-    return None
+    organization_id, priority = recording.organization_id, recording.priority
+    index = recordings_queue(client, organization_id, priority).get_job_position(str(recording.id))
+    if index is None:
+        return None
+    return _place(look_at_backlogs(client, limit), organization_id, priority, index)
 
 
-def queue_positions(client: redis.Redis) -> dict[str, int]:
-    """The positions of all queued recordings by their ids, 1 being the next.
+def queue_places(client: redis.Redis, organization_id: str, limit: int) -> dict[str, Place]:
+    """The places of an organization's queued recordings by their ids.
 
-    Raises redis.RedisError when Redis cannot be reached.
+    `limit` is FARM_QUOTA_RUNNING. Raises redis.RedisError when Redis cannot be reached.
     """
-    waiting = [job_id for queue in recordings_queues(client) for job_id in queue.get_job_ids()]
-    return {recording_id: position for position, recording_id in enumerate(waiting, 1)}
+    backlogs = look_at_backlogs(client, limit)
+    return {
+        job_id: _place(backlogs, organization_id, priority, index)
+        for priority in Priority
+        for index, job_id in enumerate(recordings_queue(client, organization_id, priority).get_job_ids())
+    }
 
 
-def drop_job(client: redis.Redis, recording_id: UUID | str) -> None:
+def _place(backlogs: Backlogs, organization_id: str, priority: Priority, index: int) -> Place:
+    place = organization_id, priority, index
+    return Place(backlogs.position(*place), backlogs.is_held_back(*place))
+
+
+def drop_job(client: redis.Redis, recording: Recording) -> None:
     """Delete the job of a recording, if it is still queued.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
+    job_id = str(recording.id)
+    queues = recordings_queue(client, recording.organization_id, recording.priority), *base_queues(client)
     # A worker that has taken the job still needs it.
-    if any(queue.remove(str(recording_id)) for queue in recordings_queues(client)):
+    if any(queue.remove(job_id) for queue in queues):
         with suppress(NoSuchJobError):
-            Job.fetch(str(recording_id), connection=client).delete()
+            Job.fetch(job_id, connection=client).delete()
+
+
+def put_back(client: redis.Redis, queue: Queue, job: Job) -> None:
+    """Put a job that was taken back to the front of its queue, for another slot.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    with client.pipeline() as pipeline:
+        queue.push_job_id(job.id, pipeline, at_front=True)
+        ring_bell(pipeline)
+        pipeline.execute()
 
 
 def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
@@ -121,16 +173,22 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
 
     Raises redis.RedisError when Redis cannot be reached.
     """
-    recordings_queue(client, recording.priority).enqueue(
-        RECORD_JOB,
-        str(recording.id),
-        job_id=str(recording.id),
-        job_timeout=_RECORD_SECONDS,
-        result_ttl=RESULT_SECONDS,
-        failure_ttl=FAILURE_SECONDS,
-        description=f"record the meeting {recording.meeting_id}",
-        meta=job_meta(recording),
-    )
+    queue = recordings_queue(client, recording.organization_id, recording.priority)
+    with client.pipeline() as pipeline:
+        queue.enqueue(
+            RECORD_JOB,
+            str(recording.id),
+            job_id=str(recording.id),
+            job_timeout=_RECORD_SECONDS,
+            result_ttl=RESULT_SECONDS,
+            failure_ttl=FAILURE_SECONDS,
+            description=f"record the meeting {recording.meeting_id}",
+            meta=job_meta(recording),
+            pipeline=pipeline,
+        )
+        give_turn(pipeline, recording.organization_id)
+        ring_bell(pipeline)
+        pipeline.execute()
 
 
 def enqueue_continuation(client: redis.Redis, recording: Recording, node: str | None) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from recording_farm.browser_bot.errors import StageError
 from recording_farm.browser_bot.network.addresses import AddressRule
-from recording_farm.browser_bot.network.gateway import Gateway, open_gateway
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.browser_bot.stage.browser import Driver
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
+from recording_farm.browser_bot.stage.network import open_network
 from recording_farm.browser_bot.stage.programs import signal_group
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from recording_farm.browser_bot.waiting import first_of
@@ -21,6 +22,7 @@ from recording_farm.browser_bot.waiting import first_of
 class StageNeeds:
     """The stage that a recording needs. `address_rule` None lets its browser open every address.
 
+    Otherwise `udp` says where the packets of WebRTC may go.
     `environment` is the language, time zone and devices of its pages; `authorities` is an NSS database with
     certificate authorities in addition to the system's.
     """
@@ -33,6 +35,7 @@ class StageNeeds:
     always_allowed: Collection[str] = ()
     environment: Environment = DEFAULT_ENVIRONMENT
     authorities: Path | None = None
+    udp: UdpPolicy = UdpPolicy.FILTERED
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,6 @@ class OpenedStage:
 
     needs: StageNeeds
     stage: Stage
-    gateway: Gateway | None
     _parts: AsyncExitStack
 
     def discard_browser(self) -> Driver:
@@ -62,11 +64,11 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
     async with AsyncExitStack() as parts:
         if driver is not None:
             parts.push_async_callback(driver.close)
-        gateway = proxy = None
+        network = None
         if needs.address_rule is not None:
             try:
-                gateway, proxy = await parts.enter_async_context(
-                    open_gateway(needs.address_rule, needs.always_allowed)
+                network = await parts.enter_async_context(
+                    open_network(needs.address_rule, needs.always_allowed, needs.udp)
                 )
             except OSError as error:
                 raise StageError(f"the gateway did not start: {error}") from error
@@ -76,13 +78,13 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
                 needs.height,
                 needs.fps,
                 chromium=needs.chromium,
-                proxy=proxy,
+                network=network,
                 authorities=needs.authorities,
                 driver=driver,
                 environment=needs.environment,
             )
         )
-        return OpenedStage(needs, stage, gateway, parts.pop_all())
+        return OpenedStage(needs, stage, parts.pop_all())
     raise AssertionError
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from recording_farm.browser_bot.network.addresses import AddressRule
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import NO_HINTS, PageHints
 from recording_farm.browser_bot.page.site_access import NO_ACCESS, SiteAccess
@@ -21,7 +22,8 @@ from recording_farm.farm.recording.timeline import NOTHING, Elsewhere
 class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
-    `address_rule` None lets the browser open every address. A plan that is `paused` waits for a resume
+    `address_rule` None lets the browser open every address; otherwise `udp` says where the packets of WebRTC
+    may go. A plan that is `paused` waits for a resume
     before its next take. `limits` end the recording or replace its stage. The `watermark` is drawn unless
     the page's own recording SDK draws it. `secrets` are parts of the URL. `elsewhere` is what other nodes
     recorded. With `timed_texts` the texts that the page sends for the file are kept in the spool.
@@ -49,6 +51,7 @@ class Plan:
     environment: Environment = DEFAULT_ENVIRONMENT
     access: SiteAccess = NO_ACCESS
     authorities: Path | None = None
+    udp: UdpPolicy = UdpPolicy.FILTERED
 
     @property
     def stage(self) -> StageNeeds:
@@ -65,4 +68,5 @@ class Plan:
             self.always_allowed,
             replace(self.environment, credentials=credentials),
             self.authorities,
+            self.udp,
         )

@@ -21,7 +21,6 @@ from recording_farm.browser_bot.errors import (
     StageDegradedError,
     StageError,
 )
-from recording_farm.browser_bot.network.gateway import Gateway
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.rejoining import PageEvent
@@ -106,7 +105,6 @@ class Recorder:
         self._commands = commands
         self._listener = listener
         self._warm = warm
-        self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._stop_reason = EndReason.STOPPED
         # Commands set the wanted state: a command that comes twice, or late together with its opposite, is
@@ -338,7 +336,6 @@ class Recorder:
         if opened is None:
             return None
         parts.push_async_callback(opened.close)
-        self._gateway = opened.gateway
         return opened.stage
 
     async def _warm_or_new(self) -> OpenedStage | None:
@@ -371,9 +368,8 @@ class Recorder:
         self._takes.prepare()
         plan = self._plan
         keep_text = self._keep_text if plan.timed_texts else None
-        bot = Bot(
-            stage.browser, plan.contract, self._gateway, plan.hints, plan.secrets, keep_text, self._report
-        )
+        gateway = stage.network.gateway if stage.network else None
+        bot = Bot(stage.browser, plan.contract, gateway, plan.hints, plan.secrets, keep_text, self._report)
         self._scene = stage, bot
         joined = await first_of(
             stop=self._stop.wait(),
@@ -397,7 +393,8 @@ class Recorder:
     async def _join(self, stage: Stage, bot: Bot) -> None:
         plan = self._plan
         await apply_access(stage.browser, plan.access, plan.url)
-        await bot.join(plan.url, seconds=plan.join_seconds, tries=plan.join_tries)
+        url = stage.network.url_for_recorder(plan.url) if stage.network else plan.url
+        await bot.join(url, seconds=plan.join_seconds, tries=plan.join_tries)
 
     async def _report(self, event: PageEvent) -> None:
         """Report an event of the page, up to a number that does not fill the timeline."""

@@ -30,7 +30,7 @@ def _length(recording: Recording) -> str:
 
 
 def _reason(recording: Recording) -> str:
-    return f"stopped by {recording.stop_reason.reason}" if recording.stop_reason else "no reason given"
+    return f"stop reason {recording.stop_reason.reason}" if recording.stop_reason else "no stop reason"
 
 
 def _error(recording: Recording) -> str:

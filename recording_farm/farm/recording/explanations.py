@@ -31,7 +31,7 @@ FAILURES: Final[Mapping[str, Explanation]] = {
     "no_free_slot": Explanation(
         "No node had a free slot within `FARM_INVOKE_TIMEOUT`.",
         "Start it again; run more workers, or raise `FARM_SLOTS`. `/nodes` in the portal shows why a node "
-        "takes nothing.",
+        "accepts none.",
     ),
     "node_lost": Explanation(
         "The node is gone, and the only copy of the recording with it.",

@@ -31,14 +31,16 @@ end
 """
 
 # Returns {0} when it was added, {1, id} when that recording blocks it, {2, value} when the idempotency key is
-# used. A client that lost the answer retries: the record exists already, and that is no refusal.
+# used, {3} when `most` of the organization are in the index; 0 allows any number. A client that lost the
+# answer retries: the record exists already, and that is no refusal.
 ADD = (
     COPY
     + """
 local record, active, unfinished, changes, events, index, meeting_index, idempotency, targets = unpack(KEYS)
 local id, invoked_order, allow_multiple, member = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local idempotency_value, idempotency_seconds, target, sealed = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local FIELDS = 9  -- from here on: field, value, …
+local most = tonumber(ARGV[9])
+local FIELDS = 10  -- from here on: field, value, …
 
 if redis.call('EXISTS', record) == 1 then return {0} end
 if idempotency_value ~= '' then
@@ -49,6 +51,7 @@ if allow_multiple == '0' then
   local newest = redis.call('ZREVRANGE', active, 0, 0)
   if newest[1] then return {1, newest[1]} end
 end
+if most > 0 and redis.call('ZCARD', index) >= most then return {3} end
 if idempotency_value ~= '' then
   redis.call('SET', idempotency, idempotency_value, 'EX', idempotency_seconds)
 end

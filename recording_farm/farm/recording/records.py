@@ -53,6 +53,7 @@ from recording_farm.farm.errors import (
     AlreadyRecordingError,
     InvalidRequestError,
     NotFoundError,
+    QuotaExceededError,
     RecordUnreadableError,
     TakenOverError,
     WrongStateError,
@@ -224,13 +225,15 @@ class Records:
         allow_multiple: bool = False,
         idempotency: Idempotency | None = None,
         target: SealedTarget | None = None,
+        most_queued: int = 0,
     ) -> Recording:
         """Keep a new recording, and its customer's storage; returns it with the first entry of its timeline.
 
         If the same request has been made with the same idempotency key before, the recording that it started
         is returned instead. Raises AlreadyRecordingError when its meeting has an active recording and
         `allow_multiple` is false, InvalidRequestError when the idempotency key was used for another request,
-        or its recording is deleted.
+        or its recording is deleted, QuotaExceededError when `most_queued` recordings of the organization wait
+        for their start already; 0 allows any number.
         """
         entry = TimelineEntry(event="state", status=recording.status, time=recording.invoked_time)
         recording = recording.model_copy(update={"timeline": (entry,)})
@@ -254,9 +257,15 @@ class Records:
                 claim,
                 _IDEMPOTENCY_SECONDS,
                 *(target or ("", "")),
+                most_queued,
                 *_flat(values),
             ],
         )
+        if outcome == 3:
+            raise QuotaExceededError(
+                f"{most_queued} recordings of your organization wait for their start, its quota; "
+                f"try again in {QuotaExceededError.retry_after} s, or stop some of them"
+            )
         if outcome == 1:
             raise _already_recording(recording.meeting_id, answer[0].decode())
         if outcome == 2:

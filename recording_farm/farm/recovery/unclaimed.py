@@ -46,7 +46,7 @@ def fail_lost_recordings(
             continue
         with suppress(WrongStateError):  # a worker has taken it just now
             lost.append(fail_before_start(records, recording, failure))
-            drop_job(client, recording.id)
+            drop_job(client, recording)
     return lost
 
 

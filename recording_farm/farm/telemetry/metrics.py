@@ -24,6 +24,7 @@ from recording_farm.farm.db.faults import RedisMemory, probe, read_memory
 from recording_farm.farm.host.resources import Processors, free_resources
 from recording_farm.farm.nodes.availability import LivingNode, NodeState, living
 from recording_farm.farm.nodes.registry import Nodes, Shortage
+from recording_farm.farm.queues.fair_queue import name_without_organization
 from recording_farm.farm.recording.findings import read_tally
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
@@ -81,14 +82,22 @@ def read_farm(client: redis.Redis) -> Farm:
         recordings=Records(client).unfinished(),
         nodes=living(nodes),
         gone=sum(node.gone is not None for node in nodes),
-        queues=[
-            Waiting(queue.name, queue.count, queue.failed_job_registry.get_job_count(cleanup=False))
-            for queue in Queue.all(connection=client)
-        ],
+        queues=_read_queues(client),
         counts=Counts(client).read(),
         redis=RedisState(_is_writable(client), read_memory(client)),
         differing_settings=differing_settings(client),
     )
+
+
+def _read_queues(client: redis.Redis) -> list[Waiting]:
+    """The jobs of all queues; those of the organizations' queues are added up by priority."""
+    found: dict[str, Waiting] = {}
+    for queue in Queue.all(connection=client):
+        name = name_without_organization(queue.name)
+        before = found.get(name, Waiting(name, 0, 0))
+        failed = queue.failed_job_registry.get_job_count(cleanup=False)
+        found[name] = Waiting(name, before.jobs + queue.count, before.failed + failed)
+    return list(found.values())
 
 
 def _is_writable(client: redis.Redis) -> bool:

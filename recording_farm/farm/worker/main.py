@@ -40,11 +40,7 @@ from recording_farm.farm.host.programs import require_programs
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 from recording_farm.farm.jobs.entry import delete_expired, resume_unqueued
 from recording_farm.farm.nodes.registry import Nodes
-from recording_farm.farm.queues.recordings import (
-    continuations_queue,
-    node_recordings_queue,
-    recordings_queues,
-)
+from recording_farm.farm.queues.recordings import base_queues, continuations_queue, node_recordings_queue
 from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
 from recording_farm.farm.spool.spool import count_running_recordings, spools
@@ -74,7 +70,7 @@ _POLL_SECONDS: Final = 1.0
 """Between two checks of the parts that are shutting down."""
 
 _UNFINISHED: Final = (
-    "Redis is away or takes no writes; "
+    "Redis is away or rejects writes; "
     "unfinished recordings are in the spool and are resumed at the next start"
 )
 
@@ -129,7 +125,7 @@ def run_worker(settings: Settings) -> None:
     Raises ProgramMissingError when a program is not installed, SettingsError when FARM_NODE_PORT is in use,
     redis.RedisError when Redis cannot be reached at the start, RedisEvictsError when it would delete records,
     RedisUnavailableError when it is away at the end: unfinished recordings are then in the spool and are
-    resumed at the next start. A Redis that can be reached but takes no writes is waited for.
+    resumed at the next start. A Redis that can be reached but rejects writes is waited for.
     """
     require_programs()
     require_writable_directory(settings.data_dir, "FARM_DATA_DIR")
@@ -149,7 +145,7 @@ def run_worker(settings: Settings) -> None:
         recordings = (
             node_recordings_queue(client, settings.node),
             continuations_queue(client),
-            *recordings_queues(client),
+            *base_queues(client),
         )
         uploads = uploads_queue(client, settings.node), uploads_queue(client, None)
         slots = Part(partial(_start_pool, settings, recordings, settings.slots, SlotWorker))
@@ -196,7 +192,7 @@ def run_worker(settings: Settings) -> None:
 
 
 def _wait_until_usable(client: redis.Redis) -> None:
-    """Wait until Redis takes writes. Raises redis.RedisError when it cannot be reached.
+    """Wait until Redis accepts writes. Raises redis.RedisError when it cannot be reached.
 
     So a wrong address is reported once, and not by every slot.
     """

@@ -19,7 +19,7 @@ class RedisOutage:
     def duration(self) -> float:
         """Write to Redis; returns for how many seconds that has failed, 0 if it works. Takes 5 s at most.
 
-        A Redis that answers but takes no writes counts as failed: nothing can be finished with it.
+        A Redis that answers but rejects writes counts as failed: nothing can be finished with it.
         """
         asked = time.monotonic()
         try:

@@ -137,14 +137,7 @@ class ResilientWorker(BaseWorker):
             self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
         self._keep_scheduler()
         while True:
-            found = self.queue_class.dequeue_any(
-                self._ordered_queues,
-                timeout,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-                death_penalty_class=self.death_penalty_class,
-            )
+            found = self.next_job(timeout)
             if found is None:
                 return None
             job, queue = found
@@ -154,6 +147,17 @@ class ResilientWorker(BaseWorker):
             if reason is None:
                 return found
             self._refuse(job, queue, reason)
+
+    def next_job(self, timeout: int | None) -> tuple[Job, Queue] | None:
+        """Take the next job. Raises DequeueTimeout after `timeout` seconds; None is returned without one."""
+        return self.queue_class.dequeue_any(
+            self._ordered_queues,
+            timeout,
+            connection=self.connection,
+            job_class=self.job_class,
+            serializer=self.serializer,
+            death_penalty_class=self.death_penalty_class,
+        )
 
     def _refuse(self, job: Job, queue: Queue, reason: str) -> None:
         """Move a job that the farm did not enqueue to the failed ones, without running anything of it."""

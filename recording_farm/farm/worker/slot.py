@@ -10,14 +10,15 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 from rq import Queue
-from rq.exceptions import StopRequested
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
@@ -34,7 +35,9 @@ from recording_farm.farm.host.resources import Processors
 from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.nodes.slot_number import acquire_slot_number
 from recording_farm.farm.pages.access import environment_of
+from recording_farm.farm.queues.fair_queue import BELL_KEY, take_next
 from recording_farm.farm.queues.jobs import note_node
+from recording_farm.farm.queues.recordings import organizations_queues, put_back
 from recording_farm.farm.recorder.opened_stage import StageNeeds
 from recording_farm.farm.recorder.warm_stage import TAKEN, WARM_HORSE, close_ready_stage, wait_warm
 from recording_farm.farm.recording.formats import format_of
@@ -130,7 +133,8 @@ class SlotWorker(SpoolWorker):
     """One slot. Its work horse is a recorder, which must be stopped gracefully and may die.
 
     Its first queue is the node's own: recordings that this node has started and must resume in any case. The
-    second has recordings of lost nodes; the others have new recordings.
+    second has recordings of lost nodes. New recordings come from the organizations' queues, by their fair
+    shares (`farm.queues.fair_queue`); the other queues are those of version 0.1, which are emptied into them.
     """
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -138,6 +142,7 @@ class SlotWorker(SpoolWorker):
         self._settings = load_settings()
         self._warm: WarmHorse | None = None
         self._drained = False
+        self._admits_new = False
         self._format = Format()
         self._environment = environment_of(None, self._settings)
         self._admission = Admission(self._settings, Processors())
@@ -161,27 +166,79 @@ class SlotWorker(SpoolWorker):
                 self.check_for_suspension(burst=False)
                 continue
             job, queue = found
-            if queue in self._admitted():
+            self._admit()
+            if queue in self._ordered_queues or (self._admits_new and queue not in self.queues[:2]):
                 return found
-            retry_until_available(self.outage, queue.push_job_id, job.id, at_front=True)
+            retry_until_available(self.outage, put_back, self.connection, queue, job)
+
+    def next_job(self, timeout: int | None) -> tuple[Job, Queue] | None:
+        """Take a job of the queues that are admitted, or else a new recording."""
+        began, wait = time.monotonic(), float(timeout or 0)
+        while True:
+            taken = self._take_first() or (self._take_new() if self._admits_new else None)
+            if taken is None and wait > 0:
+                # An entry of the bell says that there may be a new recording.
+                keys = [queue.key for queue in self._ordered_queues] + [BELL_KEY] * self._admits_new
+                woken = cast("tuple[bytes, bytes] | None", self.connection.blpop(keys, wait))
+                if woken is not None and woken[0].decode() != BELL_KEY:
+                    taken = woken[0].decode(), woken[1].decode()
+            if taken is not None:
+                found = self._fetch(*taken)
+                if found is not None:
+                    return found
+            wait = began + (timeout or 0) - time.monotonic()
+            if taken is None and wait <= 0:
+                if timeout is None:
+                    return None
+                raise DequeueTimeout(timeout, self._ordered_queues)
+
+    def _take_first(self) -> tuple[str, str] | None:
+        """The key of a queue that goes before new recordings, and the id of its next job."""
+        for queue in self._ordered_queues:
+            job_id = cast("bytes | None", self.connection.lpop(queue.key))
+            if job_id is not None:
+                return queue.key, job_id.decode()
+        return None
+
+    def _take_new(self) -> tuple[str, str] | None:
+        return take_next(self.connection, self._settings.quota_running)
+
+    def _fetch(self, queue_key: str, job_id: str) -> tuple[Job, Queue] | None:
+        """The job that was taken; None if it was deleted meanwhile."""
+        return self.queue_class._fetch_dequeued_job(
+            self.connection,
+            queue_key,
+            job_id,
+            job_class=self.job_class,
+            serializer=self.serializer,
+            death_penalty_class=self.death_penalty_class,
+        )
+
+    def clean_registries(self) -> None:
+        """Clean the registries of the organizations' queues too, which come while the worker runs."""
+        fixed = self.queues
+        self.queues = [*fixed, *organizations_queues(self.connection)]
+        try:
+            super().clean_registries()  # type: ignore[no-untyped-call]
+        finally:
+            self.queues = fixed
 
     def _look(self) -> None:
-        self._ordered_queues = self._admitted()
+        self._admit()
         if self._warm is not None and not self._warm.is_alive():
             self._warm = None
             clean_up_stages()
-        if self._warm is None and len(self._ordered_queues) == len(self.queues):
+        if self._warm is None and self._admits_new:
             self._warm = WarmHorse.fork(self._wait_for_job)
 
-    def _admitted(self) -> list[Queue]:
-        """The queues that this slot may take jobs from now; the heartbeat reports why not from all."""
-        no_room = self._admission.look()
-        if self._is_drained():
-            return self.queues[:1]
-        if no_room is None:
-            return self.queues
+    def _admit(self) -> None:
+        """Find what this slot may take now; the heartbeat reports why not everything."""
+        no_room, is_drained = self._admission.look(), self._is_drained()
+        self._admits_new = no_room is None and not is_drained
         # A lost node's recording loses less on a busy node than by waiting.
-        return self.queues[: 2 if no_room.reason == Shortage.LOAD else 1]
+        is_busy = no_room is not None and no_room.reason == Shortage.LOAD
+        admits_continuations = self._admits_new or (is_busy and not is_drained)
+        self._ordered_queues = self.queues[: 2 if admits_continuations else 1]
 
     def _is_drained(self) -> bool:
         with suppress(redis.RedisError):  # while Redis is away, no job comes anyway
@@ -289,4 +346,5 @@ def needs_of(video: Format, environment: Environment, settings: Settings) -> Sta
         settings.built_in_meetings,
         environment,
         nss_database(settings.ca_file, settings.data_dir),
+        settings.webrtc_udp,
     )

@@ -58,7 +58,7 @@ async def test_job_should_say_what_it_is_about_and_nothing_secret(
 ) -> None:
     started = await acme.send("/start", meeting_id="weekly", url="https://8.8.8.8/?token=very-secret")
     recording_id = started.headers["location"].rpartition("/")[2]
-    (job,) = recordings_queue(redis_client).jobs
+    (job,) = recordings_queue(redis_client, "acme").jobs
     assert job.meta == {"recording": recording_id, "meeting": "weekly", "node": None}
     shown = (await acme.client.get(f"/rq/0/data/job/{recording_id}.json")).text
     assert "record the meeting weekly" in shown

@@ -66,7 +66,7 @@ def test_jobs_of_a_recording_should_be_harmless_to_repeat(
     film.write_bytes(b"film")
     recording = farm.ended(new_recording(), film)
     queues = (
-        recordings_queue(farm.redis),
+        recordings_queue(farm.redis, "acme"),
         transfers_queue(farm.redis, farm.settings.node),
         webhooks_queue(farm.redis),
     )
@@ -98,7 +98,7 @@ def test_recording_under_way_should_not_be_disturbed_by_a_second_job(acme: httpx
     spool = spool_of(before, farm.settings)
     spool.make()
     enqueue_recording(farm.redis, recording)
-    queue = recordings_queue(farm.redis)
+    queue = recordings_queue(farm.redis, "acme")
     with spool.held():
         requeue(acme, *failed(queue))
         work(queue)
@@ -110,4 +110,4 @@ def test_job_that_has_not_failed_should_not_be_requeued(acme: httpx.Client, farm
     enqueue_recording(farm.redis, recording)
     response = acme.post(f"/rq/job/{recording.id}/requeue", headers={"Sec-Fetch-Site": "same-origin"})
     assert response.status_code == 409
-    assert recordings_queue(farm.redis).count == 1
+    assert recordings_queue(farm.redis, "acme").count == 1

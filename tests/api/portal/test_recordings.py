@@ -4,7 +4,8 @@ from html import unescape
 
 import pytest
 
-from recording_farm.api.portal.recordings import api_query
+from recording_farm.api.portal.page import length
+from recording_farm.api.portal.recordings import api_query, length_of
 from recording_farm.farm.clock import now
 from recording_farm.farm.recording.model import Failure, Status
 from recording_farm.farm.recording.records import Records
@@ -106,3 +107,10 @@ async def test_list_and_recording_should_tell_the_slot(acme: Visit, records: Rec
         text = await acme.see(path)
         assert "node-1" in text
         assert "slot 7" not in text
+
+
+def test_length_should_count_whole_seconds_like_the_player() -> None:
+    takes = [{"take": 1, "duration_ns": 40_000_000_000}, {"take": 2, "duration_ns": 2_900_000_000}]
+    recording = {"status": "UPLOADED", "timeline": [], "recording_duration": 43}
+    assert length(length_of({**recording, "takes": takes}, now())["seconds"]) == "0:42"
+    assert length(length_of({**recording, "takes": []}, now())["seconds"]) == "0:43"

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from recording_farm.api.portal.storage_kinds import is_editable
 from testkit.api.portal import Visit
 
 
@@ -30,6 +31,24 @@ async def test_storage_should_be_added_checked_and_deleted_without_showing_its_k
     await acme.send("/settings/storage/delete", name="mine")
     assert "8.8.8.8" not in await acme.see("/settings")
     assert (await acme.send("/settings/storage/delete", name="mine")).status_code == 404
+
+
+async def test_preset_should_be_edited_without_its_credentials(acme: Visit) -> None:
+    fields = {"type": "aws", "name": "mine", "bucket": "old-bucket", "region": "eu-west-1"}
+    await acme.send("/settings/storage", **fields, access_key="an-access-key", secret="a-secret-key")
+    assert "?edit=mine" in await acme.see("/settings")
+    form = await acme.see("/settings/storage?edit=mine")
+    assert "Edit storage" in form
+    assert 'value="old-bucket"' in form
+    assert "an-access-key" not in form
+    assert "Add storage" in await acme.see("/settings/storage?edit=other")
+
+
+def test_preset_with_fields_that_the_form_would_drop_should_not_be_edited() -> None:
+    shown = {"type": "aws", "bucket": "b", "region": "eu-west-1"}
+    assert is_editable(shown)
+    assert not is_editable(shown | {"tags": {"team": "a"}})
+    assert not is_editable({"type": "later"})
 
 
 @pytest.mark.parametrize("kind", ["aws", "cloudflare", "digitalocean", "s3", "azure", "gcs", "sftp"])

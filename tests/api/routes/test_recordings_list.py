@@ -227,5 +227,5 @@ async def test_queue_should_close_up_when_a_recording_is_stopped_and_the_list_sh
     assert stopped.json()["data"]["status"] == "ERRORED"
     shown = {one["id"]: one["queue_position"] for one in (await list_of(client))["data"]}
     assert [shown[each] for each in started] == [None, 1, 2]
-    assert recordings_queue(redis_client).get_job_ids() == started[1:]
+    assert recordings_queue(redis_client, "acme").get_job_ids() == started[1:]
     assert not Job.exists(started[0], connection=redis_client)

@@ -59,7 +59,7 @@ async def test_start_should_need_nothing_but_a_meeting(client: httpx.AsyncClient
     assert recording.url == f"http://127.0.0.1:{farm.settings.port}/meet/demo"
     assert (recording.codec, recording.width, recording.height, recording.fps) == ("H264", 1280, 720, 30)
     assert recording.max_seconds == 86400
-    assert [job.args for job in recordings_queue(farm.redis).jobs] == [(data["id"],)]
+    assert [job.args for job in recordings_queue(farm.redis, "acme").jobs] == [(data["id"],)]
 
 
 async def test_start_should_take_every_field_that_is_built(
@@ -353,7 +353,7 @@ async def test_exactly_one_of_many_starts_should_succeed(
         *(client.post("/v2/recordings", json={"meeting_id": "demo"}) for _ in range(50))
     )
     assert sorted(response.status_code for response in responses) == [200] + [409] * 49
-    assert len(recordings_queue(redis_client).jobs) == 1
+    assert len(recordings_queue(redis_client, "acme").jobs) == 1
 
 
 async def test_recording_that_cannot_be_queued_should_end_at_once(

@@ -14,8 +14,10 @@ from recording_farm.browser_bot.errors import PageError, PageLostError
 from recording_farm.browser_bot.network import gateway as gateway_module
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
 from recording_farm.browser_bot.network.gateway import Gateway, open_gateway
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
+from recording_farm.browser_bot.stage.network import StageNetwork, open_network
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
 from testkit.browser_bot.stages import blank
@@ -387,7 +389,7 @@ async def way_out(site: Site) -> AsyncIterator[tuple[Gateway, str]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_stage(way_out: tuple[Gateway, str]) -> AsyncIterator[Stage]:
-    async with open_stage(320, 180, 30, proxy=way_out[1]) as stage:
+    async with open_stage(320, 180, 30, network=StageNetwork(*way_out, ())) as stage:
         yield stage
 
 
@@ -485,8 +487,8 @@ async def test_web_socket_should_pass_through_the_gateway() -> None:
 
     async with (
         open_site() as talker,
-        open_gateway(ALL) as (_, proxy),
-        open_stage(320, 180, 30, proxy=proxy) as stage,
+        open_network(ALL, udp=UdpPolicy.OPEN) as network,
+        open_stage(320, 180, 30, network=network) as stage,
     ):
         talker.add("/socket", greet)
         await stage.browser.page.goto(talker.add("/page", "page"))

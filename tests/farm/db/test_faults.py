@@ -180,7 +180,7 @@ def test_service_that_leaves_out_what_it_likes_should_not_break_anything() -> No
     [
         ({"maxmemory_policy": "allkeys-lru"}, "broken", "noeviction"),
         ({"maxmemory": 1}, "broken", "is full"),
-        ({}, "ok", "takes writes"),
+        ({}, "ok", "accepts writes"),
     ],
     ids=["evicts", "full", "fine"],
 )

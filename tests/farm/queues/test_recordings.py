@@ -6,13 +6,13 @@ from rq.registry import StartedJobRegistry
 
 from recording_farm.farm.queues.jobs import note_node
 from recording_farm.farm.queues.recordings import (
+    Place,
     drop_job,
     enqueue_recording,
     has_live_job,
-    queue_position,
-    queue_positions,
+    queue_place,
+    queue_places,
     recordings_queue,
-    recordings_queues,
 )
 from recording_farm.farm.queues.transfers import enqueue_transfer, transfers_queue, uploads_queue
 from recording_farm.farm.recording.model import Priority
@@ -23,7 +23,7 @@ from testkit.recordings import new_recording
 def test_recording_should_be_queued_as_a_job_with_its_own_id(redis_client: redis.Redis) -> None:
     recording = new_recording(max_seconds=100)
     enqueue_recording(redis_client, recording)
-    (job,) = recordings_queue(redis_client).jobs
+    (job,) = recordings_queue(redis_client, "acme").jobs
     assert (job.id, job.func_name, job.args) == (
         str(recording.id),
         "farm.jobs.entry.record",
@@ -36,7 +36,7 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(redis_client: redis
 def test_job_whose_worker_has_died_should_not_count_as_live(redis_client: redis.Redis) -> None:
     recording = new_recording()
     enqueue_recording(redis_client, recording)
-    queue = recordings_queue(redis_client)
+    queue = recordings_queue(redis_client, "acme")
     (job,) = queue.jobs
     queue.empty()  # type: ignore[no-untyped-call]
     job.save()
@@ -77,20 +77,22 @@ def test_high_priority_should_stand_before_normal_and_low_in_the_order_of_coming
     recordings = [new_recording(priority=priority) for priority in order]
     for recording in recordings:
         enqueue_recording(redis_client, recording)
-    positions = [queue_position(redis_client, recording.id) for recording in recordings]
-    assert positions == [5, 3, 1, 4, 2]
-    assert positions == [queue_positions(redis_client)[str(recording.id)] for recording in recordings]
-    assert [queue.count for queue in recordings_queues(redis_client)] == [2, 2, 1]
-    drop_job(redis_client, recordings[2].id)
-    assert queue_position(redis_client, recordings[2].id) is None
-    assert queue_position(redis_client, recordings[0].id) == 4
+    places = [queue_place(redis_client, recording, 0) for recording in recordings]
+    assert [place.position for place in places if place] == [5, 3, 1, 4, 2]
+    in_list = queue_places(redis_client, "acme", 0)
+    assert places == [in_list[str(recording.id)] for recording in recordings]
+    queues = [recordings_queue(redis_client, "acme", priority) for priority in Priority]
+    assert [queue.count for queue in queues] == [2, 2, 1]
+    drop_job(redis_client, recordings[2])
+    assert queue_place(redis_client, recordings[2], 0) is None
+    assert queue_place(redis_client, recordings[0], 0) == Place(4)
 
 
 def test_job_should_tell_operators_what_it_is_about(redis_client: redis.Redis) -> None:
     recording = new_recording(meeting_id="weekly")
     enqueue_recording(redis_client, recording)
     enqueue_transfer(redis_client, recording, "aws", "node-2")
-    (record_job,) = recordings_queue(redis_client).jobs
+    (record_job,) = recordings_queue(redis_client, "acme").jobs
     (transfer_job,) = uploads_queue(redis_client, "node-2").jobs
     about = {"recording": str(recording.id), "meeting": "weekly"}
     assert record_job.meta == {**about, "node": None}

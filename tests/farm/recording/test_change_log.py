@@ -25,7 +25,7 @@ def test_recording_should_log_one_line_when_it_starts_and_one_when_it_ends(
     farm.records.change_state(recording.id, Status.UPLOADED, recording_duration=227, file_size=12_345_678)
     assert lines(caplog) == [
         f"recording started: {recording.id}, meeting demo, node node-1",
-        f"recording ended: {recording.id}, meeting demo, 227 s, 12.3 MB, stopped by API_CALL",
+        f"recording ended: {recording.id}, meeting demo, 227 s, 12.3 MB, stop reason API_CALL",
     ]
 
 

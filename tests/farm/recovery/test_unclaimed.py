@@ -7,9 +7,10 @@ import redis
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.queues.recordings import (
+    Place,
     enqueue_recording,
     has_live_job,
-    queue_position,
+    queue_place,
     recordings_queue,
 )
 from recording_farm.farm.recording.model import Recording, Status
@@ -68,14 +69,14 @@ def test_recording_whose_worker_died_with_the_job_in_hand_should_be_queued_again
     dropped = farm.add()
     enqueue_recording(farm.redis, dropped)
     assert has_live_job(farm.redis, dropped.id)
-    assert recordings_queue(farm.redis).pop_job_id() == str(dropped.id)
+    assert recordings_queue(farm.redis, "acme").pop_job_id() == str(dropped.id)
     assert not has_live_job(farm.redis, dropped.id)
     assert sweeper.sweep() == []
-    assert queue_position(farm.redis, dropped.id) is None
+    assert queue_place(farm.redis, dropped, 0) is None
     assert sweeper.sweep(after=120) == []
-    assert queue_position(farm.redis, dropped.id) == 1
+    assert queue_place(farm.redis, dropped, 0) == Place(1)
     assert sweeper.sweep() == []
-    assert len(recordings_queue(farm.redis).jobs) == 1
+    assert len(recordings_queue(farm.redis, "acme").jobs) == 1
 
 
 def test_recording_that_no_worker_takes_should_end_after_the_timeout(farm: Farm, sweeper: Sweeper) -> None:
@@ -86,13 +87,13 @@ def test_recording_that_no_worker_takes_should_end_after_the_timeout(farm: Farm,
         enqueue_recording(farm.redis, recording)
     assert sweeper.sweep() == []
     assert sweeper.sweep(after=599) == []
-    assert queue_position(farm.redis, taken.id) == 2
+    assert queue_place(farm.redis, taken, 0) == Place(2)
     (lost,) = sweeper.sweep(after=2)
     assert (lost.id, lost.status) == (waiting.id, Status.ERRORED)
     assert lost.error is not None
     assert (lost.error.code, "600 s" in lost.error.message) == ("no_free_slot", True)
-    assert queue_position(farm.redis, waiting.id) is None
-    assert queue_position(farm.redis, taken.id) == 1
+    assert queue_place(farm.redis, waiting, 0) is None
+    assert queue_place(farm.redis, taken, 0) == Place(1)
 
 
 def test_waiting_recording_should_not_end_when_the_clock_is_set(farm: Farm, sweeper: Sweeper) -> None:

@@ -39,7 +39,7 @@ from testkit.workers import running_worker
 pytestmark = pytest.mark.long
 
 RESUME = "farm.jobs.entry.resume_unqueued"
-LEFT = "farm: Redis is away or takes no writes; unfinished recordings are in the spool"
+LEFT = "farm: Redis is away or rejects writes; unfinished recordings are in the spool"
 
 
 @contextmanager

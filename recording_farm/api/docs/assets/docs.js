@@ -22,11 +22,26 @@ function withoutCookies(request) {
   return request;
 }
 
-// The keyboard can scroll only elements that take the focus.
+// What Swagger UI lacks for screen readers and the keyboard. Each rule applies once to an element.
+const RULES = [
+  ["pre:not([tabindex])", (pre) => (pre.tabIndex = 0)], // only then can the keyboard scroll it
+  ["select:not([aria-label])", (select) => (select.ariaLabel = nameOf(select))],
+  // Landmarks for all that is outside of its `main`.
+  [".information-container:not([role])", (about) => (about.role = "banner")],
+  [".scheme-container:not([role])", (keys) => Object.assign(keys, { role: "region", ariaLabel: "Server and keys" })],
+  [".filter-container:not([role])", (filter) => (filter.role = "search")],
+  [".responses-table:not([aria-label])", (table) => (table.ariaLabel = `Responses, ${table.id}`)],
+  [":is(h3, h4, h5):not([aria-level])", (heading) => (heading.ariaLevel = Number(heading.tagName[1]) - 1)],
+  [".opblock-summary-control a[href]", (link) => link.removeAttribute("href")], // it is inside a button
+];
 const docs = document.querySelector("#docs");
 new MutationObserver(() => {
-  for (const pre of docs.querySelectorAll("pre:not([tabindex])")) pre.tabIndex = 0;
+  for (const [selector, apply] of RULES) docs.querySelectorAll(selector).forEach(apply);
 }).observe(docs, { childList: true, subtree: true });
+
+function nameOf(select) {
+  return select.id === "servers" ? "Server" : (select.closest("[data-param-name]")?.dataset.paramName ?? "Value");
+}
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);

@@ -3,6 +3,7 @@
 // /meet/ID                     people: lobby, then the meeting
 // /meet/ID#host=TOKEN          the same as host
 // /meet/ID#recorder=TOKEN      the recorder: receives everything, is invisible, sends nothing
+//   …&stun=ADDRESS:PORT        from which it learns where others reach it (browser_bot/network/udp_relay.py)
 // /meet/ID?state=grid-4        drawn participants who do not move (see states.js)
 // ?layout=grid|spotlight       the initial layout
 
@@ -37,7 +38,7 @@ function start() {
   if (query.has("state")) {
     rehearse(query.get("state"));
   } else if (secrets.has("recorder")) {
-    record(secrets.get("recorder"));
+    record(secrets.get("recorder"), secrets.get("stun"));
   } else {
     meet();
   }
@@ -65,12 +66,13 @@ function makeView(plugins) {
 
 // ── the recorder ──
 
-function record(token) {
+function record(token, stun) {
   document.body.classList.add("bare");
   show("room");
   let started = false;
   const plugins = new Plugins(element("plugin"), { canDraw: false, onDraw() {} });
-  const room = new Room({ view: makeView(plugins), media: null, send: (message) => channel.send(message) });
+  const view = makeView(plugins);
+  const room = new Room({ view, media: null, stun, send: (message) => channel.send(message) });
   const channel = new RecorderChannel(meetingId, token, {
     async onMessage(message) {
       hear(message, room, plugins);

@@ -10,9 +10,9 @@ const READY_TIMEOUT = 8_000; // ms that a recorder waits for the video of those 
 const GRACE = 30_000; // ms that tiles stay without signaling; the server keeps members as long
 
 export class Room {
-  // `media`: what this person sends; null for the recorder, which sends nothing.
-  constructor({ view, media, send }) {
-    Object.assign(this, { view, media, send });
+  // `media`: what this person sends; null for the recorder, which sends nothing. `stun`: a server of its own.
+  constructor({ view, media, send, stun = null }) {
+    Object.assign(this, { view, media, send, stun });
     this.ownId = null;
     this.members = new Map(); // people, by id: { name, media, tile, screenTile, streams }
     this.peers = new Map(); // by id, including those to recorders
@@ -29,8 +29,8 @@ export class Room {
     this.ownId = id;
     this.lostAt = null;
     this.view.lost = false;
-    this.iceServers = iceServers;
-    this.peers.forEach((peer) => peer.use(iceServers));
+    this.iceServers = this.stun ? [...iceServers, { urls: `stun:${this.stun}` }] : iceServers;
+    this.peers.forEach((peer) => peer.use(this.iceServers));
     // After a restart of the server, the others may not be back yet.
     const present = new Set([...members.map((member) => member.id), ...listeners]);
     this.ids()
