@@ -454,7 +454,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=90_000,
-        description="Grace period of a shutdown: a node that is told to stop waits this long for its "
+        description="Grace period of a shutdown: a node that receives SIGTERM waits this long for its "
         "recordings, then ends them properly. A second signal kills it at once; its next "
         "start resumes them.",
     )
