@@ -82,23 +82,18 @@ export class Record {
 
   show() {
     const status = this.recording?.status ?? "IDLE";
-    // The accessible name starts with the visible text, and a screen reader does not read the running time.
-    const [state, text, name, time] = {
+    // The accessible name starts with the visible text. The time is drawn by the style sheet: a name that changes
+    // each second disturbs screen readers.
+    const [state, text, name, time = ""] = {
       INVOKED: ["starting", "Starting…", "Starting… Stop recording"],
-      RECORDING: ["recording", "Stop", "Stop recording", length(this.recording?.started_time)],
+      RECORDING: ["recording", "Stop", "Stop recording", ` ${length(this.recording?.started_time)}`],
       PAUSED: ["recording", "Stop", "Stop recording"],
     }[status] ?? ["idle", "Record", "Record"];
     this.record.dataset.state = state;
     this.record.setAttribute("aria-label", name);
-    const shown = document.createElement("span");
+    const shown = this.record.querySelector("span");
     shown.textContent = text;
-    if (time) {
-      const running = document.createElement("span");
-      running.setAttribute("aria-hidden", "true");
-      running.textContent = ` ${time}`;
-      shown.append(running);
-    }
-    this.record.querySelector("span").replaceWith(shown);
+    shown.dataset.time = time;
     this.pause.hidden = status !== "RECORDING" && status !== "PAUSED";
     this.pause.querySelector("span").textContent = status === "PAUSED" ? "Resume" : "Pause";
     this.notices.forEach((notice) => showStopped(notice, this.recording === null ? this.stopped : null));
