@@ -66,7 +66,7 @@ def test_recording_should_be_stopped_and_saved_though_redis_takes_no_writes(
         assert recording["stop_reason"]["reason"] == "API_CALL"
         assert BROKEN_SECONDS - 1 < recording["recording_duration"] < stopped + 20
         assert parts_of(farm) == before, farm.log()
-        outage = [line for line in farm.log().splitlines()[said:] if "trying again" in line]
+        outage = [line for line in farm.log().splitlines()[said:] if ", retrying: " in line]
         assert 1 <= len(outage) <= 2 * len(before), outage
         again = farm.start(url=f"{pages}/page.html")
         farm.wait_for_take(again["id"], 1, 60)
