@@ -750,7 +750,7 @@ class Settings(BaseSettings):
         """The directories that the farm makes in its data directory, with files of customers."""
         others = (self.data_dir / name for name in ("store", "redis"))
         return (
-            *(self.spool_dir, self.live_dir, self.slots_dir, self.left_dir),
+            *(self.spool_dir, self.live_dir, self.slots_dir, self.superseded_dir, self.old_superseded_dir),
             *(self.evidence_dir, self.carrying_dir, *others),
         )
 

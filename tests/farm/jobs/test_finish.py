@@ -107,6 +107,6 @@ def test_takes_that_no_file_can_be_made_of_should_be_set_aside_unless_they_are_e
     assert after.error is not None
     assert after.error.code == "nothing_recorded"
     assert not spool.directory.exists()
-    left = farm.settings.left_dir / str(recording.id) / "take-000.mp4"
+    left = farm.settings.superseded_dir / str(recording.id) / "take-000.mp4"
     assert left.exists() == bool(data)
     assert any("set aside on the node" in (entry.fault or "") for entry in after.timeline) == bool(data)

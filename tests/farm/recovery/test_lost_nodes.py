@@ -299,7 +299,7 @@ def test_returning_node_should_set_aside_what_it_had_once_the_recording_has_ende
     assert recover_unqueued(theirs.settings, farm.redis) == 1
     assert recover_unqueued(theirs.settings, farm.redis) == 0
     finish(str(recording.id))
-    aside = theirs.settings.left_dir / str(recording.id)
+    aside = theirs.settings.superseded_dir / str(recording.id)
     # No player would open it, so it was not joined.
     assert [file.name for file in aside.iterdir()] == ["take-000.mp4"]
     assert not spool.directory.exists()
@@ -342,7 +342,7 @@ def test_files_of_a_node_that_was_waited_for_in_vain_should_be_set_aside_when_it
     set_environment(monkeypatch, theirs.settings)
     finish(str(recording.id))
     names = {file.name for file in recording.files}
-    assert {file.name for file in (theirs.settings.left_dir / str(recording.id)).iterdir()} == names
+    assert {file.name for file in (theirs.settings.superseded_dir / str(recording.id)).iterdir()} == names
     assert farm.records.get(None, recording.id).status is Status.ERRORED
 
 
